@@ -1,0 +1,25 @@
+"""The artifact store's protocol: files by sha256. A file is there whole or not at all."""
+
+from pathlib import Path
+from typing import Protocol
+
+from farm.model.artifact import Artifact, ArtifactKind
+
+
+class ArtifactStore(Protocol):
+    def put(
+        self, path: Path, *, name: str, kind: ArtifactKind, nevra: str | None = None, move: bool = False
+    ) -> Artifact:
+        """Store a regular file under its digest; storing the same content again is a no-op.
+
+        With `move` the caller gives the file up, which lets a store on the same file system take it without a
+        copy. Raises StoreTrouble, BadSource for anything but a regular file (symlinks are not followed), and
+        ValueError for a name that is not a plain printable base name.
+        """
+
+    def get(self, artifact: Artifact, into: Path) -> Path:
+        """A read-only file with the artifact's content at `into` (its full path). May be a hard link: never write
+        to it. Raises NotFound for an unknown digest, StoreTrouble otherwise."""
+
+    def open_path(self, sha256: str) -> Path:
+        """Where the content can be read on this machine. Raises NotFound."""

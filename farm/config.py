@@ -1,0 +1,153 @@
+"""The farm's settings: read from the environment once, at start, into one frozen value.
+
+Unknown `FARM_*` keys are errors. A secret may be given as the path of a file: `FARM_BROKER_URL_FILE` for
+`FARM_BROKER_URL`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from farm.errors import BadSettings
+
+_SECRETS = ("broker_url", "database_url")
+_SOCKET_PATH_MAX = 100  # the kernel's limit is 108 bytes, with the final NUL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`data` holds everything an embedded farm keeps. Empty URLs stand for the embedded defaults inside it.
+
+    `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
+    `scratch` is where build roots live while they are used; it should be on the file system of `data`.
+    """
+
+    data: Path
+    broker_url: str = ""
+    database_url: str = ""
+    targets: Path | None = None
+    owner: str = ""
+    log_level: str = "INFO"
+    keep_failed: bool = False
+    scratch: Path | None = None
+    lease_s: int = 30
+    claim_s: int = 60
+    max_troubles: int = 3
+    retry_delay_s: float = 5.0
+    flower_port: int = 5555
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        """From a mapping of environment variables; the process's own when None.
+
+        Raises BadSettings, naming the variable, for an unknown key or a value of the wrong type.
+        """
+        env = os.environ if env is None else env  # noqa: TID251 - the one place that reads it
+        known = {f"FARM_{field.name.upper()}": field for field in fields(cls)}
+        secrets = {f"FARM_{name.upper()}_FILE": name for name in _SECRETS}
+        values: dict[str, object] = {}
+        for key, text in env.items():
+            if not key.startswith("FARM_") or key.startswith("FARM_TEST_"):
+                continue
+            if key in secrets:
+                values[secrets[key]] = _read_secret(key, text)
+            elif key in known:
+                values[known[key].name] = _parse(key, text, known[key].type)
+            else:
+                raise BadSettings(f"{key} is not a setting; known are {', '.join(sorted(known))}")
+        values.setdefault("data", _default_data(env))
+        return cls(**values)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", self.data.absolute())
+        if not self.broker_url and len(str(self.socket)) > _SOCKET_PATH_MAX:
+            raise BadSettings(f"FARM_DATA {str(self.data)!r} is too long for a unix socket; use a shorter path")
+
+    @property
+    def socket(self) -> Path:
+        """The embedded broker's unix socket."""
+        return self.data / "redis.sock"
+
+    @property
+    def broker(self) -> str:
+        return self.broker_url or f"redis+socket://{self.socket}"
+
+    @property
+    def redis(self) -> str:
+        """The same server as `broker`, spelled for redis-py."""
+        return self.broker.replace("redis+socket://", "unix://", 1)
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'farm.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.data / "artifacts"
+
+    @property
+    def repositories(self) -> Path:
+        return self.data / "repositories"
+
+    @property
+    def cache(self) -> Path:
+        """Git mirrors, downloads, package caches: may be deleted while nothing runs."""
+        return self.data / "cache"
+
+    @property
+    def templates(self) -> Path:
+        return self.data / "templates"
+
+    @property
+    def work(self) -> Path:
+        """Work folders of running attempts; swept when a worker starts."""
+        return self.scratch or self.data / "work"
+
+    def shown(self) -> dict[str, str]:
+        """Effective settings for people, secrets masked."""
+        shown = {field.name: str(getattr(self, field.name) or "") for field in fields(self)}
+        shown["broker_url"] = _mask(self.broker)
+        shown["database_url"] = _mask(self.database)
+        return shown
+
+
+def _parse(key: str, text: str, kind: object) -> object:
+    try:
+        if kind in (Path, Path | None):
+            return Path(text).expanduser()
+        if kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
+                text.lower()
+            ]
+        if kind in (int, float):
+            number = kind(text)
+            if number < 0:
+                raise ValueError("negative")
+            return number
+    except (ValueError, KeyError) as error:
+        wanted = getattr(kind, "__name__", kind)
+        raise BadSettings(f"{key}={text!r} is not a {wanted}; correct it or unset it") from error
+    return text
+
+
+def _read_secret(key: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise BadSettings(f"{key}={path!r} cannot be read: {error.strerror}") from error
+
+
+def _default_data(env: Mapping[str, str]) -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/farm")
+    return Path(env.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "farm"
+
+
+def _mask(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, f"{parts.username or ''}:***@{host}", parts.path, parts.query, parts.fragment))

@@ -1,0 +1,186 @@
+"""Every way the farm itself can fail, with its code, exit code and whether trying again can help.
+
+A failing package is not here: that is an `Outcome`. `EXIT_CODES` has both, so that no two meanings share a code.
+"""
+
+from typing import ClassVar
+
+from farm.model.outcome import Outcome
+
+
+class FarmError(Exception):
+    """The farm could not do what was asked."""
+
+    code: ClassVar[str] = "farm-error"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+
+# --- what the asker can mend ------------------------------------------------------------------------------------
+
+
+class BadRequest(FarmError):
+    """The request cannot be carried out as it stands."""
+
+    code = "bad-request"
+    exit_code = 20
+
+
+class UnknownTarget(BadRequest):
+    """No target of that name is configured."""
+
+    code = "unknown-target"
+    exit_code = 21
+
+
+class UnknownArch(BadRequest):
+    """The target is not built for that architecture."""
+
+    code = "unknown-arch"
+    exit_code = 22
+
+
+class NotFound(BadRequest):
+    """There is no build, batch, step or artifact by that name."""
+
+    code = "not-found"
+    exit_code = 23
+
+
+class WrongState(BadRequest):
+    """The thing is not in a state in which this can be done to it."""
+
+    code = "wrong-state"
+    exit_code = 24
+
+
+class BadSource(BadRequest):
+    """The source named in the request cannot be used."""
+
+    code = "bad-source"
+    exit_code = 25
+
+
+class BadTarget(FarmError):
+    """A target's file is not valid."""
+
+    code = "bad-target"
+    exit_code = 26
+
+
+class BadSettings(FarmError):
+    """A `FARM_*` setting is unknown or has a value that cannot be used."""
+
+    code = "bad-settings"
+    exit_code = 27
+
+
+class FarmNotRunning(FarmError):
+    """The farm's database or broker does not answer."""
+
+    code = "farm-not-running"
+    exit_code = 28
+
+
+class FarmAlreadyRunning(FarmError):
+    """Another embedded farm uses this data directory."""
+
+    code = "farm-already-running"
+    exit_code = 29
+
+
+class WaitTimedOut(FarmError):
+    """The build did not finish within the time the caller wanted to wait; it goes on."""
+
+    code = "wait-timed-out"
+    exit_code = 30
+
+
+# --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
+
+
+class Trouble(FarmError):
+    """Something outside the package went wrong while a step ran; another host or another time may do."""
+
+    code = "trouble"
+    exit_code = 40
+    retryable = True
+
+
+class NetworkTrouble(Trouble):
+    """A server that a step needs did not answer, or broke off."""
+
+    code = "network"
+    exit_code = 41
+
+
+class DiskFull(Trouble):
+    """The worker's disk is full, and not by this step's doing."""
+
+    code = "disk-full"
+    exit_code = 42
+
+
+class RootTrouble(Trouble):
+    """A build root could not be made."""
+
+    code = "root"
+    exit_code = 43
+
+
+class HostUnfit(Trouble):
+    """This host lacks something that the step needs: a tool, a privilege, an emulator."""
+
+    code = "host-unfit"
+    exit_code = 44
+
+
+class StoreTrouble(Trouble):
+    """The artifact store did not take or give a file."""
+
+    code = "artifact-store"
+    exit_code = 45
+
+
+class RepositoryTrouble(Trouble):
+    """The repository back end did not take packages."""
+
+    code = "repository"
+    exit_code = 46
+
+
+class WorkerLost(Trouble):
+    """The worker that ran the attempt stopped renewing its lease."""
+
+    code = "worker-lost"
+    exit_code = 47
+
+
+class UnknownVersion(Trouble):
+    """A message has a version that this host does not speak; a newer or older host does."""
+
+    code = "unknown-version"
+    exit_code = 48
+
+
+class LeaseLost(FarmError):
+    """The attempt was cancelled or given to another worker; this one stops and reports nothing."""
+
+    code = "lease-lost"
+    exit_code = 49
+
+
+# --- codes -----------------------------------------------------------------------------------------------------
+
+#: What `farm build --wait` exits with, by the build's outcome. 1 is an unexpected error, 2 is bad usage.
+OUTCOME_EXIT_CODES: dict[Outcome, int] = {
+    Outcome.SUCCEEDED: 0,
+    Outcome.UNCHANGED: 0,
+    Outcome.FAILED: 10,
+    Outcome.UNRESOLVABLE: 11,
+    Outcome.EXCLUDED: 12,
+    Outcome.TIMED_OUT: 13,
+    Outcome.STALLED: 14,
+    Outcome.CANCELLED: 15,
+    Outcome.ERRORED: 16,
+}

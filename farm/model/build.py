@@ -1,0 +1,122 @@
+"""Batches, builds, steps and attempts, as the store gives them out."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source
+
+
+class StepKind(StrEnum):
+    """The nodes of a build's chain, in order. `fetch` and `srpm` run once, the others once per arch."""
+
+    FETCH = "fetch"
+    SRPM = "srpm"
+    BUILD = "build"
+    UPLOAD = "upload"
+
+    @property
+    def per_arch(self) -> bool:
+        return self in (StepKind.BUILD, StepKind.UPLOAD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """`with_`/`without` are bcond names; `defines` are (name, value) RPM macros, in order.
+
+    `timeout_s` replaces the target's wall-clock limit of the `build` step.
+    """
+
+    with_: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    defines: tuple[tuple[str, str], ...] = ()
+    timeout_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What a person asks for. No arches means all that the target has. Higher `priority` goes first."""
+
+    source: Source
+    target: str
+    arches: tuple[Arch, ...] = ()
+    options: BuildOptions = BuildOptions()
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A timed part of an attempt, such as `template`, `layer`, `rpmbuild`, `collect`."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of one step by one worker. `label` is unique and is Celery's task id: `12.build.x86_64.1`."""
+
+    label: str
+    number: int
+    status: Status
+    outcome: Outcome | None = None
+    reason: str | None = None
+    excerpt: str | None = None
+    worker: str | None = None
+    dispatched_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    phases: tuple[Phase, ...] = ()
+    peak_memory_bytes: int | None = None
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise."""
+
+    kind: StepKind
+    arch: Arch | None
+    status: Status
+    outcome: Outcome | None = None
+    reason: str | None = None
+    waits_for: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.arch}" if self.arch else str(self.kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then."""
+
+    id: int
+    batch_id: int
+    package: str
+    nevra: str | None = None
+    commit: str | None = None
+    source: Source
+    target: str
+    arches: tuple[Arch, ...]
+    options: BuildOptions
+    priority: int
+    owner: str
+    status: Status
+    outcome: Outcome | None = None
+    reason: str | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    id: int
+    owner: str
+    created_at: datetime
+    builds: tuple[Build, ...]

@@ -1,0 +1,55 @@
+"""Where a thing is (`Status`), how it ended (`Outcome`), and how outcomes of parts make that of the whole."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a build, step or attempt is. Says nothing about how it ended."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a finished thing ended. `ERRORED` alone is the farm's fault."""
+
+    SUCCEEDED = "succeeded"
+    UNCHANGED = "unchanged"
+    EXCLUDED = "excluded"
+    CANCELLED = "cancelled"
+    UNRESOLVABLE = "unresolvable"
+    FAILED = "failed"
+    STALLED = "stalled"
+    TIMED_OUT = "timed_out"
+    ERRORED = "errored"
+
+    @property
+    def is_success(self) -> bool:
+        return self in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
+
+
+#: The first of these that any part has is the outcome of the whole. A build some of whose arches are
+#: excluded succeeded; one with every arch excluded is excluded.
+_WORST_FIRST = (
+    Outcome.ERRORED,
+    Outcome.CANCELLED,
+    Outcome.TIMED_OUT,
+    Outcome.STALLED,
+    Outcome.FAILED,
+    Outcome.UNRESOLVABLE,
+    Outcome.SUCCEEDED,
+    Outcome.UNCHANGED,
+    Outcome.EXCLUDED,
+)
+
+
+def combine(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of a whole from those of its parts; at least one part.
+
+    Raises ValueError for no parts.
+    """
+    return min(outcomes, key=_WORST_FIRST.index)

@@ -1,0 +1,54 @@
+"""Where a package's source is found, as the request says it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
+
+
+class SourceKind(StrEnum):
+    GIT = "git"
+    SRPM = "srpm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A git ref, or a src.rpm by URL or already in the artifact store.
+
+    For `git`: `url`, `ref` (branch, tag or commit; None is the remote's HEAD), `subdir` and `spec` (both
+    relative to the tree). For `srpm`: `url`, or `sha256` and `filename` of an artifact that the client stored.
+    """
+
+    kind: SourceKind
+    url: str | None = None
+    ref: str | None = None
+    subdir: str | None = None
+    spec: str | None = None
+    sha256: str | None = None
+    filename: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """For people, logs and records: never holds credentials."""
+        where = without_credentials(self.url) if self.url else (self.filename or "")
+        return f"{where}#{self.ref}" if self.ref else where
+
+    @property
+    def guessed_name(self) -> str:
+        """A package name to show until the srpm step knows the real one."""
+        last = (self.url or self.filename or "package").rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        return last.removesuffix(".git").removesuffix(".src.rpm") or "package"
+
+
+def without_credentials(url: str) -> str:
+    """The URL with user and password replaced, and its query dropped if it had credentials in front.
+
+    Works on what git accepts too: `user@host:path` keeps its user, which is not a secret there.
+    """
+    try:
+        parts = urlsplit(url)
+        if not parts.scheme or "@" not in parts.netloc:
+            return url
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, f"***@{host}", parts.path, parts.query, parts.fragment))
+    except ValueError:
+        return "(a URL that does not parse)"

@@ -1,0 +1,89 @@
+"""A target: distribution, release, repositories to build against, package format."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from farm.model.arch import Arch
+
+
+class PackageFormat(StrEnum):
+    RPM = "rpm"
+
+
+class EngineName(StrEnum):
+    NATIVE = "native"
+    MOCK = "mock"
+
+
+class LookasideForm(StrEnum):
+    """Where a dist-git tree names its tarballs, and how their address is made."""
+
+    SOURCES = "sources"  # Fedora and CentOS: the file `sources`; <base>/<name>/<file>/<hash type>/<hash>/<file>
+    METADATA = "metadata"  # AlmaLinux and CentOS 8: `.<name>.metadata`; <base>/<hash>
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookaside:
+    form: LookasideForm
+    base_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositorySource:
+    """A repository that build roots are filled from. `{arch}` in a URL is RPM's spelling of the arch.
+
+    Exactly one of `baseurl`, `metalink`, `mirrorlist`. `gpgkey` is a URL or path; without it packages are not
+    checked, which targets must ask for with `gpgcheck = false`.
+    """
+
+    name: str
+    baseurl: str | None = None
+    metalink: str | None = None
+    mirrorlist: str | None = None
+    gpgkey: str | None = None
+    gpgcheck: bool = True
+    priority: int = 99
+    arches: tuple[Arch, ...] = ()
+    module_hotfixes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one step may use. Zero is not "no limit"; every step has all of them."""
+
+    wall_s: int = 6 * 3600
+    silence_s: int = 3600
+    log_bytes: int = 256 * 2**20
+    memory_bytes: int = 16 * 2**30
+    disk_bytes: int = 64 * 2**30
+    processes: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class MockSettings:
+    """`config` is a mock configuration's name or path; `{arch}` is RPM's spelling."""
+
+    config: str
+    isolation: str = "auto"
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a package is built for. `packages` are what every build root starts with; `macros` are RPM macros set
+    for each build, in order; `rpmdb` is the database's path inside the root."""
+
+    name: str
+    distribution: str
+    release: str
+    format: PackageFormat = PackageFormat.RPM
+    engine: EngineName = EngineName.NATIVE
+    arches: tuple[Arch, ...]
+    repositories: tuple[RepositorySource, ...]
+    packages: tuple[str, ...]
+    macros: tuple[tuple[str, str], ...] = ()
+    rpmdb: str = "/var/lib/rpm"
+    module_platform: str | None = None
+    lookaside: Lookaside | None = None
+    mock: MockSettings | None = None
+    limits: Limits = field(default_factory=Limits)

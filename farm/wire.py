@@ -1,0 +1,125 @@
+"""What crosses Redis: the Celery message, the work that stands behind it, the report that comes back. JSON only.
+
+Every document has a version. A host that does not know it refuses it as trouble, so that another host gets it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic
+
+import msgspec
+
+from farm.errors import UnknownVersion
+from farm.model.build import StepKind
+from farm.model.work import (
+    AnyWork,
+    BuildInput,
+    BuildResult,
+    FetchInput,
+    FetchResult,
+    OutputT,
+    SrpmInput,
+    SrpmResult,
+    StepOutput,
+    StepResult,
+    UploadInput,
+    UploadResult,
+    Work,
+)
+
+VERSION = 1
+
+#: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
+TASKS = {kind: f"farm.{kind}" for kind in StepKind}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TroubleReport:
+    """Farm trouble as its error's code, whether it may be tried again, and a message."""
+
+    code: str
+    retryable: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Generic[OutputT]):
+    """How one attempt ended, as its worker says. Exactly one of `result` and `trouble`."""
+
+    attempt: str
+    token: str
+    kind: StepKind
+    worker: str
+    started_at: datetime
+    finished_at: datetime
+    result: StepResult[OutputT] | None = None
+    trouble: TroubleReport | None = None
+
+
+AnyReport = Report[StepOutput]
+
+_WORK: dict[StepKind, Any] = {
+    StepKind.FETCH: Work[FetchInput],
+    StepKind.SRPM: Work[SrpmInput],
+    StepKind.BUILD: Work[BuildInput],
+    StepKind.UPLOAD: Work[UploadInput],
+}
+_REPORT: dict[StepKind, Any] = {
+    StepKind.FETCH: Report[FetchResult],
+    StepKind.SRPM: Report[SrpmResult],
+    StepKind.BUILD: Report[BuildResult],
+    StepKind.UPLOAD: Report[UploadResult],
+}
+_OUTPUT: dict[StepKind, Any] = {
+    StepKind.FETCH: FetchResult,
+    StepKind.SRPM: SrpmResult,
+    StepKind.BUILD: BuildResult,
+    StepKind.UPLOAD: UploadResult,
+}
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What is read first of a document, before its version is known to be ours."""
+
+    v: int
+    kind: StepKind
+
+
+def encode_work(work: AnyWork) -> bytes:
+    return _encode(work)
+
+
+def decode_work(data: bytes | str) -> AnyWork:
+    """Raises UnknownVersion, and ValueError for a document that is not work."""
+    work: AnyWork = msgspec.json.decode(data, type=_WORK[_head(data).kind])
+    return work
+
+
+def encode_report(report: AnyReport) -> bytes:
+    return _encode(report)
+
+
+def decode_report(data: bytes | str) -> AnyReport:
+    """Raises UnknownVersion, and ValueError for a document that is not a report."""
+    report: AnyReport = msgspec.json.decode(data, type=_REPORT[_head(data).kind])
+    return report
+
+
+def decode_output(kind: StepKind, data: bytes | str) -> Any:
+    """A step's typed output from the JSON that `to_json` made of it, as the store keeps it."""
+    return msgspec.json.decode(data, type=_OUTPUT[kind])
+
+
+def to_json(value: object) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _encode(value: object) -> bytes:
+    return msgspec.json.encode({"v": VERSION, **msgspec.to_builtins(value)})
+
+
+def _head(data: bytes | str) -> _Head:
+    head = msgspec.json.decode(data, type=_Head)
+    if head.v != VERSION:
+        raise UnknownVersion(f"message version {head.v} is not {VERSION}, which is what this host speaks")
+    return head
