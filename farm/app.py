@@ -1,0 +1,6 @@
+"""The Celery application. Tasks are sent by name from `farm.wire`, so nothing here imports a worker."""
+
+from celery import Celery
+
+app = Celery("farm")
+app.config_from_object("celeryconfig")

@@ -1,0 +1,206 @@
+"""Who may work on what, in Redis: offers, leases, live logs, the register of workers, events. Never the truth.
+
+An attempt's life here: the scheduler *offers* its work under a token; one worker *claims* it, which takes the offer
+away and starts the lease in one atomic command; the worker *touches* the lease while it works; the scheduler
+*closes* it when the report is settled or the attempt is cancelled, which a touch then finds out.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import redis
+
+from farm import wire
+from farm.config import Settings
+from farm.errors import FarmNotRunning, LeaseLost
+from farm.model.work import AnyWork
+from farm.model.worker import WorkerFacts
+
+LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
+_LIVE_LOG_KEPT_S = 600
+_CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
+_WORKER_KEPT_S = 30
+_EVENTS = "farm:events"
+_WORKERS = "farm:workers"
+
+_CLAIM = """
+if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
+local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
+if not offer[1] then return 'wait' end
+if offer[1] ~= ARGV[1] then return 'gone' end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return offer[2]
+"""
+_TOUCH = """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseState:
+    """What Redis knows of an attempt. Neither offered nor held: lost, or not yet the chain's turn."""
+
+    is_offered: bool
+    worker: str | None = None
+    started_at: datetime | None = None
+
+    @property
+    def is_held(self) -> bool:
+        return self.worker is not None
+
+
+class Leases:
+    """One connection pool to the farm's Redis. Safe to use from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._ttl_ms = settings.lease_s * 1000
+        self._redis = redis.Redis.from_url(
+            settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2, health_check_interval=25
+        )
+        self._claim = self._redis.register_script(_CLAIM)
+        self._touch = self._redis.register_script(_TOUCH)
+
+    def ping(self) -> None:
+        """Raises FarmNotRunning when the broker does not answer."""
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+
+    def close(self) -> None:
+        self._redis.close()
+
+    # --- the scheduler's side -----------------------------------------------------------------------------------
+
+    def offer(self, work: AnyWork) -> None:
+        """Put the work where the holder of its token can claim it; wakes a worker that already waits for it."""
+        with self._redis.pipeline() as pipe:
+            pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
+            pipe.lpush(_wake(work.attempt), b"1")
+            pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
+            pipe.execute()
+
+    def close_attempts(self, labels: Iterable[str]) -> None:
+        """End leases and withdraw offers: settled, cancelled, or to be sent again. Safe to repeat."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for label in labels:
+                pipe.set(_closed(label), b"1", ex=_CLOSED_KEPT_S)
+                pipe.delete(_offer(label), _lease(label))
+                pipe.lpush(_wake(label), b"1")
+                pipe.expire(_wake(label), _CLOSED_KEPT_S)
+            pipe.execute()
+
+    def states(self, labels: Sequence[str]) -> dict[str, LeaseState]:
+        """What Redis knows of these attempts, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for label in labels:
+                pipe.exists(_offer(label))
+                pipe.hmget(_lease(label), "worker", "at")
+            answers = pipe.execute()
+        states = {}
+        for label, offered, (worker, at) in zip(labels, answers[::2], answers[1::2], strict=True):
+            states[label] = LeaseState(
+                is_offered=bool(offered),
+                worker=worker.decode() if worker else None,
+                started_at=datetime.fromisoformat(at.decode()) if at else None,
+            )
+        return states
+
+    # --- a worker's side ----------------------------------------------------------------------------------------
+
+    def claim(self, label: str, token: str, worker: str, *, wait_s: float) -> AnyWork:
+        """The work of this attempt, which is now this worker's.
+
+        Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
+        is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`.
+        """
+        keys = [_offer(label), _lease(label), _closed(label)]
+        waited = False
+        while True:
+            answer = self._claim(keys=keys, args=[token, worker, datetime.now(UTC).isoformat(), self._ttl_ms])
+            if answer == b"gone":
+                raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
+            if answer != b"wait":
+                return wire.decode_work(answer)
+            if waited:
+                raise LeaseLost(f"attempt {label} was not offered within {wait_s:g} s")
+            waited = self._redis.blpop([_wake(label)], timeout=wait_s) is None
+
+    def touch(self, label: str, token: str) -> bool:
+        """Renew the lease; False when it is lost."""
+        return bool(self._touch(keys=[_lease(label)], args=[token, self._ttl_ms]))
+
+    def append_log(self, label: str, data: bytes) -> None:
+        """Show more of a running attempt's log to whoever follows it."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.append(_log(label), data)
+            pipe.expire(_log(label), _LIVE_LOG_KEPT_S)
+            pipe.execute()
+
+    def announce(self, facts: WorkerFacts) -> None:
+        """Say that this worker is there; to be repeated more often than every 30 s."""
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(_WORKERS, facts.name)
+            pipe.set(f"farm:worker:{facts.name}", wire.to_json(facts), ex=_WORKER_KEPT_S)
+            pipe.execute()
+
+    def retire(self, name: str) -> None:
+        """Say that this worker takes no more work."""
+        self._redis.delete(f"farm:worker:{name}")
+
+    # --- anybody's ----------------------------------------------------------------------------------------------
+
+    def read_log(self, label: str, offset: int) -> bytes:
+        """The live log from a byte offset on; empty when there is nothing new or it is no longer kept."""
+        data: bytes = self._redis.getrange(_log(label), offset, -1)  # type: ignore[assignment]  # no decode_responses
+        return data
+
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """The workers that were heard of within the last 30 s, by name."""
+        names = sorted(bytes(name).decode() for name in self._redis.smembers(_WORKERS))  # type: ignore[arg-type]
+        if not names:
+            return ()
+        answers = self._redis.mget([f"farm:worker:{name}" for name in names])
+        silent = [name for name, answer in zip(names, answers, strict=True) if answer is None]
+        if silent:
+            self._redis.srem(_WORKERS, *silent)
+        return tuple(msgspec.json.decode(answer, type=WorkerFacts) for answer in answers if answer is not None)
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Tell whoever listens right now. Nothing depends on it being heard."""
+        self._redis.publish(_EVENTS, msgspec.json.encode(event))
+
+    def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
+        """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""
+        with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+            pubsub.subscribe(_EVENTS)
+            while True:
+                message = pubsub.get_message(timeout=timeout_s)
+                yield msgspec.json.decode(message["data"]) if message else None
+
+
+def _offer(label: str) -> str:
+    return f"farm:offer:{label}"
+
+
+def _lease(label: str) -> str:
+    return f"farm:lease:{label}"
+
+
+def _closed(label: str) -> str:
+    return f"farm:closed:{label}"
+
+
+def _wake(label: str) -> str:
+    return f"farm:wake:{label}"
+
+
+def _log(label: str) -> str:
+    return f"farm:log:{label}"
