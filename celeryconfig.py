@@ -17,7 +17,7 @@ task_serializer = result_serializer = event_serializer = "json"
 accept_content = ["json"]
 
 # Early acknowledgement. Redis redelivers what is not acknowledged, whatever still runs, so a long build must not
-# hang on it: the attempt's own lease says who is alive (docs/decisions/0002-early-acknowledgement.md).
+# hang on it: the attempt's own lease says who is alive (docs/decisions/0001-early-acknowledgement.md).
 task_acks_late = False
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True  # a busy worker holds back no message

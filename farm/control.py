@@ -56,7 +56,7 @@ class Control:
 
         What is no report is logged and dropped. Raises redis.RedisError while the broker is away.
         """
-        first = self._redis.blmove(queues.CONTROL, _TAKEN, timeout_s, "RIGHT", "LEFT")
+        first = self._redis.blmove(queues.CONTROL, _TAKEN, timeout_s, "RIGHT", "LEFT")  # type: ignore[arg-type]  # the server takes fractions
         if first is None:
             return Inbox(reports=())
         taken = [first]

@@ -5,6 +5,7 @@ A failing package is not here: that is an `Outcome`. `EXIT_CODES` has both, so t
 
 from typing import ClassVar
 
+from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 
 
@@ -105,6 +106,9 @@ class Trouble(FarmError):
     code = "trouble"
     exit_code = 40
     retryable = True
+
+    #: What was stored of the attempt all the same: its log. Set where the log is closed, not where this is raised.
+    artifacts: tuple[Artifact, ...] = ()
 
 
 class NetworkTrouble(Trouble):

@@ -10,6 +10,7 @@ from typing import Any, Generic
 import msgspec
 
 from farm.errors import UnknownVersion
+from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.work import (
     AnyWork,
@@ -35,11 +36,12 @@ TASKS = {kind: f"farm.{kind}" for kind in StepKind}
 
 @dataclass(frozen=True, kw_only=True)
 class TroubleReport:
-    """Farm trouble as its error's code, whether it may be tried again, and a message."""
+    """Farm trouble as its error's code, whether it may be tried again, a message, and what was stored all the same."""
 
     code: str
     retryable: bool
     message: str
+    artifacts: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

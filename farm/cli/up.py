@@ -1,0 +1,59 @@
+"""`farm up`: the embedded farm in the foreground."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from farm.config import Settings
+from farm.embedded import Embedded, running_farm
+
+
+def up(data: Path | None, workers: int | None) -> None:
+    """Run until a signal. The first drains; the second stops at once, and what ran is retried at the next start."""
+    settings = Settings.from_env()
+    if data is not None:
+        settings = replace(settings, data=data)
+    console = Console(highlight=False)
+    with (
+        _signals() as stop,
+        running_farm(
+            settings, build_slots=workers, say=lambda what: console.print(f"[dim]starting {what}[/dim]")
+        ) as farm,
+    ):
+        _welcome(console, farm)
+        while not stop.wait(1.0):
+            farm.check()
+        console.print("Draining: what runs is finished, nothing new is started. Ctrl-C again stops at once.")
+    console.print("Stopped.")
+
+
+def _welcome(console: Console, farm: Embedded) -> None:
+    data = farm.settings.data
+    default = Settings.from_env({}).data
+    console.print(f"\nThe farm is up. Data: {data}   Logs: {data / 'log'}   Flower: {farm.flower_url}")
+    if data != default:
+        console.print(f"In another terminal: export FARM_DATA={data}")
+    console.print("Then: farm targets, farm build --git URL --target NAME --wait, farm status. Ctrl-C drains.\n")
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

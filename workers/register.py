@@ -1,0 +1,62 @@
+"""The register of workers: this one says every 10 s that it is there and what it can do, until it takes no more work."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import redis
+
+from farm.config import Settings
+from farm.leases import Leases
+from farm.model.version import VERSION
+from farm.model.worker import WorkerFacts
+from workers.host import host_facts
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 10.0
+
+
+class Register:
+    """Announces from a thread of its own, since the worker's main loop must not wait for anything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._leases = Leases(settings)
+        self._done = threading.Event()
+        self._name = ""
+
+    def start(self, *, name: str, queues: Sequence[str], slots: int) -> None:
+        self._name = name
+        started_at = datetime.now(UTC)
+
+        def announce() -> None:
+            while not self._done.is_set():
+                try:
+                    self._leases.announce(self._facts(queues, slots, started_at))
+                except redis.RedisError as error:
+                    _log.warning("Could not register: %s", error, extra={"action": "register"})
+                self._done.wait(_EVERY_S)
+
+        threading.Thread(target=announce, name="register", daemon=True).start()
+
+    def stop(self) -> None:
+        """No more work is wanted. Raises redis.RedisError when the broker is away; the entry then expires by itself."""
+        self._done.set()
+        self._leases.retire(self._name)
+
+    def _facts(self, queues: Sequence[str], slots: int, started_at: datetime) -> WorkerFacts:
+        host = host_facts(self._settings)
+        return WorkerFacts(
+            name=self._name,
+            host=host.name,
+            queues=tuple(queues),
+            slots=slots,
+            arches=host.arches,
+            started_at=started_at,
+            version=VERSION,
+            cpus=host.cpus,
+            memory_bytes=host.memory_bytes,
+            disk_free_bytes=host.disk_free_bytes,
+            engines=host.engines,
+        )

@@ -1,0 +1,170 @@
+"""The Celery tasks: claim the attempt, run the step, report. A few lines each; what a step does is in `steps`.
+
+Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made after the fork, once a process.
+"""
+
+import logging
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from celery import signals
+
+from farm import wire
+from farm.app import app
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import FarmNotRunning, LeaseLost, Trouble, UnknownVersion
+from farm.leases import Leases
+from farm.model.build import StepKind
+from farm.model.work import AnyResult, AnyWork
+from workers.lease import LeaseKeeper
+from workers.register import Register
+from workers.steps.door import run_step, sweep
+
+_log = logging.getLogger(__name__)
+
+_OFFER_WAIT_S = 20.0
+_REPORT_FOR_S = 600.0
+
+
+class _Process:
+    """What a pool process keeps between tasks."""
+
+    def __init__(self) -> None:
+        self.settings = Settings.from_env()
+        self.leases = Leases(self.settings)
+        self.control = Control(self.settings)
+
+
+@cache
+def _here() -> _Process:
+    return _Process()
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.FETCH])  # type: ignore[untyped-decorator]
+def fetch(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.SRPM])  # type: ignore[untyped-decorator]
+def srpm(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.BUILD])  # type: ignore[untyped-decorator]
+def build(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.UPLOAD])  # type: ignore[untyped-decorator]
+def upload(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
+    """Do one attempt; the answer is for Flower's eyes only."""
+    try:
+        if v != wire.VERSION:
+            raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
+        work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
+        report = _work(work, task.request.hostname)
+    except (LeaseLost, UnknownVersion) as lost:
+        # The scheduler offers an attempt anew that nobody works on; a report of ours would come too late.
+        _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
+        task.request.chain = None
+        return f"dropped: {lost}"
+    if report.result is None or not report.result.outcome.is_success:
+        task.request.chain = None  # the rest of the chain is not to be sent; the scheduler makes a new one on retry
+    _report(report)
+    if report.result is None:
+        return f"trouble: {report.trouble.message if report.trouble else 'unknown'}"
+    return f"{report.result.outcome}: {report.result.reason}" if report.result.reason else str(report.result.outcome)
+
+
+def _work(work: AnyWork, worker: str) -> wire.AnyReport:
+    here = _here()
+    started_at = datetime.now(UTC)
+    result: AnyResult | None = None
+    trouble: wire.TroubleReport | None = None
+    with LeaseKeeper(here.leases, work.attempt, work.token) as keeper:
+        try:
+            result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
+        except LeaseLost:
+            raise
+        except Trouble as error:
+            trouble = _trouble(error)
+        except Exception as error:
+            # Whatever this is, it is the farm's: the package must not be blamed, and the slot must live on.
+            _log.exception("%s failed in an unforeseen way", work.attempt, extra={"action": "unforeseen"})
+            trouble = _trouble(error)
+    return wire.Report(
+        attempt=work.attempt,
+        token=work.token,
+        kind=work.kind,
+        worker=worker,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        result=result,
+        trouble=trouble,
+    )
+
+
+def _trouble(error: Exception) -> wire.TroubleReport:
+    return wire.TroubleReport(
+        code=getattr(error, "code", "unforeseen"),
+        retryable=getattr(error, "retryable", True),
+        message=f"{socket.gethostname()}: {error}" if str(error) else f"{socket.gethostname()}: {error!r}",
+        artifacts=getattr(error, "artifacts", ()),
+    )
+
+
+def _report(report: wire.AnyReport) -> None:
+    """Keep trying while the broker is away: hours of building may hang on it."""
+    give_up_at = time.monotonic() + _REPORT_FOR_S
+    pause_s = 0.1
+    while True:
+        try:
+            _here().control.report(report)
+        except FarmNotRunning:
+            if time.monotonic() > give_up_at:
+                raise
+            threading.Event().wait(pause_s)
+            pause_s = min(pause_s * 2, 10.0)
+        else:
+            return
+
+
+# --- the worker's main process ---------------------------------------------------------------------------------
+
+
+@cache
+def _register() -> Register:
+    return Register(Settings.from_env())
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _on_init(**_: Any) -> None:
+    sweep(Settings.from_env())
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _on_ready(sender: Any, **_: Any) -> None:
+    names = tuple(queue.name for queue in sender.task_consumer.queues)
+    _register().start(name=sender.hostname, queues=names, slots=sender.controller.concurrency)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _on_shutting_down(**_: Any) -> None:
+    # A thread, since this runs in a signal handler, which must not wait for the network.
+    threading.Thread(target=_register().stop, daemon=True).start()
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _on_setup_logging(**_: Any) -> None:
+    logging.basicConfig(
+        level=Settings.from_env().log_level, format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
+    )
