@@ -1,0 +1,128 @@
+"""`make bench`: what the farm costs over bare rpmbuild, as ratios within one run. Prints a table, writes JSON.
+
+A machine's speed drifts, so what is compared is run in turn, A B A B, and medians are quoted.
+"""
+
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from farm.client import Farm
+from farm.config import Settings
+from farm.embedded import Embedded, running_farm
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from farm.targets.load import find_target
+from tests.bench import bare, idle, room
+from tests.distribution import demo_distribution
+from tests.packages import make_srpm, make_tiny_srpms
+
+MANY = 200
+PAIRS = 9
+GOALS = {
+    "room_over_bare": (1.3, 1.1),
+    "farm_overhead_s": (0.8, 0.4),
+    "many_over_bare": (4.0, 2.0),
+}
+
+console = Console()
+
+
+def main() -> None:
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
+        data = Path(name)
+        settings = _settings(data)
+        srpm = make_srpm("hello-c", data / "srpms")
+        figures["template_s"], figures["room_over_bare"] = _room(settings, srpm, data)
+        many = make_tiny_srpms(MANY, data / "many")
+        with running_farm(settings, say=lambda what: console.print(f"[dim]starting {what}[/dim]")) as embedded:
+            figures["idle_memory_mib"] = idle.memory_mib(embedded.processes)
+            figures |= _farm(settings, srpm, many, data)
+            figures["broker_memory_mib"] = _broker(embedded)
+    _print(figures)
+    figures["machine"] = {"cpus": len(_cpus()), "python": platform.python_version(), "kernel": platform.release()}
+    Path("bench-results.json").write_text(json.dumps(figures, indent=2) + "\n")
+    console.print("written to bench-results.json")
+
+
+def _settings(data: Path) -> Settings:
+    (data / "demo").mkdir()
+    (data / "demo" / "distribution").symlink_to(demo_distribution())
+    return Settings.from_env({"FARM_DATA": str(data), "FARM_LOG_LEVEL": "WARNING", "FARM_OWNER": "bench"})
+
+
+def _room(settings: Settings, srpm: Path, data: Path) -> tuple[float, float]:
+    """Seconds for the first root of the target, and the room's time over bare rpmbuild's for one trivial C package."""
+    target = find_target(settings, "demo")
+    with _said("template: the first root of a target"):
+        template_s = room.build(settings, target, srpm)
+    pairs = []
+    with _said(f"room against bare rpmbuild, {PAIRS} pairs"):
+        for _ in range(PAIRS):
+            bare_s = bare.rebuild(srpm, data / "bare")
+            pairs.append(room.build(settings, target, srpm) / bare_s)
+    return round(template_s, 2), round(statistics.median(pairs), 3)
+
+
+def _farm(settings: Settings, srpm: Path, many: list[Path], data: Path) -> dict[str, object]:
+    with Farm.connect(settings) as farm:
+        overheads = []
+        with _said(f"one package through the whole farm, {PAIRS} pairs"):
+            for _ in range(PAIRS):
+                bare_s = bare.rebuild(srpm, data / "bare")
+                start = time.monotonic()
+                result = farm.enqueue(srpm=srpm, target="demo", arches=[Arch.X86_64]).wait(timeout_s=60)
+                overheads.append(time.monotonic() - start - bare_s)
+                assert result.outcome is Outcome.SUCCEEDED, result.reason
+        with _said(f"{len(many)} packages with bare rpmbuild, two at a time"):
+            bare_s = bare.rebuild_all(many, data / "bare-many", at_once=2)
+        with _said(f"{len(many)} packages through the whole farm"):
+            requests = [farm.request(srpm=path, target="demo", arches=[Arch.X86_64]) for path in many]
+            start = time.monotonic()
+            batch = farm.enqueue_many(requests)
+            outcomes = [handle.wait(timeout_s=600).outcome for handle in batch]
+            farm_s = time.monotonic() - start
+        assert set(outcomes) == {Outcome.SUCCEEDED}, outcomes
+    return {
+        "farm_overhead_s": round(statistics.median(overheads), 3),
+        "many_over_bare": round(farm_s / bare_s, 2),
+        "many_bare_s": round(bare_s, 2),
+        "many_farm_s": round(farm_s, 2),
+    }
+
+
+def _broker(embedded: Embedded) -> float:
+    return idle.memory_mib({"redis": embedded.processes["redis"]})["redis"]
+
+
+def _cpus() -> list[str]:
+    return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
+
+
+def _print(figures: dict[str, object]) -> None:
+    table = Table("figure", "value", "reach", "aim")
+    for key, value in figures.items():
+        reach, aim = GOALS.get(key, ("", ""))
+        table.add_row(key, json.dumps(value), str(reach), str(aim))
+    console.print(table)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    start = time.monotonic()
+    console.print(f"[dim]{what} …[/dim]")
+    yield
+    console.print(f"[dim]{what}: {time.monotonic() - start:.1f} s[/dim]")
+
+
+if __name__ == "__main__":
+    main()
