@@ -244,7 +244,7 @@ _FILES_SECTION = (
         r"(?:/.*/BUILDROOT(?:/[^/]+-[^/]+-[^/]+\.[a-z0-9_]+)?(?=/))?(?P<path>.*)",
         "{what}{path}",
     ),
-    _of("error: Empty %files file", say="{line} (no compiled file has debug information, or none has sources)"),
+    _of("error: Empty %files file", say="{line} (nothing was compiled with -g)"),
     _of("error: Could not open %files file"),
     _of("error: File must begin with"),
     _of("error: Not a directory: "),
