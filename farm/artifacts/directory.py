@@ -1,0 +1,182 @@
+"""The artifact store in a directory: `<root>/<2 hex>/<2 hex>/<sha256>`, read-only files that appear whole.
+
+Owns the files below its root, how they get there and how they are found; not how long they are kept.
+
+Durability: `put` returns after one fsync of the file, made after it has its name, so that the same journal commit
+carries both (ext4, XFS and Btrfs all commit the name of a file that is being synchronised). A power cut before that
+can leave a short file under a digest; whoever looks a digest up compares the size, so such a file is never given
+out and the next `put` replaces it.
+
+Trust: with `move`, what was the recipe's own file becomes the store's. It is taken only if it is a regular file
+with one name, and becomes the farm's, mode 0444, before it is read, so that no process can open it for writing
+afterwards. A process that already holds it open for writing could still change it: move only what belonged to a
+room whose processes are all gone. Files are given out as hard links only where the farm runs as root, since else a
+build that runs as the same user could change their mode.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from farm.artifacts.disk import disk_errors
+from farm.artifacts.names import check_name
+from farm.errors import BadSource, NotFound, StoreTrouble
+from farm.model.artifact import Artifact, ArtifactKind
+
+_READ_ONLY = 0o444
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LEFTOVER_AGE_S = 24 * 3600  # a temporary file this old belongs to a process that was killed
+# NONBLOCK, so that opening a FIFO does not wait for its other end.
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class DirectoryStore:
+    """Safe to use from many threads and processes at once, on one machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._temporary = root / "tmp"
+        self._is_swept = False
+
+    def put(
+        self, path: Path, *, name: str, kind: ArtifactKind, nevra: str | None = None, move: bool = False
+    ) -> Artifact:
+        """See the protocol. With `move`, `path` is gone afterwards, also if the content was there already."""
+        name = check_name(name)
+        with disk_errors(StoreTrouble, f"{path} was not stored as {name!r}"), _opened(path) as descriptor:
+            self._sweep_once()
+            found = os.fstat(descriptor)
+            # A file with a second name can be reached, and chmod'ed by its owner, through that name: it is copied.
+            taken = move and found.st_nlink == 1 and _make_ours(descriptor, found)
+            sha256 = _digest(descriptor)
+            if not self._has(sha256, found.st_size):
+                self._insert(path, descriptor, sha256, link=taken)
+            if move:
+                path.unlink()
+            size_bytes = self._path(sha256).stat().st_size
+        return Artifact(name=name, kind=kind, sha256=sha256, size_bytes=size_bytes, nevra=nevra)
+
+    def get(self, artifact: Artifact, into: Path) -> Path:
+        """See the protocol. Replaces a file that is at `into`."""
+        source = self.open_path(artifact.sha256)
+        with disk_errors(StoreTrouble, f"{artifact.name!r} was not brought to {into}"):
+            if not self._has(artifact.sha256, artifact.size_bytes):
+                raise NotFound(
+                    f"artifact {artifact.sha256} ({artifact.name!r}) does not have the {artifact.size_bytes} bytes "
+                    f"it should have; retry the step that made it"
+                )
+            into.unlink(missing_ok=True)
+            if os.geteuid() == 0:
+                # Another file system, or as many links as the file system allows: a copy is as good.
+                with suppress(OSError):
+                    into.hardlink_to(source)
+                    return into
+            shutil.copyfile(source, into)
+            into.chmod(_READ_ONLY)
+        return into
+
+    def open_path(self, sha256: str) -> Path:
+        path = self._path(sha256)
+        if not path.is_file():
+            raise NotFound(f"no artifact {sha256} in {self._root}")
+        return path
+
+    def _path(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise NotFound(f"{sha256[:80]!r} is not a sha256 in lower-case hexadecimal, so no artifact has it")
+        return self._root / sha256[:2] / sha256[2:4] / sha256
+
+    def _has(self, sha256: str, size_bytes: int) -> bool:
+        try:
+            return self._path(sha256).stat().st_size == size_bytes
+        except FileNotFoundError:
+            return False
+
+    def _insert(self, path: Path, descriptor: int, sha256: str, *, link: bool) -> None:
+        final = self._path(sha256)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary / secrets.token_hex(16)
+        try:
+            if not (link and _link_same(path, descriptor, temporary)):
+                _copy(descriptor, temporary, sha256)
+            temporary.rename(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with _opened(final) as stored:
+            os.fsync(stored)
+
+    def _sweep_once(self) -> None:
+        """Make the folder for temporary files, and drop what killed processes left there."""
+        if self._is_swept:
+            return
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        oldest = datetime.now(UTC).timestamp() - _LEFTOVER_AGE_S
+        for leftover in self._temporary.iterdir():
+            with suppress(FileNotFoundError):
+                # The change time: a linked file keeps the modification time that its recipe gave it.
+                if leftover.lstat().st_ctime < oldest:
+                    leftover.unlink()
+        self._is_swept = True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor of a regular file. Raises BadSource for anything else."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # looked at before opening: opening a device can act on it
+            raise BadSource(f"{str(path)!a} is not a regular file, so it is not stored")
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except FileNotFoundError as error:
+        raise BadSource(f"{str(path)!a} does not exist, so it is not stored") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadSource(f"{str(path)!a} is not a regular file, so it is not stored")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _make_ours(descriptor: int, found: os.stat_result) -> bool:
+    """Take the file's ownership and everybody's right to write; False where that is not allowed."""
+    try:
+        if found.st_uid != os.geteuid():
+            os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchmod(descriptor, _READ_ONLY)
+    except PermissionError:
+        return False
+    return True
+
+
+def _digest(descriptor: int) -> str:
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _link_same(path: Path, descriptor: int, temporary: Path) -> bool:
+    """Give the open file a second name; False if it is on another file system or no longer what `path` names."""
+    try:
+        os.link(path, temporary, follow_symlinks=False)
+    except OSError:
+        return False
+    if os.path.samestat(temporary.lstat(), os.fstat(descriptor)):
+        return True
+    temporary.unlink()
+    return False
+
+
+def _copy(descriptor: int, temporary: Path, sha256: str) -> None:
+    with open(descriptor, "rb", closefd=False) as source, temporary.open("xb") as copy:
+        source.seek(0)
+        shutil.copyfileobj(source, copy, 2**20)
+    temporary.chmod(_READ_ONLY)
+    with _opened(temporary) as copied:
+        if _digest(copied) != sha256:
+            raise BadSource("the file changed while it was being stored; store it when nothing writes to it any more")

@@ -1,0 +1,36 @@
+"""What a file that came out of a recipe may be called outside its build root. Says nothing about its content."""
+
+import unicodedata
+
+_NAME_MAX_BYTES = 255  # what Linux file systems take
+
+
+def check_name(name: str | bytes) -> str:
+    """The name as text, if it is a plain printable base name.
+
+    Raises ValueError, with the name escaped in the message, for one that is empty or over 255 bytes of UTF-8, is
+    not UTF-8, starts with a dot, or holds a slash, a control or escape character, or an invisible one (zero width
+    and bidirectional marks make one name look like another).
+    """
+    try:
+        text = name.decode() if isinstance(name, bytes) else name
+        size_bytes = len(text.encode())
+    except UnicodeError as error:
+        raise ValueError(f"file name {_shown(name)} is not UTF-8") from error
+    if not text:
+        raise ValueError("the file name is empty")
+    if size_bytes > _NAME_MAX_BYTES:
+        raise ValueError(f"file name {_shown(text)} has {size_bytes} bytes; at most {_NAME_MAX_BYTES} are allowed")
+    if text.startswith("."):
+        raise ValueError(f"file name {_shown(text)} starts with a dot")
+    if "/" in text:
+        raise ValueError(f"file name {_shown(text)} has a slash in it")
+    bad = next((char for char in text if not char.isprintable()), None)
+    if bad is not None:
+        raise ValueError(f"file name {_shown(text)} holds {unicodedata.name(bad, ascii(bad))}, which does not print")
+    return text
+
+
+def _shown(name: str | bytes, limit: int = 80) -> str:
+    """Escaped to ASCII, so that a message with it is safe in any log or terminal."""
+    return ascii(name if len(name) <= limit else name[:limit]) + ("" if len(name) <= limit else "…")

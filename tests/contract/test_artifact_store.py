@@ -1,0 +1,123 @@
+"""What every artifact store does, whatever keeps its files."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from farm.artifacts.base import ArtifactStore
+from farm.artifacts.directory import DirectoryStore
+from farm.errors import BadSource, NotFound
+from farm.model.artifact import ArtifactKind
+
+STORES: dict[str, Callable[[Path], ArtifactStore]] = {"directory": DirectoryStore}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    return STORES[request.param](tmp_path / "store")
+
+
+def file(tmp_path: Path, content: bytes = b"content", name: str = "given") -> Path:
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def test_what_is_put_comes_back_with_its_digest_name_and_size(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a.log", kind=ArtifactKind.LOG)
+    assert artifact.sha256 == hashlib.sha256(b"content").hexdigest()
+    assert (artifact.name, artifact.size_bytes, artifact.kind) == ("a.log", 7, ArtifactKind.LOG)
+    assert store.get(artifact, tmp_path / "back").read_bytes() == b"content"
+    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+
+
+def test_a_put_leaves_the_callers_file_alone(store: ArtifactStore, tmp_path: Path) -> None:
+    path = file(tmp_path)
+    artifact = store.put(path, name="a", kind=ArtifactKind.LOG)
+    path.write_bytes(b"changed")
+    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new", "known"])
+def test_a_moved_file_is_gone_from_where_it_was(store: ArtifactStore, tmp_path: Path, again: bool) -> None:
+    if again:
+        store.put(file(tmp_path), name="a", kind=ArtifactKind.RPM)
+    path = file(tmp_path)
+    artifact = store.put(path, name="a", kind=ArtifactKind.RPM, move=True)
+    assert not path.exists()
+    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+
+
+def test_the_same_content_under_two_names_is_two_artifacts_of_one_digest(store: ArtifactStore, tmp_path: Path) -> None:
+    path = file(tmp_path)
+    one = store.put(path, name="one", kind=ArtifactKind.LOG)
+    two = store.put(path, name="two", kind=ArtifactKind.LOG)
+    assert one == replace(two, name="one")
+
+
+def test_an_empty_file_is_a_file(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path, b""), name="empty", kind=ArtifactKind.LOG)
+    assert store.get(artifact, tmp_path / "back").read_bytes() == b""
+
+
+def test_nobody_may_write_to_what_is_given_out(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    assert store.get(artifact, tmp_path / "back").stat().st_mode & 0o222 == 0
+    assert store.open_path(artifact.sha256).stat().st_mode & 0o222 == 0
+
+
+def test_get_replaces_what_is_in_its_way(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    into = file(tmp_path, b"old", "into")
+    assert store.get(artifact, into).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, "", "A" * 64, "../" * 21 + "x", "\x1b[2J", "0" * 63 + "\n"])
+def test_a_digest_that_is_not_there_is_not_found(store: ArtifactStore, tmp_path: Path, sha256: str) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    with pytest.raises(NotFound) as found:
+        store.open_path(sha256)
+    assert "\x1b" not in str(found.value)
+    with pytest.raises(NotFound):
+        store.get(replace(artifact, sha256=sha256), tmp_path / "back")
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_only_regular_files_are_stored(store: ArtifactStore, tmp_path: Path, move: bool) -> None:
+    link, fifo, folder = tmp_path / "link", tmp_path / "fifo", tmp_path / "folder"
+    link.symlink_to("/etc/passwd")
+    os.mkfifo(fifo)
+    folder.mkdir()
+    for path in (link, fifo, folder, Path("/dev/null"), tmp_path / "missing"):
+        with pytest.raises(BadSource):
+            store.put(path, name="a", kind=ArtifactKind.RPM, move=move)
+    assert link.is_symlink()
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("name", ["", "../a", ".hidden", "a\nb", "a\x1b[31m", "a\u202eb", "x" * 256, "a\udcff"])
+def test_a_name_that_is_not_plain_is_refused(store: ArtifactStore, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="file name"):
+        store.put(file(tmp_path), name=name, kind=ArtifactKind.RPM)
+
+
+def test_many_threads_may_put_the_same_content(store: ArtifactStore, tmp_path: Path) -> None:
+    paths = [file(tmp_path, b"same" * 10_000, f"f{number}") for number in range(8)]
+    digests: list[str] = []
+
+    def put(path: Path) -> None:
+        digests.append(store.put(path, name="a", kind=ArtifactKind.RPM, move=True).sha256)
+
+    threads = [threading.Thread(target=put, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 8
+    assert len(set(digests)) == 1
+    assert store.open_path(digests[0]).read_bytes() == b"same" * 10_000
