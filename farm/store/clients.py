@@ -1,0 +1,247 @@
+"""What people do with builds: enqueue, look, cancel, retry. Each is one transaction; none talks to Redis."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm.errors import NotFound, WrongState
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import Attempt, Batch, Build, BuildRequest, Step, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, without_credentials
+from farm.queues import queue_for
+from farm.store import machine, rows, schema, waiting
+from farm.store.database import Database
+from farm.store.retrying import choose
+from farm.store.state import ONCE, BuildState, Changes
+
+_log = logging.getLogger(__name__)
+_INSERT_BUILDS = schema.build.insert().returning(schema.build.c.id, sort_by_parameter_order=True)
+_CHUNK = 5000  # builds per statement
+
+
+class ClientStore(Database):
+    """The half of the store that clients call."""
+
+    def add_batch(self, requests: Sequence[BuildRequest], *, owner: str) -> Batch:
+        """Write a batch whose builds have a ready `fetch` and a waiting `srpm` step. Wake the scheduler afterwards.
+
+        Each request names its arches. Credentials in a source's URL are kept apart from the build.
+        """
+        now = datetime.now(UTC)
+        with self.writing() as connection:
+            insert = schema.batch.insert().returning(schema.batch.c.id)
+            batch_id = connection.execute(insert, {"owner": owner, "created_at": now}).scalar_one()
+            for start in range(0, len(requests), _CHUNK):
+                _add(connection, requests[start : start + _CHUNK], batch_id=batch_id, owner=owner, now=now)
+            return _batch(connection, batch_id)
+
+    def batch(self, batch_id: int) -> Batch:
+        """Raises NotFound."""
+        with self.reading() as connection:
+            return _batch(connection, batch_id)
+
+    def build(self, build_id: int) -> Build:
+        """A build with its steps, their attempts and what those stored. Raises NotFound."""
+        with self.reading() as connection:
+            row = connection.execute(sa.select(schema.build).where(schema.build.c.id == build_id)).one_or_none()
+            if row is None:
+                raise _no_build(build_id)
+            return _values(connection, [row], is_whole=True)[0]
+
+    def builds(
+        self,
+        *,
+        status: Status | None = None,
+        outcome: Outcome | None = None,
+        target: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Build, ...]:
+        """The newest builds first, with their steps but without attempts."""
+        column = schema.build.c
+        query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(column.status == status.value)
+        if outcome is not None:
+            query = query.where(column.outcome == outcome.value)
+        if target is not None:
+            query = query.where(column.target == target)
+        with self.reading() as connection:
+            return _values(connection, connection.execute(query).all())
+
+    def cancel(self, build_id: int, *, by: str) -> tuple[str, ...]:
+        """End every step that is not over. Returns the labels of attempts whose leases are to be closed.
+
+        Raises NotFound, and WrongState when the build is over.
+        """
+        with self.writing() as connection:
+            build = _one(connection, build_id)
+            if build.status is Status.FINISHED:
+                raise WrongState(f"build {build_id} is over already: {build.outcome}")
+            changes = Changes(now=datetime.now(UTC), builds={build_id: build})
+            machine.cancel(changes, build, by=by)
+            rows.flush(connection, changes)
+            _note_closing(connection, changes.closes)
+        return tuple(changes.closes)
+
+    def retry(
+        self, build_id: int, *, step: StepKind | None = None, arch: Arch | None = None, by: str
+    ) -> tuple[Step, ...]:
+        """Run steps again with the recorded inputs, and what comes after them; returns those that are ready now.
+
+        By default what did not succeed. A step that is named may have succeeded. Raises NotFound, and WrongState
+        when the build is not over there, or there is nothing to run again. Wake the scheduler afterwards.
+        """
+        with self.writing() as connection:
+            build = _one(connection, build_id)
+            chosen = choose(build, kind=step, arch=arch)
+            changes = Changes(now=datetime.now(UTC), builds={build_id: build})
+            machine.run_again(changes, build, chosen)
+            rows.flush(connection, changes)
+        names = [one.name for one in chosen]
+        _log.info("%s runs %s of build %d again", by, names, build_id, extra={"action": "retry", "build": build_id})
+        return tuple(Step(kind=one.kind, arch=one.arch, status=one.status) for one in chosen)
+
+
+# --- writing a batch --------------------------------------------------------------------------------------------
+
+
+def _add(
+    connection: sa.Connection, requests: Sequence[BuildRequest], *, batch_id: int, owner: str, now: datetime
+) -> None:
+    """Builds, their secrets and their first steps."""
+    shown = [_without_secret(request.source) for request in requests]
+    parameters = [
+        _build_row(request, source) | {"batch_id": batch_id, "owner": owner, "created_at": now}
+        for request, source in zip(requests, shown, strict=True)
+    ]
+    ids = connection.scalars(_INSERT_BUILDS, parameters).all()
+    secrets = [
+        {"build_id": build_id, "url": request.source.url}
+        for build_id, request, source in zip(ids, requests, shown, strict=True)
+        if request.source.url != source.url
+    ]
+    if secrets:
+        connection.execute(schema.source_secret.insert(), secrets)
+    steps = [
+        {
+            "build_id": build_id,
+            "kind": kind.value,
+            "arch": "",
+            "queue": queue_for(kind, None),
+            "urgency": -request.priority,
+            "owner": owner,
+            "status": (Status.READY if kind is StepKind.FETCH else Status.WAITING).value,
+            "is_skipped": False,
+            "attempts": 0,
+            "troubles": 0,
+        }
+        for build_id, request in zip(ids, requests, strict=True)
+        for kind in ONCE
+    ]
+    if steps:
+        connection.execute(schema.step.insert(), steps)
+
+
+def _build_row(request: BuildRequest, source: Source) -> dict[str, Any]:
+    return {
+        "package": machine.clean(source.guessed_name),
+        "source": rows.to_text(source),
+        "target": request.target,
+        "arches": rows.to_text(request.arches),
+        "options": rows.to_text(request.options),
+        "priority": request.priority,
+        "status": Status.READY.value,
+    }
+
+
+def _without_secret(source: Source) -> Source:
+    return replace(source, url=without_credentials(source.url)) if source.url else source
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def _one(connection: sa.Connection, build_id: int) -> BuildState:
+    build = rows.load(connection, [build_id]).get(build_id)
+    if build is None:
+        raise _no_build(build_id)
+    return build
+
+
+def _no_build(build_id: int) -> NotFound:
+    return NotFound(f"there is no build {build_id}; `farm list` shows those that there are")
+
+
+def _batch(connection: sa.Connection, batch_id: int) -> Batch:
+    row = connection.execute(sa.select(schema.batch).where(schema.batch.c.id == batch_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no batch {batch_id}; `farm list` shows the builds that there are")
+    query = sa.select(schema.build).where(schema.build.c.batch_id == batch_id).order_by(schema.build.c.id)
+    found = connection.execute(query).all()
+    return Batch(id=row.id, owner=row.owner, created_at=row.created_at, builds=_values(connection, found))
+
+
+def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool = False) -> tuple[Build, ...]:
+    """Builds with their steps; `is_whole`: with attempts, artifacts and places in queues too, which cost more."""
+    column = schema.step.c
+    steps: dict[int, list[Any]] = defaultdict(list)
+    for start in range(0, len(found), _CHUNK):
+        ids = [row.id for row in found[start : start + _CHUNK]]
+        for step in connection.execute(sa.select(schema.step).where(column.build_id.in_(ids)).order_by(column.id)):
+            steps[step.build_id].append(step)
+    queues = waiting.queues_seen(connection)
+    attempts = _attempts(connection, [step for group in steps.values() for step in group]) if is_whole else {}
+    builds = []
+    for row in found:
+        siblings = {(step.kind, step.arch): step for step in steps[row.id]}
+        values = []
+        for step in sorted(steps[row.id], key=_in_order):
+            place = waiting.position(connection, step) if is_whole and step.status == Status.READY.value else None
+            waits_for = waiting.waits_for(step, siblings, queues, place)
+            values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
+        builds.append(rows.build_value(row, values))
+    return tuple(builds)
+
+
+def _in_order(step: Any) -> tuple[str, int]:
+    """Steps that run once first, then arch by arch."""
+    return step.arch, list(StepKind).index(StepKind(step.kind))
+
+
+def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) -> Step:
+    return Step(
+        kind=StepKind(row.kind),
+        arch=Arch(row.arch) if row.arch else None,
+        status=Status(row.status),
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        reason=row.reason,
+        waits_for=waits_for,
+        attempts=attempts,
+    )
+
+
+def _attempts(connection: sa.Connection, steps: list[Any]) -> dict[int, list[Attempt]]:
+    by_id = {step.id: step for step in steps}
+    column = schema.attempt.c
+    query = sa.select(schema.attempt).where(column.step_id.in_(list(by_id))).order_by(column.step_id, column.number)
+    found = connection.execute(query).all()
+    artifacts: dict[int, list[Artifact]] = defaultdict(list)
+    for attempt_id, artifact in rows.artifacts_of(connection, [row.id for row in found]):
+        artifacts[attempt_id].append(artifact)
+    attempts: dict[int, list[Attempt]] = defaultdict(list)
+    for row in found:
+        attempts[row.step_id].append(rows.attempt_value(by_id[row.step_id], row, tuple(artifacts[row.id])))
+    return attempts
+
+
+def _note_closing(connection: sa.Connection, labels: Sequence[str]) -> None:
+    """For the scheduler, should the caller not get to closing them."""
+    if labels:
+        connection.execute(schema.closing.insert(), [{"label": label} for label in labels])

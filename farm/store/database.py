@@ -1,0 +1,136 @@
+"""The door to SQL: engines, transactions, and whether the schema is the one that this code knows.
+
+Not the migrations themselves (migrate.py, which alone imports Alembic: it takes longer than all the rest).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm.errors import BadSettings, FarmNotRunning
+from farm.store.schema import REVISION
+
+_BUSY_TIMEOUT_MS = 30_000
+_WRITES = "farm_writes"
+
+
+class Database:
+    """One engine. Safe to use from several threads; each transaction has a connection of its own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**{_WRITES: True})
+        self.is_sqlite = engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One consistent look. Raises FarmNotRunning when the database does not answer."""
+        with self._transaction(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end. On SQLite it is the only writer from its first moment, so that
+        what it read cannot have changed when it writes; on PostgreSQL whoever changes builds locks their rows.
+
+        Raises FarmNotRunning when the database does not answer.
+        """
+        with self._transaction(self._writer) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
+
+
+def open_database(url: str, *, create: bool) -> sa.Engine:
+    """The database at `url`, whose schema is current; with `create` it is made or migrated when it is not.
+
+    Raises FarmNotRunning for one that is not there or has another schema, BadSettings for a URL of no known kind.
+    """
+    engine = make_engine(url)
+    path = engine.url.database
+    is_file = engine.dialect.name == "sqlite" and path not in (None, "", ":memory:")
+    if is_file and not create and not Path(str(path)).exists():
+        raise FarmNotRunning(f"there is no farm at {path}; start it with `farm up`")
+    try:
+        _check_schema(engine, create=create)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def make_engine(url: str) -> sa.Engine:
+    """Raises BadSettings for anything but SQLite and PostgreSQL."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise BadSettings("FARM_DATABASE_URL is no database URL; use sqlite:///… or postgresql://…") from error
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if parsed.get_backend_name() != "sqlite":
+        raise BadSettings(f"FARM_DATABASE_URL is for {parsed.get_backend_name()}; use sqlite:///… or postgresql://…")
+    engine = sa.create_engine(parsed)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def shown(engine: sa.Engine) -> str:
+    """The database's address for people: no password."""
+    return f"the database {engine.url.render_as_string(hide_password=True)}"
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Python's sqlite3 would begin transactions by itself, and late; _begin_sqlite says when.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    # WAL lets readers go on while one writes. NORMAL loses the newest commits when the machine (not the process)
+    # dies, and never consistency; FULL would pay a flush to disk for each of a build's eight transactions.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that begins as a reader and then writes can fail at once, whatever the busy timeout.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+
+
+def _check_schema(engine: sa.Engine, *, create: bool) -> None:
+    found = _revision(engine, missing_ok=create)
+    if found == REVISION:
+        return
+    if not create:
+        raise FarmNotRunning(
+            f"{shown(engine)} has schema {found or 'none'}, and this farm speaks {REVISION}; start it with `farm up`, "
+            "or use the farm's version that belongs to it"
+        )
+    from farm.store.migrate import upgrade
+
+    upgrade(engine, found)
+
+
+def _revision(engine: sa.Engine, *, missing_ok: bool) -> str | None:
+    try:
+        with engine.connect() as connection:
+            found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            return found
+    except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.DatabaseError) as error:
+        is_there = isinstance(error, sa.exc.ProgrammingError) or "no such table" in str(error.orig)
+        if is_there and missing_ok:
+            return None
+        if is_there:
+            raise FarmNotRunning(f"{shown(engine)} holds no farm; start one with `farm up`") from error
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; start it with `farm up`") from error

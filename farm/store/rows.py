@@ -1,0 +1,330 @@
+"""Between rows and values: loading builds as state, writing changes back, and what clients are given."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache, lru_cache
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import Attempt, Build, BuildOptions, Phase, Step, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source
+from farm.queues import queue_for
+from farm.store import schema
+from farm.store.state import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
+
+_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
+_names = msgspec.json.Decoder(tuple[str, ...]).decode
+_phases = msgspec.json.Decoder(tuple[Phase, ...]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=1024)
+def _source(text: str) -> Source:
+    return msgspec.json.decode(text, type=Source)
+
+
+@lru_cache(maxsize=1024)
+def _options(text: str) -> BuildOptions:
+    return msgspec.json.decode(text, type=BuildOptions)
+
+
+def to_text(value: object) -> str:
+    """JSON, as columns hold it."""
+    return _encode(value).decode()
+
+
+def _outcome(text: str | None) -> Outcome | None:
+    return Outcome(text) if text is not None else None
+
+
+# --- state ------------------------------------------------------------------------------------------------------
+
+_BUILD = schema.build.c
+_STEP = schema.step.c
+_ATTEMPT = schema.attempt.c
+_LOAD = (
+    sa.select(
+        *(_BUILD.id, _BUILD.package, _BUILD.nevra, _BUILD.source_commit, _BUILD.source, _BUILD.target, _BUILD.arches),
+        *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
+        _BUILD.finished_at,
+        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
+        *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
+        *(_STEP.covers, _STEP.output),
+        *(_ATTEMPT.id, _ATTEMPT.number, _ATTEMPT.token, _ATTEMPT.status, _ATTEMPT.wall_s, _ATTEMPT.dispatched_at),
+        *(_ATTEMPT.offered_at, _ATTEMPT.worker, _ATTEMPT.started_at),
+    )
+    .select_from(
+        schema.build.join(schema.step, _STEP.build_id == _BUILD.id).outerjoin(
+            schema.attempt, sa.and_(_ATTEMPT.step_id == _STEP.id, sa.text(schema.IS_LIVE))
+        )
+    )
+    .where(_BUILD.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(_STEP.id)
+)
+# Locked in a statement of its own: what a joined statement read before it had to wait for a lock would be stale.
+_LOCK = (
+    sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
+)
+_BUILD_END, _STEP_END = 14, 29
+
+
+def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
+    """The builds with their steps and live attempts, theirs alone until the transaction ends. Unknown ids are left
+    out."""
+    builds: dict[int, BuildState] = {}
+    if not ids:
+        return builds
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK, {"ids": list(ids)})
+    for row in connection.execute(_LOAD, {"ids": list(ids)}):
+        build = builds.get(row[0])
+        if build is None:
+            build = builds[row[0]] = _build_state(row)
+        build.steps.append(_step_state(row))
+    return builds
+
+
+def _build_state(row: Any) -> BuildState:
+    (id_, package, nevra, commit, source, target, arches, options, priority, owner, status, outcome, reason, done) = (
+        row[:_BUILD_END]
+    )
+    return BuildState(
+        id=id_,
+        package=package,
+        nevra=nevra,
+        source_commit=commit,
+        source=_source(source),
+        target=target,
+        arches=_arches(arches),
+        options=_options(options),
+        priority=priority,
+        owner=owner,
+        status=Status(status),
+        outcome=_outcome(outcome),
+        reason=reason,
+        finished_at=done,
+    )
+
+
+def _step_state(row: Any) -> StepState:
+    (id_, build_id, kind, arch, status, outcome, reason, skipped, later, attempts, troubles, trouble, hosts) = row[
+        _BUILD_END : _STEP_END - 2
+    ]
+    covers, output = row[_STEP_END - 2 : _STEP_END]
+    return StepState(
+        id=id_,
+        build_id=build_id,
+        kind=StepKind(kind),
+        arch=Arch(arch) if arch else None,
+        status=Status(status),
+        outcome=_outcome(outcome),
+        reason=reason,
+        is_skipped=skipped,
+        not_before_at=later,
+        attempts=attempts,
+        troubles=troubles,
+        trouble=trouble,
+        trouble_hosts=_names(hosts) if hosts else (),
+        covers=_arches(covers) if covers else (),
+        output=output,
+        live=_live_attempt(row[_STEP_END:]),
+    )
+
+
+def _live_attempt(row: Any) -> LiveAttempt | None:
+    id_, number, token, status, wall_s, dispatched_at, offered_at, worker, started_at = row
+    if id_ is None:
+        return None
+    return LiveAttempt(
+        id=id_,
+        number=number,
+        token=token,
+        status=Status(status),
+        wall_s=wall_s,
+        dispatched_at=dispatched_at,
+        offered_at=offered_at,
+        worker=worker,
+        started_at=started_at,
+    )
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+_JSON_FIELDS = frozenset({"trouble_hosts", "covers", "phases"})
+
+
+def flush(connection: sa.Connection, changes: Changes) -> None:
+    """Write what changed, in as many statements as there are kinds of change."""
+    shapes: dict[tuple[sa.Table, tuple[str, ...]], list[dict[str, Any]]] = defaultdict(list)
+    for thing, values in changes.dirty.values():
+        if thing.id is not None and values:
+            shapes[_table(thing), tuple(sorted(values))].append(_parameters(thing.id, values))
+    for (table, names), parameters in shapes.items():
+        connection.execute(_update(table, names), parameters)
+    if changes.dropped_attempts:
+        connection.execute(schema.attempt.delete().where(_ATTEMPT.id.in_(changes.dropped_attempts)))
+    if changes.new_steps:
+        insert_steps(connection, [(step, changes.builds[step.build_id]) for step in changes.new_steps])
+    if changes.new_attempts:
+        connection.execute(schema.attempt.insert(), [_attempt_row(*pair) for pair in changes.new_attempts])
+    if changes.artifacts:
+        _insert_artifacts(connection, changes.artifacts)
+
+
+def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, BuildState]]) -> None:
+    connection.execute(
+        schema.step.insert(),
+        [
+            {
+                "build_id": step.build_id,
+                "kind": step.kind.value,
+                "arch": step.arch.value if step.arch else "",
+                "queue": queue_for(step.kind, step.arch),
+                "urgency": -build.priority,
+                "owner": build.owner,
+                "status": step.status.value,
+                "outcome": step.outcome.value if step.outcome else None,
+                "reason": step.reason,
+                "is_skipped": step.is_skipped,
+                "attempts": 0,
+                "troubles": 0,
+                "covers": to_text(step.covers) if step.covers else None,
+            }
+            for step, build in steps
+        ],
+    )
+
+
+def _table(thing: Thing) -> sa.Table:
+    match thing:
+        case BuildState():
+            return schema.build
+        case StepState():
+            return schema.step
+        case LiveAttempt():
+            return schema.attempt
+
+
+@cache
+def _update(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+    return (
+        table.update()
+        .where(table.c.id == sa.bindparam("row_id"))
+        .values({name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names})
+    )
+
+
+def _parameters(row_id: int, values: dict[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"row_id": row_id}
+    for name, value in values.items():
+        if isinstance(value, Status | Outcome):
+            value = value.value  # noqa: PLW2901 - a driver should be given plain text
+        elif name in _JSON_FIELDS:
+            value = to_text(value) if value else None  # noqa: PLW2901
+        parameters[f"new_{name}"] = value
+    return parameters
+
+
+def _attempt_row(step: StepState, attempt: LiveAttempt) -> dict[str, Any]:
+    return {
+        "step_id": step.id,
+        "number": attempt.number,
+        "token": attempt.token,
+        "status": attempt.status.value,
+        "wall_s": attempt.wall_s,
+        "dispatched_at": attempt.dispatched_at,
+        "offered_at": attempt.offered_at,
+    }
+
+
+def _insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Artifact, ...]]]) -> None:
+    files = sorted({(item.sha256, item.size_bytes) for _, items in stored for item in items})
+    if not files:
+        return
+    # Both databases spell it alike; SQLAlchemy has it per dialect only.
+    connection.execute(
+        sa.text("INSERT INTO artifact (sha256, size_bytes) VALUES (:sha256, :size_bytes) ON CONFLICT DO NOTHING"),
+        [{"sha256": sha256, "size_bytes": size} for sha256, size in files],
+    )
+    connection.execute(
+        schema.attempt_artifact.insert(),
+        [
+            {
+                "attempt_id": attempt_id,
+                "position": position,
+                "name": item.name,
+                "kind": item.kind.value,
+                "sha256": item.sha256,
+                "nevra": item.nevra,
+            }
+            for attempt_id, items in stored
+            for position, item in enumerate(items)
+        ],
+    )
+
+
+# --- what clients are given -------------------------------------------------------------------------------------
+
+
+def build_value(row: Any, steps: Iterable[Step]) -> Build:
+    """From a row of `build`."""
+    return Build(
+        id=row.id,
+        batch_id=row.batch_id,
+        package=row.package,
+        nevra=row.nevra,
+        commit=row.source_commit,
+        source=_source(row.source),
+        target=row.target,
+        arches=_arches(row.arches),
+        options=_options(row.options),
+        priority=row.priority,
+        owner=row.owner,
+        status=Status(row.status),
+        outcome=_outcome(row.outcome),
+        reason=row.reason,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        steps=tuple(steps),
+    )
+
+
+def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
+    """From a row of `attempt` and that of its step."""
+    arch = Arch(step.arch) if step.arch else None
+    return Attempt(
+        label=label_of(step.build_id, StepKind(step.kind), arch, row.number),
+        number=row.number,
+        status=Status(row.status),
+        outcome=_outcome(row.outcome),
+        reason=row.reason,
+        excerpt=row.excerpt,
+        worker=row.worker,
+        dispatched_at=row.dispatched_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        phases=_phases(row.phases) if row.phases else (),
+        peak_memory_bytes=row.peak_memory_bytes,
+        artifacts=artifacts,
+    )
+
+
+def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[tuple[int, Artifact]]:
+    """(attempt, artifact) in the order in which each attempt named them."""
+    found = schema.attempt_artifact.c
+    query = (
+        sa.select(found.attempt_id, found.name, found.kind, found.sha256, schema.artifact.c.size_bytes, found.nevra)
+        .select_from(schema.attempt_artifact.join(schema.artifact, found.sha256 == schema.artifact.c.sha256))
+        .where(found.attempt_id.in_(attempt_ids))
+        .order_by(found.attempt_id, found.position)
+    )
+    for attempt_id, name, kind, sha256, size, nevra in connection.execute(query):
+        yield (
+            attempt_id,
+            Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, nevra=nevra),
+        )

@@ -1,0 +1,210 @@
+"""The farm's tables. Owns names, types and indexes; not the queries, and not how a database gets there (migrate.py).
+
+Three indexes keep the scheduler's questions cheap however much waits: ready steps in the order in which they are
+dispatched, steps that become due at a time, and attempts that are not finished. They are partial, so finished work
+costs them nothing. Queries must repeat an index's condition word for word (`IS_READY` and so on): with a bound
+parameter in it a database cannot know that the index applies.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+#: The newest migration. A test compares it with the migrations, and those with this metadata.
+REVISION = "0001"
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """An instant: aware UTC on both sides, whatever the database keeps."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: SQLite counts rows up by itself only for INTEGER, PostgreSQL should have room for more than 2^31 attempts.
+_Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def _column(name: str, kind: Any, *args: Any, null: bool = False) -> "sa.Column[Any]":
+    return sa.Column(name, kind, *args, nullable=null)
+
+
+batch = sa.Table(
+    "batch",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("owner", sa.Text),
+    _column("created_at", UtcTime),
+)
+
+#: `source` is JSON without credentials; `arches`, `options` are JSON.
+build = sa.Table(
+    "build",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("batch_id", _Id, sa.ForeignKey("batch.id")),
+    _column("package", sa.Text),
+    _column("nevra", sa.Text, null=True),
+    _column("source_commit", sa.Text, null=True),
+    _column("source", sa.Text),
+    _column("target", sa.Text),
+    _column("arches", sa.Text),
+    _column("options", sa.Text),
+    _column("priority", sa.Integer),
+    _column("owner", sa.Text),
+    _column("status", sa.Text),
+    _column("outcome", sa.Text, null=True),
+    _column("reason", sa.Text, null=True),
+    _column("created_at", UtcTime),
+    _column("finished_at", UtcTime, null=True),
+    sa.Index(None, "batch_id"),
+    sa.Index(None, "status", "id"),
+    sa.Index(None, "outcome", "id"),
+)
+
+#: The URL of a source that has credentials in it. Read by dispatch alone, when it makes the fetch step's work.
+source_secret = sa.Table(
+    "source_secret",
+    metadata,
+    sa.Column("build_id", _Id, sa.ForeignKey("build.id"), primary_key=True, autoincrement=False),
+    _column("url", sa.Text),
+)
+
+IS_READY = "step.status = 'ready'"
+IS_DUE_LATER = "step.status = 'waiting' AND step.not_before_at IS NOT NULL"
+
+#: `arch` is empty for steps that run once. `urgency` is the build's priority negated, so that the index ascends all
+#: the way. `attempts` counts the attempts ever made, so that no label is used twice. `trouble` is the last trouble's
+#: message, `trouble_hosts` JSON. `output` is the JSON of a successful attempt's output. `covers` (JSON) are the
+#: arches that this step's packages are for, where they are more than its own. `is_skipped` marks a step that never
+#: had its turn, since an earlier one did not succeed.
+step = sa.Table(
+    "step",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("build_id", _Id, sa.ForeignKey("build.id")),
+    _column("kind", sa.Text),
+    _column("arch", sa.Text),
+    _column("queue", sa.Text),
+    _column("urgency", sa.Integer),
+    _column("owner", sa.Text),
+    _column("status", sa.Text),
+    _column("outcome", sa.Text, null=True),
+    _column("reason", sa.Text, null=True),
+    _column("is_skipped", sa.Boolean),
+    _column("not_before_at", UtcTime, null=True),
+    _column("attempts", sa.Integer),
+    _column("troubles", sa.Integer),
+    _column("trouble", sa.Text, null=True),
+    _column("trouble_hosts", sa.Text, null=True),
+    _column("covers", sa.Text, null=True),
+    _column("output", sa.Text, null=True),
+    sa.UniqueConstraint("build_id", "kind", "arch"),
+)
+sa.Index(
+    "ix_step_ready",
+    step.c.queue,
+    step.c.urgency,
+    step.c.owner,
+    step.c.id,
+    sqlite_where=sa.text("status = 'ready'"),
+    postgresql_where=sa.text("status = 'ready'"),
+)
+sa.Index(
+    "ix_step_due",
+    step.c.not_before_at,
+    sqlite_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
+    postgresql_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
+)
+
+IS_LIVE = "attempt.status <> 'finished'"
+
+#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs.
+attempt = sa.Table(
+    "attempt",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("step_id", _Id, sa.ForeignKey("step.id")),
+    _column("number", sa.Integer),
+    _column("token", sa.Text),
+    _column("status", sa.Text),
+    _column("outcome", sa.Text, null=True),
+    _column("reason", sa.Text, null=True),
+    _column("excerpt", sa.Text, null=True),
+    _column("worker", sa.Text, null=True),
+    _column("wall_s", sa.Integer),
+    _column("dispatched_at", UtcTime),
+    _column("offered_at", UtcTime, null=True),
+    _column("started_at", UtcTime, null=True),
+    _column("finished_at", UtcTime, null=True),
+    _column("phases", sa.Text, null=True),
+    _column("peak_memory_bytes", sa.BigInteger, null=True),
+    sa.UniqueConstraint("step_id", "number"),
+)
+sa.Index(
+    "ix_attempt_live",
+    attempt.c.step_id,
+    sqlite_where=sa.text("status <> 'finished'"),
+    postgresql_where=sa.text("status <> 'finished'"),
+)
+
+#: Every file that an attempt stored, by digest.
+artifact = sa.Table(
+    "artifact",
+    metadata,
+    sa.Column("sha256", sa.Text, primary_key=True),
+    _column("size_bytes", sa.BigInteger),
+)
+
+attempt_artifact = sa.Table(
+    "attempt_artifact",
+    metadata,
+    sa.Column("attempt_id", _Id, sa.ForeignKey("attempt.id"), primary_key=True, autoincrement=False),
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    _column("name", sa.Text),
+    _column("kind", sa.Text),
+    _column("sha256", sa.Text, sa.ForeignKey("artifact.sha256")),
+    _column("nevra", sa.Text, null=True),
+    sa.Index(None, "sha256"),
+)
+
+#: Labels of attempts that were ended in SQL and whose leases are still to be closed in Redis.
+closing = sa.Table("closing", metadata, sa.Column("label", sa.Text, primary_key=True))
+
+#: What the scheduler last saw of each queue, for people who ask what they wait for.
+queue = sa.Table(
+    "queue",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    _column("slots", sa.Integer),
+    _column("busy", sa.Integer),
+)
+
+#: Slot-seconds that an owner's attempts used, decayed as of `at`.
+owner_load = sa.Table(
+    "owner_load",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    _column("load_s", sa.Float),
+    _column("at", UtcTime),
+)

@@ -1,0 +1,197 @@
+"""Builds as the state machine sees them: loaded whole, changed in memory, written back in few statements.
+
+Mutable on purpose, and only inside one transaction: `Changes` notes which fields were set, so that two hundred
+reports become a handful of statements. Nothing here decides anything; that is machine.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import BuildOptions, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source
+
+ONCE = (StepKind.FETCH, StepKind.SRPM)
+PER_ARCH = (StepKind.BUILD, StepKind.UPLOAD)
+#: What follows a step in its Celery chain.
+NEXT_IN_CHAIN = {StepKind.FETCH: StepKind.SRPM, StepKind.BUILD: StepKind.UPLOAD}
+
+
+def label_of(build_id: int, kind: StepKind, arch: Arch | None, number: int) -> str:
+    """`12.fetch.1`, `12.build.x86_64.1`: unique for ever, and Celery's task id."""
+    return f"{build_id}.{kind.value}.{arch.value}.{number}" if arch else f"{build_id}.{kind.value}.{number}"
+
+
+def build_of(label: str) -> int | None:
+    """The build that a label speaks of; None for what is no label."""
+    head = label.partition(".")[0]
+    # Length: a number that no database has room for would be an error there.
+    return int(head) if head.isascii() and head.isdigit() and len(head) < 19 else None
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class LiveAttempt:
+    """An attempt that is not finished. `id` is None until it is written."""
+
+    id: int | None
+    number: int
+    token: str
+    status: Status
+    wall_s: int
+    dispatched_at: datetime
+    offered_at: datetime | None
+    worker: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class StepState:
+    """One row of `step`. `id` is None until it is written."""
+
+    id: int | None
+    build_id: int
+    kind: StepKind
+    arch: Arch | None
+    status: Status
+    outcome: Outcome | None = None
+    reason: str | None = None
+    is_skipped: bool = False
+    not_before_at: datetime | None = None
+    attempts: int = 0
+    troubles: int = 0
+    trouble: str | None = None
+    trouble_hosts: tuple[str, ...] = ()
+    covers: tuple[Arch, ...] = ()
+    output: str | None = None
+    live: LiveAttempt | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.arch}" if self.arch else str(self.kind)
+
+    @property
+    def label(self) -> str:
+        """Of the newest attempt."""
+        return label_of(self.build_id, self.kind, self.arch, self.attempts)
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class BuildState:
+    """One row of `build` with its steps, in the order of their kinds."""
+
+    id: int
+    package: str
+    nevra: str | None
+    source_commit: str | None
+    source: Source
+    target: str
+    arches: tuple[Arch, ...]
+    options: BuildOptions
+    priority: int
+    owner: str
+    status: Status
+    outcome: Outcome | None = None
+    reason: str | None = None
+    finished_at: datetime | None = None
+    steps: list[StepState] = field(default_factory=list)
+
+    def find(self, kind: StepKind, arch: Arch | None = None) -> StepState | None:
+        for step in self.steps:
+            if step.kind is kind and step.arch is arch:
+                return step
+        return None
+
+    def next_in_chain(self, step: StepState) -> StepState | None:
+        following = NEXT_IN_CHAIN.get(step.kind)
+        return self.find(following, step.arch) if following else None
+
+    def upstream(self, step: StepState) -> StepState | None:
+        """The step whose results this one needs."""
+        match step.kind:
+            case StepKind.FETCH:
+                return None
+            case StepKind.SRPM:
+                return self.find(StepKind.FETCH)
+            case StepKind.BUILD:
+                return self.find(StepKind.SRPM)
+            case StepKind.UPLOAD:
+                return self.find(StepKind.BUILD, step.arch)
+
+    def downstream(self, step: StepState) -> Iterator[StepState]:
+        """Every step that needs this one's results, near ones first."""
+        order = list(StepKind)
+        for other in self.steps:
+            if order.index(other.kind) > order.index(step.kind) and step.arch in (None, other.arch):
+                yield other
+
+    def by_label(self, label: str) -> StepState | None:
+        """The step whose live attempt has this label."""
+        for step in self.steps:
+            if step.live is not None and label_of(self.id, step.kind, step.arch, step.live.number) == label:
+                return step
+        return None
+
+
+Thing = BuildState | StepState | LiveAttempt
+
+
+@dataclass(kw_only=True, slots=True)
+class Changes:
+    """What one transaction is to write, and what is to be said in Redis once it is committed."""
+
+    now: datetime
+    builds: dict[int, BuildState]
+    dirty: dict[int, tuple[Thing, dict[str, Any]]] = field(default_factory=dict)
+    new_steps: list[StepState] = field(default_factory=list)
+    new_attempts: list[tuple[StepState, LiveAttempt]] = field(default_factory=list)
+    dropped_attempts: list[int] = field(default_factory=list)
+    artifacts: list[tuple[int, tuple[Artifact, ...]]] = field(default_factory=list)
+    closes: list[str] = field(default_factory=list)
+    offers: list[tuple[BuildState, StepState]] = field(default_factory=list)
+    used_s: dict[str, float] = field(default_factory=dict)
+
+    def put(self, thing: Thing, **values: Any) -> None:
+        """Set fields, and have them written. A value that is already so is not written."""
+        noted = self.dirty.get(id(thing))
+        for name, value in values.items():
+            if getattr(thing, name) == value:
+                continue
+            setattr(thing, name, value)
+            if noted is None:
+                noted = self.dirty[id(thing)] = (thing, {})
+            noted[1][name] = value
+
+    def close_attempt(self, attempt: LiveAttempt, **values: Any) -> None:
+        """End an attempt: fields beyond `LiveAttempt`'s own may be given, as columns."""
+        noted = self.dirty.setdefault(id(attempt), (attempt, {}))
+        attempt.status = Status.FINISHED
+        noted[1].update(values, status=Status.FINISHED, finished_at=self.now)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What changed, for whoever listens: steps first, then builds."""
+        for thing, values in self.dirty.values():
+            if isinstance(thing, StepState) and thing.id is not None and "status" in values:
+                yield self._event(self.builds[thing.build_id], thing)
+        for step in self.new_steps:
+            yield self._event(self.builds[step.build_id], step)
+        for thing, values in self.dirty.values():
+            if isinstance(thing, BuildState) and "status" in values:
+                yield self._event(thing, None)
+
+    def _event(self, build: BuildState, step: StepState | None) -> dict[str, Any]:
+        whole = step or build
+        return {
+            "build": build.id,
+            "package": build.package,
+            "step": step.kind if step else None,
+            "arch": step.arch if step else None,
+            "attempt": step.label if step and step.attempts else None,
+            "status": whole.status,
+            "outcome": whole.outcome,
+            "reason": whole.reason,
+            "at": self.now.isoformat(),
+        }

@@ -1,0 +1,20 @@
+"""The store: what is true about batches, builds, steps and attempts. Everything is one transaction or none.
+
+Clients use the first half, the scheduler alone the second. Nothing here knows Celery or Redis.
+"""
+
+from farm.store.clients import ClientStore
+from farm.store.database import open_database
+
+
+class Store(ClientStore):
+    """One database. Safe to use from several threads."""
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = False) -> "Store":
+        """The store at a SQLAlchemy URL; with `create` the database is made, or brought to this farm's schema.
+
+        Raises FarmNotRunning when it is not there, does not answer or has another schema; BadSettings for a URL
+        that is neither SQLite's nor PostgreSQL's.
+        """
+        return cls(open_database(url, create=create))
