@@ -30,6 +30,7 @@ _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
 _SOURCE_SLOTS = 2
 _PUBLISH_SLOTS = 2
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Say = Callable[[str], None]
 

@@ -7,7 +7,9 @@ from pathlib import Path
 def memory_mib(processes: Mapping[str, int]) -> dict[str, float]:
     """MiB by name; a page shared by n processes counts a n-th in each."""
     parents = _parents()
-    return {name: round(sum(_pss_kib(pid) for pid in _family(pid, parents)) / 1024, 1) for name, pid in processes.items()}
+    return {
+        name: round(sum(_pss_kib(pid) for pid in _family(pid, parents)) / 1024, 1) for name, pid in processes.items()
+    }
 
 
 def _family(pid: int, parents: Mapping[int, int]) -> list[int]:

@@ -1,0 +1,162 @@
+"""Leases on a real Redis: one claimer, fencing by token, a closed attempt found out at the next touch."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import FarmNotRunning, LeaseLost
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.worker import WorkerFacts
+from tests.redis_server import redis_server
+from tests.unit.test_wire import _report, _work
+
+WORK = _work(StepKind.FETCH)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    data = tmp_path_factory.mktemp("farm")
+    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_LEASE_S": "1"})
+    with redis_server(settings.socket):
+        yield settings
+
+
+@pytest.fixture
+def leases(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Leases]:
+    leases = Leases(settings)
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def label(request: pytest.FixtureRequest) -> str:
+    return f"{request.node.name}.1"
+
+
+def test_exactly_one_of_many_claims_an_attempt(leases: Leases, label: str) -> None:
+    work = replace(WORK, attempt=label)
+    leases.offer(work)
+
+    def claim(worker: int) -> bool:
+        try:
+            return leases.claim(label, work.token, f"w{worker}", wait_s=0.2) == work
+        except LeaseLost:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(claim, range(8))) == [False] * 7 + [True]
+    assert leases.states([label])[label].is_held
+
+
+def test_an_old_token_claims_nothing_and_renews_nothing(leases: Leases, label: str) -> None:
+    leases.offer(replace(WORK, attempt=label, token="new"))
+    with pytest.raises(LeaseLost):
+        leases.claim(label, "old", "w", wait_s=0.1)
+    leases.claim(label, "new", "w", wait_s=0.1)
+    assert leases.touch(label, "new")
+    assert not leases.touch(label, "old")
+
+
+def test_a_claim_waits_for_an_offer_that_is_still_to_come(leases: Leases, label: str) -> None:
+    work = replace(WORK, attempt=label)
+    with ThreadPoolExecutor(1) as pool:
+        claimed = pool.submit(leases.claim, label, work.token, "w", wait_s=10)
+        leases.offer(work)
+        assert claimed.result(timeout=5) == work
+
+
+def test_a_claim_of_nothing_ends(leases: Leases, label: str) -> None:
+    with pytest.raises(LeaseLost, match="not offered"):
+        leases.claim(label, "t", "w", wait_s=0.1)
+
+
+def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) -> None:
+    waiting, held, offered = f"{label}w", f"{label}h", f"{label}o"
+    leases.offer(replace(WORK, attempt=held))
+    leases.claim(held, WORK.token, "w", wait_s=0.1)
+    leases.offer(replace(WORK, attempt=offered))
+    with ThreadPoolExecutor(1) as pool:
+        claim = pool.submit(leases.claim, waiting, "t", "w", wait_s=20)
+        leases.close_attempts([waiting, held, offered])
+        with pytest.raises(LeaseLost):
+            claim.result(timeout=5)
+    assert not leases.touch(held, WORK.token)
+    with pytest.raises(LeaseLost):
+        leases.claim(offered, WORK.token, "w", wait_s=0.1)
+
+
+def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
+    leases.offer(replace(WORK, attempt=label))
+    leases.claim(label, WORK.token, "w", wait_s=0.1)
+    ended = threading.Event()
+    for _ in range(300):
+        if not leases.states([label])[label].is_held:
+            ended.set()
+            break
+        ended.wait(0.01)
+    assert ended.is_set()
+    assert not leases.touch(label, WORK.token)
+
+
+def test_a_live_log_is_read_from_any_offset(leases: Leases, label: str) -> None:
+    leases.append_log(label, b"one\n")
+    leases.append_log(label, b"\xfftwo\n")
+    assert leases.read_log(label, 0) == b"one\n\xfftwo\n"
+    assert leases.read_log(label, 4) == b"\xfftwo\n"
+    assert leases.read_log(label, 99) == b""
+
+
+def test_the_register_lists_who_is_there(leases: Leases) -> None:
+    facts = WorkerFacts(
+        name="build@here",
+        host="here",
+        queues=("build.x86_64",),
+        slots=2,
+        arches=(Arch.X86_64,),
+        started_at=datetime.now(UTC),
+        version="1",
+    )
+    leases.announce(facts)
+    assert leases.workers() == (facts,)
+    leases.retire(facts.name)
+    assert leases.workers() == ()
+
+
+def test_reports_are_there_until_they_are_settled(settings: Settings) -> None:
+    control = Control(settings)
+    reports = [_report(kind) for kind in StepKind]
+    for report in reports:
+        control.report(report)
+    assert control.receive(timeout_s=1).reports == tuple(reports)
+    control.recover()  # what a scheduler that died in between does at its next start
+    assert control.receive(timeout_s=1).reports == tuple(reports)
+    control.acknowledge()
+    control.recover()
+    assert control.receive(timeout_s=0.01).reports == ()
+    control.close()
+
+
+def test_a_wake_and_rubbish_wake_and_bring_nothing(settings: Settings, leases: Leases) -> None:
+    control = Control(settings)
+    control.wake()
+    control._redis.lpush("control", b"rubbish")
+    assert control.receive(timeout_s=5).reports == ()
+    control.acknowledge()
+    control.close()
+
+
+def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
+    nowhere = Settings.from_env({"FARM_DATA": str(tmp_path)})
+    with pytest.raises(FarmNotRunning, match="farm up"):
+        Leases(nowhere).ping()
+    with pytest.raises(FarmNotRunning, match="farm up"):
+        Control(nowhere).wake()

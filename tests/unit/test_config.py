@@ -1,0 +1,51 @@
+"""Settings come from a mapping, once; what is unknown or wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from farm.config import Settings
+from farm.errors import BadSettings
+
+
+def test_defaults_stand_inside_the_data_directory() -> None:
+    settings = Settings.from_env({"FARM_DATA": "/srv/farm"})
+    assert settings.broker == "redis+socket:///srv/farm/redis.sock"
+    assert settings.redis == "unix:///srv/farm/redis.sock"
+    assert settings.database == "sqlite:////srv/farm/farm.db"
+    assert settings.work == Path("/srv/farm/work")
+
+
+def test_values_have_types() -> None:
+    settings = Settings.from_env(
+        {"FARM_DATA": "/d", "FARM_LEASE_S": "7", "FARM_KEEP_FAILED": "yes", "FARM_SCRATCH": "/s"}
+    )
+    assert (settings.lease_s, settings.keep_failed, settings.work) == (7, True, Path("/s"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("FARM_DTAA", "/d"), ("FARM_LEASE_S", "soon"), ("FARM_LEASE_S", "-1"), ("FARM_KEEP_FAILED", "perhaps")],
+)
+def test_a_wrong_setting_is_named(key: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=key):
+        Settings.from_env({key: value})
+
+
+def test_what_is_not_the_farms_is_left_alone() -> None:
+    assert Settings.from_env({"PATH": "/bin", "FARM_DATA": "/d"}).data == Path("/d")
+
+
+def test_a_data_directory_too_long_for_a_socket_is_refused() -> None:
+    with pytest.raises(BadSettings, match="too long"):
+        Settings.from_env({"FARM_DATA": "/" + "x" * 100})
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("postgresql+psycopg://farm:hunter2@db/farm\n")
+    settings = Settings.from_env({"FARM_DATA": "/d", "FARM_DATABASE_URL_FILE": str(secret)})
+    assert settings.database.endswith("hunter2@db/farm")
+    assert "hunter2" not in str(settings.shown())
+    with pytest.raises(BadSettings, match="FARM_BROKER_URL_FILE"):
+        Settings.from_env({"FARM_DATA": "/d", "FARM_BROKER_URL_FILE": "/does/not/exist"})
