@@ -46,6 +46,10 @@ class RepositorySource:
     arches: tuple[Arch, ...] = ()
     module_hotfixes: bool = False
 
+    def url_for(self, arch: Arch) -> str:
+        """The one of `baseurl`, `metalink` and `mirrorlist` that is set, with `{arch}` filled in."""
+        return (self.baseurl or self.metalink or self.mirrorlist or "").replace("{arch}", arch.rpm)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -87,3 +91,7 @@ class Target:
     lookaside: Lookaside | None = None
     mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
+
+    def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:
+        """Those that have packages for the arch; a repository that names no arches has them for all."""
+        return tuple(source for source in self.repositories if not source.arches or arch in source.arches)

@@ -1,0 +1,85 @@
+"""Finds targets: the shipped files in this folder, and the operator's folder, whose files go first by name.
+
+Does not know what is in a file: farm/targets/form.py does.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import BadTarget, UnknownArch, UnknownTarget
+from farm.model.arch import Arch
+from farm.model.target import Target
+from farm.targets.form import Invalid, to_target
+
+SHIPPED = Path(__file__).parent
+
+
+def load_target(path: Path, variables: Mapping[str, str]) -> Target:
+    """The target in one file; its name is the file's, without `.toml`.
+
+    `variables` fill `{…}` in addresses and paths; `{release}` is the file's own, `{arch}` stays for the worker.
+    Raises BadTarget, naming the file, the key, its value and what is allowed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return to_target(path.stem, document, variables)
+    except OSError as error:
+        raise BadTarget(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadTarget(f"{path}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadTarget(f"{path}: is not TOML: {error}") from error
+    except Invalid as error:
+        raise BadTarget(f"{path}: {error}") from error
+
+
+def load_targets(settings: Settings) -> dict[str, Target]:
+    """All targets by name, sorted. Raises BadTarget for the first file that is not valid."""
+    variables = _variables(settings)
+    return {name: load_target(path, variables) for name, path in sorted(_files(settings))}
+
+
+def find_target(settings: Settings, name: str) -> Target:
+    """One target; files of others are not read, so that a broken one stops nobody else.
+
+    Raises UnknownTarget, with the names that come close and all there are, and BadTarget.
+    """
+    files = dict(_files(settings))
+    if name not in files:
+        raise UnknownTarget(f"there is no target {name!r}; {_suggestion(name, sorted(files))}")
+    return load_target(files[name], _variables(settings))
+
+
+def pick_arches(target: Target, wanted: Sequence[str | Arch]) -> tuple[Arch, ...]:
+    """The arches to build for, in the target's order and each once; all of the target's when none is wanted.
+
+    Raises UnknownArch, naming the arch and what the target has.
+    """
+    for arch in wanted:
+        if arch not in target.arches:
+            has = ", ".join(target.arches)
+            raise UnknownArch(f"target {target.name} is not built for {str(arch)!r}; it has {has}")
+    return tuple(arch for arch in target.arches if not wanted or arch in wanted)
+
+
+def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """(name, path) of every target, the operator's after the shipped one of the same name, so that it wins."""
+    found = {path.stem: path for path in SHIPPED.glob("*.toml")}
+    if settings.targets is not None:
+        if not settings.targets.is_dir():
+            raise BadTarget(f"FARM_TARGETS {str(settings.targets)!r} is not a folder; make it, or unset FARM_TARGETS")
+        found |= {path.stem: path for path in settings.targets.glob("*.toml")}
+    return iter(found.items())
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    return {"data": str(settings.data)}
+
+
+def _suggestion(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{meant}there are {', '.join(names)}"
