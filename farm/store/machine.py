@@ -99,14 +99,31 @@ def _withdraw(changes: Changes, step: StepState, status: Status) -> None:
 # --- coming back ------------------------------------------------------------------------------------------------
 
 
-def succeeded(changes: Changes, build: BuildState, step: StepState, outcome: Outcome, output: str) -> None:
-    """The step's attempt is closed already; what needs its results may go on."""
+@dataclass(frozen=True, kw_only=True)
+class FanOut:
+    """The arches of a package: what each `build` step covers, and why the others have none."""
+
+    covers: dict[Arch, tuple[Arch, ...]]
+    excluded: dict[Arch, str]
+
+
+def succeeded(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    *,
+    outcome: Outcome,
+    output: str,
+    plan: FanOut | None = None,
+) -> None:
+    """The step's attempt is closed already; what needs its results may go on. An srpm step brings a plan."""
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=None, output=output, not_before_at=None)
     _is_going(changes, build)
-    if step.kind is not StepKind.SRPM:  # what follows the srpm is made by fan_out
-        following = build.next_in_chain(step)
-        if following is not None:
-            _let_go(changes, build, following)
+    following = build.next_in_chain(step)
+    if plan is not None:
+        _fan_out(changes, build, plan)
+    elif following is not None:
+        _let_go(changes, build, following)
     finish_if_done(changes, build)
 
 
@@ -152,15 +169,7 @@ def trouble(
     _is_going(changes, build)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FanOut:
-    """The arches of a package: what each `build` step covers, and why the others have none."""
-
-    covers: dict[Arch, tuple[Arch, ...]]
-    excluded: dict[Arch, str]
-
-
-def fan_out(changes: Changes, build: BuildState, plan: FanOut) -> None:
+def _fan_out(changes: Changes, build: BuildState, plan: FanOut) -> None:
     """The srpm is there: its build and upload steps come into being, or start anew when the srpm was made again."""
     for arch, covers in plan.covers.items():
         for kind, status in ((StepKind.BUILD, Status.READY), (StepKind.UPLOAD, Status.WAITING)):
@@ -174,7 +183,6 @@ def fan_out(changes: Changes, build: BuildState, plan: FanOut) -> None:
         if step.arch and step.status is not Status.FINISHED and step.arch not in plan.covers:
             reason = "not needed: a noarch package is built once"
             changes.put(step, status=Status.FINISHED, outcome=Outcome.CANCELLED, reason=reason, is_skipped=True)
-    finish_if_done(changes, build)
 
 
 def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Arch, ...] | None = None) -> None:

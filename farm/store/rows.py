@@ -18,7 +18,7 @@ from farm.store import schema
 from farm.store.state import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
 
 _arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
-_names = msgspec.json.Decoder(tuple[str, ...]).decode
+names = msgspec.json.Decoder(tuple[str, ...]).decode
 _phases = msgspec.json.Decoder(tuple[Phase, ...]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -129,7 +129,7 @@ def _step_state(row: Any) -> StepState:
         attempts=attempts,
         troubles=troubles,
         trouble=trouble,
-        trouble_hosts=_names(hosts) if hosts else (),
+        trouble_hosts=names(hosts) if hosts else (),
         covers=_arches(covers) if covers else (),
         output=output,
         live=_live_attempt(row[_STEP_END:]),

@@ -169,7 +169,7 @@ class Changes:
         """End an attempt: fields beyond `LiveAttempt`'s own may be given, as columns."""
         noted = self.dirty.setdefault(id(attempt), (attempt, {}))
         attempt.status = Status.FINISHED
-        noted[1].update(values, status=Status.FINISHED, finished_at=self.now)
+        noted[1].update({"finished_at": self.now, **values, "status": Status.FINISHED})
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What changed, for whoever listens: steps first, then builds."""

@@ -5,9 +5,10 @@ Clients use the first half, the scheduler alone the second. Nothing here knows C
 
 from farm.store.clients import ClientStore
 from farm.store.database import open_database
+from farm.store.scheduling import SchedulerStore
 
 
-class Store(ClientStore):
+class Store(ClientStore, SchedulerStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

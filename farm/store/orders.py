@@ -1,0 +1,82 @@
+"""What the store gives out for one attempt: everything that its work is made of. Not the work itself, which needs
+the target and the farm's repositories (farm.scheduler.work)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from farm import wire
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, StepKind
+from farm.model.source import Source
+from farm.model.work import BuildResult, FetchResult, SrpmResult
+from farm.queues import queue_for
+from farm.store.state import BuildState, StepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One link of a Celery chain."""
+
+    attempt: str
+    token: str
+    kind: StepKind
+    arch: Arch | None
+    package: str
+
+    @property
+    def queue(self) -> str:
+        return queue_for(self.kind, self.arch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An attempt whose turn it is. `source` has its credentials again, for a `fetch`. `covers` are the arches that
+    get the packages; `results` hold what the steps before it made, those that it needs. `following` is what
+    comes next in the chain, where that goes out with it."""
+
+    message: Message
+    following: Message | None
+    build_id: int
+    target: str
+    options: BuildOptions
+    wall_s: int
+    source: Source
+    arches: tuple[Arch, ...]
+    covers: tuple[Arch, ...]
+    fetch: FetchResult | None = None
+    srpm: SrpmResult | None = None
+    build: BuildResult | None = None
+
+
+def make_order(build: BuildState, step: StepState, secrets: Mapping[int, str], *, is_alone: bool = False) -> Order:
+    """The order for a step with a live attempt. With `is_alone` what follows in the chain is on its way already."""
+    following = None if is_alone else build.next_in_chain(step)
+    source = build.source
+    if step.kind is StepKind.FETCH and build.id in secrets:
+        source = replace(source, url=secrets[build.id])
+    is_per_arch = step.kind.per_arch
+    return Order(
+        message=_message(build, step),
+        following=_message(build, following) if following is not None and following.live is not None else None,
+        build_id=build.id,
+        target=build.target,
+        options=build.options,
+        wall_s=step.live.wall_s if step.live else 0,
+        source=source,
+        arches=build.arches,
+        covers=step.covers or ((step.arch,) if step.arch else ()),
+        fetch=_output(build, StepKind.FETCH, None) if step.kind is StepKind.SRPM else None,
+        srpm=_output(build, StepKind.SRPM, None) if is_per_arch else None,
+        build=_output(build, StepKind.BUILD, step.arch) if step.kind is StepKind.UPLOAD else None,
+    )
+
+
+def _message(build: BuildState, step: StepState) -> Message:
+    token = step.live.token if step.live else ""
+    return Message(attempt=step.label, token=token, kind=step.kind, arch=step.arch, package=build.package)
+
+
+def _output(build: BuildState, kind: StepKind, arch: Arch | None) -> Any:
+    step = build.find(kind, arch)
+    return wire.decode_output(kind, step.output) if step is not None and step.output is not None else None

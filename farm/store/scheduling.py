@@ -1,0 +1,312 @@
+"""What the scheduler does with the store: see what is ready and what is live, send, settle. One scheduler at a time.
+
+The clients' half is clients.py. Whatever is returned here was committed.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm import wire
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.outcome import Outcome, Status
+from farm.store import machine, rows, schema, settling
+from farm.store.database import Database
+from farm.store.orders import Order, make_order
+from farm.store.settling import Surroundings, Verdict
+from farm.store.state import BuildState, Changes, build_of, label_of
+from farm.store.waiting import QueueSeen
+
+_STEP = schema.step.c
+_ATTEMPT = schema.attempt.c
+_MASKED = "://***@"  # what farm.model.source.without_credentials leaves of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A step that may go out now. `avoid` are hosts on which it had trouble."""
+
+    step_id: int
+    build_id: int
+    kind: StepKind
+    arch: Arch | None
+    queue: str
+    priority: int
+    owner: str
+    target: str
+    avoid: tuple[str, ...] = ()
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """An attempt that is not finished. `offered_at` is None while an earlier step of its chain runs."""
+
+    label: str
+    build_id: int
+    kind: StepKind
+    queue: str
+    owner: str
+    status: Status
+    worker: str | None
+    wall_s: int
+    offered_at: datetime | None
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a transaction left to be done in Redis: offers of successors, leases to close, events to tell.
+
+    `used_s` are the slot-seconds that ended attempts had used, by owner.
+    """
+
+    orders: tuple[Order, ...] = ()
+    closes: tuple[str, ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
+    late: tuple[str, ...] = ()
+    used_s: Mapping[str, float]
+
+
+# Every (urgency, owner) that has ready work in a queue, by skipping from one to the next along the index: as many
+# steps as there are such pairs, however much work there is. Row values compare along the index in both databases.
+_GROUPS = sa.text(
+    """
+    WITH RECURSIVE found(urgency, owner) AS (
+      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND queue = :queue
+                     ORDER BY urgency, owner LIMIT 1) AS first
+      UNION ALL
+      SELECT (SELECT urgency FROM step WHERE step.status = 'ready' AND queue = :queue
+                AND (step.urgency, step.owner) > (found.urgency, found.owner) ORDER BY urgency, owner LIMIT 1),
+             (SELECT owner FROM step WHERE step.status = 'ready' AND queue = :queue
+                AND (step.urgency, step.owner) > (found.urgency, found.owner) ORDER BY urgency, owner LIMIT 1)
+      FROM found WHERE found.urgency IS NOT NULL
+    )
+    SELECT urgency, owner FROM found WHERE urgency IS NOT NULL LIMIT :most
+    """
+)
+_READY = (
+    sa.select(
+        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
+        *(schema.build.c.target, _STEP.trouble_hosts, _STEP.not_before_at),
+    )
+    .select_from(schema.step.join(schema.build, _STEP.build_id == schema.build.c.id))
+    .where(
+        sa.text(schema.IS_READY),
+        _STEP.queue == sa.bindparam("of_queue"),
+        _STEP.urgency == sa.bindparam("of_urgency"),
+        _STEP.owner == sa.bindparam("of_owner"),
+    )
+    .order_by(_STEP.id)
+    .limit(sa.bindparam("most"))
+)
+_LIVE = (
+    sa.select(
+        *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
+        *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at, _ATTEMPT.started_at),
+    )
+    .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
+    .where(sa.text(schema.IS_LIVE))
+    .order_by(_ATTEMPT.id)
+)
+_DUE = (
+    sa.select(_STEP.build_id)
+    .where(sa.text(schema.IS_DUE_LATER), _STEP.not_before_at <= sa.bindparam("now"))
+    .limit(sa.bindparam("most"))
+)
+
+
+class SchedulerStore(Database):
+    """The half of the store that only the scheduler calls."""
+
+    # --- looking ------------------------------------------------------------------------------------------------
+
+    def ready_groups(self, queue: str, *, most: int) -> tuple[tuple[int, str], ...]:
+        """The (priority, owner) pairs with ready work in this queue, highest priority first."""
+        with self.reading() as connection:
+            found = connection.execute(_GROUPS, {"queue": queue, "most": most})
+            return tuple((-urgency, owner) for urgency, owner in found)
+
+    def ready(self, queue: str, priority: int, owner: str, *, most: int) -> tuple[Ready, ...]:
+        """Ready work of one pair, oldest first."""
+        wanted = {"of_queue": queue, "of_urgency": -priority, "of_owner": owner, "most": most}
+        with self.reading() as connection:
+            return tuple(_ready(row) for row in connection.execute(_READY, wanted))
+
+    def live(self) -> tuple[Live, ...]:
+        """Every attempt that is not finished, oldest first."""
+        with self.reading() as connection:
+            return tuple(_live(row) for row in connection.execute(_LIVE))
+
+    def loads(self) -> dict[str, tuple[float, datetime]]:
+        """Each owner's slot-seconds, and as of when they are decayed."""
+        with self.reading() as connection:
+            return {row.owner: (row.load_s, row.at) for row in connection.execute(sa.select(schema.owner_load))}
+
+    def closing(self) -> tuple[str, ...]:
+        """Labels of attempts that somebody cancelled, and whose leases may not be closed yet."""
+        with self.reading() as connection:
+            return tuple(connection.scalars(sa.select(schema.closing.c.label).limit(1000)))
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    def promote_due(self, now: datetime, *, most: int) -> Done:
+        """Steps that waited for a time that has come are ready."""
+        with self.reading() as connection:
+            ids = set(connection.scalars(_DUE, {"now": now, "most": most}))
+
+        def change(changes: Changes) -> None:
+            for step in (step for build in changes.builds.values() for step in build.steps):
+                if step.status is Status.WAITING and step.not_before_at is not None and step.not_before_at <= now:
+                    changes.put(step, status=Status.READY)
+
+        return self._change(ids, now, change) if ids else Done(used_s={})
+
+    def dispatch(self, picks: Sequence[Ready], now: datetime, *, wall_s: Callable[[Ready, StepKind], int]) -> Done:
+        """Make attempts for these steps and for what follows each in its chain, all under new tokens.
+
+        Leaves out what is not ready any more. `orders` are for the first attempt of each chain.
+        """
+        wanted = {pick.step_id: pick for pick in picks}
+
+        def change(changes: Changes) -> None:
+            for build in changes.builds.values():
+                for step in build.steps:
+                    pick = wanted.get(step.id or 0)
+                    if pick is not None and step.status is Status.READY:
+                        limits = {kind: wall_s(pick, kind) for kind in StepKind}
+                        machine.send(changes, build, step, wall_s=limits.__getitem__, token=_token)
+                        changes.offers.append((build, step))
+
+        return self._change({pick.build_id for pick in picks}, now, change, is_chain=True)
+
+    def settle(self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
+        """Apply reports in one transaction. Those that are late, repeated or have a wrong token change nothing."""
+        late: list[str] = []
+
+        def change(changes: Changes) -> None:
+            late.extend(settling.settle(changes, reports, around))
+
+        return self._change(_builds_of(report.attempt for report in reports), now, change, late=late)
+
+    def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
+        """Apply what was found out about live attempts, in one transaction."""
+        ids = _builds_of(verdict.label for verdict in verdicts)
+        return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, around))
+
+    def refuse(self, picks: Mapping[int, str], now: datetime, build_ids: Collection[int]) -> Done:
+        """End ready steps (step id to message) that cannot be sent at all, as the farm's fault."""
+
+        def change(changes: Changes) -> None:
+            for build in changes.builds.values():
+                for step in build.steps:
+                    if step.id is not None and step.id in picks and step.status is Status.READY:
+                        machine.ended(changes, build, step, Outcome.ERRORED, machine.clean(picks[step.id]))
+
+        return self._change(build_ids, now, change)
+
+    def closed(self, labels: Sequence[str]) -> None:
+        """These leases are closed."""
+        with self.writing() as connection:
+            connection.execute(schema.closing.delete().where(schema.closing.c.label.in_(labels)))
+
+    def note_queues(self, seen: Mapping[str, QueueSeen]) -> None:
+        """Remember what the queues look like, for people who ask what they wait for."""
+        with self.writing() as connection:
+            connection.execute(schema.queue.delete())
+            values = [{"name": name, "slots": one.slots, "busy": one.busy} for name, one in seen.items()]
+            if values:
+                connection.execute(schema.queue.insert(), values)
+
+    def note_loads(self, loads: Mapping[str, float], at: datetime) -> None:
+        with self.writing() as connection:
+            connection.execute(schema.owner_load.delete())
+            values = [{"owner": owner, "load_s": load_s, "at": at} for owner, load_s in loads.items()]
+            if values:
+                connection.execute(schema.owner_load.insert(), values)
+
+    def _change(
+        self,
+        ids: Collection[int],
+        now: datetime,
+        change: Callable[[Changes], None],
+        *,
+        late: Sequence[str] = (),
+        is_chain: bool = False,
+    ) -> Done:
+        if not ids:
+            change(Changes(now=now, builds={}))
+            return Done(late=tuple(late), used_s={})
+        with self.writing() as connection:
+            changes = Changes(now=now, builds=rows.load(connection, ids))
+            change(changes)
+            rows.flush(connection, changes)
+            secret = _secrets(connection, changes)
+            orders = [make_order(build, step, secret, is_alone=not is_chain) for build, step in changes.offers]
+        return Done(
+            orders=tuple(order for order in orders if order.message.token),
+            closes=tuple(changes.closes),
+            events=tuple(changes.events()),
+            late=tuple(late),
+            used_s=changes.used_s,
+        )
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def _builds_of(labels: Iterable[str]) -> set[int]:
+    return {build_id for label in labels if (build_id := build_of(label)) is not None}
+
+
+def _ready(row: Any) -> Ready:
+    step_id, build_id, kind, arch, queue, urgency, owner, target, hosts, due_at = row
+    return Ready(
+        step_id=step_id,
+        build_id=build_id,
+        kind=StepKind(kind),
+        arch=Arch(arch) if arch else None,
+        queue=queue,
+        priority=-urgency,
+        owner=owner,
+        target=target,
+        avoid=rows.names(hosts) if hosts else (),
+        due_at=due_at,
+    )
+
+
+def _live(row: Any) -> Live:
+    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at, started_at = row
+    step_kind = StepKind(kind)
+    return Live(
+        label=label_of(build_id, step_kind, Arch(arch) if arch else None, number),
+        build_id=build_id,
+        kind=step_kind,
+        queue=queue,
+        owner=owner,
+        status=Status(status),
+        worker=worker,
+        wall_s=wall_s,
+        offered_at=offered_at,
+        started_at=started_at,
+    )
+
+
+def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:
+    """URLs with their credentials, for the `fetch` steps that go out."""
+    ids = [build.id for build, step in changes.offers if step.kind is StepKind.FETCH and _has_secret(build)]
+    if not ids:
+        return {}
+    column = schema.source_secret.c
+    found = connection.execute(sa.select(column.build_id, column.url).where(column.build_id.in_(ids)))
+    return {build_id: url for build_id, url in found}  # noqa: C416 - a row is a pair only at run time
+
+
+def _has_secret(build: BuildState) -> bool:
+    return _MASKED in (build.source.url or "")

@@ -1,0 +1,209 @@
+"""Reports, and what the scheduler found out itself, become state: one transaction for all that is there."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from farm import wire
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.nevra import Nevra
+from farm.model.outcome import Outcome, Status
+from farm.model.work import AnyResult, FetchResult, SrpmResult
+from farm.store import machine, rows
+from farm.store.arches import plan_arches
+from farm.store.machine import RetryPolicy, clean
+from farm.store.state import BuildState, Changes, StepState, build_of
+
+_log = logging.getLogger(__name__)
+_SHA256 = re.compile("[0-9a-f]{64}")
+_MAX_INT = 2**63 - 1
+_NAME_CHARS = 255
+
+
+class Finding(StrEnum):
+    """What the scheduler can find out about an attempt that has not reported."""
+
+    RUNNING = "running"  # a worker holds its lease
+    LOST = "lost"  # the worker that had it stopped renewing the lease
+    UNSENT = "unsent"  # no worker has it, and no message will bring it to one
+    OVERDUE = "overdue"  # it is past its limit, and its worker did not end it
+    REFUSED = "refused"  # its work cannot be made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`worker` is for RUNNING; `message` says more where the finding does not."""
+
+    label: str
+    finding: Finding
+    worker: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What settling needs to know: the policy for farm trouble, and native arches with a free worker, best first."""
+
+    policy: RetryPolicy
+    native: tuple[Arch, ...] = ()
+
+
+def settle(changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings) -> list[str]:
+    """Apply reports in order. Returns the labels of those that were dropped: late, repeated, or with a wrong token."""
+    late = []
+    for report in reports:
+        build, step = _find(changes.builds, report.attempt)
+        live = step.live if step is not None else None
+        if build is None or step is None or live is None or live.token != report.token or step.kind is not report.kind:
+            late.append(report.attempt)
+            continue
+        if live.offered_at is None:  # a token that nobody was given yet
+            late.append(report.attempt)
+            continue
+        _settle_one(changes, build, step, report, around)
+    return late
+
+
+def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
+    """Apply what the scheduler found; what has changed since is left alone."""
+    for verdict in verdicts:
+        build, step = _find(changes.builds, verdict.label)
+        if build is None or step is None or step.live is None:
+            continue
+        match verdict.finding:
+            case Finding.RUNNING:
+                if step.live.status is Status.DISPATCHED:
+                    machine.running(changes, build, step, worker=verdict.worker)
+            case Finding.UNSENT:
+                machine.send_again(changes, build, step)
+            case Finding.LOST:
+                message = f"worker-lost: {step.live.worker} stopped renewing its lease"
+                host = host_of(step.live.worker or "")
+                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
+                machine.trouble(changes, build, step, message=message, host=host, policy=around.policy)
+            case Finding.OVERDUE:
+                message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
+                _close(changes, build, step, outcome=Outcome.TIMED_OUT, reason=message)
+                machine.ended(changes, build, step, Outcome.TIMED_OUT, message)
+            case Finding.REFUSED:
+                _close(changes, build, step, outcome=Outcome.ERRORED, reason=clean(verdict.message))
+                machine.ended(changes, build, step, Outcome.ERRORED, clean(verdict.message))
+
+
+def host_of(worker: str) -> str:
+    """From Celery's node name, `build@host`."""
+    return worker.partition("@")[2] or worker
+
+
+def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState | None, StepState | None]:
+    build_id = build_of(label)
+    build = builds.get(build_id) if build_id is not None else None
+    return build, build.by_label(label) if build is not None else None
+
+
+def _settle_one(
+    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, around: Surroundings
+) -> None:
+    nonsense = _nonsense(report)
+    if nonsense is not None:
+        message = clean(f"{report.worker} sent a report that makes no sense: {nonsense}")
+        _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
+        machine.trouble(changes, build, step, message=message, host=host_of(report.worker), policy=around.policy)
+    elif report.trouble is not None:
+        message = clean(f"{report.trouble.code}: {report.trouble.message}")
+        values = _facts(changes, report) | {"outcome": Outcome.ERRORED, "reason": message}
+        _close(changes, build, step, artifacts=report.trouble.artifacts, **values)
+        policy = around.policy if report.trouble.retryable else None
+        machine.trouble(changes, build, step, message=message, host=host_of(report.worker), policy=policy)
+    elif report.result is not None:
+        _settle_result(changes, build, step, report, report.result, around)
+
+
+def _settle_result(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    report: wire.AnyReport,
+    result: AnyResult,
+    around: Surroundings,
+) -> None:
+    values = _facts(changes, report)
+    reason = clean(result.reason) if result.reason is not None else None
+    values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}
+    values |= {"phases": result.phases}
+    values |= {"excerpt": clean(result.excerpt, machine.EXCERPT_CHARS) if result.excerpt else None}
+    _close(changes, build, step, artifacts=result.artifacts, **values)
+    if not result.outcome.is_success:
+        machine.ended(changes, build, step, result.outcome, reason)
+        return
+    output = result.output
+    if isinstance(output, FetchResult) and output.commit is not None:
+        changes.put(build, source_commit=clean(output.commit))
+    plan = None
+    if isinstance(output, SrpmResult):
+        changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
+        plan = plan_arches(build.arches, output, around.native)
+    machine.succeeded(changes, build, step, outcome=result.outcome, output=rows.to_text(output), plan=plan)
+
+
+def _facts(changes: Changes, report: wire.AnyReport) -> dict[str, Any]:
+    """Both times are by the worker's clock, so that their difference is right."""
+    started_at, finished_at = _aware(report.started_at), _aware(report.finished_at)
+    if started_at is None or finished_at is None:
+        started_at = finished_at = changes.now
+    return {"started_at": started_at, "finished_at": finished_at, "worker": clean(report.worker)}
+
+
+def _aware(at: datetime) -> datetime | None:
+    return at if at.tzinfo is not None else None
+
+
+def _close(
+    changes: Changes, build: BuildState, step: StepState, *, artifacts: tuple[Artifact, ...] = (), **values: Any
+) -> None:
+    live = step.live
+    if live is None or live.id is None:
+        return
+    started_at = values.get("started_at") or live.started_at or changes.now
+    finished_at = values.get("finished_at") or changes.now
+    used_s = max(0.0, (finished_at - started_at).total_seconds())
+    changes.used_s[build.owner] = changes.used_s.get(build.owner, 0.0) + used_s
+    changes.closes.append(step.label)
+    changes.close_attempt(live, **values)
+    if artifacts:
+        changes.artifacts.append((live.id, artifacts))
+    step.live = None
+
+
+def _nonsense(report: wire.AnyReport) -> str | None:
+    """Why a report cannot be believed, whoever sent it; None for a sound one."""
+    if (report.result is None) == (report.trouble is None):
+        return "it has not exactly one of a result and trouble"
+    artifacts = report.result.artifacts if report.result else report.trouble.artifacts if report.trouble else ()
+    for item in artifacts:
+        is_sound = _SHA256.fullmatch(item.sha256) and 0 <= item.size_bytes <= _MAX_INT
+        if not is_sound or len(item.name) > _NAME_CHARS or not item.name.isprintable():
+            return f"artifact {item.name[:_NAME_CHARS]!a}"
+    result = report.result
+    if result is None:
+        return None
+    if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
+        return f"peak memory {result.peak_memory_bytes}"
+    if result.outcome.is_success and result.output is None:
+        return "a success without output"
+    if isinstance(result.output, SrpmResult):
+        return _bad_nevra(result.output.nevra)
+    return None
+
+
+def _bad_nevra(nevra: str) -> str | None:
+    try:
+        Nevra.parse(nevra)
+    except ValueError:
+        return f"NEVRA {nevra[:_NAME_CHARS]!a}"
+    return None if nevra.isprintable() and len(nevra) <= 4 * _NAME_CHARS else "a NEVRA that does not print"
