@@ -1,0 +1,226 @@
+"""What belongs to which version of one repository, in an SQLite file beside it.
+
+Owns the record, which is the truth from which the repository's files are made; not those files, nor any lock on
+them. A connection is opened for each use, so it survives forks and threads.
+
+A package row is *waiting* until it has `added_in`, *live* until it has `removed_in`: a version N has the packages
+with added_in <= N and not removed_in <= N. Ids only grow, so neighbouring ids make stable groups of the metadata.
+
+Publishing is synchronised to the disk, and with it everything that was written before. Waiting rows are not: they
+are lost in a power cut, but then nobody was told that they are in.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.errors import DiskFull, RepositoryTrouble
+from farm.repositories.metadata import Group, PackageXml, make_group
+
+_BUSY_TIMEOUT_S = 60.0
+_GROUP_PACKAGES = 64  # compressed anew when one of them changes; 64 cost a few milliseconds
+
+_SCHEMA = """
+CREATE TABLE package (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    filename TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    added_in INTEGER,
+    removed_in INTEGER,
+    primary_xml BLOB NOT NULL,
+    filelists_xml BLOB NOT NULL,
+    other_xml BLOB NOT NULL
+);
+CREATE UNIQUE INDEX package_here ON package (filename, sha256) WHERE removed_in IS NULL;
+CREATE INDEX package_waiting ON package (id) WHERE added_in IS NULL;
+CREATE INDEX package_removed ON package (removed_in) WHERE removed_in IS NOT NULL;
+CREATE TABLE version (number INTEGER PRIMARY KEY, published_at_s REAL NOT NULL, packages INTEGER NOT NULL);
+CREATE TABLE metadata_group (
+    number INTEGER PRIMARY KEY,
+    primary_size INTEGER NOT NULL,
+    filelists_size INTEGER NOT NULL,
+    other_size INTEGER NOT NULL,
+    primary_gz BLOB NOT NULL,
+    filelists_gz BLOB NOT NULL,
+    other_gz BLOB NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    number: int
+    published_at_s: float
+    packages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A package's place in the repository."""
+
+    filename: str
+    sha256: str
+
+
+class Ledger:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(self, now_s: float) -> None:
+        """With version 0, which is empty. Not safe to call twice at once; does nothing if it is there."""
+        with self._connection() as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0]:
+                return
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+            connection.execute("INSERT INTO version VALUES (0, ?, 0)", (now_s,))
+            connection.execute("PRAGMA user_version = 1")
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def writing(self, *, durable: bool) -> Iterator["Writing"]:
+        """One transaction; at most one in all processes at a time."""
+        with self._connection() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Writing(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    def here(self, rows: Sequence[Row]) -> dict[Row, int]:
+        """The ids of those that are live or waiting."""
+        with self._connection() as connection:
+            return {row: found for row in rows if (found := _here(connection, row)) is not None}
+
+    def added_in(self, ids: Sequence[int]) -> int | None:
+        """The first version that has them all, or had until something newer replaced them; None while one waits."""
+        with self._connection() as connection:
+            marks = ",".join("?" * len(ids))
+            waiting, newest = connection.execute(
+                f"SELECT count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package WHERE id IN ({marks})",  # noqa: S608
+                ids,
+            ).fetchone()
+        if waiting:
+            return None
+        # None of them is known any more when they were replaced and forgotten meanwhile.
+        return self.newest().number if newest is None else int(newest)
+
+    def newest(self) -> Version:
+        with self._connection() as connection:
+            found = connection.execute("SELECT * FROM version ORDER BY number DESC LIMIT 1").fetchone()
+        return Version(number=found[0], published_at_s=found[1], packages=found[2])
+
+    @contextmanager
+    def groups(self) -> Iterator[Iterator[Group]]:
+        """The metadata of the newest version."""
+        with self._connection() as connection:
+            cursor = connection.execute(
+                "SELECT primary_size, filelists_size, other_size, primary_gz, filelists_gz, other_gz"
+                " FROM metadata_group ORDER BY number"
+            )
+            yield (Group(open_sizes_bytes=row[:3], members=row[3:]) for row in cursor)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"{self._path} was not written: {error}; free some space") from error
+            raise RepositoryTrouble(f"{self._path} does not work: {error}") from error
+
+
+class Writing:
+    """What can be done to a ledger inside one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def here(self, row: Row) -> int | None:
+        return _here(self._connection, row)
+
+    def knows(self, row: Row) -> bool:
+        """Whether any version that is kept may have it."""
+        found = self._connection.execute(
+            "SELECT 1 FROM package WHERE filename = ? AND sha256 = ? LIMIT 1", (row.filename, row.sha256)
+        )
+        return found.fetchone() is not None
+
+    def add(self, row: Row, xml: PackageXml) -> int:
+        """A new waiting package; returns its id."""
+        found = self._connection.execute(
+            "INSERT INTO package (filename, sha256, primary_xml, filelists_xml, other_xml) VALUES (?, ?, ?, ?, ?)",
+            (row.filename, row.sha256, xml.primary, xml.filelists, xml.other),
+        )
+        return int(found.lastrowid or 0)
+
+    def publish(self, now_s: float) -> None:
+        """Make one new version of all that waits; nothing if nothing does. The last of one file name wins."""
+        waiting = self._connection.execute(
+            "SELECT id, filename FROM package WHERE added_in IS NULL ORDER BY id"
+        ).fetchall()
+        if not waiting:
+            return
+        last, packages = self._connection.execute(
+            "SELECT number, packages FROM version ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        changed = [id_ for id_, _ in waiting]
+        for id_, filename in waiting:
+            replaced = self._connection.execute(
+                "UPDATE package SET removed_in = ? WHERE filename = ? AND removed_in IS NULL AND id < ? RETURNING id",
+                (last + 1, filename, id_),
+            ).fetchall()
+            changed += [old for (old,) in replaced]
+            packages += 1 - len(replaced)
+        self._connection.execute("UPDATE package SET added_in = ? WHERE added_in IS NULL", (last + 1,))
+        for group in {id_ // _GROUP_PACKAGES for id_ in changed}:
+            self._regroup(group)
+        self._connection.execute("INSERT INTO version VALUES (?, ?, ?)", (last + 1, now_s, packages))
+
+    def old_versions(self, *, keep: int, before_s: float, limit: int) -> list[int]:
+        """The oldest of those that are neither among the newest `keep` nor published after `before_s`."""
+        found = self._connection.execute(
+            "SELECT number FROM version WHERE published_at_s < ?"
+            " AND number <= (SELECT max(number) FROM version) - ? ORDER BY number LIMIT ?",
+            (before_s, max(keep, 1), limit),
+        )
+        return [number for (number,) in found]
+
+    def forget_version(self, number: int) -> None:
+        self._connection.execute("DELETE FROM version WHERE number = ?", (number,))
+
+    def forget_packages(self) -> list[Row]:
+        """Drop those that no kept version has, and return the places that no kept package lies in."""
+        gone = self._connection.execute(
+            "DELETE FROM package WHERE removed_in <= (SELECT min(number) FROM version) RETURNING filename, sha256"
+        ).fetchall()
+        rows = {Row(filename=filename, sha256=sha256) for filename, sha256 in gone}
+        return [row for row in rows if not self.knows(row)]
+
+    def _regroup(self, number: int) -> None:
+        rows = self._connection.execute(
+            "SELECT primary_xml, filelists_xml, other_xml FROM package"
+            " WHERE id >= ? AND id < ? AND added_in IS NOT NULL AND removed_in IS NULL ORDER BY id",
+            (number * _GROUP_PACKAGES, (number + 1) * _GROUP_PACKAGES),
+        ).fetchall()
+        if not rows:
+            self._connection.execute("DELETE FROM metadata_group WHERE number = ?", (number,))
+            return
+        group = make_group([PackageXml(primary=row[0], filelists=row[1], other=row[2]) for row in rows])
+        self._connection.execute(
+            "INSERT OR REPLACE INTO metadata_group VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, *group.open_sizes_bytes, *group.members),
+        )
+
+
+def _here(connection: sqlite3.Connection, row: Row) -> int | None:
+    found = connection.execute(
+        "SELECT id FROM package WHERE filename = ? AND sha256 = ? AND removed_in IS NULL", (row.filename, row.sha256)
+    ).fetchone()
+    return None if found is None else int(found[0])

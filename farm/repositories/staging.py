@@ -1,0 +1,79 @@
+"""Two things that end with the process that has them: the lock of a repository, and a folder for unfinished files.
+
+Both are flocks, which the kernel drops when their process dies, so leftovers are told from work in progress
+without guessing by age or by process id. They exclude threads as well, since each use opens its own descriptor.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from farm.errors import RepositoryTrouble
+
+_POLL_S = 0.002  # a publication takes a few times this long
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float, unless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the lock file at `path`; yields False, without the lock, once `unless` says that it is not needed.
+
+    Raises RepositoryTrouble after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        while not _try_lock(descriptor):
+            if unless():
+                yield False
+                return
+            if time.monotonic() > deadline:
+                raise RepositoryTrouble(f"{path} is held by another process for {timeout_s:g} s; see who with lslocks")
+            time.sleep(_POLL_S)
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, removed at the end, or by the next `sweep` if this process is killed."""
+    while True:
+        folder = parent / secrets.token_hex(8)
+        folder.mkdir()
+        # A sweep that comes in between locks it, or has removed it already; then another one is made.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if _try_lock(descriptor) and folder.exists():
+                break
+            os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep(parent: Path, before: Callable[[Path], None]) -> None:
+    """Remove the folders of processes that are gone, each after `before` has seen it."""
+    for folder in parent.iterdir():
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if _try_lock(descriptor):
+                    before(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
