@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.demo.aptsources import host_codename, host_sources, render
-from deploy.demo.arch import Arch
 from deploy.demo.commands import lines, run
 from deploy.demo.errors import DemoError
+from farm.model.arch import Arch
 
 # `apt-get --print-uris` prints: 'uri' file-name size hash
 URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+)")
 FETCHED = re.compile(r"^Get:\d+ \S+ .*? (?P<name>\S+) \S+ \S+ \[.*\]$")
 # Only how to reach a mirror is taken from the host's configuration; its hooks may delete the host's caches.
 HOST_OPTIONS = re.compile(r'^Acquire::(?:https?|ftp|Retries|AllowReleaseInfoChange)\b.*"[^"]*";$', re.IGNORECASE)
+PROBLEM = re.compile(r"^(?:E:|Err:|W: (?:Failed to fetch|GPG error|.*could not be verified))")
 Progress = Callable[[str], None]
 
 
@@ -45,13 +46,11 @@ class Apt:
         """Write the configuration and bring the package indexes up to date; only changed ones are transferred."""
         self._configure()
         progress(f"apt: package indexes of {self.arch.value}")
-        problems = [
-            line for line in lines(self._argv("update"), env=self._env) if line.startswith(("E:", "W:", "Err:"))
-        ]
-        if any(not line.startswith("W:") for line in problems) or any("Failed to fetch" in line for line in problems):
-            raise DemoError(
-                "apt could not read the Debian mirror; check the network and /etc/apt:\n" + "\n".join(problems)
-            )
+        # With one index missing apt only warns and goes on with an old one, or none.
+        problems = [line for line in lines(self._argv("update"), env=self._env) if PROBLEM.match(line)]
+        if problems:
+            said = "\n".join(problems)
+            raise DemoError(f"apt could not read the Debian mirror; check the network and /etc/apt:\n{said}")
 
     def closure(self, names: Sequence[str]) -> tuple[Download, ...]:
         """The packages apt would install for these names on an empty system, sorted by file name."""
@@ -75,9 +74,7 @@ class Apt:
         run(self._argv("source", "--download-only", "--only-source", name), cwd=destination, env=self._env)
         tarballs = tuple(sorted(destination.glob(f"{name}_*.orig.tar.*[a-z2]")))
         if not tarballs:
-            raise DemoError(
-                f"Debian's source package {name} has no .orig tarball in {destination}: choose another package"
-            )
+            raise DemoError(f"Debian's source package {name} has no .orig tarball: choose another package")
         return tarballs
 
     def _configure(self) -> None:

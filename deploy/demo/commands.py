@@ -32,7 +32,7 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
 
 
 def lines(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield a command's output lines as they come, both streams together. Raises DemoError at the end when it failed."""
+    """Yield output lines as they come, both streams together. Raises DemoError at the end when the command failed."""
     with _input("") as source:
         process = _start(argv, cwd=cwd, env=env, stdin=source, stderr=MERGED)
         seen: list[str] = []

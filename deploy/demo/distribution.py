@@ -7,38 +7,44 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
 from deploy.demo.apt import Apt
-from deploy.demo.arch import Arch
+from deploy.demo.arch import triplet
 from deploy.demo.errors import DemoError
 from deploy.demo.packages import BUILD_PACKAGES, META_PACKAGES, PRESENT, wanted
 from deploy.demo.progress import counted, say
 from deploy.demo.repack import build, repack
-from deploy.demo.stamp import HERE, digest, is_current, replacing
+from deploy.demo.stamp import HERE, META, digest, is_current, replacing
+from farm.model.arch import Arch
 
-META = HERE / "meta"
 DEFAULT_CACHE = Path.home() / ".cache" / "farm-demo"
+# The modules whose change means other packages.
+DECIDING = ("arch", "control", "packages", "repack", "repodata", "translate", "tree")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make what is missing; returns the exit code."""
     options = _parser().parse_args(arguments)
-    arches = tuple(dict.fromkeys(Arch(name) for name in options.arch or ["x86_64"]))
+    arches = [Arch(name) for name in options.arch or [Arch.X86_64.value]]
     try:
-        for arch in arches:
-            make(arch, output=options.output.resolve(), cache=options.cache.resolve(), refresh=options.refresh)
+        make(arches, options.output, cache=options.cache, refresh=options.refresh)
     except DemoError as error:
         sys.stderr.write(f"demo distribution: {error}\n")
         return 1
     return 0
 
 
-def make(arch: Arch, *, output: Path, cache: Path, refresh: bool = False) -> None:
-    """Make `output/<arch>` unless it is there for this code and package set; safe to repeat."""
+def make(arches: Iterable[Arch], output: Path, *, cache: Path = DEFAULT_CACHE, refresh: bool = False) -> None:
+    """Make each `output/<arch>` unless it is there for this code and package set; safe to repeat."""
+    for arch in dict.fromkeys(arches):
+        _make(arch, output=output.resolve(), cache=cache.resolve(), refresh=refresh)
+
+
+def _make(arch: Arch, *, output: Path, cache: Path, refresh: bool) -> None:
     key, target = _key(arch), output / arch.value
     if is_current(target, key) and not refresh:
         say(f"{target}: up to date")
@@ -88,7 +94,7 @@ def _run_all(jobs: dict[str, Callable[[], None]], step: Callable[[str], None]) -
 
 def _meta(name: str, *, arch: Arch, work: Path, output: Path) -> None:
     work.mkdir()
-    macros = {"meta": META, "triplet": arch.triplet, "build_packages": " ".join(BUILD_PACKAGES)}
+    macros = {"meta": META, "triplet": triplet(arch), "build_packages": " ".join(BUILD_PACKAGES)}
     build(META / f"{name}.spec", arch=arch, work=work, output=output, **macros)
 
 
@@ -101,14 +107,12 @@ def _describe(directory: Path) -> None:
 
 
 def _key(arch: Arch) -> str:
-    modules = (path for path in sorted(HERE.glob("*.py")) if path.name not in {"sources.py", "recipes.py"})
+    modules = (HERE / f"{name}.py" for name in DECIDING)
     return digest((*modules, *sorted(META.iterdir())), arch.value, *wanted())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.demo.distribution", description="Make the demo distribution."
-    )
+    parser = argparse.ArgumentParser(prog="python -m deploy.demo.distribution", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="directory for <arch>/*.rpm and <arch>/repodata")
     parser.add_argument("--arch", action="append", choices=[arch.value for arch in Arch], help="repeatable; x86_64")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="downloaded packages (%(default)s)")

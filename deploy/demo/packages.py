@@ -133,7 +133,7 @@ CAPABILITIES: dict[str, tuple[str, ...]] = {
     "bash": ("/bin/sh",),
     "libc6": ("rtld(GNU_HASH)",),
 }
-# Links that Debian's maintainer scripts make through update-alternatives, and the shell: RPM distributions have bash there.
+# Links that Debian's maintainer scripts make through update-alternatives; and the shell, which is bash with RPM.
 LINKS: dict[str, dict[str, str]] = {
     "automake": {"/usr/bin/automake": "automake-1.16", "/usr/bin/aclocal": "aclocal-1.16"},
     "bash": {"/usr/bin/sh": "bash"},

@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from deploy.demo.arch import Arch
 from deploy.demo.commands import run
 from deploy.demo.control import parse_relations, parse_stanza
 from deploy.demo.packages import CAPABILITIES, LINKS, PRESENT, RPM_NAMES
+from deploy.demo.stamp import META
 from deploy.demo.translate import bounded, devel_names, package_evr, requirements
 from deploy.demo.tree import Tree, add_links, capabilities, libraries, scan, unpack
+from farm.model.arch import Arch
 
 # Fixed, so that the same Debian packages always become the same RPMs.
 SOURCE_DATE_EPOCH = "1700000000"
@@ -27,7 +28,6 @@ MACROS = {
     "__os_install_post": "%{nil}",
     "__arch_install_post": "%{nil}",
     "__spec_install_post": "%{nil}",
-    "_use_internal_dependency_generator": "0",
     "debug_package": "%{nil}",
     "use_source_date_epoch_as_buildtime": "1",
     "clamp_mtime_to_source_date_epoch": "0",
@@ -57,7 +57,7 @@ def build(spec: Path, *, arch: Arch, work: Path, output: Path, **macros: object)
     arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
     run(
         ["rpmbuild", "-bb", "--quiet", "--target", f"{arch.value}-linux", *arguments, str(spec)],
-        env={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "HOME": str(work)},
+        env={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "HOME": str(work), "MAGIC": str(META / "magic")},
     )
 
 

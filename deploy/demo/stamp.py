@@ -1,7 +1,6 @@
-"""Doing nothing twice: a digest of everything that decides a result, kept beside the result; and the switch by rename."""
+"""Doing nothing twice: a digest of all that decides a result, kept beside the result; and the switch by rename."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
+META = HERE / "meta"
 STAMP = ".demo-stamp"
 
 
@@ -40,7 +40,7 @@ def replacing(directory: Path, key: str) -> Iterator[Path]:
         old = fresh.with_name(f"{fresh.name}-old")
         if directory.exists():
             directory.rename(old)
-        os.replace(fresh, directory)
+        fresh.replace(directory)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

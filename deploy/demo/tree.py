@@ -1,4 +1,4 @@
-"""The file tree of one package: unpacked from a .deb, moved below /usr, thinned, and looked through for what it provides.
+"""The file tree of one package: unpacked from a .deb, moved below /usr, thinned, looked through for what it provides.
 
 Runs no code of the package: maintainer scripts are unpacked beside the tree and never executed.
 """
@@ -139,7 +139,7 @@ def _merge(root: Path) -> Iterator[str]:
 
 def _relink(path: Path, root: Path) -> None:
     """Rewrite a relative link whose meaning would change with the depth of its directory."""
-    if not path.is_symlink() or (target := os.readlink(path)).startswith("/"):
+    if not path.is_symlink() or (target := str(path.readlink())).startswith("/"):
         return
     old = PurePosixPath("/") / path.relative_to(root)
     absolute = os.path.normpath(old.parent / target)
