@@ -1,0 +1,49 @@
+"""Whose fault a failed git command is: the asker's, this host's or the network's, by what git says in the C locale."""
+
+import re
+import signal
+from pathlib import Path
+
+from farm.errors import DiskFull, HostUnfit, NetworkTrouble, Trouble
+from farm.model.outcome import Outcome
+from workers.run import CommandFailed
+from workers.steps import names
+from workers.steps.context import Ended
+
+_TOO_BIG = re.compile(r"signal 25|File too large|exceeds maximum")
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_HOST_KEY = re.compile(r"Host key verification failed")
+_CREDENTIALS = re.compile(
+    r"could not read Username|could not read Password|Authentication failed|terminal prompts disabled|"
+    r"returned error: 40[13]|Permission denied|HTTP Basic: Access denied|unable to get password|unable to read askpass"
+)
+_MISSING = re.compile(
+    r"not appear to be a git repository|[Rr]epository .*not found|does not exist|returned error: 4(?:04|10)|"
+    r"access denied or repository not exported|not valid: is this a git repository|No such file or directory"
+)
+UNSERVED_COMMIT = re.compile(
+    r"not allow request for unadvertised object|dumb http transport does not support shallow|"
+    r"does not support --?depth|Server does not support shallow"
+)
+UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
+_NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
+
+
+def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble:
+    """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
+    said = error.output.decode(errors="backslashreplace")
+    told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "remote: "))]
+    last = names.shown(told[-1] if told else str(error))
+    if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
+        return Ended(Outcome.FAILED, f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
+    if _DISK_FULL.search(said):
+        return DiskFull(f"the disk of {root} is full: {last}")
+    if _HOST_KEY.search(said):
+        return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
+    if _NOT_ALLOWED.search(said):
+        return Ended(Outcome.FAILED, f"{shown} is not fetched: {last}")
+    if _CREDENTIALS.search(said):
+        return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {last}")
+    if _MISSING.search(said):
+        return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {last}")
+    return NetworkTrouble(f"git could not read {shown}: {last}")

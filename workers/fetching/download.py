@@ -1,0 +1,223 @@
+"""Files over http and https: within limits, checked, and kept by their checksum.
+
+Only whole files with the right checksum leave here. What a server answers decides whose fault it is: 4xx the asker's,
+everything else the network's. Addresses come from specs, which are hostile: link-local addresses (a cloud's metadata
+service) are not read from.
+"""
+
+import hashlib
+import ipaddress
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from farm.errors import DiskFull, LeaseLost, NetworkTrouble, Trouble
+from farm.model.outcome import Outcome
+from farm.model.source import without_credentials
+from workers.fetching.lookaside import Checksum
+from workers.steps.context import Ended, StepContext
+from workers.steps.names import shown
+
+# It logs whole URLs, credentials and all, at INFO.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+_TIMEOUT = httpx.Timeout(30, connect=20)  # seconds for each read and write; the whole has the step's deadline
+_REDIRECTS_MAX = 10
+_CHUNK_BYTES = 2**18
+_PROGRESS_EVERY_S = 5.0
+_TICK_S = 0.1
+_AT_ONCE = 4
+_MIB = 2**20
+#: Answers that may be different in a while: too many requests, timeouts, and everything above.
+_PASSING = (408, 425, 429)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A file to download. `urls` are tried in order; a later one when the one before answers that it has no such
+    file. Without a checksum it is taken as it comes, and not found again later."""
+
+    name: str
+    urls: tuple[str, ...]
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What could not be had, through no fault of the farm's: one line of reason."""
+
+    reason: str
+
+
+def hide(url: str) -> str:
+    """The URL for people: no credentials, and no query, which often is one."""
+    try:
+        parts = urlsplit(without_credentials(url))
+    except ValueError:
+        return "(a URL that does not parse)"
+    return shown(urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", "")))
+
+
+def fetch(wanted: Sequence[Wanted], context: StepContext) -> dict[str, Path | Missing]:
+    """Download files, a few at a time; by name, where each is or why it is not.
+
+    Raises NetworkTrouble, DiskFull, LeaseLost when the step is stopped, and Ended at its deadline or disk limit.
+    """
+    if not wanted:
+        return {}
+    shelf = _Shelf(context)
+    found: dict[str, Path | Missing] = {}
+    pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(wanted)), thread_name_prefix="download")
+    try:
+        futures = {pool.submit(shelf.one, item): item.name for item in wanted}
+        pending: set[Future[Path | Missing]] = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=_TICK_S, return_when=FIRST_COMPLETED)
+            shelf.check()
+            for future in done:
+                found[futures[future]] = future.result()
+    finally:
+        # Whoever still waits for a server sees it at its next byte or timeout, and leaves nothing behind.
+        shelf.closed.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return found
+
+
+class _Shelf:
+    """The folder of downloads, and what one call of `fetch` may still write."""
+
+    def __init__(self, context: StepContext) -> None:
+        self.closed = threading.Event()
+        self._context = context
+        self._folder = context.settings.cache / "downloads"
+        self._left_bytes = context.limits.disk_bytes
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        if self._context.stop.is_set() or self.closed.is_set():
+            raise LeaseLost("stopped while downloading")
+        if time.monotonic() >= self._context.deadline:
+            raise Ended(Outcome.TIMED_OUT, "downloading took longer than the step's time limit")
+
+    def one(self, wanted: Wanted) -> Path | Missing:
+        kept = self._kept(wanted.checksum)
+        if kept and kept.is_file():
+            self._context.log.note(f"{shown(wanted.name)}: in the cache, {wanted.checksum}")
+            self._spend(kept.stat().st_size, wanted.name)
+            return kept
+        missing = Missing(reason=f"{shown(wanted.name)}: there is no address to get it from")
+        for url in wanted.urls:
+            got = self._download(url, wanted)
+            if isinstance(got, Path):
+                return got
+            self._context.log.note(got.reason)
+            missing = got
+        return missing
+
+    def _kept(self, checksum: Checksum | None) -> Path | None:
+        return self._folder / checksum.algorithm / checksum.hexdigest if checksum else None
+
+    def _download(self, url: str, wanted: Wanted) -> Path | Missing:
+        self._context.log.note(f"downloading {hide(url)}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            part = self._folder / f"{secrets.token_hex(12)}.part"
+            try:
+                return self._into(part, url, wanted)
+            finally:
+                part.unlink(missing_ok=True)
+        except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+            return Missing(reason=f"{hide(url)} cannot be downloaded: {_said(error)}")
+        except (httpx.InvalidURL, ValueError):
+            # What the error says may hold a part of the credentials.
+            return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
+        except httpx.HTTPError as error:
+            raise NetworkTrouble(f"{hide(url)}: {_said(error)}") from error
+        except OSError as error:
+            if error.errno in (ENOSPC, EDQUOT):
+                raise DiskFull(f"no room for {hide(url)} in {self._folder}") from error
+            raise Trouble(f"{hide(url)} could not be kept in {self._folder}: {error.strerror}") from error
+
+    def _into(self, part: Path, url: str, wanted: Wanted) -> Path | Missing:
+        checksum = wanted.checksum or Checksum(algorithm="sha256", hexdigest="")
+        digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
+        # No encoding may be undone on the way: a .tar.gz is to arrive as one.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "farm"}
+        with (
+            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX) as client,
+            client.stream("GET", url, headers=headers) as answer,
+        ):
+            refused = self._refused(answer, url, is_checked=wanted.checksum is not None)
+            if refused:
+                return refused
+            size_bytes = self._copy(answer, part, digest, wanted.name)
+        found = Checksum(algorithm=checksum.algorithm, hexdigest=digest.hexdigest())
+        if wanted.checksum and found != wanted.checksum:
+            return Missing(reason=f"{hide(url)} has {found}, but {shown(wanted.name)} must have {wanted.checksum}")
+        note = "checksum is right" if wanted.checksum else "no checksum recorded"
+        self._context.log.note(f"{shown(wanted.name)}: {size_bytes} bytes, {found}; {note}")
+        # Without a checksum nobody can ask for it again: it is this attempt's own.
+        final = self._kept(wanted.checksum) or self._context.workdir / f"download-{part.stem}"
+        final.parent.mkdir(exist_ok=True)
+        shutil.move(part, final)
+        return final
+
+    def _refused(self, answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | None:
+        """Why the answer is not read; None if it is. Raises NetworkTrouble for what may pass."""
+        code = answer.status_code
+        if code in _PASSING or code >= 500:
+            raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}")
+        if code != 200:
+            return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
+        stream = answer.extensions.get("network_stream")
+        address = stream.get_extra_info("server_addr") if stream else None
+        if address and ipaddress.ip_address(address[0].partition("%")[0]).is_link_local:
+            return Missing(reason=f"{hide(url)} is at a link-local address, which the farm does not read from")
+        schemes = [response.url.scheme for response in (*answer.history, answer)]
+        if not is_checked and schemes != sorted(schemes):
+            # "http" sorts before "https": any step back is a fall to an unprotected connection.
+            return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
+        return None
+
+    def _copy(self, answer: httpx.Response, part: Path, digest: "hashlib._Hash", name: str) -> int:
+        said = answer.headers.get("Content-Length", "")
+        total_bytes = int(said) if said.isdecimal() and len(said) < 20 else None
+        done_bytes, next_progress_at = 0, time.monotonic() + _PROGRESS_EVERY_S
+        if total_bytes is not None and total_bytes > self._left_bytes:
+            raise self._over_limit(name)
+        with part.open("xb") as file:
+            for chunk in answer.iter_raw(_CHUNK_BYTES):
+                self.check()
+                self._spend(len(chunk), name)
+                file.write(chunk)
+                digest.update(chunk)
+                done_bytes += len(chunk)
+                if time.monotonic() >= next_progress_at:
+                    next_progress_at = time.monotonic() + _PROGRESS_EVERY_S
+                    of = "" if total_bytes is None else f" of {total_bytes // _MIB} MiB"
+                    self._context.log.note(f"{shown(name)}: {done_bytes // _MIB} MiB{of}")
+        return done_bytes
+
+    def _spend(self, size_bytes: int, name: str) -> None:
+        with self._lock:
+            self._left_bytes -= size_bytes
+            if self._left_bytes < 0:
+                raise self._over_limit(name)
+
+    def _over_limit(self, name: str) -> Ended:
+        limit = self._context.limits.disk_bytes
+        return Ended(Outcome.FAILED, f"{shown(name)} is larger than the step's disk limit of {limit} bytes allows")
+
+
+def _said(error: Exception) -> str:
+    return shown(str(error) or type(error).__name__)

@@ -1,0 +1,203 @@
+"""Reads a src.rpm's lead, signature and header with strict bounds, to tell what it is without unpacking it.
+
+Owns the judgement "this is a whole source package, and its name is X". Knows nothing of stores and networks, and
+never looks inside the payload: that is for the build root. Format: RPM's docs/manual/format_v4.md.
+"""
+
+import hashlib
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from farm.errors import FarmError
+from farm.model.nevra import Nevra
+
+_LEAD = struct.Struct(">4sBBHH66sHH16s")
+_LEAD_MAGIC = b"\xed\xab\xee\xdb"
+_HEADER_MAGIC = b"\x8e\xad\xe8\x01"
+_HEADER_START = struct.Struct(">4s4xII")
+_INDEX_ENTRY = struct.Struct(">IIII")
+_LEAD_SOURCE = 1
+
+# Far above what real source packages have (a kernel's header is under 1 MiB), far below what would hurt a worker.
+_SIGNATURE_MAX_BYTES = 4 * 2**20
+_HEADER_MAX_BYTES = 32 * 2**20
+_ENTRIES_MAX = 65536
+_STRING_MAX_BYTES = 4096
+_CHUNK_BYTES = 2**20
+
+_INT32, _INT64, _STRING, _STRING_ARRAY, _I18N = 4, 5, 6, 8, 9
+_INTEGERS = {_INT32: struct.Struct(">I"), _INT64: struct.Struct(">Q")}
+
+_SIG_LONGSIZE, _SIG_SHA1, _SIG_SHA256, _SIG_SIZE = 270, 269, 273, 1000
+_NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
+_SOURCERPM, _NOSOURCE, _NOPATCH = 1044, 1051, 1052
+_PAYLOAD_DIGEST, _PAYLOAD_DIGEST_ALGORITHM = 5092, 5093
+_OPENPGP_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 12: "sha3_256"}
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]{0,200}")
+
+
+class NotSource(FarmError):
+    """The file is not a whole source package. The argument ends a sentence that starts with the file's name."""
+
+    code = "not-a-source-package"
+    exit_code = 54
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcePackage:
+    """`verified` names the digests that the file carries and that were compared; older packages may have none."""
+
+    nevra: Nevra
+    verified: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """One header structure: where each tag's data is in `data`. `raw` is all of it, as digests see it."""
+
+    entries: dict[int, tuple[int, int, int]]
+    data: bytes
+    raw: bytes
+
+    def text(self, tag: int) -> str | None:
+        """The tag's (first) string. Raises NotSource if it is there and is not one."""
+        found = self.entries.get(tag)
+        if found is None:
+            return None
+        kind, offset, count = found
+        end = self.data.find(b"\0", offset, offset + _STRING_MAX_BYTES)
+        if kind not in (_STRING, _STRING_ARRAY, _I18N) or count < 1 or end < 0:
+            raise NotSource(f"has a damaged header: tag {tag} is not a string")
+        return self.data[offset:end].decode("utf-8", "backslashreplace")
+
+    def number(self, tag: int) -> int | None:
+        """The tag's (first) number. Raises NotSource if it is there and is not one."""
+        found = self.entries.get(tag)
+        if found is None:
+            return None
+        kind, offset, count = found
+        form = _INTEGERS.get(kind)
+        if form is None or count < 1 or offset + form.size > len(self.data):
+            raise NotSource(f"has a damaged header: tag {tag} is not a number")
+        value: int = form.unpack_from(self.data, offset)[0]
+        return value
+
+
+def check(path: Path) -> SourcePackage:
+    """Tell whether the file is a whole source package, and which.
+
+    Reads the file once from end to end when it carries a payload digest, only its head otherwise. Raises NotSource
+    for every kind of damage, and OSError if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return _check(file, path.stat().st_size)
+
+
+def _check(file: BinaryIO, size_bytes: int) -> SourcePackage:
+    is_source_lead = _read_lead(file, size_bytes)
+    signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
+    file.seek(-len(signature.raw) % 8, 1)
+    start = file.tell()
+    header_and_payload = signature.number(_SIG_LONGSIZE)
+    if header_and_payload is None:
+        header_and_payload = signature.number(_SIG_SIZE)
+    if header_and_payload is not None and size_bytes < start + header_and_payload:
+        raise _truncated(size_bytes, start + header_and_payload)
+    header = _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
+    verified = [*_verify_header(signature, header)]
+    if not is_source_lead or _SOURCERPM in header.entries:
+        raise NotSource("is a binary RPM, not a src.rpm; give the source package it was built from")
+    nevra = _nevra(header)
+    if _NOSOURCE in header.entries or _NOPATCH in header.entries:
+        raise NotSource("is a nosrc.rpm: some of its sources are not inside, so it cannot be built")
+    if header_and_payload is not None and size_bytes != start + header_and_payload:
+        raise NotSource(f"has {size_bytes} bytes, but its header says {start + header_and_payload}")
+    verified += _verify_payload(file, header)
+    return SourcePackage(nevra=nevra, verified=tuple(verified))
+
+
+def _read_lead(file: BinaryIO, size_bytes: int) -> bool:
+    """Whether the lead says "source"."""
+    lead = file.read(_LEAD.size)
+    if lead[:4] != _LEAD_MAGIC:
+        raise NotSource("is not an RPM package")
+    if len(lead) < _LEAD.size:
+        raise _truncated(size_bytes, _LEAD.size)
+    _, major, _, kind, _, _, _, _, _ = _LEAD.unpack(lead)
+    if major < 3:
+        raise NotSource(f"is an RPM package of version {major}, which nothing reads any more")
+    return bool(kind == _LEAD_SOURCE)
+
+
+def _read_header(file: BinaryIO, size_bytes: int, what: str, max_bytes: int) -> _Header:
+    at = file.tell()
+    start = file.read(_HEADER_START.size)
+    if len(start) < _HEADER_START.size:
+        raise _truncated(size_bytes, at + _HEADER_START.size)
+    magic, entry_count, data_bytes = _HEADER_START.unpack(start)
+    if magic != _HEADER_MAGIC:
+        raise NotSource(f"is not an RPM package: its {what} does not start as one")
+    if entry_count > _ENTRIES_MAX or data_bytes > max_bytes:
+        raise NotSource(f"has a damaged {what}: {entry_count} tags in {data_bytes} bytes are more than any has")
+    index_bytes = entry_count * _INDEX_ENTRY.size
+    end = at + _HEADER_START.size + index_bytes + data_bytes
+    if end > size_bytes:
+        raise _truncated(size_bytes, end)
+    index, data = file.read(index_bytes), file.read(data_bytes)
+    if len(index) < index_bytes or len(data) < data_bytes:
+        raise _truncated(size_bytes, end)
+    entries: dict[int, tuple[int, int, int]] = {}
+    for tag, kind, offset, count in _INDEX_ENTRY.iter_unpack(index):
+        if offset > data_bytes or count > data_bytes:
+            raise NotSource(f"has a damaged {what}: tag {tag} points outside of it")
+        if tag in entries:
+            raise NotSource(f"has a damaged {what}: tag {tag} is there twice")
+        entries[tag] = (kind, offset, count)
+    return _Header(entries=entries, data=data, raw=start + index + data)
+
+
+def _verify_header(signature: _Header, header: _Header) -> Iterator[str]:
+    for tag, algorithm in ((_SIG_SHA256, "sha256"), (_SIG_SHA1, "sha1")):
+        wanted = signature.text(tag)
+        if wanted is None:
+            continue
+        found = hashlib.new(algorithm, header.raw, usedforsecurity=False).hexdigest()
+        if found != wanted.lower():
+            raise NotSource(f"is damaged: its header's {algorithm} is {found}, not {wanted!r}")
+        yield f"header {algorithm}"
+
+
+def _verify_payload(file: BinaryIO, header: _Header) -> Iterator[str]:
+    wanted = header.text(_PAYLOAD_DIGEST)
+    number = header.number(_PAYLOAD_DIGEST_ALGORITHM)
+    if wanted is None:
+        return
+    algorithm = _OPENPGP_HASHES.get(8 if number is None else number)
+    if algorithm is None:
+        raise NotSource(f"has a payload digest of unknown kind {number}")
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    if digest.hexdigest() != wanted.lower():
+        raise NotSource(f"is damaged or truncated: its payload's {algorithm} is {digest.hexdigest()}, not {wanted!r}")
+    yield f"payload {algorithm}"
+
+
+def _nevra(header: _Header) -> Nevra:
+    parts = []
+    for tag, word in ((_NAME, "name"), (_VERSION, "version"), (_RELEASE, "release")):
+        text = header.text(tag)
+        if text is None or not _PLAIN_NAME.fullmatch(text) or (tag != _NAME and "-" in text):
+            raise NotSource(f"has a header whose {word} is {text!r:.80}, which RPM does not allow")
+        parts.append(text)
+    name, version, release = parts
+    return Nevra(name=name, epoch=header.number(_EPOCH) or 0, version=version, release=release, arch="src")
+
+
+def _truncated(size_bytes: int, wanted_bytes: int) -> NotSource:
+    return NotSource(f"is truncated: it has {size_bytes} bytes, its header says {wanted_bytes}")

@@ -1,0 +1,106 @@
+"""The `fetch` step: from a git ref to a tar of spec and sources, or from a src.rpm to itself, checked.
+
+The one step with network. Owns the order of things; how each is done is in workers.fetching. Runs nothing of what
+it fetches, and unpacks nothing.
+"""
+
+import re
+from pathlib import Path
+
+from farm.errors import NotFound
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.outcome import Outcome
+from farm.model.source import Source, SourceKind
+from farm.model.work import FetchInput, FetchResult, StepResult, Work
+from workers.fetching import download, giturl, sources, srpm, tarball
+from workers.fetching.git import Mirror
+from workers.fetching.spec import is_fetchable
+from workers.fetching.tree import Tree
+from workers.steps.context import Ended, StepContext
+from workers.steps.names import shown
+
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
+
+
+def run(work: Work[FetchInput], context: StepContext) -> StepResult[FetchResult]:
+    """Fetch the source and store it.
+
+    Raises Ended for everything that is the package's or the asker's fault, NetworkTrouble and other trouble for
+    what another host or time may mend, and LeaseLost when `context.stop` is set.
+    """
+    output = _fetch(work, work.input.source, context)
+    return StepResult(outcome=Outcome.SUCCEEDED, artifacts=(output.archive,), output=output)
+
+
+def _fetch(work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
+    match source.kind:
+        case SourceKind.GIT:
+            return _from_git(work, source, context)
+        case SourceKind.SRPM:
+            return _from_store(source, context) if source.sha256 else _from_url(source, context)
+
+
+def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
+    mirror = Mirror(giturl.parse(source.url or ""), context)
+    with context.phase("git"):
+        commit = mirror.commit(source.ref)
+        context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
+        tree = Tree(mirror, commit, context)
+    with context.phase("sources"):
+        gathered = sources.gather(tree, source, work.target, context, work.options.defines)
+    with context.phase("pack"):
+        path = context.workdir / "source.tar"
+        tarball.write(path, gathered.members, at=commit.at)
+        stem = _NOT_PLAIN.sub("_", gathered.spec.removesuffix(".spec")).strip("_") or "source"
+        name = f"{stem}-{commit.id[:12]}.tar"
+        archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True)
+        context.log.note(f"stored {name}: {len(gathered.members)} files, {archive.size_bytes} bytes")
+    return FetchResult(archive=archive, spec=gathered.spec, commit=commit.id, commit_at=commit.at)
+
+
+def _from_store(source: Source, context: StepContext) -> FetchResult:
+    """Checked where it lies: the artifact that the client stored is the result, and nothing is copied."""
+    sha256 = source.sha256 or ""
+    name = shown(source.filename or "the src.rpm")
+    try:
+        path = context.store.open_path(sha256)
+    except NotFound as error:
+        raise Ended(Outcome.FAILED, f"{name} is not in the artifact store ({shown(sha256)}); send it again") from error
+    package = _checked(path, name, context)
+    archive = Artifact(
+        name=package.nevra.filename,
+        kind=ArtifactKind.SRPM,
+        sha256=sha256,
+        size_bytes=path.stat().st_size,
+        nevra=str(package.nevra),
+    )
+    return FetchResult(archive=archive)
+
+
+def _from_url(source: Source, context: StepContext) -> FetchResult:
+    url = source.url or ""
+    if not is_fetchable(url):
+        raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a src.rpm comes from one")
+    name = download.hide(url).rpartition("/")[2] or "the src.rpm"
+    with context.phase("download"):
+        found = download.fetch([download.Wanted(name=name, urls=(url,))], context)[name]
+    if isinstance(found, download.Missing):
+        raise Ended(Outcome.FAILED, found.reason)
+    package = _checked(found, download.hide(url), context)
+    archive = context.store.put(
+        found, name=package.nevra.filename, kind=ArtifactKind.SRPM, nevra=str(package.nevra), move=True
+    )
+    return FetchResult(archive=archive)
+
+
+def _checked(path: Path, name: str, context: StepContext) -> srpm.SourcePackage:
+    if path.stat().st_size > context.limits.disk_bytes:
+        limit = context.limits.disk_bytes
+        raise Ended(Outcome.FAILED, f"{name} is larger than the step's disk limit of {limit} bytes")
+    try:
+        package = srpm.check(path)
+    except srpm.NotSource as error:
+        raise Ended(Outcome.FAILED, f"{name} {error}") from error
+    verified = ", ".join(package.verified) or "nothing: it carries no digests"
+    context.log.note(f"{name} is {package.nevra}; verified: {verified}")
+    return package
