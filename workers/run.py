@@ -142,7 +142,8 @@ def run(
     Raises LeaseLost when `stop` is set, HostUnfit for a missing tool, and CommandFailed for any end that `ok_codes`
     does not allow; with `ok_codes=None` every end is returned.
     """
-    log.note("$ " + _quoted(argv if shown is None else shown))
+    words = argv if shown is None else shown
+    log.note("$ " + _quoted(words))
     flood_bytes = log.limit_bytes * FLOOD_FACTOR
     tail = _Tail()
     written = 0
@@ -166,10 +167,10 @@ def run(
     with _pipe() as (out, into):
         completed = _drive(argv, cwd, env, {out: pump}, (into, into), limits, tree)
     completed = Completed(**{**vars(completed), "tail": tail.data})
-    log.note(f"{_name(argv)} {completed.shown}")
+    log.note(f"{_name(words)} {completed.shown}")
     if stop is not None and stop.is_set():
-        raise LeaseLost(f"stopped while {_name(argv)} ran")
-    _check(argv, completed, ok_codes, completed.tail)
+        raise LeaseLost(f"stopped while {_name(words)} ran")
+    _check(words, completed, ok_codes, completed.tail)
     return completed
 
 

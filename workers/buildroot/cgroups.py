@@ -1,0 +1,278 @@
+"""Cgroups, version 1 and 2: limits on memory and processes, what was used, and the death of the whole tree.
+
+Owns: finding a place where this process may make groups, making, reading, killing, removing and sweeping them.
+Where there is no such place, `place()` says so, and the room falls back to resource limits and the session.
+"""
+
+import errno
+import functools
+import os
+import re
+import select
+import signal
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+
+from farm.errors import RootTrouble
+from farm.model.target import Limits
+
+_MOUNTS = Path("/proc/self/mounts")
+_OWN = Path("/proc/self/cgroup")
+_V1_CONTROLLERS = ("memory", "pids", "cpuacct")
+_V2_CONTROLLERS = ("memory", "pids")
+#: Version 2 lets processes live in leaves only, so the worker moves itself into this one.
+_LEAF = "farm-worker"
+_NAME = re.compile(r"farm-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
+_GONE_S = 5.0
+_numbers = count(1)
+
+
+class CgroupKind(StrEnum):
+    V1 = "v1"
+    V2 = "v2"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CgroupPlace:
+    """Where groups can be made: the parent folder by controller; for version 2 one folder for all."""
+
+    kind: CgroupKind
+    parents: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(path for _, path in self.parents))
+
+
+def find_place(mounts: str, own: str) -> CgroupPlace:
+    """From the texts of /proc/self/mounts and /proc/self/cgroup; nothing is tried."""
+    paths = dict(line.split(":", 2)[1:] for line in own.splitlines() if line.count(":") >= 2)
+    v1: dict[str, Path] = {}
+    v2: Path | None = None
+    for line in mounts.splitlines():
+        _, where, kind, options = line.split(" ", 4)[:4]
+        if kind == "cgroup2":
+            v2 = _under(Path(where), paths.get("", "/").removesuffix(f"/{_LEAF}"))
+        elif kind == "cgroup":
+            for controller in set(options.split(",")) & set(_V1_CONTROLLERS):
+                own_path = next((path for names, path in paths.items() if controller in names.split(",")), "/")
+                v1[controller] = _under(Path(where), own_path)
+    if len(v1) == len(_V1_CONTROLLERS):
+        return CgroupPlace(kind=CgroupKind.V1, parents=tuple(sorted(v1.items())))
+    if v2 is not None:
+        return CgroupPlace(kind=CgroupKind.V2, parents=(("", v2),))
+    return CgroupPlace(kind=CgroupKind.NONE)
+
+
+@functools.lru_cache(maxsize=1)
+def place() -> CgroupPlace:
+    """Where this process can make groups, tried once."""
+    found = find_place(_MOUNTS.read_text(), _OWN.read_text())
+    try:
+        if found.kind is CgroupKind.V2:
+            _delegate(found.folders[0])
+        for folder in found.folders:
+            probe = folder / f"farm-probe-{os.getpid()}"
+            probe.mkdir()
+            probe.rmdir()
+    except OSError:
+        return CgroupPlace(kind=CgroupKind.NONE)
+    return found
+
+
+class Cgroup:
+    """The group of one room, and thereby a `workers.run.Tree`. A context manager: gone afterwards, with all in it."""
+
+    def __init__(self, where: CgroupPlace, limits: Limits) -> None:
+        self.kind = where.kind
+        self._limits = limits
+        name = f"farm-{_pid_namespace()}-{os.getpid()}-{_start_of(os.getpid())}-{next(_numbers)}"
+        self._folders = {controller: parent / name for controller, parent in where.parents}
+
+    @property
+    def joins(self) -> tuple[Path, ...]:
+        """A process that writes 0 to each of these is in the group, and so is everything that it starts."""
+        return tuple(folder / "cgroup.procs" for folder in self._folders.values())
+
+    def __enter__(self) -> "Cgroup":
+        try:
+            for folder in self._folders.values():
+                folder.mkdir()
+            self._set_limits()
+        except OSError as error:
+            self._remove()
+            raise RootTrouble(f"cgroup {error.filename} cannot be set up: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._remove()
+
+    def cpu_s(self) -> float | None:
+        if self.kind is CgroupKind.V1:
+            return self._number("cpuacct", "cpuacct.usage", default=0) / 1e9
+        return _field(self._text("", "cpu.stat"), "usage_usec") / 1e6
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most that the group had at once, page cache included; None before Linux 5.19 on version 2."""
+        if self.kind is CgroupKind.V1:
+            return self._number("memory", "memory.max_usage_in_bytes", default=0) or None
+        return self._number("", "memory.peak", default=0) or None
+
+    def memory_kills(self) -> int:
+        """How many of its processes the kernel killed for want of memory."""
+        if self.kind is CgroupKind.V1:
+            return _field(self._text("memory", "memory.oom_control"), "oom_kill")
+        return _field(self._text("", "memory.events"), "oom_kill")
+
+    def kill(self) -> None:
+        """End everything in it. First it may not fork any more, so that this ends."""
+        pids = self._folders.get("pids", self._folders.get(""))
+        until = time.monotonic() + _GONE_S
+        while pids and (left := self._members()) and time.monotonic() < until:
+            with suppress(OSError):
+                (pids / "pids.max").write_text("0")
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            select.select([], [], [], 0.002)
+
+    def _members(self) -> set[int]:
+        return {pid for folder in self._folders.values() for pid in members(folder)}
+
+    def _set_limits(self) -> None:
+        memory, processes = str(self._limits.memory_bytes), str(self._limits.processes)
+        if self.kind is CgroupKind.V1:
+            (self._folders["pids"] / "pids.max").write_text(processes)
+            (self._folders["memory"] / "memory.limit_in_bytes").write_text(memory)
+            # Only where the kernel accounts for swap is there a file to keep it from being used as more memory.
+            swap = self._folders["memory"] / "memory.memsw.limit_in_bytes"
+            if swap.exists():
+                swap.write_text(memory)
+            return
+        (self._folders[""] / "pids.max").write_text(processes)
+        (self._folders[""] / "memory.max").write_text(memory)
+        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+            with suppress(FileNotFoundError):
+                (self._folders[""] / name).write_text(value)
+
+    def _remove(self) -> None:
+        for folder in self._folders.values():
+            if not remove_group(folder):
+                raise RootTrouble(f"cgroup {folder} still has processes {_GONE_S:.0f} s after they were killed")
+
+    def _text(self, controller: str, name: str) -> str:
+        try:
+            return (self._folders[controller] / name).read_text()
+        except OSError:
+            return ""
+
+    def _number(self, controller: str, name: str, *, default: int) -> int:
+        text = self._text(controller, name).strip()
+        return int(text) if text.isdigit() else default
+
+
+def sweep(where: CgroupPlace) -> int:
+    """Remove the groups of workers of this pid namespace that are dead; how many."""
+    swept = 0
+    for folder in where.folders:
+        for left in folder.glob("farm-*"):
+            found = _NAME.fullmatch(left.name)
+            if not found or int(found["namespace"]) != _pid_namespace():
+                continue
+            if is_alive(int(found["pid"]), int(found["start"])):
+                continue
+            for pid in members(left):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            swept += remove_group(left)
+    return swept
+
+
+def members(folder: Path) -> tuple[int, ...]:
+    try:
+        return tuple(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+    except OSError:
+        return ()
+
+
+def remove_group(folder: Path) -> bool:
+    """Whether it is gone. The kernel says busy for a moment after the last process died."""
+    until = time.monotonic() + _GONE_S
+    while True:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                return False
+            select.select([], [], [], 0.002)
+        else:
+            return True
+
+
+def owner() -> str:
+    """This process as scratch folders and groups name it: pid and start time, so that a reused pid is nobody's."""
+    return f"{os.getpid()}-{_start_of(os.getpid())}"
+
+
+def is_alive(pid: int, start: int) -> bool:
+    return _start_of(pid) == start
+
+
+def _start_of(pid: int) -> int:
+    """The process's start in clock ticks since boot; 0 when there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _pid_namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _under(mount: Path, own: str) -> Path:
+    """The process's own group as the mount shows it; in a container the two often do not match."""
+    inside = mount / own.lstrip("/")
+    return inside if inside.is_dir() else mount
+
+
+def _delegate(folder: Path) -> None:
+    """Turn the controllers on for groups below `folder`. Raises OSError where that is not ours to do."""
+    control = folder / "cgroup.subtree_control"
+    if set(_V2_CONTROLLERS) <= set(control.read_text().split()):
+        return
+    wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
+    try:
+        control.write_text(wanted)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _move_into_leaf(folder, members(folder))
+        control.write_text(wanted)
+
+
+def _move_into_leaf(folder: Path, pids: Iterable[int]) -> None:
+    leaf = folder / _LEAF
+    leaf.mkdir(exist_ok=True)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            (leaf / "cgroup.procs").write_text(str(pid))
+
+
+def _field(text: str, name: str) -> int:
+    """A line `name number` of a flat keyed file; 0 without it."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdigit():
+            return int(value)
+    return 0

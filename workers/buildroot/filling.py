@@ -1,0 +1,172 @@
+"""Filling a root with the host's dnf, in the workshop sandbox.
+
+Owns one filling: the work folder, the shared package cache and its lock, the two steps (download with network and no
+scriptlet, install without network), and what a failure means.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import RootTrouble
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from farm.model.target import Limits, Target
+from workers.buildroot import cgroups, dnf, sandbox
+from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.dnf import DnfRepository, Missing
+from workers.buildroot.sandbox import BUILD_UID, FILL, Bind, Overlay
+from workers.buildroot.scratch import remove_tree, room_name
+from workers.buildroot.shelf import locked
+from workers.run import Completed, Ending, run
+from workers.steps.context import Ended, StepContext
+
+PREFIX = "filling"
+_TIMEOUT_S = 3600.0
+_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30)
+FILL_INSIDE = Path("/run/fill.sh")
+_numbers = count(1)
+
+
+class Filling:
+    """For one target and arch, on behalf of one attempt."""
+
+    def __init__(self, settings: Settings, target: Target, arch: Arch, context: StepContext) -> None:
+        self._settings = settings
+        self._target = target
+        self._arch = arch
+        self._context = context
+
+    def install(
+        self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
+    ) -> None:
+        """Fill the empty folder `root`; its list goes to `into`. Raises trouble."""
+
+        def prepare(work: Path) -> list[str]:
+            # The lower folder is empty: the overlay is there for its mount option that spares every sync.
+            (work / "empty").mkdir()
+            return ["install", *packages]
+
+        self._fill(prepare, repositories, lower=None, upper=root, into=into)
+
+    def add(
+        self, wanted: Sequence[str], repositories: Sequence[DnfRepository], *, lower: Path, upper: Path, into: Path
+    ) -> None:
+        """Install what meets the requirements over `lower`; the difference goes to `upper`, the list to `into`.
+
+        Raises trouble; and Ended, with UNRESOLVABLE, when nothing provides one of them.
+        """
+
+        def prepare(work: Path) -> list[str]:
+            try:
+                spec = dnf.wanted_spec(wanted)
+            except ValueError as error:
+                raise Ended(Outcome.FAILED, str(error)) from error
+            (work / "wanted.spec").write_text(spec)
+            return ["builddep", "--spec", "/work/wanted.spec"]
+
+        self._fill(prepare, repositories, lower=lower, upper=upper, into=into, is_builds_own=True)
+
+    def _fill(
+        self,
+        prepare: Callable[[Path], list[str]],
+        repositories: Sequence[DnfRepository],
+        *,
+        lower: Path | None,
+        upper: Path,
+        into: Path,
+        is_builds_own: bool = False,
+    ) -> None:
+        scratch = into / room_name(PREFIX, next(_numbers))
+        cache = self._settings.cache / "dnf" / f"{self._target.name}-{self._arch}"
+        with ExitStack() as stack:
+            stack.callback(remove_tree, scratch)
+            work = scratch / "seen"
+            for folder in (work / "home", scratch / "merged", cache):
+                folder.mkdir(parents=True, exist_ok=True)
+            words = prepare(work)
+            (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
+            (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
+            # dnf's own lock names processes by number, which says nothing between pid namespaces.
+            stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
+            binds = (
+                Bind(path=work, inside="/work", is_writable=True),
+                Bind(path=cache, inside="/mnt/root/var/cache/dnf", is_writable=True),
+                *self._local(repositories),
+            )
+            lowers = (lower or work / "empty",)
+            words = [*self._options(), *words]
+            if not all(one.is_local for one in repositories):
+                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
+                fetched = Overlay(lowers=lowers, upper=scratch / "fetch", work=scratch / "fetch-work")
+                done = self._dnf(["--downloadonly", *words], overlay=fetched, scratch=scratch, binds=binds, list_to="")
+                _check(done, is_builds_own=is_builds_own)
+                words = ["--cacheonly", *words]
+            overlay = Overlay(lowers=lowers, upper=upper, work=scratch / "work")
+            done = self._dnf(words, overlay=overlay, scratch=scratch, binds=binds, list_to="/work/list")
+            _check(done, is_builds_own=is_builds_own)
+            (work / "list").rename(into / "list")
+
+    def _dnf(
+        self, words: Sequence[str], *, overlay: Overlay, scratch: Path, binds: Sequence[Bind], list_to: str
+    ) -> Completed:
+        """Without `list_to` nothing is installed, and there is network."""
+        context = self._context
+        for folder in (overlay.upper, overlay.work):
+            folder.mkdir(exist_ok=True)
+        command = ["sh", str(FILL_INSIDE), str(BUILD_UID), list_to, *words]
+        seen = [*binds, Bind(path=FILL, inside=str(FILL_INSIDE))]
+        where = cgroups.place()
+        with ExitStack() as stack:
+            group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
+            argv = sandbox.enter(
+                sandbox.workshop(command, root=scratch / "merged", binds=seen, has_network=not list_to),
+                overlay=overlay,
+                merged=scratch / "merged",
+                joins=group.joins if group else (),
+                limits=_LIMITS,
+            )
+            return run(
+                argv,
+                cwd=Path("/"),
+                env={"HOME": "/work/home"},
+                timeout_s=_TIMEOUT_S,
+                deadline=context.deadline,
+                log=context.log,
+                ok_codes=None,
+                stop=context.stop,
+                tree=group,
+                shown=["dnf", *words],
+            )
+
+    def _options(self) -> list[str]:
+        options = ["--config", "/work/dnf.conf", "--installroot", "/mnt/root", "--releasever", self._target.release]
+        return [
+            *options,
+            "--forcearch",
+            self._arch.rpm,
+            "--color=never",
+            "--disableplugin=*",
+            "--enableplugin=builddep",
+        ]
+
+    def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
+        """Local repositories at their own paths; the farm's as a whole, since packages lie beside versions."""
+        folders = [one.folder for one in repositories if one.folder is not None]
+        own = self._settings.repositories
+        shown = {own if folder.is_relative_to(own) else folder for folder in folders}
+        return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _check(done: Completed, *, is_builds_own: bool) -> None:
+    """Raises what the end of dnf means: trouble, or Ended when it is the build's own requirements that are not met."""
+    if done.ending is Ending.EXITED and done.code == 0:
+        return
+    if done.ending is Ending.TIMED_OUT:
+        raise RootTrouble(f"dnf did not fill the build root within {done.seconds:.0f} s")
+    verdict = dnf.verdict(done.tail)
+    if is_builds_own and verdict.missing is Missing.PACKAGE:
+        raise Ended(Outcome.UNRESOLVABLE, verdict.reason)
+    raise verdict.trouble()

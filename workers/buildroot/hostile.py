@@ -1,0 +1,29 @@
+"""Reading what a sandbox left behind: regular files only, no links, so much and no more."""
+
+import os
+import stat
+from pathlib import Path
+
+from farm.errors import RootTrouble
+
+
+def read_left(path: Path, *, limit_bytes: int) -> bytes | None:
+    """The file's content; None when there is no regular file of at most that size. The folder must be the farm's own:
+    one that nobody inside the sandbox can replace."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = file.read(limit_bytes + 1)
+    return data if len(data) <= limit_bytes else None
+
+
+def read_list(path: Path, *, limit_bytes: int) -> str:
+    """A list that a tool of the farm's own wrote in the workshop. Raises RootTrouble when it is not there."""
+    data = read_left(path, limit_bytes=limit_bytes)
+    if data is None:
+        raise RootTrouble(f"{path.name} of the new root is missing or larger than {limit_bytes} bytes")
+    return data.decode(errors="backslashreplace")

@@ -1,0 +1,181 @@
+"""The native engine: template, layer and room put together for RPM. What comes of a recipe is an EngineRun."""
+
+import os
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import HostUnfit
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from workers.buildroot import rpm
+from workers.buildroot.base import EngineRun, RpmsRequest, SrpmHeader, SrpmRequest
+from workers.buildroot.capabilities import unmet
+from workers.buildroot.hostile import read_left
+from workers.buildroot.room import Room, RoomRun, last_error
+from workers.buildroot.roots import Root, Roots, read_listing
+from workers.buildroot.sandbox import Bind
+from workers.host import require_arch
+from workers.steps.context import Ended, StepContext
+
+_SCRIPTS = Path(__file__).parent
+_INSIDE = "/run/farm-recipe.sh"
+_GIVEN = "source.src.rpm"
+#: mock's number, too: a recipe whose questions depend on the answers for longer than this does not end.
+_ROUNDS = 10
+
+
+class NativeEngine:
+    """A `BuildEngine` for hosts where this process is root."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def make_srpm(self, request: SrpmRequest, context: StepContext) -> EngineRun:
+        results = _require(request.arch, context)
+        spec, given = ("", _GIVEN) if request.srpm else (request.spec or "", "")
+        env = {}
+        if request.source_date_epoch is not None:
+            env["SOURCE_DATE_EPOCH"] = str(request.source_date_epoch)
+        options = rpm.options(request.target, request.options, source_packages_to="/builddir/results")
+        with ExitStack() as stack:
+            with context.phase("template"):
+                roots = Roots(self._settings, request.target, request.arch)
+                template = stack.enter_context(roots.template(context))
+            listing = read_listing(template / "list")
+            room = stack.enter_context(Room(lowers=(template / "root",), context=context))
+            with context.phase("rpmbuild"):
+                done = room.run(
+                    ["sh", _INSIDE, spec, given, *options],
+                    inputs=(_recipe("srpm.sh"), _sources(request)),
+                    env=env,
+                    shown=["rpmbuild", "-bs", *options, spec or given],
+                )
+            header, problem = _header(done, room)
+            reason = done.reason or problem or last_error(done.completed.tail)
+            outcome = Outcome.FAILED if problem else done.outcome
+            if outcome is Outcome.SUCCEEDED:
+                room.results.rename(results)
+            return EngineRun(
+                outcome=outcome,
+                results=results if outcome is Outcome.SUCCEEDED else _empty(results),
+                reason=None if outcome is Outcome.SUCCEEDED else reason,
+                root=listing.packages,
+                peak_memory_bytes=done.peak_memory_bytes,
+                header=header,
+            )
+
+    def make_rpms(self, request: RpmsRequest, context: StepContext) -> EngineRun:
+        results = _require(request.arch, context)
+        roots = Roots(self._settings, request.target, request.arch)
+        with ExitStack() as stack:
+            with context.phase("template"):
+                template = stack.enter_context(roots.template(context))
+            provided = read_listing(template / "list").provided
+            wanted = tuple(request.build_requires)
+            for _ in range(_ROUNDS):
+                with ExitStack() as round_stack:
+                    try:
+                        with context.phase("layer"):
+                            layer = roots.layered(template, unmet(wanted, provided), request.repositories, context)
+                            root = round_stack.enter_context(layer)
+                    except Ended as ended:
+                        return EngineRun(outcome=ended.outcome, reason=ended.reason, results=_empty(results))
+                    room = round_stack.enter_context(Room(lowers=root.lowers, context=context))
+                    done = _rebuild(request, room, context)
+                    asked = _asked(done, room)
+                    if not set(asked) - set(wanted):
+                        return _rpms_run(done, room, root, results)
+                    wanted = (*wanted, *asked)
+            reason = f"%generate_buildrequires still asks for more after {_ROUNDS} rounds"
+            return EngineRun(outcome=Outcome.FAILED, reason=reason, results=_empty(results))
+
+
+def _rebuild(request: RpmsRequest, room: Room, context: StepContext) -> RoomRun:
+    options = rpm.options(request.target, request.options, source_packages_to="/builddir/out")
+    with context.phase("rpmbuild"):
+        return room.run(
+            ["sh", _INSIDE, *options, f"/builddir/in/{_GIVEN}"],
+            inputs=(_recipe("rpms.sh"), Bind(path=request.srpm, inside=f"/builddir/in/{_GIVEN}")),
+            env={},
+            shown=["rpmbuild", "--rebuild", *options, request.srpm.name],
+        )
+
+
+def _asked(done: RoomRun, room: Room) -> tuple[str, ...]:
+    """What %generate_buildrequires wants and the root does not have; nothing for a build that ended any other way."""
+    if done.completed.code != rpm.MISSING_REQUIRES:
+        return ()
+    text = read_left(room.out / "requires", limit_bytes=rpm.HEADER_BYTES)
+    try:
+        return rpm.parse_requirements(text or b"")
+    except rpm.BadHeader:
+        return ()
+
+
+def _rpms_run(done: RoomRun, room: Room, root: Root, results: Path) -> EngineRun:
+    outcome, reason = done.outcome, done.reason
+    if outcome is Outcome.FAILED and reason is None:
+        if excluded := rpm.excluded(done.completed.tail):
+            outcome, reason = Outcome.EXCLUDED, excluded
+        elif missing := rpm.unmet(done.completed.tail):
+            outcome, reason = Outcome.UNRESOLVABLE, "the root lacks " + ", ".join(missing)
+    if outcome is Outcome.SUCCEEDED:
+        room.results.rename(results)
+    return EngineRun(
+        outcome=outcome,
+        results=results if outcome is Outcome.SUCCEEDED else _empty(results),
+        reason=reason,
+        root=root.listing.packages,
+        peak_memory_bytes=done.peak_memory_bytes,
+    )
+
+
+def _header(done: RoomRun, room: Room) -> tuple[SrpmHeader | None, str | None]:
+    """The header of a source package that was made, or what is wrong with it."""
+    if done.outcome is not Outcome.SUCCEEDED:
+        return None, None
+    text = read_left(room.out / "header", limit_bytes=rpm.HEADER_BYTES)
+    if text is None:
+        return None, "rpmbuild made no source package whose header can be read"
+    try:
+        return rpm.parse_header(text), None
+    except rpm.BadHeader as error:
+        return None, str(error)
+
+
+def _require(arch: Arch, context: StepContext) -> Path:
+    """The place of the results; raises HostUnfit where this engine cannot work."""
+    if os.geteuid() != 0:
+        raise HostUnfit("the native engine mounts overlays, so its worker must run as root; start it with sudo")
+    require_arch(arch)
+    return context.workdir / "results"
+
+
+def _empty(results: Path) -> Path:
+    results.mkdir(exist_ok=True)
+    return results
+
+
+def _recipe(name: str) -> Bind:
+    return Bind(path=_SCRIPTS / name, inside=_INSIDE)
+
+
+def _sources(request: SrpmRequest) -> Bind:
+    """What the build user reads; it needs no right on the folders above, but one on the files themselves."""
+    if request.srpm:
+        return Bind(path=request.srpm, inside=f"/builddir/in/{_GIVEN}")
+    if request.sources is None:
+        raise ValueError("an SrpmRequest has either srpm or sources")
+    _let_read(request.sources)
+    return Bind(path=request.sources, inside="/builddir/in")
+
+
+def _let_read(folder: Path) -> None:
+    for path in (folder, *folder.iterdir()):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            path.chmod(stat.S_IMODE(mode) | 0o555)
+        elif stat.S_ISREG(mode):
+            path.chmod(stat.S_IMODE(mode) | 0o444)

@@ -1,0 +1,159 @@
+"""A room: one command of a recipe in a clean root, within limits, with nothing left afterwards.
+
+Owns the scratch, the cgroup and the watch of one entry, and what its end means for the package. Does not own the root
+it is stacked on, nor what the command is.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from farm.errors import DiskFull, RootTrouble
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from workers.buildroot import cgroups, sandbox
+from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.sandbox import BUILD_UID, Bind, Overlay
+from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
+from workers.run import FLOOD_FACTOR, Completed, Ending, run
+from workers.steps.context import StepContext
+
+PREFIX = "room"
+_numbers = count(1)
+_ERROR = re.compile(rb"^(?:error|fatal|bwrap|mount|unshare|setpriv): [^\n]+", re.MULTILINE)
+_REASON_CHARS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomRun:
+    """How it ended. `reason` is set where the end itself is the reason, and not something in the log."""
+
+    completed: Completed
+    outcome: Outcome
+    reason: str | None
+    peak_memory_bytes: int | None
+
+
+class Room:
+    """A context manager for one command. `build`, `results` and `out` are folders that it sees in /builddir."""
+
+    def __init__(self, *, lowers: Sequence[Path], context: StepContext) -> None:
+        self._context = context
+        self._lowers = tuple(lowers)
+        self._cleanup = ExitStack()
+        self.scratch = context.workdir / room_name(PREFIX, next(_numbers))
+        self.results = self.scratch / "results"
+        self.out = self.scratch / "out"
+        self._merged = self.scratch / "merged"
+        self._mark = self.scratch / "mark"
+        self._build = self.scratch / "build"
+
+    def __enter__(self) -> "Room":
+        self._cleanup.callback(remove_tree, self.scratch)
+        try:
+            self.scratch.mkdir(mode=0o700)
+            for name in ("upper", "work", "merged", "mark"):
+                (self.scratch / name).mkdir()
+            for folder in (self._build, self.results, self.out):
+                folder.mkdir()
+                os.chown(folder, BUILD_UID, BUILD_UID)
+            # bubblewrap would make it itself, readable by root alone.
+            (self._build / "in").mkdir()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def run(
+        self, command: Sequence[str], *, inputs: Sequence[Bind], env: Mapping[str, str], shown: Sequence[str]
+    ) -> RoomRun:
+        """Enter, once. Raises RootTrouble when the sandbox does not come up, DiskFull when the host's disk does not
+        hold, LeaseLost when the context is stopped."""
+        limits = self._context.limits
+        binds = (
+            Bind(path=self._build, inside="/builddir", is_writable=True),
+            Bind(path=self.results, inside="/builddir/results", is_writable=True),
+            Bind(path=self.out, inside="/builddir/out", is_writable=True),
+            Bind(path=self._mark, inside="/run/farm", is_writable=True),
+            *inputs,
+        )
+        where = cgroups.place()
+        with ExitStack() as stack:
+            has_cgroup = where.kind is not CgroupKind.NONE
+            group = stack.enter_context(Cgroup(where, limits)) if has_cgroup else None
+            watch = stack.enter_context(DiskWatch(self.scratch, limit_bytes=limits.disk_bytes))
+            argv = sandbox.enter(
+                sandbox.room(command, root=self._merged, binds=binds),
+                overlay=Overlay(lowers=self._lowers, upper=self.scratch / "upper", work=self.scratch / "work"),
+                merged=self._merged,
+                joins=group.joins if group else (),
+                limits=limits,
+            )
+            completed = run(
+                argv,
+                cwd=Path("/"),
+                env={"HOME": "/builddir", "SHELL": "/bin/sh", "USER": "farm", "LOGNAME": "farm", **env},
+                timeout_s=None,
+                deadline=self._context.deadline,
+                log=self._context.log,
+                ok_codes=None,
+                stop=self._context.stop,
+                silence_s=limits.silence_s,
+                tree=group,
+                watch=watch.verdict,
+                shown=shown,
+            )
+            kills = group.memory_kills() if group else 0
+            peak = group.peak_memory_bytes() if group else None
+        if not (self._mark / "entered").exists() and completed.ending is Ending.EXITED:
+            raise RootTrouble(f"the sandbox did not come up: {last_error(completed.tail) or completed.shown}")
+        outcome, reason = judge(completed, limits, memory_kills=kills)
+        return RoomRun(completed=completed, outcome=outcome, reason=reason, peak_memory_bytes=peak)
+
+
+def judge(completed: Completed, limits: Limits, *, memory_kills: int) -> tuple[Outcome, str | None]:
+    """What a command's end means for the package. Raises DiskFull when it is not the package's doing.
+
+    A log that was cut is no failure; a command that goes on to FLOOD_FACTOR times the limit is ended and failed.
+    """
+    match completed.ending:
+        case Ending.TIMED_OUT:
+            return Outcome.TIMED_OUT, f"did not end within its limit of {limits.wall_s} s"
+        case Ending.STALLED:
+            return Outcome.STALLED, f"wrote nothing and used no CPU for {limits.silence_s} s"
+        case Ending.OVER_DISK:
+            return Outcome.FAILED, f"used more disk than its limit of {_shown(limits.disk_bytes)}"
+        case Ending.FLOODED:
+            most = _shown(limits.log_bytes)
+            return Outcome.FAILED, f"flooded the log: wrote more than {FLOOD_FACTOR} times its limit of {most}"
+        case Ending.DISK_FULL:
+            raise DiskFull("the disk of this host is nearly full while the build is within its limit; free some space")
+        case Ending.EXITED:
+            if completed.code == 0:
+                return Outcome.SUCCEEDED, None
+            if memory_kills:
+                return Outcome.FAILED, f"used more memory than its limit of {_shown(limits.memory_bytes)}"
+            return Outcome.FAILED, None
+
+
+def last_error(tail: bytes) -> str | None:
+    """The last line that a tool marked as an error, printable and short."""
+    found = _ERROR.findall(tail)
+    if not found:
+        return None
+    text = " ".join(found[-1].decode(errors="backslashreplace").split())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:_REASON_CHARS]
+
+
+def _shown(size_bytes: int) -> str:
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size_bytes >= factor and size_bytes % factor == 0:
+            return f"{size_bytes // factor} {unit}"
+    return f"{size_bytes} bytes"

@@ -1,0 +1,189 @@
+"""Templates and layers: what a room is stacked on, made by the host's dnf, kept and found again by what defines them.
+
+Owns their keys, their folders and their lists of packages. A template's folder holds `root`, `list` and `layers`; a
+layer's holds `upper` and `list`. What a list says is hostile: the packages in the root may have been built here.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import NetworkTrouble, RootTrouble
+from farm.model.arch import Arch
+from farm.model.nevra import Nevra
+from farm.model.target import Target
+from workers.buildroot.base import RootPackage
+from workers.buildroot.capabilities import Capability, Provided
+from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
+from workers.buildroot.filling import Filling
+from workers.buildroot.hostile import read_list
+from workers.buildroot.shelf import Shelf
+from workers.steps.context import StepContext
+
+#: Raise it when what is done to a new root changes, so that older ones are not used any more.
+_VERSION = 1
+_KEY_CHARS = 20
+_TEMPLATES_KEPT = 3
+_LAYERS_KEPT = 64
+_LIST_BYTES = 256 * 2**20
+_REPOMD_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a root is made of."""
+
+    packages: tuple[RootPackage, ...]
+    provided: Provided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """What a room is stacked on, from the top down, and what is in it."""
+
+    lowers: tuple[Path, ...]
+    listing: Listing
+
+
+class Roots:
+    """The templates of one target and arch, and their layers."""
+
+    def __init__(self, settings: Settings, target: Target, arch: Arch) -> None:
+        self._settings = settings
+        self._target = target
+        self._arch = arch
+        self._shelf = Shelf(shelf_folder(settings, target, arch), keep=_TEMPLATES_KEPT)
+
+    @contextmanager
+    def template(self, context: StepContext) -> Iterator[Path]:
+        """The template's folder, which stays while it is used. Raises trouble when it cannot be made."""
+        repositories = target_repositories(self._target, self._arch)
+        key = template_key(self._target, self._arch, repositories)
+
+        def make(folder: Path) -> None:
+            root = folder / "root"
+            root.mkdir(mode=0o755)
+            self._filling(context).install(self._target.packages, repositories, root=root, into=folder)
+            if not read_listing(folder / "list").packages:
+                raise RootTrouble(f"the new root of {self._target.name} {self._arch} has no package in it")
+
+        with self._shelf.use(key, make, stop=context.stop) as folder:
+            yield folder
+
+    @contextmanager
+    def layered(
+        self, template: Path, wanted: Sequence[str], pinned: Sequence[tuple[str, str]], context: StepContext
+    ) -> Iterator[Root]:
+        """The template with what the build needs beyond it. Raises `Unresolvable` when nothing provides it."""
+        base = Root(lowers=(template / "root",), listing=read_listing(template / "list"))
+        if not wanted:
+            yield base
+            return
+        own = pinned_repositories(pinned)
+        repositories = (*own, *target_repositories(self._target, self._arch))
+        key = _digest([_VERSION, sorted(wanted), [_identity(one) for one in own]])
+
+        def make(folder: Path) -> None:
+            upper = folder / "upper"
+            upper.mkdir(mode=0o755)
+            self._filling(context).add(wanted, repositories, lower=template / "root", upper=upper, into=folder)
+
+        shelf = Shelf(template / "layers", keep=_LAYERS_KEPT)
+        with shelf.use(key, make, stop=context.stop) as folder:
+            yield Root(lowers=(folder / "upper", *base.lowers), listing=read_listing(folder / "list"))
+
+    def _filling(self, context: StepContext) -> Filling:
+        return Filling(self._settings, self._target, self._arch, context)
+
+
+def shelf_folder(settings: Settings, target: Target, arch: Arch) -> Path:
+    return settings.templates / target.name / arch.rpm
+
+
+def sweep_roots(settings: Settings) -> int:
+    """Remove what dead workers left half made; how many folders. For when a worker starts."""
+    swept = 0
+    for folder in settings.templates.glob("*/*"):
+        swept += Shelf(folder, keep=_TEMPLATES_KEPT).sweep()
+        for template in folder.iterdir():
+            swept += Shelf(template / "layers", keep=_LAYERS_KEPT).sweep()
+    return swept
+
+
+def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepository]) -> str:
+    """Everything that decides what is in the template. A local repository counts with its content, so a rebuilt one
+    gives a new template; one behind a server counts with the day, so that its updates arrive within one."""
+    day = "" if all(one.is_local for one in repositories) else datetime.now(UTC).date().isoformat()
+    return _digest(
+        [
+            _VERSION,
+            arch.rpm,
+            sorted(target.packages),
+            target.rpmdb,
+            target.module_platform,
+            [_identity(one) for one in repositories],
+            day,
+        ]
+    )
+
+
+def read_listing(path: Path) -> Listing:
+    """From the file that fill.sh wrote. Read once for each file, since these never change."""
+    found = path.stat()
+    return _read_listing(path, found.st_ino, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)
+def _read_listing(path: Path, _inode: int, _changed_ns: int) -> Listing:
+    return parse_listing(read_list(path, limit_bytes=_LIST_BYTES))
+
+
+def parse_listing(text: str) -> Listing:
+    """Lines `P nevra digest`, `C name op evr`, `F path`; lines that are none of these are passed over."""
+    packages: list[RootPackage] = []
+    capabilities: dict[str, list[Capability]] = {}
+    files: list[str] = []
+    for line in text.split("\n"):
+        kind, _, rest = line.partition(" ")
+        if kind == "F":
+            files.append(rest)
+        elif kind == "C":
+            name, _, version = rest.partition(" ")
+            op, _, evr = version.strip().partition(" ")
+            capabilities.setdefault(name, []).append(Capability(name=name, op=op, evr=evr))
+        elif kind == "P" and not rest.startswith("gpg-pubkey-"):
+            packages += _package(rest)
+    packages.sort(key=lambda package: package.nevra)
+    by_name = {name: tuple(given) for name, given in capabilities.items()}
+    return Listing(packages=tuple(packages), provided=Provided(capabilities=by_name, files=frozenset(files)))
+
+
+def _package(text: str) -> tuple[RootPackage, ...]:
+    nevra, _, digest = text.partition(" ")
+    try:
+        return (RootPackage(nevra=str(Nevra.parse(nevra)), digest=digest),)
+    except ValueError:
+        return ()
+
+
+def _identity(repository: DnfRepository) -> object:
+    if repository.folder is None:
+        return asdict(repository)
+    try:
+        repomd = (repository.folder / "repodata/repomd.xml").read_bytes()[:_REPOMD_BYTES]
+    except OSError as error:
+        message = (
+            f"repository {repository.name} has no {error.filename}: {error.strerror}; is it made, and mounted here?"
+        )
+        raise NetworkTrouble(message) from error
+    return [asdict(repository), hashlib.sha256(repomd).hexdigest()]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_KEY_CHARS]

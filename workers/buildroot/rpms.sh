@@ -1,0 +1,14 @@
+#!/bin/sh
+# Runs inside the root, as the build user: build the binary packages. When %generate_buildrequires named what is not
+# there, rpmbuild exits with 11 and leaves a package that requires it; what that requires goes to /builddir/out.
+#
+#   rpms.sh <rpmbuild options and the source package ...>
+set -u
+rpmbuild --rebuild "$@" && exit
+code=$?
+for asked in /builddir/out/*.buildreqs.nosrc.rpm; do
+    [ "$code" = 11 ] && [ -f "$asked" ] &&
+        rpm -qp --nosignature --qf '[%{REQUIRENAME} %{REQUIREFLAGS:depflags} %{REQUIREVERSION}
+]' "$asked" > /builddir/out/requires
+done
+exit "$code"

@@ -1,0 +1,143 @@
+"""Folders made once and used often, by many processes at once: templates and layers.
+
+Owns: the locks, the atomic appearance, the order of use, and the removal of what was not used for longest.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from farm.errors import LeaseLost, RootTrouble
+from workers.buildroot.scratch import is_orphan, remove_tree, room_name
+
+_LOOK_S = 0.05
+_NEW = "new"
+_numbers = count(1)
+
+
+class Shelf:
+    """A folder of folders by key. `keep` is how many there may be that nobody uses."""
+
+    def __init__(self, root: Path, *, keep: int) -> None:
+        self._root = root
+        self._keep = keep
+
+    @contextmanager
+    def use(self, key: str, make: Callable[[Path], None], *, stop: threading.Event) -> Iterator[Path]:
+        """The folder of that key, made by `make(empty folder)` if it is not there; kept from removal meanwhile.
+
+        Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, and what `make` raises.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / key
+        with self._locked(key, fcntl.LOCK_SH, stop) as descriptor:
+            while not path.is_dir():
+                _lock(descriptor, fcntl.LOCK_EX, stop)
+                if not path.is_dir():
+                    self._make(path, make)
+                _lock(descriptor, fcntl.LOCK_SH, stop)
+            with suppress(OSError):
+                os.utime(path)
+            yield path
+
+    def sweep(self) -> int:
+        """Remove what dead workers left half made, and what is beyond `keep`; how many folders."""
+        if not self._root.is_dir():
+            return 0
+        swept = 0
+        for left in self._root.iterdir():
+            if is_orphan(left.name, _NEW):
+                remove_tree(left)
+                swept += 1
+        return swept + self._remove_oldest()
+
+    def _make(self, path: Path, make: Callable[[Path], None]) -> None:
+        new = self._root / room_name(_NEW, next(_numbers))
+        new.mkdir(mode=0o755)
+        try:
+            make(new)
+            new.rename(path)
+        finally:
+            if new.exists():
+                remove_tree(new)
+        self._remove_oldest()
+
+    def _remove_oldest(self) -> int:
+        """Templates carry their lock beside them, so a folder in use by anyone stays."""
+        folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
+        folders.sort(key=_used_at, reverse=True)
+        removed = 0
+        for folder in folders[self._keep :]:
+            lock = self._root / f"{folder.name}.lock"
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                gone = self._root / room_name(_NEW, next(_numbers))
+                folder.rename(gone)
+                lock.unlink(missing_ok=True)
+                remove_tree(gone)
+                removed += 1
+            finally:
+                os.close(descriptor)
+        return removed
+
+    @contextmanager
+    def _locked(self, key: str, kind: int, stop: threading.Event) -> Iterator[int]:
+        """The lock file may be removed with its folder by a sweep; then it is another file's turn."""
+        lock = self._root / f"{key}.lock"
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _lock(descriptor, kind, stop)
+                if _is_same(descriptor, lock):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, stop: threading.Event) -> Iterator[None]:
+    """An exclusive lock between processes and threads, waited for until `stop` is set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, fcntl.LOCK_EX, stop)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, stop: threading.Event) -> None:
+    """Raises LeaseLost when `stop` is set before the lock is had."""
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if stop.wait(_LOOK_S):
+                raise LeaseLost("stopped while waiting for another to make the same root") from None
+        except OSError as error:
+            raise RootTrouble(f"a lock cannot be had: {error.strerror}") from error
+        else:
+            return
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
