@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.demo.aptsources import host_codename, host_sources, render
+from deploy.demo.aptsources import COMPONENT, host_codename, host_sources, render
 from deploy.demo.commands import lines, run
 from deploy.demo.errors import DemoError
 from farm.model.arch import Arch
@@ -43,14 +43,20 @@ class Apt:
         return self.root / "archives"
 
     def update(self, progress: Progress) -> None:
-        """Write the configuration and bring the package indexes up to date; only changed ones are transferred."""
+        """Write the configuration and bring the indexes up to date. Raises DemoError when there is none to work with.
+
+        With only some unreachable apt goes on with what it has, signatures checked as always, and so does this.
+        """
         self._configure()
         progress(f"apt: package indexes of {self.arch.value}")
-        # With one index missing apt only warns and goes on with an old one, or none.
-        problems = [line for line in lines(self._argv("update"), env=self._env) if PROBLEM.match(line)]
-        if problems:
-            said = "\n".join(problems)
-            raise DemoError(f"apt could not read the Debian mirror; check the network and /etc/apt:\n{said}")
+        try:
+            said = "\n".join(line for line in lines(self._argv("update"), env=self._env) if PROBLEM.match(line))
+        except DemoError as error:
+            said = str(error)
+        if not any((self.root / "state" / "lists").glob(f"*_dists_{host_codename()}_{COMPONENT}_*")):
+            raise DemoError(f"apt got no package index; check the network and the mirrors in /etc/apt:\n{said}")
+        if said:
+            progress(f"apt: not every index is today's, going on with the rest:\n{said}")
 
     def closure(self, names: Sequence[str]) -> tuple[Download, ...]:
         """The packages apt would install for these names on an empty system, sorted by file name."""
@@ -72,7 +78,7 @@ class Apt:
         """Fetch a source package's files, checked by apt; returns the upstream tarballs among them."""
         destination.mkdir(parents=True, exist_ok=True)
         run(self._argv("source", "--download-only", "--only-source", name), cwd=destination, env=self._env)
-        tarballs = tuple(sorted(destination.glob(f"{name}_*.orig.tar.*[a-z2]")))
+        tarballs = tuple(path for path in sorted(destination.glob(f"{name}_*.orig.tar.*")) if path.suffix != ".asc")
         if not tarballs:
             raise DemoError(f"Debian's source package {name} has no .orig tarball: choose another package")
         return tarballs

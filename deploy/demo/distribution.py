@@ -14,8 +14,8 @@ from pathlib import Path
 
 from deploy.demo.apt import Apt
 from deploy.demo.arch import triplet
+from deploy.demo.contents import BUILD_PACKAGES, META_PACKAGES, PRESENT, wanted
 from deploy.demo.errors import DemoError
-from deploy.demo.packages import BUILD_PACKAGES, META_PACKAGES, PRESENT, wanted
 from deploy.demo.progress import counted, say
 from deploy.demo.repack import build, repack
 from deploy.demo.stamp import HERE, META, digest, is_current, replacing
@@ -23,7 +23,7 @@ from farm.model.arch import Arch
 
 DEFAULT_CACHE = Path.home() / ".cache" / "farm-demo"
 # The modules whose change means other packages.
-DECIDING = ("arch", "control", "packages", "repack", "repodata", "translate", "tree")
+DECIDING = ("arch", "contents", "control", "repack", "repodata", "translate", "tree")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

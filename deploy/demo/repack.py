@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deploy.demo.commands import run
+from deploy.demo.contents import CAPABILITIES, LINKS, PRESENT, RPM_NAMES
 from deploy.demo.control import parse_relations, parse_stanza
-from deploy.demo.packages import CAPABILITIES, LINKS, PRESENT, RPM_NAMES
 from deploy.demo.stamp import META
 from deploy.demo.translate import bounded, devel_names, package_evr, requirements
 from deploy.demo.tree import Tree, add_links, capabilities, libraries, scan, unpack

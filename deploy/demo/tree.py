@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deploy.demo.commands import run
-from deploy.demo.packages import DROPPED_PATHS
+from deploy.demo.contents import DROPPED_PATHS
 
 # Directories that the `filesystem` package links into /usr.
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
