@@ -221,7 +221,7 @@ _SPEC = (
         r"error: No \"?(?:Name|Version|Release|Summary|License|%description|source number|patch number)\b.*",
     ),
     _of("error: Duplicate ", r"error: Duplicate .* entr.*"),
-    _of("error: Unable to open "),
+    _of("error: Unable to open ", r"error: Unable to open \S+\.spec\b.*"),
     _of("not an rpm package", say="{line} (the file is damaged or no RPM)"),
     _of("error: unpacking of archive failed"),
     _of("cannot be installed", r"error: .*\.src\.rpm cannot be installed"),
@@ -269,8 +269,9 @@ ANYWHERE: tuple[tuple[str, tuple[Pattern, ...]], ...] = (
         (
             *_COMPILE[:3],
             *_PYTHON,
-            _of("error: ", r"error: (?!Bad exit status).*", last=True),
-            _of("rror: ", r"(?:[\w./-]+: )?(?:E|e|Fatal e|fatal e)rror: .*", last=True),
+            # Build roots have no database that rpmbuild could open, which it says each time and which does no harm.
+            _of("error: ", r"error: (?!Bad exit status|Unable to open sqlite|cannot open Packages).*", last=True),
+            _of("rror: ", r"(?:[\w./-]+: )?(?:E|Fatal e|fatal e)rror: .*|[\w./-]+: error: .*", last=True),
             _of("ERROR: ", r"ERROR: .*", last=True),
             _of("atal: ", r"(?:[\w./-]+: )?[Ff]atal: .*", last=True),
         ),

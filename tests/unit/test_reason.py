@@ -340,6 +340,15 @@ ANYWHERE = [
         "commandTimeoutExpired: Timeout(112) expired for command:\n # rpmbuild\n",
         "Timeout(112) expired for command:",
     ),
+    (
+        "",
+        (
+            "error: Unable to open sqlite database /var/lib/rpm/rpmdb.sqlite: unable to open database file\n"
+            "error: cannot open Packages database in /var/lib/rpm\nerror: line too odd to read\n"
+            "error: cannot open Packages database in /var/lib/rpm\n"
+        ),
+        "error: line too odd to read",
+    ),
     ("", "strange tool: it broke\n", "the log ends with: strange tool: it broke"),
     ("", "fatal: something else\n[farm] exit 1 after 2 s\n", "fatal: something else"),
 ]
