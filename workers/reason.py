@@ -119,7 +119,7 @@ def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) ->
             items = _items(text, at, pattern)
             if not items and pattern.say == "{items}":
                 continue
-            return at, pattern.say.format_map({**match.groupdict(""), "line": line, "items": items}).strip()
+            return at, pattern.say.format_map({**match.groupdict(""), "line": line, "items": items}).strip(" ,")
     return None
 
 
