@@ -23,8 +23,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -39,7 +39,7 @@ from farm.repositories.staging import locked, staging, sweep
 
 _LOCK_TIMEOUT_S = 300.0
 _KEEP_VERSIONS = 20
-_GRACE_S = 24 * 3600  # longer than any client reads, and than any build that is pinned to a version should take
+_GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build, which is pinned to a version, may wait and run
 _RETAIN_AT_ONCE = 64  # versions that one `add` removes at most, so that no add pays for long neglect
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
@@ -58,41 +58,43 @@ class DirectoryRepositories:
     def add(self, name: RepositoryName, packages: Sequence[RepositoryPackage]) -> int:
         """See the protocol."""
         wanted = _checked(packages)
-        repository = self._open(name)
-        with disk_errors(RepositoryTrouble, f"packages were not added to {name.path}"):
+        with self._open(name, "packages were not added") as repository:
             if not wanted:
                 return repository.current()
-            ids = repository.submit(wanted)
-            return repository.publish(ids, keep=self._keep, grace_s=self._grace_s)
+            return repository.publish(repository.submit(wanted), keep=self._keep, grace_s=self._grace_s)
 
     def current(self, name: RepositoryName) -> int:
         """See the protocol."""
-        return self._open(name).current()
+        with self._open(name, "the newest version is not known") as repository:
+            return repository.current()
 
     def url(self, name: RepositoryName, version: int | None = None) -> str:
         """See the protocol. Of a version that retention removed, the URL leads nowhere."""
-        repository = self._open(name)
-        folder = repository.view if version is None else repository.versions / str(version)
+        with self._open(name, "it cannot be made") as repository:
+            folder = repository.view if version is None else repository.versions / str(version)
         return f"file://{quote(str(folder))}/"
 
     def retain(self, name: RepositoryName, keep: int, *, grace_s: float = _GRACE_S) -> None:
         """Remove all versions but the newest `keep` (at least one) and those younger than `grace_s`, with the
         packages that only they had."""
-        repository = self._open(name)
         with (
-            disk_errors(RepositoryTrouble, f"old versions of {name.path} were not removed"),
+            self._open(name, "old versions were not removed") as repository,
             locked(repository.lock, timeout_s=_LOCK_TIMEOUT_S),
         ):
             while repository.remove_old(keep=keep, grace_s=grace_s):
                 pass
 
-    def _open(self, name: RepositoryName) -> "_Repository":
+    @contextmanager
+    def _open(self, name: RepositoryName, failure: str) -> Iterator["_Repository"]:
         if not _TARGET.fullmatch(name.target):
             raise BadRequest(f"{name.target[:80]!a} cannot be part of a repository's path; rename the target")
-        repository = _Repository(self._root / name.path)
-        with disk_errors(RepositoryTrouble, f"repository {name.path} cannot be made"):
-            repository.ensure()
-        return repository
+        with disk_errors(RepositoryTrouble, f"repository {name.path}: {failure}"):
+            repository = _Repository(self._root / name.path)
+            try:
+                repository.ensure()
+                yield repository
+            finally:
+                repository.close()
 
 
 class _Repository:
@@ -105,6 +107,9 @@ class _Repository:
         self._pool = root / "packages"
         self._unfinished = root / "state/unfinished"
         self._ledger = Ledger(root / "state/ledger.db")
+
+    def close(self) -> None:
+        self._ledger.close()
 
     @property
     def _switch(self) -> Path:

@@ -1,7 +1,7 @@
 """What belongs to which version of one repository, in an SQLite file beside it.
 
 Owns the record, which is the truth from which the repository's files are made; not those files, nor any lock on
-them. A connection is opened for each use, so it survives forks and threads.
+them. A ledger is opened for one call of one thread, so that no connection meets a fork.
 
 A package row is *waiting* until it has `added_in`, *live* until it has `removed_in`: a version N has the packages
 with added_in <= N and not removed_in <= N. Ids only grow, so neighbouring ids make stable groups of the metadata.
@@ -12,7 +12,7 @@ are lost in a power cut, but then nobody was told that they are in.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +65,16 @@ class Row:
 
 
 class Ledger:
+    """Its connection is made when it is first used; `close` it in the end."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._open: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        if self._open:
+            self._open.close()
+            self._open = None
 
     def create(self, now_s: float) -> None:
         """With version 0, which is empty. Not safe to call twice at once; does nothing if it is there."""
@@ -128,8 +136,8 @@ class Ledger:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-                yield connection
+            self._open = self._open or sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            yield self._open
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFull(f"{self._path} was not written: {error}; free some space") from error

@@ -3,8 +3,6 @@
 Owns which package goes to which repository; how it gets there is the repository back end's.
 """
 
-from collections.abc import Iterable
-
 from farm.errors import BadSource, LeaseLost
 from farm.model.artifact import Artifact
 from farm.model.nevra import Nevra
@@ -53,22 +51,18 @@ def destinations(target: str, given: UploadInput) -> Destinations:
 
     A noarch package goes to the repositories of all the given arches.
     """
-    plan: Destinations = {RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, ("src",))]}
+    plan: Destinations = {
+        RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, ("src", "nosrc"))]
+    }
     allowed = ("noarch", *(arch.rpm for arch in given.arches))
-    debug, binary = [], []
-    for artifact in given.rpms:
-        (debug if _is_debug(_nevra(artifact).name) else binary).append(artifact)
-    for kind, artifacts in ((RepositoryKind.DEBUG, debug), (RepositoryKind.BINARY, binary)):
-        named = [_named(artifact, allowed) for artifact in _sorted(artifacts)]
+    for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
+        is_debug = kind is RepositoryKind.DEBUG
+        named = [_named(artifact, allowed) for artifact in given.rpms if _is_debug(_nevra(artifact).name) == is_debug]
         for arch in given.arches:
             content = [(artifact, name) for artifact, name in named if _nevra(artifact).arch in ("noarch", arch.rpm)]
             if content:
                 plan[RepositoryName(target=target, kind=kind, arch=arch)] = content
     return plan
-
-
-def _sorted(artifacts: Iterable[Artifact]) -> list[Artifact]:
-    return sorted(artifacts, key=lambda artifact: artifact.name)
 
 
 def _named(artifact: Artifact, arches: tuple[str, ...]) -> tuple[Artifact, str]:
