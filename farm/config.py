@@ -44,7 +44,7 @@ class Settings:
 
         Raises BadSettings, naming the variable, for an unknown key or a value of the wrong type.
         """
-        env = os.environ if env is None else env  # noqa: TID251 - the one place that reads it
+        env = _environment(env)
         known = {f"FARM_{field.name.upper()}": field for field in fields(cls)}
         secrets = {f"FARM_{name.upper()}_FILE": name for name in _SECRETS}
         values: dict[str, object] = {}
@@ -111,6 +111,20 @@ class Settings:
         shown["broker_url"] = _mask(self.broker)
         shown["database_url"] = _mask(self.database)
         return shown
+
+
+def origins(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting comes from, by its name: a variable, a file that a variable names, or "default"."""
+    env = _environment(env)
+    found = {}
+    for field in fields(Settings):
+        key = f"FARM_{field.name.upper()}"
+        found[field.name] = key if key in env else f"{key}_FILE" if f"{key}_FILE" in env else "default"
+    return found
+
+
+def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:
+    return os.environ if env is None else env  # noqa: TID251 - the one place that reads it
 
 
 def _parse(key: str, text: str, kind: object) -> object:

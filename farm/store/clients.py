@@ -75,6 +75,11 @@ class ClientStore(Database):
         with self.reading() as connection:
             return _values(connection, connection.execute(query).all())
 
+    def queue_counts(self) -> dict[str, tuple[int, int]]:
+        """Of each queue with work in it: how many steps are ready, and how many are with its workers."""
+        with self.reading() as connection:
+            return waiting.counts(connection)
+
     def cancel(self, build_id: int, *, by: str) -> tuple[str, ...]:
         """End every step that is not over. Returns the labels of attempts whose leases are to be closed.
 

@@ -25,6 +25,21 @@ def queues_seen(connection: sa.Connection) -> dict[str, QueueSeen]:
     return {row.name: QueueSeen(slots=row.slots, busy=row.busy) for row in rows}
 
 
+def counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+    """(ready, sent or running) steps by queue; queues without any are left out."""
+    column = schema.step.c
+    ready = sa.select(column.queue, sa.func.count()).where(sa.text(schema.IS_READY)).group_by(column.queue)
+    live = (
+        sa.select(column.queue, sa.func.count())
+        .select_from(schema.attempt.join(schema.step, schema.attempt.c.step_id == column.id))
+        .where(sa.text(schema.IS_LIVE), schema.attempt.c.offered_at.is_not(None))
+        .group_by(column.queue)
+    )
+    ready_by: dict[str, int] = dict(connection.execute(ready).tuples().all())
+    live_by: dict[str, int] = dict(connection.execute(live).tuples().all())
+    return {name: (ready_by.get(name, 0), live_by.get(name, 0)) for name in sorted({*ready_by, *live_by})}
+
+
 def position(connection: sa.Connection, step: Any) -> int:
     """How many ready steps of its queue go before this one, and one; fair share between owners may change it."""
     ready = schema.step.c

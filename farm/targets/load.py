@@ -42,6 +42,18 @@ def load_targets(settings: Settings) -> dict[str, Target]:
     return {name: load_target(path, variables) for name, path in sorted(_files(settings))}
 
 
+def survey_targets(settings: Settings) -> dict[str, Target | BadTarget]:
+    """All targets by name, sorted; one whose file is not valid is its error. Raises BadTarget for a missing folder."""
+    variables = _variables(settings)
+    found: dict[str, Target | BadTarget] = {}
+    for name, path in sorted(_files(settings)):
+        try:
+            found[name] = load_target(path, variables)
+        except BadTarget as error:
+            found[name] = error
+    return found
+
+
 def find_target(settings: Settings, name: str) -> Target:
     """One target; files of others are not read, so that a broken one stops nobody else.
 

@@ -1,0 +1,346 @@
+"""The farm from Python: enqueue builds, follow them, retry and cancel them, fetch what they made.
+
+The command line is a thin face on this; it can do nothing that a script cannot. Not here: how builds are scheduled
+or run.
+"""
+
+import logging
+import platform
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import redis
+
+from farm.artifacts import open_store
+from farm.artifacts.base import ArtifactStore
+from farm.client_download import StoredFile, download, files_of
+from farm.client_handle import BatchHandle, BuildHandle, BuildRef, id_of
+from farm.client_log import find_log, read_log
+from farm.client_repository import Repository, describe
+from farm.client_request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
+from farm.client_source import check_srpm, git_source, store_srpm
+from farm.client_watch import Event, watch
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import BadRequest, FarmNotRunning
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import Batch, Build, BuildRequest, Step
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source
+from farm.model.target import Target
+from farm.model.worker import WorkerFacts
+from farm.store.store import Store
+from farm.targets.load import find_target, load_targets, pick_arches
+
+__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "StoredFile"]
+
+_log = logging.getLogger(__name__)
+
+
+class Farm:
+    """A connection to a farm. Use as a context manager. Safe to use from several threads.
+
+    >>> from farm import Farm
+    >>> with Farm.connect() as farm:  # doctest: +SKIP
+    ...     build = farm.enqueue(git="https://example.org/hello.git", ref="v2.10", target="demo")
+    ...     result = build.wait(timeout_s=600, on_event=print)
+    12 hello fetch running on source@builder1
+    ...
+    >>> result.outcome.is_success  # doctest: +SKIP
+    True
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Use `connect`."""
+        self.settings = settings
+        self._store = store
+
+    @classmethod
+    def connect(cls, settings: Settings | None = None) -> "Farm":
+        """The farm that the settings name; those of the environment (`FARM_*`) when None.
+
+        Raises BadSettings, and FarmNotRunning when there is no farm yet or its database does not answer.
+        """
+        settings = settings or Settings.from_env()
+        if not settings.database_url and not (settings.data / "farm.db").exists():
+            raise FarmNotRunning(not_running(settings))
+        return cls(settings, Store.open(settings.database))
+
+    def close(self) -> None:
+        self._store.close()
+        for name in ("_leases", "_control"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def __enter__(self) -> "Farm":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- ask ----------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        *,
+        target: str,
+        git: str | Path | None = None,
+        srpm: str | Path | None = None,
+        ref: str | None = None,
+        subdir: str | None = None,
+        spec: str | None = None,
+        arches: Sequence[str | Arch] = (),
+        with_: Sequence[str] = (),
+        without: Sequence[str] = (),
+        defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
+        timeout_s: int | None = None,
+        priority: int = 0,
+    ) -> BuildRequest:
+        """A checked request, for `enqueue_many`. Either `git` (URL or local repository) or `srpm` (URL or file).
+
+        `ref` is a branch, tag or commit; None is the remote's HEAD. `subdir` and `spec` are relative to the tree.
+        No arches means all that the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of
+        the build step. Higher `priority` goes first. A local src.rpm is copied into the artifact store, when all
+        else is found to be right.
+
+        Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
+        """
+        if (git is None) == (srpm is None):
+            raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
+        if git is not None:
+            checked: Source | str | Path = git_source(git, ref=ref, subdir=subdir, spec=spec)
+        elif ref or subdir or spec:
+            raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
+        else:
+            checked = check_srpm(srpm or "")
+        found = find_target(self.settings, target)
+        check_priority(priority)
+        pairs = tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines)
+        return BuildRequest(
+            target=target,
+            arches=pick_arches(found, arches),
+            options=make_options(with_=with_, without=without, defines=pairs, timeout_s=timeout_s),
+            priority=priority,
+            # Last, since it is the first thing that is written.
+            source=checked if isinstance(checked, Source) else store_srpm(checked, self._artifacts),
+        )
+
+    def enqueue(
+        self,
+        *,
+        target: str,
+        git: str | Path | None = None,
+        srpm: str | Path | None = None,
+        ref: str | None = None,
+        subdir: str | None = None,
+        spec: str | None = None,
+        arches: Sequence[str | Arch] = (),
+        with_: Sequence[str] = (),
+        without: Sequence[str] = (),
+        defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
+        timeout_s: int | None = None,
+        priority: int = 0,
+        owner: str | None = None,
+    ) -> BuildHandle:
+        """Ask for one build; what the arguments mean stands at `request`. Returns at once.
+
+        Raises what `request` does, before anything is written, and FarmNotRunning.
+        """
+        name = owner_name(self.settings, owner)
+        self.ping()
+        request = self.request(
+            target=target,
+            git=git,
+            srpm=srpm,
+            ref=ref,
+            subdir=subdir,
+            spec=spec,
+            arches=arches,
+            with_=with_,
+            without=without,
+            defines=defines,
+            timeout_s=timeout_s,
+            priority=priority,
+        )
+        batch = self._store.add_batch([request], owner=name)
+        self._wake()
+        return BuildHandle(self, batch.builds[0])
+
+    def enqueue_many(self, requests: Iterable[BuildRequest], *, owner: str | None = None) -> BatchHandle:
+        """All or none of these builds, as one batch. Raises as `enqueue` does; BadRequest for no request at all."""
+        checked = [check_request(self.settings, request) for request in requests]
+        if not checked:
+            raise BadRequest("a batch has at least one build; give a request")
+        name = owner_name(self.settings, owner)
+        self.ping()
+        batch = self._store.add_batch(checked, owner=name)
+        self._wake()
+        return BatchHandle(self, batch)
+
+    # --- look ---------------------------------------------------------------------------------------------------
+
+    def build(self, build: BuildRef) -> Build:
+        """As it is now, with steps, attempts and what those stored. Raises NotFound."""
+        return self._store.build(id_of(build))
+
+    def handle(self, build: BuildRef) -> BuildHandle:
+        """To wait for a build that was enqueued earlier. Raises NotFound."""
+        return BuildHandle(self, self.build(build))
+
+    def batch(self, batch_id: int) -> Batch:
+        """Raises NotFound."""
+        return self._store.batch(batch_id)
+
+    def builds(
+        self,
+        *,
+        status: Status | None = None,
+        outcome: Outcome | None = None,
+        target: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Build, ...]:
+        """The newest first, with their steps but without attempts."""
+        return self._store.builds(status=status, outcome=outcome, target=target, limit=limit)
+
+    def watch(self, build: BuildRef, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
+        """The build now and each time something about it changed, until it is finished.
+
+        Yields None, and ends, when `timeout_s` have passed.
+        """
+        build_id = id_of(build)
+        return watch(lambda: self._store.build(build_id), self._leases, build_id=build_id, timeout_s=timeout_s)
+
+    def wait(
+        self, build: BuildRef, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None
+    ) -> Build:
+        """Block until the build is finished; `on_event` is called with what happens meanwhile.
+
+        Raises WaitTimedOut after `timeout_s`; the build goes on.
+        """
+        return self.handle(build).wait(timeout_s=timeout_s, on_event=on_event)
+
+    def log(
+        self,
+        build: BuildRef,
+        step: str | None = None,
+        arch: str | None = None,
+        attempt: int | None = None,
+        *,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """An attempt's log as bytes, just as the tools wrote it; with `follow` until the attempt is over.
+
+        What is left open is chosen: the step that failed, else the one that runs, else `build`; its last attempt.
+        Raises NotFound, and WrongState when the step has not begun.
+        """
+        build_id = id_of(build)
+        place = find_log(self._store.build(build_id), step=step_kind(step), arch=arch_named(arch), attempt=attempt)
+        return read_log(
+            place, self._artifacts, self._leases, refresh=lambda: self._store.build(build_id), follow=follow
+        )
+
+    def artifacts(self, build: BuildRef) -> tuple[StoredFile, ...]:
+        """What the last attempt of each step stored, in the order of the steps. Raises NotFound."""
+        return files_of(self.build(build))
+
+    def read(self, file: StoredFile) -> bytes:
+        """A stored file's content, whole: for logs and records. Raises NotFound."""
+        return self._artifacts.open_path(file.artifact.sha256).read_bytes()
+
+    def download(self, build: BuildRef, into: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+        """Copy all that `artifacts` names into a folder, which is made; each file's digest is verified.
+
+        Raises WrongState, before anything is written, when a file is there with other content.
+        """
+        return download(self.artifacts(build), self._artifacts, Path(into), overwrite=overwrite)
+
+    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
+        """Where the target's packages are installed from; the arch is this machine's when None, if the target has it.
+
+        Raises UnknownTarget, UnknownArch.
+        """
+        found = find_target(self.settings, target)
+        if arch is None:
+            arch = platform.machine() if platform.machine() in found.arches else found.arches[0]
+        return describe(self.settings, target, pick_arches(found, [arch])[0])
+
+    def targets(self) -> dict[str, Target]:
+        """By name. Raises BadTarget for the first file that is not valid."""
+        return load_targets(self.settings)
+
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """Those heard of within 30 s, by name. Raises FarmNotRunning."""
+        try:
+            return self._leases.workers()
+        except redis.RedisError as error:
+            raise FarmNotRunning(not_running(self.settings)) from error
+
+    def queue_counts(self) -> dict[str, tuple[int, int]]:
+        """Of each queue with work in it: how many steps are ready, and how many are with its workers."""
+        return self._store.queue_counts()
+
+    def ping(self) -> None:
+        """Raises FarmNotRunning when the broker does not answer."""
+        try:
+            self._leases.ping()
+        except FarmNotRunning as error:
+            raise FarmNotRunning(not_running(self.settings)) from error
+
+    # --- change -------------------------------------------------------------------------------------------------
+
+    def cancel(self, build: BuildRef) -> Build:
+        """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over."""
+        labels = self._store.cancel(id_of(build), by=owner_name(self.settings, None))
+        try:
+            self._leases.close_attempts(labels)
+        except redis.RedisError as error:
+            # The scheduler finds what is still to be closed in SQL.
+            _log.warning("The broker does not answer (%s); what runs is stopped when it is back", error)
+        self._wake()
+        return self.build(build)
+
+    def retry(self, build: BuildRef, step: str | None = None, arch: str | Arch | None = None) -> tuple[Step, ...]:
+        """Run what did not succeed again, or the named step, and all that comes after it, with the recorded inputs.
+
+        Returns the steps that start. Raises NotFound, and WrongState while the build is going on there.
+        """
+        by = owner_name(self.settings, None)
+        steps = self._store.retry(id_of(build), step=step_kind(step), arch=arch_named(arch), by=by)
+        self._wake()
+        return steps
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        try:
+            self._control.wake()
+        except FarmNotRunning as error:
+            # What was written stands: the scheduler looks at SQL when it starts, and every second.
+            _log.warning("%s", error)
+
+    @cached_property
+    def _leases(self) -> Leases:
+        return Leases(self.settings)
+
+    @cached_property
+    def _control(self) -> Control:
+        return Control(self.settings)
+
+    @cached_property
+    def _artifacts(self) -> ArtifactStore:
+        return open_store(self.settings)
+
+
+def not_running(settings: Settings) -> str:
+    """What to say when the farm does not answer."""
+    if settings.broker_url or settings.database_url:
+        where = f"at {settings.shown()['broker_url']} with database {settings.shown()['database_url']}"
+        return (
+            f"the farm {where} does not answer; start its processes, or correct FARM_BROKER_URL and FARM_DATABASE_URL"
+        )
+    return f"the farm is not running for data directory {settings.data}; start it with `farm up`"

@@ -1,0 +1,104 @@
+"""What a build stored, and bringing it into a person's folder: verified, and never over something else."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.artifacts.base import ArtifactStore
+from farm.artifacts.names import check_name
+from farm.errors import BadRequest, StoreTrouble, WrongState
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import Build, StepKind
+
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """An artifact, and the attempt that stored it."""
+
+    step: StepKind
+    arch: Arch | None
+    attempt: str
+    artifact: Artifact
+
+    @property
+    def step_name(self) -> str:
+        return f"{self.step} {self.arch}" if self.arch else str(self.step)
+
+
+def files_of(build: Build) -> tuple[StoredFile, ...]:
+    """Of the last attempt of each step that stored something."""
+    found = []
+    for step in build.steps:
+        last = next((attempt for attempt in reversed(step.attempts) if attempt.artifacts), None)
+        if last is not None:
+            found += [
+                StoredFile(step=step.kind, arch=step.arch, attempt=last.label, artifact=artifact)
+                for artifact in last.artifacts
+            ]
+    return tuple(found)
+
+
+def download(
+    files: Sequence[StoredFile], store: ArtifactStore, into: Path, *, overwrite: bool = False
+) -> tuple[Path, ...]:
+    """The paths, in the order of the files. Files of one name and different content go into a folder by step.
+
+    Raises WrongState for a file that is there with other content, before anything is written; NotFound for content
+    that is no longer kept; StoreTrouble for content that is not what it was.
+    """
+    paths = _plan(files, into)
+    if not overwrite:
+        _refuse_others(paths)
+    try:
+        for path, file in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _copy(file.artifact, store, path)
+    except OSError as error:
+        raise BadRequest(f"{str(into)!r} cannot be written: {error.strerror}; give another folder") from error
+    return tuple(paths)
+
+
+def _plan(files: Sequence[StoredFile], into: Path) -> dict[Path, StoredFile]:
+    contents = {(file.artifact.name, file.artifact.sha256): file for file in files}
+    names = Counter(name for name, _ in contents)
+    return {
+        _place(into if names[name] == 1 else into / file.step_name.replace(" ", "."), name): file
+        for (name, _), file in contents.items()
+    }
+
+
+def _place(folder: Path, name: str) -> Path:
+    # Checked when it was stored, and again here: it is a recipe's word that becomes a path on a person's machine.
+    return folder / check_name(name)
+
+
+def _refuse_others(paths: dict[Path, StoredFile]) -> None:
+    for path, file in paths.items():
+        if path.is_symlink() or (path.exists() and not (path.is_file() and _digest(path) == file.artifact.sha256)):
+            raise WrongState(f"{str(path)!r} is there already with other content; remove it, or give --overwrite")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _copy(artifact: Artifact, store: ArtifactStore, path: Path) -> None:
+    # A copy and never a link into the store: whoever edits a downloaded file must not edit the farm's.
+    partial = path.with_name(f".{path.name}.part"[-255:])
+    sha256 = hashlib.sha256()
+    try:
+        with store.open_path(artifact.sha256).open("rb") as source, partial.open("wb") as copy:
+            while data := source.read(_CHUNK_BYTES):
+                sha256.update(data)
+                copy.write(data)
+        if sha256.hexdigest() != artifact.sha256:
+            raise StoreTrouble(f"{artifact.name!r} in the artifact store does not have the sha256 {artifact.sha256}")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""An attempt's log as bytes: live out of Redis while the attempt runs, from the artifact store afterwards.
+
+What it holds was written by a recipe. Nothing here decodes, cuts or cleans it; who shows it does.
+"""
+
+import bisect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import msgspec
+import redis
+
+from farm.artifacts.base import ArtifactStore
+from farm.client_watch import listen
+from farm.errors import FarmNotRunning, NotFound, WrongState
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.outcome import Outcome, Status
+
+TIMES_SUFFIX = ".times.json"
+_CHUNK_BYTES = 2**16
+_LIVE_EVERY_S = 0.2
+#: A log to look at first: what went wrong, then what goes on, then what made the packages.
+_NOT_TELLING = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.EXCLUDED, Outcome.CANCELLED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPlace:
+    """Whose log it is."""
+
+    step: Step
+    attempt: Attempt
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """The whole log; None while the attempt runs, and when it ended without one."""
+        logs = (item for item in self.attempt.artifacts if item.kind is ArtifactKind.LOG)
+        return next((item for item in logs if not item.name.endswith(TIMES_SUFFIX)), None)
+
+    @property
+    def times(self) -> Artifact | None:
+        """The sidecar that says when which part of the log was written."""
+        log = self.artifact
+        wanted = f"{log.name}{TIMES_SUFFIX}" if log else None
+        return next((item for item in self.attempt.artifacts if item.name == wanted), None)
+
+
+def find_log(
+    build: Build, *, step: StepKind | None = None, arch: Arch | None = None, attempt: int | None = None
+) -> LogPlace:
+    """The log that was asked for; the most telling one of what was left open.
+
+    Raises NotFound for a step or attempt that the build does not have, WrongState when none has begun yet.
+    """
+    steps = [one for one in build.steps if step in (None, one.kind) and (arch is None or one.arch in (None, arch))]
+    if not steps or (arch is not None and all(one.arch is None for one in build.steps) and step and step.per_arch):
+        have = ", ".join(one.name for one in build.steps)
+        raise NotFound(f"build {build.id} has no step {step or ''} {arch or ''}; it has {have}".replace("  ", " "))
+    begun = [one for one in steps if one.attempts]
+    if not begun:
+        why = next((one.waits_for or one.reason for one in steps if one.waits_for or one.reason), "it waits")
+        raise WrongState(f"{steps[0].name} of build {build.id} has no log yet: {why}")
+    chosen = min(begun, key=lambda one: (_how_telling(one), -begun.index(one)))
+    tries = {one.number: one for one in chosen.attempts}
+    if attempt is not None and attempt not in tries:
+        have = ", ".join(map(str, tries))
+        raise NotFound(f"{chosen.name} of build {build.id} has no attempt {attempt}; it has {have}")
+    return LogPlace(step=chosen, attempt=tries[attempt] if attempt is not None else chosen.attempts[-1])
+
+
+def _how_telling(step: Step) -> int:
+    if step.outcome is not None and step.outcome not in _NOT_TELLING:
+        return 0
+    if step.status is Status.RUNNING:
+        return 1
+    if step.kind is StepKind.BUILD:
+        return 2
+    return 3
+
+
+def read_log(
+    place: LogPlace, store: ArtifactStore, leases: Leases, *, refresh: Callable[[], Build], follow: bool
+) -> Iterator[bytes]:
+    """The log's bytes; with `follow`, until the attempt is over. Raises NotFound when there is none."""
+    offset = 0
+    if place.attempt.status is not Status.FINISHED:
+        try:
+            for data in _live(place, leases, refresh, follow=follow):
+                offset += len(data)
+                yield data
+        except redis.RedisError as error:
+            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+        place = _again(refresh(), place)
+    if place.artifact is not None:
+        yield from _stored(place.artifact, store, offset)
+    elif offset == 0 and place.attempt.status is Status.FINISHED:
+        why = place.attempt.reason or place.step.reason or place.attempt.outcome
+        raise NotFound(f"attempt {place.attempt.label} left no log: {why}")
+
+
+def _live(place: LogPlace, leases: Leases, refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:
+    label = place.attempt.label
+    build_id = label.partition(".")[0]
+    offset = 0
+    with closing(listen(leases, _LIVE_EVERY_S)) as events:
+        for event in events:
+            if data := leases.read_log(label, offset):
+                offset += len(data)
+                yield data
+            if not follow:
+                return
+            about_us = event is None or str(event.get("build")) == build_id
+            if about_us and _again(refresh(), place).attempt.status is Status.FINISHED:
+                return
+
+
+def _again(build: Build, place: LogPlace) -> LogPlace:
+    """The same attempt, as it is now."""
+    for step in build.steps:
+        for attempt in step.attempts:
+            if attempt.label == place.attempt.label:
+                return LogPlace(step=step, attempt=attempt)
+    raise NotFound(f"attempt {place.attempt.label} was withdrawn: {build.reason or 'its step is tried again'}")
+
+
+def _stored(artifact: Artifact, store: ArtifactStore, offset: int) -> Iterator[bytes]:
+    with store.open_path(artifact.sha256).open("rb") as file:
+        file.seek(offset)
+        while data := file.read(_CHUNK_BYTES):
+            yield data
+
+
+class Times:
+    """When each part of a log was written, from its sidecar: [milliseconds since the start, byte offset] pairs."""
+
+    def __init__(self, document: bytes) -> None:
+        """Raises ValueError for a document that is no sidecar."""
+        pairs = msgspec.json.decode(document, type=list[tuple[int, int]])
+        self._offsets: Sequence[int] = [offset for _, offset in pairs]
+        self._milliseconds: Sequence[int] = [at for at, _ in pairs]
+
+    def seconds_at(self, offset: int) -> float | None:
+        """How long after the step's start the byte at `offset` was written; None before the first stamp."""
+        place = bisect.bisect_right(self._offsets, offset) - 1
+        return self._milliseconds[place] / 1000 if place >= 0 else None

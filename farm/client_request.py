@@ -1,0 +1,112 @@
+"""From a person's words to a `BuildRequest`, with everything checked before anything is written."""
+
+import os
+import pwd
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from farm.client_source import check_source
+from farm.config import Settings
+from farm.errors import BadRequest, UnknownArch
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, BuildRequest, StepKind
+from farm.targets.load import find_target, pick_arches
+
+PRIORITY_MAX = 1000
+TIMEOUT_MAX_S = 7 * 24 * 3600
+_VALUE_MAX = 4096
+_OWNER_MAX = 64
+# rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, three characters at least.
+_MACRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
+_CONDITION_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+def make_options(
+    *,
+    with_: Sequence[str] = (),
+    without: Sequence[str] = (),
+    defines: Sequence[tuple[str, str]] = (),
+    timeout_s: int | None = None,
+) -> BuildOptions:
+    """Raises BadRequest, naming the option and what it takes."""
+    for option, names in (("--with", with_), ("--without", without)):
+        for name in names:
+            if not _CONDITION_NAME.fullmatch(name):
+                raise BadRequest(f"{option} {name!r} is not a condition's name; use letters, digits and underscores")
+    if both := sorted(set(with_) & set(without)):
+        raise BadRequest(f"{both[0]!r} is in both --with and --without; leave one of them out")
+    for name, value in defines:
+        _check_define(name, value)
+    if timeout_s is not None and not 1 <= timeout_s <= TIMEOUT_MAX_S:
+        raise BadRequest(f"--timeout {timeout_s} is out of range; use 1 to {TIMEOUT_MAX_S} seconds")
+    return BuildOptions(
+        with_=tuple(with_), without=tuple(without), defines=tuple((n, v) for n, v in defines), timeout_s=timeout_s
+    )
+
+
+def parse_define(text: str) -> tuple[str, str]:
+    """`'NAME VALUE'`, as rpmbuild takes it. Raises BadRequest."""
+    name, _, value = text.strip().partition(" ")
+    _check_define(name, value.strip())
+    return name, value.strip()
+
+
+def check_request(settings: Settings, request: BuildRequest) -> BuildRequest:
+    """The same request with its arches filled in.
+
+    Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest.
+    """
+    target = find_target(settings, request.target)
+    arches = pick_arches(target, request.arches)
+    options = request.options
+    make_options(with_=options.with_, without=options.without, defines=options.defines, timeout_s=options.timeout_s)
+    check_priority(request.priority)
+    check_source(request.source)
+    return replace(request, arches=arches)
+
+
+def check_priority(priority: int) -> None:
+    """Raises BadRequest."""
+    if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise BadRequest(f"--priority {priority} is out of range; use {-PRIORITY_MAX} to {PRIORITY_MAX}, 0 is usual")
+
+
+def owner_name(settings: Settings, owner: str | None) -> str:
+    """Who asks: as given, as `FARM_OWNER` says, or this process's user. Raises BadRequest for an unprintable one."""
+    name = owner or settings.owner or _user()
+    if len(name) > _OWNER_MAX or not name.isprintable():
+        raise BadRequest(f"owner {name[:80]!r} is too long or unprintable; use at most {_OWNER_MAX} characters")
+    return name
+
+
+def step_kind(step: str | None) -> StepKind | None:
+    """Raises BadRequest."""
+    try:
+        return StepKind(step) if step is not None else None
+    except ValueError as error:
+        raise BadRequest(f"{step!r} is not a step; there are {', '.join(StepKind)}") from error
+
+
+def arch_named(arch: str | None) -> Arch | None:
+    """Raises UnknownArch."""
+    try:
+        return Arch(arch) if arch is not None else None
+    except ValueError as error:
+        raise UnknownArch(f"{arch!r} is not an architecture; there are {', '.join(Arch)}") from error
+
+
+def _check_define(name: str, value: str) -> None:
+    if not _MACRO_NAME.fullmatch(name):
+        raise BadRequest(
+            f"--define {name!r} is not a macro's name; use 'NAME VALUE' with three or more letters, digits, underscores"
+        )
+    if not value or len(value) > _VALUE_MAX or not value.replace("\t", " ").isprintable():
+        raise BadRequest(f"--define {name} has no value, or one that is too long or unprintable; use 'NAME VALUE'")
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"

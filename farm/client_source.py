@@ -1,0 +1,144 @@
+"""From what a person names as a source to a `Source`: every mistake that shows without a network is found here.
+
+Reads the first bytes of a src.rpm and looks whether a folder is a git repository; the `fetch` step does the rest.
+"""
+
+import re
+import stat
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from farm.artifacts.base import ArtifactStore
+from farm.errors import BadSource
+from farm.model.artifact import ArtifactKind
+from farm.model.source import Source, SourceKind, without_credentials
+
+SRPM_MAX_BYTES = 4 * 2**30
+_LEAD_BYTES = 96
+_LEAD_MAGIC = b"\xed\xab\xee\xdb"
+_LEAD_TYPE_SOURCE = b"\x00\x01"  # bytes 6 and 7; 0 is a binary package
+_GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
+_SRPM_SCHEMES = ("https", "http")
+_TEXT_MAX = 2048
+# What git-check-ref-format(1) refuses, and a leading dash, which a command would take for an option.
+_BAD_REF = re.compile(r"^[-/.]|\.\.|//|@\{|[\s~^:?*\[\\\x00-\x20\x7f]|[/.]$|\.lock$")
+_SCP_LIKE = re.compile(r"(?:[^@/:\s]+@)?[^@/:\s\-][^@/:\s]*:[^\s].*")
+
+
+def git_source(git: str | Path, *, ref: str | None, subdir: str | None, spec: str | None) -> Source:
+    """Raises BadSource for anything that cannot be a git URL, a ref, or a path inside of a tree."""
+    if ref is not None and (len(ref) > _TEXT_MAX or _BAD_REF.search(ref) or ref == "@" or not ref.isprintable()):
+        raise BadSource(f"--ref {ref[:80]!r} is not a name that git allows; use a branch, a tag or a commit")
+    if spec is not None and not spec.endswith(".spec"):
+        raise BadSource(f"--spec {spec[:80]!r} does not end in .spec; name the spec file, relative to the tree")
+    return Source(
+        kind=SourceKind.GIT,
+        url=_git_url(str(git)),
+        ref=ref,
+        subdir=_inside("--subdir", subdir),
+        spec=_inside("--spec", spec),
+    )
+
+
+def check_srpm(srpm: str | Path) -> str | Path:
+    """The URL, or the existing local src.rpm. Raises BadSource, naming the path and what to do."""
+    text = str(srpm)
+    if "://" not in text:
+        return _checked_file(Path(text).expanduser())
+    _check_text(text, "--srpm")
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return _checked_file(Path(unquote(parts.path)))
+    if parts.scheme not in _SRPM_SCHEMES or not parts.hostname:
+        raise BadSource(f"--srpm {without_credentials(text)!r} cannot be downloaded; give a path or a http(s) URL")
+    return text
+
+
+def store_srpm(checked: str | Path, store: ArtifactStore) -> Source:
+    """The source of what `check_srpm` gave; a local file goes into the artifact store."""
+    if isinstance(checked, str):
+        return Source(kind=SourceKind.SRPM, url=checked)
+    try:
+        artifact = store.put(checked.resolve(), name=checked.name, kind=ArtifactKind.SRPM)
+    except ValueError as error:
+        raise BadSource(f"{str(checked)!r}: {error}; rename the file") from error
+    return Source(kind=SourceKind.SRPM, sha256=artifact.sha256, filename=artifact.name)
+
+
+def check_source(source: Source) -> None:
+    """The same for a `Source` that somebody made by hand. Raises BadSource."""
+    match source.kind:
+        case SourceKind.GIT:
+            if source.url is None or source != git_source(
+                source.url, ref=source.ref, subdir=source.subdir, spec=source.spec
+            ):
+                raise BadSource(f"{source.shown!r} is not a git source; make it with Farm.request(git=…)")
+        case SourceKind.SRPM:
+            stored = bool(source.sha256 and source.filename and source.url is None)
+            if not stored and (source.url is None or check_srpm(source.url) != source.url):
+                raise BadSource(f"{source.shown!r} is not a src.rpm source; make it with Farm.request(srpm=…)")
+
+
+def _git_url(text: str) -> str:
+    _check_text(text, "--git")
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        if scheme not in _GIT_SCHEMES or not rest.strip("/") or rest.startswith("-"):
+            raise BadSource(
+                f"--git {without_credentials(text)!r} is no URL of {', '.join(_GIT_SCHEMES)}; use one of them"
+            )
+        return text
+    path = Path(text).expanduser()
+    if not path.exists() and _SCP_LIKE.fullmatch(text) and "::" not in text:
+        return text  # git's own short form: user@host:path
+    return _local_git(path)
+
+
+def _local_git(path: Path) -> str:
+    if not path.exists():
+        raise BadSource(f"--git {str(path)!r} does not exist; give a URL, or the path of a git repository")
+    if not (path / ".git").exists() and not ((path / "HEAD").exists() and (path / "objects").exists()):
+        raise BadSource(
+            f"--git {str(path)!r} is not a git repository; run `git init` and commit there, or give its top"
+        )
+    return path.resolve().as_uri()
+
+
+def _inside(option: str, text: str | None) -> str | None:
+    """A relative path that stays inside the tree."""
+    if text is None:
+        return None
+    _check_text(text, option)
+    parts = text.rstrip("/").split("/")
+    if ".." in parts or "" in parts or text.startswith(("/", "-")):
+        raise BadSource(f"{option} {text[:80]!r} is not a path inside of the tree; give one relative to its top")
+    return text.rstrip("/")
+
+
+def _check_text(text: str, option: str) -> None:
+    if not text or len(text) > _TEXT_MAX or not text.isprintable() or text.startswith("-"):
+        shown = without_credentials(text[:80])
+        raise BadSource(f"{option} {shown!r} is empty, too long, starts with a dash or has unprintable characters")
+
+
+def _checked_file(path: Path) -> Path:
+    shown = repr(str(path))
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadSource(f"--srpm {shown} is not a regular file; give the path or URL of a src.rpm")
+        if found.st_size > SRPM_MAX_BYTES:
+            raise BadSource(f"--srpm {shown} has {found.st_size} bytes; at most {SRPM_MAX_BYTES} are taken")
+        with path.open("rb") as file:
+            lead = file.read(_LEAD_BYTES)
+    except FileNotFoundError as error:
+        raise BadSource(f"--srpm {shown} does not exist; give the path or URL of a src.rpm") from error
+    except OSError as error:
+        raise BadSource(f"--srpm {shown} cannot be read: {error.strerror}; make it readable for you") from error
+    if lead[:4] != _LEAD_MAGIC[: len(lead)] or not lead:
+        raise BadSource(f"--srpm {shown} is not an RPM package; give a src.rpm, such as `rpmbuild -bs` makes")
+    if len(lead) < _LEAD_BYTES:
+        raise BadSource(f"--srpm {shown} is truncated: it has {found.st_size} bytes; get it again")
+    if lead[6:8] != _LEAD_TYPE_SOURCE:
+        raise BadSource(f"--srpm {shown} is a binary RPM, not a src.rpm; give the src.rpm that it was built from")
+    return path
