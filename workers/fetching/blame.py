@@ -32,18 +32,19 @@ _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name
 def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble:
     """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
     said = error.output.decode(errors="backslashreplace")
-    told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "remote: "))]
-    last = names.shown(told[-1] if told else str(error))
+    # The first complaint is the cause; "the remote end hung up" and the like follow from it.
+    told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
+    cause = names.shown(told[0] if told else str(error))
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
         return Ended(Outcome.FAILED, f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
     if _DISK_FULL.search(said):
-        return DiskFull(f"the disk of {root} is full: {last}")
+        return DiskFull(f"the disk of {root} is full: {cause}")
     if _HOST_KEY.search(said):
         return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
     if _NOT_ALLOWED.search(said):
-        return Ended(Outcome.FAILED, f"{shown} is not fetched: {last}")
+        return Ended(Outcome.FAILED, f"{shown} is not fetched: {cause}")
     if _CREDENTIALS.search(said):
-        return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {last}")
+        return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {cause}")
     if _MISSING.search(said):
-        return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {last}")
-    return NetworkTrouble(f"git could not read {shown}: {last}")
+        return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {cause}")
+    return NetworkTrouble(f"git could not read {shown}: {cause}")

@@ -76,6 +76,7 @@ _LOCK_POLL_S = 0.05
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
+_SHA1_DIGITS = 40
 _SHOWN_BRANCHES = 10
 
 
@@ -141,6 +142,7 @@ class Mirror:
             silence_s=min(_SILENCE_S, self._context.limits.silence_s),
             log=self._context.log,
             stop=self._context.stop,
+            shown=["git", *(str(arg) for arg in args)],
         )
 
     def environment(self) -> dict[str, str]:
@@ -197,7 +199,7 @@ class Mirror:
         with self._lock():
             if found := self._here(commit):
                 return found
-            self._make()
+            self._make("sha256" if len(commit) > _SHA1_DIGITS else "sha1")
             self._context.log.note(f"fetching {asked_for} of {self.url.shown}")
             try:
                 self._fetch("--depth=1", f"+{commit}:refs/farm/{commit}")
@@ -216,7 +218,7 @@ class Mirror:
     def _from_history(self, abbreviated: str) -> Commit:
         """Only the whole history can tell what an abbreviated commit id stands for."""
         with self._lock():
-            self._make()
+            self._make("sha1")
             found = self._here(abbreviated)
             if found is None:
                 self._context.log.note(f"fetching all of {self.url.shown} to find commit {abbreviated}")
@@ -240,10 +242,11 @@ class Mirror:
         ).split()
         return Commit(id=said[0].decode(), at=max(0, int(said[1]))) if said else None
 
-    def _make(self) -> None:
+    def _make(self, object_format: str) -> None:
         if (self.path / "HEAD").exists():
             return
-        self.output("init", "--quiet", "--bare", "--template=", "--", self.path, remote=True)
+        options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
+        self.output("init", *options, "--", self.path, remote=True)
         (self.path / "info").mkdir(exist_ok=True)
         (self.path / "info/attributes").write_text(_ATTRIBUTES)
 

@@ -46,6 +46,7 @@ class _Gathering:
     context: StepContext
     spec_path: str = ""
     files: dict[str, Content] = field(default_factory=dict)
+    executable: set[str] = field(default_factory=set)
     listed: dict[str, Listed] = field(default_factory=dict)
     wanted: dict[str, download.Wanted] = field(default_factory=dict)
     optional: set[str] = field(default_factory=set)
@@ -74,8 +75,11 @@ def gather(
     for item in parsed.sources:
         _want_source(state, item, parsed)
     _download(state)
-    members = [Member(name=name, content=content) for name, content in state.files.items()]
-    return Gathered(spec=state.spec_name, members=tuple(members))
+    members = tuple(
+        Member(name=name, content=content, is_executable=name in state.executable)
+        for name, content in state.files.items()
+    )
+    return Gathered(spec=state.spec_name, members=members)
 
 
 def find_spec(tree: Tree, folder: str, named: str | None) -> str:
@@ -163,9 +167,10 @@ def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
 
 def _take(state: _Gathering, paths: dict[str, str]) -> None:
     """Take files by name; a link to a folder, a dangling one, and a submodule are not files."""
-    found = {name: entry.path for name, path in paths.items() if (entry := state.tree.file(path))}
-    contents = state.tree.take(found.values())
-    state.files.update({name: contents[path] for name, path in found.items()})
+    found = {name: entry for name, path in paths.items() if (entry := state.tree.file(path))}
+    contents = state.tree.take(entry.path for entry in found.values())
+    state.files.update({name: contents[entry.path] for name, entry in found.items()})
+    state.executable.update(name for name, entry in found.items() if entry.is_executable)
 
 
 def _read_spec(state: _Gathering, defines: Iterable[tuple[str, str]]) -> Spec:

@@ -1,0 +1,234 @@
+"""What tests of the fetch step stand on: a context with a real store, git repositories, an HTTP server of their own."""
+
+import base64
+import os
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, StepKind
+from farm.model.source import Source, SourceKind
+from farm.model.target import Limits, Lookaside, Target
+from farm.model.work import FetchInput, FetchResult, Work
+from tests.packages import commit_all, git
+from workers.log import StepLog
+from workers.steps import fetch
+from workers.steps.context import StepContext
+
+
+@dataclass
+class Desk:
+    """A worker's surroundings in a temporary folder; each `fetch` is an attempt of its own on the same caches."""
+
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+    lookaside: Lookaside | None = None
+    options: BuildOptions = field(default_factory=BuildOptions)
+    stop: threading.Event = field(default_factory=threading.Event)
+    wall_s: float = 60
+    attempts: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(data=self.folder / "data")
+
+    @property
+    def store(self) -> DirectoryStore:
+        return DirectoryStore(self.settings.artifacts)
+
+    def context(self) -> StepContext:
+        self.attempts += 1
+        workdir = self.folder / f"work-{self.attempts}"
+        workdir.mkdir(parents=True)
+        return StepContext(
+            attempt=f"1.fetch.{self.attempts}",
+            workdir=workdir,
+            log=StepLog(self.folder / f"log-{self.attempts}", limit_bytes=2**20),
+            store=self.store,
+            settings=self.settings,
+            limits=self.limits,
+            stop=self.stop,
+            deadline=time.monotonic() + self.wall_s,
+        )
+
+    def fetch(self, source: Source) -> FetchResult:
+        """Run the step. Its log is closed and readable as `log` afterwards, whatever came of it."""
+        target = Target(
+            name="demo",
+            distribution="demo",
+            release="1",
+            arches=(Arch.X86_64,),
+            repositories=(),
+            packages=(),
+            macros=(("dist", ".demo1"),),
+            lookaside=self.lookaside,
+        )
+        work = Work(
+            attempt="1.fetch.1",
+            token="t",
+            kind=StepKind.FETCH,
+            build_id=1,
+            package=source.guessed_name,
+            target=target,
+            options=self.options,
+            limits=self.limits,
+            input=FetchInput(source=source),
+        )
+        context = self.context()
+        with context.log:
+            result = fetch.run(work, context)
+        assert result.output is not None
+        return result.output
+
+    def git(self, url: Path | str, **where: str) -> FetchResult:
+        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), **where))
+
+    @property
+    def log(self) -> str:
+        return (self.folder / f"log-{self.attempts}").read_text(errors="backslashreplace")
+
+    def content(self, result: FetchResult) -> dict[str, bytes]:
+        """The files of the stored tar, by name."""
+        with tarfile.open(self.store.open_path(result.archive.sha256)) as tar:
+            found = {member.name: tar.extractfile(member) for member in tar}
+            return {name: stream.read() for name, stream in found.items() if stream}
+
+
+def repository(folder: Path, files: dict[str, bytes | str]) -> Path:
+    """A git repository with one commit of these files; a str is the target of a symlink."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    put(folder, files)
+    commit_all(folder, "First")
+    return folder
+
+
+def put(folder: Path, files: dict[str, bytes | str]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.symlink_to(content)
+        else:
+            path.write_bytes(content)
+
+
+def spec(name: str = "hello", *, sources: tuple[str, ...] = (), version: str = "1.0", head: str = "") -> bytes:
+    tags = "\n".join(f"Source{number}: {source}" for number, source in enumerate(sources))
+    text = f"{head}\nName: {name}\nVersion: {version}\nRelease: 1\nSummary: s\nLicense: MIT\n{tags}\n%description\nd\n"
+    return text.encode()
+
+
+# --- HTTP --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server says to a path. `cut` leaves the body short of what Content-Length says."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
+
+
+@dataclass
+class Server:
+    """Answers by path; `seen` are the paths asked for, `authorizations` what came with them."""
+
+    port: int = 0
+    answers: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
+    repositories: Path | None = None
+    login: str | None = None
+    seen: list[str] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+
+    def url(self, path: str, *, login: str = "") -> str:
+        return f"http://{login}{'@' if login else ''}127.0.0.1:{self.port}{path}"
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        self.seen.append(path)
+        self.authorizations.append(request.headers.get("Authorization"))
+        wanted = f"Basic {base64.b64encode(self.login.encode()).decode()}" if self.login else None
+        answer = self.answers.get(path)
+        if wanted and request.headers.get("Authorization") != wanted:
+            _send(request, Answer(status=401, headers=(("WWW-Authenticate", "Basic"),)))
+        elif callable(answer):
+            answer(request)
+        elif answer:
+            _send(request, answer)
+        elif self.repositories and path.startswith("/git/"):
+            _smart_git(request, self.repositories)
+        else:
+            _send(request, Answer(b"no such thing", 404))
+
+
+def _send(request: BaseHTTPRequestHandler, answer: Answer) -> None:
+    request.send_response(answer.status)
+    for name, value in answer.headers:
+        request.send_header(name, value)
+    request.send_header("Content-Length", str(len(answer.body)))
+    request.end_headers()
+    request.wfile.write(answer.body[: len(answer.body) - answer.cut])
+    request.close_connection = True
+
+
+def _smart_git(request: BaseHTTPRequestHandler, root: Path) -> None:
+    """Git's own CGI program, on one request."""
+    path, _, query = request.path.removeprefix("/git").partition("?")
+    body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    env = {
+        "PATH": os.environ["PATH"],
+        "GIT_PROJECT_ROOT": str(root),
+        "GIT_HTTP_EXPORT_ALL": "1",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "REQUEST_METHOD": request.command,
+        "CONTENT_TYPE": request.headers.get("Content-Type") or "",
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding") or "",
+        "GIT_PROTOCOL": request.headers.get("Git-Protocol") or "",
+    }
+    done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=False, timeout=30)
+    head, _, rest = done.stdout.partition(b"\r\n\r\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+    status = int(fields.pop("Status", "200").split()[0])
+    _send(request, Answer(rest, status, tuple(fields.items())))
+
+
+@contextmanager
+def http_server() -> Iterator[Server]:
+    """Serve on a free port of the loopback until the block ends."""
+    server = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.handle(self)
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        server.port = listening.server_address[1]
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            listening.shutdown()
+            thread.join()

@@ -1,0 +1,110 @@
+"""Git URLs: what is taken, what is refused, and where the credentials go."""
+
+import pytest
+
+from workers.fetching import giturl
+from workers.steps.context import Ended
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h.example/x.git",
+        "http://h.example:8080/x",
+        "ssh://git@h.example/x",
+        "git://h.example/x",
+        "file:///srv/x.git",
+        "/srv/x.git",
+        "git@h.example:group/x.git",
+        "h.example:x",
+        "git@[::1]:x",
+    ],
+)
+def test_what_git_calls_a_url_is_taken_unchanged(url: str) -> None:
+    found = giturl.parse(url)
+    assert found.plain == url
+    assert found.settings == {}
+    assert found.is_local == (url.startswith(("/", "file:")))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "-oProxyCommand=id",
+        "--upload-pack=id",
+        "ext::sh -c id",
+        "fd::17",
+        "ftp://h.example/x",
+        "https:///x",
+        "https://-h.example/x",
+        "ssh://-oProxyCommand=id/x",
+        "ssh://-l@h.example/x",
+        "ssh://h.example/-x",
+        "-h:x",
+        "u@-oProxyCommand=id:x",
+        "h:-x",
+        "h::x",
+        "relative/path",
+        "./x",
+        "file://h.example/x",
+        "file://x",
+        "https://h.example/a\nb",
+        "https://h.example:port/x",
+        "https://[::1/x",
+        "transport::https://h.example/x",
+        "javascript://h.example/x",
+    ],
+)
+def test_everything_else_is_refused(url: str) -> None:
+    with pytest.raises(Ended, match="is not a git URL"):
+        giturl.parse(url)
+
+
+@pytest.mark.parametrize(
+    ("login", "header"), [("u:p%40ss", "Basic dTpwQHNz"), ("token", "Basic dG9rZW46"), (":p", "Basic OnA=")]
+)
+def test_credentials_go_into_the_environment_and_nowhere_else(login: str, header: str) -> None:
+    found = giturl.parse(f"https://{login}@h.example/x.git")
+    assert found.plain == "https://h.example/x.git"
+    assert found.shown == "https://***@h.example/x.git"
+    assert found.settings["GIT_CONFIG_KEY_0"] == "http.https://h.example/.extraHeader"
+    assert found.settings["GIT_CONFIG_VALUE_0"] == f"Authorization: {header}"
+
+
+def test_a_password_for_ssh_is_dropped() -> None:
+    found = giturl.parse("ssh://git:secret@h.example/x")
+    assert found.plain == "ssh://git@h.example/x"
+    assert "secret" not in found.shown
+
+
+def test_refusals_show_no_credentials() -> None:
+    with pytest.raises(Ended) as refused:
+        giturl.parse("ftp://user:secret@h.example/x")
+    assert "secret" not in refused.value.reason
+
+
+def test_other_credentials_have_another_mirror() -> None:
+    keys = {giturl.parse(f"https://{login}h.example/x").key for login in ("", "a:b@", "a:c@")}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("parent", "url", "full"),
+    [
+        ("https://u:p@h.example/g/x.git", "../y.git", "https://u:p@h.example/g/y.git"),
+        ("https://h.example/g/x", "./y", "https://h.example/g/x/y"),
+        ("git@h.example:g/x.git", "../y.git", "git@h.example:g/y.git"),
+        ("/srv/x", "../y", "/srv/y"),
+        ("/srv/x", "/other/y", "/other/y"),
+        ("https://u:p@h.example/x", "https://other.example/y", "https://other.example/y"),
+    ],
+)
+def test_submodules_are_found_relative_to_their_parent(parent: str, url: str, full: str) -> None:
+    assert giturl.of_submodule(giturl.parse(parent), url).full == full
+
+
+@pytest.mark.parametrize("url", ["/etc", "file:///etc", "ext::sh -c id", "-x", "git@h.example"])
+def test_a_submodule_may_not_reach_this_machine_or_run_things(url: str) -> None:
+    with pytest.raises(Ended):
+        giturl.of_submodule(giturl.parse("https://h.example/x"), url)

@@ -1,0 +1,158 @@
+"""A src.rpm is told from everything else by its head, with strict bounds."""
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.fetching import srpm
+
+_STRING, _ARRAY, _INT32, _INT64 = 6, 8, 4, 5
+_PAYLOAD = b"payload" * 100
+_Entries = dict[int, tuple[int, bytes]]
+
+
+def _text(value: str) -> tuple[int, bytes]:
+    return _STRING, value.encode() + b"\0"
+
+
+def _header(entries: _Entries) -> bytes:
+    index, data = b"", b""
+    for tag, (kind, value) in sorted(entries.items()):
+        data += bytes(-len(data) % 8)
+        index += struct.pack(">IIII", tag, kind, len(data), 1)
+        data += value
+    return b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", len(entries), len(data)) + index + data
+
+
+def _package(tags: _Entries | None = None, *, kind: int = 1, signature: _Entries | None = None) -> bytes:
+    """The bytes of a source package with every digest right; `tags` and `signature` come over what is usual."""
+    usual: _Entries = {
+        1000: _text("hello"),
+        1001: _text("1.0"),
+        1002: _text("1.demo"),
+        1003: (_INT32, struct.pack(">I", 2)),
+        5092: (_ARRAY, hashlib.sha256(_PAYLOAD).hexdigest().encode() + b"\0"),
+        5093: (_INT32, struct.pack(">I", 8)),
+    }
+    header = _header({**usual, **(tags or {})})
+    signs: _Entries = {
+        269: _text(hashlib.sha1(header).hexdigest()),
+        273: _text(hashlib.sha256(header).hexdigest()),
+        1000: (_INT32, struct.pack(">I", len(header) + len(_PAYLOAD))),
+    }
+    signed = _header({**signs, **(signature or {})})
+    lead = struct.pack(">4sBBHH66sHH16s", b"\xed\xab\xee\xdb", 3, 0, kind, 1, b"hello-1.0-1", 1, 5, b"")
+    return lead + signed + bytes(-len(signed) % 8) + header + _PAYLOAD
+
+
+def _why(tmp_path: Path, content: bytes) -> str:
+    path = tmp_path / "x.src.rpm"
+    path.write_bytes(content)
+    with pytest.raises(srpm.NotSource) as refused:
+        srpm.check(path)
+    return str(refused.value)
+
+
+def test_a_whole_source_package_is_named_and_verified(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(_package())
+    found = srpm.check(path)
+    assert str(found.nevra) == "hello-2:1.0-1.demo.src"
+    assert found.verified == ("header sha256", "header sha1", "payload sha256")
+
+
+def test_a_long_size_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(_package(signature={270: (_INT64, struct.pack(">Q", len(_package()) - 384))}))
+    assert "says" in _why(tmp_path, path.read_bytes())
+
+
+@pytest.mark.parametrize("content", [b"", b"\xed", b"hello world" * 20, b"PK\x03\x04" + bytes(200)])
+def test_any_other_file_is_not_an_rpm(tmp_path: Path, content: bytes) -> None:
+    assert _why(tmp_path, content) == "is not an RPM package"
+
+
+def test_a_lead_alone_is_truncated(tmp_path: Path) -> None:
+    assert _why(tmp_path, _package()[:50]).startswith("is truncated: it has 50 bytes, its header says 96")
+
+
+@pytest.mark.parametrize("size", [96, 100, 112, 150, 300, 700, 1000])
+def test_a_package_cut_anywhere_is_truncated(tmp_path: Path, size: int) -> None:
+    content = _package()[:size]
+    assert _why(tmp_path, content).startswith(f"is truncated: it has {size} bytes, its header says ")
+
+
+def test_bytes_behind_the_payload_are_refused(tmp_path: Path) -> None:
+    assert "its header says" in _why(tmp_path, _package() + b"x")
+
+
+@pytest.mark.parametrize("content", [_package(kind=0), _package({1044: _text("hello-1.0-1.src.rpm")})])
+def test_a_binary_package_is_called_one(tmp_path: Path, content: bytes) -> None:
+    assert _why(tmp_path, content).startswith("is a binary RPM, not a src.rpm")
+
+
+def test_a_package_without_its_sources_is_refused(tmp_path: Path) -> None:
+    assert _why(tmp_path, _package({1051: (_INT32, bytes(4))})).startswith("is a nosrc.rpm")
+
+
+def test_damage_to_header_or_payload_is_seen(tmp_path: Path) -> None:
+    good = _package()
+    assert "payload's sha256" in _why(tmp_path, good[:-1] + b"X")
+    assert "header's sha256" in _why(tmp_path, good.replace(b"1.demo", b"2.demo"))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "x\n", "-x", "a" * 300, "x\x1b[2J"])
+def test_a_name_that_rpm_does_not_allow_is_refused(tmp_path: Path, name: str) -> None:
+    assert "whose name is" in _why(tmp_path, _package({1000: _text(name)}))
+
+
+def test_huge_counts_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    start = _package()[:96] + b"\x8e\xad\xe8\x01" + bytes(4)
+    assert "more than any has" in _why(tmp_path, start + struct.pack(">II", 2**32 - 1, 16) + bytes(100))
+    assert "more than any has" in _why(tmp_path, start + struct.pack(">II", 1, 2**32 - 1) + bytes(100))
+
+
+def test_a_tag_of_the_wrong_kind_is_damage(tmp_path: Path) -> None:
+    assert "not a string" in _why(tmp_path, _package({1000: (_INT32, bytes(4))}))
+    assert "not a number" in _why(tmp_path, _package({1003: _text("2")}))
+
+
+class _Counting(io.BytesIO):
+    """Fails a reader that asks for more than there can be."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 <= size <= 2**20
+        return super().read(size)
+
+
+def _survives(content: bytes) -> None:
+    said = "is whole"
+    try:
+        srpm._check(_Counting(content), len(content))
+    except srpm.NotSource as refused:
+        said = str(refused)
+    assert said.startswith(("is ", "has "))
+    assert said.isprintable()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(_package()) - 1), st.binary(min_size=1, max_size=8)), max_size=6),
+    st.none() | st.integers(0, len(_package())),
+)
+def test_no_mutation_makes_the_reader_fall(changes: list[tuple[int, bytes]], cut: int | None) -> None:
+    content = bytearray(_package())
+    for at, new in changes:
+        content[at : at + len(new)] = new
+    _survives(bytes(content[:cut]))
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_behind_a_lead_make_the_reader_fall(rest: bytes) -> None:
+    _survives(_package()[:96] + rest)
+    _survives(_package()[:112] + rest)
