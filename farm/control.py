@@ -22,9 +22,11 @@ _BATCH = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
-    """What one look at the queue brought."""
+    """What one look at the queue brought. `documents` counts nudges too; with `has_more` some were left there."""
 
     reports: tuple[wire.AnyReport, ...]
+    documents: int = 0
+    has_more: bool = False
 
 
 class Control:
@@ -62,7 +64,11 @@ class Control:
         taken = [first]
         while len(taken) < _BATCH and (body := self._redis.lmove(queues.CONTROL, _TAKEN, "RIGHT", "LEFT")):
             taken.append(body)
-        return Inbox(reports=tuple(report for body in taken if (report := _decode(body)) is not None))
+        return Inbox(
+            reports=tuple(report for body in taken if (report := _decode(body)) is not None),
+            documents=len(taken),
+            has_more=len(taken) >= _BATCH,
+        )
 
     def acknowledge(self) -> None:
         """All that was received is settled."""

@@ -81,10 +81,15 @@ class Leases:
 
     def offer(self, work: AnyWork) -> None:
         """Put the work where the holder of its token can claim it; wakes a worker that already waits for it."""
+        self.offer_all((work,))
+
+    def offer_all(self, works: Iterable[AnyWork]) -> None:
+        """`offer` for many, in one round trip."""
         with self._redis.pipeline() as pipe:
-            pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
-            pipe.lpush(_wake(work.attempt), b"1")
-            pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
+            for work in works:
+                pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
+                pipe.lpush(_wake(work.attempt), b"1")
+                pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
             pipe.execute()
 
     def close_attempts(self, labels: Iterable[str]) -> None:
@@ -175,7 +180,14 @@ class Leases:
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
-        self._redis.publish(_EVENTS, msgspec.json.encode(event))
+        self.publish_all((event,))
+
+    def publish_all(self, events: Iterable[dict[str, Any]]) -> None:
+        """`publish` for many, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for event in events:
+                pipe.publish(_EVENTS, msgspec.json.encode(event))
+            pipe.execute()
 
     def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
         """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""

@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from farm import wire
 from farm.model.arch import Arch
-from farm.model.build import StepKind
+from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.store import machine, rows, schema, settling
 from farm.store.database import Database
@@ -167,7 +168,9 @@ class SchedulerStore(Database):
 
         return self._change(ids, now, change) if ids else Done(used_s={})
 
-    def dispatch(self, picks: Sequence[Ready], now: datetime, *, wall_s: Callable[[Ready, StepKind], int]) -> Done:
+    def dispatch(
+        self, picks: Sequence[Ready], now: datetime, *, wall_s: Callable[[str, BuildOptions, StepKind], int]
+    ) -> Done:
         """Make attempts for these steps and for what follows each in its chain, all under new tokens.
 
         Leaves out what is not ready any more. `orders` are for the first attempt of each chain.
@@ -179,8 +182,9 @@ class SchedulerStore(Database):
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        limits = {kind: wall_s(pick, kind) for kind in StepKind}
-                        machine.send(changes, build, step, wall_s=limits.__getitem__, token=_token)
+                        machine.send(
+                            changes, build, step, wall_s=partial(wall_s, build.target, build.options), token=_token
+                        )
                         changes.offers.append((build, step))
 
         return self._change({pick.build_id for pick in picks}, now, change, is_chain=True)

@@ -1,0 +1,7 @@
+"""`python -m farm.scheduler`."""
+
+import sys
+
+from farm.scheduler.main import main
+
+sys.exit(main())

@@ -1,0 +1,70 @@
+"""Sends Celery chains: the only part of the farm's library that knows Celery as a sender.
+
+A message is a pointer: attempt, token, version. What is to be done is offered in Redis beforehand (farm.leases), so
+a message that is lost, late or delivered twice does no harm.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import kombu.exceptions
+import redis
+from celery import chain, signature
+
+from farm import wire
+from farm.app import app
+from farm.errors import FarmNotRunning
+from farm.store.orders import Message, Order
+
+
+class Dispatcher:
+    """One producer on one connection, kept. For the scheduler's thread alone."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._url = broker_url
+        self._producer: Any = None
+
+    def send(self, orders: Iterable[Order]) -> None:
+        """Raises FarmNotRunning when the broker does not take them; some may have gone out."""
+        try:
+            if self._producer is None:
+                self._producer = app.amqp.Producer(app.connection_for_write(self._url))
+            for order in orders:
+                _publish(order, self._producer)
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            self.close()
+            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+
+    def consume(self, worker: str, queue: str, is_off: bool) -> None:
+        """Have a worker stop, or go on, taking from a queue. A worker that does not hear it is not waited for."""
+        change = app.control.cancel_consumer if is_off else app.control.add_consumer
+        change(queue, destination=[worker], reply=False)
+
+    def close(self) -> None:
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            producer.connection.release()
+
+
+def _publish(order: Order, producer: Any) -> None:
+    links = [_link(message) for message in (order.message, order.following) if message is not None]
+    if len(links) == 1:
+        links[0].apply_async(producer=producer, retry=False)
+        return
+    # Celery 5.7's chain.apply_async drops `producer` and takes a connection from the pool that it makes out of its
+    # configuration, so its two halves are called here: freeze the links, send the first with the rest inside it.
+    work = chain(*links)
+    steps, _ = work.prepare_steps((), {}, work.tasks, app=app)
+    steps.pop().apply_async(chain=steps, producer=producer, retry=False)
+
+
+def _link(message: Message) -> Any:
+    """Immutable: a step's input is what was recorded, never what the task before it returned."""
+    name = f"{message.kind} {message.package} {message.arch}" if message.arch else f"{message.kind} {message.package}"
+    return signature(
+        wire.TASKS[message.kind],
+        kwargs={"attempt": message.attempt, "token": message.token, "v": wire.VERSION},
+        immutable=True,
+        app=app,
+        options={"task_id": message.attempt, "queue": message.queue, "shadow": name, "ignore_result": True},
+    )

@@ -1,0 +1,38 @@
+"""One scheduler at a time: a key in Redis that its holder renews. Only saves work; what keeps two schedulers from
+doing harm is that SQL compares tokens."""
+
+import secrets
+
+import redis
+
+from farm.config import Settings
+
+HOLD_S = 10
+_KEY = "farm:scheduler"
+_RENEW = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+
+
+class SchedulerLock:
+    """Methods raise redis.RedisError while the broker is away."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._token = secrets.token_hex(8)
+        self._redis = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5, protocol=2)
+        self._renew = self._redis.register_script(_RENEW)
+        self._release = self._redis.register_script(_RELEASE)
+
+    def take(self) -> bool:
+        """Take or renew it, for ten seconds; False while another scheduler has it."""
+        return bool(self._renew(keys=[_KEY], args=[self._token, HOLD_S]))
+
+    def release(self) -> None:
+        self._release(keys=[_KEY], args=[self._token])
+
+    def close(self) -> None:
+        self._redis.close()

@@ -1,0 +1,290 @@
+"""The scheduler's loop: hear, settle, hand on, plan, send; and once a second look whether everything is still so.
+
+Every decision is elsewhere: what a report means in farm.store, what goes out in plan.py, what is lost in
+reconcile.py. What is kept in memory here may be lost at any moment.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import redis
+
+from farm import queues
+from farm.config import Settings
+from farm.control import Control, Inbox
+from farm.errors import FarmError, FarmNotRunning
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.outcome import Status
+from farm.model.work import AnyWork
+from farm.model.worker import WorkerFacts
+from farm.repositories import open_repositories
+from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.hosts import HostHealth
+from farm.scheduler.lock import SchedulerLock
+from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
+from farm.scheduler.reconcile import Reconciler
+from farm.scheduler.work import WorkMaker
+from farm.store.machine import RetryPolicy
+from farm.store.orders import Order
+from farm.store.scheduling import Done, Live, Ready
+from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.store import Store
+from farm.store.waiting import QueueSeen
+
+_log = logging.getLogger(__name__)
+
+_LISTEN_S = 0.5
+_TICK_S = 1.0
+_LOADS_EVERY_S = 30.0
+_PROMOTE_AT_ONCE = 200
+_GROUPS_AT_ONCE = 500
+_BACKOFF_S = (0.2, 5.0)  # first and longest pause while the broker or the database is away
+_FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
+
+
+class Scheduler:
+    """Use `run`. Everything else is its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = Store.open(settings.database, create=True)
+        self._control = Control(settings)
+        self._leases = Leases(settings)
+        self._lock = SchedulerLock(settings)
+        self._dispatcher = Dispatcher(settings.broker)
+        self._maker = WorkMaker(settings, open_repositories(settings))
+        self._reconciler = Reconciler(claim_s=settings.claim_s)
+        self._health = HostHealth()
+        self._loads = Loads(self._store.loads())
+        self._policy = RetryPolicy(max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s)
+        self._workers: tuple[WorkerFacts, ...] = ()
+        self._states: dict[str, QueueState] = {}
+        self._seen: dict[str, QueueSeen] = {}
+        self._next_tick = 0.0
+        self._next_loads = time.monotonic() + _LOADS_EVERY_S
+        self._is_recovered = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Schedule until `stop` is set; then settle what has been reported, and return."""
+        pause_s, is_away = _BACKOFF_S[0], False
+        try:
+            while not stop.is_set():
+                try:
+                    self._pass(stop)
+                except (redis.RedisError, FarmNotRunning) as error:
+                    if not is_away:
+                        _log.warning("Waiting for broker and database: %s", error, extra={"action": "outage"})
+                    is_away, self._is_recovered = True, False
+                    stop.wait(pause_s)
+                    pause_s = min(pause_s * 2, _BACKOFF_S[1])
+                else:
+                    if is_away:
+                        _log.info("Broker and database are back", extra={"action": "outage-over"})
+                    pause_s, is_away = _BACKOFF_S[0], False
+        finally:
+            self._finish()
+
+    # --- one pass -----------------------------------------------------------------------------------------------
+
+    def _pass(self, stop: threading.Event) -> None:
+        if not self._is_recovered:
+            self._become_the_one(stop)
+            return
+        wait_s = max(0.01, min(_LISTEN_S, self._next_tick - time.monotonic()))
+        inbox = self._control.receive(timeout_s=wait_s)
+        now = datetime.now(UTC)
+        self._settle(inbox, now)
+        is_tick = time.monotonic() >= self._next_tick
+        if is_tick and not inbox.has_more:
+            self._tick(now)
+        if is_tick or inbox.documents:
+            self._plan(now)
+
+    def _become_the_one(self, stop: threading.Event) -> None:
+        """Wait until no other scheduler is at work; then take over what it had heard and not settled."""
+        if not self._lock.take():
+            _log.info("Another scheduler is at work; waiting for it to end", extra={"action": "stand-by"})
+            while not self._lock.take():
+                if stop.wait(_TICK_S):
+                    return
+        self._control.recover()
+        self._reconciler.forget()
+        self._next_tick = 0.0
+        self._is_recovered = True
+        _log.info("Scheduling", extra={"action": "start"})
+
+    def _settle(self, inbox: Inbox, now: datetime) -> None:
+        if inbox.reports:
+            self._deliver(self._store.settle(inbox.reports, now, self._surroundings()), now)
+            for report in inbox.reports:
+                is_trouble = report.trouble is not None
+                self._note_health(report.worker, report.attempt, now, is_trouble=is_trouble)
+        if inbox.documents:
+            self._control.acknowledge()
+
+    def _plan(self, now: datetime) -> None:
+        live = self._store.live()
+        self._look_at_queues(live)
+        weights = self._loads.weigh(live, now)
+        ready: list[Ready] = []
+        for name, state in self._states.items():
+            if state.room:
+                ready += self._ready(name, state.room, weights)
+        if ready:
+            self._send(plan(ready, self._states, weights, now), now)
+
+    def _ready(self, queue: str, room: int, weights: dict[str, float]) -> list[Ready]:
+        """Enough of a queue's ready work to fill its room, of those whose turn it is."""
+        found: list[Ready] = []
+        groups = self._store.ready_groups(queue, most=_GROUPS_AT_ONCE)
+        for priority, owner in ask_order(groups, weights, room):
+            if len(found) >= room and found[-1].priority > priority:
+                break
+            found += self._store.ready(queue, priority, owner, most=room)
+        return found
+
+    def _send(self, picks: Sequence[Ready], now: datetime) -> None:
+        """Commit, offer, then send: a message that is claimed before its offer is there would be turned away."""
+        picks = self._sendable(picks, now)
+        if not picks:
+            return
+        done = self._store.dispatch(picks, now, wall_s=self._maker.wall_s)
+        try:
+            offered = self._deliver(done, now)
+            self._dispatcher.send(offered)
+        except (redis.RedisError, FarmNotRunning):
+            # Nobody may ever hear of these. They are ready again at once; should a message have got out, its token
+            # is worth nothing.
+            verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in done.orders]
+            self._store.judge(verdicts, now, self._surroundings())
+            raise
+
+    def _sendable(self, picks: Sequence[Ready], now: datetime) -> list[Ready]:
+        """Without those whose target is gone: they end, with its message."""
+        refused: dict[int, str] = {}
+        for pick in picks:
+            try:
+                self._maker.target(pick.target)
+            except FarmError as error:
+                refused[pick.step_id] = f"{error.code}: {error}"
+        if refused:
+            ids = {pick.build_id for pick in picks if pick.step_id in refused}
+            self._deliver(self._store.refuse(refused, now, ids), now)
+        return [pick for pick in picks if pick.step_id not in refused]
+
+    def _deliver(self, done: Done, now: datetime) -> list[Order]:
+        """Carry into Redis what SQL has committed. Returns the orders that are offered now."""
+        for label in done.late:
+            _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
+        for event in done.events:
+            _log.debug("%s", event, extra={"action": "event"})
+        for owner, used_s in done.used_s.items():
+            self._loads.add(owner, used_s, now)
+        if done.closes:
+            self._leases.close_attempts(done.closes)
+        works, offered, refused = self._make(done.orders)
+        if works:
+            self._leases.offer_all(works)
+        if done.events:
+            self._leases.publish_all(done.events)
+        if refused:
+            self._deliver(self._store.judge(refused, now, self._surroundings()), now)
+        return offered
+
+    def _make(self, orders: Sequence[Order]) -> tuple[list[AnyWork], list[Order], list[Verdict]]:
+        works, offered, refused = [], [], []
+        for order in orders:
+            try:
+                works.append(self._maker.make(order, self._workers))
+                offered.append(order)
+            except FarmError as error:
+                message = f"{error.code}: {error}"
+                refused.append(Verdict(label=order.message.attempt, finding=Finding.REFUSED, message=message))
+        return works, offered, refused
+
+    # --- once a second ------------------------------------------------------------------------------------------
+
+    def _tick(self, now: datetime) -> None:
+        self._next_tick = time.monotonic() + _TICK_S
+        if not self._lock.take():
+            self._is_recovered = False
+            raise FarmNotRunning("another scheduler has taken over")
+        self._workers = self._leases.workers()
+        self._health.hold_off(self._workers, self._dispatcher.consume)
+        if labels := self._store.closing():
+            self._leases.close_attempts(labels)
+            self._store.closed(labels)
+        self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
+        self._reconcile(now)
+        if self._next_tick > self._next_loads:
+            self._next_loads = self._next_tick + _LOADS_EVERY_S
+            self._store.note_loads(self._loads.all(now), now)
+
+    def _reconcile(self, now: datetime) -> None:
+        live = self._store.live()
+        self._look_at_queues(live)
+        self._note_queues()
+        if not live:
+            return
+        labels = [one.label for one in live if one.offered_at is not None]
+        verdicts = self._reconciler.examine(live, self._leases.states(labels), self._states, now)
+        if not verdicts:
+            return
+        for verdict in verdicts:
+            if verdict.finding is not Finding.RUNNING:
+                extra = {"action": verdict.finding.value, "attempt": verdict.label}
+                _log.warning("Attempt %s is %s", verdict.label, verdict.finding.value, extra=extra)
+        workers = {one.label: one.worker for one in live if one.status is Status.RUNNING}
+        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+        for verdict in verdicts:
+            if verdict.finding is Finding.LOST:
+                self._note_health(workers.get(verdict.label) or "", verdict.label, now, is_trouble=True)
+
+    def _look_at_queues(self, live: Sequence[Live]) -> None:
+        self._states = queue_states(_FED, self._workers, live, drained=self._health.drained)
+
+    def _note_queues(self) -> None:
+        """For people who ask what they wait for; written when it changed."""
+        seen = {
+            name: QueueSeen(slots=state.slots, busy=state.slots - state.free_slots)
+            for name, state in self._states.items()
+        }
+        if seen != self._seen:
+            self._store.note_queues(seen)
+            self._seen = seen
+
+    def _note_health(self, worker: str, label: str, now: datetime, *, is_trouble: bool) -> None:
+        host = self._health.note(worker, label, now, is_trouble=is_trouble)
+        if host is not None:
+            extra = {"action": "drain", "host": host}
+            _log.warning("Host %s had trouble three times in a row: drained; restart its workers", host, extra=extra)
+
+    def _surroundings(self) -> Surroundings:
+        build_queues = {arch: state for arch in Arch if (state := self._states.get(queues.build_queue(arch)))}
+        return Surroundings(policy=self._policy, native=native_arches(self._workers, build_queues))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """What has been reported is settled; nothing new is sent."""
+        try:
+            while self._is_recovered:
+                inbox = self._control.receive(timeout_s=0.05)
+                self._settle(inbox, datetime.now(UTC))
+                if not inbox.documents:
+                    break
+            now = datetime.now(UTC)
+            self._store.note_loads(self._loads.all(now), now)
+            self._lock.release()
+        except (redis.RedisError, FarmNotRunning) as error:
+            _log.warning("Ended without settling everything: %s", error, extra={"action": "stop"})
+        finally:
+            self._dispatcher.close()
+            self._lock.close()
+            self._leases.close()
+            self._control.close()
+            self._store.close()
+        _log.info("Ended", extra={"action": "stop"})

@@ -1,0 +1,148 @@
+"""Which ready work goes out now: a pure function of the work, the queues, what owners used, and the clock.
+
+A queue is fed up to its free slots and one more, which is what a worker takes while its report travels; everything
+else stays here, so that priority and fairness are decided as late as can be. Priority goes first, then the owner
+who used least, then age. Work that had trouble on a host goes to another one while there is hope of one.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from farm.model.arch import Arch
+from farm.model.outcome import Status
+from farm.model.worker import WorkerFacts
+from farm.store.scheduling import Live, Ready
+
+HALF_LIFE_S = 4 * 3600
+#: What work that is out counts for until it is known what it used.
+EXPECTED_S = 60.0
+#: How long work is kept back for another host than the one it had trouble on.
+AVOID_FOR = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueState:
+    """`free` are slots of its workers that run nothing, by host; `sent` what is out and not yet begun."""
+
+    name: str
+    slots: int = 0
+    free: Mapping[str, int] = field(default_factory=dict)
+    sent: int = 0
+
+    @property
+    def free_slots(self) -> int:
+        return sum(self.free.values())
+
+    @property
+    def room(self) -> int:
+        return max(0, self.free_slots + 1 - self.sent) if self.slots else 0
+
+
+def queue_states(
+    names: Iterable[str], workers: Sequence[WorkerFacts], live: Sequence[Live], *, drained: frozenset[str] = frozenset()
+) -> dict[str, QueueState]:
+    """Every queue as it is now. An unfit worker has no slots; nor has one on a drained host, while there is another."""
+    fit = [worker for worker in workers if worker.unfit is None]
+    busy: dict[str, int] = {}
+    sent: dict[str, int] = {}
+    for attempt in live:
+        if attempt.status is Status.RUNNING and attempt.worker:
+            busy[attempt.worker] = busy.get(attempt.worker, 0) + 1
+        elif attempt.offered_at is not None:
+            sent[attempt.queue] = sent.get(attempt.queue, 0) + 1
+    states = {}
+    for name in names:
+        free: dict[str, int] = {}
+        serving = [worker for worker in fit if name in worker.queues]
+        mine = [worker for worker in serving if worker.host not in drained] or serving
+        for worker in mine:
+            free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get(worker.name, 0))
+        slots = sum(worker.slots for worker in mine)
+        states[name] = QueueState(name=name, slots=slots, free=free, sent=sent.get(name, 0))
+    return states
+
+
+def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueState]) -> tuple[Arch, ...]:
+    """Arches that a worker runs without emulation, those with the most free slots first. A worker's first arch is
+    its own."""
+    found = {worker.arches[0] for worker in workers if worker.arches and worker.unfit is None}
+    have = [arch for arch in queue_of if arch in found and queue_of[arch].slots]
+    return tuple(sorted(have, key=lambda arch: queue_of[arch].sent - queue_of[arch].free_slots))
+
+
+class Loads:
+    """What owners used of late, in slot-seconds that halve every four hours; and what they have out now."""
+
+    def __init__(self, used: Mapping[str, tuple[float, datetime]] | None = None) -> None:
+        self._used = dict(used or {})
+
+    def add(self, owner: str, used_s: float, now: datetime) -> None:
+        self._used[owner] = (self.used_s(owner, now) + used_s, now)
+
+    def used_s(self, owner: str, now: datetime) -> float:
+        load_s, at = self._used.get(owner, (0.0, now))
+        return load_s * math.exp2(-max(0.0, (now - at).total_seconds()) / HALF_LIFE_S)
+
+    def all(self, now: datetime) -> dict[str, float]:
+        """Those that still matter."""
+        loads = {owner: self.used_s(owner, now) for owner in self._used}
+        return {owner: load_s for owner, load_s in loads.items() if load_s > 1.0}
+
+    def weigh(self, live: Iterable[Live], now: datetime) -> dict[str, float]:
+        """Each owner's weight: what was used, and what is out."""
+        weights = {owner: self.used_s(owner, now) for owner in self._used}
+        for attempt in live:
+            weights[attempt.owner] = weights.get(attempt.owner, 0.0) + EXPECTED_S
+        return weights
+
+
+def ask_order(
+    groups: Iterable[tuple[int, str]], weights: Mapping[str, float], room: int
+) -> tuple[tuple[int, str], ...]:
+    """Which (priority, owner) pairs are worth looking into for `room` assignments, in the order of their turn.
+
+    Of one priority no more than `room` owners can have a turn.
+    """
+    levels: dict[int, list[str]] = {}
+    for priority, owner in groups:
+        levels.setdefault(priority, []).append(owner)
+    return tuple(
+        (priority, owner)
+        for priority in sorted(levels, reverse=True)
+        for owner in sorted(levels[priority], key=lambda owner: (weights.get(owner, 0.0), owner))[:room]
+    )
+
+
+def plan(
+    ready: Sequence[Ready], queues: Mapping[str, QueueState], weights: Mapping[str, float], now: datetime
+) -> tuple[Ready, ...]:
+    """What goes out now, in the order in which it should. `weights` are not changed."""
+    weight = dict(weights)
+    room = {name: state.room for name, state in queues.items()}
+    lines: dict[tuple[int, str, str], deque[Ready]] = {}
+    for one in sorted(ready, key=lambda one: one.step_id):
+        if room.get(one.queue, 0) and not _kept_back(one, queues[one.queue], now):
+            lines.setdefault((-one.priority, one.owner, one.queue), deque()).append(one)
+    chosen: list[Ready] = []
+    while lines:
+        key = min(lines, key=lambda key: (key[0], weight.get(key[1], 0.0), lines[key][0].step_id))
+        _, owner, queue = key
+        chosen.append(lines[key].popleft())
+        weight[owner] = weight.get(owner, 0.0) + EXPECTED_S
+        room[queue] -= 1
+        if not room[queue]:
+            lines = {other: line for other, line in lines.items() if other[2] != queue}
+        elif not lines[key]:
+            del lines[key]
+    return tuple(chosen)
+
+
+def _kept_back(one: Ready, queue: QueueState, now: datetime) -> bool:
+    """A queue is shared, so work is kept back from the host it avoids by sending it when another one is free."""
+    if not one.avoid or one.due_at is None or now - one.due_at > AVOID_FOR:
+        return False
+    others = [free for host, free in queue.free.items() if host not in one.avoid]
+    return bool(others) and not any(others)

@@ -1,0 +1,116 @@
+"""Turns the store's orders into work: adds the target, the limits and the farm's own repositories."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn, TypedDict
+
+from farm.config import Settings
+from farm.errors import NotFound
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, StepKind
+from farm.model.target import Limits, Target
+from farm.model.work import AnyWork, BuildInput, FetchInput, SrpmInput, UploadInput, Work
+from farm.model.worker import WorkerFacts
+from farm.queues import SOURCE
+from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
+from farm.store.orders import Order
+from farm.targets.load import find_target
+
+_KEPT_S = 1.0  # how soon a changed target file is seen
+_SMALL_STEP_S = 3600  # the longest that any step but `build` may run
+
+
+class WorkMaker:
+    """Makes work. Keeps targets for a second, so that two hundred builds read a file once."""
+
+    def __init__(self, settings: Settings, repositories: RepositoryBackend) -> None:
+        self._settings = settings
+        self._repositories = repositories
+        self._targets: dict[str, tuple[float, Target]] = {}
+
+    def target(self, name: str) -> Target:
+        """Raises UnknownTarget, BadTarget."""
+        now = time.monotonic()
+        at, target = self._targets.get(name, (0.0, None))
+        if target is None or now - at > _KEPT_S:
+            target = find_target(self._settings, name)
+            self._targets[name] = (now, target)
+        return target
+
+    def wall_s(self, target: str, options: BuildOptions, kind: StepKind) -> int:
+        """The limit of a step's wall-clock time. Raises UnknownTarget, BadTarget."""
+        own_s = self.target(target).limits.wall_s
+        if kind is StepKind.BUILD:
+            return options.timeout_s or own_s
+        return min(own_s, _SMALL_STEP_S)
+
+    def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
+        """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded."""
+        target = self.target(order.target)
+        message = order.message
+        head: _Head = {
+            "attempt": message.attempt,
+            "token": message.token,
+            "kind": message.kind,
+            "build_id": order.build_id,
+            "package": message.package,
+            "target": target,
+            "options": order.options,
+            "limits": replace(target.limits, wall_s=order.wall_s),
+        }
+        match message.kind:
+            case StepKind.FETCH:
+                return Work(input=FetchInput(source=order.source), **head)
+            case StepKind.SRPM:
+                return Work(input=self._srpm(order, target, workers), **head)
+            case StepKind.BUILD:
+                return Work(input=self._build(order), **head)
+            case StepKind.UPLOAD:
+                return Work(input=_upload(order), **head)
+
+    def _srpm(self, order: Order, target: Target, workers: Sequence[WorkerFacts]) -> SrpmInput:
+        fetched = order.fetch or _missing(order, "fetch")
+        # Any arch of the target does: one that a source worker runs without emulation is quickest.
+        native = (worker.arches[0] for worker in workers if SOURCE in worker.queues and worker.arches)
+        arch = next((arch for arch in native if arch in target.arches), order.arches[0])
+        return SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=arch)
+
+    def _build(self, order: Order) -> BuildInput:
+        srpm = order.srpm or _missing(order, "srpm")
+        arch = order.message.arch or _missing(order, "arch")
+        return BuildInput(
+            srpm=srpm.srpm,
+            nevra=srpm.nevra,
+            build_requires=srpm.build_requires,
+            arch=arch,
+            repositories=self._own_repositories(order.target, arch),
+        )
+
+    def _own_repositories(self, target: str, arch: Arch) -> tuple[tuple[str, str], ...]:
+        """The farm's own packages for this target, as they are now: pinned, so that a build's root can be told."""
+        name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+        return ((f"farm-{target}-{arch}", self._repositories.url(name, self._repositories.current(name))),)
+
+
+class _Head(TypedDict):
+    """What work of every kind has."""
+
+    attempt: str
+    token: str
+    kind: StepKind
+    build_id: int
+    package: str
+    target: Target
+    options: BuildOptions
+    limits: Limits
+
+
+def _upload(order: Order) -> UploadInput:
+    srpm = order.srpm or _missing(order, "srpm")
+    built = order.build or _missing(order, "build")
+    return UploadInput(srpm=srpm.srpm, rpms=built.rpms, arches=order.covers)
+
+
+def _missing(order: Order, what: str) -> NoReturn:
+    raise NotFound(f"{order.message.attempt} has no recorded {what}; retry the build from there")

@@ -1,0 +1,195 @@
+"""The scheduler's loop on a real Redis and a real database, with workers that build nothing."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm import wire
+from farm.config import Settings
+from farm.control import Control
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.model.work import AnyWork, UploadInput
+from farm.scheduler.loop import Scheduler
+from farm.store.store import Store
+from tests.fake_workers import Answer, FakeWorkers, fail, succeed
+from tests.redis_server import redis_server
+
+WITHIN_S = 15.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_LEASE_S": "1", "FARM_RETRY_DELAY_S": "0.01"})
+    with redis_server(settings.socket):
+        yield settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = Store.open(settings.database, create=True)
+    yield store
+    store.close()
+
+
+@contextmanager
+def scheduling(settings: Settings) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=Scheduler(settings).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(WITHIN_S)
+        assert not thread.is_alive()
+
+
+def until(look: Callable[[], bool], what: str = "it") -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not look():
+        assert time.monotonic() < deadline, f"{what} did not come about within {WITHIN_S} s"
+        time.sleep(0.01)
+
+
+def request(name: str = "hello", *, arches: tuple[Arch, ...] = (Arch.X86_64,)) -> BuildRequest:
+    source = Source(kind=SourceKind.GIT, url=f"https://me:secret@example.org/{name}.git")
+    return BuildRequest(source=source, target="demo", arches=arches)
+
+
+def enqueue(settings: Settings, store: Store, *requests: BuildRequest) -> list[int]:
+    batch = store.add_batch(requests or [request()], owner="ann")
+    control = Control(settings)
+    control.wake()
+    control.close()
+    return [build.id for build in batch.builds]
+
+
+def finished(store: Store, build_id: int) -> Build:
+    until(lambda: store.build(build_id).status is Status.FINISHED, f"the end of build {build_id}")
+    return store.build(build_id)
+
+
+def test_a_build_goes_through_all_of_its_steps(settings: Settings, store: Store) -> None:
+    with scheduling(settings), FakeWorkers(settings) as workers:
+        build = finished(store, enqueue(settings, store)[0])
+    assert (build.outcome, build.nevra, build.commit) == (Outcome.SUCCEEDED, "hello-1-1.src", "c0ffee")
+    assert [step.name for step in build.steps] == ["fetch", "srpm", "build x86_64", "upload x86_64"]
+    assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 1]
+    assert build.steps[2].attempts[0].worker == "build@one"
+    fetch, upload = workers.done[0], workers.done[-1]
+    assert "me:secret@" in repr(fetch.input)
+    assert "secret" not in repr(workers.done[1:])
+    assert isinstance(upload.input, UploadInput)
+    assert (upload.input.srpm.name, upload.input.arches) == ("hello-1-1.src.rpm", (Arch.X86_64,))
+
+
+def test_farm_trouble_is_tried_again_and_a_failed_package_is_not(settings: Settings, store: Store) -> None:
+    tries: list[AnyWork] = []
+
+    def answer(work: AnyWork) -> Answer:
+        if work.kind is not StepKind.BUILD:
+            return succeed(work.kind)
+        tries.append(work)
+        trouble = wire.TroubleReport(code="network", retryable=True, message="no route")
+        return trouble if len(tries) < 3 else fail()
+
+    with scheduling(settings), FakeWorkers(settings, answer=answer):
+        build = finished(store, enqueue(settings, store)[0])
+    assert (build.outcome, build.reason) == (Outcome.FAILED, "build x86_64: make: *** [all] Error 2")
+    outcomes = [attempt.outcome for attempt in build.steps[2].attempts]
+    assert outcomes == [Outcome.ERRORED, Outcome.ERRORED, Outcome.FAILED]
+    upload = build.steps[3]
+    assert (upload.outcome, upload.reason, upload.attempts) == (Outcome.CANCELLED, "build x86_64 failed", ())
+
+
+def test_a_worker_that_dies_is_noticed_and_its_step_done_again(settings: Settings, store: Store) -> None:
+    settings = replace(settings, lease_s=3)  # longer than the scheduler takes to see it held
+    deaths: list[str] = []
+
+    def answer(work: AnyWork) -> Answer | None:
+        if work.kind is StepKind.BUILD and not deaths:
+            deaths.append(work.attempt)
+            return None
+        return succeed(work.kind)
+
+    with scheduling(settings), FakeWorkers(settings, answer=answer):
+        build = finished(store, enqueue(settings, store)[0])
+    assert build.outcome is Outcome.SUCCEEDED
+    first, second = build.steps[2].attempts
+    assert (first.outcome, second.outcome) == (Outcome.ERRORED, Outcome.SUCCEEDED)
+    assert first.reason is not None
+    assert "stopped renewing its lease" in first.reason
+
+
+def test_an_emptied_redis_loses_nothing(settings: Settings, store: Store) -> None:
+    client = redis.Redis.from_url(settings.redis)
+    with scheduling(settings):
+        with FakeWorkers(settings, names=()):  # nobody takes anything
+            ids = enqueue(settings, store, request("a"), request("b"))
+        workers = FakeWorkers(settings)
+        workers.announce()
+        until(lambda: store.build(ids[0]).steps[0].status is Status.DISPATCHED, "dispatch")
+        client.flushall()
+        with workers:
+            assert {finished(store, build_id).outcome for build_id in ids} == {Outcome.SUCCEEDED}
+    client.close()
+
+
+def test_cancelling_takes_the_lease_away(settings: Settings, store: Store) -> None:
+    go_on = threading.Event()
+
+    def answer(work: AnyWork) -> Answer:
+        if work.kind is StepKind.BUILD:
+            go_on.wait(WITHIN_S)
+        return succeed(work.kind)
+
+    settings = replace(settings, lease_s=30)  # so that it does not end by itself
+    leases = Leases(settings)
+    with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
+        build_id = enqueue(settings, store)[0]
+        until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
+        work = workers.done[-1]
+        assert leases.touch(work.attempt, work.token)
+        assert work.attempt in store.cancel(build_id, by="bob")
+        # The client would close the lease; here it died before, and the scheduler does it.
+        until(lambda: not leases.touch(work.attempt, work.token), "the end of the lease")
+        go_on.set()
+        build = finished(store, build_id)
+    assert (build.outcome, build.reason) == (Outcome.CANCELLED, "cancelled by bob")
+    leases.close()
+
+
+def test_without_a_worker_a_build_says_so(settings: Settings, store: Store) -> None:
+    with scheduling(settings), FakeWorkers(settings):
+        build_id = enqueue(settings, store, request(arches=(Arch.X86_64, Arch.PPC64LE)))[0]
+
+        def reasons() -> list[str | None]:
+            return [step.waits_for for step in store.build(build_id).steps]
+
+        until(lambda: reasons()[2:4] == ["no worker for ppc64le", "waits for build ppc64le"], "the reason")
+
+
+def test_the_second_scheduler_waits_for_the_first_to_end(settings: Settings, store: Store) -> None:
+    with FakeWorkers(settings), scheduling(settings), scheduling(settings):
+        ids = enqueue(settings, store, *[request(f"p{number}") for number in range(5)])
+        builds = [finished(store, build_id) for build_id in ids]
+    assert {len(step.attempts) for build in builds for step in build.steps} == {1}
+
+
+def test_a_target_that_is_gone_ends_the_build_with_its_name(settings: Settings, store: Store) -> None:
+    source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
+    with scheduling(settings), FakeWorkers(settings):
+        wanted = BuildRequest(source=source, target="nowhere", arches=(Arch.X86_64,))
+        build = finished(store, enqueue(settings, store, wanted)[0])
+    assert build.outcome is Outcome.ERRORED
+    assert "nowhere" in (build.reason or "")
