@@ -18,7 +18,7 @@ from deploy.demo.contents import BUILD_PACKAGES, META_PACKAGES, PRESENT, wanted
 from deploy.demo.errors import DemoError
 from deploy.demo.progress import counted, say
 from deploy.demo.repack import build, repack
-from deploy.demo.stamp import HERE, META, digest, is_current, replacing
+from deploy.demo.stamp import HERE, META, digest, is_current, locked, replacing
 from farm.model.arch import Arch
 
 DEFAULT_CACHE = Path.home() / ".cache" / "farm-demo"
@@ -41,14 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make(arches: Iterable[Arch], output: Path, *, cache: Path = DEFAULT_CACHE, refresh: bool = False) -> None:
     """Make each `output/<arch>` unless it is there for this code and package set; safe to repeat."""
     for arch in dict.fromkeys(arches):
-        _make(arch, output=output.resolve(), cache=cache.resolve(), refresh=refresh)
+        key, target = _key(arch), output.resolve() / arch.value
+        if not refresh and is_current(target, key):
+            say(f"{target}: up to date")
+            continue
+        with locked(cache.resolve()):
+            if refresh or not is_current(target, key):
+                _make(arch, target=target, key=key, cache=cache.resolve())
 
 
-def _make(arch: Arch, *, output: Path, cache: Path, refresh: bool) -> None:
-    key, target = _key(arch), output / arch.value
-    if is_current(target, key) and not refresh:
-        say(f"{target}: up to date")
-        return
+def _make(arch: Arch, *, target: Path, key: str, cache: Path) -> None:
     apt = Apt(root=cache / "apt" / arch.value, arch=arch, present=PRESENT)
     apt.update(say)
     downloads = apt.closure(wanted())

@@ -22,7 +22,7 @@ from deploy.demo.distribution import DEFAULT_CACHE
 from deploy.demo.errors import DemoError
 from deploy.demo.progress import counted, say
 from deploy.demo.recipes import RECIPES, Kind, Recipe, Upstream
-from deploy.demo.stamp import HERE, digest, is_current, replacing
+from deploy.demo.stamp import HERE, digest, is_current, locked, replacing
 from farm.model.arch import Arch
 
 PACKAGES = HERE / "packages"
@@ -65,7 +65,13 @@ def make(output: Path, *, cache: Path = DEFAULT_CACHE) -> Path:
     if is_current(output, key):
         say(f"{output}: up to date")
         return output / MANIFEST
-    apt = Apt(root=cache.resolve() / "apt" / "source", arch=Arch.X86_64)
+    with locked(cache.resolve()):
+        _make(output, key=key, cache=cache.resolve())
+    return output / MANIFEST
+
+
+def _make(output: Path, *, key: str, cache: Path) -> None:
+    apt = Apt(root=cache / "apt" / "source", arch=Arch.X86_64)
     apt.update(say)
     with replacing(output, key) as fresh, counted("sources", len(RECIPES)) as progress:
         entries = []
@@ -74,7 +80,6 @@ def make(output: Path, *, cache: Path = DEFAULT_CACHE) -> Path:
             entries.append(manifest_entry(recipe, order=order, place=output / place))
             progress.step(recipe.name)
         (fresh / MANIFEST).write_text(json.dumps({"packages": entries}, indent=2) + "\n")
-    return output / MANIFEST
 
 
 def prepare(recipe: Recipe, *, apt: Apt, output: Path) -> Path:

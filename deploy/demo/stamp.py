@@ -1,5 +1,6 @@
 """Doing nothing twice: a digest of all that decides a result, kept beside the result; and the switch by rename."""
 
+import fcntl
 import hashlib
 import shutil
 import tempfile
@@ -26,6 +27,15 @@ def is_current(directory: Path, key: str) -> bool:
     """Whether the directory was made completely for that key."""
     stamp = directory / STAMP
     return stamp.is_file() and stamp.read_text() == key
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process; another one waits, and then usually finds the work done."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

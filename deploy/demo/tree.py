@@ -47,7 +47,7 @@ def unpack(deb: Path, work: Path) -> Tree:
     run(["dpkg-deb", "--raw-extract", str(deb), str(root)])
     control_directory = work / "DEBIAN"
     (root / "DEBIAN").rename(control_directory)
-    programs = tuple(_merge(root))
+    programs = tuple(merge(root))
     for path in DROPPED_PATHS:
         shutil.rmtree(root / path, ignore_errors=True)
     files, empty = scan(root)
@@ -123,7 +123,7 @@ def pc_version(text: str) -> str:
     return expanded if re.fullmatch(r"[A-Za-z0-9._+~^]+", expanded) else ""
 
 
-def _merge(root: Path) -> Iterator[str]:
+def merge(root: Path) -> Iterator[str]:
     """Move top-level bin, lib and so on below usr; yields the programs that had the old path."""
     for name in MERGED:
         source = root / name
