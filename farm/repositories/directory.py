@@ -174,6 +174,8 @@ class _Repository:
         with locked(self.lock, timeout_s=_LOCK_TIMEOUT_S, unless=is_done_by_another) as is_mine:
             if is_mine and done() is None:
                 sweep(self._unfinished, self._drop_unknown)
+                if self._ledger.newest().number != self.current():
+                    self._show_newest()  # of a process that was killed here: every version in the ledger has its files
                 with self._ledger.writing(durable=True) as writing:
                     writing.publish(_now_s())
                 self._show_newest()

@@ -1,0 +1,174 @@
+"""The directory back end's own promises: what is where, what stays, what goes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farm.config import Settings
+from farm.errors import RepositoryTrouble
+from farm.model.arch import Arch
+from farm.repositories import open_repositories
+from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.directory import DirectoryRepositories
+from tests.rpms import make_rpm, read_repository, sha256
+
+NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+AT_ONCE_S = -1.0  # a grace that is over already
+
+
+def package(path: Path) -> RepositoryPackage:
+    return RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+
+
+def make(tmp_path: Path, *names: str, summary: bytes = b"a test") -> list[RepositoryPackage]:
+    return [package(make_rpm(tmp_path, name, summary=summary)) for name in names]
+
+
+def names(url: str) -> set[str]:
+    return {filename.removesuffix("-1-1.noarch.rpm") for filename in read_repository(url)}
+
+
+def pool(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "repos" / NAME.path / "packages").rglob("*.rpm"))
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> DirectoryRepositories:
+    return DirectoryRepositories(tmp_path / "repos")
+
+
+def test_the_settings_name_the_back_end(tmp_path: Path) -> None:
+    assert (
+        open_repositories(Settings(data=tmp_path)).url(NAME) == f"file://{tmp_path}/repositories/{NAME.path}/current/"
+    )
+
+
+def test_old_versions_do_not_change(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    backend.add(NAME, make(tmp_path, "one"))
+    backend.add(NAME, make(tmp_path, "two", "three"))
+    seen = [names(backend.url(NAME, number)) for number in range(3)]
+    assert seen == [set(), {"one"}, {"one", "two", "three"}]
+    assert names(backend.url(NAME)) == {"one", "two", "three"}
+
+
+def test_the_same_name_with_other_content_replaces_it_from_then_on(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    first = make(tmp_path, "one")
+    backend.add(NAME, first)
+    second = make(tmp_path, "one", summary=b"built again")
+    assert backend.add(NAME, second) == 2
+    for number, digest in ((1, first[0].sha256), (2, second[0].sha256)):
+        assert names(backend.url(NAME, number)) == {"one"}
+        (lies,) = (tmp_path / "repos" / NAME.path / f"versions/{number}/packages/{digest[:2]}/{digest}").iterdir()
+        assert sha256(lies) == digest
+
+
+def test_a_client_that_read_repomd_before_a_switch_finds_its_files_after_it(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    backend.add(NAME, make(tmp_path, "one"))
+    current = tmp_path / "repos" / NAME.path / "current/repodata"
+    before = {path.name for path in current.iterdir()}
+    backend.add(NAME, make(tmp_path, "two"))
+    assert before <= {path.name for path in current.iterdir()}
+
+
+def test_packages_are_read_only_and_linked_where_nobody_can_write_to_the_original(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    writable, fixed = make(tmp_path, "writable", "fixed")
+    fixed.path.chmod(0o444)
+    backend.add(NAME, [writable, fixed])
+    writable.path.write_bytes(b"evil")
+    assert names(backend.url(NAME)) == {"writable", "fixed"}
+    assert fixed.path.stat().st_nlink == 2
+    assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "repos").rglob("*.rpm"))
+
+
+def test_retention_removes_old_versions_and_what_only_they_had(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    backend.add(NAME, make(tmp_path, "kept", "rebuilt"))
+    for summary in (b"2", b"3", b"4"):
+        backend.add(NAME, make(tmp_path, "rebuilt", summary=summary))
+    backend.retain(NAME, 2, grace_s=AT_ONCE_S)
+    versions = tmp_path / "repos" / NAME.path / "versions"
+    assert sorted(path.name for path in versions.iterdir()) == ["3", "4"]
+    assert names(backend.url(NAME, 3)) == names(backend.url(NAME, 4)) == names(backend.url(NAME)) == {"kept", "rebuilt"}
+    assert pool(tmp_path) == ["kept-1-1.noarch.rpm", "rebuilt-1-1.noarch.rpm", "rebuilt-1-1.noarch.rpm"]
+    backend.retain(NAME, 0, grace_s=AT_ONCE_S)
+    assert [path.name for path in versions.iterdir()] == ["4"]
+    assert pool(tmp_path) == ["kept-1-1.noarch.rpm", "rebuilt-1-1.noarch.rpm"]
+    # repomd.xml and three metadata files.
+    assert len(list((tmp_path / "repos" / NAME.path / "current/repodata").iterdir())) == 4
+    assert backend.add(NAME, make(tmp_path, "kept")) == 1, "the version that has it first, even if that is gone"
+
+
+def test_young_versions_are_kept(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        backend.add(NAME, make(tmp_path, name))
+    backend.retain(NAME, 1)
+    assert names(backend.url(NAME, 0)) == set()
+
+
+def test_every_add_retains(tmp_path: Path) -> None:
+    backend = DirectoryRepositories(tmp_path / "repos", keep=3, grace_s=AT_ONCE_S)
+    for number in range(8):
+        backend.add(NAME, make(tmp_path, f"p{number}"))
+    assert sorted(path.name for path in (tmp_path / "repos" / NAME.path / "versions").iterdir()) == ["6", "7", "8"]
+    assert len(names(backend.url(NAME))) == 8
+
+
+def test_a_package_that_retention_dropped_can_come_again(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    old = make(tmp_path, "one")
+    (copy := tmp_path / "copy").write_bytes(old[0].path.read_bytes())
+    old = [RepositoryPackage(path=copy, sha256=old[0].sha256, filename=old[0].filename)]
+    backend.add(NAME, old)
+    backend.add(NAME, make(tmp_path, "one", summary=b"new"))
+    backend.retain(NAME, 1, grace_s=AT_ONCE_S)
+    assert backend.add(NAME, old) == 3
+    assert names(backend.url(NAME)) == {"one"}
+
+
+def test_a_disk_that_does_not_take_it_is_trouble_and_the_next_add_publishes(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    backend.current(NAME)
+    versions = tmp_path / "repos" / NAME.path / "versions"
+    versions.rename(aside := versions.with_name("aside"))
+    versions.write_text("in the way")
+    with pytest.raises(RepositoryTrouble, match=NAME.path):
+        backend.add(NAME, make(tmp_path, "one"))
+    versions.unlink()
+    aside.rename(versions)
+    assert names(backend.url(NAME)) == set()
+    assert backend.add(NAME, make(tmp_path, "two")) == 2
+    assert names(backend.url(NAME)) == {"one", "two"}
+    assert names(backend.url(NAME, 1)) == {"one"}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    calls=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from("abcd"), st.sampled_from((b"1", b"2"))), max_size=3, unique_by=lambda p: p[0]
+        ),
+        max_size=8,
+    )
+)
+def test_any_sequence_of_adds_gives_the_versions_one_would_expect(
+    tmp_path_factory: pytest.TempPathFactory, calls: Sequence[Sequence[tuple[str, bytes]]]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("any")
+    backend = DirectoryRepositories(tmp_path / "repos")
+    expected: list[dict[str, bytes]] = [{}]
+    for call in calls:
+        packages = [made for name, summary in call for made in make(tmp_path, name, summary=summary)]
+        backend.add(NAME, packages)
+        if (changed := {**expected[-1], **dict(call)}) != expected[-1]:
+            expected.append(changed)
+    assert backend.current(NAME) == len(expected) - 1
+    for number, content in enumerate(expected):
+        assert names(backend.url(NAME, number)) == set(content)

@@ -1,0 +1,84 @@
+"""What an RPM's header says is hostile: it is published as well-formed XML, or refused with words."""
+
+import gzip
+from pathlib import Path
+
+import createrepo_c
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from farm.errors import BadSource
+from farm.repositories.metadata import PackageXml, make_group, read_package, write_version
+from tests.rpms import make_rpm, sha256
+
+
+def read(path: Path) -> PackageXml:
+    return read_package(path, sha256=sha256(path), location="packages/x.rpm", shown="'x.rpm'")
+
+
+def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
+    """The time of publication is not in it."""
+    path = make_rpm(tmp_path)
+    first = read(path)
+    path.touch()
+    assert read(path) == first
+    assert b'<location href="packages/x.rpm"/>' in first.primary
+
+
+@pytest.mark.parametrize("summary", [b"\x1b[31mred", b"a\x01b", b"\x0c"])
+def test_control_characters_in_a_header_are_refused(tmp_path: Path, summary: bytes) -> None:
+    with pytest.raises(BadSource, match=r"'x\.rpm' is not an RPM that can be published"):
+        read(make_rpm(tmp_path, summary=summary))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(summary=st.binary(max_size=40) | st.sampled_from([b"</package>", b"]]>", b"&#0;", b"<!--", "größe".encode()]))
+def test_whatever_a_summary_says_the_metadata_stays_readable(tmp_path: Path, summary: bytes) -> None:
+    try:
+        xml = read(make_rpm(tmp_path, summary=summary.replace(b"\0", b"")))
+    except BadSource:
+        return
+    folder = tmp_path / "repodata"
+    folder.mkdir(exist_ok=True)
+    write_version(folder, [make_group([xml])], count=1, revision=1, timestamp_s=1)
+    seen: list[createrepo_c.Package] = []
+    (path,) = folder.glob("*-primary.xml.gz")
+    createrepo_c.xml_parse_primary(str(path), pkgcb=seen.append)
+    assert [package.name for package in seen] == ["hello"]
+    path.unlink()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 450), byte=st.integers(0, 255))
+def test_a_changed_byte_anywhere_is_read_or_refused(tmp_path: Path, at: int, byte: int) -> None:
+    path = make_rpm(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] = byte
+    path.write_bytes(data)
+    try:
+        xml = read(path)
+    except BadSource as refused:
+        assert str(refused).isprintable()  # noqa: PT017 - a changed byte may well do no harm
+    else:
+        assert xml.primary.startswith(b"<package")
+
+
+def test_metadata_is_made_of_gzip_members_that_read_as_one(tmp_path: Path) -> None:
+    groups = [make_group([read(make_rpm(tmp_path, name))]) for name in ("one", "two")]
+    write_version(tmp_path, groups, count=2, revision=7, timestamp_s=1)
+    (path,) = tmp_path.glob("*-other.xml.gz")
+    text = gzip.decompress(path.read_bytes()).decode()
+    assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<otherdata')
+    assert 'packages="2"' in text
+    assert text.endswith("</otherdata>")
+    assert createrepo_c.Repomd(str(tmp_path / "repomd.xml")).revision == "7"
+
+
+def test_the_same_packages_make_the_same_bytes(tmp_path: Path) -> None:
+    xml = read(make_rpm(tmp_path))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_version(tmp_path / name, [make_group([xml])], count=1, revision=1, timestamp_s=1)
+    first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b"))
+    assert first == second
