@@ -15,13 +15,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from errno import EDQUOT, ENOSPC
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from farm.errors import DiskFull, LeaseLost, NetworkTrouble, Trouble
+from farm.artifacts.disk import disk_errors
+from farm.errors import LeaseLost, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
 from workers.fetching.lookaside import Checksum
@@ -87,10 +88,27 @@ def fetch(wanted: Sequence[Wanted], context: StepContext) -> dict[str, Path | Mi
             for future in done:
                 found[futures[future]] = future.result()
     finally:
-        # Whoever still waits for a server sees it at its next byte or timeout, and leaves nothing behind.
-        shelf.closed.set()
+        shelf.close()
         pool.shutdown(wait=False, cancel_futures=True)
     return found
+
+
+def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | None:
+    """Why the answer is not read; None if it is. Raises NetworkTrouble for what may pass."""
+    code = answer.status_code
+    if code in _PASSING or code >= 500:
+        raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}")
+    if code != 200:
+        return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
+    stream = answer.extensions.get("network_stream")
+    address = stream.get_extra_info("server_addr") if stream else None
+    if address and ipaddress.ip_address(address[0].partition("%")[0]).is_link_local:
+        return Missing(reason=f"{hide(url)} is at a link-local address, which the farm does not read from")
+    schemes = [response.url.scheme for response in (*answer.history, answer)]
+    if not is_checked and schemes != sorted(schemes):
+        # "http" sorts before "https": any step back is a fall to an unprotected connection.
+        return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
+    return None
 
 
 class _Shelf:
@@ -102,6 +120,17 @@ class _Shelf:
         self._folder = context.settings.cache / "downloads"
         self._left_bytes = context.limits.disk_bytes
         self._lock = threading.Lock()
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        """One for all threads, made only when something is to be downloaded: it loads the host's certificates."""
+        return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX)
+
+    def close(self) -> None:
+        """Whoever still waits for a server sees it at its next byte or timeout, and leaves nothing behind."""
+        self.closed.set()
+        if "_client" in vars(self):
+            self._client.close()
 
     def check(self) -> None:
         if self._context.stop.is_set() or self.closed.is_set():
@@ -130,12 +159,9 @@ class _Shelf:
     def _download(self, url: str, wanted: Wanted) -> Path | Missing:
         self._context.log.note(f"downloading {hide(url)}")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = self._folder / f"{secrets.token_hex(12)}.part"
-            try:
-                return self._into(part, url, wanted)
-            finally:
-                part.unlink(missing_ok=True)
+            with disk_errors(Trouble, f"{hide(url)} could not be kept in {self._folder}"):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                return self._into(self._folder / f"{secrets.token_hex(12)}.part", url, wanted)
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             return Missing(reason=f"{hide(url)} cannot be downloaded: {_said(error)}")
         except (httpx.InvalidURL, ValueError):
@@ -143,53 +169,35 @@ class _Shelf:
             return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
         except httpx.HTTPError as error:
             raise NetworkTrouble(f"{hide(url)}: {_said(error)}") from error
-        except OSError as error:
-            if error.errno in (ENOSPC, EDQUOT):
-                raise DiskFull(f"no room for {hide(url)} in {self._folder}") from error
-            raise Trouble(f"{hide(url)} could not be kept in {self._folder}: {error.strerror}") from error
 
     def _into(self, part: Path, url: str, wanted: Wanted) -> Path | Missing:
         checksum = wanted.checksum or Checksum(algorithm="sha256", hexdigest="")
         digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
         # No encoding may be undone on the way: a .tar.gz is to arrive as one.
         headers = {"Accept-Encoding": "identity", "User-Agent": "farm"}
-        with (
-            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX) as client,
-            client.stream("GET", url, headers=headers) as answer,
-        ):
-            refused = self._refused(answer, url, is_checked=wanted.checksum is not None)
+        with self._client.stream("GET", url, headers=headers) as answer:
+            refused = refusal(answer, url, is_checked=wanted.checksum is not None)
             if refused:
                 return refused
-            size_bytes = self._copy(answer, part, digest, wanted.name)
-        found = Checksum(algorithm=checksum.algorithm, hexdigest=digest.hexdigest())
+            try:
+                self._copy(answer, part, digest, wanted.name)
+                found = Checksum(algorithm=checksum.algorithm, hexdigest=digest.hexdigest())
+                return self._keep(part, found, url, wanted)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _keep(self, part: Path, found: Checksum, url: str, wanted: Wanted) -> Path | Missing:
         if wanted.checksum and found != wanted.checksum:
             return Missing(reason=f"{hide(url)} has {found}, but {shown(wanted.name)} must have {wanted.checksum}")
         note = "checksum is right" if wanted.checksum else "no checksum recorded"
-        self._context.log.note(f"{shown(wanted.name)}: {size_bytes} bytes, {found}; {note}")
+        self._context.log.note(f"{shown(wanted.name)}: {part.stat().st_size} bytes, {found}; {note}")
         # Without a checksum nobody can ask for it again: it is this attempt's own.
         final = self._kept(wanted.checksum) or self._context.workdir / f"download-{part.stem}"
         final.parent.mkdir(exist_ok=True)
         shutil.move(part, final)
         return final
 
-    def _refused(self, answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | None:
-        """Why the answer is not read; None if it is. Raises NetworkTrouble for what may pass."""
-        code = answer.status_code
-        if code in _PASSING or code >= 500:
-            raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}")
-        if code != 200:
-            return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
-        stream = answer.extensions.get("network_stream")
-        address = stream.get_extra_info("server_addr") if stream else None
-        if address and ipaddress.ip_address(address[0].partition("%")[0]).is_link_local:
-            return Missing(reason=f"{hide(url)} is at a link-local address, which the farm does not read from")
-        schemes = [response.url.scheme for response in (*answer.history, answer)]
-        if not is_checked and schemes != sorted(schemes):
-            # "http" sorts before "https": any step back is a fall to an unprotected connection.
-            return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
-        return None
-
-    def _copy(self, answer: httpx.Response, part: Path, digest: "hashlib._Hash", name: str) -> int:
+    def _copy(self, answer: httpx.Response, part: Path, digest: "hashlib._Hash", name: str) -> None:
         said = answer.headers.get("Content-Length", "")
         total_bytes = int(said) if said.isdecimal() and len(said) < 20 else None
         done_bytes, next_progress_at = 0, time.monotonic() + _PROGRESS_EVERY_S
@@ -206,7 +214,6 @@ class _Shelf:
                     next_progress_at = time.monotonic() + _PROGRESS_EVERY_S
                     of = "" if total_bytes is None else f" of {total_bytes // _MIB} MiB"
                     self._context.log.note(f"{shown(name)}: {done_bytes // _MIB} MiB{of}")
-        return done_bytes
 
     def _spend(self, size_bytes: int, name: str) -> None:
         with self._lock:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import DiskFull
+from farm.artifacts.disk import disk_errors
+from farm.errors import LeaseLost, Trouble
 from farm.model.outcome import Outcome
 from workers.fetching.tree import Content, Tree
 from workers.run import run
@@ -35,15 +36,20 @@ class Member:
     is_executable: bool = False
 
 
-def write(path: Path, members: Iterable[Member], *, at: int) -> None:
-    """Write an uncompressed tar: sorted by name, owner 0:0, every mtime `at` (seconds since 1970)."""
+def write(path: Path, members: Iterable[Member], *, at: int, context: StepContext) -> None:
+    """Write an uncompressed tar: sorted by name, owner 0:0, every mtime `at` (seconds since 1970).
+
+    Raises DiskFull and Trouble for what the file system says, LeaseLost when the step is stopped.
+    """
     ordered = sorted(members, key=lambda member: member.name.encode("utf-8", "surrogateescape"))
-    try:
-        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as tar:
-            for member in ordered:
-                _add(tar, member, at)
-    except OSError as error:
-        raise DiskFull(f"{path} could not be written: {error.strerror}") from error
+    with (
+        disk_errors(Trouble, f"{path.name} could not be written"),
+        tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as tar,
+    ):
+        for member in ordered:
+            if context.stop.is_set():
+                raise LeaseLost(f"stopped while {path.name} was written")
+            _add(tar, member, at)
 
 
 def _add(tar: tarfile.TarFile, member: Member, at: int) -> None:
@@ -73,7 +79,7 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
         raise Ended(Outcome.FAILED, f"{filename} would hold {size_bytes} bytes; the step's disk limit is {limit}")
     ending = next((ending for ending in _COMPRESSORS if filename.endswith(ending)), None)
     plain = folder / (filename if ending is None else "tree.tar")
-    write(plain, members, at=tree.commit.at)
+    write(plain, members, at=tree.commit.at, context=context)
     if ending is None:
         return plain
     run(

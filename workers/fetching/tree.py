@@ -29,6 +29,7 @@ _PATH_BYTES_PER_COMMAND = 100_000
 _POINTER_MAX_BYTES = 1024
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,15})\n")
+_LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
 
@@ -249,7 +250,8 @@ class Tree:
         try:
             self.mirror.run(*remote, "lfs", "fetch", f"--include={','.join(pointers)}", "origin", self.commit.id)
         except CommandFailed as error:
-            raise self.mirror.judged(error) from error
+            if not _LFS_MISSING.search(error.output):
+                raise self.mirror.judged(error) from error
 
 
 def _is_few(paths: list[str]) -> bool:

@@ -50,7 +50,7 @@ def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> F
         gathered = sources.gather(tree, source, work.target, context, work.options.defines)
     with context.phase("pack"):
         path = context.workdir / "source.tar"
-        tarball.write(path, gathered.members, at=commit.at)
+        tarball.write(path, gathered.members, at=commit.at, context=context)
         stem = _NOT_PLAIN.sub("_", gathered.spec.removesuffix(".spec")).strip("_") or "source"
         name = f"{stem}-{commit.id[:12]}.tar"
         archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True)
