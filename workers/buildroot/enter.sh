@@ -1,6 +1,6 @@
 #!/bin/sh
 # The way into every sandbox: join the cgroups, limit file sizes, mount the overlay, become the command.
-# It runs in a private mount namespace, so its mounts end with it, however it ends.
+# With an overlay it runs in a private mount namespace, so the mount ends with it, however it ends.
 #
 #   enter.sh <file size in 512-byte blocks> <overlay options or ""> <mount point> [cgroup.procs ...] -- command ...
 set -eu

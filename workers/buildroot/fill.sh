@@ -10,7 +10,8 @@ dnf "$@"
 [ -n "$list" ] || exit 0
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
 grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
-    mkdir -p "$root/etc" "$root/builddir" "$root/run" "$root/tmp" "$root/var/tmp"
+    # A room mounts over these, and its root may be read-only by then.
+    mkdir -p "$root/etc" "$root/builddir" "$root/run/farm" "$root/tmp" "$root/var/tmp" "$root/proc" "$root/dev"
     chmod 1777 "$root/tmp" "$root/var/tmp"
     echo "farm:x:$uid:$uid:build user:/builddir:/bin/sh" >> "$root/etc/passwd"
     echo "farm:x:$uid:" >> "$root/etc/group"
@@ -21,3 +22,4 @@ rpm --root "$root" -qa --qf 'P %{NAME}-%|EPOCH?{%{EPOCH}}:{0}|:%{VERSION}-%{RELE
 [C %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}
 ][F %{FILENAMES}
 ]' > "$list"
+find "$root" -xdev -type d -perm -0002 ! -path "$root/tmp" ! -path "$root/var/tmp" -printf 'W /%P\n' >> "$list"

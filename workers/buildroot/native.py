@@ -14,13 +14,13 @@ from workers.buildroot.base import EngineRun, RpmsRequest, SrpmHeader, SrpmReque
 from workers.buildroot.capabilities import unmet
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import Room, RoomRun, last_error
-from workers.buildroot.roots import Root, Roots, read_listing
+from workers.buildroot.roots import Root, Roots, root_of
 from workers.buildroot.sandbox import Bind
 from workers.host import require_arch
 from workers.steps.context import Ended, StepContext
 
 _SCRIPTS = Path(__file__).parent
-_INSIDE = "/run/farm-recipe.sh"
+_INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
 #: mock's number, too: a recipe whose questions depend on the answers for longer than this does not end.
 _ROUNDS = 10
@@ -43,8 +43,8 @@ class NativeEngine:
             with context.phase("template"):
                 roots = Roots(self._settings, request.target, request.arch)
                 template = stack.enter_context(roots.template(context))
-            listing = read_listing(template / "list")
-            room = stack.enter_context(Room(lowers=(template / "root",), context=context))
+            root = root_of(template)
+            room = stack.enter_context(Room(root, context))
             with context.phase("rpmbuild"):
                 done = room.run(
                     ["sh", _INSIDE, spec, given, *options],
@@ -61,7 +61,7 @@ class NativeEngine:
                 outcome=outcome,
                 results=results if outcome is Outcome.SUCCEEDED else _empty(results),
                 reason=None if outcome is Outcome.SUCCEEDED else reason,
-                root=listing.packages,
+                root=root.listing.packages,
                 peak_memory_bytes=done.peak_memory_bytes,
                 header=header,
             )
@@ -72,24 +72,26 @@ class NativeEngine:
         with ExitStack() as stack:
             with context.phase("template"):
                 template = stack.enter_context(roots.template(context))
-            provided = read_listing(template / "list").provided
+            base = root_of(template)
             wanted = tuple(request.build_requires)
             for _ in range(_ROUNDS):
                 with ExitStack() as round_stack:
                     try:
                         with context.phase("layer"):
-                            layer = roots.layered(template, unmet(wanted, provided), request.repositories, context)
+                            layer = roots.layered(
+                                template, unmet(wanted, base.listing.provided), request.repositories, context
+                            )
                             root = round_stack.enter_context(layer)
                     except Ended as ended:
-                        return EngineRun(outcome=ended.outcome, reason=ended.reason, results=_empty(results))
-                    room = round_stack.enter_context(Room(lowers=root.lowers, context=context))
+                        return _nothing(ended.outcome, ended.reason, base, results)
+                    room = round_stack.enter_context(Room(root, context))
                     done = _rebuild(request, room, context)
                     asked = _asked(done, room)
                     if not set(asked) - set(wanted):
                         return _rpms_run(done, room, root, results)
                     wanted = (*wanted, *asked)
             reason = f"%generate_buildrequires still asks for more after {_ROUNDS} rounds"
-            return EngineRun(outcome=Outcome.FAILED, reason=reason, results=_empty(results))
+            return _nothing(Outcome.FAILED, reason, base, results)
 
 
 def _rebuild(request: RpmsRequest, room: Room, context: StepContext) -> RoomRun:
@@ -130,6 +132,10 @@ def _rpms_run(done: RoomRun, room: Room, root: Root, results: Path) -> EngineRun
         root=root.listing.packages,
         peak_memory_bytes=done.peak_memory_bytes,
     )
+
+
+def _nothing(outcome: Outcome, reason: str, root: Root, results: Path) -> EngineRun:
+    return EngineRun(outcome=outcome, reason=reason, results=_empty(results), root=root.listing.packages)
 
 
 def _header(done: RoomRun, room: Room) -> tuple[SrpmHeader | None, str | None]:

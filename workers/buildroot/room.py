@@ -17,6 +17,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.buildroot import cgroups, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.roots import Root
 from workers.buildroot.sandbox import BUILD_UID, Bind, Overlay
 from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
 from workers.run import FLOOD_FACTOR, Completed, Ending, run
@@ -25,6 +26,8 @@ from workers.steps.context import StepContext
 PREFIX = "room"
 _numbers = count(1)
 _ERROR = re.compile(rb"^(?:error|fatal|bwrap|mount|unshare|setpriv): [^\n]+", re.MULTILINE)
+# What a shell says of a program that the file size limit killed, and what programs say that lived on.
+_TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
 _REASON_CHARS = 300
 
 
@@ -41,9 +44,9 @@ class RoomRun:
 class Room:
     """A context manager for one command. `build`, `results` and `out` are folders that it sees in /builddir."""
 
-    def __init__(self, *, lowers: Sequence[Path], context: StepContext) -> None:
+    def __init__(self, root: Root, context: StepContext) -> None:
         self._context = context
-        self._lowers = tuple(lowers)
+        self._root = root
         self._cleanup = ExitStack()
         self.scratch = context.workdir / room_name(PREFIX, next(_numbers))
         self.results = self.scratch / "results"
@@ -56,8 +59,10 @@ class Room:
         self._cleanup.callback(remove_tree, self.scratch)
         try:
             self.scratch.mkdir(mode=0o700)
-            for name in ("upper", "work", "merged", "mark"):
+            for name in ("upper", "work", "merged", "mark", "tmp", "var-tmp"):
                 (self.scratch / name).mkdir()
+            for name in ("tmp", "var-tmp"):
+                (self.scratch / name).chmod(0o1777)
             for folder in (self._build, self.results, self.out):
                 folder.mkdir()
                 os.chown(folder, BUILD_UID, BUILD_UID)
@@ -82,6 +87,8 @@ class Room:
             Bind(path=self.results, inside="/builddir/results", is_writable=True),
             Bind(path=self.out, inside="/builddir/out", is_writable=True),
             Bind(path=self._mark, inside="/run/farm", is_writable=True),
+            Bind(path=self.scratch / "tmp", inside="/tmp", is_writable=True),  # noqa: S108 - the room's own
+            Bind(path=self.scratch / "var-tmp", inside="/var/tmp", is_writable=True),  # noqa: S108
             *inputs,
         )
         where = cgroups.place()
@@ -89,15 +96,8 @@ class Room:
             has_cgroup = where.kind is not CgroupKind.NONE
             group = stack.enter_context(Cgroup(where, limits)) if has_cgroup else None
             watch = stack.enter_context(DiskWatch(self.scratch, limit_bytes=limits.disk_bytes))
-            argv = sandbox.enter(
-                sandbox.room(command, root=self._merged, binds=binds),
-                overlay=Overlay(lowers=self._lowers, upper=self.scratch / "upper", work=self.scratch / "work"),
-                merged=self._merged,
-                joins=group.joins if group else (),
-                limits=limits,
-            )
             completed = run(
-                argv,
+                self._argv(command, binds, group),
                 cwd=Path("/"),
                 env={"HOME": "/builddir", "SHELL": "/bin/sh", "USER": "farm", "LOGNAME": "farm", **env},
                 timeout_s=None,
@@ -116,6 +116,22 @@ class Room:
             raise RootTrouble(f"the sandbox did not come up: {last_error(completed.tail) or completed.shown}")
         outcome, reason = judge(completed, limits, memory_kills=kills)
         return RoomRun(completed=completed, outcome=outcome, reason=reason, peak_memory_bytes=peak)
+
+    def _argv(self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None) -> list[str]:
+        """A root that the build user cannot write to needs no overlay: what the kernel knows of its files then stays
+        known from one room to the next, which is worth more than the mount itself."""
+        as_it_is = self._root.as_it_is
+        overlay = None
+        if as_it_is is None:
+            overlay = Overlay(lowers=self._root.lowers, upper=self.scratch / "upper", work=self.scratch / "work")
+        root = Bind(path=as_it_is or self._merged, inside="/", is_writable=as_it_is is None)
+        return sandbox.enter(
+            sandbox.room(command, root=root, binds=binds),
+            overlay=overlay,
+            merged=self._merged,
+            joins=group.joins if group else (),
+            limits=self._context.limits,
+        )
 
 
 def judge(completed: Completed, limits: Limits, *, memory_kills: int) -> tuple[Outcome, str | None]:
@@ -140,6 +156,8 @@ def judge(completed: Completed, limits: Limits, *, memory_kills: int) -> tuple[O
                 return Outcome.SUCCEEDED, None
             if memory_kills:
                 return Outcome.FAILED, f"used more memory than its limit of {_shown(limits.memory_bytes)}"
+            if _TOO_LARGE.search(completed.tail):
+                return Outcome.FAILED, f"wrote a file larger than its disk limit of {_shown(limits.disk_bytes)}"
             return Outcome.FAILED, None
 
 

@@ -27,7 +27,7 @@ from workers.buildroot.shelf import Shelf
 from workers.steps.context import StepContext
 
 #: Raise it when what is done to a new root changes, so that older ones are not used any more.
-_VERSION = 1
+_VERSION = 2
 _KEY_CHARS = 20
 _TEMPLATES_KEPT = 3
 _LAYERS_KEPT = 64
@@ -37,10 +37,11 @@ _REPOMD_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a root is made of."""
+    """What a root is made of. `is_sealed` when the build user could write nowhere in it but to /tmp and /var/tmp."""
 
     packages: tuple[RootPackage, ...]
     provided: Provided
+    is_sealed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,15 @@ class Root:
 
     lowers: tuple[Path, ...]
     listing: Listing
+
+    @property
+    def as_it_is(self) -> Path | None:
+        """The folder that can serve many rooms at once, read-only, without an overlay of their own."""
+        return self.lowers[0] if len(self.lowers) == 1 and self.listing.is_sealed else None
+
+
+def root_of(template: Path) -> Root:
+    return Root(lowers=(template / "root",), listing=read_listing(template / "list"))
 
 
 class Roots:
@@ -81,7 +91,7 @@ class Roots:
         self, template: Path, wanted: Sequence[str], pinned: Sequence[tuple[str, str]], context: StepContext
     ) -> Iterator[Root]:
         """The template with what the build needs beyond it. Raises `Unresolvable` when nothing provides it."""
-        base = Root(lowers=(template / "root",), listing=read_listing(template / "list"))
+        base = root_of(template)
         if not wanted:
             yield base
             return
@@ -145,10 +155,11 @@ def _read_listing(path: Path, _inode: int, _changed_ns: int) -> Listing:
 
 
 def parse_listing(text: str) -> Listing:
-    """Lines `P nevra digest`, `C name op evr`, `F path`; lines that are none of these are passed over."""
+    """Lines `P nevra digest`, `C name op evr`, `F path`, `W folder that all may write`; others are passed over."""
     packages: list[RootPackage] = []
     capabilities: dict[str, list[Capability]] = {}
     files: list[str] = []
+    is_sealed = True
     for line in text.split("\n"):
         kind, _, rest = line.partition(" ")
         if kind == "F":
@@ -157,11 +168,14 @@ def parse_listing(text: str) -> Listing:
             name, _, version = rest.partition(" ")
             op, _, evr = version.strip().partition(" ")
             capabilities.setdefault(name, []).append(Capability(name=name, op=op, evr=evr))
+        elif kind == "W":
+            is_sealed = False
         elif kind == "P" and not rest.startswith("gpg-pubkey-"):
             packages += _package(rest)
     packages.sort(key=lambda package: package.nevra)
     by_name = {name: tuple(given) for name, given in capabilities.items()}
-    return Listing(packages=tuple(packages), provided=Provided(capabilities=by_name, files=frozenset(files)))
+    provided = Provided(capabilities=by_name, files=frozenset(files))
+    return Listing(packages=tuple(packages), provided=provided, is_sealed=is_sealed)
 
 
 def _package(text: str) -> tuple[RootPackage, ...]:

@@ -72,7 +72,7 @@ def enter(
     if not joins:
         fallback = ["prlimit", f"--nproc={limits.processes}", f"--as={limits.memory_bytes}", "--"]
     return [
-        *("unshare", "--mount", "--propagation", "private", "--"),
+        *(("unshare", "--mount", "--propagation", "private", "--") if overlay else ()),
         *("sh", str(_ENTER), blocks, overlay.options if overlay else "", str(merged)),
         *(str(path) for path in joins),
         "--",
@@ -81,13 +81,13 @@ def enter(
     ]
 
 
-def room(command: Sequence[str], *, root: Path, binds: Sequence[Bind]) -> list[str]:
+def room(command: Sequence[str], *, root: Bind, binds: Sequence[Bind]) -> list[str]:
     """Run a command as the build user with `root` as its whole world: no network, no host path, no capability.
 
     Becoming the build user takes the root's own setpriv (util-linux), since a host's program needs a host's libraries.
     """
     return [
-        *("bwrap", "--bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"),
+        *("bwrap", *root.words, "--proc", "/proc", "--dev", "/dev"),
         *(word for bind in binds for word in bind.words),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
