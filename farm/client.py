@@ -24,9 +24,10 @@ from farm.client_source import check_srpm, git_source, store_srpm
 from farm.client_watch import Event, watch
 from farm.config import Settings
 from farm.control import Control
-from farm.errors import BadRequest, FarmNotRunning
+from farm.errors import BadRequest, BadSettings, FarmNotRunning
 from farm.leases import Leases
 from farm.model.arch import Arch
+from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
@@ -65,8 +66,11 @@ class Farm:
         Raises BadSettings, and FarmNotRunning when there is no farm yet or its database does not answer.
         """
         settings = settings or Settings.from_env()
-        if not settings.database_url and not (settings.data / "farm.db").exists():
-            raise FarmNotRunning(not_running(settings))
+        try:
+            if not settings.database_url and not (settings.data / "farm.db").exists():
+                raise FarmNotRunning(not_running(settings))
+        except PermissionError as error:
+            raise BadSettings(f"FARM_DATA {str(settings.data)!r} cannot be read by you; run as its owner") from error
         return cls(settings, Store.open(settings.database))
 
     def close(self) -> None:
@@ -248,9 +252,9 @@ class Farm:
         """What the last attempt of each step stored, in the order of the steps. Raises NotFound."""
         return files_of(self.build(build))
 
-    def read(self, file: StoredFile) -> bytes:
-        """A stored file's content, whole: for logs and records. Raises NotFound."""
-        return self._artifacts.open_path(file.artifact.sha256).read_bytes()
+    def read(self, artifact: Artifact) -> bytes:
+        """An artifact's content, whole: for records, not for packages. Raises NotFound."""
+        return self._artifacts.open_path(artifact.sha256).read_bytes()
 
     def download(self, build: BuildRef, into: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
         """Copy all that `artifacts` names into a folder, which is made; each file's digest is verified.
@@ -268,6 +272,10 @@ class Farm:
         if arch is None:
             arch = platform.machine() if platform.machine() in found.arches else found.arches[0]
         return describe(self.settings, target, pick_arches(found, [arch])[0])
+
+    def target(self, name: str) -> Target:
+        """Raises UnknownTarget, BadTarget."""
+        return find_target(self.settings, name)
 
     def targets(self) -> dict[str, Target]:
         """By name. Raises BadTarget for the first file that is not valid."""
@@ -298,6 +306,7 @@ class Farm:
         labels = self._store.cancel(id_of(build), by=owner_name(self.settings, None))
         try:
             self._leases.close_attempts(labels)
+            self._leases.publish({"build": id_of(build), "step": None, "status": Status.FINISHED})  # for who waits
         except redis.RedisError as error:
             # The scheduler finds what is still to be closed in SQL.
             _log.warning("The broker does not answer (%s); what runs is stopped when it is back", error)

@@ -1,0 +1,103 @@
+"""`farm up`, `farm targets`, `farm workers`, `farm config`: the farm itself and what it is set to."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farm.cli.options import JsonOption
+from farm.cli.session import connected, console, emit, say
+from farm.cli.text import clean
+from farm.config import Settings, origins
+from farm.errors import BadTarget
+
+
+def up(
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where everything is kept; FARM_DATA.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Builds at once; one per processor without it.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a whole farm in the foreground.
+
+    Broker, database, scheduler, workers and Flower in one process tree. Ctrl-C drains: what runs is finished first.
+
+    \b
+    Example:
+      farm up --data /srv/farm --workers 8
+    """
+    from farm.cli.up import up as run
+
+    run(data, workers)
+
+
+def targets(json: JsonOption = False) -> None:
+    """List what can be built for.
+
+    A target file that is not valid is named with what is wrong in it; the others can be used all the same.
+
+    \b
+    Example:
+      farm targets
+    """
+    from farm.cli import documents, tables
+    from farm.targets.load import survey_targets
+
+    found = survey_targets(Settings.from_env())
+    broken = [target for target in found.values() if isinstance(target, BadTarget)]
+    if json:
+        emit({"targets": [documents.target(name, target) for name, target in found.items()]})
+    else:
+        console().print(tables.target_table(found))
+    for error in broken:
+        say(f"error: {clean(str(error))}")
+    if broken:
+        raise typer.Exit(BadTarget.exit_code)
+
+
+def workers(json: JsonOption = False) -> None:
+    """List the workers.
+
+    Those that were heard of within 30 seconds, with what they can do.
+
+    \b
+    Example:
+      farm workers --json
+    """
+    from farm.cli import documents, tables
+
+    with connected() as farm:
+        found = farm.workers()
+    if json:
+        emit({"workers": [documents.worker(worker) for worker in found]})
+    elif found:
+        console().print(tables.worker_table(found))
+    else:
+        console().print("no workers; `farm up` starts some, docs/operating.md says how to add more")
+
+
+def config(json: JsonOption = False) -> None:
+    """Show the settings in effect.
+
+    Secrets are masked; each says where it comes from.
+
+    \b
+    Example:
+      farm config
+    """
+    from farm.cli.tables import plain
+
+    settings = Settings.from_env()
+    shown, sources = settings.shown(), origins()
+    if json:
+        from farm.cli import documents
+
+        emit({"settings": documents.settings(shown, sources)})
+        return
+    table = plain("setting", "value", "from")
+    for name, value in shown.items():
+        table.add_row(name, clean(value), sources[name])
+    console().print(table)

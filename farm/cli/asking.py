@@ -1,0 +1,171 @@
+"""`farm build`, `farm retry`, `farm cancel`: what asks the farm to do something."""
+
+from typing import Annotated
+
+import typer
+
+from farm.cli.options import (
+    ArchOption,
+    BuildArgument,
+    JsonOption,
+    StepOption,
+    TargetOption,
+    WaitOption,
+    complete_arch,
+    parse_build,
+)
+from farm.cli.session import connected, console, emit
+from farm.cli.text import clean
+from farm.model.build import Build
+
+
+def build(
+    target: TargetOption,
+    git: Annotated[
+        str | None, typer.Option(metavar="URL", help="A git repository: a URL, or a local path.", show_default=False)
+    ] = None,
+    ref: Annotated[
+        str | None, typer.Option(metavar="REF", help="Branch, tag or commit; HEAD without it.", show_default=False)
+    ] = None,
+    subdir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the package is in the tree.", show_default=False)
+    ] = None,
+    spec: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Which spec file, if there are several.", show_default=False)
+    ] = None,
+    srpm: Annotated[
+        str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)
+    ] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arch",
+            "-a",
+            metavar="A",
+            help="Build for it; repeat for more. All of the target's without it.",
+            autocompletion=complete_arch,
+            show_default=False,
+        ),
+    ] = None,
+    with_: Annotated[
+        list[str] | None, typer.Option("--with", metavar="X", help="Switch a bcond on.", show_default=False)
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="X", help="Switch a bcond off.", show_default=False)
+    ] = None,
+    define: Annotated[
+        list[str] | None, typer.Option(metavar="'N V'", help="Set RPM macro N to V.", show_default=False)
+    ] = None,
+    timeout: Annotated[
+        int | None, typer.Option(metavar="S", help="Limit of the build step in seconds.", show_default=False)
+    ] = None,
+    priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first, -1000 to 1000.")] = 0,
+    wait: WaitOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Build a package from a git repository or a src.rpm.
+
+    Prints the build's number. With --wait the exit code says how it ended: 0 succeeded, 10 failed, 11 unresolvable,
+    12 excluded, 13 timed out, 14 stalled, 15 cancelled, 16 the farm's own trouble.
+
+    \b
+    Examples:
+      farm build --git https://example.org/hello.git --ref v2.10 --target demo --wait
+      farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests
+    """  # fmt: skip
+    from farm.client_request import parse_define
+
+    defines = [parse_define(text) for text in define or ()]
+    with connected() as farm:
+        handle = farm.enqueue(
+            target=target,
+            git=git,
+            srpm=srpm,
+            ref=ref,
+            subdir=subdir,
+            spec=spec,
+            arches=arch or (),
+            with_=with_ or (),
+            without=without or (),
+            defines=defines,
+            timeout_s=timeout,
+            priority=priority,
+        )
+        if wait:
+            _wait(handle.id, is_json=json)
+        elif json:
+            from farm.cli import documents
+
+            emit({"build": documents.build(handle.refresh())})
+        else:
+            _say_next(handle.last)
+
+
+def retry(build: BuildArgument, step: StepOption = None, arch: ArchOption = None, wait: WaitOption = False,
+          json: JsonOption = False) -> None:  # fmt: skip
+    """Run again what did not succeed.
+
+    And all that comes after it, with the recorded inputs. A step that is named is run again even if it succeeded.
+
+    \b
+    Examples:
+      farm retry 12
+      farm retry 12 --step build --arch aarch64 --wait
+    """
+    build_id = parse_build(build)
+    with connected() as farm:
+        steps = farm.retry(build_id, step, arch)
+        if wait:
+            _wait(build_id, is_json=json)
+        elif json:
+            from farm.cli import documents
+
+            emit({"build": build_id, "steps": documents.steps(steps)})
+        else:
+            names = ", ".join(one.name for one in steps)
+            console().print(f"build {build_id}: {names} again; `farm status {build_id}` shows how it goes")
+
+
+def cancel(build: BuildArgument, json: JsonOption = False) -> None:
+    """End a build, whatever state it is in.
+
+    What runs is killed within two seconds.
+
+    \b
+    Example:
+      farm cancel 12
+    """
+    with connected() as farm:
+        ended = farm.cancel(parse_build(build))
+        if json:
+            from farm.cli import documents
+
+            emit({"build": documents.build(ended)})
+        else:
+            console().print(
+                f"build {ended.id} ({clean(ended.package)}) is cancelled; `farm retry {ended.id}` starts it again"
+            )
+
+
+def _wait(build_id: int, *, is_json: bool) -> None:
+    from farm.cli.follow import finish, summary, wait_for
+
+    with connected() as farm:
+        if not is_json and not console().is_terminal:
+            console().print(f"build {build_id}")
+        ended = wait_for(farm, build_id, is_quiet=is_json)
+        if is_json:
+            from farm.cli import documents
+
+            emit({"build": documents.build(ended)})
+        else:
+            summary(farm, ended)
+    finish(ended)
+
+
+def _say_next(build: Build) -> None:
+    out = console()
+    out.print(f"build {build.id}: {clean(build.package)} for {clean(build.target)} ({', '.join(build.arches)})")
+    out.print(f"  watch   farm status {build.id}")
+    out.print(f"  log     farm log {build.id} --follow")
+    out.print(f"  stop    farm cancel {build.id}")

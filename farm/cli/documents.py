@@ -1,0 +1,171 @@
+"""The `--json` documents, spelled out field by field: what scripts rely on does not change with a class of ours.
+
+docs/json.md describes them; tests/unit/test_cli_json.py pins them.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from farm.client import Repository, StoredFile
+from farm.errors import BadTarget
+from farm.model.artifact import Artifact
+from farm.model.build import Attempt, Batch, Build, Step
+from farm.model.source import Source
+from farm.model.target import Target
+from farm.model.worker import WorkerFacts
+
+
+def build(value: Build) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "batch": value.batch_id,
+        "package": value.package,
+        "nevra": value.nevra,
+        "commit": value.commit,
+        "source": _source(value.source),
+        "target": value.target,
+        "arches": list(value.arches),
+        "options": {
+            "with": list(value.options.with_),
+            "without": list(value.options.without),
+            "defines": [{"name": name, "value": text} for name, text in value.options.defines],
+            "timeout_s": value.options.timeout_s,
+        },
+        "priority": value.priority,
+        "owner": value.owner,
+        "status": value.status,
+        "outcome": value.outcome,
+        "reason": value.reason,
+        "created_at": _time(value.created_at),
+        "finished_at": _time(value.finished_at),
+        "steps": [step(one) for one in value.steps],
+    }
+
+
+def batch(value: Batch) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "owner": value.owner,
+        "created_at": _time(value.created_at),
+        "builds": [build(one) for one in value.builds],
+    }
+
+
+def step(value: Step) -> dict[str, Any]:
+    return {
+        "step": value.kind,
+        "arch": value.arch,
+        "status": value.status,
+        "outcome": value.outcome,
+        "reason": value.reason,
+        "waits_for": value.waits_for,
+        "attempts": [_attempt(one) for one in value.attempts],
+    }
+
+
+def file(value: StoredFile) -> dict[str, Any]:
+    return {"step": value.step, "arch": value.arch, "attempt": value.attempt, **_artifact(value.artifact)}
+
+
+def repository(value: Repository) -> dict[str, Any]:
+    return {
+        "target": value.target,
+        "arch": value.arch,
+        "version": value.version,
+        "baseurl": value.baseurl,
+        "debug_url": value.debug_url,
+        "source_url": value.source_url,
+        "repo_file": value.repo_file,
+    }
+
+
+def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
+    """A target that is not valid has its error, and nothing else."""
+    valid = value if isinstance(value, Target) else None
+    return {
+        "name": name,
+        "distribution": valid.distribution if valid else None,
+        "release": valid.release if valid else None,
+        "format": valid.format if valid else None,
+        "engine": valid.engine if valid else None,
+        "arches": list(valid.arches) if valid else [],
+        "error": None if valid else str(value),
+    }
+
+
+def worker(value: WorkerFacts) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "host": value.host,
+        "queues": list(value.queues),
+        "slots": value.slots,
+        "arches": list(value.arches),
+        "engines": list(value.engines),
+        "started_at": _time(value.started_at),
+        "version": value.version,
+        "cpus": value.cpus,
+        "memory_bytes": value.memory_bytes,
+        "disk_free_bytes": value.disk_free_bytes,
+        "unfit": value.unfit,
+    }
+
+
+def queues(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "slots": slots.get(name, 0), "ready": ready, "busy": busy}
+        for name in sorted({*slots, *counts})
+        for ready, busy in [counts.get(name, (0, 0))]
+    ]
+
+
+def settings(shown: Mapping[str, str], origins: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"value": value, "from": origins[name]} for name, value in shown.items()}
+
+
+def steps(values: Sequence[Step]) -> list[dict[str, Any]]:
+    return [step(one) for one in values]
+
+
+def _attempt(value: Attempt) -> dict[str, Any]:
+    return {
+        "label": value.label,
+        "number": value.number,
+        "status": value.status,
+        "outcome": value.outcome,
+        "reason": value.reason,
+        "excerpt": value.excerpt,
+        "worker": value.worker,
+        "dispatched_at": _time(value.dispatched_at),
+        "started_at": _time(value.started_at),
+        "finished_at": _time(value.finished_at),
+        "phases": [{"name": phase.name, "seconds": phase.seconds} for phase in value.phases],
+        "peak_memory_bytes": value.peak_memory_bytes,
+        "artifacts": [_artifact(one) for one in value.artifacts],
+    }
+
+
+def _artifact(value: Artifact) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "kind": value.kind,
+        "sha256": value.sha256,
+        "size_bytes": value.size_bytes,
+        "nevra": value.nevra,
+    }
+
+
+def _source(value: Source) -> dict[str, Any]:
+    return {
+        "kind": value.kind,
+        "url": value.url,
+        "ref": value.ref,
+        "subdir": value.subdir,
+        "spec": value.spec,
+        "sha256": value.sha256,
+        "filename": value.filename,
+    }
+
+
+def _time(value: datetime | None) -> str | None:
+    return value.isoformat() if value else None

@@ -1,0 +1,129 @@
+"""`--wait`: one build's steps as they go on, live on a terminal and as plain lines elsewhere, then a summary."""
+
+from contextlib import closing
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from farm.cli.session import console, say
+from farm.cli.tables import build_heading, excerpt, step_table
+from farm.cli.text import clean
+from farm.client import Event, Farm
+from farm.errors import OUTCOME_EXIT_CODES, FarmError
+from farm.model.artifact import ArtifactKind
+from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.outcome import Outcome, Status
+
+_INTERRUPTED = 130
+_LIVE_PER_SECOND = 4
+
+
+def wait_for(farm: Farm, build_id: int, *, is_quiet: bool) -> Build:
+    """Show the build until it is over. Ctrl-C stops looking, and says that the build goes on."""
+    try:
+        if is_quiet:
+            return farm.wait(build_id)
+        if console().is_terminal and not console().is_dumb_terminal:
+            return _live(farm, build_id)
+        return farm.wait(build_id, on_event=_print_event)
+    except KeyboardInterrupt:
+        say(f"build {build_id} goes on: `farm status {build_id}` shows it, `farm cancel {build_id}` ends it")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def finish(build: Build) -> None:
+    """Leave with the exit code of its outcome."""
+    if build.outcome is not None:
+        raise typer.Exit(OUTCOME_EXIT_CODES[build.outcome])
+
+
+def is_telling(event: Event) -> bool:
+    """Whether a plain line is worth printing: not for what only waits its turn in the chain, or was just sent."""
+    match event.status:
+        case Status.RUNNING:
+            return event.step is not None
+        case Status.FINISHED:
+            return True
+        case Status.READY | Status.DISPATCHED:
+            return False
+        case Status.WAITING:
+            return bool(event.waits_for) and not str(event.waits_for).startswith("waits for ")
+
+
+def summary(farm: Farm, build: Build) -> None:
+    """How it ended, why, and what to type next."""
+    out = console()
+    if build.outcome is not None and build.outcome.is_success:
+        _summarise_success(farm, build)
+        return
+    culprit = _culprit(build)
+    reason = clean((culprit[0].reason if culprit else None) or build.reason or "")
+    where = f"{culprit[0].name}: " if culprit else ""
+    out.print(Text.assemble(f"\nbuild {build.id} ", (f"{where}{reason}" if reason else str(build.outcome), "bold")))
+    if culprit and culprit[1] and culprit[1].excerpt:
+        out.print(excerpt(culprit[1].excerpt))
+    if culprit and culprit[1]:
+        step = culprit[0]
+        arch = f" --arch {step.arch}" if step.arch else ""
+        out.print(f"  log        farm log {build.id} --step {step.kind}{arch}")
+    if build.outcome is not Outcome.EXCLUDED:
+        out.print(f"  try again  farm retry {build.id}")
+
+
+def _summarise_success(farm: Farm, build: Build) -> None:
+    out = console()
+    names = [file.artifact.name for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
+    out.print()
+    for label, name in zip(["packages", *[""] * len(names)], sorted(set(names)), strict=False):
+        out.print(f"  {label:<10} {clean(name)}")
+    for step in build.steps:
+        if step.outcome is Outcome.EXCLUDED and step.arch and step.kind is StepKind.BUILD:
+            out.print(f"  {'excluded':<10} {step.arch}: {clean(step.reason)}")
+    try:
+        built = next((step.arch for step in build.steps if step.arch and step.outcome is Outcome.SUCCEEDED), None)
+        repository = farm.repository(build.target, built)
+    except FarmError as error:
+        say(f"warning: the repository is not shown: {clean(str(error))}")
+        return
+    out.print(f"  {'repository':<10} {repository.baseurl}", soft_wrap=True)
+    out.print(f"  {'install':<10} {repository.dnf_command(_main_package(build, names))}", soft_wrap=True)
+
+
+def _main_package(build: Build, names: list[str]) -> str:
+    """The package named like its source, else the first that is not for debugging."""
+    own = (build.nevra or build.package).rsplit("-", 2)[0]
+    found = [name.rsplit("-", 2)[0] for name in sorted(names)]
+    useful = [name for name in found if not name.endswith(("-debuginfo", "-debugsource"))]
+    return clean(own if own in useful or not useful else useful[0])
+
+
+def _culprit(build: Build) -> tuple[Step, Attempt | None] | None:
+    """The step that made the build end as it did, and its last attempt."""
+    same = [step for step in build.steps if step.outcome is build.outcome]
+    chosen = next((step for step in same if step.attempts), same[0] if same else None)
+    return (chosen, chosen.attempts[-1] if chosen.attempts else None) if chosen else None
+
+
+def _print_event(event: Event) -> None:
+    if is_telling(event):
+        console().print(clean(str(event)), soft_wrap=True)
+        console().file.flush()
+
+
+def _live(farm: Farm, build_id: int) -> Build:
+    shown = farm.build(build_id)
+    with (
+        Live(
+            get_renderable=lambda: Group(build_heading(shown), step_table(shown)),
+            console=console(),
+            refresh_per_second=_LIVE_PER_SECOND,
+        ) as live,
+        closing(farm.watch(build_id)) as snapshots,
+    ):
+        for build in snapshots:
+            if build is not None:
+                shown = build
+        live.refresh()
+    return shown

@@ -1,0 +1,202 @@
+"""`farm status`, `farm list`, `farm log`: what shows builds and changes nothing."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farm.cli.options import (
+    ArchOption,
+    BuildArgument,
+    JsonOption,
+    StepOption,
+    ThingArgument,
+    complete_target,
+    parse_build,
+    parse_thing,
+)
+from farm.cli.session import connected, console, emit, say
+from farm.cli.text import ago, clean
+from farm.errors import FarmNotRunning
+from farm.model.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from farm.client import Farm
+    from farm.model.build import Build
+
+_LAST = 10
+
+
+def status(thing: ThingArgument = "", json: JsonOption = False) -> None:
+    """Show the farm, a batch or a build, and why things wait.
+
+    Without an argument: queues, what goes on, the last builds.
+
+    \b
+    Examples:
+      farm status            queues, workers, the last builds
+      farm status 12         build 12, step by step
+      farm status batch:3    the builds of batch 3; b3 is the same
+    """
+    with connected() as farm:
+        if not thing:
+            _overview(farm, is_json=json)
+            return
+        is_batch, number = parse_thing(thing)
+        if is_batch:
+            _batch(farm, number, is_json=json)
+        else:
+            _build(farm, number, is_json=json)
+
+
+def list_(
+    status: Annotated[Status | None, typer.Option(help="Only those that are there now.", show_default=False)] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only those that ended so.", show_default=False)] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="T",
+            help="Only this target's.",
+            autocompletion=complete_target,
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, metavar="N", help="At most so many.")] = 50,
+    json: JsonOption = False,
+) -> None:
+    """List builds, the newest first.
+
+    \b
+    Examples:
+      farm list --outcome failed --target demo
+      farm list --status running --json
+    """  # fmt: skip
+    with connected() as farm:
+        builds = farm.builds(status=status, outcome=outcome, target=target, limit=limit)
+    if json:
+        from farm.cli import documents
+
+        emit({"builds": [documents.build(build) for build in builds]})
+    elif not builds:
+        console().print("no builds" + (" like that" if status or outcome or target else "; `farm build -h` starts one"))
+    else:
+        from farm.cli.tables import build_list
+
+        console().print(build_list(builds))
+        if len(builds) == limit:
+            say(f"the newest {limit}; --limit shows more")
+
+
+def log(
+    build: BuildArgument,
+    step: StepOption = None,
+    arch: ArchOption = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", "-n", metavar="N", help="Not the last one.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is over.")] = False,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="Put the seconds since the step's start before each line.")
+    ] = False,
+) -> None:
+    """Print a step's log.
+
+    Without --step the failed step's, else the running one's, else that of `build`. On a terminal what could move the cursor is shown escaped; a pipe or file gets the bytes as they are.
+
+    \b
+    Examples:
+      farm log 12
+      farm log 12 --step srpm --timestamps
+      farm log 12 --arch aarch64 --follow
+    """
+    from farm.cli.logview import follow_log, show_log
+
+    build_id = parse_build(build)
+    with connected() as farm:
+        if follow and attempt is None:
+            follow_log(farm, build_id, step=step, arch=arch)
+        else:
+            show_log(farm, build_id, step=step, arch=arch, attempt=attempt, with_times=timestamps)
+
+
+def _overview(farm: "Farm", *, is_json: bool) -> None:
+    from farm.cli import documents, tables
+
+    trouble = _not_running(farm)
+    workers = () if trouble else farm.workers()
+    slots: dict[str, int] = {}
+    for worker in workers:
+        for queue in worker.queues:
+            slots[queue] = slots.get(queue, 0) + worker.slots
+    counts = farm.queue_counts()
+    going = [build for one in (Status.RUNNING, Status.READY) for build in farm.builds(status=one, limit=_LAST)]
+    ended = farm.builds(status=Status.FINISHED, limit=_LAST)
+    if is_json:
+        emit(
+            {
+                "is_running": trouble is None,
+                "workers": [documents.worker(worker) for worker in workers],
+                "queues": documents.queues(slots, counts),
+                "going_on": [documents.build(build) for build in going],
+                "finished": [documents.build(build) for build in ended],
+            }
+        )
+    else:
+        out = console()
+        if slots or counts:
+            out.print(tables.queue_table(slots, counts))
+        for heading, builds in (("going on", going), ("last finished", ended)):
+            if builds:
+                out.print(f"\n{heading}", style="bold")
+                out.print(tables.build_list(builds))
+        if not going and not ended:
+            out.print("no builds yet; `farm build -h` shows how to start one")
+    if trouble is not None:
+        raise trouble
+
+
+def _not_running(farm: "Farm") -> FarmNotRunning | None:
+    try:
+        farm.ping()
+    except FarmNotRunning as trouble:
+        return trouble
+    return None
+
+
+def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
+    from farm.cli import documents, tables
+
+    batch = farm.batch(number)
+    if is_json:
+        emit({"batch": documents.batch(batch)})
+        return
+    done = [build for build in batch.builds if build.status is Status.FINISHED]
+    good = [build for build in done if build.outcome is not None and build.outcome.is_success]
+    console().print(
+        f"batch:{batch.id}  {len(batch.builds)} builds, {len(done)} finished, {len(good)} of them well;  "
+        f"asked {ago(batch.created_at)} ago by {clean(batch.owner)}"
+    )
+    console().print(tables.build_list(batch.builds))
+
+
+def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
+    from farm.cli import documents, tables
+
+    build = farm.build(number)
+    if is_json:
+        emit({"build": documents.build(build)})
+        return
+    console().print(tables.build_heading(build))
+    console().print(tables.build_details(build))
+    console().print(tables.step_table(build))
+    _say_more(farm, build)
+
+
+def _say_more(farm: "Farm", build: "Build") -> None:
+    from farm.cli.follow import summary
+
+    if build.status is Status.FINISHED:
+        summary(farm, build)
+    else:
+        console().print(f"\n  log        farm log {build.id} --follow\n  stop       farm cancel {build.id}")

@@ -1,0 +1,127 @@
+"""The command `farm`: its commands, and how errors become one line and an exit code. Modules beside have the commands.
+
+Everything heavy is imported by the command that needs it: `farm --help` and completion stay quick.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from farm.cli import around, asking, looking, results
+from farm.cli.session import emit, say, session
+from farm.cli.text import clean
+from farm.config import Settings
+from farm.errors import BadSettings, FarmError
+from farm.model.version import VERSION
+
+_UNEXPECTED = 1
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended, as it does cat
+
+
+class _Group(TyperGroup):
+    """Turns whatever a command raises into words and an exit code, in one place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except FarmError as error:
+            _report(ctx, error.code, str(error))
+            raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            if not _is_ours(error):
+                raise
+            hint = "FARM_LOG_LEVEL=DEBUG shows where; please report it"
+            _report(ctx, "unexpected", f"unexpected {type(error).__name__}: {error}; {hint}")
+            raise typer.Exit(_UNEXPECTED) from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """False for Typer's own: usage errors and exits, which it turns into words itself."""
+    return not type(error).__module__.startswith(("typer", "click"))
+
+
+def _report(ctx: typer.Context, code: str, message: str) -> None:
+    if session(ctx).is_json:
+        emit({"error": {"code": code, "message": message}})
+    if _is_debugging():
+        traceback.print_exc()
+    say(f"error: {clean(message)}")
+
+
+def _is_debugging() -> bool:
+    try:
+        return Settings.from_env().log_level.upper() == "DEBUG"
+    except BadSettings:
+        return False
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: Rich's takes 0.25 s longer, and pipes badly
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"farm {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Build packages for a distribution, from git or a src.rpm, into repositories that dnf installs from.
+
+    \b
+    Start here:
+      farm up                                                in a terminal of its own
+      farm build --git URL --ref v1.0 --target demo --wait   a build, step by step
+      farm status                                            what goes on, and why things wait
+    """
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "up": around.up,
+    "build": asking.build,
+    "status": looking.status,
+    "list": looking.list_,
+    "log": looking.log,
+    "retry": asking.retry,
+    "cancel": asking.cancel,
+    "artifacts": results.artifacts,
+    "repo": results.repo,
+    "targets": around.targets,
+    "workers": around.workers,
+    "config": around.config,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="farm")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Arguments and options that several commands share, and their completion. Completion never fails: it says nothing."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from farm.cli.session import connected, session
+from farm.config import Settings
+from farm.errors import BadRequest
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+
+_THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
+
+
+def _note_json(ctx: typer.Context, value: bool) -> bool:
+    # Noted before the command runs, so that an error of any kind is JSON too.
+    session(ctx).is_json = value
+    return value
+
+
+def complete_target(incomplete: str) -> list[str]:
+    with suppress(Exception):
+        from farm.targets.load import survey_targets
+
+        return [name for name in survey_targets(Settings.from_env()) if name.startswith(incomplete)]
+    return []
+
+
+def complete_build(incomplete: str) -> list[tuple[str, str]]:
+    with suppress(Exception):
+        return list(_builds(incomplete))
+    return []
+
+
+def _builds(incomplete: str) -> Iterator[tuple[str, str]]:
+    with connected() as farm:
+        for build in farm.builds(limit=30):
+            if str(build.id).startswith(incomplete):
+                yield str(build.id), f"{build.package} {build.target} {build.outcome or build.status}"
+
+
+def complete_arch(incomplete: str) -> list[str]:
+    return [arch for arch in Arch if arch.startswith(incomplete)]
+
+
+def parse_build(text: str) -> int:
+    """`12` or `build:12`. Raises BadRequest."""
+    is_batch, number = parse_thing(text)
+    if is_batch:
+        raise BadRequest(f"{text!r} is a batch; this command takes a build, and `farm status {text}` shows those in it")
+    return number
+
+
+def parse_thing(text: str) -> tuple[bool, int]:
+    """Whether it is a batch, and its number: `batch:3`, `b3`, or a build: `12`, `build:12`. Raises BadRequest."""
+    found = _THING.fullmatch(text.strip())
+    if not found:
+        raise BadRequest(f"{text[:80]!r} is neither a build nor a batch; use a number for a build, batch:3 for a batch")
+    return found["kind"] in ("batch:", "b"), int(found["number"])
+
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document (docs/json.md).", callback=_note_json, is_eager=True)
+]
+BuildArgument = Annotated[
+    str, typer.Argument(metavar="BUILD", help="The build's number.", autocompletion=complete_build, show_default=False)
+]
+ThingArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[BATCH|BUILD]",
+        help="A build's number, or a batch as batch:3 or b3; without it, the whole farm.",
+        autocompletion=complete_build,
+        show_default=False,
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", metavar="T", help="What to build for; `farm targets` lists them.",
+        autocompletion=complete_target, show_default=False,
+    ),
+]  # fmt: skip
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="TARGET", help="A target's name.", autocompletion=complete_target, show_default=False)
+]
+StepOption = Annotated[
+    StepKind | None, typer.Option("--step", "-s", metavar="S", help="fetch, srpm, build or upload.", show_default=False)
+]
+ArchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--arch", "-a", metavar="A", help="x86_64, aarch64 or ppc64le.", autocompletion=complete_arch,
+        show_default=False,
+    ),
+]  # fmt: skip
+WaitOption = Annotated[
+    bool, typer.Option("--wait", "-w", help="Show the steps until the build is over; the exit code says how it ended.")
+]

@@ -1,0 +1,76 @@
+"""`farm artifacts`, `farm repo`: what builds made, and where it is installed from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farm.cli.options import ArchOption, BuildArgument, JsonOption, TargetArgument, parse_build
+from farm.cli.session import connected, console, emit, say
+from farm.cli.text import clean
+
+
+def artifacts(
+    build: BuildArgument,
+    download: Annotated[
+        Path | None,
+        typer.Option("--download", "-d", metavar="DIR", help="Copy them into this folder.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List or download what a build stored.
+
+    Of the last attempt of each step. A downloaded file's sha256 is verified.
+
+    \b
+    Examples:
+      farm artifacts 12
+      farm artifacts 12 --download ./results
+    """
+    from farm.cli import documents, tables
+
+    build_id = parse_build(build)
+    with connected() as farm:
+        files = farm.artifacts(build_id)
+        paths = farm.download(build_id, download, overwrite=overwrite) if download else ()
+    if json:
+        document = {"build": build_id, "artifacts": [documents.file(file) for file in files]}
+        emit(document | ({"downloaded": [str(path) for path in paths]} if download else {}))
+    elif download:
+        for path in paths:
+            console().print(clean(str(path)), soft_wrap=True)
+        say(f"{len(paths)} files, each with the sha256 it should have")
+    elif files:
+        console().print(tables.file_table(files))
+    else:
+        console().print(f"build {build_id} has stored nothing yet; `farm status {build_id}` shows where it is")
+
+
+def repo(target: TargetArgument, arch: ArchOption = None, json: JsonOption = False) -> None:
+    """Show where a target's packages are installed from.
+
+    The address, a .repo file that is ready to use, and the dnf command.
+
+    \b
+    Examples:
+      farm repo demo
+      farm repo almalinux-9 --arch aarch64 --json
+    """
+    from farm.cli import documents
+
+    with connected() as farm:
+        found = farm.repository(target, arch)
+        others = [one for one in farm.target(target).arches if one is not found.arch]
+    if json:
+        emit({"repository": documents.repository(found)})
+        return
+    out = console()
+    out.print(f"{target} {found.arch}, version {found.version}", style="bold")
+    out.print(f"  {found.baseurl}\n", soft_wrap=True)
+    out.print(f"# /etc/yum.repos.d/{found.id}.repo", style="dim")
+    out.print(found.repo_file, soft_wrap=True)
+    out.print("# or without a file", style="dim")
+    out.print(found.dnf_command(), soft_wrap=True)
+    if not arch and others:
+        say(f"\nfor other arches: --arch {' or '.join(others)}")

@@ -1,0 +1,66 @@
+"""What every command needs: the farm, the terminal, and whether the answer is JSON. Imports the farm only when used."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from farm.config import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from farm.client import Farm
+
+FORMAT = 1  # of every --json document; docs/json.md says what may change under one number
+_PIPE_COLUMNS = 10_000  # nothing is cut or wrapped for a program that reads
+
+
+@dataclass
+class Session:
+    """One run of the command line, found through the root context."""
+
+    is_json: bool = False
+
+
+def session(ctx: typer.Context) -> Session:
+    return ctx.find_root().ensure_object(Session)
+
+
+def emit(document: dict[str, Any]) -> None:
+    """One JSON document to standard output, in ASCII: nothing in it can move a cursor."""
+    print(json.dumps({"format": FORMAT, **document}, indent=2))  # noqa: T201 - this is the command line
+
+
+@cache
+def console() -> "Console":
+    """Standard output. Neither markup nor emoji codes in what is printed mean anything: names are strangers' words."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        markup=False, emoji=False, highlight=False, soft_wrap=False, width=None if is_terminal else _PIPE_COLUMNS
+    )
+
+
+def say(text: str) -> None:
+    """A remark beside the answer, to standard error."""
+    print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+
+
+@contextmanager
+def connected() -> Iterator["Farm"]:
+    """The farm of this environment's settings."""
+    from farm.client import Farm
+
+    settings = Settings.from_env()
+    level = logging.DEBUG if settings.log_level.upper() == "DEBUG" else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    with Farm.connect(settings) as farm:
+        yield farm
