@@ -59,4 +59,5 @@ class Register:
             memory_bytes=host.memory_bytes,
             disk_free_bytes=host.disk_free_bytes,
             engines=host.engines,
+            unfit=host.unfit,
         )

@@ -3,8 +3,7 @@
 Knows nothing of Celery, Redis or leases: `workers.tasks` and `workers.main` come in here with a work order.
 """
 
-import shutil
-import tempfile
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.work import AnyResult, AnyWork, StepResult
+from workers.buildroot import engines
+from workers.buildroot.scratch import is_orphan, remove_tree, room_name
 from workers.log import StepLog
 from workers.reason import find_reason
 from workers.steps import build, fetch, srpm, upload
@@ -34,6 +35,9 @@ STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
     StepKind.UPLOAD: upload.run,
 }
 
+_PREFIX = "step"
+_numbers = itertools.count(1)
+
 
 def run_step(
     work: AnyWork,
@@ -46,7 +50,7 @@ def run_step(
 
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
     """
-    with _workdir(work, settings) as folder, StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log:
+    with _workdir(settings) as folder, StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log:
         (folder / "work").mkdir()
         context = StepContext(
             attempt=work.attempt,
@@ -60,6 +64,8 @@ def run_step(
         )
         if watch:
             watch(context)
+        if settings.keep_failed:
+            log.note(f"what is left of trouble is kept in {folder}")
         log.note(f"{work.kind} of {work.package} for {work.target.name}, attempt {work.attempt}")
         try:
             result = _run(work, context)
@@ -99,13 +105,24 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 
 
 @contextmanager
-def _workdir(work: AnyWork, settings: Settings) -> Iterator[Path]:
+def _workdir(settings: Settings) -> Iterator[Path]:
     settings.work.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{work.attempt}.", dir=settings.work))
-    kept = settings.keep_failed
+    folder = settings.work / room_name(_PREFIX, next(_numbers))
+    folder.mkdir(mode=0o700)
+    is_kept = settings.keep_failed
     try:
         yield folder
-        kept = False
+        is_kept = False
     finally:
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not is_kept:
+            remove_tree(folder)
+
+
+def sweep(settings: Settings) -> int:
+    """Remove what steps of dead workers left on this host; how many things. For when a worker starts."""
+    swept = engines.sweep(settings)
+    for folder in settings.work.glob(f"{_PREFIX}-*"):
+        if is_orphan(folder.name, _PREFIX):
+            remove_tree(folder)
+            swept += 1
+    return swept
