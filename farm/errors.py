@@ -3,6 +3,9 @@
 A failing package is not here: that is an `Outcome`. `EXIT_CODES` has both, so that no two meanings share a code.
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from farm.model.artifact import Artifact
@@ -172,6 +175,17 @@ class LeaseLost(FarmError):
 
     code = "lease-lost"
     exit_code = 49
+
+
+@contextmanager
+def disk_errors(trouble: type[Trouble], doing: str) -> Iterator[None]:
+    """An OSError inside becomes DiskFull, or `trouble`, with a message that begins with `doing`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"{doing}: {error.strerror}; free some space on that file system") from error
+        raise trouble(f"{doing}: {error}") from error
 
 
 # --- codes -----------------------------------------------------------------------------------------------------

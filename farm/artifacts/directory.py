@@ -25,9 +25,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farm.artifacts.disk import disk_errors
 from farm.artifacts.names import check_name
-from farm.errors import BadSource, NotFound, StoreTrouble
+from farm.errors import BadSource, NotFound, StoreTrouble, disk_errors
 from farm.model.artifact import Artifact, ArtifactKind
 
 _READ_ONLY = 0o444

@@ -29,9 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from farm.artifacts.disk import disk_errors
-from farm.artifacts.names import check_name
-from farm.errors import BadRequest, BadSource, RepositoryTrouble
+from farm.errors import BadRequest, BadSource, RepositoryTrouble, disk_errors
 from farm.repositories.base import RepositoryName, RepositoryPackage
 from farm.repositories.ledger import Ledger, Row, Writing
 from farm.repositories.metadata import PackageXml, read_package, write_version
@@ -43,6 +41,7 @@ _GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build, which is 
 _RETAIN_AT_ONCE = 64  # versions that one `add` removes at most, so that no add pays for long neglect
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
+_FILENAME_MAX = 255  # what Linux file systems take
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -272,12 +271,11 @@ def _checked(packages: Sequence[RepositoryPackage]) -> dict[Row, Path]:
     wanted: dict[Row, Path] = {}
     by_name: dict[str, str] = {}
     for package in packages:
-        try:
-            filename = check_name(package.filename)
-        except ValueError as error:
-            raise BadSource(f"a package cannot be published: {error}") from error
-        if not _FILENAME.fullmatch(filename):
-            raise BadSource(f"{filename!a} is not an RPM's file name: letters, digits, ._+~^- and .rpm at the end")
+        filename = package.filename
+        if not _FILENAME.fullmatch(filename) or len(filename) > _FILENAME_MAX:
+            raise BadSource(
+                f"{filename[:80]!a} is not an RPM's file name: at most {_FILENAME_MAX} letters, digits, ._+~^- and .rpm"
+            )
         if not _SHA256.fullmatch(package.sha256):
             raise BadSource(f"{filename!r} is given with {package.sha256[:80]!a}, which is not a sha256")
         if by_name.setdefault(filename, package.sha256) != package.sha256:

@@ -80,7 +80,8 @@ def test_a_file_that_is_not_an_rpm_is_refused_and_changes_nothing(backend: Repos
 
 
 @pytest.mark.parametrize(
-    "filename", ["../evil-1-1.noarch.rpm", "a\n.rpm", "a.txt", ".rpm", "a b.rpm", "\x1b[2J.rpm", "-a.rpm"]
+    "filename",
+    ["../evil-1-1.noarch.rpm", "a\n.rpm", "a.txt", ".rpm", "a b.rpm", "\x1b[2J.rpm", "-a.rpm", "a" * 252 + ".rpm"],
 )
 def test_a_file_name_that_no_rpm_has_is_refused(backend: RepositoryBackend, tmp_path: Path, filename: str) -> None:
     path = make_rpm(tmp_path)

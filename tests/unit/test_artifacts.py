@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from farm.artifacts import open_store
 from farm.artifacts.directory import DirectoryStore
-from farm.artifacts.disk import disk_errors
 from farm.artifacts.names import check_name
 from farm.config import Settings
-from farm.errors import DiskFull, NotFound, StoreTrouble
+from farm.errors import DiskFull, NotFound, StoreTrouble, disk_errors
 from farm.model.artifact import ArtifactKind
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="hard links are given out only as root")
