@@ -204,9 +204,9 @@ def capture(
         completed = _drive(argv, cwd, env, {out: keep, err: errors.add}, (out_into, err_into), limits, None)
     if stop is not None and stop.is_set():
         raise LeaseLost(f"stopped while {_name(argv)} ran")
-    _check(argv, completed, ok_codes, errors.data)
     if len(kept) > limit_bytes:
         raise CommandFailed(f"{_name(argv)} wrote more than {limit_bytes} bytes", completed, errors.data)
+    _check(argv, completed, ok_codes, errors.data)
     return bytes(kept)
 
 

@@ -1,0 +1,101 @@
+"""dnf's configuration for a target, and what its words mean."""
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from farm.errors import DiskFull, NetworkTrouble, RootTrouble
+from farm.model.arch import Arch
+from farm.model.target import RepositorySource, Target
+from workers.buildroot.dnf import Missing, configuration, pinned_repositories, target_repositories, verdict, wanted_spec
+
+TARGET = Target(
+    name="t",
+    distribution="t",
+    release="9",
+    arches=(Arch.X86_64, Arch.AARCH64),
+    repositories=(
+        RepositorySource(name="base", baseurl="file:///srv/a%20b/{arch}", gpgcheck=False),
+        RepositorySource(name="extra", metalink="https://m.invalid/?arch={arch}", gpgkey="https://k.invalid/key"),
+        RepositorySource(name="only-arm", baseurl="https://a.invalid/", arches=(Arch.AARCH64,)),
+    ),
+    packages=("bash",),
+)
+
+
+def test_each_repository_is_there_for_its_arches_with_its_url_filled_in() -> None:
+    found = target_repositories(TARGET, Arch.X86_64)
+    assert [one.name for one in found] == ["base", "extra"]
+    assert found[0].folder == Path("/srv/a b/x86_64")
+    assert (found[0].is_local, found[1].is_local) == (True, False)
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.read_string(configuration(TARGET, found))
+    assert parsed["extra"]["metalink"] == "https://m.invalid/?arch=x86_64"
+    assert (parsed["base"]["gpgcheck"], parsed["extra"]["gpgcheck"]) == ("0", "1")
+    assert parsed["main"]["reposdir"] == "/dev/null"
+
+
+def test_the_farms_own_repositories_win() -> None:
+    (own,) = pinned_repositories([("farm", "file:///r/1")])
+    assert int(dict(own.options)["priority"]) < 99
+
+
+@pytest.mark.parametrize(("name", "url"), [("a b", "file:///"), ("main", "file:///"), ("x", "file:///\ngpgcheck=0")])
+def test_what_would_break_the_configuration_is_refused(name: str, url: str) -> None:
+    with pytest.raises(RootTrouble, match=r"cannot stand|is not a name"):
+        pinned_repositories([(name, url)])
+
+
+def test_requirements_are_not_expanded_and_stay_on_their_line() -> None:
+    assert "BuildRequires: a%%(touch x)\n" in wanted_spec(["a%(touch x)"])
+    with pytest.raises(ValueError, match="printable"):
+        wanted_spec(["a\n%(touch x)"])
+
+
+@pytest.mark.parametrize(
+    ("output", "missing", "reason"),
+    [
+        (
+            "No matching package to install: 'libfoo-devel >= 2'\nNot all dependencies satisfied\nError: Some packages",
+            Missing.PACKAGE,
+            "nothing provides libfoo-devel >= 2",
+        ),
+        (
+            "No matching package to install: 'a'\nNo matching package to install: 'b'\n",
+            Missing.PACKAGE,
+            "nothing provides a, b",
+        ),
+        (
+            "Error: \n Problem: conflicting requests\n  - nothing provides libbar.so.1()(64bit) needed by foo-1-1",
+            Missing.PACKAGE,
+            "nothing provides libbar.so.1()(64bit)",
+        ),
+        ("Error: \n Problem: package a-1 conflicts with b provided by b-1\n", Missing.PACKAGE, "package a-1 conflicts"),
+        (
+            "Error: Failed to download metadata for repo 'base': Cannot download repomd.xml: x",
+            Missing.NETWORK,
+            "Error: F",
+        ),
+        ("[MIRROR] a.rpm: Curl error (6): Could not resolve host", Missing.NETWORK, "[MIRROR] a.rpm"),
+        ("  - installing package x needs 3MB more space on the / filesystem", Missing.DISK, "- installing"),
+        (
+            "error: unpacking of archive failed: cpio: write failed - No space left on device",
+            Missing.DISK,
+            "error: unp",
+        ),
+        ("Error: GPG check FAILED", Missing.OTHER, "GPG check FAILED"),
+        ("\xff\x1b[31m", Missing.OTHER, "it did not say why"),
+    ],
+)
+def test_dnfs_words_tell_package_network_and_disk_apart(output: str, missing: Missing, reason: str) -> None:
+    found = verdict(output.encode("latin-1"))
+    assert found.missing is missing
+    assert found.reason.startswith(reason)
+    assert found.reason.isprintable()
+
+
+def test_each_verdict_is_its_own_trouble() -> None:
+    assert isinstance(verdict(b"Curl error (7)").trouble(), NetworkTrouble)
+    assert isinstance(verdict(b"No space left on device").trouble(), DiskFull)
+    assert isinstance(verdict(b"Error: GPG check FAILED").trouble(), RootTrouble)

@@ -1,0 +1,273 @@
+"""The parts of the native engine that are decisions: cgroups' places, shelves, listings, headers, ends."""
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from farm.errors import DiskFull, HostUnfit, LeaseLost, NetworkTrouble
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions
+from farm.model.outcome import Outcome
+from farm.model.target import Limits, RepositorySource, Target
+from workers.buildroot import cgroups, rpm, sandbox
+from workers.buildroot.cgroups import CgroupKind, find_place
+from workers.buildroot.dnf import target_repositories
+from workers.buildroot.hostile import read_left
+from workers.buildroot.room import judge, last_error
+from workers.buildroot.roots import parse_listing, template_key
+from workers.buildroot.sandbox import Bind, Overlay
+from workers.buildroot.scratch import is_orphan, room_name
+from workers.buildroot.shelf import Shelf
+from workers.run import Completed, Ending
+
+LIMITS = Limits(wall_s=60, silence_s=30, log_bytes=2**20, memory_bytes=2**30, disk_bytes=3 * 2**30)
+NEVER = threading.Event()
+
+
+# --- cgroups
+
+
+def test_version_1_needs_every_controller_and_prefers_its_own_group(tmp_path: Path) -> None:
+    (tmp_path / "memory/mine").mkdir(parents=True)
+    mounts = "".join(f"cgroup {tmp_path}/{name} cgroup rw,{name} 0 0\n" for name in ("memory", "pids", "cpuacct"))
+    found = find_place(mounts, "4:memory:/mine\n8:pids:/other\n2:cpu,cpuacct:/\n")
+    assert found.kind is CgroupKind.V1
+    assert dict(found.parents) == {
+        "memory": tmp_path / "memory/mine",
+        "pids": tmp_path / "pids",  # what is not visible here, as in a container, is the mount itself
+        "cpuacct": tmp_path / "cpuacct",
+    }
+
+
+def test_version_2_is_taken_where_version_1_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "unit.service/farm-worker").mkdir(parents=True)
+    found = find_place(f"cgroup2 {tmp_path} cgroup2 rw 0 0\n", "0::/unit.service/farm-worker\n")
+    assert (found.kind, found.folders) == (CgroupKind.V2, (tmp_path / "unit.service",))
+    assert find_place("proc /proc proc rw 0 0\n", "").kind is CgroupKind.NONE
+
+
+def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
+    assert not is_orphan(room_name("room", 1), "room")
+    assert is_orphan(f"room-{os.getpid()}-1-1", "room"), "the number is used again by another process"
+    assert not is_orphan("room-of-a-person", "room")
+    assert cgroups.is_alive(*(int(part) for part in cgroups.owner().split("-")))
+
+
+# --- shelves
+
+
+def test_a_folder_is_made_once_however_many_want_it(tmp_path: Path) -> None:
+    shelf, made, seen = Shelf(tmp_path, keep=3), [], []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "content").write_text("x")
+
+    def use() -> None:
+        with shelf.use("key", make, stop=NEVER) as folder:
+            seen.append((folder / "content").read_text())
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), seen) == (1, ["x"] * 8)
+
+
+def test_what_fails_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, keep=3)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise DiskFull("no space")
+
+    with pytest.raises(DiskFull), shelf.use("key", fail, stop=NEVER):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+    with shelf.use("key", lambda _: None, stop=NEVER) as folder:
+        assert not list(folder.iterdir())
+
+
+def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, keep=2)
+    with shelf.use("a", lambda _: None, stop=NEVER):
+        os.utime(tmp_path / "a", (1, 1))
+        for at, key in enumerate("bcd"):
+            with shelf.use(key, lambda _: None, stop=NEVER):
+                pass
+            os.utime(tmp_path / key, (10 + at, 10 + at))
+        shelf.sweep()
+        assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"a", "c", "d"}
+    shelf.sweep()
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"c", "d"}
+
+
+def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
+    (tmp_path / f"new-{os.getpid()}-1-1").mkdir()
+    (tmp_path / room_name("new", 1)).mkdir()
+    assert Shelf(tmp_path, keep=2).sweep() == 1
+
+
+def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    holder = os.open(tmp_path / "key.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(LeaseLost), Shelf(tmp_path, keep=2).use("key", lambda _: None, stop=stop):
+        pass
+    os.close(holder)
+
+
+# --- roots
+
+
+def test_a_listing_is_read_and_what_is_strange_in_it_passed_over() -> None:
+    text = (
+        "P bash-0:5.2-1.x86_64 abc\nP gpg-pubkey-1-1.(none) x\nP nonsense\nC foo = 1:2-3\nC bar  \nF /usr/bin/a b\n?\n"
+    )
+    listing = parse_listing(text)
+    assert [(one.nevra, one.digest) for one in listing.packages] == [("bash-5.2-1.x86_64", "abc")]
+    assert listing.provided.meets("foo >= 1:2")
+    assert listing.provided.meets("bar")
+    assert listing.provided.meets("/usr/bin/a b") is False, "no requirement has a blank in its name"
+    assert listing.is_sealed
+    assert not parse_listing(text + "W /var/lib/open\n").is_sealed
+
+
+def test_a_rebuilt_local_repository_gives_a_new_template(tmp_path: Path) -> None:
+    target = make_target(RepositorySource(name="base", baseurl=f"file://{tmp_path}/{{arch}}", gpgcheck=False))
+    repositories = target_repositories(target, Arch.X86_64)
+    with pytest.raises(NetworkTrouble, match=r"repository base has no .*repomd\.xml"):
+        template_key(target, Arch.X86_64, repositories)
+    repomd = tmp_path / "x86_64/repodata/repomd.xml"
+    repomd.parent.mkdir(parents=True)
+    repomd.write_text("1")
+    first = template_key(target, Arch.X86_64, repositories)
+    assert template_key(target, Arch.X86_64, repositories) == first
+    repomd.write_text("2")
+    assert template_key(target, Arch.X86_64, repositories) != first
+    assert template_key(target, Arch.AARCH64, repositories) != first
+
+
+def make_target(*repositories: RepositorySource) -> Target:
+    return Target(
+        name="t", distribution="t", release="1", arches=(Arch.X86_64,), repositories=repositories, packages=("bash",)
+    )
+
+
+# --- sandbox
+
+
+def test_paths_that_an_overlay_cannot_spell_are_refused() -> None:
+    good = Overlay(lowers=(Path("/a"), Path("/b")), upper=Path("/u"), work=Path("/w"))
+    assert good.options == "lowerdir=/a:/b,upperdir=/u,workdir=/w"
+    with pytest.raises(HostUnfit, match="FARM_DATA"):
+        _ = Overlay(lowers=(Path("/a:b"),), upper=Path("/u"), work=Path("/w")).options
+
+
+def test_a_room_has_no_network_no_capability_and_no_host_path() -> None:
+    words = sandbox.room(["true"], root=Bind(path=Path("/r"), inside="/"), binds=())
+    assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"} <= set(words)
+    assert words[words.index("--cap-drop") + 1] == "ALL"
+    assert [words[at + 1] for at, word in enumerate(words) if word.endswith("bind")] == ["/r"]
+
+
+def test_without_cgroups_resource_limits_stand_in() -> None:
+    words = sandbox.enter(["true"], overlay=None, merged=Path("/m"), joins=(), limits=LIMITS)
+    assert f"--nproc={LIMITS.processes}" in words
+    assert f"--as={LIMITS.memory_bytes}" in words
+
+
+def test_only_regular_files_of_a_bounded_size_are_read_back(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo")
+    assert read_left(tmp_path / "file", limit_bytes=5) == b"12345"
+    for name in ("link", "fifo", "missing", "."):
+        assert read_left(tmp_path / name, limit_bytes=5) is None
+    assert read_left(tmp_path / "file", limit_bytes=4) is None
+
+
+# --- rpm
+
+
+def test_a_header_is_read_with_epoch_requirements_and_arches() -> None:
+    header = rpm.parse_header(
+        b"name t\nepoch 2\nversion 1\nrelease 3.el9\nrequires gcc  \nrequires foo < 3\nrequires (a or b)  \n"
+        b"requires rpmlib(FileDigests) <= 4.6.0-1\nexclusive aarch64\nexclude s390x\nbinary noarch\nbinary noarch\n"
+    )
+    assert header.nevra == "t-2:1-3.el9.src"
+    assert header.build_requires == ("gcc", "foo < 3", "(a or b)")
+    assert (header.exclusive_arches, header.exclude_arches, header.binary_arches) == (
+        ("aarch64",),
+        ("s390x",),
+        ("noarch",),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"name ../x\nepoch 0\nversion 1\nrelease 1\n", b"name x" + b"y" * 5000, b"\n" * 60000]
+)
+def test_a_header_that_no_spec_can_mean_is_refused(text: bytes) -> None:
+    with pytest.raises(rpm.BadHeader):
+        rpm.parse_header(text)
+
+
+def test_no_macro_of_a_build_moves_the_farms_folders() -> None:
+    build = BuildOptions(defines=(("_topdir", "/x"), ("a", "b c")), with_=("tests",), without=("docs",))
+    words = rpm.options(make_target(), build, source_packages_to="/out")
+    defines = [words[at + 1] for at, word in enumerate(words) if word == "--define"]
+    assert defines.index("_topdir /x") < defines.index("_topdir /builddir/build")
+    assert "a b c" in defines
+    assert words[-4:] == ["--with", "tests", "--without", "docs"]
+
+
+def test_rpmbuilds_words_tell_exclusion_and_unmet_requirements() -> None:
+    assert rpm.excluded(b"x\nerror: Architecture is not included: x86_64\n") == "Architecture is not included: x86_64"
+    assert rpm.excluded(b"Architecture is excluded: x86_64\n") is None
+    text = b"error: Failed build dependencies:\n\tfoo >= 2 is needed by t-1-1.x86_64\n"
+    assert rpm.unmet(text) == ("foo >= 2",)
+    assert rpm.unmet(b"\tfoo is needed by t\n") == ()
+
+
+# --- ends
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "kills", "outcome", "reason"),
+    [
+        (Ending.EXITED, 0, 0, Outcome.SUCCEEDED, None),
+        (Ending.EXITED, 0, 1, Outcome.SUCCEEDED, None),
+        (Ending.EXITED, 1, 0, Outcome.FAILED, None),
+        (Ending.EXITED, 1, 1, Outcome.FAILED, "used more memory than its limit of 1 GiB"),
+        (Ending.OVER_DISK, None, 0, Outcome.FAILED, "used more disk than its limit of 3 GiB"),
+        (Ending.FLOODED, None, 0, Outcome.FAILED, "flooded the log: wrote more than 4 times its limit of 1 MiB"),
+        (Ending.TIMED_OUT, None, 0, Outcome.TIMED_OUT, "did not end within its limit of 60 s"),
+        (Ending.STALLED, None, 0, Outcome.STALLED, "wrote nothing and used no CPU for 30 s"),
+    ],
+)
+def test_each_end_has_its_outcome_and_names_its_limit(
+    ending: Ending, code: int | None, kills: int, outcome: Outcome, reason: str | None
+) -> None:
+    done = Completed(code=code, signal=None if code is not None else 15, seconds=1, ending=ending)
+    assert judge(done, LIMITS, memory_kills=kills) == (outcome, reason)
+
+
+def test_a_file_over_the_size_limit_names_the_disk_limit() -> None:
+    done = Completed(code=1, signal=None, seconds=1, tail=b"line 2:  7 File size limit exceededdd if=/dev/zero\n")
+    assert judge(done, LIMITS, memory_kills=0) == (Outcome.FAILED, "wrote a file larger than its disk limit of 3 GiB")
+
+
+def test_a_full_host_is_not_the_packages_fault() -> None:
+    with pytest.raises(DiskFull):
+        judge(Completed(code=None, signal=15, seconds=1, ending=Ending.DISK_FULL), LIMITS, memory_kills=0)
+
+
+def test_the_last_error_is_printable_and_short() -> None:
+    assert last_error(b"error: one\nerror: line 3: \x1b[31mtwo\nmore\n") == r"error: line 3: \x1b[31mtwo"
+    assert last_error(b"nothing of the kind") is None
+    assert len(last_error(b"error: " + b"x" * 5000) or "") <= 300
