@@ -13,7 +13,7 @@ from deploy.demo.tree import Tree, add_links, capabilities, libraries, scan, unp
 from farm.model.arch import Arch
 
 # Fixed, so that the same Debian packages always become the same RPMs.
-SOURCE_DATE_EPOCH = "1700000000"
+SOURCE_DATE_EPOCH = "1767614400"
 BUILD_HOST = "demo"
 ELFDEPS = "/usr/lib/rpm/elfdeps"
 # Everything of rpmbuild that would change the files, look at them again, or depend on the host's configuration.
@@ -30,7 +30,7 @@ MACROS = {
     "__spec_install_post": "%{nil}",
     "debug_package": "%{nil}",
     "use_source_date_epoch_as_buildtime": "1",
-    "clamp_mtime_to_source_date_epoch": "0",
+    "clamp_mtime_to_source_date_epoch": "1",
     "vendor": "Demo",
 }
 # rpm 4.18 looks for the escaped name itself when a glob character is escaped, so each becomes "any one character".
@@ -43,8 +43,9 @@ def repack(deb: Path, *, arch: Arch, work: Path, output: Path) -> None:
     name = parse_stanza(tree.control)["Package"]
     add_links(tree.root, LINKS.get(name, {}))
     files, empty = scan(tree.root)
-    file_list = work / "files"
-    file_list.write_text("".join(file_lines(files, empty, tree.config_files)))
+    file_list = work / "files" if files or empty else None
+    if file_list:
+        file_list.write_text("".join(file_lines(files, empty, tree.config_files)))
     spec = work / f"{name}.spec"
     spec.write_text(render_spec(tree.control, capabilities=(*capabilities(tree), *sonames(tree)), file_list=file_list))
     build(spec, arch=arch, work=work, output=output, buildroot=tree.root)
@@ -61,8 +62,8 @@ def build(spec: Path, *, arch: Arch, work: Path, output: Path, **macros: object)
     )
 
 
-def render_spec(control: str, *, capabilities: Iterable[str], file_list: Path) -> str:
-    """The spec of one repackaged Debian package."""
+def render_spec(control: str, *, capabilities: Iterable[str], file_list: Path | None) -> str:
+    """The spec of one repackaged Debian package; without a list for one that had nothing but documentation."""
     fields = parse_stanza(control)
     name, evr = fields["Package"], package_evr(fields["Version"])
     summary, _, description = fields.get("Description", name).partition("\n")
@@ -83,7 +84,7 @@ def render_spec(control: str, *, capabilities: Iterable[str], file_list: Path) -
         "%description",
         _literal(description or summary),
         "",
-        f"%files -f {file_list}",
+        f"%files -f {file_list}" if file_list else "%files",
         "%defattr(-,root,root,-)",
     ]
     return "\n".join(line for line in header) + "\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import createrepo_c
 
-# Fixed, so that the same packages give the same metadata.
+# Fixed, as all else here is, so that the same packages are described in the same words.
 REVISION = "1"
 
 
@@ -24,4 +24,5 @@ def write_repodata(directory: Path) -> int:
 def _read(path: Path) -> createrepo_c.Package:
     package = createrepo_c.package_from_rpm(str(path), checksum_type=createrepo_c.SHA256)
     package.location_href = path.name
+    package.time_file = package.time_build
     return package

@@ -8,6 +8,7 @@ import argparse
 import gzip
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -166,6 +167,9 @@ def _srpm(recipe: Recipe, work: Path, output: Path) -> Path:
         "dist": ".demo1",
     }
     defines["use_source_date_epoch_as_buildtime"] = 1
+    # A src.rpm keeps the times of its files as they are, whatever rpm's clamping macro says.
+    for path in work.iterdir():
+        os.utime(path, (SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH))
     arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
     env = {"SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), "HOME": str(work)}
     run(["rpmbuild", "-bs", "--nodeps", "--quiet", *arguments, str(work / f"{recipe.name}.spec")], env=env)

@@ -49,7 +49,7 @@ def unpack(deb: Path, work: Path) -> Tree:
     (root / "DEBIAN").rename(control_directory)
     programs = tuple(merge(root))
     for path in DROPPED_PATHS:
-        shutil.rmtree(root / path, ignore_errors=True)
+        _drop(root / path, root)
     files, empty = scan(root)
     conffiles = control_directory / "conffiles"
     return Tree(
@@ -106,6 +106,15 @@ def libraries(tree: Tree) -> tuple[Path, ...]:
     """Shared libraries in the dynamic linker's directories, whose names other packages may depend on."""
     paths = (tree.root / path for path in tree.files if LIBRARY.match(path))
     return tuple(path for path in paths if not path.is_symlink() and path.is_file() and _is_elf(path))
+
+
+def _drop(path: Path, root: Path) -> None:
+    """Remove a folder, and those above it that it leaves empty."""
+    shutil.rmtree(path, ignore_errors=True)
+    above = path.parent
+    while above != root and above.is_dir() and not any(above.iterdir()):
+        above.rmdir()
+        above = above.parent
 
 
 def _is_elf(path: Path) -> bool:
