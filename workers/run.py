@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from plumbum import local
+from plumbum.machines.local import LocalCommand, LocalMachine
 from plumbum.path.local import LocalPath
 
 from farm.errors import HostUnfit, LeaseLost, Trouble
@@ -33,8 +33,15 @@ TAIL_BYTES = 16 * 1024
 _CHUNK_BYTES = 256 * 1024
 _IDLE_SHARE = 0.01  # of one CPU: a silent command that uses less than this is stalled
 
-# Plumbum lays its own copy of the worker's environment under every command's. Commands start from nothing here.
-local.env.clear()
+
+class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
+    """Plumbum lays its copy of the worker's environment under every command's; here there is nothing under it."""
+
+    env: ClassVar[dict[str, str]] = {}
+
+
+class _Command(LocalCommand):  # type: ignore[misc]
+    machine = _BareMachine()
 
 
 class Ending(StrEnum):
@@ -333,7 +340,7 @@ def _start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None,
     full_env = {"PATH": PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(env or {})}
     with Path(os.devnull).open("rb") as nothing:
         try:
-            process: _Process = local[LocalPath(path)].popen(
+            process: _Process = _Command(LocalPath(path)).popen(
                 [str(arg) for arg in argv[1:]],
                 cwd=str(cwd),
                 env=full_env,

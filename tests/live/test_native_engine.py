@@ -1,0 +1,376 @@
+"""The native engine with everything real: root, dnf, rpmbuild, the demo distribution; and what it leaves behind."""
+
+import itertools
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plumbum import local
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.errors import LeaseLost, NetworkTrouble
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions
+from farm.model.outcome import Outcome
+from farm.model.target import RepositorySource, Target
+from tests.packages import package_dir
+from workers.buildroot import cgroups
+from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
+from workers.buildroot.engines import engine_for, sweep
+from workers.buildroot.native import NativeEngine
+from workers.log import StepLog
+from workers.steps.context import StepContext
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
+]
+
+_PLAIN = BuildOptions()
+_attempts = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def demo_target(demo_distribution: Path) -> Target:
+    return Target(
+        name="demo",
+        distribution="demo",
+        release="1",
+        arches=(Arch.X86_64,),
+        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
+        packages=("demo-build",),
+        macros=(("dist", ".demo1"),),
+    )
+
+
+@dataclass
+class Bench:
+    """The engine with one data folder, so that the template is made once for all tests here."""
+
+    settings: Settings
+    target: Target
+    log: bytes = b""
+    phases: list[str] = field(default_factory=list)
+
+    @property
+    def engine(self) -> NativeEngine:
+        engine = engine_for(self.target, self.settings)
+        assert isinstance(engine, NativeEngine)
+        return engine
+
+    @contextmanager
+    def context(self, stop: threading.Event | None = None, **limits: int) -> Iterator[StepContext]:
+        self.settings.work.mkdir(parents=True, exist_ok=True)
+        folder = self.settings.work / f"attempt{next(_attempts)}"
+        (folder / "work").mkdir(parents=True)
+        wanted = replace(self.target.limits, **limits)
+        with StepLog(folder / "log", limit_bytes=wanted.log_bytes) as log:
+            context = StepContext(
+                attempt=folder.name,
+                workdir=folder / "work",
+                log=log,
+                store=DirectoryStore(self.settings.artifacts),
+                settings=self.settings,
+                limits=wanted,
+                stop=stop or threading.Event(),
+                deadline=time.monotonic() + wanted.wall_s,
+            )
+            try:
+                yield context
+            finally:
+                assert {path.name for path in context.workdir.iterdir()} <= {"results", "sources"}
+                self.log, self.phases = log.path.read_bytes(), [phase.name for phase in context.phases]
+
+    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> EngineRun:
+        with self.context() as context:
+            sources = context.workdir / "sources"
+            shutil.copytree(package_dir(name), sources)
+            request = SrpmRequest(
+                target=self.target,
+                arch=Arch.X86_64,
+                options=options,
+                sources=sources,
+                spec=f"{name}.spec",
+                source_date_epoch=1767323045,
+            )
+            return self.engine.make_srpm(request, context)
+
+    def rpms(
+        self,
+        srpm: EngineRun,
+        options: BuildOptions = _PLAIN,
+        stop: threading.Event | None = None,
+        repositories: tuple[tuple[str, str], ...] = (),
+        **limits: int,
+    ) -> EngineRun:
+        assert srpm.header is not None, srpm.reason
+        (made,) = srpm.results.iterdir()
+        request = RpmsRequest(
+            target=self.target,
+            arch=Arch.X86_64,
+            options=options,
+            srpm=made,
+            build_requires=srpm.header.build_requires,
+            repositories=repositories,
+        )
+        with self.context(stop, **limits) as context:
+            return self.engine.make_rpms(request, context)
+
+    def build(self, name: str, **arguments: Any) -> EngineRun:
+        return self.rpms(self.srpm(name), **arguments)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("farm")
+
+
+@pytest.fixture
+def bench(demo_target: Target, data: Path) -> Iterator[Bench]:
+    """Afterwards there is no group, mount, process or scratch of any room."""
+    yield Bench(settings=Settings.from_env({"FARM_DATA": str(data)}), target=demo_target)
+    assert leftovers(data) == []
+
+
+def leftovers(data: Path) -> list[str]:
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(data) in line]
+    mine = f"-{os.getpid()}-"
+    groups = [str(path) for root in cgroups.place().folders for path in root.glob("farm-*") if mine in path.name]
+    rooms = [str(path) for path in data.glob("work/*/*/room-*")]
+    return mounts + groups + rooms + [f"process {pid}" for pid in of_build_user()]
+
+
+def of_build_user() -> list[str]:
+    """Those that are in a room of this test's process, or were: their root is one of its templates."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        ancestors = re.search(r"^Uid:\t60990\t", text, re.MULTILINE)
+        if ancestors and f"farm-{cgroups._pid_namespace()}-{os.getpid()}-" in read(status.with_name("cgroup")):
+            found.append(status.parent.name)
+    return found
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def names(run: EngineRun) -> list[str]:
+    return sorted(path.name for path in run.results.iterdir())
+
+
+def test_a_trivial_c_package_builds_with_debuginfo_and_debugsource(bench: Bench) -> None:
+    srpm = bench.srpm("hello-c")
+    assert srpm.outcome is Outcome.SUCCEEDED, bench.log
+    assert srpm.header is not None
+    assert srpm.header.nevra == "hello-c-1.0-1.demo1.src"
+    assert (srpm.header.build_requires, srpm.header.binary_arches) == (("gcc",), ("x86_64",))
+    run = bench.rpms(srpm)
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert names(run) == [f"hello-c-{part}1.0-1.demo1.x86_64.rpm" for part in ("", "debuginfo-", "debugsource-")]
+    assert bench.phases == ["template", "layer", "rpmbuild"]
+    assert (run.peak_memory_bytes or 0) > 2**20
+
+
+def test_the_root_is_recorded_with_each_packages_digest(bench: Bench) -> None:
+    run = bench.build("hello-c")
+    recorded = {package.nevra.rsplit("-", 2)[0]: package.digest for package in run.root}
+    assert {"demo-build", "bash", "gcc"} <= set(recorded)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in recorded.values())
+
+
+def test_a_src_rpm_is_made_again_for_the_target(bench: Bench) -> None:
+    (first,) = bench.srpm("hello-c").results.iterdir()
+    other = replace(bench.target, macros=(("dist", ".other2"),))
+    with bench.context() as context:
+        request = SrpmRequest(target=other, arch=Arch.X86_64, options=BuildOptions(), srpm=first)
+        run = bench.engine.make_srpm(request, context)
+    assert run.header is not None, bench.log
+    assert run.header.nevra == "hello-c-1.0-1.other2.src"
+    assert names(run) == ["hello-c-1.0-1.other2.src.rpm"]
+
+
+def test_a_spec_that_does_not_parse_says_what_rpm_says(bench: Bench) -> None:
+    run = bench.srpm("does-not-parse")
+    assert (run.outcome, run.header) == (Outcome.FAILED, None)
+    assert (run.reason or "").startswith("error: ")
+
+
+def test_a_requirement_that_nothing_provides_is_named(bench: Bench) -> None:
+    run = bench.build("unresolvable")
+    assert run.outcome is Outcome.UNRESOLVABLE
+    assert run.reason == "nothing provides no-such-library-devel >= 4.2"
+    assert names(run) == []
+
+
+def test_an_arch_that_the_spec_excludes_is_excluded(bench: Bench) -> None:
+    srpm = bench.srpm("exclusivearch-other")
+    assert srpm.outcome is Outcome.SUCCEEDED, "the source package is made on any arch"
+    assert srpm.header is not None
+    assert srpm.header.exclusive_arches == ("s390x",)
+    assert bench.rpms(srpm).outcome is Outcome.EXCLUDED
+
+
+def test_dynamic_requirements_are_asked_for_and_installed(bench: Bench) -> None:
+    run = bench.build("dynamic-buildrequires")
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert bench.phases == ["template", "layer", "rpmbuild", "layer", "rpmbuild"]
+
+
+def test_a_layer_is_made_once(bench: Bench) -> None:
+    srpm = bench.srpm("dynamic-buildrequires")
+    bench.rpms(srpm)
+    bench.rpms(srpm)
+    assert b"$ dnf" not in bench.log
+
+
+def test_a_build_uses_what_another_build_made(bench: Bench, tmp_path: Path) -> None:
+    made = bench.build("libgreet")
+    assert made.outcome is Outcome.SUCCEEDED, bench.log
+    repository = tmp_path / "repository"
+    shutil.copytree(made.results, repository)
+    local["createrepo_c"]["--quiet", str(repository)].run(stdin=None)
+    run = bench.build("uses-libgreet", repositories=(("farm", f"file://{repository}"),))
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert [package.nevra for package in run.root if "libgreet-devel" in package.nevra]
+
+
+def test_a_repository_that_is_not_there_is_trouble_and_not_the_packages_fault(bench: Bench, tmp_path: Path) -> None:
+    gone = f"file://{tmp_path}/gone"
+    with pytest.raises(NetworkTrouble, match="repository farm has no"):
+        bench.build("unresolvable", repositories=(("farm", gone),))
+
+
+def test_there_is_no_network(bench: Bench) -> None:
+    run = bench.build("tries-network")
+    assert run.outcome is Outcome.FAILED
+    assert b"REACHED" not in bench.log
+    assert b"interfaces: lo" in bench.log
+
+
+@pytest.mark.parametrize("name", ["reads-outside", "writes-outside"])
+def test_nothing_outside_the_root_can_be_read_or_written(bench: Bench, tmp_path: Path, name: str) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("as it was")
+    canary.chmod(0o666)
+    options = BuildOptions(defines=(("canary", str(canary)),))
+    run = bench.rpms(bench.srpm(name, options), options)
+    reached = [line for line in bench.log.splitlines() if line.startswith(b"REACHED")]
+    assert (reached, run.outcome) == ([], Outcome.SUCCEEDED)
+    assert canary.read_text() == "as it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["canary"]
+
+
+def test_a_fork_bomb_ends(bench: Bench) -> None:
+    run = bench.build("forks-without-end", wall_s=3, processes=200)
+    assert run.outcome in (Outcome.TIMED_OUT, Outcome.FAILED)
+
+
+def test_a_disk_filler_ends_at_its_limit(bench: Bench) -> None:
+    run = bench.build("fills-disk", disk_bytes=64 * 2**20)
+    assert run.outcome is Outcome.FAILED
+    assert "disk limit of 64 MiB" in (run.reason or "")
+
+
+def test_many_files_count_as_one_large_one(bench: Bench) -> None:
+    """The file size limit does not see them; the watch does, within seconds."""
+    spec = "Name: many\nVersion: 1\nRelease: 1\nSummary: x\nLicense: x\n%description\n%build\n"
+    spec += "i=0; while :; do i=$((i + 1)); dd if=/dev/zero of=/tmp/$i bs=1M count=8 2> /dev/null; done\n"
+    with bench.context() as context:
+        (context.workdir / "sources").mkdir()
+        (context.workdir / "sources/many.spec").write_text(spec)
+        request = SrpmRequest(
+            target=bench.target,
+            arch=Arch.X86_64,
+            options=BuildOptions(),
+            sources=context.workdir / "sources",
+            spec="many.spec",
+        )
+        srpm = bench.engine.make_srpm(request, context)
+    run = bench.rpms(srpm, disk_bytes=32 * 2**20, wall_s=60)
+    assert (run.outcome, run.reason) == (Outcome.FAILED, "used more disk than its limit of 32 MiB")
+
+
+def test_a_memory_filler_ends_at_its_limit(bench: Bench) -> None:
+    run = bench.build("fills-memory", memory_bytes=256 * 2**20)
+    assert (run.outcome, run.reason) == (Outcome.FAILED, "used more memory than its limit of 256 MiB")
+
+
+def test_a_sleeper_times_out_and_a_silent_one_is_stalled(bench: Bench) -> None:
+    srpm = bench.srpm("never-ends")
+    assert bench.rpms(srpm, wall_s=1).outcome is Outcome.TIMED_OUT
+    assert bench.rpms(srpm, silence_s=1).outcome is Outcome.STALLED
+
+
+def test_a_flood_of_words_ends(bench: Bench) -> None:
+    run = bench.build("floods-log", log_bytes=100_000)
+    assert run.outcome is Outcome.FAILED
+    assert "flooded the log" in (run.reason or "")
+
+
+def test_stop_ends_everything_within_two_seconds(bench: Bench) -> None:
+    srpm = bench.srpm("never-ends")
+    stop, caught = threading.Event(), []
+
+    def build() -> None:
+        with pytest.raises(LeaseLost) as error:
+            bench.rpms(srpm, stop=stop)
+        caught.append(error.value)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert within(20, of_build_user)
+    start = time.monotonic()
+    stop.set()
+    thread.join()
+    assert time.monotonic() - start < 2
+    assert caught
+
+
+def test_two_at_once_share_one_template(bench: Bench) -> None:
+    srpm = bench.srpm("hello-c")
+    made: list[EngineRun] = []
+    threads = [threading.Thread(target=lambda: made.append(bench.rpms(srpm))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [run.outcome for run in made] == [Outcome.SUCCEEDED] * 2
+
+
+def test_results_are_given_back_as_hostile_as_they_are(bench: Bench) -> None:
+    run = bench.build("evil-names")
+    assert run.outcome is Outcome.SUCCEEDED
+    assert any(not path.name.isprintable() for path in run.results.iterdir())
+    assert any(path.is_symlink() for path in run.results.iterdir())
+
+
+def test_a_dead_workers_leftovers_are_swept(bench: Bench) -> None:
+    dead = bench.settings.work / "attempt" / "work" / "room-4194303-1-1" / "build"
+    dead.mkdir(parents=True)
+    assert sweep(bench.settings) >= 1
+    assert not dead.parent.exists()
+
+
+def within(seconds: float, found: Callable[[], object]) -> bool:
+    until = time.monotonic() + seconds
+    while not found():
+        if time.monotonic() > until:
+            return False
+        threading.Event().wait(0.01)
+    return True
