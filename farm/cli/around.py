@@ -51,7 +51,7 @@ def targets(json: JsonOption = False) -> None:
     if json:
         emit({"targets": [documents.target(name, target) for name, target in found.items()]})
     else:
-        console().print(tables.target_table(found))
+        console().print(tables.target_table(found, console().width))
     for error in broken:
         say(f"error: {clean(str(error))}")
     if broken:
@@ -74,7 +74,7 @@ def workers(json: JsonOption = False) -> None:
     if json:
         emit({"workers": [documents.worker(worker) for worker in found]})
     elif found:
-        console().print(tables.worker_table(found))
+        console().print(tables.worker_table(found, console().width))
     else:
         console().print("no workers; `farm up` starts some, docs/operating.md says how to add more")
 
@@ -97,7 +97,5 @@ def config(json: JsonOption = False) -> None:
 
         emit({"settings": documents.settings(shown, sources)})
         return
-    table = plain("setting", "value", "from")
-    for name, value in shown.items():
-        table.add_row(name, clean(value), sources[name])
-    console().print(table)
+    rows = [(name, sources[name], clean(value)) for name, value in shown.items()]
+    console().print(plain(("setting", "from", "value"), rows, console().width))

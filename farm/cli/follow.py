@@ -5,7 +5,6 @@ from contextlib import closing
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
 from farm.cli.session import console, say
 from farm.cli.tables import build_heading, excerpt, step_table
@@ -53,20 +52,19 @@ def is_telling(event: Event) -> bool:
 
 
 def summary(farm: Farm, build: Build) -> None:
-    """How it ended, why, and what to type next."""
+    """What stood in the log, what was made, and what to type next; how it ended was shown before."""
     out = console()
     if build.outcome is not None and build.outcome.is_success:
         _summarise_success(farm, build)
         return
-    culprit = _culprit(build)
-    reason = clean((culprit[0].reason if culprit else None) or build.reason or "")
-    where = f"{culprit[0].name}: " if culprit else ""
-    out.print(Text.assemble(f"\nbuild {build.id} ", (f"{where}{reason}" if reason else str(build.outcome), "bold")))
-    if culprit and culprit[1] and culprit[1].excerpt:
-        out.print(excerpt(culprit[1].excerpt))
-    if culprit and culprit[1]:
-        step = culprit[0]
+    out.print()
+    step, attempt = _culprit(build)
+    if step and attempt:
         arch = f" --arch {step.arch}" if step.arch else ""
+        if attempt.excerpt:
+            out.print(f"  from the log of {step.name}:")
+            out.print(excerpt(attempt.excerpt))
+            out.print()
         out.print(f"  log        farm log {build.id} --step {step.kind}{arch}")
     if build.outcome is not Outcome.EXCLUDED:
         out.print(f"  try again  farm retry {build.id}")
@@ -99,11 +97,12 @@ def _main_package(build: Build, names: list[str]) -> str:
     return clean(own if own in useful or not useful else useful[0])
 
 
-def _culprit(build: Build) -> tuple[Step, Attempt | None] | None:
+def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
     """The step that made the build end as it did, and its last attempt."""
-    same = [step for step in build.steps if step.outcome is build.outcome]
-    chosen = next((step for step in same if step.attempts), same[0] if same else None)
-    return (chosen, chosen.attempts[-1] if chosen.attempts else None) if chosen else None
+    for step in build.steps:
+        if step.outcome is build.outcome and step.attempts:
+            return step, step.attempts[-1]
+    return None, None
 
 
 def _print_event(event: Event) -> None:

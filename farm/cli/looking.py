@@ -83,7 +83,7 @@ def list_(
     else:
         from farm.cli.tables import build_list
 
-        console().print(build_list(builds))
+        console().print(build_list(builds, console().width))
         if len(builds) == limit:
             say(f"the newest {limit}; --limit shows more")
 
@@ -102,7 +102,8 @@ def log(
 ) -> None:
     """Print a step's log.
 
-    Without --step the failed step's, else the running one's, else that of `build`. On a terminal what could move the cursor is shown escaped; a pipe or file gets the bytes as they are.
+    Without --step the failed step's, else the running one's, else that of `build`. On a terminal what could move
+    the cursor is shown escaped; a pipe or file gets the bytes as they are.
 
     \b
     Examples:
@@ -145,11 +146,11 @@ def _overview(farm: "Farm", *, is_json: bool) -> None:
     else:
         out = console()
         if slots or counts:
-            out.print(tables.queue_table(slots, counts))
+            out.print(tables.queue_table(slots, counts, out.width))
         for heading, builds in (("going on", going), ("last finished", ended)):
             if builds:
                 out.print(f"\n{heading}", style="bold")
-                out.print(tables.build_list(builds))
+                out.print(tables.build_list(builds, out.width))
         if not going and not ended:
             out.print("no builds yet; `farm build -h` shows how to start one")
     if trouble is not None:
@@ -174,10 +175,10 @@ def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
     done = [build for build in batch.builds if build.status is Status.FINISHED]
     good = [build for build in done if build.outcome is not None and build.outcome.is_success]
     console().print(
-        f"batch:{batch.id}  {len(batch.builds)} builds, {len(done)} finished, {len(good)} of them well;  "
-        f"asked {ago(batch.created_at)} ago by {clean(batch.owner)}"
+        f"batch:{batch.id}  {len(good)} of {len(batch.builds)} succeeded, {len(done) - len(good)} ended otherwise, "
+        f"{len(batch.builds) - len(done)} to go; asked {ago(batch.created_at)} ago by {clean(batch.owner)}\n"
     )
-    console().print(tables.build_list(batch.builds))
+    console().print(tables.build_list(batch.builds, console().width))
 
 
 def _build(farm: "Farm", number: int, *, is_json: bool) -> None:

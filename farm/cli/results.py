@@ -42,7 +42,7 @@ def artifacts(
             console().print(clean(str(path)), soft_wrap=True)
         say(f"{len(paths)} files, each with the sha256 it should have")
     elif files:
-        console().print(tables.file_table(files))
+        console().print(tables.file_table(files, console().width))
     else:
         console().print(f"build {build_id} has stored nothing yet; `farm status {build_id}` shows where it is")
 

@@ -60,7 +60,7 @@ def connected() -> Iterator["Farm"]:
     from farm.client import Farm
 
     settings = Settings.from_env()
-    level = logging.DEBUG if settings.log_level.upper() == "DEBUG" else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    if settings.log_level.upper() == "DEBUG":  # otherwise warnings go to standard error as they are
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
     with Farm.connect(settings) as farm:
         yield farm

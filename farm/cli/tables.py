@@ -2,27 +2,48 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from farm.cli.text import STYLES, ago, clean, duration, since, size
 from farm.client import StoredFile
+from farm.client_watch import seconds
 from farm.errors import BadTarget
-from farm.model.arch import Arch
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
 from farm.model.worker import WorkerFacts
 
+#: Columns of a terminal from which on the less important columns of a table are shown.
+ROOMY = 100
+_PACKAGE_CHARS = 30
+_LEAST_CHARS = 8
+_RIGHT = ("build", "slots", "busy", "ready", "size")
 
-def plain(*headings: str, wide: str | None = None) -> Table:
-    """A table without lines. The column `wide` is cut when there is no room; the others are not."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(headings))
-    for heading in headings:
-        is_wide = heading == wide
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=None if is_wide else len(heading))
+
+def plain(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> Table:
+    """A table without lines, of at most `width` columns: what is in the last one is cut to the room it has."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    needs = [
+        max([cell_len(heading), *(cell_len(str(row[place])) for row in rows)])
+        for place, heading in enumerate(headings[:-1])
+    ]
+    room = max(_LEAST_CHARS, width - sum(needs) - 2 * len(needs))
+    for heading, need in zip(headings, [*needs, None], strict=True):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in _RIGHT else "left", min_width=need)
+    for row in rows:
+        last = row[-1].copy() if isinstance(row[-1], Text) else Text(row[-1])
+        last.truncate(room, overflow="ellipsis")
+        table.add_row(*row[:-1], last)
     return table
+
+
+def _chosen(columns: Mapping[str, Sequence[str | Text]], *, extra: Sequence[str], width: int) -> Table:
+    """A table of these columns, without the `extra` ones where the terminal is narrow."""
+    names = [name for name in columns if width >= ROOMY or name not in extra]
+    return plain(names, list(zip(*(columns[name] for name in names), strict=True)), width)
 
 
 def state(status: Status, outcome: Outcome | None) -> Text:
@@ -55,7 +76,7 @@ def build_heading(build: Build) -> Text:
         ("build ", "dim"),
         (str(build.id), "bold"),
         "  ",
-        (clean(build.nevra or build.package), "bold"),
+        (clean(_name(build)), "bold"),
         ("  for ", "dim"),
         clean(build.target),
         "  ",
@@ -91,22 +112,18 @@ def options_words(build: Build) -> str:
     return " ".join(words)
 
 
-def build_list(builds: Sequence[Build]) -> Table:
-    table = plain("build", "package", "target", "state", "age", "took", "owner", "about", wide="about")
-    table.columns[0].justify = "right"
-    for build in builds:
-        # A package's name is as long as its recipe likes; the about column is what gives way, then this one.
-        table.add_row(
-            str(build.id),
-            clean(_short(build.nevra or build.package)),
-            clean(build.target),
-            state(build.status, build.outcome),
-            ago(build.created_at),
-            duration(since(build.created_at, build.finished_at)) if build.finished_at else "",
-            clean(build.owner),
-            clean(build.reason) or waiting(build),
-        )
-    return table
+def build_list(builds: Sequence[Build], width: int) -> Table:
+    columns: dict[str, Sequence[str | Text]] = {
+        "build": [str(build.id) for build in builds],
+        "package": [_short(clean(_name(build))) for build in builds],
+        "target": [clean(build.target) for build in builds],
+        "state": [state(build.status, build.outcome) for build in builds],
+        "age": [ago(build.created_at) for build in builds],
+        "took": [duration(seconds(build.created_at, build.finished_at)) for build in builds],
+        "owner": [_short(clean(build.owner)) for build in builds],
+        "about": [clean(build.reason) or waiting(build) for build in builds],
+    }
+    return _chosen(columns, extra=("took", "owner"), width=width)
 
 
 def waiting(build: Build) -> str:
@@ -123,55 +140,48 @@ def waiting(build: Build) -> str:
     return "; ".join(words) or "waits for the scheduler"
 
 
-def queue_table(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> Table:
-    table = plain("queue", "slots", "busy", "ready", "")
-    for column in table.columns[1:4]:
-        column.justify = "right"
+def queue_table(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]], width: int) -> Table:
+    rows = []
     for name in sorted({*slots, *counts}):
         ready, busy = counts.get(name, (0, 0))
         has = slots.get(name, 0)
-        remark = Text("no worker", style="red") if not has else Text("")
-        table.add_row(name, str(has), str(busy), str(ready), remark)
-    return table
+        remark = Text("" if has else "no worker", style="red")
+        rows.append((name, str(has), str(busy), str(ready), remark))
+    return plain(("queue", "slots", "busy", "ready", ""), rows, width)
 
 
-def worker_table(workers: Sequence[WorkerFacts]) -> Table:
-    table = plain("worker", "queues", "slots", "builds for", "engines", "memory", "disk free", "up", "")
-    table.columns[2].justify = "right"
-    for worker in workers:
-        table.add_row(
-            clean(worker.name),
-            clean(" ".join(worker.queues)),
-            str(worker.slots),
-            _arch_words(worker.arches),
-            clean(" ".join(worker.engines)),
-            size(worker.memory_bytes) if worker.memory_bytes else "",
-            size(worker.disk_free_bytes) if worker.disk_free_bytes else "",
-            ago(worker.started_at),
-            Text(clean(worker.unfit), style="red"),
-        )
-    return table
+def worker_table(workers: Sequence[WorkerFacts], width: int) -> Table:
+    columns: dict[str, Sequence[str | Text]] = {
+        "worker": [clean(one.name) for one in workers],
+        "queues": [clean(" ".join(one.queues)) for one in workers],
+        "slots": [str(one.slots) for one in workers],
+        "builds for": [" ".join(one.arches) for one in workers],
+        "engines": [clean(" ".join(one.engines)) for one in workers],
+        "memory": [size(one.memory_bytes) if one.memory_bytes else "" for one in workers],
+        "disk free": [size(one.disk_free_bytes) if one.disk_free_bytes else "" for one in workers],
+        "up": [ago(one.started_at) for one in workers],
+        "": [Text(clean(one.unfit), style="red") for one in workers],
+    }
+    return _chosen(columns, extra=("engines", "memory", "disk free"), width=width)
 
 
-def target_table(targets: Mapping[str, Target | BadTarget]) -> Table:
-    table = plain("target", "distribution", "engine", "arches", "", wide="")
+def target_table(targets: Mapping[str, Target | BadTarget], width: int) -> Table:
+    rows: list[tuple[str | Text, ...]] = []
     for name, target in targets.items():
         if isinstance(target, Target):
-            table.add_row(
-                clean(name), clean(f"{target.distribution} {target.release}"), target.engine, _arch_words(target.arches)
-            )
+            about = clean(f"{target.distribution} {target.release}")
+            rows.append((clean(name), about, target.engine, " ".join(target.arches)))
         else:
-            table.add_row(clean(name), "", "", "", Text("not valid, see below", style="red"))
-    return table
+            rows.append((clean(name), Text("not valid", style="red"), "", ""))
+    return plain(("target", "distribution", "engine", "arches"), rows, width)
 
 
-def file_table(files: Sequence[StoredFile]) -> Table:
-    table = plain("step", "kind", "size", "name", wide="name")
-    table.columns[2].justify = "right"
-    for file in files:
-        artifact = file.artifact
-        table.add_row(file.step_name, artifact.kind, size(artifact.size_bytes), clean(artifact.name))
-    return table
+def file_table(files: Sequence[StoredFile], width: int) -> Table:
+    rows = [
+        (file.step_name, file.artifact.kind, size(file.artifact.size_bytes), clean(file.artifact.name))
+        for file in files
+    ]
+    return plain(("step", "kind", "size", "name"), rows, width)
 
 
 def excerpt(text: str, limit_lines: int = 20) -> Text:
@@ -198,9 +208,10 @@ def _ran_s(step: Step) -> float | None:
     return since(last.started_at, last.finished_at)
 
 
-def _arch_words(arches: Sequence[Arch]) -> str:
-    return " ".join(arches)
+def _name(build: Build) -> str:
+    """What is built; its version, too, once that is known."""
+    return build.nevra.removesuffix(".src") if build.nevra else build.package
 
 
-def _short(name: str, most: int = 40) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _short(name: str) -> str:
+    return name if len(name) <= _PACKAGE_CHARS else f"{name[: _PACKAGE_CHARS - 1]}…"

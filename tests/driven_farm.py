@@ -1,0 +1,118 @@
+"""A farm without a scheduler or workers: a test says what becomes of each attempt, through the store's own doors.
+
+The database, the artifact store, the repositories and, where it is started, Redis are the real ones.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from farm.artifacts import open_store
+from farm.client import Farm
+from farm.config import Settings
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import Build, StepKind
+from farm.model.outcome import Outcome
+from farm.model.work import StepResult
+from farm.store.machine import RetryPolicy
+from farm.store.scheduling import Done
+from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.store import Store
+from tests.fake_workers import Answer, output_of, report_for
+from tests.redis_server import redis_server
+
+AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=60))
+
+
+class DrivenFarm:
+    """`farm` is what clients use; the other methods are what the scheduler and workers would do."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = Store.open(settings.database, create=True)
+        self.farm = Farm.connect(settings)
+        self.env = {"FARM_DATA": str(settings.data), "FARM_OWNER": "ann"}
+        self._tokens: dict[str, str] = {}
+
+    def close(self) -> None:
+        self.farm.close()
+        self.store.close()
+
+    def send(self) -> None:
+        """Everything that is ready goes out."""
+        picks = []
+        with self.store.looking() as look:
+            for queue, groups in look.groups(most=100).items():
+                for priority, owner in groups:
+                    picks += look.ready(queue, priority, owner, most=1000)
+        self._note(self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600))
+
+    def start(self, label: str, worker: str = "build@one") -> None:
+        verdict = Verdict(label=label, finding=Finding.RUNNING, worker=worker)
+        self._note(self.store.judge([verdict], datetime.now(UTC), AROUND))
+
+    def report(self, label: str, answer: Answer) -> None:
+        kind = StepKind(label.split(".")[1])
+        report = report_for(label, self._tokens[label], kind, answer)
+        done = self.store.settle([report], datetime.now(UTC), AROUND)
+        assert not done.late, label
+        self._note(done)
+
+    def succeed(self, label: str, log: bytes = b"all is well\n", *, files: tuple[Artifact, ...] = ()) -> None:
+        kind = StepKind(label.split(".")[1])
+        artifacts = (*files, self.stored(f"{kind}.log", log, ArtifactKind.LOG))
+        self.report(label, StepResult(outcome=Outcome.SUCCEEDED, artifacts=artifacts, output=output_of(kind)))
+
+    def fail(
+        self,
+        label: str,
+        reason: str = "make: *** [all] Error 2",
+        log: bytes = b"cc -c a.c\nmake: *** [all] Error 2\n",
+        outcome: Outcome = Outcome.FAILED,
+    ) -> None:
+        artifacts = (self.stored(f"{label.split('.')[1]}.log", log, ArtifactKind.LOG),)
+        excerpt = log.decode(errors="replace")
+        self.report(label, StepResult(outcome=outcome, reason=reason, excerpt=excerpt, artifacts=artifacts))
+
+    def stored(self, name: str, content: bytes, kind: ArtifactKind, nevra: str | None = None) -> Artifact:
+        path = self.settings.data / "to-store"
+        path.write_bytes(content)
+        return open_store(self.settings).put(path, name=name, kind=kind, nevra=nevra, move=True)
+
+    def to_build(self, build_id: int) -> None:
+        """Up to where its `build` steps are sent."""
+        self.send()
+        self.succeed(f"{build_id}.fetch.1")
+        self.succeed(f"{build_id}.srpm.1")
+        self.send()
+
+    def finish(self, build_id: int, arch: str = "x86_64") -> Build:
+        """All the way, with one package and a log of each step."""
+        self.to_build(build_id)
+        name = f"hello-1-1.{arch}"
+        rpm = self.stored(f"{name}.rpm", b"a package", ArtifactKind.RPM, name)
+        self.succeed(f"{build_id}.build.{arch}.1", b"compiling\ndone\n", files=(rpm,))
+        self.succeed(f"{build_id}.upload.{arch}.1")
+        return self.farm.build(build_id)
+
+    def _note(self, done: Done) -> None:
+        for order in done.orders:
+            for message in (order.message, order.following):
+                if message is not None:
+                    self._tokens[message.attempt] = message.token
+
+
+@contextmanager
+def driven_farm(data: Path, *, with_redis: bool = True) -> Iterator[DrivenFarm]:
+    """A new farm in this folder."""
+    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_OWNER": "ann"})
+    driven = DrivenFarm(settings)
+    try:
+        if with_redis:
+            with redis_server(settings.socket):
+                yield driven
+        else:
+            yield driven
+    finally:
+        driven.close()
