@@ -1,4 +1,4 @@
-"""The register of workers: this one says every 10 s that it is there and what it can do, until it takes no more work."""
+"""The register of workers: this one says every 10 s that it is there, and what it can do, until it stops."""
 
 import logging
 import threading

@@ -17,13 +17,13 @@ from rich.table import Table
 
 from farm.client import Farm
 from farm.config import Settings
-from farm.embedded import Embedded, running_farm
+from farm.embedded import running_farm
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
-from tests.bench import bare, idle, room
+from tests.bench import bare, idle, room, tiny
 from tests.distribution import demo_distribution
-from tests.packages import make_srpm, make_tiny_srpms
+from tests.packages import make_srpm
 
 MANY = 200
 PAIRS = 9
@@ -43,11 +43,10 @@ def main() -> None:
         settings = _settings(data)
         srpm = make_srpm("hello-c", data / "srpms")
         figures["template_s"], figures["room_over_bare"] = _room(settings, srpm, data)
-        many = make_tiny_srpms(MANY, data / "many")
+        many = tiny.make_srpms(MANY, data / "many")
         with running_farm(settings, say=lambda what: console.print(f"[dim]starting {what}[/dim]")) as embedded:
             figures["idle_memory_mib"] = idle.memory_mib(embedded.processes)
             figures |= _farm(settings, srpm, many, data)
-            figures["broker_memory_mib"] = _broker(embedded)
     _print(figures)
     figures["machine"] = {"cpus": len(_cpus()), "python": platform.python_version(), "kernel": platform.release()}
     Path("bench-results.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -98,10 +97,6 @@ def _farm(settings: Settings, srpm: Path, many: list[Path], data: Path) -> dict[
         "many_bare_s": round(bare_s, 2),
         "many_farm_s": round(farm_s, 2),
     }
-
-
-def _broker(embedded: Embedded) -> float:
-    return idle.memory_mib({"redis": embedded.processes["redis"]})["redis"]
 
 
 def _cpus() -> list[str]:

@@ -21,7 +21,7 @@ def _parents() -> dict[int, int]:
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The command's name may hold anything, spaces and brackets included; what follows the last bracket is fields.
+            # The command's name may hold anything, brackets included; what follows the last bracket is fields.
             found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
