@@ -81,25 +81,28 @@ class Leases:
 
     def offer(self, work: AnyWork) -> None:
         """Put the work where the holder of its token can claim it; wakes a worker that already waits for it."""
-        self.offer_all((work,))
-
-    def offer_all(self, works: Iterable[AnyWork]) -> None:
-        """`offer` for many, in one round trip."""
-        with self._redis.pipeline() as pipe:
-            for work in works:
-                pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
-                pipe.lpush(_wake(work.attempt), b"1")
-                pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
-            pipe.execute()
+        self.hand_on(works=(work,))
 
     def close_attempts(self, labels: Iterable[str]) -> None:
         """End leases and withdraw offers: settled, cancelled, or to be sent again. Safe to repeat."""
+        self.hand_on(closes=labels)
+
+    def hand_on(
+        self, *, closes: Iterable[str] = (), works: Iterable[AnyWork] = (), events: Iterable[dict[str, Any]] = ()
+    ) -> None:
+        """`close_attempts`, `offer` and `publish` for many, in this order and in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for label in labels:
+            for label in closes:
                 pipe.set(_closed(label), b"1", ex=_CLOSED_KEPT_S)
                 pipe.delete(_offer(label), _lease(label))
                 pipe.lpush(_wake(label), b"1")
                 pipe.expire(_wake(label), _CLOSED_KEPT_S)
+            for work in works:
+                pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
+                pipe.lpush(_wake(work.attempt), b"1")
+                pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
+            for event in events:
+                pipe.publish(_EVENTS, msgspec.json.encode(event))
             pipe.execute()
 
     def states(self, labels: Sequence[str]) -> dict[str, LeaseState]:
@@ -180,14 +183,7 @@ class Leases:
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
-        self.publish_all((event,))
-
-    def publish_all(self, events: Iterable[dict[str, Any]]) -> None:
-        """`publish` for many, in one round trip."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for event in events:
-                pipe.publish(_EVENTS, msgspec.json.encode(event))
-            pipe.execute()
+        self.hand_on(events=(event,))
 
     def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
         """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -207,7 +208,7 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
     for row in found:
         siblings = {(step.kind, step.arch): step for step in steps[row.id]}
         values = []
-        for step in sorted(steps[row.id], key=_in_order):
+        for step in sorted(steps[row.id], key=partial(_in_order, rows.decode_arches(row.arches))):
             place = waiting.position(connection, step) if is_whole and step.status == Status.READY.value else None
             waits_for = waiting.waits_for(step, siblings, queues, place)
             values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
@@ -215,9 +216,10 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
     return tuple(builds)
 
 
-def _in_order(step: Any) -> tuple[str, int]:
-    """Steps that run once first, then arch by arch."""
-    return step.arch, list(StepKind).index(StepKind(step.kind))
+def _in_order(arches: Sequence[str], step: Any) -> tuple[int, int]:
+    """Steps that run once first, then arch by arch as the request named them."""
+    place = arches.index(step.arch) if step.arch in arches else -1 if not step.arch else len(arches)
+    return place, list(StepKind).index(StepKind(step.kind))
 
 
 def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) -> Step:

@@ -17,8 +17,8 @@ from farm.queues import queue_for
 from farm.store import schema
 from farm.store.state import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
 
-_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
-names = msgspec.json.Decoder(tuple[str, ...]).decode
+decode_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
+decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _phases = msgspec.json.Decoder(tuple[Phase, ...]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -100,7 +100,7 @@ def _build_state(row: Any) -> BuildState:
         source_commit=commit,
         source=_source(source),
         target=target,
-        arches=_arches(arches),
+        arches=decode_arches(arches),
         options=_options(options),
         priority=priority,
         owner=owner,
@@ -129,8 +129,8 @@ def _step_state(row: Any) -> StepState:
         attempts=attempts,
         troubles=troubles,
         trouble=trouble,
-        trouble_hosts=names(hosts) if hosts else (),
-        covers=_arches(covers) if covers else (),
+        trouble_hosts=decode_names(hosts) if hosts else (),
+        covers=decode_arches(covers) if covers else (),
         output=output,
         live=_live_attempt(row[_STEP_END:]),
     )
@@ -281,7 +281,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
         commit=row.source_commit,
         source=_source(row.source),
         target=row.target,
-        arches=_arches(row.arches),
+        arches=decode_arches(row.arches),
         options=_options(row.options),
         priority=row.priority,
         owner=row.owner,

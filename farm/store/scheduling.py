@@ -4,7 +4,8 @@ The clients' half is clients.py. Whatever is returned here was committed.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -74,22 +75,22 @@ class Done:
     used_s: Mapping[str, float]
 
 
-# Every (urgency, owner) that has ready work in a queue, by skipping from one to the next along the index: as many
-# steps as there are such pairs, however much work there is. Row values compare along the index in both databases.
+# Every (queue, urgency, owner) that has ready work, by skipping from one to the next along the index: as many seeks
+# as there are such triples, however much work there is. Row values compare along the index in both databases.
+_NEXT = """(SELECT {0} FROM step WHERE step.status = 'ready'
+            AND (step.queue, step.urgency, step.owner) > (found.queue, found.urgency, found.owner)
+          ORDER BY step.queue, step.urgency, step.owner LIMIT 1)"""
 _GROUPS = sa.text(
-    """
-    WITH RECURSIVE found(urgency, owner) AS (
-      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND queue = :queue
-                     ORDER BY urgency, owner LIMIT 1) AS first
+    f"""
+    WITH RECURSIVE found(queue, urgency, owner) AS (
+      SELECT * FROM (SELECT queue, urgency, owner FROM step WHERE step.status = 'ready'
+                     ORDER BY queue, urgency, owner LIMIT 1) AS first
       UNION ALL
-      SELECT (SELECT urgency FROM step WHERE step.status = 'ready' AND queue = :queue
-                AND (step.urgency, step.owner) > (found.urgency, found.owner) ORDER BY urgency, owner LIMIT 1),
-             (SELECT owner FROM step WHERE step.status = 'ready' AND queue = :queue
-                AND (step.urgency, step.owner) > (found.urgency, found.owner) ORDER BY urgency, owner LIMIT 1)
-      FROM found WHERE found.urgency IS NOT NULL
+      SELECT {_NEXT.format("queue")}, {_NEXT.format("urgency")}, {_NEXT.format("owner")}
+      FROM found WHERE found.queue IS NOT NULL
     )
-    SELECT urgency, owner FROM found WHERE urgency IS NOT NULL LIMIT :most
-    """
+    SELECT queue, urgency, owner FROM found WHERE queue IS NOT NULL LIMIT :most
+    """  # noqa: S608 - made of constants
 )
 _READY = (
     sa.select(
@@ -122,27 +123,39 @@ _DUE = (
 )
 
 
+class Look:
+    """What the scheduler asks before it decides."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def live(self) -> tuple[Live, ...]:
+        """Every attempt that is not finished, oldest first."""
+        return tuple(_live(row) for row in self._connection.execute(_LIVE))
+
+    def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
+        """By queue, the (priority, owner) pairs that have ready work there, highest priority first."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for queue, urgency, owner in self._connection.execute(_GROUPS, {"most": most}):
+            found.setdefault(queue, []).append((-urgency, owner))
+        return found
+
+    def ready(self, queue: str, priority: int, owner: str, *, most: int) -> list[Ready]:
+        """Ready work of one pair, oldest first."""
+        wanted = {"of_queue": queue, "of_urgency": -priority, "of_owner": owner, "most": most}
+        return [_ready(row) for row in self._connection.execute(_READY, wanted)]
+
+
 class SchedulerStore(Database):
     """The half of the store that only the scheduler calls."""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
-    def ready_groups(self, queue: str, *, most: int) -> tuple[tuple[int, str], ...]:
-        """The (priority, owner) pairs with ready work in this queue, highest priority first."""
+    @contextmanager
+    def looking(self) -> Iterator["Look"]:
+        """Several questions of one moment."""
         with self.reading() as connection:
-            found = connection.execute(_GROUPS, {"queue": queue, "most": most})
-            return tuple((-urgency, owner) for urgency, owner in found)
-
-    def ready(self, queue: str, priority: int, owner: str, *, most: int) -> tuple[Ready, ...]:
-        """Ready work of one pair, oldest first."""
-        wanted = {"of_queue": queue, "of_urgency": -priority, "of_owner": owner, "most": most}
-        with self.reading() as connection:
-            return tuple(_ready(row) for row in connection.execute(_READY, wanted))
-
-    def live(self) -> tuple[Live, ...]:
-        """Every attempt that is not finished, oldest first."""
-        with self.reading() as connection:
-            return tuple(_live(row) for row in connection.execute(_LIVE))
+            yield Look(connection)
 
     def loads(self) -> dict[str, tuple[float, datetime]]:
         """Each owner's slot-seconds, and as of when they are decayed."""
@@ -280,7 +293,7 @@ def _ready(row: Any) -> Ready:
         priority=-urgency,
         owner=owner,
         target=target,
-        avoid=rows.names(hosts) if hosts else (),
+        avoid=rows.decode_names(hosts) if hosts else (),
         due_at=due_at,
     )
 

@@ -1,0 +1,496 @@
+"""The store on both databases: SQLite always, PostgreSQL where there is one or one can be made for the test."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from farm import wire
+from farm.errors import WrongState
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import Build, BuildOptions, BuildRequest, Phase, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.model.work import StepResult
+from farm.store import schema
+from farm.store.database import make_engine
+from farm.store.machine import RetryPolicy
+from farm.store.migrate import alembic_config
+from farm.store.scheduling import Done
+from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.store import Store
+from farm.store.waiting import QueueSeen
+from tests.fake_workers import Answer, artifact, fail, report_for, succeed
+
+AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0))
+TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A throw-away cluster on a unix socket, as an ordinary user: PostgreSQL does not run as root."""
+    if given := os.environ.get("FARM_TEST_POSTGRESQL"):
+        yield given
+        return
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
+    if not found[-1].is_file():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "no PostgreSQL here: install it or set FARM_TEST_POSTGRESQL"
+        )
+    binaries = found[-1].parent
+    folder = Path(f"/tmp/farm-pg-{os.getpid()}")  # short: a socket's path has a limit
+    folder.mkdir(mode=0o700)
+    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    as_user = []
+    if os.geteuid() == 0:
+        shutil.chown(folder, user)
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+    quick = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses="
+
+    def run(*argv: str) -> None:
+        subprocess.run([*as_user, *argv], check=True, capture_output=True, cwd=folder, stdin=subprocess.DEVNULL)
+
+    try:
+        run(str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "farm", "-A", "trust", "--no-sync")
+        start = [str(binaries / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
+        run(*start, "-o", f"{quick} -k {folder}", "start")
+        yield f"postgresql://farm@/postgres?host={folder}"
+        run(*start, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def administration(server: str) -> Iterator[sa.Connection]:
+    engine = make_engine(server).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def database(server: str, name: str) -> str:
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "template.db"
+    Store.open(f"sqlite:///{path}", create=True).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: str) -> Iterator[str]:
+    name = f"farm_{os.urandom(4).hex()}"
+    with administration(postgresql) as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    Store.open(database(postgresql, name), create=True).close()
+    yield name
+    with administration(postgresql) as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own, with the current schema: a copy, since migrating takes longer than most tests."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "farm.db")
+        yield f"sqlite:///{tmp_path / 'farm.db'}"
+        return
+    server, template = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_template")
+    name = f"farm_{os.urandom(4).hex()}"
+    with administration(server) as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        yield database(server, name)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server, name = request.getfixturevalue("postgresql"), f"farm_{os.urandom(4).hex()}"
+    with administration(server) as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield database(server, name)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    store = Store.open(url)
+    yield store
+    store.close()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def add(store: Store, *, arches: tuple[Arch, ...] = (Arch.X86_64,), priority: int = 0, owner: str = "ann") -> int:
+    source = Source(kind=SourceKind.GIT, url="https://me:secret@example.org/hello.git")
+    request = BuildRequest(source=source, target="demo", arches=arches, priority=priority)
+    return store.add_batch([request], owner=owner).builds[0].id
+
+
+def send(store: Store, at: datetime | None = None) -> Done:
+    """Everything that is ready goes out."""
+    with store.looking() as look:
+        ready = [
+            one
+            for queue, pairs in look.groups(most=100).items()
+            for priority, owner in pairs
+            for one in look.ready(queue, priority, owner, most=100)
+        ]
+    return store.dispatch(ready, at or now(), wall_s=lambda *_: 60)
+
+
+def settle(store: Store, done: Done, answers: dict[StepKind, Answer] | None = None) -> Done:
+    """Every order of `done` is reported on."""
+    reports = [
+        report_for(
+            order.message.attempt,
+            order.message.token,
+            order.message.kind,
+            (answers or {}).get(order.message.kind),
+        )
+        for order in done.orders
+    ]
+    return store.settle(reports, now(), AROUND)
+
+
+def drive(store: Store, answers: dict[StepKind, Answer] | None = None) -> None:
+    """Until nothing is ready and nothing is out."""
+    done = send(store)
+    while done.orders:
+        done = settle(store, done, answers)
+        if not done.orders:
+            done = send(store)
+
+
+def steps(build: Build) -> dict[str, tuple[Status, Outcome | None]]:
+    return {step.name: (step.status, step.outcome) for step in build.steps}
+
+
+def test_migrations_make_what_the_code_describes(empty_url: str) -> None:
+    Store.open(empty_url, create=True).close()
+    engine = make_engine(empty_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+    engine.dispose()
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.REVISION]
+
+
+def test_two_that_start_at_once_make_one_database(empty_url: str) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(lambda _: Store.open(empty_url, create=True), range(2)))
+    assert add(stores[0]) == 1
+    for store in stores:
+        store.close()
+
+
+def test_a_build_runs_through(store: Store) -> None:
+    build_id = add(store, arches=(Arch.X86_64, Arch.AARCH64))
+    drive(store)
+    build = store.build(build_id)
+    assert (build.status, build.outcome, build.package, build.nevra) == (
+        Status.FINISHED,
+        Outcome.SUCCEEDED,
+        "hello",
+        "hello-1-1.src",
+    )
+    assert set(steps(build).values()) == {(Status.FINISHED, Outcome.SUCCEEDED)}
+    assert [attempt.label for step in build.steps for attempt in step.attempts] == [
+        "1.fetch.1",
+        "1.srpm.1",
+        "1.build.x86_64.1",
+        "1.upload.x86_64.1",
+        "1.build.aarch64.1",
+        "1.upload.aarch64.1",
+    ]
+
+
+def test_only_the_fetch_step_is_given_the_credentials(store: Store) -> None:
+    add(store)
+    fetch = send(store)
+    assert fetch.orders[0].source.url == "https://me:secret@example.org/hello.git"
+    srpm = settle(store, fetch)
+    assert "secret" not in repr((srpm, fetch.events, store.build(1)))
+
+
+def test_an_attempt_keeps_what_was_reported(store: Store) -> None:
+    add(store)
+    log = artifact("fetch.log", ArtifactKind.LOG)
+    answer = StepResult(
+        outcome=Outcome.FAILED,
+        reason="no such ref\0 \ud800",
+        excerpt="around it",
+        artifacts=(log, artifact("root.json", ArtifactKind.RECORD)),
+        phases=(Phase(name="clone", seconds=0.5),),
+        peak_memory_bytes=2**40,
+    )
+    settle(store, send(store), {StepKind.FETCH: answer})
+    (attempt,) = store.build(1).steps[0].attempts
+    assert (attempt.reason, attempt.excerpt) == ("no such ref\ufffd ?", "around it")
+    assert (attempt.artifacts, attempt.phases, attempt.peak_memory_bytes) == (
+        answer.artifacts,
+        answer.phases,
+        2**40,
+    )
+    assert attempt.started_at is not None
+    assert attempt.started_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "skipped"),
+    [
+        (StepKind.FETCH, Outcome.FAILED, ["srpm"]),
+        (StepKind.SRPM, Outcome.FAILED, []),
+        (StepKind.BUILD, Outcome.UNRESOLVABLE, ["upload x86_64", "upload ppc64le"]),
+        (StepKind.BUILD, Outcome.TIMED_OUT, ["upload x86_64", "upload ppc64le"]),
+        (StepKind.UPLOAD, Outcome.ERRORED, []),
+    ],
+)
+def test_what_a_failure_leaves_behind(store: Store, kind: StepKind, outcome: Outcome, skipped: list[str]) -> None:
+    build_id = add(store, arches=(Arch.X86_64, Arch.PPC64LE))
+    drive(store, {kind: fail(outcome=outcome)})
+    build = store.build(build_id)
+    assert (build.status, build.outcome) == (Status.FINISHED, outcome)
+    found = [step.name for step in build.steps if step.outcome is Outcome.CANCELLED]
+    assert found == skipped
+    assert not [step for step in build.steps if step.name in skipped and step.attempts]
+    assert (build.reason or "").startswith(str(kind))
+
+
+def test_the_other_arches_go_on_when_one_fails(store: Store) -> None:
+    add(store, arches=(Arch.X86_64, Arch.PPC64LE))
+    srpm = settle(store, send(store))
+    settle(store, srpm)
+    both = send(store)
+    first, second = [report_for(o.message.attempt, o.message.token, o.message.kind) for o in both.orders]
+    bad = report_for(first.attempt, first.token, first.kind, fail())
+    after = store.settle([bad, second], now(), AROUND)
+    assert [order.message.attempt for order in after.orders] == ["1.upload.ppc64le.1"]
+    settle(store, after)
+    assert store.build(1).outcome is Outcome.FAILED
+    assert steps(store.build(1))["upload ppc64le"] == (Status.FINISHED, Outcome.SUCCEEDED)
+
+
+def test_an_attempt_is_settled_once_and_only_with_its_token(store: Store) -> None:
+    add(store)
+    done = send(store)
+    order = done.orders[0]
+    assert order.following is not None
+    wrong = report_for(order.message.attempt, "guess", StepKind.FETCH)
+    early = report_for(order.following.attempt, order.following.token, StepKind.SRPM)
+    nonsense = [report_for(label, "t", StepKind.FETCH) for label in ("", "1.", "x.fetch.1", "99.fetch.1", "9" * 40)]
+    assert len(store.settle([wrong, early, *nonsense], now(), AROUND).late) == 7
+    right = report_for(order.message.attempt, order.message.token, StepKind.FETCH)
+    assert store.settle([right, right], now(), AROUND).late == (right.attempt,)
+    assert store.settle([right], now(), AROUND).late == (right.attempt,)
+
+
+def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> None:
+    add(store)
+    done = send(store)
+    message = done.orders[0].message
+    bad = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(), output=None)
+    store.settle([report_for(message.attempt, message.token, message.kind, bad)], now(), AROUND)  # type: ignore[arg-type]
+    step = store.build(1).steps[0]
+    assert step.status is Status.WAITING
+    assert "makes no sense" in (step.waits_for or "")
+
+
+def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) -> None:
+    add(store)
+    at = now()
+    for wait_s in (5, 15, 45):
+        done = send(store, at)
+        report = report_for(done.orders[0].message.attempt, done.orders[0].message.token, StepKind.FETCH, TROUBLE)
+        store.settle([report], at, AROUND)
+        fetch, srpm = store.build(1).steps
+        assert (fetch.status, srpm.status, srpm.attempts) == (Status.WAITING, Status.WAITING, ())
+        assert "after network: no route to host" in (fetch.waits_for or "")
+        assert store.promote_due(at + timedelta(seconds=wait_s - 1), most=10).events == ()
+        at += timedelta(seconds=wait_s)
+        assert len(store.promote_due(at, most=10).events) == 1
+    settle(store, send(store, at), {StepKind.FETCH: TROUBLE})
+    build = store.build(1)
+    assert (build.outcome, build.reason) == (Outcome.ERRORED, "fetch: network: no route to host")
+    assert len(build.steps[0].attempts) == 4
+
+
+def test_trouble_that_trying_again_cannot_mend_ends_at_once(store: Store) -> None:
+    add(store)
+    settle(store, send(store), {StepKind.FETCH: wire.TroubleReport(code="x", retryable=False, message="no")})
+    assert store.build(1).outcome is Outcome.ERRORED
+
+
+@pytest.mark.parametrize(
+    ("finding", "status", "outcome"),
+    [
+        (Finding.RUNNING, Status.RUNNING, None),
+        (Finding.LOST, Status.WAITING, None),
+        (Finding.UNSENT, Status.READY, None),
+        (Finding.OVERDUE, Status.FINISHED, Outcome.TIMED_OUT),
+        (Finding.REFUSED, Status.FINISHED, Outcome.ERRORED),
+    ],
+)
+def test_what_is_found_out_about_an_attempt(
+    store: Store, finding: Finding, status: Status, outcome: Outcome | None
+) -> None:
+    add(store)
+    send(store)
+    done = store.judge([Verdict(label="1.fetch.1", finding=finding, worker="w@h")], now(), AROUND)
+    fetch, srpm = store.build(1).steps
+    assert (fetch.status, fetch.outcome) == (status, outcome)
+    assert bool(done.closes) == (finding is not Finding.RUNNING)
+    if finding is not Finding.RUNNING:
+        assert srpm.attempts == ()
+        late = store.settle([report_for("1.fetch.1", "any", StepKind.FETCH)], now(), AROUND)
+        assert late.late == ("1.fetch.1",)
+
+
+def test_no_label_is_used_twice(store: Store) -> None:
+    add(store)
+    seen = set()
+    for _ in range(3):
+        message = send(store).orders[0].message
+        seen.add((message.attempt, message.token))
+        store.judge([Verdict(label=message.attempt, finding=Finding.UNSENT)], now(), AROUND)
+    assert len({label for label, _ in seen}) == len({token for _, token in seen}) == 3
+
+
+def test_a_retry_uses_the_recorded_inputs(store: Store) -> None:
+    add(store)
+    drive(store, {StepKind.UPLOAD: fail()})
+    (step,) = store.retry(1, by="bob")
+    assert step.name == "upload x86_64"
+    (order,) = send(store).orders
+    assert (order.message.attempt, order.following) == ("1.upload.x86_64.2", None)
+    assert order.srpm is not None
+    assert order.build is not None
+
+
+def test_a_step_that_succeeded_can_be_run_again_with_all_that_follows(store: Store) -> None:
+    add(store, arches=(Arch.X86_64, Arch.AARCH64))
+    drive(store)
+    store.retry(1, step=StepKind.BUILD, arch=Arch.AARCH64, by="bob")
+    assert steps(store.build(1))["upload aarch64"] == (Status.WAITING, None)
+    assert steps(store.build(1))["upload x86_64"] == (Status.FINISHED, Outcome.SUCCEEDED)
+    drive(store)
+    assert store.build(1).outcome is Outcome.SUCCEEDED
+    store.retry(1, step=StepKind.SRPM, by="bob")
+    with pytest.raises(WrongState):
+        store.retry(1, step=StepKind.BUILD, by="bob")
+    drive(store, {StepKind.SRPM: succeed(StepKind.SRPM, exclude=("aarch64",))})
+    build = store.build(1)
+    assert build.outcome is Outcome.SUCCEEDED
+    assert steps(build)["build aarch64"] == (Status.FINISHED, Outcome.EXCLUDED)
+
+
+def test_a_step_whose_input_failed_cannot_be_run_again_alone(store: Store) -> None:
+    add(store)
+    drive(store, {StepKind.BUILD: fail()})
+    with pytest.raises(WrongState, match="needs the results of build x86_64"):
+        store.retry(1, step=StepKind.UPLOAD, by="bob")
+    with pytest.raises(WrongState, match="runs once"):
+        store.retry(1, step=StepKind.SRPM, arch=Arch.X86_64, by="bob")
+
+
+def test_a_build_without_any_arch_left_is_excluded(store: Store) -> None:
+    add(store, arches=(Arch.X86_64, Arch.PPC64LE))
+    drive(store, {StepKind.SRPM: succeed(StepKind.SRPM, exclusive=("s390x",))})
+    build = store.build(1)
+    assert (build.outcome, build.reason) == (Outcome.EXCLUDED, "ExclusiveArch is s390x, without x86_64")
+    with pytest.raises(WrongState, match="excluded"):
+        store.retry(1, step=StepKind.BUILD, by="bob")
+
+
+def test_a_noarch_package_is_built_once_for_all_arches(store: Store) -> None:
+    add(store, arches=(Arch.X86_64, Arch.AARCH64))
+    settle(store, settle(store, send(store)), {StepKind.SRPM: succeed(StepKind.SRPM, noarch=True)})
+    assert list(steps(store.build(1))) == ["fetch", "srpm", "build x86_64", "upload x86_64"]
+    upload = settle(store, send(store)).orders[0]
+    assert upload.covers == (Arch.X86_64, Arch.AARCH64)
+
+
+def test_cancel_works_wherever_a_build_is(store: Store) -> None:
+    add(store)
+    expected: list[set[str]] = [set(), {"1.fetch.1", "1.srpm.1"}]
+    for labels in expected:
+        assert set(store.cancel(1, by="bob")) == labels
+        assert store.build(1).outcome is Outcome.CANCELLED
+        assert set(store.closing()) == labels
+        store.closed(store.closing())
+        store.retry(1, by="bob")
+        done = send(store)
+    late = settle(store, done)
+    assert late.late == ()
+    store.cancel(1, by="bob")
+    after = store.settle([report_for("1.srpm.2", "t", StepKind.SRPM)], now(), AROUND)
+    assert after.late == ("1.srpm.2",)
+
+
+def test_ready_work_comes_by_priority_and_owner_and_age(store: Store) -> None:
+    for owner, priority in (("ann", 0), ("bob", 0), ("ann", 5), ("ann", 0)):
+        add(store, owner=owner, priority=priority)
+    with store.looking() as look:
+        assert look.groups(most=10) == {"source": [(5, "ann"), (0, "ann"), (0, "bob")]}
+        assert [one.build_id for one in look.ready("source", 0, "ann", most=9)] == [1, 4]
+    assert "position 1" in (_wait_with_queue(store, 3) or "")
+    assert "position 4" in (_wait_with_queue(store, 4) or "")
+
+
+def _wait_with_queue(store: Store, build_id: int) -> str | None:
+    store.note_queues({"source": QueueSeen(slots=2, busy=2)})
+    return store.build(build_id).steps[0].waits_for
+
+
+def test_clients_and_scheduler_do_not_lose_each_others_changes(store: Store) -> None:
+    ids = [add(store) for _ in range(20)]
+    done = send(store)
+    reports = [report_for(o.message.attempt, o.message.token, o.message.kind) for o in done.orders]
+    start = threading.Barrier(2)
+
+    def cancel() -> None:
+        start.wait()
+        for build_id in ids:
+            store.cancel(build_id, by="bob")
+
+    with ThreadPoolExecutor(1) as pool:
+        cancelled = pool.submit(cancel)
+        start.wait()
+        for report in reports:
+            store.settle([report], now(), AROUND)
+        cancelled.result()
+    assert {store.build(build_id).outcome for build_id in ids} == {Outcome.CANCELLED}
+    with store.looking() as look:
+        assert look.live() == ()
+
+
+def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
+    options = BuildOptions(timeout_s=7)
+    source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
+    store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,), options=options)], owner="ann")
+    with store.looking() as look:
+        ready = look.ready("source", 0, "ann", most=1)
+    done = store.dispatch(
+        ready, now(), wall_s=lambda _, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
+    )
+    assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
