@@ -179,10 +179,10 @@ class Cgroup:
 
 
 def sweep(where: CgroupPlace) -> int:
-    """Remove the groups of workers of this pid namespace that are dead; how many."""
+    """Remove the groups of workers of this pid namespace that are dead, wherever they were made; how many."""
     swept = 0
-    for folder in where.folders:
-        for left in folder.glob("farm-*"):
+    for top in dict.fromkeys(_top(folder) for folder in where.folders):
+        for left in [Path(path) for path, _, _ in os.walk(top)]:
             found = _NAME.fullmatch(left.name)
             if not found or int(found["namespace"]) != _pid_namespace():
                 continue
@@ -244,6 +244,13 @@ def _under(mount: Path, own: str) -> Path:
     """The process's own group as the mount shows it; in a container the two often do not match."""
     inside = mount / own.lstrip("/")
     return inside if inside.is_dir() else mount
+
+
+def _top(folder: Path) -> Path:
+    """The mount that the group is in: a worker started anew may find itself in another group than the dead one."""
+    while folder.parent.stat().st_dev == folder.stat().st_dev and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _delegate(folder: Path) -> None:

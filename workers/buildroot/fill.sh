@@ -2,10 +2,11 @@
 # Runs in a sandbox that shows the host's tools and one root at /mnt/root: dnf, and then what the root is made of.
 # Scriptlets of packages that the farm built itself run here, so nothing else of the host is to be seen.
 #
-#   fill.sh <user id> <file for the list, or "" to download only> <dnf arguments ...>
+#   fill.sh <user id> <rpm database> <file for the list, or "" to download only> <dnf arguments ...>
 set -eu
-uid=$1 list=$2 root=/mnt/root
-shift 2
+uid=$1 database=$2 list=$3 root=/mnt/root
+shift 3
+sh /run/database.sh before "$root" "$database"
 dnf "$@"
 [ -n "$list" ] || exit 0
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
@@ -23,3 +24,4 @@ rpm --root "$root" -qa --qf 'P %{NAME}-%|EPOCH?{%{EPOCH}}:{0}|:%{VERSION}-%{RELE
 ][F %{FILENAMES}
 ]' > "$list"
 find "$root" -xdev -type d -perm -0002 ! -path "$root/tmp" ! -path "$root/var/tmp" -printf 'W /%P\n' >> "$list"
+sh /run/database.sh after "$root" "$database"

@@ -17,7 +17,7 @@ from farm.model.target import Limits, Target
 from workers.buildroot import cgroups, dnf, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.dnf import DnfRepository, Missing
-from workers.buildroot.sandbox import BUILD_UID, FILL, Bind, Overlay
+from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.buildroot.shelf import locked
 from workers.run import Completed, Ending, run
@@ -26,7 +26,6 @@ from workers.steps.context import Ended, StepContext
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
 _LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30)
-FILL_INSIDE = Path("/run/fill.sh")
 _numbers = count(1)
 
 
@@ -116,13 +115,13 @@ class Filling:
         context = self._context
         for folder in (overlay.upper, overlay.work):
             folder.mkdir(exist_ok=True)
-        command = ["sh", str(FILL_INSIDE), str(BUILD_UID), list_to, *words]
-        seen = [*binds, Bind(path=FILL, inside=str(FILL_INSIDE))]
+        command = ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, list_to, *words]
+        scripts = [Bind(path=SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
             argv = sandbox.enter(
-                sandbox.workshop(command, root=scratch / "merged", binds=seen, has_network=not list_to),
+                sandbox.workshop(command, root=scratch / "merged", binds=[*binds, *scripts], has_network=not list_to),
                 overlay=overlay,
                 merged=scratch / "merged",
                 joins=group.joins if group else (),

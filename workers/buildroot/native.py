@@ -15,11 +15,10 @@ from workers.buildroot.capabilities import unmet
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import Room, RoomRun, last_error
 from workers.buildroot.roots import Root, Roots, root_of
-from workers.buildroot.sandbox import Bind
+from workers.buildroot.sandbox import SCRIPTS, Bind
 from workers.host import require_arch
 from workers.steps.context import Ended, StepContext
 
-_SCRIPTS = Path(__file__).parent
 _INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
 #: mock's number, too: a recipe whose questions depend on the answers for longer than this does not end.
@@ -165,7 +164,7 @@ def _empty(results: Path) -> Path:
 
 
 def _recipe(name: str) -> Bind:
-    return Bind(path=_SCRIPTS / name, inside=_INSIDE)
+    return Bind(path=SCRIPTS / name, inside=_INSIDE)
 
 
 def _sources(request: SrpmRequest) -> Bind:

@@ -27,8 +27,9 @@ from workers.buildroot.shelf import Shelf
 from workers.steps.context import StepContext
 
 #: Raise it when what is done to a new root changes, so that older ones are not used any more.
-_VERSION = 2
+_VERSION = 3
 _KEY_CHARS = 20
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TEMPLATES_KEPT = 3
 _LAYERS_KEPT = 64
 _LIST_BYTES = 256 * 2**20
@@ -128,7 +129,8 @@ def sweep_roots(settings: Settings) -> int:
 
 def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepository]) -> str:
     """Everything that decides what is in the template. A local repository counts with its content, so a rebuilt one
-    gives a new template; one behind a server counts with the day, so that its updates arrive within one."""
+    gives a new template; one behind a server counts with the day, so that its updates arrive within one. Nothing of a
+    template is synced to the disk, so after a boot, which a crash may have come before, it is made anew."""
     day = "" if all(one.is_local for one in repositories) else datetime.now(UTC).date().isoformat()
     return _digest(
         [
@@ -139,6 +141,7 @@ def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepositor
             target.module_platform,
             [_identity(one) for one in repositories],
             day,
+            _BOOT.read_text(),
         ]
     )
 

@@ -14,9 +14,8 @@ from farm.model.target import Limits
 #: The build user's number, inside and outside: one that distributions and systemd leave alone.
 BUILD_UID = 60990
 _BLOCK_BYTES = 512
-_SCRIPTS = Path(__file__).parent
-_ENTER = _SCRIPTS / "enter.sh"
-FILL = _SCRIPTS / "fill.sh"
+SCRIPTS = Path(__file__).parent
+_ENTER = SCRIPTS / "enter.sh"
 # The mark tells a build that failed from a sandbox that never came up; the build user cannot take it away.
 _BEGIN = ': > /run/farm/entered && exec setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all -- "$@"'
 # What rpm and packages' scriptlets need to lay out a root, and no more.
