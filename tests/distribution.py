@@ -21,7 +21,13 @@ def demo_distribution() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farm-tests/distribution"
     command = [sys.executable, "-m", "deploy.demo.distribution", "--arch", "x86_64", "--output", str(cache)]
     made = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=_MAKE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=_MAKE_TIMEOUT_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     if made.returncode:
         raise RuntimeError(f"the demo distribution cannot be made: {made.stderr[-500:]}")

@@ -12,7 +12,8 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.work import FetchInput, FetchResult, StepResult, Work
-from workers.fetching import download, giturl, sources, srpm, tarball
+from workers import rpmfile
+from workers.fetching import download, giturl, sources, tarball
 from workers.fetching.git import Mirror
 from workers.fetching.spec import is_fetchable
 from workers.fetching.tree import Tree
@@ -93,13 +94,13 @@ def _from_url(source: Source, context: StepContext) -> FetchResult:
     return FetchResult(archive=archive)
 
 
-def _checked(path: Path, name: str, context: StepContext) -> srpm.SourcePackage:
+def _checked(path: Path, name: str, context: StepContext) -> rpmfile.SourcePackage:
     if path.stat().st_size > context.limits.disk_bytes:
         limit = context.limits.disk_bytes
         raise Ended(Outcome.FAILED, f"{name} is larger than the step's disk limit of {limit} bytes")
     try:
-        package = srpm.check(path)
-    except srpm.NotSource as error:
+        package = rpmfile.check_source(path)
+    except rpmfile.BadRpm as error:
         raise Ended(Outcome.FAILED, f"{name} {error}") from error
     verified = ", ".join(package.verified) or "nothing: it carries no digests"
     context.log.note(f"{name} is {package.nevra}; verified: {verified}")

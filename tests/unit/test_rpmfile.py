@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.fetching import srpm
+from workers import rpmfile
 
 _STRING, _ARRAY, _INT32, _INT64 = 6, 8, 4, 5
 _PAYLOAD = b"payload" * 100
@@ -53,15 +53,15 @@ def _package(tags: _Entries | None = None, *, kind: int = 1, signature: _Entries
 def _why(tmp_path: Path, content: bytes) -> str:
     path = tmp_path / "x.src.rpm"
     path.write_bytes(content)
-    with pytest.raises(srpm.NotSource) as refused:
-        srpm.check(path)
+    with pytest.raises(rpmfile.BadRpm) as refused:
+        rpmfile.check_source(path)
     return str(refused.value)
 
 
 def test_a_whole_source_package_is_named_and_verified(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(_package())
-    found = srpm.check(path)
+    found = rpmfile.check_source(path)
     assert str(found.nevra) == "hello-2:1.0-1.demo.src"
     assert found.verified == ("header sha256", "header sha1", "payload sha256")
 
@@ -134,8 +134,8 @@ class _Counting(io.BytesIO):
 def _survives(content: bytes) -> None:
     said = "is whole"
     try:
-        srpm._check(_Counting(content), len(content))
-    except srpm.NotSource as refused:
+        rpmfile._check_source(_Counting(content), len(content))
+    except rpmfile.BadRpm as refused:
         said = str(refused)
     assert said.startswith(("is ", "has "))
     assert said.isprintable()

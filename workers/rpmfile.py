@@ -1,7 +1,7 @@
-"""Reads a src.rpm's lead, signature and header with strict bounds, to tell what it is without unpacking it.
+"""Reads an RPM's lead, signature and header with strict bounds, to tell what it is without unpacking it.
 
-Owns the judgement "this is a whole source package, and its name is X". Knows nothing of stores and networks, and
-never looks inside the payload: that is for the build root. Format: RPM's docs/manual/format_v4.md.
+Owns the judgement "this is a whole source (or binary) package, and its name is X". Knows nothing of stores and
+networks, and never looks inside the payload: that is for the build root. Format: RPM's docs/manual/format_v4.md.
 """
 
 import hashlib
@@ -34,17 +34,18 @@ _INTEGERS = {_INT32: struct.Struct(">I"), _INT64: struct.Struct(">Q")}
 
 _SIG_LONGSIZE, _SIG_SHA1, _SIG_SHA256, _SIG_SIZE = 270, 269, 273, 1000
 _NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
-_SOURCERPM, _NOSOURCE, _NOPATCH = 1044, 1051, 1052
+_ARCH, _SOURCERPM, _NOSOURCE, _NOPATCH = 1022, 1044, 1051, 1052
 _PAYLOAD_DIGEST, _PAYLOAD_DIGEST_ALGORITHM = 5092, 5093
 _OPENPGP_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 12: "sha3_256"}
 
+_PLAIN_ARCH = re.compile(r"[a-z0-9_]{1,32}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]{0,200}")
 
 
-class NotSource(FarmError):
-    """The file is not a whole source package. The argument ends a sentence that starts with the file's name."""
+class BadRpm(FarmError):
+    """The file is not a whole package of the wanted kind. The argument ends a sentence that starts with its name."""
 
-    code = "not-a-source-package"
+    code = "bad-rpm"
     exit_code = 54
 
 
@@ -57,6 +58,14 @@ class SourcePackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BinaryPackage:
+    """`source` is the file name of the source package that it says it was built from."""
+
+    nevra: Nevra
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Header:
     """One header structure: where each tag's data is in `data`. `raw` is all of it, as digests see it."""
 
@@ -65,40 +74,59 @@ class _Header:
     raw: bytes
 
     def text(self, tag: int) -> str | None:
-        """The tag's (first) string. Raises NotSource if it is there and is not one."""
+        """The tag's (first) string. Raises BadRpm if it is there and is not one."""
         found = self.entries.get(tag)
         if found is None:
             return None
         kind, offset, count = found
         end = self.data.find(b"\0", offset, offset + _STRING_MAX_BYTES)
         if kind not in (_STRING, _STRING_ARRAY, _I18N) or count < 1 or end < 0:
-            raise NotSource(f"has a damaged header: tag {tag} is not a string")
+            raise BadRpm(f"has a damaged header: tag {tag} is not a string")
         return self.data[offset:end].decode("utf-8", "backslashreplace")
 
     def number(self, tag: int) -> int | None:
-        """The tag's (first) number. Raises NotSource if it is there and is not one."""
+        """The tag's (first) number. Raises BadRpm if it is there and is not one."""
         found = self.entries.get(tag)
         if found is None:
             return None
         kind, offset, count = found
         form = _INTEGERS.get(kind)
         if form is None or count < 1 or offset + form.size > len(self.data):
-            raise NotSource(f"has a damaged header: tag {tag} is not a number")
+            raise BadRpm(f"has a damaged header: tag {tag} is not a number")
         value: int = form.unpack_from(self.data, offset)[0]
         return value
 
 
-def check(path: Path) -> SourcePackage:
+def check_source(path: Path) -> SourcePackage:
     """Tell whether the file is a whole source package, and which.
 
-    Reads the file once from end to end when it carries a payload digest, only its head otherwise. Raises NotSource
+    Reads the file once from end to end when it carries a payload digest, only its head otherwise. Raises BadRpm
     for every kind of damage, and OSError if the file cannot be read.
     """
     with path.open("rb") as file:
-        return _check(file, path.stat().st_size)
+        return _check_source(file, path.stat().st_size)
 
 
-def _check(file: BinaryIO, size_bytes: int) -> SourcePackage:
+def read_binary(path: Path) -> BinaryPackage:
+    """What a binary package says it is. Reads its head only: its digests are of no use against whoever made it.
+
+    Raises BadRpm for every kind of damage, and OSError if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size_bytes = path.stat().st_size
+        _read_lead(file, size_bytes)
+        signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
+        file.seek(-len(signature.raw) % 8, 1)
+        header = _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
+    source, arch = header.text(_SOURCERPM), header.text(_ARCH)
+    if source is None:
+        raise BadRpm("is not a binary package: it does not say what source package it was built from")
+    if arch is None or not _PLAIN_ARCH.fullmatch(arch):
+        raise BadRpm(f"has a header whose arch is {arch!r:.80}, which RPM does not allow")
+    return BinaryPackage(nevra=_nevra(header, arch), source=source)
+
+
+def _check_source(file: BinaryIO, size_bytes: int) -> SourcePackage:
     is_source_lead = _read_lead(file, size_bytes)
     signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
     file.seek(-len(signature.raw) % 8, 1)
@@ -111,12 +139,12 @@ def _check(file: BinaryIO, size_bytes: int) -> SourcePackage:
     header = _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
     verified = [*_verify_header(signature, header)]
     if not is_source_lead or _SOURCERPM in header.entries:
-        raise NotSource("is a binary RPM, not a src.rpm; give the source package it was built from")
-    nevra = _nevra(header)
+        raise BadRpm("is a binary RPM, not a src.rpm; give the source package it was built from")
+    nevra = _nevra(header, "src")
     if _NOSOURCE in header.entries or _NOPATCH in header.entries:
-        raise NotSource("is a nosrc.rpm: some of its sources are not inside, so it cannot be built")
+        raise BadRpm("is a nosrc.rpm: some of its sources are not inside, so it cannot be built")
     if header_and_payload is not None and size_bytes != start + header_and_payload:
-        raise NotSource(f"has {size_bytes} bytes, but its header says {start + header_and_payload}")
+        raise BadRpm(f"has {size_bytes} bytes, but its header says {start + header_and_payload}")
     verified += _verify_payload(file, header)
     return SourcePackage(nevra=nevra, verified=tuple(verified))
 
@@ -125,12 +153,12 @@ def _read_lead(file: BinaryIO, size_bytes: int) -> bool:
     """Whether the lead says "source"."""
     lead = file.read(_LEAD.size)
     if lead[:4] != _LEAD_MAGIC:
-        raise NotSource("is not an RPM package")
+        raise BadRpm("is not an RPM package")
     if len(lead) < _LEAD.size:
         raise _truncated(size_bytes, _LEAD.size)
     _, major, _, kind, _, _, _, _, _ = _LEAD.unpack(lead)
     if major < 3:
-        raise NotSource(f"is an RPM package of version {major}, which nothing reads any more")
+        raise BadRpm(f"is an RPM package of version {major}, which nothing reads any more")
     return bool(kind == _LEAD_SOURCE)
 
 
@@ -141,9 +169,9 @@ def _read_header(file: BinaryIO, size_bytes: int, what: str, max_bytes: int) -> 
         raise _truncated(size_bytes, at + _HEADER_START.size)
     magic, entry_count, data_bytes = _HEADER_START.unpack(start)
     if magic != _HEADER_MAGIC:
-        raise NotSource(f"is not an RPM package: its {what} does not start as one")
+        raise BadRpm(f"is not an RPM package: its {what} does not start as one")
     if entry_count > _ENTRIES_MAX or data_bytes > max_bytes:
-        raise NotSource(f"has a damaged {what}: {entry_count} tags in {data_bytes} bytes are more than any has")
+        raise BadRpm(f"has a damaged {what}: {entry_count} tags in {data_bytes} bytes are more than any has")
     index_bytes = entry_count * _INDEX_ENTRY.size
     end = at + _HEADER_START.size + index_bytes + data_bytes
     if end > size_bytes:
@@ -154,9 +182,9 @@ def _read_header(file: BinaryIO, size_bytes: int, what: str, max_bytes: int) -> 
     entries: dict[int, tuple[int, int, int]] = {}
     for tag, kind, offset, count in _INDEX_ENTRY.iter_unpack(index):
         if offset > data_bytes or count > data_bytes:
-            raise NotSource(f"has a damaged {what}: tag {tag} points outside of it")
+            raise BadRpm(f"has a damaged {what}: tag {tag} points outside of it")
         if tag in entries:
-            raise NotSource(f"has a damaged {what}: tag {tag} is there twice")
+            raise BadRpm(f"has a damaged {what}: tag {tag} is there twice")
         entries[tag] = (kind, offset, count)
     return _Header(entries=entries, data=data, raw=start + index + data)
 
@@ -168,7 +196,7 @@ def _verify_header(signature: _Header, header: _Header) -> Iterator[str]:
             continue
         found = hashlib.new(algorithm, header.raw, usedforsecurity=False).hexdigest()
         if found != wanted.lower():
-            raise NotSource(f"is damaged: its header's {algorithm} is {found}, not {wanted!r}")
+            raise BadRpm(f"is damaged: its header's {algorithm} is {found}, not {wanted!r}")
         yield f"header {algorithm}"
 
 
@@ -179,25 +207,25 @@ def _verify_payload(file: BinaryIO, header: _Header) -> Iterator[str]:
         return
     algorithm = _OPENPGP_HASHES.get(8 if number is None else number)
     if algorithm is None:
-        raise NotSource(f"has a payload digest of unknown kind {number}")
+        raise BadRpm(f"has a payload digest of unknown kind {number}")
     digest = hashlib.new(algorithm, usedforsecurity=False)
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
     if digest.hexdigest() != wanted.lower():
-        raise NotSource(f"is damaged or truncated: its payload's {algorithm} is {digest.hexdigest()}, not {wanted!r}")
+        raise BadRpm(f"is damaged or truncated: its payload's {algorithm} is {digest.hexdigest()}, not {wanted!r}")
     yield f"payload {algorithm}"
 
 
-def _nevra(header: _Header) -> Nevra:
+def _nevra(header: _Header, arch: str) -> Nevra:
     parts = []
     for tag, word in ((_NAME, "name"), (_VERSION, "version"), (_RELEASE, "release")):
         text = header.text(tag)
         if text is None or not _PLAIN_NAME.fullmatch(text) or (tag != _NAME and "-" in text):
-            raise NotSource(f"has a header whose {word} is {text!r:.80}, which RPM does not allow")
+            raise BadRpm(f"has a header whose {word} is {text!r:.80}, which RPM does not allow")
         parts.append(text)
     name, version, release = parts
-    return Nevra(name=name, epoch=header.number(_EPOCH) or 0, version=version, release=release, arch="src")
+    return Nevra(name=name, epoch=header.number(_EPOCH) or 0, version=version, release=release, arch=arch)
 
 
-def _truncated(size_bytes: int, wanted_bytes: int) -> NotSource:
-    return NotSource(f"is truncated: it has {size_bytes} bytes, its header says {wanted_bytes}")
+def _truncated(size_bytes: int, wanted_bytes: int) -> BadRpm:
+    return BadRpm(f"is truncated: it has {size_bytes} bytes, its header says {wanted_bytes}")

@@ -1,0 +1,39 @@
+"""The build step: makes the binary packages of one arch from the source package, in a clean root without network.
+
+Owns what goes into the root and what is taken from it. How a root is made is the engine's.
+"""
+
+from farm.model.outcome import Outcome
+from farm.model.work import BuildInput, BuildResult, StepResult, Work
+from workers.buildroot.base import RpmsRequest
+from workers.buildroot.engines import engine_for
+from workers.steps.context import StepContext
+from workers.steps.results import collect, store_packages, store_root
+
+
+def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
+    """Raises what engines raise: trouble, and LeaseLost."""
+    given = work.input
+    request = RpmsRequest(
+        target=work.target,
+        arch=given.arch,
+        options=work.options,
+        srpm=context.store.get(given.srpm, context.workdir / given.srpm.name),
+        build_requires=given.build_requires,
+        repositories=given.repositories,
+    )
+    made = engine_for(work.target, context.settings).make_rpms(request, context)
+    record = store_root(made.root, context)
+    if made.outcome is not Outcome.SUCCEEDED:
+        return StepResult(
+            outcome=made.outcome, reason=made.reason, artifacts=record, peak_memory_bytes=made.peak_memory_bytes
+        )
+    with context.phase("collect"):
+        found = collect(made.results, ".rpm")
+        packages = store_packages(found, source=given.srpm.name, arch=given.arch.rpm, context=context)
+    return StepResult(
+        outcome=Outcome.SUCCEEDED,
+        artifacts=(*packages, *record),
+        peak_memory_bytes=made.peak_memory_bytes,
+        output=BuildResult(rpms=packages),
+    )

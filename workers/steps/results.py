@@ -1,0 +1,147 @@
+"""What a recipe left behind, as the farm takes it: each file checked for what it is before anything is believed of it.
+
+Owns the checks and the storing, of logs too. Everything it looks at is hostile: names, types, links and contents.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm import wire
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.outcome import Outcome
+from workers import rpmfile
+from workers.buildroot.base import RootPackage
+from workers.steps.context import Ended, StepContext
+from workers.steps.names import shown
+
+MAX_FILES = 5000
+_STAMPS_AFTER_MS = 1000
+_MAX_STAMPS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A result that is a regular file of the recipe's own, with no other name anywhere."""
+
+    path: Path
+    name: str
+
+
+def collect(results: Path, suffix: str) -> tuple[Found, ...]:
+    """The files whose names end so, by name, at any depth.
+
+    Raises Ended (failed) for anything there that a build has no business leaving: links, devices, other files,
+    names that no package has, too many of them. Nothing is followed or opened.
+    """
+    found: list[Found] = []
+    for entry in _walk(results):
+        if len(found) >= MAX_FILES:
+            raise Ended(Outcome.FAILED, f"the build left more than {MAX_FILES} files among its results")
+        if problem := _problem(entry, suffix):
+            raise Ended(
+                Outcome.FAILED, f"the build left {shown(os.fsencode(entry.name))!r} among its results: {problem}"
+            )
+        found.append(Found(path=Path(entry.path), name=entry.name))
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def store_source(found: Sequence[Found], context: StepContext) -> tuple[Artifact, str]:
+    """Store the one source package; the artifact and its NEVRA. Raises Ended when there is not exactly one."""
+    if len(found) != 1:
+        names = ", ".join(shown(one.name) for one in found) or "none"
+        raise Ended(Outcome.FAILED, f"rpmbuild is to make one source package, and made {names}")
+    try:
+        nevra = rpmfile.check_source(found[0].path).nevra
+    except rpmfile.BadRpm as error:
+        raise Ended(Outcome.FAILED, f"the source package {shown(found[0].name)!r} {error}") from error
+    artifact = context.store.put(
+        found[0].path, name=nevra.filename, kind=ArtifactKind.SRPM, nevra=str(nevra), move=True
+    )
+    return artifact, str(nevra)
+
+
+def store_packages(found: Sequence[Found], *, source: str, arch: str, context: StepContext) -> tuple[Artifact, ...]:
+    """Store binary packages. `source` is the file name of the source package that all must name as theirs.
+
+    Raises Ended for a package that is not what its name says, of another arch, of another source, or that cannot be
+    read; also when there is none.
+    """
+    if not found:
+        raise Ended(Outcome.FAILED, "the build made no package: the spec has no %files section for this arch")
+    stored = []
+    for one in found:
+        try:
+            package = rpmfile.read_binary(one.path)
+        except rpmfile.BadRpm as error:
+            raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {error}") from error
+        for problem in _lies(one, package, source=source, arch=arch):
+            raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {problem}")
+        stored.append(
+            context.store.put(one.path, name=one.name, kind=ArtifactKind.RPM, nevra=str(package.nevra), move=True)
+        )
+    return tuple(stored)
+
+
+def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[Artifact, ...]:
+    """Record the exact root: each package's NEVRA and header digest. Nothing for a root that was never made."""
+    if not packages:
+        return ()
+    record = context.workdir / "root.json"
+    record.write_bytes(wire.to_json([{"nevra": one.nevra, "digest": one.digest} for one in packages]))
+    return (context.store.put(record, name="root.json", kind=ArtifactKind.RECORD, move=True),)
+
+
+def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
+    """Close the log and store it; with it, when it took more than a second, the time of its lines.
+
+    The times are a JSON list of [milliseconds since the start, byte offset], ascending.
+    """
+    context.log.close()
+    log = context.store.put(context.log.path, name=name, kind=ArtifactKind.LOG)
+    stamps = context.log.stamps
+    if not stamps or stamps[-1][0] < _STAMPS_AFTER_MS:
+        return (log,)
+    times = context.log.path.with_name("times")
+    times.write_bytes(wire.to_json(stamps[:: len(stamps) // _MAX_STAMPS + 1]))
+    return log, context.store.put(times, name=f"{name}.times.json", kind=ArtifactKind.RECORD, move=True)
+
+
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            else:
+                yield entry
+
+
+def _problem(entry: os.DirEntry[str], suffix: str) -> str | None:
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        return f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')}"
+    if status.st_nlink != 1:
+        return "it is a hard link to another file"
+    if not entry.name.endswith(suffix) or shown(entry.name, limit=255) != entry.name or not entry.name.isascii():
+        return f"only files named *{suffix} belong there"
+    return None
+
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def _lies(one: Found, package: rpmfile.BinaryPackage, *, source: str, arch: str) -> Iterator[str]:
+    if one.name != package.nevra.filename:
+        yield f"says that it is {package.nevra}, which is another file name"
+    if package.nevra.arch not in (arch, "noarch"):
+        yield f"is for {package.nevra.arch}, and this was a build for {arch}"
+    if package.source != source:
+        yield f"says that it was built from {shown(package.source)!r}, and this was a build of {source!r}"
