@@ -1,0 +1,268 @@
+"""What goes out, with a virtual clock and no store."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm import queues
+from farm.leases import LeaseState
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.outcome import Status
+from farm.model.worker import WorkerFacts
+from farm.scheduler.hosts import HostHealth
+from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
+from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
+from farm.store.scheduling import Live, Ready
+from farm.store.settling import Finding
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+QUEUE = queues.build_queue(Arch.X86_64)
+
+
+def ready(
+    step_id: int, *, owner: str = "ann", priority: int = 0, queue: str = QUEUE, avoid: tuple[str, ...] = ()
+) -> Ready:
+    return Ready(
+        step_id=step_id,
+        build_id=step_id,
+        kind=StepKind.BUILD,
+        arch=Arch.X86_64,
+        queue=queue,
+        priority=priority,
+        owner=owner,
+        target="demo",
+        avoid=avoid,
+        due_at=NOW if avoid else None,
+    )
+
+
+def worker(
+    host: str = "one", *, slots: int = 2, names: tuple[str, ...] = (QUEUE,), unfit: str | None = None
+) -> WorkerFacts:
+    return WorkerFacts(
+        name=f"build@{host}",
+        host=host,
+        queues=names,
+        slots=slots,
+        arches=(Arch.X86_64, Arch.AARCH64),
+        started_at=NOW,
+        version="1",
+        unfit=unfit,
+    )
+
+
+def live(label: str, status: Status, *, on: str | None = None, is_offered: bool = True) -> Live:
+    return Live(
+        label=label,
+        build_id=int(label.partition(".")[0]),
+        kind=StepKind.BUILD,
+        queue=QUEUE,
+        owner="ann",
+        status=status,
+        worker=on,
+        wall_s=60,
+        offered_at=NOW if is_offered else None,
+        started_at=NOW if status is Status.RUNNING else None,
+    )
+
+
+def room(slots: int, *, sent: int = 0, host: str = "one") -> dict[str, QueueState]:
+    return {QUEUE: QueueState(name=QUEUE, slots=slots, free={host: slots}, sent=sent)}
+
+
+def chosen(*work: Ready, slots: int = 9, weights: dict[str, float] | None = None) -> list[int]:
+    return [one.step_id for one in plan(work, room(slots), weights or {}, NOW)]
+
+
+# --- plan
+
+
+def test_a_queue_is_fed_up_to_its_free_slots_and_one_more() -> None:
+    work = [ready(number) for number in range(10)]
+    assert len(plan(work, room(2), {}, NOW)) == 3
+    assert len(plan(work, room(2, sent=3), {}, NOW)) == 0
+    assert plan(work, {QUEUE: QueueState(name=QUEUE)}, {}, NOW) == ()
+    assert plan(work, {}, {}, NOW) == ()
+
+
+def test_priority_goes_before_fairness_and_fairness_before_age() -> None:
+    work = [ready(1, owner="ann"), ready(2, owner="ann"), ready(3, owner="bob"), ready(4, owner="ann", priority=1)]
+    assert chosen(*work) == [4, 3, 1, 2]
+    assert chosen(*work, weights={"bob": 1000.0}) == [4, 1, 2, 3]
+
+
+def test_owners_take_turns() -> None:
+    work = [ready(number, owner="ann") for number in range(4)] + [ready(number, owner="bob") for number in (7, 8)]
+    assert chosen(*work) == [0, 7, 1, 8, 2, 3]
+
+
+def test_a_full_queue_holds_up_no_other() -> None:
+    both = room(0) | {"other": QueueState(name="other", slots=1, free={"one": 1})}
+    work = [ready(1, priority=9), ready(2, queue="other")]
+    assert [one.step_id for one in plan(work, both, {}, NOW)] == [2]
+
+
+def test_work_waits_a_while_for_another_host_than_the_one_it_had_trouble_on() -> None:
+    work = [ready(1, avoid=("one",))]
+    busy_other = {QUEUE: QueueState(name=QUEUE, slots=4, free={"one": 2, "two": 0})}
+    assert plan(work, busy_other, {}, NOW) == ()
+    assert plan(work, busy_other, {}, NOW + timedelta(minutes=2)) != ()
+    assert plan(work, {QUEUE: QueueState(name=QUEUE, slots=4, free={"one": 2, "two": 1})}, {}, NOW) != ()
+    assert plan(work, room(2), {}, NOW) != ()
+
+
+@given(
+    work=st.lists(
+        st.builds(ready, st.integers(), owner=st.sampled_from("abc"), priority=st.integers(0, 2)),
+        unique_by=lambda one: one.step_id,
+    ),
+    slots=st.integers(0, 5),
+)
+def test_nothing_is_sent_twice_and_nothing_important_is_left_for_less(work: list[Ready], slots: int) -> None:
+    picks = plan(work, room(slots), {}, NOW)
+    assert len(picks) == len(set(picks)) == min(len(work), slots + 1 if slots else 0)
+    left = [one for one in work if one not in picks]
+    assert not picks or not left or min(one.priority for one in picks) >= max(one.priority for one in left)
+
+
+# --- queues
+
+
+def test_a_worker_that_is_unfit_or_on_a_drained_host_has_no_slots() -> None:
+    workers = [worker("one"), worker("two"), worker("three", unfit="no bwrap")]
+    states = queue_states([QUEUE], workers, [], drained=frozenset({"two"}))
+    assert (states[QUEUE].slots, states[QUEUE].free) == (2, {"one": 2})
+    only = queue_states([QUEUE], workers[1:], [], drained=frozenset({"two"}))
+    assert only[QUEUE].slots == 2, "a queue's last host is kept"
+
+
+def test_running_attempts_take_slots_and_sent_ones_room() -> None:
+    attempts = [
+        live("1.build.x86_64.1", Status.RUNNING, on="build@one"),
+        live("2.build.x86_64.1", Status.DISPATCHED),
+        live("3.build.x86_64.1", Status.DISPATCHED, is_offered=False),
+    ]
+    state = queue_states([QUEUE], [worker("one")], attempts)[QUEUE]
+    assert (state.free_slots, state.sent, state.room) == (1, 1, 1)
+
+
+def test_arches_with_a_worker_of_their_own_come_first_by_free_slots() -> None:
+    states = {Arch.X86_64: room(2)[QUEUE], Arch.AARCH64: room(5)[QUEUE]}
+    assert native_arches([worker()], states) == (Arch.X86_64,)
+
+
+# --- loads
+
+
+def test_what_was_used_halves_every_four_hours() -> None:
+    loads = Loads()
+    loads.add("ann", 800.0, NOW)
+    assert loads.used_s("ann", NOW + timedelta(hours=4)) == 400.0
+    loads.add("ann", 100.0, NOW + timedelta(hours=4))
+    assert round(loads.used_s("ann", NOW + timedelta(hours=8))) == 250
+    assert loads.used_s("bob", NOW) == 0
+    assert loads.all(NOW + timedelta(days=4)) == {}
+
+
+def test_only_owners_who_can_have_a_turn_are_asked_for() -> None:
+    groups = [(0, "ann"), (5, "bob"), (5, "cid"), (5, "dot")]
+    assert ask_order(groups, {"bob": 9.0}, 2) == ((5, "cid"), (5, "dot"), (0, "ann"))
+
+
+# --- reconcile
+
+FREE = LeaseState(is_offered=False)
+OFFERED = LeaseState(is_offered=True)
+HELD = LeaseState(is_offered=False, worker="build@one", started_at=NOW)
+
+
+def found(one: Live, state: LeaseState, *, passes: int = 1, at: datetime = NOW, slots: int = 1) -> list[Finding]:
+    reconciler = Reconciler(claim_s=60)
+    verdicts = ()
+    for _ in range(passes):
+        verdicts = reconciler.examine([one], {one.label: state}, room(slots), at)
+    return [verdict.finding for verdict in verdicts]
+
+
+def test_an_attempt_is_lost_only_when_it_looks_so_twice() -> None:
+    running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
+    assert found(running, FREE) == []
+    assert found(running, FREE, passes=2) == [Finding.LOST]
+    sent = live("1.build.x86_64.1", Status.DISPATCHED)
+    assert found(sent, FREE) == []
+    assert found(sent, FREE, passes=2) == [Finding.UNSENT]
+
+
+def test_an_attempt_that_is_held_is_running_until_it_is_overdue() -> None:
+    assert found(live("1.build.x86_64.1", Status.DISPATCHED), HELD) == [Finding.RUNNING]
+    running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
+    assert found(running, HELD, at=NOW + timedelta(seconds=179)) == []
+    assert found(running, HELD, at=NOW + timedelta(seconds=181)) == [Finding.OVERDUE]
+
+
+def test_an_offer_that_nobody_claims_is_sent_again_only_when_somebody_could() -> None:
+    sent = live("1.build.x86_64.1", Status.DISPATCHED)
+    late = NOW + timedelta(seconds=61)
+    assert found(sent, OFFERED) == []
+    assert found(sent, OFFERED, at=late) == [Finding.UNSENT]
+    assert found(sent, OFFERED, at=late, slots=0) == []
+
+
+def test_nothing_is_expected_of_what_waits_for_its_chain() -> None:
+    assert found(live("1.build.x86_64.1", Status.DISPATCHED, is_offered=False), FREE, passes=3) == []
+
+
+def test_an_emptied_redis_is_repaired_in_bounded_passes() -> None:
+    attempts = [live(f"{number}.build.x86_64.1", Status.DISPATCHED) for number in range(3 * MOST_AT_ONCE)]
+    states = {one.label: FREE for one in attempts}
+    reconciler = Reconciler(claim_s=60)
+    assert reconciler.examine(attempts, states, room(1), NOW) == ()
+    for _ in range(3):
+        verdicts = reconciler.examine(attempts, states, room(1), NOW)
+        assert len(verdicts) == MOST_AT_ONCE
+        gone = {verdict.label for verdict in verdicts}
+        attempts = [one for one in attempts if one.label not in gone]
+    assert attempts == []
+
+
+# --- hosts
+
+
+def test_a_host_with_trouble_three_times_in_a_row_is_drained() -> None:
+    health = HostHealth()
+    assert [health.note("build@one", f"{n}.fetch.1", NOW, is_trouble=True) for n in range(4)] == [
+        None,
+        None,
+        "one",
+        None,
+    ]
+    assert health.drained == {"one"}
+
+
+def test_success_old_trouble_and_a_single_build_do_not_count() -> None:
+    for labels, ok_at, apart_s in (("12345", 2, 0), ("11111", None, 0), ("12345", None, 400)):
+        health = HostHealth()
+        for number, label in enumerate(labels):
+            at = NOW + timedelta(seconds=number * apart_s)
+            health.note("build@one", f"{label}.fetch.1", at, is_trouble=number != ok_at)
+        assert health.drained == frozenset()
+
+
+def test_a_drained_host_takes_nothing_from_queues_that_others_serve_until_it_starts_anew() -> None:
+    health = HostHealth()
+    for number in range(3):
+        health.note("build@one", f"{number}.fetch.1", NOW, is_trouble=True)
+    told: list[tuple[str, str, bool]] = []
+
+    def tell(name: str, queue: str, is_off: bool) -> None:
+        told.append((name, queue, is_off))
+
+    health.hold_off([worker("one", names=(QUEUE, "publish"))], tell)
+    assert told == []
+    health.hold_off([worker("one", names=(QUEUE, "publish")), worker("two")], tell)
+    health.hold_off([worker("one", names=(QUEUE, "publish")), worker("two")], tell)
+    assert told == [("build@one", QUEUE, True)]
+    health.hold_off([worker("one", names=(QUEUE, "publish"))], tell)
+    assert told[1:] == [("build@one", QUEUE, False)]

@@ -1,0 +1,64 @@
+"""Which arches a spec leaves of a request."""
+
+from dataclasses import replace
+
+import pytest
+
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.work import SrpmResult
+from farm.store.arches import plan_arches
+from tests.fake_workers import output_of
+
+X86, ARM, PPC = Arch.X86_64, Arch.AARCH64, Arch.PPC64LE
+IX86 = ("i386", "i486", "i586", "i686", "pentium3", "pentium4", "athlon", "geode")
+
+
+def srpm(exclusive: tuple[str, ...] = (), exclude: tuple[str, ...] = (), *, noarch: bool = False) -> SrpmResult:
+    result = output_of(StepKind.SRPM)
+    assert isinstance(result, SrpmResult)
+    return replace(result, exclusive_arches=exclusive, exclude_arches=exclude, noarch=noarch)
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "exclude", "left"),
+    [
+        ((), (), [X86, ARM, PPC]),
+        (("x86_64",), (), [X86]),
+        ((*IX86, "x86_64", "aarch64"), (), [X86, ARM]),
+        (IX86, (), []),
+        (("noarch",), (), []),
+        ((), IX86, [X86, ARM, PPC]),
+        ((), ("ppc64le", "noarch"), [X86, ARM]),
+        (("x86_64", "ppc64le"), ("ppc64le",), [X86]),
+        (("X86_64", "amd64"), (), []),
+    ],
+)
+def test_a_package_is_built_where_its_spec_allows(
+    exclusive: tuple[str, ...], exclude: tuple[str, ...], left: list[Arch]
+) -> None:
+    plan = plan_arches((X86, ARM, PPC), srpm(exclusive, exclude), ())
+    assert list(plan.covers) == left
+    assert set(plan.covers) | set(plan.excluded) == {X86, ARM, PPC}
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "native", "expected"),
+    [
+        ((), (), {X86: (X86, ARM, PPC)}),
+        ((), (ARM,), {ARM: (X86, ARM, PPC)}),
+        (("noarch",), (), {X86: (X86, ARM, PPC)}),
+        (("ppc64le", "noarch"), (X86,), {PPC: (PPC,)}),
+        (("s390x",), (X86,), {}),
+    ],
+)
+def test_a_noarch_package_is_built_once_on_a_native_arch(
+    exclusive: tuple[str, ...], native: tuple[Arch, ...], expected: dict[Arch, tuple[Arch, ...]]
+) -> None:
+    assert plan_arches((X86, ARM, PPC), srpm(exclusive, noarch=True), native).covers == expected
+
+
+def test_the_reason_is_printable_and_bounded_whatever_the_spec_says() -> None:
+    reason = plan_arches((X86,), srpm(("\x1b[31mevil\n", "a" * 10_000)), ()).excluded[X86]
+    assert reason.isprintable()
+    assert len(reason) < 300
