@@ -35,8 +35,8 @@ def counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
         .where(sa.text(schema.IS_LIVE), schema.attempt.c.offered_at.is_not(None))
         .group_by(column.queue)
     )
-    ready_by: dict[str, int] = dict(connection.execute(ready).tuples().all())
-    live_by: dict[str, int] = dict(connection.execute(live).tuples().all())
+    ready_by: dict[str, int] = {row[0]: row[1] for row in connection.execute(ready)}
+    live_by: dict[str, int] = {row[0]: row[1] for row in connection.execute(live)}
     return {name: (ready_by.get(name, 0), live_by.get(name, 0)) for name in sorted({*ready_by, *live_by})}
 
 
