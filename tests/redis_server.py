@@ -34,8 +34,9 @@ def redis_server(socket: Path) -> Iterator[Path]:
             _await(socket, process, log)
             yield socket
         finally:
-            process.terminate()
+            process.kill()  # it keeps nothing, and on SIGTERM it would take its time
             process.wait()
+            socket.unlink(missing_ok=True)
 
 
 def _await(socket: Path, process: object, log: Path) -> None:
