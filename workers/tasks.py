@@ -146,9 +146,11 @@ def _register() -> Register:
     return Register(Settings.from_env())
 
 
-@signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _on_init(**_: Any) -> None:
-    sweep(Settings.from_env())
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _on_process_init(**_: Any) -> None:
+    # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
+    # thread, since the pool takes a process that is not ready within four seconds for dead.
+    threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
