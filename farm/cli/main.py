@@ -24,7 +24,7 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended, as it does cat
 
 
-class _Group(TyperGroup):
+class FarmGroup(TyperGroup):
     """Turns whatever a command raises into words and an exit code, in one place."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -70,7 +70,7 @@ def _is_debugging() -> bool:
 
 
 app = typer.Typer(
-    cls=_Group,
+    cls=FarmGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: Rich's takes 0.25 s longer, and pipes badly
