@@ -5,6 +5,7 @@ Everything a person would type is typed here for real, through the installed com
 
 import argparse
 import json
+import platform
 import shlex
 import sys
 import time
@@ -23,7 +24,6 @@ from farm.config import Settings
 from farm.embedded import running_farm
 from farm.errors import FarmAlreadyRunning, FarmError
 from farm.model.arch import Arch
-from farm.model.outcome import Outcome
 
 console = Console(highlight=False)
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 def _prepare(settings: Settings) -> list[dict[str, Any]]:
     demo = settings.data / "demo"
-    arch = Arch(local["uname"]("-m").strip())
+    arch = _arch()
     _title(f"The distribution `demo`, made out of Debian packages, in {demo / 'distribution'}")
     distribution.make([arch], demo / "distribution")
     _title(f"Sources to build: upstream tarballs from Debian's source archive, in {demo / 'sources'}")
@@ -77,7 +77,7 @@ def _build_all(settings: Settings, packages: list[dict[str, Any]]) -> bool:
         _title(f"{package['name']}: {package['about']}")
         where = ["--git", package["url"]] if package["kind"] == "git" else ["--srpm", package["path"]]
         ref = ["--ref", package["ref"]] if package.get("ref") else []
-        code = _type(settings, "build", *where, *ref, "--target", "demo", "--wait")
+        code = _type(settings, "build", *where, *ref, "--target", "demo", "--arch", _arch(), "--wait")
         wanted = 0 if package["expected"] == "succeeded" else 10
         if code != wanted:
             console.print(f"[red]expected exit code {wanted}, got {code}[/red]")
@@ -91,7 +91,7 @@ def _install(settings: Settings, packages: list[dict[str, Any]]) -> None:
     wanted = [package for package in packages if package.get("run")]
     names = [package["installs"] for package in wanted]
     _title(f"dnf installs {', '.join(names)} from the repository they landed in")
-    arch = Arch(local["uname"]("-m").strip())
+    arch = _arch()
     root = settings.data / "demo" / "installed" / "root"
     with Farm.connect(settings) as farm:
         built = farm.repository("demo", arch)
@@ -105,9 +105,14 @@ def _install(settings: Settings, packages: list[dict[str, Any]]) -> None:
         console.print(install.run_installed(root, package["run"]).rstrip(), markup=False)
 
 
+def _arch() -> Arch:
+    """The demo builds for this machine; a farm with workers for other arches builds for those too."""
+    return Arch(platform.machine())
+
+
 def _type(settings: Settings, *words: str) -> int:
     """Run `farm` as a person would, on this terminal; its exit code."""
-    console.print(f"[bold]$ farm {shlex.join(words)}[/bold]")
+    console.print(f"[bold]$ farm {shlex.join(words)}[/bold]", soft_wrap=True)
     farm = local[str(Path(sys.executable).parent / "farm")]
     code = farm[list(words)].with_env(FARM_DATA=str(settings.data)).popen(stdin=None, stdout=None, stderr=None).wait()
     return int(code)
@@ -125,10 +130,11 @@ Go on by hand:
     {prefix}farm up                                      # in a terminal of its own; Ctrl-C drains
     farm list                                    # the builds above are all there
     farm log BUILD                               # the log; of the failed step, if one failed
-    farm build --git URL --target demo --wait
+    farm build --git URL --target demo --arch {_arch()} --wait
     farm repo demo                               # a .repo file for dnf
 """,
         markup=False,
+        soft_wrap=True,
     )
 
 

@@ -39,7 +39,9 @@ def _welcome(console: Console, farm: Embedded) -> None:
     console.print(f"\nThe farm is up. Data: {data}   Logs: {data / 'log'}   Flower: {farm.flower_url}")
     if data != default:
         console.print(f"In another terminal: export FARM_DATA={data}")
-    console.print("Then: farm targets, farm build --git URL --target NAME --wait, farm status. Ctrl-C drains.\n")
+    console.print(
+        "Then: farm targets, farm build --git URL --target NAME --arch ARCH --wait, farm status. Ctrl-C drains.\n"
+    )
 
 
 @contextmanager
