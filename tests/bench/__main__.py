@@ -8,7 +8,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from farm.model.outcome import Outcome
 from farm.targets.load import find_target
 from tests.bench import bare, idle, room, tiny
 from tests.distribution import demo_distribution
-from tests.packages import make_srpm
 
 MANY = 200
 PAIRS = 9
@@ -41,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
         data = Path(name)
         settings = _settings(data)
-        srpm = make_srpm("hello-c", data / "srpms")
+        srpm = tiny.make_trivial_c(data / "srpms")
         figures["template_s"], figures["room_over_bare"] = _room(settings, srpm, data)
         many = tiny.make_srpms(MANY, data / "many")
         with running_farm(settings, say=lambda what: console.print(f"[dim]starting {what}[/dim]")) as embedded:
@@ -72,7 +71,7 @@ def _room(settings: Settings, srpm: Path, data: Path) -> tuple[float, float]:
     return round(template_s, 2), round(statistics.median(pairs), 3)
 
 
-def _farm(settings: Settings, srpm: Path, many: list[Path], data: Path) -> dict[str, object]:
+def _farm(settings: Settings, srpm: Path, many: Sequence[Path], data: Path) -> dict[str, object]:
     with Farm.connect(settings) as farm:
         overheads = []
         with _said(f"one package through the whole farm, {PAIRS} pairs"):
