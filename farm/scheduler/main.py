@@ -1,5 +1,6 @@
 """The scheduler as a process: settings, logging, signals."""
 
+import gc
 import logging
 import signal
 import sys
@@ -30,7 +31,11 @@ def main() -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        Scheduler(settings).run(stop)
+        scheduler = Scheduler(settings)
+        # What is here by now stays: the collector need not look at all these modules again and again.
+        gc.collect()
+        gc.freeze()
+        scheduler.run(stop)
     except FarmError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -3,6 +3,7 @@
 Not the migrations themselves (migrate.py, which alone imports Alembic: it takes longer than all the rest).
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from farm.errors import BadSettings, FarmNotRunning
 from farm.store.schema import REVISION
 
 _BUSY_TIMEOUT_MS = 30_000
-_WRITES = "farm_writes"
 
 
 class Database:
@@ -22,8 +22,6 @@ class Database:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(**{_WRITES: True})
-        self.is_sqlite = engine.dialect.name == "sqlite"
 
     def close(self) -> None:
         self._engine.dispose()
@@ -31,7 +29,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """One consistent look. Raises FarmNotRunning when the database does not answer."""
-        with self._transaction(self._engine) as connection:
+        with transaction(self._engine, is_writing=False) as connection:
             yield connection
 
     @contextmanager
@@ -41,16 +39,25 @@ class Database:
 
         Raises FarmNotRunning when the database does not answer.
         """
-        with self._transaction(self._writer) as connection:
+        with transaction(self._engine, is_writing=True) as connection:
             yield connection
 
-    @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
-        try:
-            with engine.begin() as connection:
-                yield connection
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-            raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
+
+@contextmanager
+def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connection]:
+    """Raises FarmNotRunning when the database does not answer."""
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                # Begun by hand: a transaction that begins as a reader and then writes can fail at once, whatever the
+                # busy timeout. On the driver's connection, since an event listener would slow every statement down.
+                raw: Any = connection.connection.driver_connection
+                raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+            yield connection
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
+    except sqlite3.OperationalError as error:
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
 
 
 def open_database(url: str, *, create: bool) -> sa.Engine:
@@ -83,7 +90,6 @@ def make_engine(url: str) -> sa.Engine:
         raise BadSettings(f"FARM_DATABASE_URL is for {parsed.get_backend_name()}; use sqlite:///… or postgresql://…")
     engine = sa.create_engine(parsed)
     sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -93,7 +99,7 @@ def shown(engine: sa.Engine) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # Python's sqlite3 would begin transactions by itself, and late; _begin_sqlite says when.
+    # Python's sqlite3 would begin transactions by itself, and late; `transaction` says when.
     connection.isolation_level = None
     cursor = connection.cursor()
     # WAL lets readers go on while one writes. NORMAL loses the newest commits when the machine (not the process)
@@ -101,11 +107,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that begins as a reader and then writes can fail at once, whatever the busy timeout.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
 
 
 def _check_schema(engine: sa.Engine, *, create: bool) -> None:

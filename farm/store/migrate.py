@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from farm.errors import FarmNotRunning
+from farm.store.database import transaction
 from farm.store.schema import REVISION
 
 #: Any number that nothing else uses as a PostgreSQL advisory lock: two farms that start at once migrate in turn.
@@ -32,7 +33,7 @@ def upgrade(engine: sa.Engine, found: str | None) -> None:
             f"the database has schema {found}, which is newer than {REVISION}, the newest that this farm knows; "
             "use the farm's version that belongs to it"
         )
-    with engine.execution_options(farm_writes=True).begin() as connection:
+    with transaction(engine, is_writing=True) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config.attributes["connection"] = connection

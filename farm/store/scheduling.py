@@ -75,21 +75,26 @@ class Done:
     used_s: Mapping[str, float]
 
 
-# Every (queue, urgency, owner) that has ready work, by skipping from one to the next along the index: as many seeks
-# as there are such triples, however much work there is. Row values compare along the index in both databases.
-_NEXT = """(SELECT {0} FROM step WHERE step.status = 'ready'
-            AND (step.queue, step.urgency, step.owner) > (found.queue, found.urgency, found.owner)
-          ORDER BY step.queue, step.urgency, step.owner LIMIT 1)"""
+# Every (queue, urgency, owner) that has ready work, by skipping along the index from one to the next: three seeks for
+# each, however much work there is. Not `(queue, urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
+_NEXT = "(SELECT later.id FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
+_NEXT_OWNER = _NEXT.format(
+    "later.queue = found.queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
+)
+_NEXT_URGENCY = _NEXT.format(
+    "later.queue = found.queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
+)
+_NEXT_QUEUE = _NEXT.format("later.queue > found.queue ORDER BY later.queue, later.urgency, later.owner")
 _GROUPS = sa.text(
     f"""
     WITH RECURSIVE found(queue, urgency, owner) AS (
       SELECT * FROM (SELECT queue, urgency, owner FROM step WHERE step.status = 'ready'
                      ORDER BY queue, urgency, owner LIMIT 1) AS first
       UNION ALL
-      SELECT {_NEXT.format("queue")}, {_NEXT.format("urgency")}, {_NEXT.format("owner")}
-      FROM found WHERE found.queue IS NOT NULL
+      SELECT step.queue, step.urgency, step.owner FROM found
+      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY}, {_NEXT_QUEUE})
     )
-    SELECT queue, urgency, owner FROM found WHERE queue IS NOT NULL LIMIT :most
+    SELECT queue, urgency, owner FROM found LIMIT :most
     """  # noqa: S608 - made of constants
 )
 _READY = (
@@ -114,7 +119,6 @@ _LIVE = (
     )
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
     .where(sa.text(schema.IS_LIVE))
-    .order_by(_ATTEMPT.id)
 )
 _DUE = (
     sa.select(_STEP.build_id)
