@@ -10,8 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-
-import redis
+from typing import TYPE_CHECKING
 
 from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
@@ -23,9 +22,7 @@ from farm.client_request import arch_named, check_priority, check_request, make_
 from farm.client_source import check_srpm, git_source, store_srpm
 from farm.client_watch import Event, watch
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import BadRequest, BadSettings, FarmNotRunning
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
@@ -35,6 +32,11 @@ from farm.model.target import Target
 from farm.model.worker import WorkerFacts
 from farm.store.store import Store
 from farm.targets.load import find_target, load_targets, pick_arches
+
+if TYPE_CHECKING:
+    # Redis' client takes 0.2 s to import, and whoever only looks at builds does not need it.
+    from farm.control import Control
+    from farm.leases import Leases
 
 __all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "StoredFile"]
 
@@ -217,7 +219,7 @@ class Farm:
         Yields None, and ends, when `timeout_s` have passed.
         """
         build_id = id_of(build)
-        return watch(lambda: self._store.build(build_id), self._leases, build_id=build_id, timeout_s=timeout_s)
+        return watch(lambda: self._store.build(build_id), lambda: self._leases, build_id=build_id, timeout_s=timeout_s)
 
     def wait(
         self, build: BuildRef, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None
@@ -245,7 +247,7 @@ class Farm:
         build_id = id_of(build)
         place = find_log(self._store.build(build_id), step=step_kind(step), arch=arch_named(arch), attempt=attempt)
         return read_log(
-            place, self._artifacts, self._leases, refresh=lambda: self._store.build(build_id), follow=follow
+            place, self._artifacts, lambda: self._leases, refresh=lambda: self._store.build(build_id), follow=follow
         )
 
     def artifacts(self, build: BuildRef) -> tuple[StoredFile, ...]:
@@ -283,6 +285,8 @@ class Farm:
 
     def workers(self) -> tuple[WorkerFacts, ...]:
         """Those heard of within 30 s, by name. Raises FarmNotRunning."""
+        import redis
+
         try:
             return self._leases.workers()
         except redis.RedisError as error:
@@ -303,6 +307,8 @@ class Farm:
 
     def cancel(self, build: BuildRef) -> Build:
         """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over."""
+        import redis
+
         labels = self._store.cancel(id_of(build), by=owner_name(self.settings, None))
         try:
             self._leases.close_attempts(labels)
@@ -333,11 +339,15 @@ class Farm:
             _log.warning("%s", error)
 
     @cached_property
-    def _leases(self) -> Leases:
+    def _leases(self) -> "Leases":
+        from farm.leases import Leases
+
         return Leases(self.settings)
 
     @cached_property
-    def _control(self) -> Control:
+    def _control(self) -> "Control":
+        from farm.control import Control
+
         return Control(self.settings)
 
     @cached_property

@@ -7,18 +7,20 @@ import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
-import redis
 
 from farm.artifacts.base import ArtifactStore
 from farm.client_watch import listen
 from farm.errors import FarmNotRunning, NotFound, WrongState
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step, StepKind
 from farm.model.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from farm.leases import Leases
 
 TIMES_SUFFIX = ".times.json"
 _CHUNK_BYTES = 2**16
@@ -82,13 +84,15 @@ def _how_telling(step: Step) -> int:
 
 
 def read_log(
-    place: LogPlace, store: ArtifactStore, leases: Leases, *, refresh: Callable[[], Build], follow: bool
+    place: LogPlace, store: ArtifactStore, leases: "Callable[[], Leases]", *, refresh: Callable[[], Build], follow: bool
 ) -> Iterator[bytes]:
     """The log's bytes; with `follow`, until the attempt is over. Raises NotFound when there is none."""
     offset = 0
     if place.attempt.status is not Status.FINISHED:
+        import redis
+
         try:
-            for data in _live(place, leases, refresh, follow=follow):
+            for data in _live(place, leases(), refresh, follow=follow):
                 offset += len(data)
                 yield data
         except redis.RedisError as error:
@@ -101,7 +105,7 @@ def read_log(
         raise NotFound(f"attempt {place.attempt.label} left no log: {why}")
 
 
-def _live(place: LogPlace, leases: Leases, refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:
+def _live(place: LogPlace, leases: "Leases", refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:
     label = place.attempt.label
     build_id = label.partition(".")[0]
     offset = 0
@@ -134,7 +138,11 @@ def _stored(artifact: Artifact, store: ArtifactStore, offset: int) -> Iterator[b
 
 
 class Times:
-    """When each part of a log was written, from its sidecar: [milliseconds since the start, byte offset] pairs."""
+    """When each part of a log was written, from its sidecar: [milliseconds since the start, byte offset] pairs.
+
+    >>> Times(b"[[0, 0], [1500, 80]]").seconds_at(100)
+    1.5
+    """
 
     def __init__(self, document: bytes) -> None:
         """Raises ValueError for a document that is no sidecar."""

@@ -46,7 +46,11 @@ def make_options(
 
 
 def parse_define(text: str) -> tuple[str, str]:
-    """`'NAME VALUE'`, as rpmbuild takes it. Raises BadRequest."""
+    """`'NAME VALUE'`, as rpmbuild takes it. Raises BadRequest.
+
+    >>> parse_define("dist .el9")
+    ('dist', '.el9')
+    """
     name, _, value = text.strip().partition(" ")
     _check_define(name, value.strip())
     return name, value.strip()

@@ -11,14 +11,14 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
-
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import Build, Step, StepKind
 from farm.model.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from farm.leases import Leases
 
 POLL_S = 0.5
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def changes(before: Build | None, after: Build) -> Iterator[Event]:
 
 
 def watch(
-    read: Callable[[], Build], leases: Leases, *, build_id: int, timeout_s: float | None = None
+    read: Callable[[], Build], leases: "Callable[[], Leases]", *, build_id: int, timeout_s: float | None = None
 ) -> Generator[Build | None, None, None]:
     """What `read` gives, at once and then whenever it may have changed; the finished build is the last.
 
@@ -81,7 +81,7 @@ def watch(
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     poll_s = POLL_S if timeout_s is None else min(POLL_S, max(timeout_s, 0.001))
-    with closing(_signals(leases, build_id, poll_s)) as signals:
+    with closing(_signals(leases(), build_id, poll_s)) as signals:
         for _ in signals:
             build = read()
             yield build
@@ -92,11 +92,13 @@ def watch(
                 return
 
 
-def _signals(leases: Leases, build_id: int, poll_s: float) -> Generator[None, None, None]:
+def _signals(leases: "Leases", build_id: int, poll_s: float) -> Generator[None, None, None]:
     """One at once, one for each event about this build, and one at least every `poll_s`.
 
     The first comes when events are subscribed to, so that nothing can happen unseen between looking and listening.
     """
+    import redis
+
     is_away = False
     while True:
         try:
@@ -113,7 +115,7 @@ def _signals(leases: Leases, build_id: int, poll_s: float) -> Generator[None, No
             time.sleep(poll_s)
 
 
-def listen(leases: Leases, timeout_s: float) -> Generator[dict[str, Any] | None, None, None]:
+def listen(leases: "Leases", timeout_s: float) -> Generator[dict[str, Any] | None, None, None]:
     """All events, with None at least every `timeout_s` even while others' builds make more noise than that."""
     quiet_at = time.monotonic() + timeout_s
     for event in leases.events(timeout_s=timeout_s):

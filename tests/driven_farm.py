@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import redis
+
 from farm.artifacts import open_store
 from farm.client import Farm
 from farm.config import Settings
@@ -95,6 +97,11 @@ class DrivenFarm:
         self.succeed(f"{build_id}.build.{arch}.1", b"compiling\ndone\n", files=(rpm,))
         self.succeed(f"{build_id}.upload.{arch}.1")
         return self.farm.build(build_id)
+
+    def subscribers(self) -> int:
+        """How many clients listen to events."""
+        with redis.Redis.from_url(self.settings.redis) as client:
+            return int(client.pubsub_numsub("farm:events")[0][1])
 
     def _note(self, done: Done) -> None:
         for order in done.orders:

@@ -65,9 +65,9 @@ def summary(farm: Farm, build: Build) -> None:
             out.print(f"  from the log of {step.name}:")
             out.print(excerpt(attempt.excerpt))
             out.print()
-        out.print(f"  log        farm log {build.id} --step {step.kind}{arch}")
+        out.print(f"  log          farm log {build.id} --step {step.kind}{arch}")
     if build.outcome is not Outcome.EXCLUDED:
-        out.print(f"  try again  farm retry {build.id}")
+        out.print(f"  try again    farm retry {build.id}")
 
 
 def _summarise_success(farm: Farm, build: Build) -> None:
@@ -75,18 +75,18 @@ def _summarise_success(farm: Farm, build: Build) -> None:
     names = [file.artifact.name for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
     out.print()
     for label, name in zip(["packages", *[""] * len(names)], sorted(set(names)), strict=False):
-        out.print(f"  {label:<10} {clean(name)}")
+        out.print(f"  {label:<12} {clean(name)}")
     for step in build.steps:
         if step.outcome is Outcome.EXCLUDED and step.arch and step.kind is StepKind.BUILD:
-            out.print(f"  {'excluded':<10} {step.arch}: {clean(step.reason)}")
+            out.print(f"  {'excluded':<12} {step.arch}: {clean(step.reason)}")
     try:
         built = next((step.arch for step in build.steps if step.arch and step.outcome is Outcome.SUCCEEDED), None)
         repository = farm.repository(build.target, built)
     except FarmError as error:
         say(f"warning: the repository is not shown: {clean(str(error))}")
         return
-    out.print(f"  {'repository':<10} {repository.baseurl}", soft_wrap=True)
-    out.print(f"  {'install':<10} {repository.dnf_command(_main_package(build, names))}", soft_wrap=True)
+    out.print(f"  {'repository':<12} {repository.baseurl}", soft_wrap=True)
+    out.print(f"  {'install':<12} {repository.dnf_command(_main_package(build, names))}", soft_wrap=True)
 
 
 def _main_package(build: Build, names: list[str]) -> str:

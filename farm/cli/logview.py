@@ -79,7 +79,7 @@ def _is_over(attempt: Attempt) -> bool:
 def _times(farm: Farm, place: LogPlace) -> Times | None:
     sidecar = place.times
     if sidecar is None:
-        say("warning: this log has no timestamps; they are there when the step is over")
+        say("warning: this log has no timestamps: the step goes on, or took less than a second")
         return None
     try:
         return Times(farm.read(sidecar))

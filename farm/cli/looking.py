@@ -200,4 +200,4 @@ def _say_more(farm: "Farm", build: "Build") -> None:
     if build.status is Status.FINISHED:
         summary(farm, build)
     else:
-        console().print(f"\n  log        farm log {build.id} --follow\n  stop       farm cancel {build.id}")
+        console().print(f"\n  log          farm log {build.id} --follow\n  stop         farm cancel {build.id}")

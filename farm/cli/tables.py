@@ -184,10 +184,14 @@ def file_table(files: Sequence[StoredFile], width: int) -> Table:
     return plain(("step", "kind", "size", "name"), rows, width)
 
 
-def excerpt(text: str, limit_lines: int = 20) -> Text:
+def excerpt(text: str, limit_lines: int = 20) -> Table:
     """The last lines of what stood around the reason in the log, behind a bar."""
-    lines = [clean(line.expandtabs()) for line in text.splitlines()][-limit_lines:]
-    return Text("\n".join(f"    │ {line}" for line in lines), style="dim", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False, style="dim")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in text.splitlines()[-limit_lines:]:
+        table.add_row("    │", Text(clean(line.expandtabs())))
+    return table
 
 
 def _about(step: Step) -> Text:

@@ -259,8 +259,8 @@ def test_waiting_for_success_ends_with_how_to_install(typed: Typed) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "build 1"
     assert any(line.startswith("1 hello build x86_64 succeeded in") for line in lines)
-    assert "  packages   hello-1-1.x86_64.rpm" in lines
-    assert any(line.startswith("  install    dnf --repofrompath=farm-demo,file:///") for line in lines)
+    assert "  packages     hello-1-1.x86_64.rpm" in lines
+    assert any(line.startswith("  install      dnf --repofrompath=farm-demo,file:///") for line in lines)
 
 
 @pytest.mark.parametrize(("play", "code"), [("fail", 10), ("unresolvable", 11), ("cancel", 15)])
