@@ -39,7 +39,7 @@ from farm.store.waiting import QueueSeen
 _log = logging.getLogger(__name__)
 
 _LISTEN_S = 0.5
-_GATHER_S = 0.01
+_GATHER_S = 0.03
 _TICK_S = 1.0
 _LOADS_EVERY_S = 30.0
 _PROMOTE_AT_ONCE = 200
@@ -68,6 +68,7 @@ class Scheduler:
         self._next_tick = 0.0
         self._next_loads = time.monotonic() + _LOADS_EVERY_S
         self._heard_at = 0.0
+        self._pass_s = 0.0
         self._is_recovered = False
 
     def run(self, stop: threading.Event) -> None:
@@ -99,7 +100,7 @@ class Scheduler:
         self._gather(stop)
         wait_s = max(0.01, min(_LISTEN_S, self._next_tick - time.monotonic()))
         inbox = self._control.receive(timeout_s=wait_s)
-        now = datetime.now(UTC)
+        began_at, now = time.monotonic(), datetime.now(UTC)
         self._settle(inbox, now)
         is_tick = time.monotonic() >= self._next_tick
         if is_tick and not inbox.has_more:
@@ -107,13 +108,18 @@ class Scheduler:
         is_woken = inbox.documents > len(inbox.reports)
         if is_tick or is_woken or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
+        if inbox.documents:
+            self._heard_at = time.monotonic()
+            self._pass_s = self._heard_at - began_at
 
     def _gather(self, stop: threading.Event) -> None:
-        """Let reports gather while they come thick and fast: a pass costs little more for many than for one. A
-        report that comes alone never waits for this."""
+        """Let reports gather while they come thick and fast: a pass costs little more for many than for one, and the
+        builds want the processor. Passes take no more than a third of the time; a report that comes alone never
+        waits for this."""
+        pause_s = min(_GATHER_S, 2 * self._pass_s)
         since_s = time.monotonic() - self._heard_at
-        if since_s < _GATHER_S:
-            stop.wait(_GATHER_S - since_s)
+        if since_s < pause_s:
+            stop.wait(pause_s - since_s)
 
     def _become_the_one(self, stop: threading.Event) -> None:
         """Wait until no other scheduler is at work; then take over what it had heard and not settled."""
@@ -130,13 +136,27 @@ class Scheduler:
 
     def _settle(self, inbox: Inbox, now: datetime) -> None:
         if inbox.reports:
-            self._deliver(self._store.settle(inbox.reports, now, self._surroundings()), now)
+            self._settle_all(inbox.reports, now)
             for report in inbox.reports:
                 is_trouble = report.trouble is not None
                 self._note_health(report.worker, report.attempt, now, is_trouble=is_trouble)
         if inbox.documents:
             self._control.acknowledge()
-            self._heard_at = time.monotonic()
+
+    def _settle_all(self, reports: Sequence[wire.AnyReport], now: datetime) -> None:
+        try:
+            self._deliver(self._store.settle(reports, now, self._surroundings()), now)
+        except (redis.RedisError, FarmError):
+            raise
+        except Exception:
+            # One report must not keep the others from being settled, whatever is wrong with it: its attempt is lost
+            # when its lease ends, and the scheduler lives on.
+            if len(reports) == 1:
+                extra = {"action": "bad-report", "attempt": reports[0].attempt}
+                _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
+                return
+            for report in reports:
+                self._settle_all((report,), now)
 
     def _plan(self, now: datetime) -> None:
         with self._store.looking() as look:

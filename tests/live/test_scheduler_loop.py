@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,3 +193,40 @@ def test_a_target_that_is_gone_ends_the_build_with_its_name(settings: Settings, 
         build = finished(store, enqueue(settings, store, wanted)[0])
     assert build.outcome is Outcome.ERRORED
     assert "nowhere" in (build.reason or "")
+
+
+def test_an_outage_of_the_broker_delays_and_loses_nothing(tmp_path: Path) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_RETRY_DELAY_S": "0.01", "FARM_LEASE_S": "3"})
+    store = Store.open(settings.database, create=True)
+    with ExitStack() as stack:
+        with redis_server(settings.socket):
+            stack.enter_context(scheduling(settings))
+            until(lambda: redis.Redis(unix_socket_path=str(settings.socket)).exists("farm:scheduler") == 1)
+        build_id = store.add_batch([request()], owner="ann").builds[0].id
+        stack.enter_context(redis_server(settings.socket))
+        stack.enter_context(FakeWorkers(settings))
+        assert finished(store, build_id).outcome is Outcome.SUCCEEDED
+        stack.pop_all().close()
+    store.close()
+
+
+def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settings, store: Store) -> None:
+    settings = replace(settings, lease_s=30)
+    go_on = threading.Event()
+
+    def answer(work: AnyWork) -> Answer:
+        if work.kind is StepKind.BUILD:
+            go_on.wait(WITHIN_S)
+        return succeed(work.kind)
+
+    control = Control(settings)
+    with FakeWorkers(settings, answer=answer) as workers:
+        with scheduling(settings):
+            build_id = enqueue(settings, store)[0]
+            until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
+        go_on.set()
+        until(lambda: bool(control.receive(timeout_s=0.1).reports), "a report that nobody settles")
+        with scheduling(settings):
+            build = finished(store, build_id)
+    assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 1]
+    control.close()
