@@ -74,7 +74,10 @@ def _plan(files: Sequence[StoredFile], into: Path) -> dict[Path, StoredFile]:
 
 def _place(folder: Path, name: str) -> Path:
     # Checked when it was stored, and again here: it is a recipe's word that becomes a path on a person's machine.
-    return folder / check_name(name)
+    try:
+        return folder / check_name(name)
+    except ValueError as error:
+        raise StoreTrouble(f"an artifact is not downloaded: {error}") from error
 
 
 def _refuse_others(paths: dict[Path, StoredFile]) -> None:

@@ -58,7 +58,7 @@ def find_log(
     Raises NotFound for a step or attempt that the build does not have, WrongState when none has begun yet.
     """
     steps = [one for one in build.steps if step in (None, one.kind) and (arch is None or one.arch in (None, arch))]
-    if not steps or (arch is not None and all(one.arch is None for one in build.steps) and step and step.per_arch):
+    if not steps:
         have = ", ".join(one.name for one in build.steps)
         raise NotFound(f"build {build.id} has no step {step or ''} {arch or ''}; it has {have}".replace("  ", " "))
     begun = [one for one in steps if one.attempts]

@@ -22,6 +22,9 @@ class Repository:
     source_url: str
     version: int
 
+    def __str__(self) -> str:
+        return self.baseurl
+
     @property
     def id(self) -> str:
         return f"farm-{self.target}"

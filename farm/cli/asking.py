@@ -1,6 +1,6 @@
 """`farm build`, `farm retry`, `farm cancel`: what asks the farm to do something."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from farm.cli.options import (
 from farm.cli.session import connected, console, emit
 from farm.cli.text import clean
 from farm.model.build import Build
+
+if TYPE_CHECKING:
+    from farm.client import Farm
 
 
 def build(
@@ -92,7 +95,7 @@ def build(
             priority=priority,
         )
         if wait:
-            _wait(handle.id, is_json=json)
+            _wait(farm, handle.id, is_json=json)
         elif json:
             from farm.cli import documents
 
@@ -116,7 +119,7 @@ def retry(build: BuildArgument, step: StepOption = None, arch: ArchOption = None
     with connected() as farm:
         steps = farm.retry(build_id, step, arch)
         if wait:
-            _wait(build_id, is_json=json)
+            _wait(farm, build_id, is_json=json)
         elif json:
             from farm.cli import documents
 
@@ -147,19 +150,18 @@ def cancel(build: BuildArgument, json: JsonOption = False) -> None:
             )
 
 
-def _wait(build_id: int, *, is_json: bool) -> None:
+def _wait(farm: "Farm", build_id: int, *, is_json: bool) -> None:
     from farm.cli.follow import finish, summary, wait_for
 
-    with connected() as farm:
-        if not is_json and not console().is_terminal:
-            console().print(f"build {build_id}")
-        ended = wait_for(farm, build_id, is_quiet=is_json)
-        if is_json:
-            from farm.cli import documents
+    if not is_json and not console().is_terminal:
+        console().print(f"build {build_id}")
+    ended = wait_for(farm, build_id, is_quiet=is_json)
+    if is_json:
+        from farm.cli import documents
 
-            emit({"build": documents.build(ended)})
-        else:
-            summary(farm, ended)
+        emit({"build": documents.build(ended)})
+    else:
+        summary(farm, ended)
     finish(ended)
 
 
