@@ -19,6 +19,9 @@ class FarmError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
 
+    #: What was stored of an attempt that this ended: its log. Set where the log is closed, not where this is raised.
+    artifacts: tuple[Artifact, ...] = ()
+
 
 # --- what the asker can mend ------------------------------------------------------------------------------------
 
@@ -110,9 +113,6 @@ class Trouble(FarmError):
     exit_code = 40
     retryable = True
 
-    #: What was stored of the attempt all the same: its log. Set where the log is closed, not where this is raised.
-    artifacts: tuple[Artifact, ...] = ()
-
 
 class NetworkTrouble(Trouble):
     """A server that a step needs did not answer, or broke off."""
@@ -168,6 +168,13 @@ class UnknownVersion(Trouble):
 
     code = "unknown-version"
     exit_code = 48
+
+
+class Unforeseen(Trouble):
+    """A step met an error that nobody foresaw: a mistake in the farm, and never the package's fault."""
+
+    code = "unforeseen"
+    exit_code = 52
 
 
 class LeaseLost(FarmError):

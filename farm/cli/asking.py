@@ -76,7 +76,7 @@ def build(
       farm build --git https://example.org/hello.git --ref v2.10 --target demo --wait
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests
     """  # fmt: skip
-    from farm.client_request import parse_define
+    from farm.client.request import parse_define
 
     defines = [parse_define(text) for text in define or ()]
     with connected() as farm:

@@ -8,8 +8,8 @@ from contextlib import closing
 from farm.cli.session import say
 from farm.cli.text import clean, clean_lines
 from farm.client import Farm
-from farm.client_log import LogPlace, Times, find_log
-from farm.client_request import arch_named
+from farm.client.log import LogPlace, Times, find_log
+from farm.client.request import arch_named
 from farm.errors import FarmError, NotFound
 from farm.model.build import Attempt, Build, Step, StepKind
 from farm.model.outcome import Status

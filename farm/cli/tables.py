@@ -9,7 +9,7 @@ from rich.text import Text
 
 from farm.cli.text import STYLES, ago, clean, duration, since, size
 from farm.client import StoredFile
-from farm.client_watch import seconds
+from farm.client.watch import seconds
 from farm.errors import BadTarget
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status

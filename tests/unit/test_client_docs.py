@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from farm import client, client_log, client_request
+from farm.client import farm as client
+from farm.client import log as client_log
+from farm.client import request as client_request
 from tests.driven_farm import DrivenFarm, driven_farm
 
 DOCS = Path(__file__).parents[2] / "docs/python.md"

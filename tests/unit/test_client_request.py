@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farm.artifacts.directory import DirectoryStore
-from farm.client_request import (
+from farm.client.request import (
     PRIORITY_MAX,
     TIMEOUT_MAX_S,
     arch_named,
@@ -16,7 +16,7 @@ from farm.client_request import (
     parse_define,
     step_kind,
 )
-from farm.client_source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
+from farm.client.source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
 from farm.config import Settings
 from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.model.source import Source, SourceKind

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.client_download import StoredFile
-from farm.client_watch import Event, changes
+from farm.client.download import StoredFile
+from farm.client.watch import Event, changes
 from farm.errors import WaitTimedOut
 from farm.model.arch import Arch
 from farm.model.build import Batch, Build, Step

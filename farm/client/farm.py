@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
-from farm.client_download import StoredFile, download, files_of
-from farm.client_handle import BatchHandle, BuildHandle, BuildRef, id_of
-from farm.client_log import find_log, read_log
-from farm.client_repository import Repository, describe
-from farm.client_request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
-from farm.client_source import check_srpm, git_source, store_srpm
-from farm.client_watch import Event, watch
+from farm.client.download import StoredFile, download, files_of
+from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
+from farm.client.log import find_log, read_log
+from farm.client.repository import Repository, describe
+from farm.client.request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
+from farm.client.source import check_srpm, git_source, store_srpm
+from farm.client.watch import Event, watch
 from farm.config import Settings
 from farm.errors import BadRequest, BadSettings, FarmNotRunning
 from farm.model.arch import Arch

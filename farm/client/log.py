@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm.artifacts.base import ArtifactStore
-from farm.client_watch import listen
+from farm.client.watch import listen
 from farm.errors import FarmNotRunning, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind

@@ -1,0 +1,9 @@
+"""The farm from Python: `from farm import Farm`. The command line is a thin face on this."""
+
+from farm.client.download import StoredFile
+from farm.client.farm import Farm
+from farm.client.handle import BatchHandle, BuildHandle
+from farm.client.repository import Repository
+from farm.client.watch import Event
+
+__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "StoredFile"]
