@@ -65,7 +65,9 @@ class LeaseKeeper:
             with self._log.open("rb") as file:
                 file.seek(self._shown_bytes)
                 data = file.read(LIVE_LOG_BYTES - self._shown_bytes)
-        except FileNotFoundError:  # the step has just ended, and its folder with it
+        except OSError:
+            # The step has just ended, and its folder with it; or it can be shown a second later. Either way the lease
+            # matters more, and it ends with this thread.
             return
         if data:
             self._leases.append_log(self._attempt, data)

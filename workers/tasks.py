@@ -17,7 +17,7 @@ from farm import wire
 from farm.app import app
 from farm.config import Settings
 from farm.control import Control
-from farm.errors import FarmNotRunning, LeaseLost, Trouble, UnknownVersion
+from farm.errors import FarmError, FarmNotRunning, LeaseLost, Unforeseen, UnknownVersion
 from farm.leases import Leases
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
@@ -95,12 +95,15 @@ def _work(work: AnyWork, worker: str) -> wire.AnyReport:
             result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
         except LeaseLost:
             raise
-        except Trouble as error:
-            trouble = _trouble(error)
-        except Exception as error:
-            # Whatever this is, it is the farm's: the package must not be blamed, and the slot must live on.
+        except Unforeseen as error:
             _log.exception("%s failed in an unforeseen way", work.attempt, extra={"action": "unforeseen"})
             trouble = _trouble(error)
+        except FarmError as error:
+            trouble = _trouble(error)
+        except Exception as error:
+            # Around the step, not in it. The package must not be blamed, and the slot must live on.
+            _log.exception("%s failed around its step", work.attempt, extra={"action": "unforeseen"})
+            trouble = _trouble(Unforeseen(f"{type(error).__name__} around the step: {error}"))
     return wire.Report(
         attempt=work.attempt,
         token=work.token,
@@ -113,12 +116,12 @@ def _work(work: AnyWork, worker: str) -> wire.AnyReport:
     )
 
 
-def _trouble(error: Exception) -> wire.TroubleReport:
+def _trouble(error: FarmError) -> wire.TroubleReport:
     return wire.TroubleReport(
-        code=getattr(error, "code", "unforeseen"),
-        retryable=getattr(error, "retryable", True),
+        code=error.code,
+        retryable=error.retryable,
         message=f"{socket.gethostname()}: {error}" if str(error) else f"{socket.gethostname()}: {error!r}",
-        artifacts=getattr(error, "artifacts", ()),
+        artifacts=error.artifacts,
     )
 
 

@@ -6,6 +6,7 @@ Knows nothing of Celery, Redis or leases: `workers.tasks` and `workers.main` com
 import itertools
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import LeaseLost, Trouble
+from farm.errors import FarmError, LeaseLost, Unforeseen
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
@@ -25,6 +26,7 @@ from workers.log import StepLog
 from workers.reason import find_reason
 from workers.steps import build, fetch, srpm, upload
 from workers.steps.context import Ended, StepContext
+from workers.steps.names import shown
 from workers.steps.results import store_log
 
 #: One module a step. A new step is a new file and a line here.
@@ -36,6 +38,7 @@ STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
 }
 
 _PREFIX = "step"
+_REASON_CHARS = 1000
 _numbers = itertools.count(1)
 
 
@@ -49,6 +52,7 @@ def run_step(
     """Run one attempt and keep its log. `watch` is called once with the context, before the step starts.
 
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
+    Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
     """
     with _workdir(settings) as folder, StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log:
         (folder / "work").mkdir()
@@ -65,14 +69,21 @@ def run_step(
         if watch:
             watch(context)
         if settings.keep_failed:
-            log.note(f"what is left of trouble is kept in {folder}")
+            log.note(f"what is left of trouble is kept in {_kept(folder)}")
         log.note(f"{work.kind} of {work.package} for {work.target.name}, attempt {work.attempt}")
         try:
             result = _run(work, context)
-        except Trouble as trouble:
-            log.note(f"farm trouble ({trouble.code}): {trouble}")
-            trouble.artifacts = _store_log(work, context)
+        except LeaseLost:
             raise
+        except FarmError as error:
+            log.note(f"farm trouble ({error.code}): {error}")
+            error.artifacts = _store_log(work, context)
+            raise
+        except Exception as error:
+            log.note("".join(traceback.format_exception(error)))
+            unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
+            unforeseen.artifacts = _store_log(work, context)
+            raise unforeseen from error
         if context.stop.is_set():
             raise LeaseLost(f"attempt {work.attempt} was stopped")
         if not result.outcome.is_success:
@@ -90,10 +101,10 @@ def _run(work: AnyWork, context: StepContext) -> AnyResult:
 
 
 def _with_reason(result: AnyResult, log: Path) -> AnyResult:
-    """A failed result without a reason has it in the log; one that has it keeps it."""
+    """A failed result without a reason has it in the log; one that has it keeps it, in a form that can be shown."""
     found = find_reason(log)
     if result.reason is not None or found is None:
-        reason = result.reason or "failed without a word in the log"
+        reason = shown(result.reason or "failed without a word in the log", limit=_REASON_CHARS)
         excerpt = result.excerpt or (found.excerpt if found and result.outcome is Outcome.FAILED else None)
         return replace(result, reason=reason, excerpt=excerpt)
     return replace(result, reason=found.line, excerpt=result.excerpt or found.excerpt)
@@ -114,8 +125,15 @@ def _workdir(settings: Settings) -> Iterator[Path]:
         yield folder
         is_kept = False
     finally:
-        if not is_kept:
+        if is_kept:
+            folder.rename(_kept(folder))
+        else:
             remove_tree(folder)
+
+
+def _kept(folder: Path) -> Path:
+    """Where a folder goes that is for a person to look at: under a name that no sweep takes for a dead worker's."""
+    return folder.with_name(f"kept-{folder.name}")
 
 
 def sweep(settings: Settings) -> int:

@@ -18,6 +18,7 @@ from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
 
 MAX_FILES = 5000
+_MAX_FOLDERS_DEEP = 8  # rpmbuild makes one, for the arch
 _STAMPS_AFTER_MS = 1000
 _MAX_STAMPS = 20_000
 
@@ -30,22 +31,30 @@ class Found:
     name: str
 
 
-def collect(results: Path, suffix: str) -> tuple[Found, ...]:
-    """The files whose names end so, by name, at any depth.
+def collect(results: Path, suffix: str, *, limit_bytes: int) -> tuple[Found, ...]:
+    """The files whose names end so, by name, whatever folder they are in.
 
     Raises Ended (failed) for anything there that a build has no business leaving: links, devices, other files,
-    names that no package has, too many of them. Nothing is followed or opened.
+    names that no package has, the same name twice, too many of them, or more than `limit_bytes` in all as they are
+    read, holes included. Nothing is followed or opened.
     """
-    found: list[Found] = []
-    for entry in _walk(results):
-        if len(found) >= MAX_FILES:
+    found: dict[str, Found] = {}
+    size_bytes = 0
+    for number, entry in enumerate(_walk(results)):
+        if number >= MAX_FILES:
             raise Ended(Outcome.FAILED, f"the build left more than {MAX_FILES} files among its results")
-        if problem := _problem(entry, suffix):
+        if entry.is_dir(follow_symlinks=False):
+            continue
+        problem = _problem(entry, suffix) or ("another folder has a file of that name" if entry.name in found else None)
+        if problem:
             raise Ended(
                 Outcome.FAILED, f"the build left {shown(os.fsencode(entry.name))!r} among its results: {problem}"
             )
-        found.append(Found(path=Path(entry.path), name=entry.name))
-    return tuple(sorted(found, key=lambda one: one.name))
+        size_bytes += entry.stat(follow_symlinks=False).st_size
+        if size_bytes > limit_bytes:
+            raise Ended(Outcome.FAILED, f"the build's results are larger than its disk limit of {limit_bytes} bytes")
+        found[entry.name] = Found(path=Path(entry.path), name=entry.name)
+    return tuple(found[name] for name in sorted(found))
 
 
 def store_source(found: Sequence[Found], context: StepContext) -> tuple[Artifact, str]:
@@ -109,13 +118,15 @@ def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
     return log, context.store.put(times, name=f"{name}.times.json", kind=ArtifactKind.RECORD, move=True)
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: Path, deep: int = 0) -> Iterator[os.DirEntry[str]]:
+    """Files, folders and what else is there; each folder before what is in it."""
+    if deep > _MAX_FOLDERS_DEEP:
+        raise Ended(Outcome.FAILED, f"the build left folders among its results that are {deep} deep")
     with os.scandir(folder) as entries:
         for entry in entries:
+            yield entry
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-            else:
-                yield entry
+                yield from _walk(Path(entry.path), deep + 1)
 
 
 def _problem(entry: os.DirEntry[str], suffix: str) -> str | None:

@@ -3,10 +3,13 @@
 Owns what goes into the root and what is taken from it. How a root is made is the engine's.
 """
 
+import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
-from farm.model.artifact import Artifact, ArtifactKind
+from farm.errors import StoreTrouble, disk_errors
+from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
 from workers.buildroot.base import EngineRun, SrpmRequest
@@ -24,11 +27,17 @@ def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
     request = _request(work, context)
     made = engine_for(work.target, context.settings).make_srpm(request, context)
     record = store_root(made.root, context)
+    ended = StepResult[SrpmResult](
+        outcome=made.outcome, reason=made.reason, artifacts=record, peak_memory_bytes=made.peak_memory_bytes
+    )
     if made.outcome is not Outcome.SUCCEEDED:
-        return StepResult(
-            outcome=made.outcome, reason=made.reason, artifacts=record, peak_memory_bytes=made.peak_memory_bytes
-        )
-    return _result(made, record, context)
+        return ended
+    try:
+        with context.phase("collect"):
+            output = _output(made, context)
+    except Ended as refused:
+        return replace(ended, outcome=refused.outcome, reason=refused.reason)
+    return replace(ended, artifacts=(output.srpm, *record), output=output)
 
 
 def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
@@ -49,32 +58,43 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The fetch step's tar: regular files side by side. Anything else in it is not of its making."""
+    """The fetch step's tar: regular files side by side. Anything else in it is not of its making.
+
+    Raises StoreTrouble for an archive that is damaged, which the fetch step does not make.
+    """
     folder.mkdir()
-    with tarfile.open(archive, "r:") as tar:
-        for member in tar:
-            if not member.isreg() or "/" in member.name or member.name in (".", ".."):
-                raise Ended(Outcome.FAILED, f"the source archive holds {shown(member.name)!r}, which is no plain file")
-            tar.extract(member, folder, filter="data")
+    try:
+        with (
+            disk_errors(StoreTrouble, f"unpacking the source archive {archive.name}"),
+            tarfile.open(archive, "r:") as tar,
+        ):
+            for member in tar:
+                _check_member(member)
+                tar.extract(member, folder, filter="data")
+    except tarfile.TarError as error:
+        raise StoreTrouble(
+            f"the source archive {archive.name} is damaged: {error}; build from the source anew"
+        ) from error
 
 
-def _result(made: EngineRun, record: tuple[Artifact, ...], context: StepContext) -> StepResult[SrpmResult]:
-    artifact, nevra = store_source(collect(made.results, ".src.rpm"), context)
+def _check_member(member: tarfile.TarInfo) -> None:
+    is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+    if not is_plain or "/" in member.name or member.name in ("", ".", ".."):
+        name = shown(os.fsencode(member.name))
+        raise Ended(Outcome.FAILED, f"the source archive holds {name!r}, which is no plain file")
+
+
+def _output(made: EngineRun, context: StepContext) -> SrpmResult:
+    artifact, nevra = store_source(collect(made.results, ".src.rpm", limit_bytes=context.limits.disk_bytes), context)
     header = made.header
     if header is None or header.nevra.removesuffix(".nosrc").removesuffix(".src") != nevra.removesuffix(".src"):
         said = header.nevra if header else "nothing"
         raise Ended(Outcome.FAILED, f"the spec says {shown(said)!r}, and the source package made of it is {nevra}")
-    output = SrpmResult(
+    return SrpmResult(
         srpm=artifact,
         nevra=nevra,
         build_requires=header.build_requires,
         exclusive_arches=header.exclusive_arches,
         exclude_arches=header.exclude_arches,
         noarch=bool(header.binary_arches) and set(header.binary_arches) == {"noarch"},
-    )
-    return StepResult(
-        outcome=Outcome.SUCCEEDED,
-        artifacts=(artifact, *record),
-        peak_memory_bytes=made.peak_memory_bytes,
-        output=output,
     )

@@ -1,0 +1,245 @@
+"""Whatever a step does, its door keeps the log, gives a reason that can be shown, and leaves nothing behind."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.artifacts import open_store
+from farm.config import Settings
+from farm.errors import BadSource, FarmError, LeaseLost, NetworkTrouble, RootTrouble, Trouble, Unforeseen
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import BuildOptions, StepKind
+from farm.model.outcome import Outcome
+from farm.model.target import Limits, Target
+from farm.model.work import AnyWork, BuildInput, BuildResult, StepResult, Work
+from workers.steps import door
+from workers.steps.context import Ended, StepContext
+from workers.steps.door import run_step, sweep
+
+_DEAD_PID = 2**22 - 1  # above what any machine gives out
+Step = Callable[[AnyWork, StepContext], Any]
+
+WORK = Work(
+    attempt="1.build.x86_64.1",
+    token="t",
+    kind=StepKind.BUILD,
+    build_id=1,
+    package="hello",
+    target=Target(
+        name="demo", distribution="demo", release="1", arches=(Arch.X86_64,), repositories=(), packages=("demo-build",)
+    ),
+    options=BuildOptions(),
+    limits=Limits(),
+    input=BuildInput(
+        srpm=Artifact(name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="0" * 64, size_bytes=1),
+        nevra="hello-1-1.src",
+        build_requires=(),
+        arch=Arch.X86_64,
+        repositories=(),
+    ),
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data")
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Step], None]:
+    """Puts a step of the test's own into the table of steps."""
+    return lambda step: monkeypatch.setitem(door.STEPS, StepKind.BUILD, step)
+
+
+def succeed(_: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+    with context.phase("rpmbuild"):
+        context.log.write(b"all is well\n")
+    return StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=()))
+
+
+def raising(error: Exception) -> Step:
+    def run(_: AnyWork, context: StepContext) -> Any:
+        context.log.write(b"the last words\n")
+        raise error
+
+    return run
+
+
+def log_of(settings: Settings, artifacts: tuple[Artifact, ...]) -> str:
+    (log,) = (artifact for artifact in artifacts if artifact.kind is ArtifactKind.LOG)
+    assert log.name == "build.x86_64.log"
+    return open_store(settings).open_path(log.sha256).read_text()
+
+
+def stored(settings: Settings) -> list[Path]:
+    return [path for path in settings.artifacts.rglob("*") if path.is_file()]
+
+
+def test_a_success_has_its_log_phases_and_output_and_leaves_no_folder(
+    settings: Settings, step: Callable[[Step], None]
+) -> None:
+    step(succeed)
+    result = run_step(WORK, settings)
+    assert (result.outcome, result.reason, result.output) == (Outcome.SUCCEEDED, None, BuildResult(rpms=()))
+    assert [phase.name for phase in result.phases] == ["rpmbuild"]
+    log = log_of(settings, result.artifacts)
+    assert log.startswith("[farm] build of hello for demo, attempt 1.build.x86_64.1\n")
+    assert "[farm] phase rpmbuild\nall is well\n" in log
+    assert list(settings.work.iterdir()) == []
+
+
+def test_a_step_that_ended_early_is_a_result_with_its_log(settings: Settings, step: Callable[[Step], None]) -> None:
+    step(raising(Ended(Outcome.UNRESOLVABLE, "nothing provides libfoo")))
+    result = run_step(WORK, settings)
+    assert (result.outcome, result.reason, result.excerpt) == (Outcome.UNRESOLVABLE, "nothing provides libfoo", None)
+    assert log_of(settings, result.artifacts).endswith("the last words\n[farm] unresolvable: nothing provides libfoo\n")
+
+
+def test_a_failure_without_a_reason_has_it_from_the_log(settings: Settings, step: Callable[[Step], None]) -> None:
+    def run(_: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+        context.log.write(b"cc -c a.c\na.c:1:1: error: unknown type name 'intt'\nmake: *** [all] Error 1\n")
+        context.log.write(b"error: Bad exit status from /var/tmp/rpm-tmp.a (%build)\n")
+        return StepResult(outcome=Outcome.FAILED)
+
+    step(run)
+    result = run_step(WORK, settings)
+    assert "unknown type name 'intt'" in (result.reason or "")
+    assert "cc -c a.c" in (result.excerpt or "")
+
+
+def test_a_failure_without_any_words_says_so(settings: Settings, step: Callable[[Step], None]) -> None:
+    step(lambda *_: StepResult(outcome=Outcome.FAILED))
+    assert run_step(WORK, settings).reason
+
+
+@pytest.mark.parametrize("reason", ["\x1b]0;owned\x07\u202e", "two\nlines", "x" * 100_000])
+def test_a_reason_can_always_be_shown_on_one_line(
+    settings: Settings, step: Callable[[Step], None], reason: str
+) -> None:
+    step(raising(Ended(Outcome.FAILED, reason)))
+    shown = run_step(WORK, settings).reason or ""
+    assert shown.isprintable()
+    assert 0 < len(shown) <= 1000
+
+
+@pytest.mark.parametrize("error", [NetworkTrouble("no answer"), RootTrouble("no root"), BadSource("no package")])
+def test_trouble_carries_the_log_and_says_what_it_is_there(
+    settings: Settings, step: Callable[[Step], None], error: FarmError
+) -> None:
+    step(raising(error))
+    with pytest.raises(type(error)) as raised:
+        run_step(WORK, settings)
+    log = log_of(settings, raised.value.artifacts)
+    assert log.endswith(f"the last words\n[farm] farm trouble ({error.code}): {error}\n")
+    assert list(settings.work.iterdir()) == []
+
+
+def test_a_mistake_of_the_farm_is_unforeseen_trouble_with_its_traceback_in_the_log(
+    settings: Settings, step: Callable[[Step], None]
+) -> None:
+    step(raising(KeyError("srpm")))
+    with pytest.raises(Unforeseen, match="KeyError in build: 'srpm'") as raised:
+        run_step(WORK, settings)
+    assert raised.value.retryable
+    assert isinstance(raised.value, Trouble)
+    log = log_of(settings, raised.value.artifacts)
+    assert "the last words\n[farm] Traceback" in log
+    assert "KeyError: 'srpm'" in log
+
+
+def test_a_lost_lease_stores_nothing(settings: Settings, step: Callable[[Step], None]) -> None:
+    step(raising(LeaseLost("gone")))
+    with pytest.raises(LeaseLost):
+        run_step(WORK, settings)
+    assert (stored(settings), list(settings.work.iterdir())) == ([], [])
+
+
+def test_a_result_that_comes_after_the_stop_is_not_one(settings: Settings, step: Callable[[Step], None]) -> None:
+    stop = threading.Event()
+
+    def run(work: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+        stop.set()
+        return succeed(work, context)
+
+    step(run)
+    with pytest.raises(LeaseLost, match=r"attempt 1\.build\.x86_64\.1 was stopped"):
+        run_step(WORK, settings, stop=stop)
+    assert (stored(settings), list(settings.work.iterdir())) == ([], [])
+
+
+def test_the_context_has_the_orders_limits_and_is_shown_before_the_step(
+    settings: Settings, step: Callable[[Step], None]
+) -> None:
+    seen: list[StepContext] = []
+    step(succeed)
+    work = replace(WORK, limits=Limits(wall_s=5, log_bytes=20))
+    result = run_step(work, settings, watch=seen.append)
+    (context,) = seen
+    assert (context.limits, context.log.limit_bytes, context.attempt) == (work.limits, 20, work.attempt)
+    assert "the log reached its limit of 20 bytes" in log_of(settings, result.artifacts)
+
+
+def test_steps_beside_each_other_have_folders_of_their_own(settings: Settings, step: Callable[[Step], None]) -> None:
+    together = threading.Barrier(4, timeout=20)
+    folders: list[Path] = []
+
+    def run(work: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+        folders.append(context.workdir)
+        together.wait()
+        assert list(context.workdir.iterdir()) == []
+        return succeed(work, context)
+
+    step(run)
+    threads = [threading.Thread(target=run_step, args=(WORK, settings)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(folders)) == 4
+
+
+def test_with_keep_failed_what_is_left_of_trouble_is_kept_where_the_log_says(
+    settings: Settings, step: Callable[[Step], None]
+) -> None:
+    def run(_: AnyWork, context: StepContext) -> Any:
+        (context.workdir / "evidence").write_bytes(b"")
+        raise RootTrouble("no root")
+
+    step(run)
+    with pytest.raises(RootTrouble) as raised:
+        run_step(WORK, replace(settings, keep_failed=True))
+    (kept,) = settings.work.iterdir()
+    assert f"is kept in {kept}\n" in log_of(settings, raised.value.artifacts)
+    assert (kept / "work/evidence").exists()
+    step(succeed)
+    run_step(WORK, replace(settings, keep_failed=True))
+    sweep(settings)
+    assert list(settings.work.iterdir()) == [kept], "a success is not kept, and a sweep leaves alone what is"
+
+
+def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings, step: Callable[[Step], None]) -> None:
+    settings.work.mkdir(parents=True)
+    dead = settings.work / f"step-{_DEAD_PID}-1-1"
+    (dead / "work").mkdir(parents=True)
+    (dead / "work/link").symlink_to(settings.data)
+    others = [settings.work / name for name in ("step-x", "step-1-2", "other", f"kept-step-{_DEAD_PID}-1-1")]
+    for other in others:
+        other.mkdir()
+    alive: list[bool] = []
+
+    def run(work: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+        sweep(settings)
+        alive.append(context.workdir.is_dir())
+        return succeed(work, context)
+
+    step(run)
+    run_step(WORK, settings)
+    assert alive == [True], "a running step's folder is not an orphan"
+    assert sorted(settings.work.iterdir()) == sorted(others)
+    assert os.access(settings.data, os.R_OK)

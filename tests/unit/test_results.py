@@ -1,0 +1,260 @@
+"""What a recipe left is taken for what it is: nothing is followed or believed, and every refusal can be shown."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.artifact import ArtifactKind
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from tests.rpms import make_rpm
+from workers.log import StepLog
+from workers.steps import results
+from workers.steps.context import Ended, StepContext
+from workers.steps.results import collect, store_log, store_packages, store_source
+
+SOURCE = "hello-1-1.src.rpm"
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    (folder / "noarch").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StepContext]:
+    settings = Settings(data=tmp_path / "data")
+    with StepLog(tmp_path / "log", limit_bytes=10_000) as log:
+        yield StepContext(
+            attempt="1.build.x86_64.1",
+            workdir=tmp_path,
+            log=log,
+            store=DirectoryStore(settings.artifacts),
+            settings=settings,
+            limits=Limits(),
+            deadline=time.monotonic() + 60,
+        )
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """The one line with which it is refused: the package's failure, printable, of bounded length."""
+    with pytest.raises(Ended) as refused:
+        act()
+    assert refused.value.outcome is Outcome.FAILED
+    assert refused.value.reason.isprintable()
+    assert len(refused.value.reason) < 700
+    return refused.value.reason
+
+
+def collected(folder: Path, suffix: str = ".rpm", limit_bytes: int = 2**20) -> list[str]:
+    return [found.name for found in collect(folder, suffix, limit_bytes=limit_bytes)]
+
+
+def test_packages_are_found_in_any_folder_in_the_order_of_their_names(left: Path) -> None:
+    make_rpm(left / "noarch", "b")
+    make_rpm(left, "a")
+    (left / "empty.rpm").mkdir()
+    assert collected(left) == ["a-1-1.noarch.rpm", "b-1-1.noarch.rpm"]
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _hard_link(path: Path) -> None:
+    other = path.with_name("other-1-1.noarch.rpm")
+    other.write_bytes(b"")
+    path.hardlink_to(other)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        before = Path.cwd()
+        os.chdir(path.parent)  # a socket's path is short
+        server.bind(path.name)
+        os.chdir(before)
+
+
+def _folder_link(path: Path) -> None:
+    path.symlink_to("/usr", target_is_directory=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_link, "symbolic link"),
+        (_dangling, "symbolic link"),
+        (_folder_link, "symbolic link"),
+        (_hard_link, "hard link"),
+        (os.mkfifo, "named pipe"),
+        (_socket, "socket"),
+    ],
+)
+def test_anything_but_a_file_of_its_own_is_refused(left: Path, make: Callable[[Path], None], said: str) -> None:
+    make(left / "noarch/x-1-1.noarch.rpm")
+    assert said in refusal(lambda: collected(left))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_is_refused_and_not_opened(left: Path) -> None:
+    os.mknod(left / "x-1-1.noarch.rpm", 0o020666, os.makedev(1, 5))
+    assert "character device" in refusal(lambda: collected(left))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"new\nline.rpm",
+        b"\x1b]0;owned\x07\x1b[31m.rpm",
+        b"latin-\xe9.rpm",
+        "gnp.\u202empr.rpm".encode(),
+        "caf\u00e9.rpm".encode(),
+        b"no-package.txt",
+        b"x.rpm.part",
+        b"x" * 240 + b".txt",
+        b"\x1b" * 240 + b".rpm",
+    ],
+)
+def test_a_name_that_no_package_has_is_refused_and_can_be_shown(left: Path, name: bytes) -> None:
+    Path(os.fsdecode(bytes(left) + b"/" + name)).write_bytes(b"")
+    assert "only files named *.rpm belong there" in refusal(lambda: collected(left))
+
+
+@pytest.mark.parametrize("name", ["-rf.rpm", "..rpm", ".hidden.rpm", "a'b\"c;$(id).rpm"])
+def test_a_name_that_is_merely_odd_is_refused_by_what_the_file_holds(
+    left: Path, context: StepContext, name: str
+) -> None:
+    (left / name).write_bytes(b"no RPM")
+    found = collect(left, ".rpm", limit_bytes=100)
+    assert "is not an RPM package" in refusal(
+        lambda: store_packages(found, source=SOURCE, arch="x86_64", context=context)
+    )
+
+
+def test_the_same_name_twice_is_refused(left: Path) -> None:
+    make_rpm(left)
+    make_rpm(left / "noarch", summary=b"another")
+    assert "another folder has a file of that name" in refusal(lambda: collected(left))
+
+
+def test_too_many_entries_are_refused_folders_included(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "MAX_FILES", 10)
+    for number in range(10):
+        (left / f"folder{number}").mkdir()
+    assert "more than 10 files" in refusal(lambda: collected(left))
+
+
+def test_folders_of_any_depth_end_in_words(left: Path) -> None:
+    """Deeper than Python recurses."""
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    os.chdir(left)
+    try:
+        for _ in range(1200):
+            os.mkdir("d")  # noqa: PTH102 - by a path of one letter
+            os.chdir("d")
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    assert "deep" in refusal(lambda: collected(left))
+    _remove_deep(left)
+
+
+def _remove_deep(left: Path) -> None:
+    """The test's own tree, which pytest's clean-up would not get through: half of it moved beside until it is flat."""
+    top = left / "d"
+    while top.exists():
+        inner = top / "d"
+        if inner.exists():
+            inner.rename(left / "next")
+        top.rmdir()
+        if (left / "next").exists():
+            (left / "next").rename(top)
+
+
+def test_holes_count_as_bytes_since_they_are_read_as_such(left: Path) -> None:
+    with (left / "huge-1-1.noarch.rpm").open("wb") as file:
+        file.truncate(2**40)
+    assert "disk limit of 1048576 bytes" in refusal(lambda: collected(left))
+
+
+def test_honest_packages_are_stored_under_their_names(left: Path, context: StepContext) -> None:
+    make_rpm(left / "noarch", "a")
+    make_rpm(left, "b", arch="x86_64")
+    found = collect(left, ".rpm", limit_bytes=2**20)
+    stored = store_packages(found, source=SOURCE, arch="x86_64", context=context)
+    assert [(one.name, one.kind, one.nevra) for one in stored] == [
+        ("a-1-1.noarch.rpm", ArtifactKind.RPM, "a-1-1.noarch"),
+        ("b-1-1.x86_64.rpm", ArtifactKind.RPM, "b-1-1.x86_64"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "source", "said"),
+    [
+        ("other-1-1.noarch.rpm", "noarch", SOURCE, "says that it is hello-1-1.noarch"),
+        ("hello-1-1.aarch64.rpm", "aarch64", SOURCE, "is for aarch64, and this was a build for x86_64"),
+        ("hello-1-1.noarch.rpm", "noarch", "bash-5-1.src.rpm", "built from 'hello-1-1.src.rpm', and this was a build"),
+        ("hello-1-1.src.rpm", "src", SOURCE, "is not a binary package"),
+    ],
+)
+def test_a_package_that_lies_is_refused(
+    left: Path, context: StepContext, name: str, arch: str, source: str, said: str
+) -> None:
+    make_rpm(left, arch=arch).rename(left / name)
+    found = collect(left, ".rpm", limit_bytes=2**20)
+    assert said in refusal(lambda: store_packages(found, source=source, arch="x86_64", context=context))
+
+
+def test_a_cut_package_and_none_at_all_are_refused(left: Path, context: StepContext) -> None:
+    path = make_rpm(left)
+    path.write_bytes(path.read_bytes()[:200])
+    found = collect(left, ".rpm", limit_bytes=2**20)
+    assert "truncated" in refusal(lambda: store_packages(found, source=SOURCE, arch="x86_64", context=context))
+    assert "no package" in refusal(lambda: store_packages((), source=SOURCE, arch="x86_64", context=context))
+
+
+def test_one_source_package_is_stored_as_its_header_names_it(left: Path, context: StepContext) -> None:
+    make_rpm(left, arch="src").rename(left / "whatever.src.rpm")
+    stored, nevra = store_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+    assert (stored.name, stored.kind, nevra) == (SOURCE, ArtifactKind.SRPM, "hello-1-1.src")
+
+
+def test_no_source_package_two_or_a_binary_one_are_refused(left: Path, context: StepContext) -> None:
+    def store() -> object:
+        return store_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+
+    assert "made none" in refusal(store)
+    make_rpm(left).rename(left / "binary.src.rpm")
+    assert "'binary.src.rpm' is a binary RPM" in refusal(store)
+    make_rpm(left, "other", arch="src")
+    assert "made binary.src.rpm, other-1-1.src.rpm" in refusal(store)
+
+
+def test_a_quick_log_is_stored_without_times(context: StepContext) -> None:
+    context.log.note("quick")
+    (log,) = store_log(context, "build.x86_64.log")
+    assert (log.kind, log.name) == (ArtifactKind.LOG, "build.x86_64.log")
+    assert context.store.open_path(log.sha256).read_bytes() == b"[farm] quick\n"
+
+
+def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) -> None:
+    context.log.note("slow")
+    context.log.stamps = [(number, number * 2) for number in range(50_000)]
+    _, times = store_log(context, "build.log")
+    assert (times.name, times.kind) == ("build.log.times.json", ArtifactKind.RECORD)
+    kept = msgspec.json.decode(context.store.open_path(times.sha256).read_bytes(), type=list[tuple[int, int]])
+    assert kept == sorted(kept)
+    assert 10_000 < len(kept) <= 20_000
