@@ -35,6 +35,9 @@ _INTEGERS = {_INT32: struct.Struct(">I"), _INT64: struct.Struct(">Q")}
 _SIG_LONGSIZE, _SIG_SHA1, _SIG_SHA256, _SIG_SIZE = 270, 269, 273, 1000
 _NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
 _ARCH, _SOURCERPM, _NOSOURCE, _NOPATCH = 1022, 1044, 1051, 1052
+_REQUIRE_FLAGS, _REQUIRE_NAME, _REQUIRE_VERSION = 1048, 1049, 1050
+_EXCLUDE_ARCH, _EXCLUSIVE_ARCH = 1059, 1061
+_LESS, _GREATER, _EQUAL = 2, 4, 8
 _PAYLOAD_DIGEST, _PAYLOAD_DIGEST_ALGORITHM = 5092, 5093
 _OPENPGP_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 12: "sha3_256"}
 
@@ -63,6 +66,18 @@ class BinaryPackage:
 
     nevra: Nevra
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTags:
+    """What a source package says of the build. `requires` are its BuildRequires as a spec writes them, those on rpm
+    itself left out; `arch` is "noarch" when the spec's main package is, and then all its packages are."""
+
+    nevra: Nevra
+    requires: tuple[str, ...]
+    exclusive_arches: tuple[str, ...]
+    exclude_arches: tuple[str, ...]
+    arch: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +111,27 @@ class _Header:
         value: int = form.unpack_from(self.data, offset)[0]
         return value
 
+    def texts(self, tag: int) -> tuple[str, ...]:
+        """The tag's strings, none when it is not there. Raises BadRpm if it is something else."""
+        kind, offset, count = self.entries.get(tag, (_STRING_ARRAY, 0, 0))
+        if kind not in (_STRING, _STRING_ARRAY) or count > _ENTRIES_MAX:
+            raise BadRpm(f"has a damaged header: tag {tag} is not a list of strings")
+        texts: list[str] = []
+        for _ in range(count):
+            end = self.data.find(b"\0", offset, offset + _STRING_MAX_BYTES)
+            if end < 0:
+                raise BadRpm(f"has a damaged header: tag {tag} is not a list of strings")
+            texts.append(self.data[offset:end].decode("utf-8", "backslashreplace"))
+            offset = end + 1
+        return tuple(texts)
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        """The tag's 32-bit numbers, none when it is not there. Raises BadRpm if it is something else."""
+        kind, offset, count = self.entries.get(tag, (_INT32, 0, 0))
+        if kind != _INT32 or count > _ENTRIES_MAX or offset + 4 * count > len(self.data):
+            raise BadRpm(f"has a damaged header: tag {tag} is not a list of numbers")
+        return struct.unpack_from(f">{count}I", self.data, offset)
+
 
 def check_source(path: Path) -> SourcePackage:
     """Tell whether the file is a whole source package, and which.
@@ -124,6 +160,40 @@ def read_binary(path: Path) -> BinaryPackage:
     if arch is None or not _PLAIN_ARCH.fullmatch(arch):
         raise BadRpm(f"has a header whose arch is {arch!r:.80}, which RPM does not allow")
     return BinaryPackage(nevra=_nevra(header, arch), source=source)
+
+
+def read_source_tags(path: Path) -> SourceTags:
+    """What a source package says of how it is to be built. Reads its head only, and compares no digest.
+
+    Raises BadRpm for every kind of damage and for a package that is none, and OSError if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        size_bytes = path.stat().st_size
+        is_source_lead = _read_lead(file, size_bytes)
+        signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
+        file.seek(-len(signature.raw) % 8, 1)
+        header = _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
+    if not is_source_lead or _SOURCERPM in header.entries:
+        raise BadRpm("is a binary RPM, not a src.rpm")
+    return SourceTags(
+        nevra=_nevra(header, "src"),
+        requires=_requirements(header),
+        exclusive_arches=header.texts(_EXCLUSIVE_ARCH),
+        exclude_arches=header.texts(_EXCLUDE_ARCH),
+        arch=header.text(_ARCH) or "",
+    )
+
+
+def _requirements(header: _Header) -> tuple[str, ...]:
+    names, versions, flags = header.texts(_REQUIRE_NAME), header.texts(_REQUIRE_VERSION), header.numbers(_REQUIRE_FLAGS)
+    if not len(names) == len(versions) == len(flags):
+        raise BadRpm(f"has a damaged header: {len(names)} requirements with {len(versions)} versions")
+    found: list[str] = []
+    for name, version, flag in zip(names, versions, flags, strict=True):
+        sense = "".join(sign for bit, sign in ((_LESS, "<"), (_GREATER, ">"), (_EQUAL, "=")) if flag & bit)
+        if not name.startswith("rpmlib("):
+            found.append(f"{name} {sense} {version}" if sense and version else name)
+    return tuple(dict.fromkeys(found))
 
 
 def _check_source(file: BinaryIO, size_bytes: int) -> SourcePackage:
