@@ -37,9 +37,10 @@ broker_transport_options = {
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # for ever: a worker outlives any outage of the broker
 
-# For Flower.
+# For Flower. Not when a task is sent, which would be half of what sending costs: a worker receives it at once, since
+# no queue holds more than its workers are about to take.
 worker_send_task_events = True
-task_send_sent_event = True
+task_send_sent_event = False
 
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

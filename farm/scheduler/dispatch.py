@@ -22,9 +22,6 @@ class Dispatcher:
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
-        # Half of what sending a chain costs. Flower hears of a task when a worker receives it, which is at once:
-        # no queue holds more than its workers are about to take.
-        app.conf.task_send_sent_event = False
         self._producer: Any = None
 
     def send(self, orders: Iterable[Order]) -> None:
