@@ -60,6 +60,10 @@ class StepContext:
         finally:
             self._phases.append(Phase(name=name, seconds=round(time.monotonic() - start, 4)))
 
+    def timed(self, name: str, seconds: float) -> None:
+        """Add a part of the step that a tool timed itself."""
+        self._phases.append(Phase(name=name, seconds=round(seconds, 4)))
+
     @property
     def phases(self) -> tuple[Phase, ...]:
         return tuple(self._phases)
