@@ -1,0 +1,285 @@
+"""What every build engine promises, on each of them: the native one in real roots, and mock's through a stand-in that
+builds with the host's rpmbuild. With FARM_TEST_MOCK_CONFIG, on a host that has mock, on mock itself, too."""
+
+import itertools
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.errors import LeaseLost
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions
+from farm.model.outcome import Outcome
+from farm.model.target import EngineName, MockSettings, RepositorySource, Target
+from tests.packages import make_srpm, package_dir
+from workers.buildroot.base import BuildEngine, EngineRun, RpmsRequest, SrpmRequest
+from workers.buildroot.mock import MockEngine
+from workers.buildroot.mock_host import MockHost
+from workers.buildroot.native import NativeEngine
+from workers.log import StepLog
+from workers.rpmfile import read_binary
+from workers.steps.context import StepContext
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a root, and a network namespace, take root"),
+]
+
+STAND_IN = Path(__file__).parent.parent / "data/tools/mock"
+_PLAIN = BuildOptions()
+_attempts = itertools.count(1)
+
+
+@dataclass
+class Bench:
+    """An engine with a data folder, and the log of its last attempt."""
+
+    engine: BuildEngine
+    settings: Settings
+    target: Target
+    log: bytes = b""
+
+    @contextmanager
+    def context(self, stop: threading.Event | None = None, **limits: int) -> Iterator[StepContext]:
+        folder = self.settings.work / f"contract{next(_attempts)}"
+        (folder / "work").mkdir(parents=True)
+        wanted = replace(self.target.limits, **limits)
+        with StepLog(folder / "log", limit_bytes=wanted.log_bytes) as log:
+            try:
+                yield StepContext(
+                    attempt=folder.name,
+                    workdir=folder / "work",
+                    log=log,
+                    store=DirectoryStore(self.settings.artifacts),
+                    settings=self.settings,
+                    limits=wanted,
+                    stop=stop or threading.Event(),
+                    deadline=time.monotonic() + wanted.wall_s,
+                )
+            finally:
+                assert {path.name for path in (folder / "work").iterdir()} <= {"results", "sources"}
+                self.log = log.path.read_bytes()
+
+    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> EngineRun:
+        with self.context() as context:
+            sources = context.workdir / "sources"
+            shutil.copytree(package_dir(name), sources)
+            request = SrpmRequest(
+                target=self.target, arch=Arch.X86_64, options=options, sources=sources, spec=f"{name}.spec"
+            )
+            return self.engine.make_srpm(request, context)
+
+    def again(self, srpm: Path) -> EngineRun:
+        with self.context() as context:
+            request = SrpmRequest(target=self.target, arch=Arch.X86_64, options=_PLAIN, srpm=srpm)
+            return self.engine.make_srpm(request, context)
+
+    def rpms(
+        self, made: EngineRun, options: BuildOptions = _PLAIN, stop: threading.Event | None = None, **limits: int
+    ) -> EngineRun:
+        assert made.header is not None, (made.reason, self.log)
+        (srpm,) = made.results.iterdir()
+        with self.context(stop, **limits) as context:
+            request = RpmsRequest(
+                target=self.target,
+                arch=Arch.X86_64,
+                options=options,
+                srpm=srpm,
+                build_requires=made.header.build_requires,
+                repositories=(),
+            )
+            return self.engine.make_rpms(request, context)
+
+
+def _target(name: str, **more: object) -> Target:
+    plain = Target(
+        name=name,
+        distribution="demo",
+        release="1",
+        arches=(Arch.X86_64,),
+        repositories=(),
+        packages=("demo-build",),
+        macros=(("dist", ".t1"),),
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def native(demo_distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path_factory.mktemp("native"))})
+    source = RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False)
+    return Bench(engine=NativeEngine(settings), settings=settings, target=_target("demo", repositories=(source,)))
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("mock")
+    program = Path(shutil.copy(STAND_IN, folder / "mock"))
+    settings = Settings.from_env({"FARM_DATA": str(folder / "data")})
+    target = _target("mocked", engine=EngineName.MOCK, mock=MockSettings(config="demo-{arch}", isolation="simple"))
+    host = MockHost(program=program, version="6.7", account=None, can_nspawn=False)
+    return Bench(engine=MockEngine(settings, host=host), settings=settings, target=target)
+
+
+@pytest.fixture(scope="module")
+def real_mock(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    config = os.environ.get("FARM_TEST_MOCK_CONFIG")
+    if not config or shutil.which("mock") is None:
+        pytest.skip("needs mock, and in FARM_TEST_MOCK_CONFIG the name of a configuration for x86_64 to build with")
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path_factory.mktemp("mock"))})
+    target = _target("mocked", engine=EngineName.MOCK, mock=MockSettings(config=config))
+    return Bench(engine=MockEngine(settings), settings=settings, target=target)
+
+
+@pytest.fixture(params=["native", "stand_in", "real_mock"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Afterwards no room is left, and no mount or process that knows the data folder."""
+    found: Bench = request.getfixturevalue(request.param)
+    yield found
+    rooms = [str(path) for pattern in ("*/room-*", "*/*/room-*") for path in found.settings.work.glob(pattern)]
+    assert rooms + _using(found.settings.data) == []
+
+
+def _using(data: Path) -> list[str]:
+    """Mounts and processes, this one's aside, that have to do with a folder."""
+    found = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(data) in line]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder.name != str(os.getpid()) and str(data).encode() in (folder / "cmdline").read_bytes():
+                found.append(f"process {folder.name}: {(folder / 'cmdline').read_bytes()!r}")
+        except OSError:
+            continue
+    return found
+
+
+def _names(run: EngineRun) -> list[str]:
+    return sorted(path.name for path in run.results.iterdir())
+
+
+def test_a_source_package_is_made_with_the_targets_macros_and_its_header_read(bench: Bench) -> None:
+    made = bench.srpm("hello-c")
+    assert made.outcome is Outcome.SUCCEEDED, bench.log
+    assert _names(made) == ["hello-c-1.0-1.t1.src.rpm"]
+    assert made.header is not None
+    assert (made.header.nevra, made.header.build_requires) == ("hello-c-1.0-1.t1.src", ("gcc",))
+    assert made.header.binary_arches == ("x86_64",)
+
+
+def test_a_source_package_made_elsewhere_is_made_again(bench: Bench, tmp_path: Path) -> None:
+    given = make_srpm("hello-noarch", tmp_path, defines=(("dist", ".elsewhere"),))
+    made = bench.again(given)
+    assert made.outcome is Outcome.SUCCEEDED, bench.log
+    assert _names(made) == ["hello-noarch-1.0-1.t1.src.rpm"]
+    assert made.header is not None
+    assert made.header.binary_arches == ("noarch",)
+
+
+def test_binary_packages_come_of_it_and_the_root_is_known(bench: Bench) -> None:
+    made = bench.srpm("hello-c")
+    run = bench.rpms(made)
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert "hello-c-1.0-1.t1.x86_64.rpm" in _names(run)
+    assert not [name for name in _names(run) if name.endswith(".src.rpm")]
+    package = read_binary(run.results / "hello-c-1.0-1.t1.x86_64.rpm")
+    assert package.source == "hello-c-1.0-1.t1.src.rpm"
+    bash = [package for package in run.root if package.nevra.startswith("bash-")]
+    assert len(bash) == 1
+    assert len(bash[0].digest) == 64
+    assert (run.peak_memory_bytes or 0) > 2**20
+
+
+def test_options_reach_the_spec(bench: Bench) -> None:
+    options = BuildOptions(with_=("extra",), without=("docs",), defines=(("flavour", "sweet & %{_arch}"),))
+    run = bench.rpms(bench.srpm("options", options), options)
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert _names(run) == ["options-1.0-1.t1.noarch.rpm", "options-extra-1.0-1.t1.noarch.rpm"]
+
+
+def test_a_spec_that_does_not_parse_fails(bench: Bench) -> None:
+    made = bench.srpm("does-not-parse")
+    assert (made.outcome, made.header, _names(made)) == (Outcome.FAILED, None, [])
+    assert b"error: " in bench.log
+
+
+@pytest.mark.parametrize("name", ["fails-prep", "fails-build", "fails-check", "unpackaged-files"])
+def test_a_build_that_fails_has_no_results_and_its_words_are_in_the_log(bench: Bench, name: str) -> None:
+    run = bench.rpms(bench.srpm(name))
+    assert (run.outcome, _names(run)) == (Outcome.FAILED, []), bench.log
+    assert b"error: " in bench.log
+
+
+def test_what_nothing_provides_is_named(bench: Bench) -> None:
+    run = bench.rpms(bench.srpm("unresolvable"))
+    assert (run.outcome, run.reason) == (
+        Outcome.UNRESOLVABLE,
+        "nothing provides no-such-library-devel >= 4.2",
+    ), bench.log
+
+
+def test_generated_requirements_are_installed(bench: Bench) -> None:
+    run = bench.rpms(bench.srpm("dynamic-buildrequires"))
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert _names(run) == ["dynamic-buildrequires-1.0-1.t1.noarch.rpm"]
+
+
+def test_an_arch_that_the_spec_excludes_is_excluded(bench: Bench) -> None:
+    made = bench.srpm("exclusivearch-other")
+    assert made.header is not None, "the source package is made on any arch"
+    assert made.header.exclusive_arches == ("s390x",)
+    run = bench.rpms(made)
+    assert (run.outcome, run.reason) == (Outcome.EXCLUDED, "Architecture is not included: x86_64"), bench.log
+
+
+def test_there_is_no_network_but_loopback(bench: Bench) -> None:
+    run = bench.rpms(bench.srpm("tries-network"))
+    assert run.outcome is Outcome.FAILED
+    assert b"REACHED" not in bench.log
+    assert b"interfaces: lo \n" in bench.log
+
+
+def test_a_build_without_end_ends_at_its_limit(bench: Bench) -> None:
+    made = bench.srpm("never-ends")
+    run = bench.rpms(made, wall_s=2)
+    assert (run.outcome, _names(run)) == (Outcome.TIMED_OUT, []), bench.log
+
+
+def test_a_silent_build_that_does_nothing_is_stalled(bench: Bench) -> None:
+    run = bench.rpms(bench.srpm("never-ends"), silence_s=1)
+    assert run.outcome is Outcome.STALLED, bench.log
+
+
+def test_a_flood_of_words_ends_and_the_log_is_cut(bench: Bench) -> None:
+    run = bench.rpms(bench.srpm("floods-log"), log_bytes=100_000)
+    assert (run.outcome, "flooded the log" in (run.reason or "")) == (Outcome.FAILED, True), run.reason
+    assert len(bench.log) < 101_000
+
+
+def test_stop_ends_it(bench: Bench) -> None:
+    made = bench.srpm("never-ends")
+    stop, stopped_after_s = threading.Event(), []
+
+    def build() -> None:
+        with pytest.raises(LeaseLost):
+            bench.rpms(made, stop=stop)
+        stopped_after_s.append(time.monotonic())
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    logs = bench.settings.work
+    until = time.monotonic() + 30
+    while not any(b"never ends\n" in log.read_bytes() for log in logs.glob("contract*/log")):
+        assert time.monotonic() < until
+        threading.Event().wait(0.02)
+    started = time.monotonic()
+    stop.set()
+    thread.join()
+    assert stopped_after_s[0] - started < 5
