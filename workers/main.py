@@ -26,7 +26,7 @@ from farm.artifacts import open_store
 from farm.config import Settings
 from farm.errors import OUTCOME_EXIT_CODES, BadRequest, FarmError
 from farm.model.arch import Arch
-from farm.model.artifact import ArtifactKind
+from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, StepKind
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyResult, AnyWork, BuildInput, FetchInput, SrpmInput, StepInput, UploadInput, Work
@@ -93,7 +93,7 @@ def fetch(
 def srpm(after: After, arch: Annotated[Arch | None, typer.Option(help="This host's without it.")] = None) -> None:
     """Build the source package in a root of the target."""
     work, outputs = _read(after)
-    fetched = wire.decode_output(StepKind.FETCH, outputs["fetch"])
+    fetched = _output(StepKind.FETCH, outputs, after)
     order = SrpmInput(
         archive=fetched.archive,
         spec=fetched.spec,
@@ -108,7 +108,7 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     """Build the binary packages of one arch from the source package."""
     settings = Settings.from_env()
     work, outputs = _read(after)
-    made = wire.decode_output(StepKind.SRPM, outputs["srpm"])
+    made = _output(StepKind.SRPM, outputs, after)
     arch = arch or host_facts(settings).arches[0]
     name = RepositoryName(target=work.target.name, kind=RepositoryKind.BINARY, arch=arch)
     repositories = open_repositories(settings)
@@ -123,8 +123,8 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
 def upload(after: After) -> None:
     """Publish what `build` made in the directory repositories of FARM_DATA."""
     work, outputs = _read(after)
-    made = wire.decode_output(StepKind.SRPM, outputs["srpm"])
-    built = wire.decode_output(StepKind.BUILD, outputs["build"])
+    made = _output(StepKind.SRPM, outputs, after)
+    built = _output(StepKind.BUILD, outputs, after)
     if not isinstance(work.input, BuildInput):
         raise BadRequest(f"{after} is not what the build step printed; run `python -m workers.main build` first")
     arches = work.target.arches if made.noarch else (work.input.arch,)
@@ -141,12 +141,25 @@ def _read(after: Path) -> tuple[AnyWork, dict[str, Any]]:
         done = msgspec.json.decode(after.read_bytes(), type=Done)
         work = wire.decode_work(bytes(done.work))
     except ValueError as error:
-        raise BadRequest(f"{after} is not what a step printed: {error}") from error
+        raise BadRequest(
+            f"{after} is not what a step printed ({error}); run the step before again, into a file"
+        ) from error
     if str(work.kind) not in done.outputs:
         raise BadRequest(
             f"{after}: the {work.kind} step {done.outcome} ({done.reason}); there is nothing to go on from"
         )
     return work, dict(done.outputs)
+
+
+def _output(kind: StepKind, outputs: dict[str, Any], after: Path) -> Any:
+    """What the step of that kind made. Raises BadRequest when it has not been run, or its output was tampered with."""
+    if str(kind) not in outputs:
+        made = ", ".join(outputs)
+        raise BadRequest(f"{after} has what {made} made, and not {kind}; run `python -m workers.main {kind}` first")
+    try:
+        return wire.decode_output(kind, bytes(outputs[kind]))
+    except ValueError as error:
+        raise BadRequest(f"{after} is not what a step printed ({error}); run {kind} again, into a file") from error
 
 
 def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
@@ -160,7 +173,7 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
         outcome=str(result.outcome),
         reason=result.reason,
         excerpt=result.excerpt,
-        log=str(open_store(settings).open_path(log.sha256)) if log else None,
+        log=_path(log) if log else None,
         seconds=round(time.monotonic() - start, 3),
         outputs=outputs,
     )
@@ -170,11 +183,16 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
     raise typer.Exit(OUTCOME_EXIT_CODES[result.outcome])
 
 
+def _path(artifact: Artifact) -> str:
+    return str(open_store(Settings.from_env()).open_path(artifact.sha256))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         cli(args=list(argv) if argv is not None else None)
     except FarmError as error:
-        sys.stderr.write(f"error: {error}\n")
+        log = "".join(f"; log: {_path(artifact)}" for artifact in error.artifacts if artifact.kind is ArtifactKind.LOG)
+        sys.stderr.write(f"error: {error}{log}\n")
         raise SystemExit(error.exit_code) from error
 
 

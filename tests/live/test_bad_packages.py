@@ -1,0 +1,325 @@
+"""Every bad package through fetch, srpm and build with everything real: how it ends, in which words, what is left."""
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.artifacts import open_store
+from farm.config import Settings
+from farm.errors import LeaseLost
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import BuildOptions, StepKind
+from farm.model.outcome import Outcome
+from farm.model.source import Source, SourceKind
+from farm.model.target import Limits, Target
+from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
+from farm.targets.load import find_target
+from tests.packages import make_git, make_srpm
+from tests.rpms import make_rpm
+from workers.buildroot import cgroups
+from workers.buildroot.cgroups import CgroupKind
+from workers.steps.door import run_step
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="build roots need root"),
+]
+
+LIMITS = Limits(
+    wall_s=60, silence_s=60, log_bytes=2**20, memory_bytes=512 * 2**20, disk_bytes=256 * 2**20, processes=500
+)
+
+
+@dataclass
+class Line:
+    """The steps one after the other, as `workers.main` runs them, until one does not succeed.
+
+    `limits` are those of the build step.
+    """
+
+    settings: Settings
+    target: Target
+    folder: Path
+    ended_in: StepKind = StepKind.FETCH
+    log: bytes = b""
+    stop: threading.Event | None = None
+
+    def git(self, name: str, *, defines: tuple[tuple[str, str], ...] = (), **limits: int) -> AnyResult:
+        repository = make_git(name, self.folder)
+        source = Source(kind=SourceKind.GIT, url=str(repository))
+        return self.run(source, BuildOptions(defines=defines), replace(LIMITS, **limits))
+
+    def srpm(self, path: Path) -> AnyResult:
+        stored = open_store(self.settings).put(path, name="given.src.rpm", kind=ArtifactKind.SRPM)
+        source = Source(kind=SourceKind.SRPM, sha256=stored.sha256, filename=path.name)
+        return self.run(source, BuildOptions(), LIMITS)
+
+    def run(self, source: Source, options: BuildOptions, limits: Limits) -> AnyResult:
+        result = self._step(StepKind.FETCH, FetchInput(source=source), options, LIMITS)
+        if isinstance(fetched := result.output, FetchResult):
+            order = SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=Arch.X86_64)
+            result = self._step(StepKind.SRPM, order, options, LIMITS)
+        if isinstance(made := result.output, SrpmResult):
+            build = BuildInput(
+                srpm=made.srpm,
+                nevra=made.nevra,
+                build_requires=made.build_requires,
+                arch=Arch.X86_64,
+                repositories=(),
+            )
+            result = self._step(StepKind.BUILD, build, options, limits)
+        return result
+
+    def _step(self, kind: StepKind, order: StepInput, options: BuildOptions, limits: Limits) -> AnyResult:
+        work: Work[Any] = Work(
+            attempt=f"1.{kind}.1",
+            token="t",
+            kind=kind,
+            build_id=1,
+            package="bad",
+            target=self.target,
+            options=options,
+            limits=limits,
+            input=order,
+        )
+        self.ended_in = kind
+        result = run_step(work, self.settings, stop=self.stop)
+        (log,) = (artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG)
+        self.log = open_store(self.settings).open_path(log.sha256).read_bytes()
+        return result
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> Settings:
+    data = tmp_path_factory.mktemp("farm")
+    (data / "demo").mkdir()
+    (data / "demo/distribution").symlink_to(demo_distribution)
+    return Settings.from_env({"FARM_DATA": str(data)})
+
+
+@pytest.fixture
+def line(settings: Settings, tmp_path: Path) -> Iterator[Line]:
+    """Afterwards nothing of the build is left: no process, no group, no mount, no work folder."""
+    yield Line(settings, find_target(settings, "demo"), tmp_path)
+    assert leftovers(settings) == []
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def leftovers(settings: Settings) -> list[str]:
+    mounts = [entry for entry in Path("/proc/self/mounts").read_text().splitlines() if str(settings.data) in entry]
+    mine = f"-{os.getpid()}-"
+    groups = [str(path) for root in cgroups.place().folders for path in root.glob("farm-*") if mine in path.name]
+    return [*mounts, *groups, *map(str, settings.work.iterdir()), *map(str, inside(settings))]
+
+
+def inside(settings: Settings) -> list[int]:
+    """Processes in a build root of these settings, wherever they hang: their mount table has its folders in it."""
+    own = Path("/proc/self/mountinfo").read_bytes()
+    found = []
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            table = mounts.read_bytes()
+        except OSError:
+            continue
+        if table != own and bytes(settings.data) in table:
+            found.append(int(mounts.parent.name))
+    return found
+
+
+def said(result: AnyResult) -> str:
+    """The reason: one line that can be shown anywhere, as must be what goes with it."""
+    assert result.reason
+    assert result.reason.isprintable()
+    assert len(result.reason) <= 400
+    assert all(part.isprintable() for part in (result.excerpt or "").split("\n"))
+    return result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "reason"),
+    [
+        ("no-spec", StepKind.FETCH, r"no spec in the tree"),
+        ("two-specs", StepKind.FETCH, r"one\.spec, two\.spec"),
+        ("missing-source", StepKind.FETCH, r"never-uploaded-1\.0\.tar\.gz"),
+        ("does-not-parse", StepKind.SRPM, r"line 7: Unknown tag: Nonsense"),
+        ("fails-prep", StepKind.BUILD, r"patch does not apply.*greeting\.txt"),
+        ("fails-build", StepKind.BUILD, r"broken\.c:3:12: error: .undeclared_name. undeclared"),
+        ("fails-install", StepKind.BUILD, r"cannot stat 'never-made\.txt'"),
+        ("fails-check", StepKind.BUILD, r"FAIL: test_answer"),
+        ("unpackaged-files", StepKind.BUILD, r"unpackaged: /usr/share/unpackaged-files/forgotten, .*/overlooked"),
+        ("missing-file", StepKind.BUILD, r"File not found: /usr/share/missing-file/absent"),
+        ("arch-in-noarch", StepKind.BUILD, r"Arch dependent binaries in noarch package"),
+    ],
+)
+def test_a_package_that_fails_says_where_and_why(line: Line, name: str, step: StepKind, reason: str) -> None:
+    result = line.git(name)
+    assert (result.outcome, line.ended_in, result.output) == (Outcome.FAILED, step, None)
+    assert re.search(reason, said(result))
+    assert f"[farm] {step} of bad".encode() in line.log
+    assert result.excerpt, "the lines around it"
+
+
+def test_what_nothing_provides_is_named(line: Line) -> None:
+    result = line.git("unresolvable")
+    assert (result.outcome, said(result)) == (
+        Outcome.UNRESOLVABLE,
+        "nothing provides no-such-library-devel >= 4.2",
+    )
+
+
+def test_a_package_for_other_arches_is_excluded(line: Line) -> None:
+    result = line.git("exclusivearch-other")
+    assert (result.outcome, said(result)) == (Outcome.EXCLUDED, "Architecture is not included: x86_64")
+
+
+def _whole(folder: Path) -> bytes:
+    return make_srpm("hello-c", folder).read_bytes()
+
+
+def _binary_rpm(folder: Path) -> bytes:
+    return make_rpm(folder).read_bytes()
+
+
+def _no_payload(folder: Path) -> bytes:
+    return make_rpm(folder, arch="src").read_bytes()
+
+
+def _damaged(folder: Path) -> bytes:
+    whole = _whole(folder)
+    return whole[:-20] + bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("content", "step", "reason"),
+    [
+        (lambda folder: b"\x1b[31mno RPM", StepKind.FETCH, "is not an RPM package"),
+        (lambda folder: _whole(folder)[:-500], StepKind.FETCH, "is truncated: it has"),
+        (lambda folder: _whole(folder)[:50], StepKind.FETCH, "is truncated: it has 50 bytes"),
+        (_damaged, StepKind.FETCH, "is damaged or truncated: its payload's sha256 is"),
+        (_binary_rpm, StepKind.FETCH, "is a binary RPM, not a src.rpm"),
+        (_no_payload, StepKind.SRPM, r"source\.src\.rpm cannot be installed"),
+    ],
+    ids=["no rpm", "cut", "cut short", "damaged", "binary", "hollow"],
+)
+def test_a_file_that_is_no_whole_source_package_is_refused(
+    line: Line, tmp_path: Path, content: Callable[[Path], bytes], step: StepKind, reason: str
+) -> None:
+    (tmp_path / "made").mkdir()
+    path = tmp_path / "given\x1b[2J.src.rpm"
+    path.write_bytes(content(tmp_path / "made"))
+    result = line.srpm(path)
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, step)
+    assert re.search(reason, said(result))
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "outcome", "reason"),
+    [
+        ("never-ends", {"wall_s": 1}, Outcome.TIMED_OUT, "did not end within its limit of 1 s"),
+        ("never-ends", {"silence_s": 1}, Outcome.STALLED, "wrote nothing and used no CPU for 1 s"),
+        ("forks-without-end", {"wall_s": 2, "processes": 200}, Outcome.TIMED_OUT, "did not end within its limit"),
+        ("fills-disk", {"disk_bytes": 32 * 2**20}, Outcome.FAILED, "disk limit of 32 MiB"),
+        ("fills-memory", {"memory_bytes": 128 * 2**20}, Outcome.FAILED, "used more memory than its limit of 128 MiB"),
+        ("floods-log", {"log_bytes": 100_000}, Outcome.FAILED, "flooded the log: wrote more than 4 times its limit"),
+    ],
+)
+def test_a_package_that_takes_without_end_meets_its_limit(
+    line: Line, name: str, limits: dict[str, int], outcome: Outcome, reason: str
+) -> None:
+    start = time.monotonic()
+    result = line.git(name, **limits)
+    assert time.monotonic() - start < 20
+    assert (result.outcome, line.ended_in) == (outcome, StepKind.BUILD)
+    assert reason in said(result)
+
+
+def test_a_stopped_build_is_gone_within_two_seconds_and_stores_nothing_of_it(line: Line) -> None:
+    """Also shows that this file's look at what is left would see a build."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_stopped, args=(line, stop))
+    thread.start()
+    deadline = time.monotonic() + 30
+    while line.ended_in is not StepKind.BUILD or not (seen := inside(line.settings)):
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    left = leftovers(line.settings)
+    start = time.monotonic()
+    stop.set()
+    thread.join()
+    assert time.monotonic() - start < 2
+    assert str(seen[0]) in left
+    assert any("/farm-" in thing for thing in left) or cgroups.place().kind is CgroupKind.NONE
+    assert line.log.startswith(b"[farm] srpm of"), "the last log that was stored"
+
+
+def _stopped(line: Line, stop: threading.Event) -> None:
+    line.stop = stop
+    with pytest.raises(LeaseLost):
+        line.git("never-ends")
+
+
+def test_one_that_is_busy_for_ever_is_not_stalled_but_timed_out(line: Line) -> None:
+    result = line.git("never-ends", defines=(("busy", "1"),), wall_s=2, silence_s=1)
+    assert result.outcome is Outcome.TIMED_OUT
+
+
+def test_a_log_is_cut_with_a_marker_and_a_build_that_ends_well_has_still_succeeded(line: Line) -> None:
+    result = line.git("floods-log", defines=(("flood_mib", "2"),))
+    assert result.outcome is Outcome.SUCCEEDED, result.reason
+    assert line.log.endswith(b"the log reached its limit of 1048576 bytes; what came after is not kept\n")
+    assert len(line.log) < LIMITS.log_bytes + 200
+
+
+def test_the_network_is_not_there(line: Line) -> None:
+    result = line.git("tries-network")
+    assert result.outcome is Outcome.FAILED
+    assert "builds have no network" in said(result)
+    assert re.findall(rb"^REACHED.*$", line.log, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("name", ["reads-outside", "writes-outside"])
+def test_the_host_is_neither_read_nor_written(line: Line, name: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("as it was")
+    canary.chmod(0o666)
+    result = line.git(name, defines=(("canary", str(canary)),))
+    assert result.outcome is Outcome.SUCCEEDED, result.reason
+    assert re.findall(rb"^REACHED.*$", line.log, re.MULTILINE) == []
+    assert canary.read_text() == "as it was"
+    assert not list(tmp_path.glob("canary.*"))
+
+
+def test_evil_names_among_the_results_are_refused_and_stored_nowhere(line: Line) -> None:
+    result = line.git("evil-names")
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, StepKind.BUILD)
+    assert "among its results" in said(result)
+    kinds = {artifact.kind for artifact in result.artifacts}
+    assert kinds == {ArtifactKind.LOG, ArtifactKind.RECORD}, "its log and its root are kept, its packages are not"
+    assert result.peak_memory_bytes
+
+
+def test_a_spec_in_latin_1_builds(line: Line) -> None:
+    assert line.git("non-utf8-spec").outcome is Outcome.SUCCEEDED
+
+
+def test_odd_bytes_are_kept_in_the_log_and_shown_escaped(line: Line) -> None:
+    result = line.git("non-utf8-log")
+    assert said(result) == r"main.c:1:1: error: caf\xe9 \x1b[2J\u202eevil"
+    assert b"latin-1: caf\xe9\nno UTF-8: \xff\xfe\xc0\x80\xed\xa0\x80\ncolour: \x1b[31mred" in line.log
+
+
+def test_the_line_still_builds_what_is_good(line: Line) -> None:
+    result = line.git("hello-c")
+    assert result.outcome is Outcome.SUCCEEDED, result.reason
+    names = sorted(artifact.name for artifact in result.artifacts if artifact.kind is ArtifactKind.RPM)
+    assert names == [f"hello-c-{part}1.0-1.demo1.x86_64.rpm" for part in ("", "debuginfo-", "debugsource-")]
