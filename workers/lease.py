@@ -22,11 +22,12 @@ class LeaseKeeper:
     A broker that is away is not a lost lease: the worker goes on until the broker is back and says so.
     """
 
-    def __init__(self, leases: Leases, attempt: str, token: str) -> None:
+    def __init__(self, leases: Leases, attempt: str, token: str, *, every_s: float = _TOUCH_EVERY_S) -> None:
         self.stop = threading.Event()
         self._leases = leases
         self._attempt = attempt
         self._token = token
+        self._every_s = every_s
         self._done = threading.Event()
         self._log: Path | None = None
         self._shown_bytes = 0
@@ -47,7 +48,7 @@ class LeaseKeeper:
         self._thread.join()
 
     def _keep(self) -> None:
-        while not self._done.wait(_TOUCH_EVERY_S):
+        while not self._done.wait(self._every_s):
             try:
                 if not self._leases.touch(self._attempt, self._token):
                     self.stop.set()

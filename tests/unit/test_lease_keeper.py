@@ -1,0 +1,141 @@
+"""A lease is kept while its step runs, its loss stops the step, and nothing else does."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.leases import LIVE_LOG_BYTES, Leases
+from farm.model.target import Limits
+from workers.lease import LeaseKeeper
+from workers.log import StepLog
+from workers.steps.context import StepContext
+
+_SOON_S = 0.002
+
+
+@dataclass
+class Recorder:
+    """Answers as `Leases` would, and notes what it was asked. `held` is asked at each touch."""
+
+    held: Callable[[], bool] = lambda: True
+    touched: list[tuple[str, str]] = field(default_factory=list)
+    shown: bytes = b""
+
+    def touch(self, label: str, token: str) -> bool:
+        self.touched.append((label, token))
+        return self.held()
+
+    def append_log(self, label: str, data: bytes) -> None:
+        self.shown += data
+
+
+def keeper(recorder: Recorder) -> LeaseKeeper:
+    return LeaseKeeper(cast("Leases", recorder), "1.build.x86_64.1", "token", every_s=_SOON_S)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(_SOON_S)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StepContext]:
+    settings = Settings(data=tmp_path / "data")
+    with StepLog(tmp_path / "log", limit_bytes=2 * LIVE_LOG_BYTES) as log:
+        yield StepContext(
+            attempt="1.build.x86_64.1",
+            workdir=tmp_path,
+            log=log,
+            store=DirectoryStore(settings.artifacts),
+            settings=settings,
+            limits=Limits(),
+            deadline=time.monotonic() + 60,
+        )
+
+
+def test_the_lease_is_touched_until_the_step_ends() -> None:
+    recorder = Recorder()
+    with keeper(recorder) as kept:
+        until(lambda: len(recorder.touched) > 3)
+        assert not kept.stop.is_set()
+    count = len(recorder.touched)
+    assert set(recorder.touched) == {("1.build.x86_64.1", "token")}
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease 1.build.x86_64.1"]
+    assert len(recorder.touched) == count
+
+
+def test_a_lost_lease_stops_the_step_and_is_not_asked_for_again() -> None:
+    recorder = Recorder(held=lambda: False)
+    with keeper(recorder) as kept:
+        assert kept.stop.wait(10)
+    assert len(recorder.touched) == 1
+
+
+def test_a_broker_that_is_away_stops_nothing() -> None:
+    recorder = Recorder()
+
+    def away() -> bool:
+        if len(recorder.touched) < 5:
+            raise redis.ConnectionError("away")
+        return True
+
+    recorder.held = away
+    with keeper(recorder) as kept:
+        until(lambda: len(recorder.touched) > 6)
+        assert not kept.stop.is_set()
+
+
+def test_a_broker_that_comes_back_without_the_lease_stops_the_step() -> None:
+    answers: Iterator[Any] = iter([redis.TimeoutError("away"), True, redis.ConnectionError("away"), False])
+
+    def held() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    with keeper(Recorder(held=held)) as kept:
+        assert kept.stop.wait(10)
+
+
+def test_the_log_is_shown_as_it_grows_each_byte_once(context: StepContext) -> None:
+    recorder = Recorder()
+    with keeper(recorder) as kept:
+        kept.watch(context)
+        for line in (b"first\n", b"second \xff\n"):
+            context.log.write(line)
+            until(lambda line=line: recorder.shown.endswith(line))
+    assert recorder.shown == b"first\nsecond \xff\n"
+
+
+def test_no_more_of_a_log_is_shown_than_is_kept(context: StepContext) -> None:
+    recorder = Recorder()
+    context.log.write(b"x" * (LIVE_LOG_BYTES + 1000))
+    with keeper(recorder) as kept:
+        kept.watch(context)
+        until(lambda: recorder.shown)
+        before = len(recorder.touched)
+        until(lambda: len(recorder.touched) > before + 2)
+    assert len(recorder.shown) == LIVE_LOG_BYTES
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a folder"])
+def test_a_log_that_cannot_be_read_costs_no_lease(context: StepContext, instead: str) -> None:
+    recorder = Recorder()
+    with keeper(recorder) as kept:
+        context.log.path.unlink()
+        if instead == "a folder":
+            context.log.path.mkdir()
+        kept.watch(context)
+        until(lambda: len(recorder.touched) > 3)
+        assert not kept.stop.is_set()
