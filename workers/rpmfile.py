@@ -112,7 +112,7 @@ class _Header:
         return value
 
     def texts(self, tag: int) -> tuple[str, ...]:
-        """The tag's strings, none when it is not there. Raises BadRpm if it is something else."""
+        """The tag's strings in ASCII, each on one line; none without the tag. Raises BadRpm if it is something else."""
         kind, offset, count = self.entries.get(tag, (_STRING_ARRAY, 0, 0))
         if kind not in (_STRING, _STRING_ARRAY) or count > _ENTRIES_MAX:
             raise BadRpm(f"has a damaged header: tag {tag} is not a list of strings")
@@ -121,7 +121,7 @@ class _Header:
             end = self.data.find(b"\0", offset, offset + _STRING_MAX_BYTES)
             if end < 0:
                 raise BadRpm(f"has a damaged header: tag {tag} is not a list of strings")
-            texts.append(self.data[offset:end].decode("utf-8", "backslashreplace"))
+            texts.append(" ".join(self.data[offset:end].decode("ascii", "backslashreplace").split()))
             offset = end + 1
         return tuple(texts)
 
