@@ -195,28 +195,6 @@ def test_only_regular_files_of_a_bounded_size_are_read_back(tmp_path: Path) -> N
 # --- rpm
 
 
-def test_a_header_is_read_with_epoch_requirements_and_arches() -> None:
-    header = rpm.parse_header(
-        b"name t\nepoch 2\nversion 1\nrelease 3.el9\nrequires gcc  \nrequires foo < 3\nrequires (a or b)  \n"
-        b"requires rpmlib(FileDigests) <= 4.6.0-1\nexclusive aarch64\nexclude s390x\nbinary noarch\nbinary noarch\n"
-    )
-    assert header.nevra == "t-2:1-3.el9.src"
-    assert header.build_requires == ("gcc", "foo < 3", "(a or b)")
-    assert (header.exclusive_arches, header.exclude_arches, header.binary_arches) == (
-        ("aarch64",),
-        ("s390x",),
-        ("noarch",),
-    )
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"name ../x\nepoch 0\nversion 1\nrelease 1\n", b"name x" + b"y" * 5000, b"\n" * 60000]
-)
-def test_a_header_that_no_spec_can_mean_is_refused(text: bytes) -> None:
-    with pytest.raises(rpm.BadHeader):
-        rpm.parse_header(text)
-
-
 def test_no_macro_of_a_build_moves_the_farms_folders() -> None:
     build = BuildOptions(defines=(("_topdir", "/x"), ("a", "b c")), with_=("tests",), without=("docs",))
     words = rpm.options(make_target(), build, source_packages_to="/out")

@@ -63,8 +63,8 @@ class EngineRun:
 
 @dataclass(frozen=True, kw_only=True)
 class SrpmHeader:
-    """Tags of the made src.rpm, read inside the root. `binary_arches` are the arches of the binary packages
-    that the spec defines for this arch: ("noarch",) for a noarch package."""
+    """Tags of the made src.rpm. `binary_arches` is what the spec's main package is made for: ("noarch",), beside which
+    rpm allows no other, or the arch of the root."""
 
     nevra: str
     build_requires: tuple[str, ...]

@@ -19,6 +19,7 @@ from farm.model.target import Target
 from workers import rpmfile
 from workers.buildroot import mock_results
 from workers.buildroot.base import EngineRun, RootPackage, RpmsRequest, SrpmHeader, SrpmRequest
+from workers.buildroot.header import read_header
 from workers.buildroot.mock_command import (
     LIST_ROOT,
     MADE_BUILDREQS_IN_ROOT,
@@ -28,10 +29,9 @@ from workers.buildroot.mock_command import (
 )
 from workers.buildroot.mock_config import config_for
 from workers.buildroot.mock_exit import Said, Verdict, judge
-from workers.buildroot.mock_host import Isolation, MockHost, find_host
+from workers.buildroot.mock_host import Isolation, MockHost, find_host, require_way
 from workers.buildroot.mock_room import GIVEN, MockRoom, Ran, open_room
 from workers.steps.context import Ended, StepContext
-from workers.steps.names import shown
 
 _ROUNDS = 10  # mock's own number for %generate_buildrequires
 _PACKAGE_MANAGER_FAILED = 30
@@ -75,6 +75,8 @@ class MockEngine:
     ) -> MockRoom:
         host = self._host or find_host()
         config = config_for(target, arch, self._settings.templates / "mock")
+        for folder in (config.parent, self._settings.work):
+            require_way(host.account, folder)
         context.log.note(f"mock {host.version} with {config.name}")
         arguments = build_arguments(arch, options, repositories, context)
         wanted = target.mock.isolation if target.mock else "auto"
@@ -182,7 +184,7 @@ def _srpm_run(verdict: Verdict, room: MockRoom, results: Path) -> EngineRun:
     header: SrpmHeader | None = None
     if verdict.outcome is Outcome.SUCCEEDED:
         _take(room.left, results, sources=True)
-        header, problem = _header(results)
+        header, problem = read_header(results)
         if problem:
             shutil.rmtree(results)
             results.mkdir()
@@ -226,24 +228,6 @@ def _take(left: Path, results: Path, *, sources: bool) -> None:
         is_source = path.name.endswith((".src.rpm", ".nosrc.rpm"))
         if path.name.endswith(".rpm") and is_source == sources:
             shutil.move(path, results / path.name)
-
-
-def _header(results: Path) -> tuple[SrpmHeader | None, str | None]:
-    """From the source package itself, by the farm's own reader: asking rpm would be one more run of mock."""
-    found = list(results.iterdir())
-    if len(found) != 1 or found[0].is_symlink() or not found[0].is_file():
-        return None, f"rpmbuild is to make one source package, and made {len(found)} files"
-    try:
-        tags = rpmfile.read_source_tags(found[0])
-    except rpmfile.BadRpm as error:
-        return None, f"the source package {shown(found[0].name)!r} {error}"
-    return SrpmHeader(
-        nevra=str(tags.nevra),
-        build_requires=tags.requires,
-        exclusive_arches=tags.exclusive_arches,
-        exclude_arches=tags.exclude_arches,
-        binary_arches=(tags.arch,),
-    ), None
 
 
 def _results(context: StepContext) -> Path:

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,17 @@ def find_host(account: Account | None = None) -> MockHost:
         account=account or _find_account(),
         can_nspawn=_is_systemd_first() and shutil.which("systemd-nspawn") is not None,
     )
+
+
+def require_way(account: Account | None, folder: Path) -> None:
+    """Raises HostUnfit for a folder that mock's account cannot get to, naming the one that keeps it out."""
+    if account is None:
+        return
+    for above in reversed((folder, *folder.parents)):
+        if not above.stat().st_mode & stat.S_IXOTH:
+            raise HostUnfit(
+                f"mock's account cannot get to {folder}, since {above} keeps others out; run: chmod o+x {above}"
+            )
 
 
 def is_root() -> bool:

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from farm.errors import FarmError, RootTrouble
+from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, mock_results, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.mock_command import LISTING, MockCall, unique_ext
@@ -23,6 +24,7 @@ from workers.run import Completed, Ending, run
 from workers.steps.context import StepContext
 
 GIVEN = "given.src.rpm"
+_FILLING = ("--init", "--update")
 _LOG_BYTES = 2**20  # of each of mock's logs, from its end
 _COPIED_BYTES = 64 * 1024
 _CLEAN_TIMEOUT_S = 300.0
@@ -31,9 +33,11 @@ _numbers = count(1)
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """One mock run: how its process ended, what it said, and what the cgroup saw."""
+    """One mock run: how its process ended, what it said, and what the cgroup saw. `is_filling` when it only made the
+    root of the target, so that nothing in it is the package's doing."""
 
     completed: Completed
+    is_filling: bool = False
     said: Said
     memory_kills: int
 
@@ -117,8 +121,8 @@ class MockRoom:
             # mock shows little of it, and it has what the package manager said.
             self._context.log.note("the end of mock's root.log:")
             self._context.log.write(root_log[-_COPIED_BYTES:].rstrip(b"\n") + b"\n")
-        said = Said(output=completed.tail, root_log=root_log, build_log=build_log)
-        return Ran(completed=completed, said=said, memory_kills=kills)
+        said = Said(output=completed.tail, root_log=root_log, build_log=mock_results.without_greeting(build_log))
+        return Ran(completed=completed, is_filling=command[0] in _FILLING, said=said, memory_kills=kills)
 
     def judge(self, ran: Ran) -> Verdict:
         """What a run means. Raises trouble."""
@@ -128,7 +132,10 @@ class MockRoom:
             return Verdict(outcome=outcome, reason=reason)
         if completed.code is None:
             raise RootTrouble(f"mock was killed by signal {completed.signal}, and not by this worker")
-        return judge(completed.code, ran.said)
+        verdict = judge(completed.code, ran.said)
+        if ran.is_filling and verdict.outcome in (Outcome.FAILED, Outcome.UNRESOLVABLE):
+            raise RootTrouble(f"mock cannot make the target's root: {verdict.reason or ran.completed.shown}")
+        return verdict
 
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:
         joins = group.joins if group else ()

@@ -10,12 +10,14 @@ from farm.errors import HostUnfit
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from workers.buildroot import rpm
-from workers.buildroot.base import EngineRun, RpmsRequest, SrpmHeader, SrpmRequest
+from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
 from workers.buildroot.capabilities import unmet
+from workers.buildroot.header import read_header
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import Room, RoomRun, last_error
 from workers.buildroot.roots import Root, Roots, root_of
 from workers.buildroot.sandbox import SCRIPTS, Bind
+from workers.buildroot.scratch import remove_tree
 from workers.host import require_arch
 from workers.steps.context import Ended, StepContext
 
@@ -33,11 +35,11 @@ class NativeEngine:
 
     def make_srpm(self, request: SrpmRequest, context: StepContext) -> EngineRun:
         results = _require(request.arch, context)
-        spec, given = ("", _GIVEN) if request.srpm else (request.spec or "", "")
         env = {}
         if request.source_date_epoch is not None:
             env["SOURCE_DATE_EPOCH"] = str(request.source_date_epoch)
         options = rpm.options(request.target, request.options, source_packages_to="/builddir/results")
+        command = _pack(request, options)
         with ExitStack() as stack:
             with context.phase("template"):
                 roots = Roots(self._settings, request.target, request.arch)
@@ -45,25 +47,10 @@ class NativeEngine:
             root = root_of(template)
             room = stack.enter_context(Room(root, context))
             with context.phase("rpmbuild"):
-                done = room.run(
-                    ["sh", _INSIDE, spec, given, *options],
-                    inputs=(_recipe("srpm.sh"), _sources(request)),
-                    env=env,
-                    shown=["rpmbuild", "-bs", *options, spec or given],
-                )
-            header, problem = _header(done, room)
-            reason = done.reason or problem or last_error(done.completed.tail)
-            outcome = Outcome.FAILED if problem else done.outcome
-            if outcome is Outcome.SUCCEEDED:
+                done = room.run(command, inputs=(_sources(request),), env=env, shown=command)
+            if done.outcome is Outcome.SUCCEEDED:
                 room.results.rename(results)
-            return EngineRun(
-                outcome=outcome,
-                results=results if outcome is Outcome.SUCCEEDED else _empty(results),
-                reason=None if outcome is Outcome.SUCCEEDED else reason,
-                root=root.listing.packages,
-                peak_memory_bytes=done.peak_memory_bytes,
-                header=header,
-            )
+            return _srpm_run(done, root, results)
 
     def make_rpms(self, request: RpmsRequest, context: StepContext) -> EngineRun:
         results = _require(request.arch, context)
@@ -91,6 +78,38 @@ class NativeEngine:
                     wanted = (*wanted, *asked)
             reason = f"%generate_buildrequires still asks for more after {_ROUNDS} rounds"
             return _nothing(Outcome.FAILED, reason, base, results)
+
+
+def _pack(request: SrpmRequest, options: list[str]) -> list[str]:
+    """Both take any arch: whether the spec wants this one is a question for the build."""
+    if request.srpm is not None:
+        return ["rpmbuild", "-rs", "--nodeps", "--nosignature", *options, f"/builddir/in/{_GIVEN}"]
+    return [
+        "rpmbuild",
+        "-bs",
+        "--nodeps",
+        *options,
+        "--define",
+        "_sourcedir /builddir/in",
+        f"/builddir/in/{request.spec}",
+    ]
+
+
+def _srpm_run(done: RoomRun, root: Root, results: Path) -> EngineRun:
+    outcome, reason, header = done.outcome, done.reason, None
+    if outcome is Outcome.SUCCEEDED:
+        header, reason = read_header(results)
+        if header is None:
+            outcome = Outcome.FAILED
+            remove_tree(results)
+    return EngineRun(
+        outcome=outcome,
+        results=results if outcome is Outcome.SUCCEEDED else _empty(results),
+        reason=None if outcome is Outcome.SUCCEEDED else reason or last_error(done.completed.tail),
+        root=root.listing.packages,
+        peak_memory_bytes=done.peak_memory_bytes,
+        header=header,
+    )
 
 
 def _rebuild(request: RpmsRequest, room: Room, context: StepContext) -> RoomRun:
@@ -135,19 +154,6 @@ def _rpms_run(done: RoomRun, room: Room, root: Root, results: Path) -> EngineRun
 
 def _nothing(outcome: Outcome, reason: str, root: Root, results: Path) -> EngineRun:
     return EngineRun(outcome=outcome, reason=reason, results=_empty(results), root=root.listing.packages)
-
-
-def _header(done: RoomRun, room: Room) -> tuple[SrpmHeader | None, str | None]:
-    """The header of a source package that was made, or what is wrong with it."""
-    if done.outcome is not Outcome.SUCCEEDED:
-        return None, None
-    text = read_left(room.out / "header", limit_bytes=rpm.HEADER_BYTES)
-    if text is None:
-        return None, "rpmbuild made no source package whose header can be read"
-    try:
-        return rpm.parse_header(text), None
-    except rpm.BadHeader as error:
-        return None, str(error)
 
 
 def _require(arch: Arch, context: StepContext) -> Path:

@@ -1,12 +1,10 @@
-"""rpmbuild's options for a target and a build, and what comes back of a source package's header. No processes."""
+"""rpmbuild's options for a target and a build, and what rpmbuild says. No processes."""
 
 import re
 from collections.abc import Sequence
 
 from farm.model.build import BuildOptions
-from farm.model.nevra import Nevra
 from farm.model.target import Target
-from workers.buildroot.base import SrpmHeader
 
 #: rpmbuild's exit code when %generate_buildrequires named what the root does not have (rpm 4.15 and later).
 MISSING_REQUIRES = 11
@@ -23,7 +21,7 @@ _OWN_MACROS = (
 
 
 class BadHeader(ValueError):
-    """The source package says something that no spec can mean."""
+    """%generate_buildrequires said something that no spec can mean."""
 
 
 def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> list[str]:
@@ -33,32 +31,6 @@ def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> 
     words = [word for name, body in macros for word in ("--define", f"{name} {body}")]
     words += [word for name in build.with_ for word in ("--with", name)]
     return words + [word for name in build.without for word in ("--without", name)]
-
-
-def parse_header(text: bytes) -> SrpmHeader:
-    """From what srpm.sh wrote; a recipe may have written it instead. Raises BadHeader."""
-    lines = text.decode("ascii", errors="backslashreplace").split("\n")
-    if len(lines) > _LINES or any(len(line) > _LINE_CHARS for line in lines):
-        raise BadHeader(
-            f"the source package's header has more than {_LINES} entries or one of over {_LINE_CHARS} bytes"
-        )
-    values: dict[str, list[str]] = {}
-    for line in lines:
-        key, _, value = line.partition(" ")
-        if value := " ".join(value.split()):
-            values.setdefault(key, []).append(value)
-    name, epoch, version, release = (values.get(key, [""])[0] for key in ("name", "epoch", "version", "release"))
-    try:
-        nevra = str(Nevra.parse(f"{name}-{epoch}:{version}-{release}.src"))
-    except ValueError as error:
-        raise BadHeader(f"the source package's name and version cannot be used: {error}") from error
-    return SrpmHeader(
-        nevra=nevra,
-        build_requires=requirements(values.get("requires", ())),
-        exclusive_arches=tuple(values.get("exclusive", ())),
-        exclude_arches=tuple(values.get("exclude", ())),
-        binary_arches=tuple(dict.fromkeys(values.get("binary", ()))),
-    )
 
 
 def requirements(values: Sequence[str]) -> tuple[str, ...]:
