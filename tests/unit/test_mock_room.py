@@ -1,0 +1,79 @@
+"""What one run of mock means, where that depends on which run it was."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from farm.errors import RootTrouble
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from workers.buildroot.mock_command import MockCall
+from workers.buildroot.mock_exit import Said
+from workers.buildroot.mock_host import Isolation, MockHost
+from workers.buildroot.mock_results import without_greeting
+from workers.buildroot.mock_room import MockRoom, Ran
+from workers.log import StepLog
+from workers.run import Completed
+from workers.steps.context import StepContext
+
+_NOTHING = b"No matching package to install: 'foo'\n"
+
+
+def _room(folder: Path, log: StepLog) -> MockRoom:
+    context = StepContext(
+        attempt="1.build.x86_64.1",
+        workdir=folder,
+        log=log,
+        store=cast("Any", None),
+        settings=cast("Any", None),
+        limits=Limits(),
+        stop=threading.Event(),
+        deadline=time.monotonic() + 60,
+    )
+    host = MockHost(program=Path("mock"), version="6.7", account=None, can_nspawn=True)
+    call = MockCall(
+        host=host,
+        config=folder / "x.cfg",
+        isolation=Isolation.NSPAWN,
+        unique="1",
+        results=folder / "left",
+        root=folder / "root",
+    )
+    return MockRoom(call, folder, context)
+
+
+def _ran(code: int, said: Said, *, is_filling: bool) -> Ran:
+    return Ran(
+        completed=Completed(code=code, signal=None, seconds=1.0), is_filling=is_filling, said=said, memory_kills=0
+    )
+
+
+@pytest.mark.parametrize(("code", "said"), [(30, Said(root_log=_NOTHING)), (10, Said(build_log=b"error: x\n"))])
+def test_a_root_of_the_target_that_cannot_be_made_is_never_the_packages_fault(
+    tmp_path: Path, code: int, said: Said
+) -> None:
+    with StepLog(tmp_path / "log", limit_bytes=1000) as log, pytest.raises(RootTrouble, match="the target's root"):
+        _room(tmp_path, log).judge(_ran(code, said, is_filling=True))
+
+
+def test_what_the_package_itself_asks_for_is_its_own_doing(tmp_path: Path) -> None:
+    with StepLog(tmp_path / "log", limit_bytes=1000) as log:
+        verdict = _room(tmp_path, log).judge(_ran(30, Said(root_log=_NOTHING), is_filling=False))
+    assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides foo")
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (b"Mock Version: 6.7\n", b""),
+        (b"Mock Version: 6.7", b""),
+        (b"Mock Version: 6.7\nerror: x\n", b"error: x\n"),
+        (b"error: x\nMock Version: 6.7\n", b"error: x\nMock Version: 6.7\n"),
+        (b"", b""),
+    ],
+)
+def test_mocks_greeting_is_nothing_that_rpmbuild_said(log: bytes, words: bytes) -> None:
+    assert without_greeting(log) == words
