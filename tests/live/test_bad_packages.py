@@ -23,6 +23,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, Target
 from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
 from farm.targets.load import find_target
+from tests.fetching import repository
 from tests.packages import make_git, make_srpm
 from tests.rpms import make_rpm
 from workers.buildroot import cgroups
@@ -54,9 +55,26 @@ class Line:
     stop: threading.Event | None = None
 
     def git(self, name: str, *, defines: tuple[tuple[str, str], ...] = (), **limits: int) -> AnyResult:
-        repository = make_git(name, self.folder)
-        source = Source(kind=SourceKind.GIT, url=str(repository))
+        source = Source(kind=SourceKind.GIT, url=str(make_git(name, self.folder)))
         return self.run(source, BuildOptions(defines=defines), replace(LIMITS, **limits))
+
+    def spec(self, *, head: str = "", build: str = ":", **limits: int) -> AnyResult:
+        """A noarch package `sly` with lines of the test's own before its name and in its %build."""
+        text = f"""{head}
+Name: sly
+Version: 1
+Release: 1
+Summary: s
+License: MIT
+BuildArch: noarch
+%description
+s
+%build
+{build}
+%files
+"""
+        source = Source(kind=SourceKind.GIT, url=str(repository(self.folder / "sly", {"sly.spec": text.encode()})))
+        return self.run(source, BuildOptions(), replace(LIMITS, **limits))
 
     def srpm(self, path: Path) -> AnyResult:
         stored = open_store(self.settings).put(path, name="given.src.rpm", kind=ArtifactKind.SRPM)
@@ -306,6 +324,62 @@ def test_evil_names_among_the_results_are_refused_and_stored_nowhere(line: Line)
     kinds = {artifact.kind for artifact in result.artifacts}
     assert kinds == {ArtifactKind.LOG, ArtifactKind.RECORD}, "its log and its root are kept, its packages are not"
     assert result.peak_memory_bytes
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "ln -s /etc/shadow x.src.rpm",
+        "ln -s /builddir/out/elsewhere sly-1-1.src.rpm",
+        "touch x.src.rpm",
+        "truncate -s 200M x.src.rpm y.src.rpm",
+        "mkdir -p a/b/c/d/e/f/g/h/i/j",
+        "mkfifo x.src.rpm",
+    ],
+)
+def test_a_spec_that_meddles_with_its_source_package_is_refused(line: Line, shell: str) -> None:
+    """Reading a spec runs it, so there may be things among the results before rpmbuild writes there."""
+    result = line.spec(head=f"%global sly %(cd /builddir/results 2>/dev/null && {shell} 2>&1)")
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, StepKind.SRPM), line.log.decode(errors="replace")
+    assert re.search("make one source package, and made|among its results", said(result))
+    assert ArtifactKind.SRPM not in {artifact.kind for artifact in result.artifacts}
+
+
+_OTHER = """sed 's/@/%%/' > other.spec <<'END'
+Name: bash
+Version: 99
+Release: 1
+Summary: s
+License: MIT
+BuildArch: noarch
+@description
+s
+@files
+END
+rpmbuild -bb --define '_topdir /tmp/other' --define '_rpmdir /builddir/results' other.spec"""
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (_OTHER, "says that it was built from 'bash-99-1.src.rpm', and this was a build of 'sly-1-1.src.rpm'"),
+        ("cd /builddir/results; for _ in $(seq 50); do mkdir d; cd d; done", "folders among its results"),
+        ("cd /builddir/results; seq -f f%%.0f.rpm 6000 | xargs touch", "more than 5000 files among its results"),
+        ("truncate -s 250M /builddir/results/x.rpm /builddir/results/y.rpm", "results are larger than its disk limit"),
+        ("cp /usr/lib/os-release /builddir/results/a.rpm", "'a.rpm' is not an RPM package"),
+    ],
+    ids=["another's package", "deep", "many", "holes", "no package"],
+)
+def test_a_build_that_meddles_with_its_results_is_refused(line: Line, build: str, reason: str) -> None:
+    result = line.spec(build=build)
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, StepKind.BUILD), line.log.decode(errors="replace")
+    assert reason in said(result)
+
+
+def test_what_a_build_leaves_running_is_gone_before_its_results_are_read(line: Line) -> None:
+    result = line.spec(build="(setsid sh -c 'while :; do : > /builddir/results/late.rpm; sleep 0.01; done' &) &")
+    assert result.outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
+    assert line.ended_in is StepKind.BUILD
 
 
 def test_a_spec_in_latin_1_builds(line: Line) -> None:
