@@ -130,3 +130,8 @@ def test_every_listed_code_has_an_end_that_the_scheduler_knows(code: int, said: 
     """Trouble is one of those that may be tried again, and everything else is an outcome."""
     with suppress(RootTrouble, HostUnfit):
         assert judge(code, said).outcome in set(Outcome)
+
+
+def test_a_name_in_bold_is_the_same_name() -> None:
+    said = Said(root_log=b"No match for argument: \x1b[1mfoo\x1b[m\x0f\nNo matching package to install: 'foo'\n")
+    assert judge(30, said).reason == "nothing provides foo"

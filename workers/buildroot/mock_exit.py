@@ -76,6 +76,8 @@ _NOTHING_PROVIDES = (
 _FAILED_DEPENDENCY = re.compile(rb"^\s+([^\n]{1,200}?) is needed by [^\n]+$", re.MULTILINE)
 _CONFLICT = re.compile(rb"(?:[Pp]roblem[ 0-9]*: |^ +- )([^\n]*(?:conflict|cannot install)[^\n]{0,200})", re.MULTILINE)
 _TIMEOUT = re.compile(rb"Timeout\([0-9]+\) expired for command")
+#: dnf writes in bold where mock gives it a terminal.
+_COLOUR = re.compile(rb"\x1b\[[0-9;]{0,16}m|\x0f")
 _DISK_FULL = b"No space left on device"
 _SHOWN_REQUIREMENTS = 5
 
@@ -92,7 +94,8 @@ class Said:
     def of_mock(self) -> bytes:
         """What mock and its package manager wrote. Once rpmbuild has spoken, mock's output holds the recipe's words
         too, and a recipe must not pass its failure off as the farm's trouble."""
-        return self.root_log if self.build_log else self.output + b"\n" + self.root_log
+        said = self.root_log if self.build_log else self.output + b"\n" + self.root_log
+        return _COLOUR.sub(b"", said)
 
 
 @dataclass(frozen=True, kw_only=True)
