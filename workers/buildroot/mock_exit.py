@@ -77,7 +77,7 @@ _FAILED_DEPENDENCY = re.compile(rb"^\s+([^\n]{1,200}?) is needed by [^\n]+$", re
 _CONFLICT = re.compile(rb"(?:[Pp]roblem[ 0-9]*: |^ +- )([^\n]*(?:conflict|cannot install)[^\n]{0,200})", re.MULTILINE)
 _TIMEOUT = re.compile(rb"Timeout\([0-9]+\) expired for command")
 #: dnf writes in bold where mock gives it a terminal.
-_COLOUR = re.compile(rb"\x1b\[[0-9;]{0,16}m|\x0f")
+_COLOUR = re.compile(rb"\x1b\[1?m|\x1b\(B|\x0f")
 _DISK_FULL = b"No space left on device"
 _SHOWN_REQUIREMENTS = 5
 
