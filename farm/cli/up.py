@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -29,19 +30,20 @@ def up(data: Path | None, workers: int | None) -> None:
         _welcome(console, farm)
         while not stop.wait(1.0):
             farm.check()
-        console.print("Draining: what runs is finished, nothing new is started. Ctrl-C again stops at once.")
+        console.print(
+            "Draining: what runs is finished, nothing new is started. Ctrl-C again stops at once.", soft_wrap=True
+        )
     console.print("Stopped.")
 
 
 def _welcome(console: Console, farm: Embedded) -> None:
     data = farm.settings.data
     default = Settings.from_env({}).data
-    console.print(f"\nThe farm is up. Data: {data}   Logs: {data / 'log'}   Flower: {farm.flower_url}")
+    say = partial(console.print, soft_wrap=True)
+    say(f"\nThe farm is up. Data: {data}   Logs: {data / 'log'}   Flower: {farm.flower_url}")
     if data != default:
-        console.print(f"In another terminal: export FARM_DATA={data}")
-    console.print(
-        "Then: farm targets, farm build --git URL --target NAME --arch ARCH --wait, farm status. Ctrl-C drains.\n"
-    )
+        say(f"In another terminal: export FARM_DATA={data}")
+    say("Then: farm targets, farm build --git URL --target NAME --arch ARCH --wait, farm status. Ctrl-C drains.\n")
 
 
 @contextmanager
