@@ -99,7 +99,8 @@ def require_way(account: Account | None, folder: Path) -> None:
     if account is None:
         return
     for above in reversed((folder, *folder.parents)):
-        if not above.stat().st_mode & stat.S_IXOTH:
+        # What is not there yet is made later, and open to others.
+        if above.is_dir() and not above.stat().st_mode & stat.S_IXOTH:
             raise HostUnfit(
                 f"mock's account cannot get to {folder}, since {above} keeps others out; run: chmod o+x {above}"
             )
