@@ -6,6 +6,7 @@ run are downloads from a server of the test's own, which answers when the test s
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from pytest_celery import (
 )
 
 from farm import queues, wire
+from farm.artifacts import open_store
 from farm.config import Settings
 from farm.control import Control
 from farm.leases import Leases
@@ -160,17 +162,17 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("celery")
-    socket = folder / "redis.sock"
+    redis_socket = folder / "redis.sock"
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "FARM_DATA": str(folder),
-        "FARM_BROKER_URL": f"redis+socket://{socket}",
+        "FARM_BROKER_URL": f"redis+socket://{redis_socket}",
     }
     settings = Settings.from_env(env)
     argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", "build@here"]
     argv += ["-Q", QUEUE, "-c", str(SLOTS), "-P", "prefork"]
-    with redis_server(socket), http_server() as server, redis.Redis.from_url(settings.redis) as broker:
+    with redis_server(redis_socket), http_server() as server, redis.Redis.from_url(settings.redis) as broker:
         worker = CeleryTestWorker(ProcContainer("build", argv, env, folder, says="build@here ready."), app=None)
         try:
             app = CeleryTestSetup.create_setup_app({"broker_url": settings.broker}, "farm")
@@ -302,3 +304,18 @@ def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -
     place.gate.set()
     place.reported(*labels)
     assert [place.starts(label) for label in labels] == [1] * len(labels)
+
+
+def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
+    """The source package of this order is in no store."""
+    work = replace(_work(StepKind.BUILD), attempt="11.build.1", token="token")
+    place.leases.offer(work)
+    place.send("11.build.1", "token")
+    (report,) = place.reported("11.build.1")
+    assert report.result is None
+    assert report.trouble is not None
+    assert (report.trouble.code, report.trouble.retryable) == ("not-found", False)
+    assert report.trouble.message.startswith(f"{socket.gethostname()}: no artifact")
+    (log,) = report.trouble.artifacts
+    content = open_store(place.settings).open_path(log.sha256).read_bytes()
+    assert b"[farm] farm trouble (not-found): no artifact" in content
