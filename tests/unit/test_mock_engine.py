@@ -256,6 +256,19 @@ def test_mocks_account_reads_what_it_is_given_and_writes_what_it_leaves(mocked: 
     mocked.rpms()
 
 
+@needs_root
+def test_a_folder_that_keeps_mocks_account_out_is_named(mocked: Mocked) -> None:
+    host = MockHost(
+        program=mocked.folder / "mock", version="6.7", account=Account(uid=65534, gid=65534), can_nspawn=True
+    )
+    mocked.settings.data.chmod(0o700)
+    other = replace(mocked, engine=MockEngine(mocked.settings, host=host))
+    with pytest.raises(HostUnfit, match=r"chmod o\+x /"):
+        other.rpms()
+    mocked.plan(rebuild={"code": 0})
+    mocked.rpms()
+
+
 def test_a_macro_that_mock_would_expand_fails_before_anything_runs(mocked: Mocked) -> None:
     mocked.plan(rebuild={"code": 0})
     run = mocked.rpms(BuildOptions(defines=(("x", "{{ 1 }}"),)))

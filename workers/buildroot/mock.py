@@ -75,6 +75,7 @@ class MockEngine:
     ) -> MockRoom:
         host = self._host or find_host()
         config = config_for(target, arch, self._settings.templates / "mock")
+        self._settings.work.mkdir(parents=True, exist_ok=True)
         for folder in (config.parent, self._settings.work):
             require_way(host.account, folder)
         context.log.note(f"mock {host.version} with {config.name}")
