@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a root, and a network namespace, take root"),
 ]
 
-STAND_IN = Path(__file__).parent.parent / "data/tools/mock"
+STAND_IN = Path(__file__).parent.parent / "tools/mock"
 _PLAIN = BuildOptions()
 _attempts = itertools.count(1)
 

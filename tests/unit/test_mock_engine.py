@@ -26,7 +26,7 @@ from workers.buildroot.mock_host import Account, MockHost
 from workers.log import StepLog
 from workers.steps.context import StepContext
 
-STAND_IN = Path(__file__).parent.parent / "data/tools/mock"
+STAND_IN = Path(__file__).parent.parent / "tools/mock"
 _TARGET = Target(
     name="mocked",
     distribution="demo",
