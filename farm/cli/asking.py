@@ -73,7 +73,7 @@ def build(
 
     \b
     Examples:
-      farm build --git https://example.org/hello.git --ref v2.10 --target demo --wait
+      farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests
     """  # fmt: skip
     from farm.client.request import parse_define

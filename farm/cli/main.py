@@ -94,9 +94,9 @@ def root(
 
     \b
     Start here:
-      farm up                                                in a terminal of its own
-      farm build --git URL --ref v1.0 --target demo --wait   a build, step by step
-      farm status                                            what goes on, and why things wait
+      farm up                                           in a terminal of its own
+      farm build --git URL -t demo -a x86_64 --wait     a build, step by step
+      farm status                                       what goes on, and why things wait
     """
 
 

@@ -24,6 +24,7 @@ from farm.model.target import Limits, Target
 from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
 from farm.targets.load import find_target
 from tests.fetching import repository
+from tests.leftovers import inside
 from tests.packages import make_git, make_srpm
 from tests.rpms import make_rpm
 from workers.buildroot import cgroups
@@ -137,20 +138,6 @@ def leftovers(settings: Settings) -> list[str]:
     mine = f"-{os.getpid()}-"
     groups = [str(path) for root in cgroups.place().folders for path in root.glob("farm-*") if mine in path.name]
     return [*mounts, *groups, *map(str, settings.work.iterdir()), *map(str, inside(settings))]
-
-
-def inside(settings: Settings) -> list[int]:
-    """Processes in a build root of these settings, wherever they hang: their mount table has its folders in it."""
-    own = Path("/proc/self/mountinfo").read_bytes()
-    found = []
-    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
-        try:
-            table = mounts.read_bytes()
-        except OSError:
-            continue
-        if table != own and bytes(settings.data) in table:
-            found.append(int(mounts.parent.name))
-    return found
 
 
 def said(result: AnyResult) -> str:

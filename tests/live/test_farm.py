@@ -18,6 +18,7 @@ from farm.errors import FarmAlreadyRunning
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Step, StepKind
 from farm.model.outcome import Outcome, Status
+from tests.leftovers import inside
 from tests.packages import commit_all, git, make_git, make_srpm
 
 pytestmark = pytest.mark.live
@@ -133,10 +134,10 @@ def test_a_ref_that_does_not_exist_fails_the_fetch(farm: Farm, tmp_path: Path) -
 def test_a_running_build_is_cancelled_within_two_seconds(farm: Farm, settings: Settings, tmp_path: Path) -> None:
     build = farm.enqueue(srpm=make_srpm("never-ends", tmp_path), target="demo", arches=["x86_64"])
     _until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
-    _until(lambda: _farm_processes(settings), "rpmbuild")
+    _until(lambda: inside(settings), "rpmbuild")
     start = time.monotonic()
     farm.cancel(build)
-    _until(lambda: not _farm_processes(settings), "its processes to be gone", within_s=2.0)
+    _until(lambda: not inside(settings), "its processes to be gone", within_s=2.0)
     assert time.monotonic() - start < 2.0
     result = build.wait(timeout_s=10)
     assert result.outcome is Outcome.CANCELLED
@@ -167,7 +168,7 @@ def test_a_worker_that_dies_in_the_middle_costs_an_attempt_and_nothing_else(
     srpm = make_srpm("never-ends", tmp_path)
     build = farm.enqueue(srpm=srpm, target="demo", arches=["x86_64"], timeout_s=6)
     _until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
-    _until(lambda: _farm_processes(settings), "rpmbuild")
+    _until(lambda: inside(settings), "rpmbuild")
     for child in _children(embedded.processes["build"]):
         os.kill(child, signal.SIGKILL)
     _until(lambda: len(_step(farm, build.id, StepKind.BUILD).attempts) == 2, "a second attempt")
@@ -195,7 +196,7 @@ def test_a_second_farm_on_the_same_data_is_refused(settings: Settings, embedded:
 
 
 def test_nothing_is_left_behind(farm: Farm, settings: Settings) -> None:
-    assert not _farm_processes(settings)
+    assert not inside(settings)
     _until(lambda: not list(settings.work.iterdir()), "the sweep of what a killed worker left")
     mounts = Path("/proc/self/mountinfo").read_text()
     assert str(settings.data) not in mounts
@@ -205,20 +206,6 @@ def _step(farm: Farm, build_id: int, kind: StepKind) -> Step:
     """The step of that kind; until there is one, one that has not begun."""
     steps = [step for step in farm.build(build_id).steps if step.kind is kind]
     return steps[0] if steps else Step(kind=kind, arch=None, status=Status.WAITING)
-
-
-def _farm_processes(settings: Settings) -> list[int]:
-    """Processes inside a build root of this farm, wherever they hang: their mount table has its folders in it."""
-    mine = Path("/proc/self/mountinfo").read_bytes()
-    found = []
-    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
-        try:
-            table = mounts.read_bytes()
-        except OSError:
-            continue
-        if table != mine and bytes(settings.data) in table:
-            found.append(int(mounts.parent.name))
-    return found
 
 
 def _children(pid: int) -> list[int]:
