@@ -37,7 +37,7 @@ console = Console()
 
 def main() -> None:
     figures: dict[str, object] = {}
-    with tempfile.TemporaryDirectory(prefix="farm-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="farm-figures-") as name:
         data = Path(name)
         settings = _settings(data)
         srpm = tiny.make_trivial_c(data / "srpms")

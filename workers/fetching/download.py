@@ -21,8 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from farm.artifacts.disk import disk_errors
-from farm.errors import LeaseLost, NetworkTrouble, Trouble
+from farm.errors import LeaseLost, NetworkTrouble, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
 from workers.fetching.lookaside import Checksum

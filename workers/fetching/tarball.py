@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.artifacts.disk import disk_errors
-from farm.errors import LeaseLost, Trouble
+from farm.errors import LeaseLost, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from workers.fetching.tree import Content, Tree
 from workers.run import run
