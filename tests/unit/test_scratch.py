@@ -1,0 +1,47 @@
+"""Removing what a recipe left: small trees at once, others by a tool that knows trees, never what they point at."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from workers.buildroot.scratch import remove_tree
+
+
+def _fill(folder: Path, *, levels: int, files: int) -> None:
+    for number in range(files):
+        (folder / f"file-{number}").write_text("x")
+    for _ in range(levels):
+        folder = folder / "d"
+        folder.mkdir()
+        (folder / "file").write_text("x")
+
+
+@pytest.mark.parametrize(("levels", "files"), [(0, 0), (3, 10), (40, 1), (2, 500)])
+def test_a_tree_of_any_size_is_gone(tmp_path: Path, levels: int, files: int) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    _fill(tree, levels=levels, files=files)
+    remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_odd_names_and_types_are_gone_and_links_are_not_followed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("kept")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "to-folder").symlink_to(kept)
+    (tree / "to-file").symlink_to(kept / "file")
+    os.mkfifo(tree / "fifo")
+    (Path(os.fsdecode(bytes(tree) + b"/latin-\xe9\nline"))).write_text("x")
+    closed = tree / "closed"
+    closed.mkdir(mode=0o000)
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (kept / "file").read_text() == "kept"
+
+
+def test_what_is_not_there_is_gone_already(tmp_path: Path) -> None:
+    remove_tree(tmp_path / "nothing")
