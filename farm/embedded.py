@@ -127,8 +127,9 @@ class Embedded:
         if name != "redis":
             self._say(name)
         log = self._logs / f"{name}.log"
-        # If this process is killed the kernel ends its children too; setpriv asks it to before it becomes the member.
-        argv = ["setpriv", "--pdeathsig", "TERM", "--", *argv]
+        # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
+        # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         with log.open("ab") as file:
             popen = local[argv[0]][argv[1:]].popen(
                 stdin=None, stdout=file, stderr=file, env=self._environment(), start_new_session=True, cwd="/"
