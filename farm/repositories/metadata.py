@@ -71,7 +71,8 @@ def read_package(path: Path, *, sha256: str, location: str, shown: str) -> Packa
         # Else the metadata would hold the moment of publication, and a host could not make it again.
         package.time_file = package.time_build
         texts = [text.encode() for text in createrepo_c.xml_dump(package)]
-    except (OSError, ValueError, createrepo_c.CreaterepoCError) as error:
+    except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
+        # SystemError: createrepo_c 1.2 hands out text that is no UTF-8 with an exception already set.
         reason = str(error).replace(str(path), "the file")
         raise BadSource(f"{shown} is not an RPM that can be published: {ascii(reason)[1:-1][:200]}") from error
     for kind, text in zip(KINDS, texts, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import createrepo_c
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from farm.errors import BadSource
@@ -50,6 +50,7 @@ def test_whatever_a_summary_says_the_metadata_stays_readable(tmp_path: Path, sum
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(at=368, byte=128)
 @given(at=st.integers(0, 450), byte=st.integers(0, 255))
 def test_a_changed_byte_anywhere_is_read_or_refused(tmp_path: Path, at: int, byte: int) -> None:
     path = make_rpm(tmp_path)
