@@ -5,6 +5,7 @@ Unknown `FARM_*` keys are errors. A secret may be given as the path of a file: `
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from farm.errors import BadSettings
 
-_SECRETS = ("broker_url", "database_url")
+_SECRETS = ("broker_url", "database_url", "pulp_password")
+DIRECTORY, PULP = "directory", "pulp"
+_BACKENDS = (DIRECTORY, PULP)
+_PULP_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _SOCKET_PATH_MAX = 100  # the kernel's limit is 108 bytes, with the final NUL
 
 
@@ -22,6 +26,13 @@ class Settings:
 
     `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
     `scratch` is where build roots live while they are used; it should be on the file system of `data`.
+
+    `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
+    the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
+    in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_prefix` what the names and base paths of the
+    farm's repositories begin with; `pulp_request_s` the longest that one request may take without an answer,
+    `pulp_retry_s` how long a request that found no Pulp is tried again, `pulp_task_s` the deadline of one task;
+    `pulp_uploads` how many files one publisher sends at a time; files over `pulp_chunk_bytes` go up in chunks.
     """
 
     data: Path
@@ -37,6 +48,20 @@ class Settings:
     max_troubles: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
+    repositories: str = DIRECTORY
+    pulp_url: str = ""
+    pulp_username: str = ""
+    pulp_password: str = ""
+    pulp_cert: Path | None = None
+    pulp_key: Path | None = None
+    pulp_ca: Path | None = None
+    pulp_domain: str = "default"
+    pulp_prefix: str = "farm"
+    pulp_request_s: float = 60.0
+    pulp_retry_s: float = 60.0
+    pulp_task_s: float = 1800.0
+    pulp_uploads: int = 4
+    pulp_chunk_bytes: int = 8 * 2**20
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
@@ -64,6 +89,22 @@ class Settings:
         object.__setattr__(self, "data", self.data.absolute())
         if not self.broker_url and len(str(self.socket)) > _SOCKET_PATH_MAX:
             raise BadSettings(f"FARM_DATA {str(self.data)!r} is too long for a unix socket; use a shorter path")
+        if self.repositories not in _BACKENDS:
+            raise BadSettings(f"FARM_REPOSITORIES={self.repositories!r} is not one of {', '.join(_BACKENDS)}")
+        if self.repositories == PULP:
+            self._check_pulp()
+
+    def _check_pulp(self) -> None:
+        if urlsplit(self.pulp_url).scheme not in ("http", "https"):
+            raise BadSettings(
+                f"FARM_REPOSITORIES=pulp needs FARM_PULP_URL, an http or https URL, not {self.pulp_url!r}"
+            )
+        if not _PULP_PREFIX.fullmatch(self.pulp_prefix):
+            raise BadSettings(f"FARM_PULP_PREFIX={self.pulp_prefix!r} may have letters, digits, '.', '_', '-' and '/'")
+        if self.pulp_key is not None and self.pulp_cert is None:
+            raise BadSettings("FARM_PULP_KEY is set without FARM_PULP_CERT; name the certificate too")
+        if bool(self.pulp_username) != bool(self.pulp_password):
+            raise BadSettings("FARM_PULP_USERNAME and FARM_PULP_PASSWORD (or FARM_PULP_PASSWORD_FILE) go together")
 
     @property
     def socket(self) -> Path:
@@ -88,7 +129,8 @@ class Settings:
         return self.data / "artifacts"
 
     @property
-    def repositories(self) -> Path:
+    def repositories_dir(self) -> Path:
+        """Where the `directory` back end keeps them."""
         return self.data / "repositories"
 
     @property
@@ -110,6 +152,7 @@ class Settings:
         shown = {field.name: str(getattr(self, field.name) or "") for field in fields(self)}
         shown["broker_url"] = _mask(self.broker)
         shown["database_url"] = _mask(self.database)
+        shown["pulp_password"] = "***" if self.pulp_password else ""
         return shown
 
 

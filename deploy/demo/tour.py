@@ -123,7 +123,7 @@ def _go_on(settings: Settings, seconds: float) -> None:
     console.print(
         f"""
 Done in {seconds:.0f} s. Everything is in {settings.data}; a second `make demo` takes seconds.
-Repositories: {settings.repositories}/demo/     Logs of the processes: {settings.data / "log"}
+Repositories: {settings.repositories_dir}/demo/     Logs of the processes: {settings.data / "log"}
 
 Go on by hand:
     source .venv/bin/activate

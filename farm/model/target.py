@@ -75,7 +75,8 @@ class MockSettings:
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """What a package is built for. `packages` are what every build root starts with; `macros` are RPM macros set
-    for each build, in order; `rpmdb` is the database's path inside the root."""
+    for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is how many versions of
+    each of the target's own repositories are kept, at least two."""
 
     name: str
     distribution: str
@@ -91,6 +92,7 @@ class Target:
     lookaside: Lookaside | None = None
     mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
+    keep_versions: int = 20
 
     def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:
         """Those that have packages for the arch; a repository that names no arches has them for all."""

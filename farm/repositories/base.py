@@ -1,23 +1,28 @@
 """The repository back end's protocol: named, installable package repositories with numbered, immutable versions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from farm.model.arch import Arch
 
+KEEP_VERSIONS = 20
+
 
 class RepositoryKind(StrEnum):
     BINARY = "binary"
     DEBUG = "debug"
     SOURCE = "source"
+    LOGS = "logs"  # logs and records, as plain files
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryName:
-    """A repository is named by its target, kind and arch; the source repository has no arch."""
+    """A repository is named by its target, kind and arch; those of sources and of logs have no arch."""
 
     target: str
     kind: RepositoryKind
@@ -25,7 +30,7 @@ class RepositoryName:
 
     @property
     def path(self) -> str:
-        """`demo/x86_64/os`, `demo/x86_64/debug`, `demo/source`."""
+        """`demo/x86_64/os`, `demo/x86_64/debug`, `demo/source`, `demo/logs`."""
         match self.kind:
             case RepositoryKind.BINARY:
                 return f"{self.target}/{self.arch}/os"
@@ -33,27 +38,100 @@ class RepositoryName:
                 return f"{self.target}/{self.arch}/debug"
             case RepositoryKind.SOURCE:
                 return f"{self.target}/source"
+            case RepositoryKind.LOGS:
+                return f"{self.target}/logs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryPackage:
-    """An RPM to publish: a readable local file, its sha256, and the file name it gets in the repository."""
+    """An RPM to publish: a readable local file, its sha256, and the file name it gets in the repository.
+
+    `labels` say where it came from (`build`, `arch`, `attempt`, `batch`), for back ends that keep such a thing.
+    """
 
     path: Path
     sha256: str
     filename: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryFile:
+    """A log or record to publish. `name` is its path in the repository: `12/build.x86_64.1/build.x86_64.log`."""
+
+    path: Path
+    sha256: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryVersion:
+    """`is_current` is true for the one that clients get who ask for no version."""
+
+    number: int
+    published_at: datetime
+    packages: int
+    url: str
+    is_current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryCheck:
+    """One thing that was looked at, in words; `remedy` says what to do when it is not well."""
+
+    what: str
+    is_ok: bool
+    found: str
+    remedy: str = ""
 
 
 class RepositoryBackend(Protocol):
-    def add(self, name: RepositoryName, packages: Sequence[RepositoryPackage]) -> int:
-        """Make the packages visible, and return the number of the first version that has them all.
+    """Names that no repository can have raise BadRequest everywhere. `stop` ends a call within two seconds, with
+    LeaseLost; what it had begun is left for a repeat to finish."""
+
+    def add(
+        self,
+        name: RepositoryName,
+        packages: Sequence[RepositoryPackage],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """Make the packages visible, and return the number of a version that has them all.
 
         Safe to repeat: what is already there makes no new version. Calls that come while another publishes the
-        same repository share one new version. Raises RepositoryTrouble; BadSource for a file that is not an RPM.
+        same repository share one new version. Afterwards the newest `keep` versions remain, and any others that
+        clients may still be reading. Raises RepositoryTrouble; BadSource for a file that is not an RPM.
+        """
+
+    def add_files(
+        self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: threading.Event | None = None
+    ) -> str:
+        """Make logs and records of a repository of kind LOGS visible, and return the URL that their names go below.
+
+        Safe to repeat. Raises RepositoryTrouble.
         """
 
     def current(self, name: RepositoryName) -> int:
-        """The newest version's number; 0 is the empty repository, which always exists."""
+        """The number of the version that clients get; 0 is the empty repository, which always exists.
+
+        Raises RepositoryTrouble when the back end does not answer.
+        """
 
     def url(self, name: RepositoryName, version: int | None = None) -> str:
-        """What a package manager's `baseurl` takes: of a fixed version, or of whatever is newest."""
+        """What a package manager's `baseurl` takes: of a fixed version, or of whatever is current."""
+
+    def versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
+        """Those that are kept, newest first. Raises RepositoryTrouble when the back end does not answer."""
+
+    def rollback(self, name: RepositoryName, to: int) -> int:
+        """Have clients get what version `to` had, and later additions build on that. Returns the new version's
+        number, which is the current one's when that has the same content.
+
+        Safe to repeat; undone by rolling back to the version that was current before. Raises NotFound for a version
+        that is not kept, RepositoryTrouble.
+        """
+
+    def check(self) -> tuple[RepositoryCheck, ...]:
+        """Whether the back end can be used from here: reachable, recent enough, and with the rights it needs."""

@@ -154,7 +154,7 @@ class Filling:
     def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
         """Local repositories at their own paths; the farm's as a whole, since packages lie beside versions."""
         folders = [one.folder for one in repositories if one.folder is not None]
-        own = self._settings.repositories
+        own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
 
