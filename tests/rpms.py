@@ -15,6 +15,7 @@ _STRING, _INT32, _STRING_ARRAY, _I18N = 6, 4, 8, 9
 _MAGIC = b"\x8e\xad\xe8\x01\0\0\0\0"
 _SIG_SIZE = 1000
 _NAME, _VERSION, _RELEASE, _SUMMARY, _DESCRIPTION, _BUILD_TIME, _SIZE = 1000, 1001, 1002, 1004, 1005, 1006, 1009
+_EPOCH = 1003
 _LICENSE, _GROUP, _OS, _ARCH, _SOURCE_RPM, _FORMAT = 1014, 1016, 1021, 1022, 1044, 1124
 _ORDER = {"primary": 0, "filelists": 1, "other": 2}
 _HEADER_I18N, _SOURCE_PACKAGE = 100, 1106
@@ -28,6 +29,7 @@ def make_rpm(
     release: str = "1",
     arch: str = "noarch",
     summary: bytes = b"a test",
+    epoch: int | None = None,
 ) -> Path:
     """An RPM named as rpmbuild would; `arch` "src" makes a source package. Other content for another `summary`."""
     tags: list[tuple[int, int, bytes | int]] = [
@@ -44,6 +46,8 @@ def make_rpm(
         (_OS, _STRING, b"linux"),
         (_ARCH, _STRING, b"noarch" if arch == "src" else arch.encode()),
     ]
+    if epoch is not None:
+        tags.append((_EPOCH, _INT32, epoch))
     tags.append((_SOURCE_PACKAGE, _INT32, 1) if arch == "src" else (_SOURCE_RPM, _STRING, b"hello-1-1.src.rpm"))
     tags.sort()
     header = _header(tags)

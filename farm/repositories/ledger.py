@@ -11,7 +11,7 @@ are lost in a power cut, but then nobody was told that they are in.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,9 @@ CREATE TABLE metadata_group (
     other_gz BLOB NOT NULL
 );
 """
+
+#: Of rows called `old`; both parameters are the version's number.
+_IN_VERSION = "old.added_in <= ? AND (old.removed_in IS NULL OR old.removed_in > ?)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +108,28 @@ class Ledger:
         with self._connection() as connection:
             return {row: found for row in rows if (found := _here(connection, row)) is not None}
 
-    def added_in(self, ids: Sequence[int]) -> int | None:
-        """The first version that has them all, or had until something newer replaced them; None while one waits."""
+    def version_with(self, ids: Sequence[int], *, shown: int) -> int | None:
+        """A version with all of these; None while one waits, or is in no version up to `shown`.
+
+        It is `shown` itself where that has them all, else the first that had, until something replaced them.
+        """
         with self._connection() as connection:
             marks = ",".join("?" * len(ids))
-            waiting, newest = connection.execute(
-                f"SELECT count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package WHERE id IN ({marks})",  # noqa: S608
+            live, waiting, first = connection.execute(
+                f"SELECT count(*) FILTER (WHERE removed_in IS NULL), count(*) FILTER (WHERE added_in IS NULL),"  # noqa: S608
+                f" max(added_in) FROM package WHERE id IN ({marks})",
                 ids,
             ).fetchone()
-        if waiting:
+        if waiting or (first is not None and first > shown):
             return None
         # None of them is known any more when they were replaced and forgotten meanwhile.
-        return self.newest().number if newest is None else int(newest)
+        return shown if live == len(ids) or first is None else int(first)
+
+    def versions(self) -> list[Version]:
+        """Newest first."""
+        with self._connection() as connection:
+            found = connection.execute("SELECT number, published_at_s, packages FROM version ORDER BY number DESC")
+            return [Version(number=row[0], published_at_s=row[1], packages=row[2]) for row in found]
 
     def newest(self) -> Version:
         with self._connection() as connection:
@@ -175,21 +188,47 @@ class Writing:
         ).fetchall()
         if not waiting:
             return
-        last, packages = self._connection.execute(
-            "SELECT number, packages FROM version ORDER BY number DESC LIMIT 1"
-        ).fetchone()
+        last, packages = self._newest()
         changed = [id_ for id_, _ in waiting]
         for id_, filename in waiting:
+            # What a rollback brought back may have a higher id than what was waiting then.
             replaced = self._connection.execute(
-                "UPDATE package SET removed_in = ? WHERE filename = ? AND removed_in IS NULL AND id < ? RETURNING id",
+                "UPDATE package SET removed_in = ? WHERE filename = ? AND removed_in IS NULL"
+                " AND (added_in IS NOT NULL OR id < ?) RETURNING id",
                 (last + 1, filename, id_),
             ).fetchall()
             changed += [old for (old,) in replaced]
             packages += 1 - len(replaced)
         self._connection.execute("UPDATE package SET added_in = ? WHERE added_in IS NULL", (last + 1,))
-        for group in {id_ // _GROUP_PACKAGES for id_ in changed}:
-            self._regroup(group)
-        self._connection.execute("INSERT INTO version VALUES (?, ?, ?)", (last + 1, now_s, packages))
+        self._add_version(last + 1, now_s, packages, changed)
+
+    def restore(self, to: int, now_s: float) -> None:
+        """Make one new version with the content of version `to`; nothing if the newest has just that."""
+        last, packages = self._newest()
+        number = last + 1
+        gone = self._connection.execute(
+            "UPDATE package SET removed_in = ? WHERE added_in IS NOT NULL AND removed_in IS NULL AND added_in > ?"  # noqa: S608
+            " AND NOT EXISTS (SELECT 1 FROM package AS old WHERE old.filename = package.filename"
+            f" AND old.sha256 = package.sha256 AND {_IN_VERSION}) RETURNING id",
+            (number, to, to, to),
+        ).fetchall()
+        # One that waits to be added again is what is missing: there is one live row of a content at most.
+        claimed = self._connection.execute(
+            "UPDATE package SET added_in = ? WHERE added_in IS NULL AND EXISTS (SELECT 1 FROM package AS old"  # noqa: S608
+            f" WHERE old.filename = package.filename AND old.sha256 = package.sha256 AND {_IN_VERSION}) RETURNING id",
+            (number, to, to),
+        ).fetchall()
+        back = self._connection.execute(
+            "INSERT INTO package (filename, sha256, added_in, primary_xml, filelists_xml, other_xml)"  # noqa: S608
+            " SELECT old.filename, old.sha256, ?, old.primary_xml, old.filelists_xml, old.other_xml"
+            f" FROM package AS old WHERE {_IN_VERSION} AND NOT EXISTS (SELECT 1 FROM package AS here"
+            " WHERE here.filename = old.filename AND here.sha256 = old.sha256 AND here.removed_in IS NULL)"
+            " ORDER BY old.id RETURNING id",
+            (number, to, to),
+        ).fetchall()
+        changed = [id_ for found in (gone, claimed, back) for (id_,) in found]
+        if changed:
+            self._add_version(number, now_s, packages - len(gone) + len(claimed) + len(back), changed)
 
     def old_versions(self, *, keep: int, before_s: float, limit: int) -> list[int]:
         """The oldest of those that are neither among the newest `keep` nor published after `before_s`."""
@@ -210,6 +249,18 @@ class Writing:
         ).fetchall()
         rows = {Row(filename=filename, sha256=sha256) for filename, sha256 in gone}
         return [row for row in rows if not self.knows(row)]
+
+    def _newest(self) -> tuple[int, int]:
+        """Number and packages."""
+        found: tuple[int, int] = self._connection.execute(
+            "SELECT number, packages FROM version ORDER BY number DESC LIMIT 1"
+        ).fetchone()
+        return found
+
+    def _add_version(self, number: int, now_s: float, packages: int, changed: Iterable[int]) -> None:
+        for group in {id_ // _GROUP_PACKAGES for id_ in changed}:
+            self._regroup(group)
+        self._connection.execute("INSERT INTO version VALUES (?, ?, ?)", (number, now_s, packages))
 
     def _regroup(self, number: int) -> None:
         rows = self._connection.execute(

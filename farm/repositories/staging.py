@@ -1,4 +1,5 @@
 """Two things that end with the process that has them: the lock of a repository, and a folder for unfinished files.
+And how a file gets into such a folder.
 
 Both are flocks, which the kernel drops when their process dies, so leftovers are told from work in progress
 without guessing by age or by process id. They exclude threads as well, since each use opens its own descriptor.
@@ -8,21 +9,29 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from farm.errors import RepositoryTrouble
+from farm.errors import BadSource, LeaseLost, RepositoryTrouble
 
 _POLL_S = 0.002  # a publication takes a few times this long
 
 
 @contextmanager
-def locked(path: Path, *, timeout_s: float, unless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+def locked(
+    path: Path,
+    *,
+    timeout_s: float,
+    unless: Callable[[], bool] = lambda: False,
+    stop: threading.Event | None = None,
+) -> Iterator[bool]:
     """Hold the lock file at `path`; yields False, without the lock, once `unless` says that it is not needed.
 
-    Raises RepositoryTrouble after `timeout_s`.
+    Raises RepositoryTrouble after `timeout_s`, LeaseLost once `stop` is set.
     """
     deadline = time.monotonic() + timeout_s
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -31,6 +40,7 @@ def locked(path: Path, *, timeout_s: float, unless: Callable[[], bool] = lambda:
             if unless():
                 yield False
                 return
+            check_stop(stop)
             if time.monotonic() > deadline:
                 raise RepositoryTrouble(f"{path} is held by another process for {timeout_s:g} s; see who with lslocks")
             time.sleep(_POLL_S)
@@ -69,6 +79,40 @@ def sweep(parent: Path, before: Callable[[Path], None]) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(descriptor)
+
+
+def bring(source: Path, path: Path) -> None:
+    """A read-only copy of a file, on the disk; a hard link where nobody can write to the original.
+
+    Raises RepositoryTrouble when the file is not there, BadSource when it is not a regular one.
+    """
+    if not source.exists():
+        raise RepositoryTrouble(f"{source} is not there; bring it again")
+    found = source.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadSource(f"{str(source)!a} is not a regular file")
+    if found.st_mode & 0o222 == 0 and found.st_uid in (0, os.geteuid()):
+        with suppress(OSError):  # another file system, or as many links as this one allows: a copy is as good
+            os.link(source, path, follow_symlinks=False)
+    if not path.exists():
+        shutil.copyfile(source, path)
+        path.chmod(0o444)
+    synchronise(path)
+
+
+def synchronise(path: Path) -> None:
+    """Bring the file to the disk first: what a ledger or a link speaks of must survive a power cut with it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_stop(stop: threading.Event | None) -> None:
+    """Raises LeaseLost once it is set."""
+    if stop is not None and stop.is_set():
+        raise LeaseLost("the attempt was stopped while it published")
 
 
 def _try_lock(descriptor: int) -> bool:

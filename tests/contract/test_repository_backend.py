@@ -1,32 +1,59 @@
 """What every repository back end does, as its callers and as dnf see it."""
 
+import multiprocessing
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from farm.errors import BadRequest, BadSource, RepositoryTrouble
+from farm.errors import BadRequest, BadSource, LeaseLost, NotFound, RepositoryTrouble
 from farm.model.arch import Arch
-from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.base import (
+    RepositoryBackend,
+    RepositoryFile,
+    RepositoryKind,
+    RepositoryName,
+    RepositoryPackage,
+)
 from farm.repositories.directory import DirectoryRepositories
 from tests.rpms import make_rpm, sha256
 
-BACKENDS: dict[str, Callable[[Path], RepositoryBackend]] = {"directory": DirectoryRepositories}
+
+def directory(tmp_path: Path, _request: pytest.FixtureRequest) -> RepositoryBackend:
+    return DirectoryRepositories(tmp_path / "a root + blank", grace_s=-1.0)  # nothing is young: only `keep` counts
+
+
+#: By name, what makes one whose repositories no other test has used.
+BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], RepositoryBackend]] = {"directory": directory}
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
 SOURCE = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
+LOGS = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
+DEADLINE_S = 120.0
 
 needs_dnf = pytest.mark.skipif(not (shutil.which("dnf") and shutil.which("rpmbuild")), reason="needs dnf and rpmbuild")
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> RepositoryBackend:
-    return BACKENDS[request.param](tmp_path / "a root + blank")
+    return BACKENDS[request.param](tmp_path, request)
 
 
 def package(path: Path) -> RepositoryPackage:
     return RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+
+
+def log(path: Path, name: str, content: bytes) -> RepositoryFile:
+    path.write_bytes(content)
+    return RepositoryFile(path=path, sha256=sha256(path), name=name, labels={"build": "12", "attempt": "12.build.1"})
+
+
+def read(url: str) -> bytes:
+    with urlopen(url, timeout=30) as answer:  # file:// or http://
+        return bytes(answer.read())
 
 
 def dnf(tmp_path: Path, url: str, *arguments: str) -> list[str]:
@@ -52,16 +79,198 @@ def rpmbuild(tmp_path: Path, spec: str) -> list[Path]:
 def test_an_unused_repository_is_version_zero_and_empty(backend: RepositoryBackend) -> None:
     assert backend.current(NAME) == 0
     assert backend.add(NAME, []) == 0
-    assert backend.url(NAME) != backend.url(NAME, 0)
+    assert all(version.packages == 0 for version in backend.versions(NAME))
 
 
 def test_each_add_is_a_version_and_repeating_it_is_none(backend: RepositoryBackend, tmp_path: Path) -> None:
     one, two = package(make_rpm(tmp_path, "one")), package(make_rpm(tmp_path, "two"))
     assert backend.add(NAME, [one]) == 1
-    assert backend.add(NAME, [two]) == 2
-    assert backend.add(NAME, [one]) == 1
-    assert backend.add(NAME, [one, two]) == 2
-    assert backend.current(NAME) == 2
+    second = backend.add(NAME, [two])
+    assert second > 1
+    assert backend.add(NAME, [one]) in (1, second)
+    assert backend.add(NAME, [one, two]) == second
+    assert backend.current(NAME) == second
+    assert backend.url(NAME, 1) != backend.url(NAME, second)
+
+
+def test_versions_are_listed_newest_first_with_what_they_hold(backend: RepositoryBackend, tmp_path: Path) -> None:
+    first = backend.add(NAME, [package(make_rpm(tmp_path, name)) for name in ("one", "two")])
+    second = backend.add(NAME, [package(make_rpm(tmp_path, "three"))])
+    newest, before, *older = backend.versions(NAME)
+    assert [(newest.number, newest.packages, newest.is_current)] == [(second, 3, True)]
+    assert [(before.number, before.packages, before.is_current)] == [(first, 2, False)]
+    assert all(version.number < first and version.packages == 0 for version in older)
+    assert newest.url == backend.url(NAME, second)
+    assert newest.published_at >= before.published_at
+    assert newest.published_at.tzinfo is not None
+
+
+def counts(backend: RepositoryBackend) -> dict[int, int]:
+    return {version.number: version.packages for version in backend.versions(NAME)}
+
+
+def test_a_rollback_is_a_new_version_with_the_old_content(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, two = package(make_rpm(tmp_path, "one")), package(make_rpm(tmp_path, "two"))
+    first, second = backend.add(NAME, [one]), backend.add(NAME, [two])
+    third = backend.rollback(NAME, first)
+    assert third > second
+    assert backend.current(NAME) == third
+    assert counts(backend)[third] == 1
+    assert backend.rollback(NAME, first) == third, "the current version has that content already"
+    assert backend.rollback(NAME, third) == third
+    # Undone by rolling back to the version that was current before.
+    fourth = backend.rollback(NAME, second)
+    assert counts(backend)[fourth] == 2
+
+
+def test_what_is_added_after_a_rollback_builds_on_it(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, two, three = (package(make_rpm(tmp_path, name)) for name in ("one", "two", "three"))
+    first = backend.add(NAME, [one])
+    second = backend.add(NAME, [two])
+    backend.rollback(NAME, first)
+    version = backend.add(NAME, [three])
+    assert counts(backend)[version] == 2
+    # The same packages again become visible again, though an old version has them.
+    again = backend.add(NAME, [two])
+    assert again > second
+    assert again == backend.current(NAME)
+    assert counts(backend)[again] == 3
+
+
+def test_a_rollback_to_a_version_that_is_not_kept_names_those_that_are(
+    backend: RepositoryBackend, tmp_path: Path
+) -> None:
+    version = backend.add(NAME, [package(make_rpm(tmp_path, "one"))])
+    with pytest.raises(NotFound, match=rf"\b{version}\b"):
+        backend.rollback(NAME, version + 7)
+    assert backend.current(NAME) == version
+
+
+def test_old_versions_go_and_the_newest_stay(backend: RepositoryBackend, tmp_path: Path) -> None:
+    made = [backend.add(NAME, [package(make_rpm(tmp_path, f"p{number}"))], keep=3) for number in range(6)]
+    kept = [version.number for version in backend.versions(NAME)]
+    assert kept[:3] == made[:2:-1]
+    assert made[0] not in kept
+    assert counts(backend)[made[-1]] == 6
+    assert backend.add(NAME, [package(make_rpm(tmp_path, "p0"))], keep=3) == made[-1]
+    with pytest.raises(NotFound):
+        backend.rollback(NAME, made[0])
+
+
+def test_one_version_beside_the_current_one_is_kept_at_least(backend: RepositoryBackend, tmp_path: Path) -> None:
+    made = [backend.add(NAME, [package(make_rpm(tmp_path, f"p{number}"))], keep=1) for number in range(4)]
+    assert [version.number for version in backend.versions(NAME)][:2] == made[:1:-1]
+
+
+@pytest.mark.parametrize("epochs", [(None, 1), (2, 1), (1, None)])
+def test_of_two_epochs_under_one_file_name_the_one_added_last_is_there(
+    backend: RepositoryBackend, tmp_path: Path, epochs: tuple[int | None, int | None]
+) -> None:
+    for number, epoch in enumerate(epochs):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        version = backend.add(NAME, [package(make_rpm(folder, epoch=epoch))])
+        assert version == backend.current(NAME)
+        assert counts(backend)[version] == 1
+    if shutil.which("dnf"):
+        assert dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{epoch}") == [str(epochs[1] or 0)]
+
+
+def test_of_two_contents_of_one_nevra_the_one_added_last_is_there(backend: RepositoryBackend, tmp_path: Path) -> None:
+    made = []
+    for summary in ("first", "second"):
+        (tmp_path / summary).mkdir()
+        made.append(package(make_rpm(tmp_path / summary, summary=summary.encode())))
+    versions = [backend.add(NAME, [one]) for one in (*made, made[0])]
+    assert len(set(versions)) == 3
+    assert counts(backend)[versions[-1]] == 1
+    if shutil.which("dnf"):
+        assert dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{summary}") == ["first"]
+
+
+def _publish(backend: RepositoryBackend, given: Sequence[RepositoryPackage]) -> None:
+    for one in given:
+        version = backend.add(NAME, [one])
+        assert version <= backend.current(NAME)
+
+
+def test_two_processes_that_publish_one_repository_lose_nothing(backend: RepositoryBackend, tmp_path: Path) -> None:
+    given = [[package(make_rpm(tmp_path, f"p{part}x{number}")) for number in range(6)] for part in range(2)]
+    # Each process has a connection of its own: `backend` has made none yet.
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_publish, args=(backend, part), daemon=True)
+        for part in given
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(DEADLINE_S)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert counts(backend)[backend.current(NAME)] == 12
+    if shutil.which("dnf"):
+        found = dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{name}")
+        assert found == sorted(f"p{part}x{number}" for part in range(2) for number in range(6))
+
+
+def test_an_add_that_is_stopped_is_over_and_a_repeat_completes_it(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, stop = package(make_rpm(tmp_path)), threading.Event()
+    stop.set()
+    with pytest.raises(LeaseLost):
+        backend.add(NAME, [one], stop=stop)
+    with pytest.raises(LeaseLost):
+        backend.add_files(LOGS, [log(tmp_path / "l", "1/a.log", b"x")], stop=stop)
+    assert backend.add(NAME, [one]) == backend.current(NAME)
+    assert counts(backend)[backend.current(NAME)] == 1
+
+
+def test_logs_are_read_below_the_url_that_is_given_back(backend: RepositoryBackend, tmp_path: Path) -> None:
+    files = [
+        log(tmp_path / "a", "12/build.x86_64.1/build.x86_64.log", b"all is well\n"),
+        log(tmp_path / "b", "12/build.x86_64.1/root.json", b"[]"),
+    ]
+    url = backend.add_files(LOGS, files)
+    assert [read(url + file.name) for file in files] == [b"all is well\n", b"[]"]
+    assert backend.add_files(LOGS, files) == url
+    later = log(tmp_path / "c", "13/fetch.1/fetch.log", b"")
+    assert read(backend.add_files(LOGS, [later]) + later.name) == b""
+    assert read(url + files[0].name) == b"all is well\n"
+
+
+def test_a_log_that_comes_again_with_other_content_replaces_the_old_one(
+    backend: RepositoryBackend, tmp_path: Path
+) -> None:
+    name = "12/build.x86_64.1/build.x86_64.log"
+    for content in (b"first", b"second", b"first"):
+        url = backend.add_files(LOGS, [log(tmp_path / "a", name, content)])
+        assert read(url + name) == content
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../a", "1/../../a", "1//a", "1/.a", "a\nb", "1/\x1b[2J", "a" * 300]
+)
+def test_a_name_that_no_log_has_is_refused(backend: RepositoryBackend, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadSource) as refused:
+        backend.add_files(LOGS, [log(tmp_path / "a", name, b"x")])
+    assert str(refused.value).isprintable()
+
+
+def test_a_log_that_is_not_what_the_caller_says_is_trouble(backend: RepositoryBackend, tmp_path: Path) -> None:
+    (path := tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(RepositoryTrouble, match="store it again"):
+        backend.add_files(LOGS, [RepositoryFile(path=path, sha256="0" * 64, name="1/a.log")])
+
+
+def test_packages_and_logs_go_to_repositories_of_their_kind(backend: RepositoryBackend, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest):
+        backend.add(LOGS, [package(make_rpm(tmp_path))])
+    with pytest.raises(BadRequest):
+        backend.add_files(NAME, [log(tmp_path / "a", "1/a.log", b"x")])
+
+
+def test_a_back_end_that_works_says_so(backend: RepositoryBackend) -> None:
+    checks = backend.check()
+    assert checks
+    assert [check for check in checks if not check.is_ok] == []
 
 
 def test_repositories_have_versions_of_their_own(backend: RepositoryBackend, tmp_path: Path) -> None:
@@ -116,10 +325,10 @@ def test_dnf_reads_every_version_and_the_newest(backend: RepositoryBackend, tmp_
     def names(version: int | None) -> Sequence[str]:
         return dnf(tmp_path, backend.url(NAME, version), "repoquery", "--qf", "%{name}")
 
-    assert names(None) == []
-    for number, name in enumerate(("one", "two"), start=1):
-        assert backend.add(NAME, [package(make_rpm(tmp_path, name))]) == number
-    assert [names(0), names(1), names(2), names(None)] == [[], ["one"], ["one", "two"], ["one", "two"]]
+    first, second = (backend.add(NAME, [package(make_rpm(tmp_path, name))]) for name in ("one", "two"))
+    assert [names(first), names(second), names(None)] == [["one"], ["one", "two"], ["one", "two"]]
+    backend.rollback(NAME, first)
+    assert [names(second), names(None)] == [["one", "two"], ["one"]]
 
 
 @needs_dnf

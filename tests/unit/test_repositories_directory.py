@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.config import Settings
-from farm.errors import RepositoryTrouble
+from farm.errors import BadRequest, RepositoryTrouble
 from farm.model.arch import Arch
 from farm.repositories import open_repositories
-from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
+from farm.repositories.folder import RepositoryFolder
+from farm.repositories.ledger import Row
 from tests.rpms import make_rpm, read_repository, sha256
 
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
@@ -103,7 +105,7 @@ def test_retention_removes_old_versions_and_what_only_they_had(backend: Director
     assert pool(tmp_path) == ["kept-1-1.noarch.rpm", "rebuilt-1-1.noarch.rpm"]
     # repomd.xml and three metadata files.
     assert len(list((tmp_path / "repos" / NAME.path / "current/repodata").iterdir())) == 4
-    assert backend.add(NAME, make(tmp_path, "kept")) == 1, "the version that has it first, even if that is gone"
+    assert backend.add(NAME, make(tmp_path, "kept")) == 4, "the current version has it, the first one is gone"
 
 
 def test_young_versions_are_kept(backend: DirectoryRepositories, tmp_path: Path) -> None:
@@ -114,9 +116,9 @@ def test_young_versions_are_kept(backend: DirectoryRepositories, tmp_path: Path)
 
 
 def test_every_add_retains(tmp_path: Path) -> None:
-    backend = DirectoryRepositories(tmp_path / "repos", keep=3, grace_s=AT_ONCE_S)
+    backend = DirectoryRepositories(tmp_path / "repos", grace_s=AT_ONCE_S)
     for number in range(8):
-        backend.add(NAME, make(tmp_path, f"p{number}"))
+        backend.add(NAME, make(tmp_path, f"p{number}"), keep=3)
     assert sorted(path.name for path in (tmp_path / "repos" / NAME.path / "versions").iterdir()) == ["6", "7", "8"]
     assert len(names(backend.url(NAME))) == 8
 
@@ -149,26 +151,90 @@ def test_a_disk_that_does_not_take_it_is_trouble_and_the_next_add_publishes(
     assert names(backend.url(NAME, 1)) == {"one"}
 
 
-@settings(max_examples=15, deadline=None)
-@given(
-    calls=st.lists(
-        st.lists(
-            st.tuples(st.sampled_from("abcd"), st.sampled_from((b"1", b"2"))), max_size=3, unique_by=lambda p: p[0]
-        ),
-        max_size=8,
-    )
-)
-def test_any_sequence_of_adds_gives_the_versions_one_would_expect(
-    tmp_path_factory: pytest.TempPathFactory, calls: Sequence[Sequence[tuple[str, bytes]]]
+def test_a_package_that_waits_while_another_rolls_back_is_published_by_the_next_add(
+    backend: DirectoryRepositories, tmp_path: Path
 ) -> None:
+    """As a publisher leaves it that is killed between submitting and publishing."""
+    first = backend.add(NAME, make(tmp_path, "a"))
+    backend.add(NAME, make(tmp_path, "a", summary=b"new") + make(tmp_path, "b"))
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    waiting = [make_rpm(tmp_path, name, summary=b"waits") for name in ("a", "c")]
+    waiting.append(make_rpm(tmp_path, "b", summary=b"waits"))
+    repository.submit({Row(filename=one.name, sha256=sha256(one)): one for one in waiting}, stop=None)
+    rolled_back = backend.rollback(NAME, first)
+    assert names(backend.url(NAME)) == {"a"}
+    assert [version.packages for version in backend.versions(NAME)][:2] == [1, 2]
+    backend.add(NAME, make(tmp_path, "d"))
+    assert names(backend.url(NAME)) == {"a", "b", "c", "d"}
+    assert backend.versions(NAME)[0].packages == 4
+    assert names(backend.url(NAME, rolled_back)) == {"a"}
+    repository.close()
+
+
+def test_what_a_rollback_brings_back_may_be_what_waits(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    old = make_rpm(tmp_path, "a")
+    row, copy = Row(filename=old.name, sha256=sha256(old)), tmp_path / "copy"
+    copy.write_bytes(old.read_bytes())
+    first = backend.add(NAME, [package(old)])
+    second = backend.add(NAME, make(tmp_path, "a", summary=b"new"))
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    ids = repository.submit({row: copy}, stop=None)
+    version = backend.rollback(NAME, first)
+    assert repository.publish(ids, keep=9, grace_s=0, stop=None) == version == second + 1
+    assert names(backend.url(NAME)) == {"a"}
+    repository.close()
+
+
+def test_logs_lie_in_the_targets_folder_and_nothing_unfinished_beside_them(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    (path := tmp_path / "log").write_bytes(b"hi")
+    logs = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
+    assert backend.url(logs) == backend.add_files(
+        logs, [RepositoryFile(path=path, sha256=sha256(path), name="1/fetch.1/fetch.log")]
+    )
+    folder = tmp_path / "repos/demo/logs"
+    assert (folder / "1/fetch.1/fetch.log").read_bytes() == b"hi"
+    assert list((folder / ".unfinished").iterdir()) == []
+    assert (backend.current(logs), backend.versions(logs)) == (0, ())
+    with pytest.raises(BadRequest, match="without versions"):
+        backend.rollback(logs, 1)
+
+
+def test_a_folder_that_cannot_be_used_is_found_by_the_check(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder, space, tool = DirectoryRepositories(tmp_path / "file/repos").check()
+    assert not folder.is_ok
+    assert folder.remedy
+    assert not space.is_ok
+    assert tool.is_ok
+
+
+_ADDS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from((b"1", b"2"))), max_size=3, unique_by=lambda p: p[0]
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(calls=st.lists(st.one_of(_ADDS, st.integers(0, 8)), max_size=10))
+def test_any_sequence_of_adds_and_rollbacks_gives_the_versions_one_would_expect(
+    tmp_path_factory: pytest.TempPathFactory, calls: Sequence[Sequence[tuple[str, bytes]] | int]
+) -> None:
+    """A number rolls back to that version, or the newest where there are fewer."""
     tmp_path = tmp_path_factory.mktemp("any")
     backend = DirectoryRepositories(tmp_path / "repos")
     expected: list[dict[str, bytes]] = [{}]
     for call in calls:
-        packages = [made for name, summary in call for made in make(tmp_path, name, summary=summary)]
-        backend.add(NAME, packages)
-        if (changed := {**expected[-1], **dict(call)}) != expected[-1]:
+        if isinstance(call, int):
+            to = min(call, len(expected) - 1)
+            changed = expected[to]
+            got = backend.rollback(NAME, to)
+        else:
+            changed = {**expected[-1], **dict(call)}
+            got = backend.add(NAME, [made for name, summary in call for made in make(tmp_path, name, summary=summary)])
+        if changed != expected[-1]:
             expected.append(changed)
-    assert backend.current(NAME) == len(expected) - 1
+        assert got == backend.current(NAME) == len(expected) - 1
+    assert [version.packages for version in reversed(backend.versions(NAME))] == [len(one) for one in expected]
     for number, content in enumerate(expected):
         assert names(backend.url(NAME, number)) == set(content)

@@ -1,0 +1,70 @@
+"""What callers of a repository back end may name: checks that all back ends share, before anything is touched.
+
+Names come out of recipes and end up in paths, URLs and metadata, so they are what is known to be harmless there.
+"""
+
+import re
+from collections.abc import Sequence
+
+from farm.errors import BadRequest, BadSource
+from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
+
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*")
+_FILENAME_MAX = 255  # what Linux file systems take
+_PARTS_MAX = 8
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_name(name: RepositoryName) -> None:
+    """Raises BadRequest for a target that cannot be part of a path or a URL."""
+    if not _TARGET.fullmatch(name.target):
+        raise BadRequest(f"{name.target[:80]!a} cannot be part of a repository's path; rename the target")
+
+
+def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) -> None:
+    """Raises BadRequest for a repository that takes no packages; BadSource for names and digests that no package
+    has, and for one name with two contents."""
+    check_name(name)
+    if name.kind is RepositoryKind.LOGS:
+        raise BadRequest(f"{name.path} takes logs and records, not packages")
+    by_name: dict[str, str] = {}
+    for package in packages:
+        filename = package.filename
+        if not _FILENAME.fullmatch(filename) or len(filename) > _FILENAME_MAX:
+            raise BadSource(
+                f"{filename[:80]!a} is not an RPM's file name: at most {_FILENAME_MAX} letters, digits, ._+~^- and .rpm"
+            )
+        _check_digest(filename, package.sha256)
+        if by_name.setdefault(filename, package.sha256) != package.sha256:
+            raise BadSource(f"{filename!r} is given twice with different content; a repository has one of a name")
+
+
+def check_files(name: RepositoryName, files: Sequence[RepositoryFile]) -> None:
+    """Raises BadRequest for a repository that takes no plain files; BadSource for names that could lead elsewhere,
+    and for one name with two contents."""
+    check_name(name)
+    if name.kind is not RepositoryKind.LOGS:
+        raise BadRequest(f"{name.path} takes packages, not logs and records")
+    by_name: dict[str, str] = {}
+    for file in files:
+        if not is_file_name(file.name):
+            raise BadSource(
+                f"{file.name[:80]!a} is not a log's name: parts of letters, digits and ._+~^-, with '/' in between"
+            )
+        _check_digest(file.name, file.sha256)
+        if by_name.setdefault(file.name, file.sha256) != file.sha256:
+            raise BadSource(f"{file.name!r} is given twice with different content; a repository has one of a name")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a log or record may be called so: `12/build.x86_64.1/root.json`."""
+    parts = name.split("/")
+    is_harmless = all(_PART.fullmatch(part) and len(part) <= _FILENAME_MAX for part in parts)
+    return is_harmless and len(parts) <= _PARTS_MAX
+
+
+def _check_digest(name: str, sha256: str) -> None:
+    if not _SHA256.fullmatch(sha256):
+        raise BadSource(f"{name!r} is given with {sha256[:80]!a}, which is not a sha256")

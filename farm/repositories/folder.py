@@ -1,0 +1,245 @@
+"""One repository of the directory back end: its folder, its pool of packages, and what publishes them.
+
+Owns the files below the folder and the order in which they change; what belongs to which version is the ledger's,
+the form of the metadata is metadata.py's. The layout stands in directory.py.
+"""
+
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from farm.errors import NotFound, RepositoryTrouble
+from farm.repositories.base import RepositoryVersion
+from farm.repositories.ledger import Ledger, Row, Writing
+from farm.repositories.metadata import PackageXml, read_package, write_version
+from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
+
+_LOCK_TIMEOUT_S = 300.0
+_RETAIN_AT_ONCE = 64  # versions that one `add` removes at most, so that no add pays for long neglect
+
+
+class RepositoryFolder:
+    """One repository's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.versions = root / "versions"
+        self.view = root / "current"
+        self._lock = root / "state/lock"
+        self._pool = root / "packages"
+        self._unfinished = root / "state/unfinished"
+        self._ledger = Ledger(root / "state/ledger.db")
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    @property
+    def _switch(self) -> Path:
+        return self.view / "repodata/repomd.xml"
+
+    def ensure(self) -> None:
+        """Version 0 is published before anyone sees the repository."""
+        if self._switch.is_symlink():
+            return
+        for folder in (self.versions, self._switch.parent, self._pool, self._unfinished):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
+            if not self._switch.is_symlink():
+                with suppress(FileExistsError):
+                    (self.view / "packages").symlink_to("../packages")
+                self._ledger.create(_now_s())
+                self._show_newest()
+
+    def current(self) -> int:
+        # ../../versions/<N>/repodata/repomd.xml
+        return int(self._switch.readlink().parent.parent.name)
+
+    def url(self, version: int | None) -> str:
+        folder = self.view if version is None else self.versions / str(version)
+        return f"file://{quote(str(folder))}/"
+
+    def listed(self) -> tuple[RepositoryVersion, ...]:
+        """The versions that are kept, newest first."""
+        shown = self.current()
+        return tuple(
+            RepositoryVersion(
+                number=version.number,
+                published_at=datetime.fromtimestamp(version.published_at_s, UTC),
+                packages=version.packages,
+                url=self.url(version.number),
+                is_current=version.number == shown,
+            )
+            for version in self._ledger.versions()
+            if version.number <= shown  # a process that was killed may have left one that nobody sees yet
+        )
+
+    def submit(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> list[int]:
+        """Write what is missing to the ledger as waiting; returns the ids of all. Takes no lock for long."""
+        rows = list(wanted)
+        known = self._ledger.here(rows)
+        if len(known) == len(rows):
+            return list(known.values())
+        with staging(self._unfinished) as folder:
+            staged: dict[Row, PackageXml] = {}
+            for row in rows:
+                if row not in known:
+                    check_stop(stop)
+                    path = folder / row.sha256 / row.filename
+                    path.parent.mkdir(exist_ok=True)
+                    bring(wanted[row], path)
+                    staged[row] = read_package(
+                        path, sha256=row.sha256, location=f"packages/{_place(row)}", shown=repr(row.filename)
+                    )
+            try:
+                # Putting packages into the pool and into the ledger is one transaction, so that whoever removes
+                # packages that nothing needs, in a transaction too, never sees one in between.
+                with self._ledger.writing(durable=False) as writing:
+                    return [self._submit_one(writing, row, folder, staged.get(row)) for row in rows]
+            except BaseException:
+                self._drop_unknown(folder)
+                raise
+
+    def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
+        """Wait until all are in a version that clients see, publishing if nobody else does; returns its number."""
+        seen = self.current()
+
+        def done() -> int | None:
+            return self._ledger.version_with(ids, shown=self.current())
+
+        def is_done_by_another() -> bool:
+            return self.current() != seen and done() is not None
+
+        number = done()
+        if number is not None:
+            return number
+        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S, unless=is_done_by_another, stop=stop) as is_mine:
+            if is_mine and done() is None:
+                self._complete()
+                with self._ledger.writing(durable=True) as writing:
+                    writing.publish(_now_s())
+                self._show_newest()
+                self.remove_old(keep=keep, grace_s=grace_s)
+            number = done()
+        if number is None:
+            raise RepositoryTrouble(f"{self.view} does not show what was just published; try again")
+        return number
+
+    def rollback(self, to: int) -> int:
+        """A new version with the content of version `to`; the current one's number where that has the same.
+
+        What waits to be published is not touched. Raises NotFound for a version that is not kept.
+        """
+        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
+            self._complete()
+            kept = [version.number for version in self._ledger.versions()]
+            if to not in kept:
+                raise NotFound(f"there is no version {to}; there are {', '.join(str(number) for number in kept)}")
+            with self._ledger.writing(durable=True) as writing:
+                writing.restore(to, _now_s())
+            self._show_newest()
+            return self.current()
+
+    def retain(self, *, keep: int, grace_s: float) -> None:
+        """`remove_old` until nothing is left to remove."""
+        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
+            while self.remove_old(keep=keep, grace_s=grace_s):
+                pass
+
+    def remove_old(self, *, keep: int, grace_s: float) -> bool:
+        """Remove some old versions, under the lock; False when there are none left to remove."""
+        before_s = _now_s() - grace_s
+        with self._ledger.writing(durable=False) as writing:
+            numbers = writing.old_versions(keep=keep, before_s=before_s, limit=_RETAIN_AT_ONCE)
+            for number in numbers:
+                self._remove_files(number)
+                writing.forget_version(number)
+            if numbers:
+                for row in writing.forget_packages():
+                    (self._pool / _place(row)).unlink(missing_ok=True)
+        return bool(numbers)
+
+    def _complete(self) -> None:
+        """Under the lock: finish and clean up after processes that were killed."""
+        sweep(self._unfinished, self._drop_unknown)
+        if self._ledger.newest().number != self.current():
+            self._show_newest()  # every version in the ledger has its files
+
+    def _submit_one(self, writing: Writing, row: Row, folder: Path, xml: PackageXml | None) -> int:
+        id_ = writing.here(row)
+        if id_ is not None:
+            return id_
+        if xml is None:
+            raise RepositoryTrouble(f"{row.filename!r} was replaced by another build's just now; try again")
+        place = self._pool / _place(row)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # of an older version, or of a killed process: the same content, and whole
+            place.hardlink_to(folder / row.sha256 / row.filename)
+        return writing.add(row, xml)
+
+    def _drop_unknown(self, folder: Path) -> None:
+        """Take out of the pool what an unfinished `submit` put there and the ledger does not know."""
+        with self._ledger.writing(durable=False) as writing:
+            for path in folder.glob("*/*.rpm"):
+                row = Row(filename=path.name, sha256=path.parent.name)
+                if not writing.knows(row):
+                    (self._pool / _place(row)).unlink(missing_ok=True)
+
+    def _show_newest(self) -> None:
+        """Make the files of the ledger's newest version, and switch clients to it. Safe to repeat."""
+        newest = self._ledger.newest()
+        version = self.versions / str(newest.number)
+        with staging(self._unfinished) as folder:
+            if not version.exists():
+                made = folder / "version"
+                (made / "repodata").mkdir(parents=True)
+                (made / "packages").symlink_to("../../packages")
+                with self._ledger.groups() as groups:
+                    write_version(
+                        made / "repodata",
+                        groups,
+                        count=newest.packages,
+                        revision=newest.number,
+                        timestamp_s=int(newest.published_at_s),
+                    )
+                self._share(made / "repodata")
+                made.rename(version)
+            link = folder / "repomd.xml"
+            link.symlink_to(f"../../versions/{version.name}/repodata/repomd.xml")
+            link.rename(self._switch)
+
+    def _share(self, repodata: Path) -> None:
+        """Give every metadata file its second name in `current`. What another version has already is used again."""
+        for path in repodata.iterdir():
+            shared = self._switch.parent / path.name
+            if path.name != self._switch.name and shared.exists():
+                path.unlink()
+                path.hardlink_to(shared)
+                continue
+            synchronise(path)
+            if path.name != self._switch.name:
+                shared.hardlink_to(path)
+
+    def _remove_files(self, number: int) -> None:
+        repodata = self.versions / str(number) / "repodata"
+        if not repodata.exists():
+            return
+        names = [path.name for path in repodata.iterdir() if path.name != self._switch.name]
+        shutil.rmtree(repodata.parent)
+        for name in names:
+            shared = self._switch.parent / name
+            with suppress(FileNotFoundError):
+                # One link left means that no other version has this file.
+                if shared.stat().st_nlink == 1:
+                    shared.unlink()
+
+
+def _place(row: Row) -> str:
+    """A package's path in the pool. It is unique to the content, so a place is never written twice."""
+    return f"{row.sha256[:2]}/{row.sha256}/{row.filename}"
+
+
+def _now_s() -> float:
+    return datetime.now(UTC).timestamp()
