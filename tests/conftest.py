@@ -1,12 +1,16 @@
-"""What tests of every kind share: an environment without the farm's settings, and the demo distribution."""
+"""What tests of every kind share: an environment without the farm's settings, the demo distribution, and a Pulp."""
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from deploy.pulp.errors import PulpError
+from deploy.pulp.local import LocalPulp
 from tests import distribution
+from tests.pulp_server import local_pulp
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +32,19 @@ def demo_distribution() -> Path:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def pulp() -> Iterator[LocalPulp]:
+    """One real Pulp with two workers for all tests that ask for it; each uses names of its own, and leaves it running.
+
+    Skips where none can be made; fails instead where CI is set.
+    """
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(local_pulp())
+        except PulpError as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield started
