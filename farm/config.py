@@ -27,9 +27,13 @@ class Settings:
     `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
     `scratch` is where build roots live while they are used; it should be on the file system of `data`.
 
+    `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
+    set, it does so where that is Pulp.
+
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
-    in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_prefix` what the names and base paths of the
+    in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_content_url` where clients find its
+    content, when that is not what Pulp says itself; `pulp_prefix` what the names and base paths of the
     farm's repositories begin with; `pulp_request_s` the longest that one request may take without an answer,
     `pulp_retry_s` how long a request that found no Pulp is tried again, `pulp_task_s` the deadline of one task;
     `pulp_uploads` how many files one publisher sends at a time; files over `pulp_chunk_bytes` go up in chunks.
@@ -49,6 +53,7 @@ class Settings:
     retry_delay_s: float = 5.0
     flower_port: int = 5555
     repositories: str = DIRECTORY
+    upload_logs: bool | None = None
     pulp_url: str = ""
     pulp_username: str = ""
     pulp_password: str = ""
@@ -56,6 +61,7 @@ class Settings:
     pulp_key: Path | None = None
     pulp_ca: Path | None = None
     pulp_domain: str = "default"
+    pulp_content_url: str = ""
     pulp_prefix: str = "farm"
     pulp_request_s: float = 60.0
     pulp_retry_s: float = 60.0
@@ -107,6 +113,11 @@ class Settings:
             raise BadSettings("FARM_PULP_USERNAME and FARM_PULP_PASSWORD (or FARM_PULP_PASSWORD_FILE) go together")
 
     @property
+    def uploads_logs(self) -> bool:
+        """`upload_logs`, or what stands for it when it is not set."""
+        return self.repositories == PULP if self.upload_logs is None else self.upload_logs
+
+    @property
     def socket(self) -> Path:
         """The embedded broker's unix socket."""
         return self.data / "redis.sock"
@@ -152,6 +163,7 @@ class Settings:
         shown = {field.name: str(getattr(self, field.name) or "") for field in fields(self)}
         shown["broker_url"] = _mask(self.broker)
         shown["database_url"] = _mask(self.database)
+        shown["upload_logs"] = str(self.uploads_logs)
         shown["pulp_password"] = "***" if self.pulp_password else ""
         return shown
 
@@ -174,7 +186,7 @@ def _parse(key: str, text: str, kind: object) -> object:
     try:
         if kind in (Path, Path | None):
             return Path(text).expanduser()
-        if kind is bool:
+        if kind in (bool, bool | None):
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}[
                 text.lower()
             ]

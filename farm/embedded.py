@@ -138,13 +138,17 @@ class Embedded:
 
     def _environment(self) -> dict[str, str]:
         given = {f"FARM_{f.name.upper()}": getattr(self.settings, f.name) for f in fields(Settings)}
-        texts = {key: ("1" if value is True else str(value)) for key, value in given.items() if value or value == 0}
+        texts = {
+            key: str(int(value) if isinstance(value, bool) else value)
+            for key, value in given.items()
+            if value or value == 0
+        }
         kept = {key: local.env[key] for key in ("PATH", "HOME", "TZ") if key in local.env}
         return {
             **kept,
             "LC_ALL": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
-            **{k: v for k, v in texts.items() if v != "False"},
+            **texts,
         }
 
     # --- watch --------------------------------------------------------------------------------------------------

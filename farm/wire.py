@@ -28,7 +28,7 @@ from farm.model.work import (
     Work,
 )
 
-VERSION = 1
+VERSION = 2
 
 #: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
 TASKS = {kind: f"farm.{kind}" for kind in StepKind}

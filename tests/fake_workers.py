@@ -67,7 +67,7 @@ def output_of(
         case StepKind.BUILD:
             return BuildResult(rpms=(artifact(f"{package}-1-1.x86_64.rpm", ArtifactKind.RPM, f"{package}-1-1.x86_64"),))
         case StepKind.UPLOAD:
-            return UploadResult(versions=(("demo/x86_64/os", 1),))
+            return UploadResult(versions=(("demo/x86_64/os", 1, "file:///demo/1/"),))
 
 
 def succeed(kind: StepKind, package: str = "hello", **spec: Any) -> StepResult[StepOutput]:

@@ -29,7 +29,17 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, StepKind
 from farm.model.source import Source, SourceKind
-from farm.model.work import AnyResult, AnyWork, BuildInput, FetchInput, SrpmInput, StepInput, UploadInput, Work
+from farm.model.work import (
+    AnyResult,
+    AnyWork,
+    BuildInput,
+    FetchInput,
+    PinnedRepository,
+    SrpmInput,
+    StepInput,
+    UploadInput,
+    Work,
+)
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.targets.load import find_target
@@ -112,16 +122,21 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     arch = arch or host_facts(settings).arches[0]
     name = RepositoryName(target=work.target.name, kind=RepositoryKind.BINARY, arch=arch)
     repositories = open_repositories(settings)
-    url = repositories.url(name, repositories.current(name))
+    version = repositories.current(name)
+    pinned = PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None
     order = BuildInput(
-        srpm=made.srpm, nevra=made.nevra, build_requires=made.build_requires, arch=arch, repositories=(("farm", url),)
+        srpm=made.srpm,
+        nevra=made.nevra,
+        build_requires=made.build_requires,
+        arch=arch,
+        repositories=(pinned,) if pinned else (),
     )
     _do(settings, _next(work, StepKind.BUILD, order), outputs)
 
 
 @cli.command()
 def upload(after: After) -> None:
-    """Publish what `build` made in the directory repositories of FARM_DATA."""
+    """Publish what `build` made in the repositories that the settings name."""
     work, outputs = _read(after)
     made = _output(StepKind.SRPM, outputs, after)
     built = _output(StepKind.BUILD, outputs, after)

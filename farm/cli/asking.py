@@ -17,6 +17,7 @@ from farm.cli.options import (
 from farm.cli.session import connected, console, emit
 from farm.cli.text import clean
 from farm.model.build import Build
+from farm.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from farm.client import Farm
@@ -145,8 +146,9 @@ def cancel(build: BuildArgument, json: JsonOption = False) -> None:
 
             emit({"build": documents.build(ended)})
         else:
+            how = "cancelled" if ended.outcome is Outcome.CANCELLED else f"over: {ended.outcome}"
             console().print(
-                f"build {ended.id} ({clean(ended.package)}) is cancelled; `farm retry {ended.id}` starts it again"
+                f"build {ended.id} ({clean(ended.package)}) is {how}; `farm retry {ended.id}` starts it again"
             )
 
 

@@ -60,6 +60,7 @@ def step(value: Step) -> dict[str, Any]:
         "outcome": value.outcome,
         "reason": value.reason,
         "waits_for": value.waits_for,
+        "logs_only": value.is_logs_only,
         "attempts": [_attempt(one) for one in value.attempts],
     }
 

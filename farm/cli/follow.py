@@ -100,7 +100,7 @@ def _main_package(build: Build, names: list[str]) -> str:
 def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
     """The step that made the build end as it did, and its last attempt."""
     for step in build.steps:
-        if step.outcome is build.outcome and step.attempts:
+        if step.outcome is build.outcome and step.attempts and not step.is_logs_only:
             return step, step.attempts[-1]
     return None, None
 

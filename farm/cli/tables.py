@@ -196,12 +196,12 @@ def excerpt(text: str, limit_lines: int = 20) -> Table:
 
 def _about(step: Step) -> Text:
     last = step.attempts[-1] if step.attempts else None
-    words = clean(step.reason or step.waits_for)
+    words = "; ".join(clean(part) for part in (step.reason, step.waits_for) if part)
     if step.status is Status.RUNNING and last and last.worker:
         words = f"on {clean(last.worker)}"
     if len(step.attempts) > 1:
         words = f"{words} (attempt {len(step.attempts)})".strip()
-    is_bad = step.outcome is not None and not step.outcome.is_success
+    is_bad = step.outcome is not None and not step.outcome.is_success and not step.is_logs_only
     return Text(words, style="" if is_bad else "dim")
 
 

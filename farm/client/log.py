@@ -74,7 +74,7 @@ def find_log(
 
 
 def _how_telling(step: Step) -> int:
-    if step.outcome is not None and step.outcome not in _NOT_TELLING:
+    if step.outcome is not None and step.outcome not in _NOT_TELLING and not step.is_logs_only:
         return 0
     if step.status is Status.RUNNING:
         return 1

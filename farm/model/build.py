@@ -76,7 +76,11 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise."""
+    """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise.
+
+    With `is_logs_only` it is an upload that publishes nothing but logs and records, since the build did not succeed;
+    how it ends says nothing about the build.
+    """
 
     kind: StepKind
     arch: Arch | None
@@ -84,6 +88,7 @@ class Step:
     outcome: Outcome | None = None
     reason: str | None = None
     waits_for: str | None = None
+    is_logs_only: bool = False
     attempts: tuple[Attempt, ...] = ()
 
     @property

@@ -12,6 +12,23 @@ from farm.model.target import Limits, Target
 
 
 @dataclass(frozen=True, kw_only=True)
+class PinnedRepository:
+    """One of the farm's own repositories as a build is given it: what is at `url` never changes."""
+
+    name: str
+    url: str
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFile:
+    """A log or record that the attempt of this label stored."""
+
+    attempt: str
+    artifact: Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
 class FetchInput:
     source: Source
 
@@ -50,13 +67,13 @@ class SrpmResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInput:
-    """`repositories` are the farm's own, pinned to versions: (name, URL)."""
+    """`repositories` are the farm's own, pinned to versions. Empty ones are left out."""
 
     srpm: Artifact
     nevra: str
     build_requires: tuple[str, ...]
     arch: Arch
-    repositories: tuple[tuple[str, str], ...]
+    repositories: tuple[PinnedRepository, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +83,27 @@ class BuildResult:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadInput:
-    """`arches` are those whose repositories get the packages: one, or all of the build's for a noarch build."""
+    """`arches` are those whose repositories get the packages: one, or all of the build's for a noarch build.
 
-    srpm: Artifact
+    `srpm_by` and `built_by` are the labels of the attempts that made the source package and the others. `logs` are
+    of all attempts that led here. Without packages (`srpm` None, no `rpms`) there is nothing but the logs: the build
+    did not succeed.
+    """
+
+    srpm: Artifact | None
     rpms: tuple[Artifact, ...]
     arches: tuple[Arch, ...]
+    batch: int = 0
+    srpm_by: str = ""
+    built_by: str = ""
+    logs: tuple[LogFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadResult:
-    """The versions the packages became visible in, by repository."""
+    """The versions that the packages are visible in: (the repository's path, version, URL of that version)."""
 
-    versions: tuple[tuple[str, int], ...]
+    versions: tuple[tuple[str, int, str], ...]
 
 
 StepInput = FetchInput | SrpmInput | BuildInput | UploadInput

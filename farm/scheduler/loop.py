@@ -62,6 +62,7 @@ class Scheduler:
         self._health = HostHealth()
         self._loads = Loads(self._store.loads())
         self._policy = RetryPolicy(max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s)
+        self._uploads_logs = settings.uploads_logs
         self._workers: tuple[WorkerFacts, ...] = ()
         self._states: dict[str, QueueState] = {}
         self._seen: dict[str, QueueSeen] = {}
@@ -176,7 +177,7 @@ class Scheduler:
         picks = self._sendable(picks, now)
         if not picks:
             return
-        done = self._store.dispatch(picks, now, wall_s=self._maker.wall_s)
+        done = self._store.dispatch(picks, now, wall_s=self._maker.wall_s, with_logs=self._uploads_logs)
         try:
             offered = self._deliver(done, now)
             self._dispatcher.send(offered)
@@ -286,7 +287,11 @@ class Scheduler:
 
     def _surroundings(self) -> Surroundings:
         build_queues = {arch: state for arch in Arch if (state := self._states.get(queues.build_queue(arch)))}
-        return Surroundings(policy=self._policy, native=native_arches(self._workers, build_queues))
+        return Surroundings(
+            policy=self._policy,
+            native=native_arches(self._workers, build_queues),
+            uploads_logs=self._uploads_logs,
+        )
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from farm.errors import NotFound
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.target import Limits, Target
-from farm.model.work import AnyWork, BuildInput, FetchInput, SrpmInput, UploadInput, Work
+from farm.model.work import AnyWork, BuildInput, FetchInput, PinnedRepository, SrpmInput, UploadInput, Work
 from farm.model.worker import WorkerFacts
 from farm.queues import SOURCE
 from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
@@ -87,10 +87,14 @@ class WorkMaker:
             repositories=self._own_repositories(order.target, arch),
         )
 
-    def _own_repositories(self, target: str, arch: Arch) -> tuple[tuple[str, str], ...]:
+    def _own_repositories(self, target: str, arch: Arch) -> tuple[PinnedRepository, ...]:
         """The farm's own packages for this target, as they are now: pinned, so that a build's root can be told."""
         name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
-        return ((f"farm-{target}-{arch}", self._repositories.url(name, self._repositories.current(name))),)
+        version = self._repositories.current(name)
+        if not version:  # the empty repository
+            return ()
+        url = self._repositories.url(name, version)
+        return (PinnedRepository(name=f"farm-{target}-{arch}", url=url, version=version),)
 
 
 class _Head(TypedDict):
@@ -107,9 +111,19 @@ class _Head(TypedDict):
 
 
 def _upload(order: Order) -> UploadInput:
+    if order.is_logs_only:
+        return UploadInput(srpm=None, rpms=(), arches=order.covers, batch=order.batch_id, logs=order.logs)
     srpm = order.srpm or _missing(order, "srpm")
     built = order.build or _missing(order, "build")
-    return UploadInput(srpm=srpm.srpm, rpms=built.rpms, arches=order.covers)
+    return UploadInput(
+        srpm=srpm.srpm,
+        rpms=built.rpms,
+        arches=order.covers,
+        batch=order.batch_id,
+        srpm_by=order.srpm_by,
+        built_by=order.built_by,
+        logs=order.logs,
+    )
 
 
 def _missing(order: Order, what: str) -> NoReturn:

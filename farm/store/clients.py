@@ -230,6 +230,8 @@ def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) 
         outcome=Outcome(row.outcome) if row.outcome else None,
         reason=row.reason,
         waits_for=waits_for,
+        # One that was cancelled never had its turn, or has nothing more to say.
+        is_logs_only=row.kind == StepKind.UPLOAD.value and row.is_skipped and row.outcome != Outcome.CANCELLED.value,
         attempts=attempts,
     )
 

@@ -17,6 +17,8 @@ REASON_CHARS = 1000
 EXCERPT_CHARS = 32_768
 
 _LIVE = (Status.DISPATCHED, Status.RUNNING)
+_LOGS_ONLY = "logs and records only"
+_WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,8 @@ def succeeded(
     plan: FanOut | None = None,
 ) -> None:
     """The step's attempt is closed already; what needs its results may go on. An srpm step brings a plan."""
-    changes.put(step, status=Status.FINISHED, outcome=outcome, reason=None, output=output, not_before_at=None)
+    reason = step.reason if step.is_logs_only else None
+    changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=output, not_before_at=None)
     _is_going(changes, build)
     following = build.next_in_chain(step)
     if plan is not None:
@@ -127,8 +130,19 @@ def succeeded(
     finish_if_done(changes, build)
 
 
-def ended(changes: Changes, build: BuildState, step: StepState, outcome: Outcome, reason: str | None) -> None:
-    """The step is over without success: what needs its results never has its turn."""
+def ended(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    outcome: Outcome,
+    reason: str | None,
+    *,
+    has_logs: bool = False,
+) -> None:
+    """The step is over without success: what needs its results never has its turn. With `has_logs` there is
+    something to bring to the repository back end all the same, and the build is not over before that is."""
+    if step.is_logs_only:
+        reason = clean(f"{_LOGS_ONLY}, not published: {reason or outcome.value}")
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=None, not_before_at=None)
     _is_going(changes, build)
     word = outcome.value.replace("_", " ")
@@ -144,15 +158,31 @@ def ended(changes: Changes, build: BuildState, step: StepState, outcome: Outcome
             is_skipped=True,
             not_before_at=None,
         )
+    if has_logs and step.kind is not StepKind.UPLOAD and outcome not in _WITHOUT_LOGS:
+        _publish_logs(changes, build, step, word)
     finish_if_done(changes, build)
 
 
+def _publish_logs(changes: Changes, build: BuildState, step: StepState, word: str) -> None:
+    """Of a `build` step the upload step of its arch does it, of the steps before one that has no arch."""
+    upload = _ensure(changes, build, StepKind.UPLOAD, step.arch, Status.READY)
+    fresh(changes, upload, Status.READY)
+    changes.put(upload, is_skipped=True, reason=f"{_LOGS_ONLY}: {step.name} {word}")
+
+
 def trouble(
-    changes: Changes, build: BuildState, step: StepState, *, message: str, host: str | None, policy: RetryPolicy | None
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    *,
+    message: str,
+    host: str | None,
+    policy: RetryPolicy | None,
+    has_logs: bool = False,
 ) -> None:
     """The farm's fault: the step waits for another try, or is over after the last one. No policy means no retry."""
     if policy is None or step.troubles >= policy.max_troubles:
-        ended(changes, build, step, Outcome.ERRORED, message)
+        ended(changes, build, step, Outcome.ERRORED, message, has_logs=has_logs)
         return
     hosts = step.trouble_hosts if host is None or host in step.trouble_hosts else (*step.trouble_hosts, host)
     changes.put(
@@ -219,7 +249,7 @@ def finish_if_done(changes: Changes, build: BuildState) -> None:
     changes.put(build, status=Status.FINISHED, outcome=outcome, reason=reason, finished_at=changes.now)
 
 
-def _ensure(changes: Changes, build: BuildState, kind: StepKind, arch: Arch, status: Status) -> StepState:
+def _ensure(changes: Changes, build: BuildState, kind: StepKind, arch: Arch | None, status: Status) -> StepState:
     step = build.find(kind, arch)
     if step is None:
         step = StepState(id=None, build_id=build.id, kind=kind, arch=arch, status=status)
@@ -266,6 +296,8 @@ def run_again(changes: Changes, build: BuildState, steps: Iterable[StepState]) -
     for step in steps:
         fresh(changes, step, Status.READY)
         for other in build.downstream(step):
+            if other.kind is StepKind.UPLOAD and other.arch is None:
+                continue  # it has its turn when `step` fails again, and else never
             if other.outcome is not Outcome.EXCLUDED or step.arch is None:
                 fresh(changes, other, Status.WAITING)
     changes.put(build, status=Status.RUNNING, outcome=None, reason=None, finished_at=None)

@@ -22,7 +22,7 @@ def choose(build: BuildState, *, kind: StepKind | None, arch: Arch | None) -> li
 
 
 def _failed(build: BuildState, arch: Arch | None) -> list[StepState]:
-    steps = [step for step in build.steps if _can_be_again(step) and arch in (None, step.arch)]
+    steps = [step for step in _own_turn(build) if _can_be_again(step) and arch in (None, step.arch)]
     over = [step for step in steps if step.status is Status.FINISHED]
     failed = [step for step in over if step.outcome is not None and not step.outcome.is_success]
     # A skipped step is there because an earlier one failed: that one is run again, and this one after it.
@@ -38,16 +38,21 @@ def _failed(build: BuildState, arch: Arch | None) -> list[StepState]:
 def _named(build: BuildState, kind: StepKind, arch: Arch | None) -> list[StepState]:
     if arch is not None and not kind.per_arch:
         raise WrongState(f"step {kind} runs once for all arches; name it without --arch")
-    steps = [step for step in build.steps if step.kind is kind and arch in (None, step.arch)]
+    steps = [step for step in _own_turn(build) if step.kind is kind and arch in (None, step.arch)]
     if not steps:
         name = f"{kind} {arch}" if arch else str(kind)
-        have = ", ".join(step.name for step in build.steps)
+        have = ", ".join(step.name for step in _own_turn(build))
         raise NotFound(f"build {build.id} has no step {name}; it has {have}")
     possible = [step for step in steps if _can_be_again(step)]
     if not possible:
         raise WrongState(f"{steps[0].name} of build {build.id} is excluded: {steps[0].reason}")
     failed = [step for step in possible if step.outcome is not None and not step.outcome.is_success]
     return failed or possible
+
+
+def _own_turn(build: BuildState) -> list[StepState]:
+    """Without the upload of the logs of a failed `fetch` or `srpm`, which follows from those alone."""
+    return [step for step in build.steps if step.arch is not None or step.kind is not StepKind.UPLOAD]
 
 
 def _can_be_again(step: StepState) -> bool:

@@ -49,7 +49,16 @@ _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c
 _LOAD = (
     sa.select(
-        *(_BUILD.id, _BUILD.package, _BUILD.nevra, _BUILD.source_commit, _BUILD.source, _BUILD.target, _BUILD.arches),
+        *(
+            _BUILD.id,
+            _BUILD.batch_id,
+            _BUILD.package,
+            _BUILD.nevra,
+            _BUILD.source_commit,
+            _BUILD.source,
+            _BUILD.target,
+            _BUILD.arches,
+        ),
         *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
         _BUILD.finished_at,
         *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
@@ -70,7 +79,7 @@ _LOAD = (
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 14, 29
+_BUILD_END, _STEP_END = 15, 30
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -90,11 +99,11 @@ def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildStat
 
 
 def _build_state(row: Any) -> BuildState:
-    (id_, package, nevra, commit, source, target, arches, options, priority, owner, status, outcome, reason, done) = (
-        row[:_BUILD_END]
-    )
+    (id_, batch_id, package, nevra, commit, source, target, arches, options, priority, owner) = row[: _BUILD_END - 4]
+    status, outcome, reason, done = row[_BUILD_END - 4 : _BUILD_END]
     return BuildState(
         id=id_,
+        batch_id=batch_id,
         package=package,
         nevra=nevra,
         source_commit=commit,

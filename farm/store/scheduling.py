@@ -19,6 +19,7 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.store import machine, rows, schema, settling
 from farm.store.database import Database
+from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
 from farm.store.settling import Surroundings, Verdict
 from farm.store.state import BuildState, Changes, build_of, label_of
@@ -186,11 +187,17 @@ class SchedulerStore(Database):
         return self._change(ids, now, change) if ids else Done(used_s={})
 
     def dispatch(
-        self, picks: Sequence[Ready], now: datetime, *, wall_s: Callable[[str, BuildOptions, StepKind], int]
+        self,
+        picks: Sequence[Ready],
+        now: datetime,
+        *,
+        wall_s: Callable[[str, BuildOptions, StepKind], int],
+        with_logs: bool = False,
     ) -> Done:
         """Make attempts for these steps and for what follows each in its chain, all under new tokens.
 
-        Leaves out what is not ready any more. `orders` are for the first attempt of each chain.
+        Leaves out what is not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
+        those of uploads name what there is to publish of logs and records.
         """
         wanted = {pick.step_id: pick for pick in picks}
 
@@ -204,7 +211,7 @@ class SchedulerStore(Database):
                         )
                         changes.offers.append((build, step))
 
-        return self._change({pick.build_id for pick in picks}, now, change, is_chain=True)
+        return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
 
     def settle(self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
         """Apply reports in one transaction. Those that are late, repeated or have a wrong token change nothing."""
@@ -213,7 +220,8 @@ class SchedulerStore(Database):
         def change(changes: Changes) -> None:
             late.extend(settling.settle(changes, reports, around))
 
-        return self._change(_builds_of(report.attempt for report in reports), now, change, late=late)
+        ids = _builds_of(report.attempt for report in reports)
+        return self._change(ids, now, change, late=late, with_logs=around.uploads_logs)
 
     def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
         """Apply what was found out about live attempts, in one transaction."""
@@ -259,6 +267,7 @@ class SchedulerStore(Database):
         *,
         late: Sequence[str] = (),
         is_chain: bool = False,
+        with_logs: bool = False,
     ) -> Done:
         if not ids:
             change(Changes(now=now, builds={}))
@@ -268,7 +277,9 @@ class SchedulerStore(Database):
             change(changes)
             rows.flush(connection, changes)
             secret = _secrets(connection, changes)
-            orders = [make_order(build, step, secret, is_alone=not is_chain) for build, step in changes.offers]
+            uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
+            logs = logs_for(connection, uploads)
+            orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
         return Done(
             orders=tuple(order for order in orders if order.message.token),
             closes=tuple(changes.closes),

@@ -11,6 +11,7 @@ from typing import Any
 from farm import wire
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
+from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
 from farm.model.work import AnyResult, FetchResult, SrpmResult
@@ -47,10 +48,12 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What settling needs to know: the policy for farm trouble, and native arches with a free worker, best first."""
+    """What settling needs to know: the policy for farm trouble, native arches with a free worker, best first, and
+    whether logs and records of builds go to the repository back end."""
 
     policy: RetryPolicy
     native: tuple[Arch, ...] = ()
+    uploads_logs: bool = False
 
 
 def settle(changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings) -> list[str]:
@@ -85,14 +88,23 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 message = f"worker-lost: {step.live.worker} stopped renewing its lease"
                 host = host_of(step.live.worker or "")
                 _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-                machine.trouble(changes, build, step, message=message, host=host, policy=around.policy)
+                has_logs = _has_logs(step, around)
+                machine.trouble(
+                    changes, build, step, message=message, host=host, policy=around.policy, has_logs=has_logs
+                )
             case Finding.OVERDUE:
                 message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
                 _close(changes, build, step, outcome=Outcome.TIMED_OUT, reason=message)
-                machine.ended(changes, build, step, Outcome.TIMED_OUT, message)
+                machine.ended(changes, build, step, Outcome.TIMED_OUT, message, has_logs=_has_logs(step, around))
             case Finding.REFUSED:
-                _close(changes, build, step, outcome=Outcome.ERRORED, reason=clean(verdict.message))
-                machine.ended(changes, build, step, Outcome.ERRORED, clean(verdict.message))
+                message = clean(verdict.message)
+                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
+                machine.ended(changes, build, step, Outcome.ERRORED, message, has_logs=_has_logs(step, around))
+
+
+def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
+    """Whether this end of the step leaves anything to publish: of its own, of an earlier try, of an earlier step."""
+    return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
 def host_of(worker: str) -> str:
@@ -113,13 +125,15 @@ def _settle_one(
     if nonsense is not None:
         message = clean(f"{report.worker} sent a report that makes no sense: {nonsense}")
         _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-        machine.trouble(changes, build, step, message=message, host=host_of(report.worker), policy=around.policy)
+        host, has_logs = host_of(report.worker), _has_logs(step, around)
+        machine.trouble(changes, build, step, message=message, host=host, policy=around.policy, has_logs=has_logs)
     elif report.trouble is not None:
         message = clean(f"{report.trouble.code}: {report.trouble.message}")
         values = _facts(changes, report) | {"outcome": Outcome.ERRORED, "reason": message}
         _close(changes, build, step, artifacts=report.trouble.artifacts, **values)
         policy = around.policy if report.trouble.retryable else None
-        machine.trouble(changes, build, step, message=message, host=host_of(report.worker), policy=policy)
+        host, has_logs = host_of(report.worker), _has_logs(step, around, report.trouble.artifacts)
+        machine.trouble(changes, build, step, message=message, host=host, policy=policy, has_logs=has_logs)
     elif report.result is not None:
         _settle_result(changes, build, step, report, report.result, around)
 
@@ -139,7 +153,8 @@ def _settle_result(
     values |= {"excerpt": clean(result.excerpt, machine.EXCERPT_CHARS) if result.excerpt else None}
     _close(changes, build, step, artifacts=result.artifacts, **values)
     if not result.outcome.is_success:
-        machine.ended(changes, build, step, result.outcome, reason)
+        has_logs = _has_logs(step, around, result.artifacts)
+        machine.ended(changes, build, step, result.outcome, reason, has_logs=has_logs)
         return
     output = result.output
     if isinstance(output, FetchResult) and output.commit is not None:

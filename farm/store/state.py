@@ -74,6 +74,11 @@ class StepState:
         return f"{self.kind} {self.arch}" if self.arch else str(self.kind)
 
     @property
+    def is_logs_only(self) -> bool:
+        """An upload of logs and records, after a build that did not succeed. It never counts for the outcome."""
+        return self.kind is StepKind.UPLOAD and self.is_skipped
+
+    @property
     def label(self) -> str:
         """Of the newest attempt."""
         return label_of(self.build_id, self.kind, self.arch, self.attempts)
@@ -84,6 +89,7 @@ class BuildState:
     """One row of `build` with its steps, in the order of their kinds."""
 
     id: int
+    batch_id: int
     package: str
     nevra: str | None
     source_commit: str | None

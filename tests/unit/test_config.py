@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from farm.config import Settings
+from farm.embedded import Embedded
 from farm.errors import BadSettings
 
 
@@ -49,3 +50,25 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
     assert "hunter2" not in str(settings.shown())
     with pytest.raises(BadSettings, match="FARM_BROKER_URL_FILE"):
         Settings.from_env({"FARM_DATA": "/d", "FARM_BROKER_URL_FILE": "/does/not/exist"})
+
+
+def test_logs_go_to_pulp_unless_the_setting_says_otherwise() -> None:
+    pulp = {"FARM_DATA": "/d", "FARM_REPOSITORIES": "pulp", "FARM_PULP_URL": "https://pulp.example"}
+    assert not Settings.from_env({"FARM_DATA": "/d"}).uploads_logs
+    assert Settings.from_env(pulp).uploads_logs
+    assert not Settings.from_env({**pulp, "FARM_UPLOAD_LOGS": "0"}).uploads_logs
+    assert Settings.from_env({"FARM_DATA": "/d", "FARM_UPLOAD_LOGS": "yes"}).shown()["upload_logs"] == "True"
+
+
+def test_an_embedded_farms_processes_get_the_same_settings() -> None:
+    """Spelled out in their environment; what is off by choice must not come back as a default."""
+    given = Settings.from_env(
+        {
+            "FARM_DATA": "/d",
+            "FARM_REPOSITORIES": "pulp",
+            "FARM_PULP_URL": "https://pulp.example",
+            "FARM_UPLOAD_LOGS": "no",
+        }
+    )
+    env = Embedded(given, say=lambda _: None)._environment()
+    assert Settings.from_env(env) == given

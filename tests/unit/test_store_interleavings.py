@@ -20,7 +20,7 @@ from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from tests.fake_workers import Answer, fail, report_for, succeed
 
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=1, delay_s=5.0))
+POLICY = RetryPolicy(max_troubles=1, delay_s=5.0)
 ARCHES = (Arch.X86_64, Arch.AARCH64)
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="away")
 LIVE = (Status.DISPATCHED, Status.RUNNING)
@@ -51,7 +51,8 @@ def store() -> Iterator[Store]:
 class Play:
     """One build, what is known of its attempts, and what is done to it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, uploads_logs: bool) -> None:
+        self.around = Surroundings(policy=POLICY, uploads_logs=uploads_logs)
         source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
         request = BuildRequest(source=source, target="demo", arches=ARCHES)
         self.store = store
@@ -67,7 +68,8 @@ class Play:
             case ("send", int(which)):
                 if ready := self.ready():
                     picks = [ready[which % len(ready)]]
-                    self.learn(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60))
+                    with_logs = self.around.uploads_logs
+                    self.learn(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
             case ("report", int(which), str(how)):
                 self.report(which, self.answer(how), "")
             case ("again", int(which)):
@@ -81,7 +83,7 @@ class Play:
                 if self.known:
                     label = self.known[which % len(self.known)][0]
                     verdict = Verdict(label=label, finding=finding, worker="w@h")
-                    self.learn(self.store.judge([verdict], self.now, AROUND))
+                    self.learn(self.store.judge([verdict], self.now, self.around))
             case ("due",):
                 self.now += timedelta(seconds=20)
                 self.learn(self.store.promote_due(self.now, most=10))
@@ -104,7 +106,7 @@ class Play:
             label, token, kind = self.known[which % len(self.known)]
             is_noarch = which % 2 == 0 and kind is StepKind.SRPM
             answer = answer or succeed(kind, noarch=is_noarch)
-            self.learn(self.store.settle([report_for(label, token + forged, kind, answer)], self.now, AROUND))
+            self.learn(self.store.settle([report_for(label, token + forged, kind, answer)], self.now, self.around))
 
     def ready(self) -> list[Ready]:
         with self.store.looking() as look:
@@ -119,6 +121,9 @@ class Play:
 
     def learn(self, done: Done) -> None:
         for order in done.orders:
+            if order.message.kind is StepKind.UPLOAD:
+                assert order.is_logs_only == (order.build is None)
+                assert self.around.uploads_logs or not order.logs
             for message in (order.message, order.following):
                 if message is not None:
                     self.known.append((message.attempt, message.token, message.kind))
@@ -134,6 +139,11 @@ class Play:
             len(s.attempts) for s in build.steps
         )
         assert (build.outcome is not None) == (build.status is Status.FINISHED)
+        logs_only = [step for step in build.steps if step.is_logs_only]
+        assert not logs_only or self.around.uploads_logs
+        assert all(step.kind is StepKind.UPLOAD and step.reason for step in logs_only)
+        if build.status is Status.FINISHED:
+            assert build.outcome in {step.outcome for step in build.steps if not step.is_logs_only}
         if build.status is Status.FINISHED:
             assert all(step.status is Status.FINISHED for step in build.steps)
             return
@@ -158,9 +168,11 @@ class Play:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(actions=ACTIONS)
-def test_a_build_ends_whatever_happens_on_the_way(store: Store, actions: list[tuple[object, ...]]) -> None:
-    play = Play(store)
+@given(actions=ACTIONS, uploads_logs=st.booleans())
+def test_a_build_ends_whatever_happens_on_the_way(
+    store: Store, actions: list[tuple[object, ...]], uploads_logs: bool
+) -> None:
+    play = Play(store, uploads_logs=uploads_logs)
     for action in actions:
         before = play.build()
         play.act(action)

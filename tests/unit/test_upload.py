@@ -1,8 +1,10 @@
 """The upload step brings each package to the repositories it belongs in, and to no other."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -14,8 +16,14 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, RepositorySource, Target
-from farm.model.work import UploadInput, Work
-from farm.repositories import RepositoryKind, RepositoryName, open_repositories
+from farm.model.work import LogFile, UploadInput, UploadResult, Work
+from farm.repositories import (
+    RepositoryFile,
+    RepositoryKind,
+    RepositoryName,
+    RepositoryPackage,
+    open_repositories,
+)
 from tests.rpms import make_rpm, read_repository
 from workers.log import StepLog
 from workers.steps import upload
@@ -130,7 +138,10 @@ def test_an_upload_makes_one_version_in_each_repository_and_repeating_it_none(
     assert result.outcome is Outcome.SUCCEEDED
     assert result.output is not None
     names = ["demo/source", "demo/x86_64/debug", "demo/aarch64/debug", "demo/x86_64/os", "demo/aarch64/os"]
-    assert result.output.versions == tuple((name, 1) for name in names)
+    assert [(name, number) for name, number, _ in result.output.versions] == [(name, 1) for name in names]
+    assert result.output.versions[-1][2] == open_repositories(context.settings).url(
+        RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64), 1
+    )
     assert upload.run(work, context).output == result.output
     binary = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64)
     assert read_repository(open_repositories(context.settings).url(binary)) == {"hello-1-1.noarch.rpm"}
@@ -154,3 +165,91 @@ def test_an_attempt_that_was_stopped_publishes_nothing(context: StepContext, tmp
     with pytest.raises(LeaseLost):
         upload.run(work, context)
     assert open_repositories(context.settings).current(RepositoryName(target="demo", kind=RepositoryKind.SOURCE)) == 0
+
+
+def stored_log(context: StepContext, tmp_path: Path, attempt: str, name: str, content: bytes) -> LogFile:
+    (path := tmp_path / "a log").write_bytes(content)
+    return LogFile(attempt=attempt, artifact=context.store.put(path, name=name, kind=ArtifactKind.LOG))
+
+
+def with_logs(work: Work[UploadInput], *logs: LogFile) -> Work[UploadInput]:
+    return replace(work, input=replace(work.input, srpm=None, rpms=(), logs=logs))
+
+
+def published_logs(context: StepContext) -> dict[str, bytes]:
+    root = context.settings.repositories_dir / "demo/logs"
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_logs_alone_go_below_the_builds_number_and_no_package_repository_is_touched(
+    context: StepContext, tmp_path: Path
+) -> None:
+    work = with_logs(
+        work_for(context, tmp_path),
+        stored_log(context, tmp_path, "1.fetch.1", "fetch.log", b"fetched"),
+        stored_log(context, tmp_path, "1.build.x86_64.2", "build.x86_64.log", b"built"),
+    )
+    result = upload.run(work, context)
+    assert result.output == UploadResult(versions=())
+    assert published_logs(context) == {
+        "1/fetch.1/fetch.log": b"fetched",
+        "1/build.x86_64.2/build.x86_64.log": b"built",
+    }
+    assert upload.run(work, context).output == result.output
+    logs = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
+    assert f"below {open_repositories(context.settings).url(logs)}1/" in context.log.path.read_text()
+    assert not (context.settings.repositories_dir / "demo/source").exists()
+
+
+def test_a_log_that_is_not_kept_or_has_an_evil_name_keeps_nothing_from_being_published(
+    context: StepContext, tmp_path: Path
+) -> None:
+    good = stored_log(context, tmp_path, "1.fetch.1", "fetch.log", b"good")
+    gone = replace(good, artifact=replace(good.artifact, name="gone.log", sha256="0" * 64))
+    evil = replace(good, artifact=replace(good.artifact, name="../../../evil"))
+    later = stored_log(context, tmp_path, "1.fetch.1", "fetch.log", b"better")
+    work = work_for(context, tmp_path)
+    work = replace(work, input=replace(work.input, logs=(good, gone, evil, later)))
+    assert upload.run(work, context).outcome is Outcome.SUCCEEDED
+    assert published_logs(context) == {"1/fetch.1/fetch.log": b"better"}
+    assert context.log.path.read_text().count("left out") == 2
+
+
+class Recording:
+    """A back end that takes everything and remembers its labels."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, dict[str, str]] = {}
+        self.keep: set[int] = set()
+
+    def add(self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, keep: int, stop: Event) -> int:
+        self.labels |= {package.filename: dict(package.labels) for package in packages}
+        self.keep.add(keep)
+        return 1
+
+    def add_files(self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: Event) -> str:
+        self.labels |= {file.name: dict(file.labels) for file in files}
+        return "file:///"
+
+    def url(self, name: RepositoryName, version: int) -> str:
+        return "file:///"
+
+
+def test_labels_say_where_everything_came_from(context: StepContext, tmp_path: Path) -> None:
+    work = work_for(context, tmp_path)
+    log = stored_log(context, tmp_path, "1.build.x86_64.2", "build.x86_64.log", b"built")
+    once = stored_log(context, tmp_path, "1.fetch.1", "fetch.log", b"fetched")
+    given = replace(work.input, batch=7, srpm_by="1.srpm.1", built_by="1.build.x86_64.2", logs=(log, once))
+    work = replace(work, input=given)
+    backend = Recording()
+    upload.publish(work, backend, context)  # type: ignore[arg-type]  # what publishing uses of one
+    common = {"build": "1", "batch": "7"}
+    built = {**common, "attempt": "1.build.x86_64.2"}
+    assert backend.labels == {
+        "hello-1-1.src.rpm": {**common, "arch": "src", "attempt": "1.srpm.1"},
+        "hello-debuginfo-1-1.noarch.rpm": {**built, "arch": "noarch"},
+        "hello-1-1.noarch.rpm": {**built, "arch": "noarch"},
+        "1/build.x86_64.2/build.x86_64.log": {**built, "arch": "x86_64"},
+        "1/fetch.1/fetch.log": {**common, "attempt": "1.fetch.1"},
+    }
+    assert backend.keep == {work.target.keep_versions}

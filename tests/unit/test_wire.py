@@ -20,6 +20,8 @@ from farm.model.work import (
     BuildResult,
     FetchInput,
     FetchResult,
+    LogFile,
+    PinnedRepository,
     SrpmInput,
     SrpmResult,
     StepInput,
@@ -48,9 +50,17 @@ INPUTS: dict[StepKind, StepInput] = {
         nevra="hello-1-1.src",
         build_requires=("gcc",),
         arch=Arch.PPC64LE,
-        repositories=(("farm", "file:///r"),),
+        repositories=(PinnedRepository(name="farm", url="file:///r/7", version=7),),
     ),
-    StepKind.UPLOAD: UploadInput(srpm=FILE, rpms=(FILE,), arches=(Arch.X86_64,)),
+    StepKind.UPLOAD: UploadInput(
+        srpm=FILE,
+        rpms=(FILE,),
+        arches=(Arch.X86_64,),
+        batch=2,
+        srpm_by="1.srpm.1",
+        built_by="1.build.x86_64.1",
+        logs=(LogFile(attempt="1.build.x86_64.1", artifact=FILE),),
+    ),
 }
 OUTPUTS: dict[StepKind, StepOutput] = {
     StepKind.FETCH: FetchResult(archive=FILE, commit="c0ffee"),
@@ -63,7 +73,7 @@ OUTPUTS: dict[StepKind, StepOutput] = {
         noarch=False,
     ),
     StepKind.BUILD: BuildResult(rpms=(FILE,)),
-    StepKind.UPLOAD: UploadResult(versions=(("demo/x86_64/os", 3),)),
+    StepKind.UPLOAD: UploadResult(versions=(("demo/x86_64/os", 3, "file:///r/3/"),)),
 }
 
 
@@ -116,7 +126,7 @@ def test_another_version_is_trouble_that_another_host_may_not_have() -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"wake", b'{"v":1}', b'{"v":1,"kind":"fetch"}', b'{"v":1,"kind":"cook"}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"wake", b'{"v":2}', b'{"v":2,"kind":"fetch"}', b'{"v":2,"kind":"cook"}'])
 def test_what_is_no_report_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         wire.decode_report(data)

@@ -22,7 +22,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         options=work.options,
         srpm=context.store.get(given.srpm, context.workdir / given.srpm.name),
         build_requires=given.build_requires,
-        repositories=given.repositories,
+        repositories=tuple((one.name, one.url) for one in given.repositories),
     )
     made = engine_for(work.target, context.settings).make_rpms(request, context)
     record = store_root(made.root, context)

@@ -1,56 +1,77 @@
-"""The upload step: brings one build's packages to the repositories they belong in.
+"""The upload step: brings one build's packages, logs and records to the repositories they belong in.
 
-Owns which package goes to which repository; how it gets there is the repository back end's.
+Owns which file goes to which repository; how it gets there is the repository back end's.
 """
 
-from farm.errors import BadSource, LeaseLost
+from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import Artifact
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome
-from farm.model.work import StepResult, UploadInput, UploadResult, Work
-from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from farm.model.work import LogFile, StepResult, UploadInput, UploadResult, Work
+from farm.repositories import (
+    RepositoryBackend,
+    RepositoryFile,
+    RepositoryKind,
+    RepositoryName,
+    RepositoryPackage,
+    open_repositories,
+)
+from farm.repositories.checks import is_file_name
 from workers.steps.context import StepContext
+from workers.steps.names import shown
 
 _DEBUG = ("-debuginfo", "-debugsource")
 Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
 
 def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResult]:
-    """One `add` per repository, in an order in which nothing is installable before its source is there.
+    """Raises what `publish` does."""
+    return publish(work, open_repositories(context.settings), context)
+
+
+def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepContext) -> StepResult[UploadResult]:
+    """One `add` per repository, in an order in which nothing is installable before its source is there; then the
+    logs, in one go.
 
     Safe to repeat. Raises the back end's RepositoryTrouble and the store's NotFound and trouble; BadSource for an
     artifact that is not a package of this build.
     """
-    backend = open_repositories(context.settings)
     plan = destinations(work.target.name, work.input)
-    artifacts = {artifact.sha256: artifact for content in plan.values() for artifact, _ in content}
+    packages = {artifact.sha256: artifact for content in plan.values() for artifact, _ in content}
     with context.phase("download"):
         paths = {
             sha256: context.store.get(artifact, context.workdir / f"{sha256}.rpm")
-            for sha256, artifact in artifacts.items()
+            for sha256, artifact in packages.items()
         }
-    versions: list[tuple[str, int]] = []
+    versions: list[tuple[str, int, str]] = []
     with context.phase("publish"):
         for name, content in plan.items():
-            if context.stop.is_set():
-                raise LeaseLost(f"attempt {context.attempt} was stopped before {name.path} was published")
-            version = backend.add(
-                name,
-                [
-                    RepositoryPackage(path=paths[artifact.sha256], sha256=artifact.sha256, filename=filename)
-                    for artifact, filename in content
-                ],
-            )
+            _check_stop(context, name)
+            given = [
+                RepositoryPackage(
+                    path=paths[artifact.sha256],
+                    sha256=artifact.sha256,
+                    filename=filename,
+                    labels=_package_labels(work, artifact),
+                )
+                for artifact, filename in content
+            ]
+            version = backend.add(name, given, keep=work.target.keep_versions, stop=context.stop)
             context.log.note(f"{name.path} version {version} has {', '.join(filename for _, filename in content)}")
-            versions.append((name.path, version))
+            versions.append((name.path, version, backend.url(name, version)))
+    if work.input.logs:
+        with context.phase("logs"):
+            _add_logs(work, backend, context)
     return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=UploadResult(versions=tuple(versions)))
 
 
 def destinations(target: str, given: UploadInput) -> Destinations:
     """What goes where, with the file name it gets there: source first, then debug, then binary repositories.
 
-    A noarch package goes to the repositories of all the given arches.
+    A noarch package goes to the repositories of all the given arches. Nothing, for an upload of logs alone.
     """
+    if given.srpm is None:
+        return {}
     plan: Destinations = {
         RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, ("src", "nosrc"))]
     }
@@ -63,6 +84,55 @@ def destinations(target: str, given: UploadInput) -> Destinations:
             if content:
                 plan[RepositoryName(target=target, kind=kind, arch=arch)] = content
     return plan
+
+
+def _add_logs(work: Work[UploadInput], backend: RepositoryBackend, context: StepContext) -> None:
+    """Of two files of one name in one attempt the later counts."""
+    name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
+    _check_stop(context, name)
+    files = {file.name: file for log in work.input.logs if (file := _log_file(work, log, context)) is not None}
+    url = backend.add_files(name, list(files.values()), stop=context.stop)
+    context.log.note(f"{len(files)} logs and records are below {url}{work.build_id}/")
+
+
+def _log_file(work: Work[UploadInput], log: LogFile, context: StepContext) -> RepositoryFile | None:
+    """None for a name that no log of the farm has, and for content that is not kept: whoever reported such a thing
+    must not keep packages from being published by it."""
+    sha256 = log.artifact.sha256
+    name = f"{work.build_id}/{log.attempt.partition('.')[2]}/{log.artifact.name}"
+    if not is_file_name(name):
+        context.log.note(f"left out {shown(name)!r}, which is no name for a log")
+        return None
+    try:
+        path = context.store.get(log.artifact, context.workdir / f"{sha256}.log")
+    except NotFound as error:
+        context.log.note(f"left out {name}: {error}")
+        return None
+    labels = _labels(work, attempt=log.attempt, arch=_arch_of(log.attempt))
+    return RepositoryFile(path=path, sha256=sha256, name=name, labels=labels)
+
+
+def _package_labels(work: Work[UploadInput], artifact: Artifact) -> dict[str, str]:
+    """Of the attempt that made the package. The source package's are the same, whichever arch's upload brings it."""
+    is_source = artifact is work.input.srpm
+    attempt = work.input.srpm_by if is_source else work.input.built_by
+    return _labels(work, attempt=attempt, arch=_nevra(artifact).arch)
+
+
+def _labels(work: Work[UploadInput], *, attempt: str, arch: str) -> dict[str, str]:
+    labels = {"build": str(work.build_id), "arch": arch, "attempt": attempt, "batch": str(work.input.batch)}
+    return {key: value for key, value in labels.items() if value}
+
+
+def _arch_of(label: str) -> str:
+    """From `12.build.x86_64.1`; empty for a step that runs once."""
+    parts = label.split(".")
+    return parts[2] if len(parts) == 4 else ""
+
+
+def _check_stop(context: StepContext, name: RepositoryName) -> None:
+    if context.stop.is_set():
+        raise LeaseLost(f"attempt {context.attempt} was stopped before {name.path} was published")
 
 
 def _named(artifact: Artifact, arches: tuple[str, ...]) -> tuple[Artifact, str]:

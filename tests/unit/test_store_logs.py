@@ -1,0 +1,297 @@
+"""Logs and records of builds that did not succeed are published too, without a word in how the build ended."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from farm import wire
+from farm.errors import NotFound, WrongState
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import Build, BuildRequest, Step, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.model.work import StepOutput, StepResult
+from farm.store.machine import RetryPolicy
+from farm.store.orders import Order
+from farm.store.scheduling import Done
+from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.store import Store
+from tests.fake_workers import Answer, artifact, fail, report_for, succeed
+
+AROUND = Surroundings(policy=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
+LOG = artifact("a.log", ArtifactKind.LOG)
+RECORD = artifact("root.json", ArtifactKind.RECORD)
+BOTH = (Arch.X86_64, Arch.PPC64LE)
+TROUBLE = wire.TroubleReport(code="network", retryable=True, message="away", artifacts=(LOG,))
+
+
+def failed(outcome: Outcome = Outcome.FAILED, *files: Artifact) -> StepResult[StepOutput]:
+    return replace(fail(outcome=outcome), artifacts=(*files, LOG))
+
+
+class Driven:
+    """One build; `now` is moved by hand."""
+
+    def __init__(self, store: Store, arches: tuple[Arch, ...] = (Arch.X86_64,), around: Surroundings = AROUND) -> None:
+        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+        request = BuildRequest(source=source, target="demo", arches=arches)
+        self.store = store
+        self.around = around
+        self.now = datetime.now(UTC)
+        self.id = store.add_batch([request], owner="ann").builds[0].id
+        self.orders: dict[str, Order] = {}
+        self.tokens: dict[str, str] = {}
+
+    def send(self) -> list[str]:
+        """Everything that is ready or due goes out; the labels of what did."""
+        self.now += timedelta(minutes=1)
+        self.note(self.store.promote_due(self.now, most=100))
+        with self.store.looking() as look:
+            picks = [
+                one
+                for queue, pairs in look.groups(most=100).items()
+                for priority, owner in pairs
+                for one in look.ready(queue, priority, owner, most=100)
+            ]
+        with_logs = self.around.uploads_logs
+        return self.note(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
+
+    def report(self, label: str, answer: Answer | None = None) -> list[str]:
+        """The labels of what goes out by that."""
+        kind = StepKind(label.split(".")[1])
+        done = self.store.settle([report_for(label, self.tokens[label], kind, answer)], self.now, self.around)
+        assert not done.late
+        return self.note(done)
+
+    def note(self, done: Done) -> list[str]:
+        for order in done.orders:
+            self.orders[order.message.attempt] = order
+            for message in filter(None, (order.message, order.following)):
+                self.tokens[message.attempt] = message.token
+        return [order.message.attempt for order in done.orders]
+
+    def to_build(self) -> None:
+        self.send()
+        self.report("1.fetch.1")
+        self.report("1.srpm.1")
+        self.send()
+
+    @property
+    def build(self) -> Build:
+        return self.store.build(self.id)
+
+    def step(self, name: str) -> Step:
+        return next(step for step in self.build.steps if step.name == name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open("sqlite://", create=True)
+    yield store
+    store.close()
+
+
+def test_after_a_failed_build_its_upload_brings_the_logs_alone(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    assert driven.report("1.build.x86_64.1", failed(Outcome.FAILED, RECORD)) == []
+    step = driven.step("upload x86_64")
+    assert (step.status, step.is_logs_only) == (Status.READY, True)
+    assert step.reason == "logs and records only: build x86_64 failed"
+    assert driven.build.status is Status.RUNNING
+    # The first attempt went out with the chain, and was withdrawn when the build failed.
+    assert driven.send() == ["1.upload.x86_64.2"]
+    order = driven.orders["1.upload.x86_64.2"]
+    assert order.is_logs_only
+    assert order.build is None
+    assert [(log.attempt, log.artifact.name) for log in order.logs] == [
+        ("1.fetch.1", "fetch.log"),
+        ("1.srpm.1", "srpm.log"),
+        ("1.build.x86_64.1", "root.json"),
+        ("1.build.x86_64.1", "a.log"),
+    ]
+    driven.report("1.upload.x86_64.2")
+    assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
+    assert driven.build.reason == "build x86_64: make: *** [all] Error 2"
+    assert driven.step("upload x86_64").reason == "logs and records only: build x86_64 failed"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNRESOLVABLE, Outcome.TIMED_OUT, Outcome.STALLED])
+def test_whatever_way_a_build_fails_its_logs_are_brought(store: Store, outcome: Outcome) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed(outcome))
+    assert driven.send() == ["1.upload.x86_64.2"]
+    driven.report("1.upload.x86_64.2")
+    assert driven.build.outcome is outcome
+
+
+def test_a_build_that_succeeds_brings_the_logs_of_all_attempts_with_its_packages(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", TROUBLE)
+    assert driven.send() == ["1.build.x86_64.2"]
+    assert driven.report("1.build.x86_64.2") == ["1.upload.x86_64.2"]
+    order = driven.orders["1.upload.x86_64.2"]
+    assert not order.is_logs_only
+    assert (order.batch_id, order.srpm_by, order.built_by) == (1, "1.srpm.1", "1.build.x86_64.2")
+    assert [log.attempt for log in order.logs] == ["1.fetch.1", "1.srpm.1", "1.build.x86_64.1", "1.build.x86_64.2"]
+    driven.report("1.upload.x86_64.2")
+    assert driven.build.outcome is Outcome.SUCCEEDED
+
+
+def test_an_arch_brings_its_own_logs_and_not_the_other_ones(store: Store) -> None:
+    driven = Driven(store, BOTH)
+    driven.to_build()
+    driven.report("1.build.ppc64le.1", failed())
+    assert driven.send() == ["1.upload.ppc64le.2"]
+    assert {log.attempt for log in driven.orders["1.upload.ppc64le.2"].logs} == {
+        "1.fetch.1",
+        "1.srpm.1",
+        "1.build.ppc64le.1",
+    }
+    driven.report("1.upload.ppc64le.2")
+    assert driven.report("1.build.x86_64.1") == ["1.upload.x86_64.1"]
+    driven.report("1.upload.x86_64.1")
+    assert driven.build.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("kind", [StepKind.FETCH, StepKind.SRPM])
+def test_before_there_are_arches_an_upload_without_one_does_it(store: Store, kind: StepKind) -> None:
+    driven = Driven(store, BOTH)
+    driven.send()
+    if kind is StepKind.SRPM:
+        driven.report("1.fetch.1")
+    driven.report(f"1.{kind}.1", failed())
+    assert [step.name for step in driven.build.steps] == ["fetch", "srpm", "upload"]
+    assert driven.step("upload").waits_for
+    assert driven.send() == ["1.upload.1"]
+    assert driven.orders["1.upload.1"].logs[-1].attempt == f"1.{kind}.1"
+    driven.report("1.upload.1")
+    assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
+
+
+def test_a_fetch_that_left_nothing_has_nothing_to_bring(store: Store) -> None:
+    driven = Driven(store)
+    driven.send()
+    driven.report("1.fetch.1", fail())
+    assert driven.build.status is Status.FINISHED
+    assert [step.name for step in driven.build.steps] == ["fetch", "srpm"]
+
+
+def test_logs_that_cannot_be_published_do_not_change_how_the_build_ended(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed())
+    for label in ("1.upload.x86_64.2", "1.upload.x86_64.3"):
+        assert driven.send() == [label]
+        driven.report(label, TROUBLE)
+    assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
+    step = driven.step("upload x86_64")
+    assert (step.outcome, step.is_logs_only) == (Outcome.ERRORED, True)
+    assert step.reason == "logs and records only, not published: network: away"
+
+
+def test_a_worker_that_is_lost_for_good_leaves_the_logs_of_earlier_tries(store: Store) -> None:
+    driven = Driven(store)
+    driven.send()
+    driven.report("1.fetch.1", TROUBLE)
+    driven.send()
+    for finding in (Finding.RUNNING, Finding.LOST):
+        driven.note(store.judge([Verdict(label="1.fetch.2", finding=finding, worker="w@h")], driven.now, AROUND))
+    assert driven.send() == ["1.upload.1"]
+    assert [log.attempt for log in driven.orders["1.upload.1"].logs] == ["1.fetch.1"]
+
+
+def test_what_was_cancelled_is_not_published(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    store.cancel(1, by="bob")
+    assert driven.send() == []
+    assert driven.build.outcome is Outcome.CANCELLED
+
+
+def test_cancelling_ends_an_upload_of_logs_and_the_build_is_what_it_was(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed())
+    (label,) = driven.send()
+    assert store.cancel(1, by="bob") == (label,)
+    assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
+    assert driven.step("upload x86_64").outcome is Outcome.CANCELLED
+
+
+def test_a_retry_waits_for_the_logs_and_makes_the_upload_a_whole_one(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed())
+    with pytest.raises(WrongState, match="upload x86_64 of build 1 is ready"):
+        store.retry(1, by="bob")
+    (label,) = driven.send()
+    driven.report(label)
+    with pytest.raises(WrongState, match="needs the results of build x86_64"):
+        store.retry(1, step=StepKind.UPLOAD, by="bob")
+    assert [step.name for step in store.retry(1, by="bob")] == ["build x86_64"]
+    assert driven.send() == ["1.build.x86_64.2"]
+    assert driven.report("1.build.x86_64.2") == ["1.upload.x86_64.3"]
+    assert not driven.orders["1.upload.x86_64.3"].is_logs_only
+    driven.report("1.upload.x86_64.3")
+    assert driven.build.outcome is Outcome.SUCCEEDED
+    assert not driven.step("upload x86_64").is_logs_only
+
+
+def test_after_a_retry_that_goes_well_the_upload_without_an_arch_stays_over(store: Store) -> None:
+    driven = Driven(store)
+    driven.send()
+    driven.report("1.fetch.1")
+    driven.report("1.srpm.1", failed())
+    (label,) = driven.send()
+    driven.report(label, wire.TroubleReport(code="bad", retryable=False, message="no"))
+    assert driven.step("upload").outcome is Outcome.ERRORED
+    with pytest.raises(NotFound, match=r"it has fetch, srpm$"):
+        store.retry(1, step=StepKind.UPLOAD, by="bob")
+    assert [step.name for step in store.retry(1, by="bob")] == ["srpm"]
+    driven.send()
+    driven.report("1.srpm.2")
+    driven.send()
+    driven.report("1.build.x86_64.1")
+    driven.report("1.upload.x86_64.1")
+    assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.SUCCEEDED)
+    with pytest.raises(WrongState, match="no step that did not succeed"):
+        store.retry(1, by="bob")
+
+
+def test_when_the_retry_fails_too_the_same_step_has_another_turn(store: Store) -> None:
+    driven = Driven(store)
+    driven.send()
+    driven.report("1.fetch.1", failed())
+    driven.send()
+    driven.report("1.upload.1")
+    store.retry(1, by="bob")
+    driven.send()
+    driven.report("1.fetch.2", failed())
+    assert driven.send() == ["1.upload.2"]
+    assert [log.attempt for log in driven.orders["1.upload.2"].logs] == ["1.fetch.1", "1.fetch.2"]
+    driven.report("1.upload.2")
+    assert driven.build.outcome is Outcome.FAILED
+
+
+def test_without_the_setting_nothing_is_published_of_a_failure(store: Store) -> None:
+    driven = Driven(store, around=replace(AROUND, uploads_logs=False))
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed())
+    assert driven.send() == []
+    assert driven.build.outcome is Outcome.FAILED
+    step = driven.step("upload x86_64")
+    assert (step.outcome, step.is_logs_only, step.reason) == (Outcome.CANCELLED, False, "build x86_64 failed")
+
+
+def test_without_the_setting_packages_go_alone(store: Store) -> None:
+    driven = Driven(store, around=replace(AROUND, uploads_logs=False))
+    driven.to_build()
+    driven.report("1.build.x86_64.1", succeed(StepKind.BUILD))
+    assert driven.orders["1.upload.x86_64.1"].logs == ()
