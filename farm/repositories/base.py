@@ -110,7 +110,7 @@ class RepositoryBackend(Protocol):
     ) -> str:
         """Make logs and records of a repository of kind LOGS visible, and return the URL that their names go below.
 
-        Safe to repeat. Raises RepositoryTrouble.
+        Safe to repeat. An empty file may be left out. Raises RepositoryTrouble.
         """
 
     def current(self, name: RepositoryName) -> int:

@@ -4,7 +4,7 @@ import multiprocessing
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -20,6 +20,9 @@ from farm.repositories.base import (
     RepositoryPackage,
 )
 from farm.repositories.directory import DirectoryRepositories
+from farm.repositories.pulp import PulpRepositories
+from tests.pulp_server import pulp_settings
+from tests.redis_server import redis_server
 from tests.rpms import make_rpm, sha256
 
 
@@ -27,14 +30,28 @@ def directory(tmp_path: Path, _request: pytest.FixtureRequest) -> RepositoryBack
     return DirectoryRepositories(tmp_path / "a root + blank", grace_s=-1.0)  # nothing is young: only `keep` counts
 
 
+def pulp(tmp_path: Path, request: pytest.FixtureRequest) -> RepositoryBackend:
+    """With a prefix of its own in the session's Pulp, and the group commit of a Redis of its own."""
+    server = request.getfixturevalue("pulp")
+    socket = request.getfixturevalue("together_redis")
+    settings = pulp_settings(server, tmp_path, broker_url=f"redis+socket://{socket}")
+    return PulpRepositories(settings, grace_s=-1.0)
+
+
 #: By name, what makes one whose repositories no other test has used.
-BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], RepositoryBackend]] = {"directory": directory}
+BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], RepositoryBackend]] = {"directory": directory, "pulp": pulp}
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
 SOURCE = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
 LOGS = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
 DEADLINE_S = 120.0
 
 needs_dnf = pytest.mark.skipif(not (shutil.which("dnf") and shutil.which("rpmbuild")), reason="needs dnf and rpmbuild")
+
+
+@pytest.fixture(scope="session")
+def together_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with redis_server(tmp_path_factory.mktemp("together") / "redis.sock") as socket:
+        yield socket
 
 
 @pytest.fixture(params=BACKENDS)
@@ -231,8 +248,8 @@ def test_logs_are_read_below_the_url_that_is_given_back(backend: RepositoryBacke
     url = backend.add_files(LOGS, files)
     assert [read(url + file.name) for file in files] == [b"all is well\n", b"[]"]
     assert backend.add_files(LOGS, files) == url
-    later = log(tmp_path / "c", "13/fetch.1/fetch.log", b"")
-    assert read(backend.add_files(LOGS, [later]) + later.name) == b""
+    later, empty = log(tmp_path / "c", "13/fetch.1/fetch.log", b"later"), log(tmp_path / "d", "13/fetch.1/no.log", b"")
+    assert read(backend.add_files(LOGS, [empty, later]) + later.name) == b"later"
     assert read(url + files[0].name) == b"all is well\n"
 
 

@@ -1,0 +1,178 @@
+"""The repository back end `pulp`: what the protocol asks, put together from the parts beside this.
+
+Owns addresses, what each error says, and that a call ends soon after it is stopped, whatever Pulp does.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.parse import quote
+
+import requests
+from pulp_glue.common.exceptions import PulpException, PulpHTTPError
+
+from farm.config import Settings
+from farm.errors import BadRequest, LeaseLost, RepositoryTrouble
+from farm.repositories.base import (
+    KEEP_VERSIONS,
+    RepositoryCheck,
+    RepositoryFile,
+    RepositoryKind,
+    RepositoryName,
+    RepositoryPackage,
+    RepositoryVersion,
+)
+from farm.repositories.checks import check_files, check_name, check_packages
+from farm.repositories.pulp import content
+from farm.repositories.pulp.check import check
+from farm.repositories.pulp.repository import CURRENT, GRACE_S, Repository
+from farm.repositories.pulp.server import Context, PulpServer, TaskFailed
+from farm.repositories.pulp.together import Together, Units
+
+_STOP_LOOKED_AT_S = 0.1
+T = TypeVar("T")
+
+
+class PulpRepositories:
+    """Safe to use from many threads, processes and machines at once. Makes no connection until it is used."""
+
+    def __init__(self, settings: Settings, *, grace_s: float = GRACE_S) -> None:
+        """Versions that are younger than `grace_s` are kept, however many."""
+        self._settings = settings
+        self._grace_s = grace_s
+        self._server = PulpServer(settings)
+        self._together = Together(settings, alone_after=(TaskFailed, PulpHTTPError))
+        self._content_url: str | None = None
+
+    def add(
+        self,
+        name: RepositoryName,
+        packages: Sequence[RepositoryPackage],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """See the protocol."""
+        check_packages(name, packages)
+
+        def work(context: Context) -> int:
+            units = content.bring_packages(self._server, packages, context)
+            return self._publish(context, name, {unit.path: unit.prn for unit in units}, keep)
+
+        return self._run(f"{name.path}: packages were not added", work, stop)
+
+    def add_files(
+        self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: threading.Event | None = None
+    ) -> str:
+        """See the protocol. Files are kept for as long as Pulp keeps them: the farm removes none."""
+        check_files(name, files)
+
+        def work(context: Context) -> str:
+            units = content.bring_files(self._server, files, context)
+            self._publish(context, name, {unit.path: unit.prn for unit in units}, 0)
+            return self._url(context, name, None)
+
+        return self._run(f"{name.path}: files were not added", work, stop)
+
+    def current(self, name: RepositoryName) -> int:
+        """See the protocol. Logs and records have no versions."""
+        check_name(name)
+        if name.kind is RepositoryKind.LOGS:
+            return 0
+        return self._run(
+            f"{name.path}: the newest version is not known",
+            lambda context: self._repository(context, name).current(),
+        )
+
+    def url(self, name: RepositoryName, version: int | None = None) -> str:
+        """See the protocol. Raises RepositoryTrouble while Pulp has not yet said where its content is served."""
+        check_name(name)
+        if self._content_url is not None:
+            return self._address(self._content_url, name, version)
+        return self._run(f"{name.path}: its address is not known", lambda context: self._url(context, name, version))
+
+    def versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
+        """See the protocol. Logs and records have none."""
+        check_name(name)
+        if name.kind is RepositoryKind.LOGS:
+            return ()
+
+        def work(context: Context) -> tuple[RepositoryVersion, ...]:
+            base = self._url(context, name, None).removesuffix(f"{CURRENT}/")
+            return self._repository(context, name).versions(base)
+
+        return self._run(f"{name.path}: its versions are not known", work)
+
+    def rollback(self, name: RepositoryName, to: int) -> int:
+        """See the protocol."""
+        check_name(name)
+        if name.kind is RepositoryKind.LOGS:
+            raise BadRequest(f"{name.path} has files without versions; nothing can be rolled back there")
+
+        def work(context: Context) -> int:
+            repository = self._repository(context, name)
+            with self._together.locked(repository.name, context.stop):
+                return repository.rollback(to)
+
+        return self._run(f"{name.path}: it was not rolled back", work)
+
+    def check(self) -> tuple[RepositoryCheck, ...]:
+        """See the protocol. Changes nothing in Pulp."""
+        return check(self._server)
+
+    def _publish(self, context: Context, name: RepositoryName, units: Units, keep: int) -> int:
+        repository = self._repository(context, name)
+        if not units:
+            return repository.add({}, keep=keep)
+        return self._together.publish(
+            repository.name, units, lambda wanted: repository.add(wanted, keep=keep), context.stop
+        )
+
+    def _repository(self, context: Context, name: RepositoryName) -> Repository:
+        return Repository(context, name, prefix=self._settings.pulp_prefix, grace_s=self._grace_s)
+
+    def _url(self, context: Context, name: RepositoryName, version: int | None) -> str:
+        if self._content_url is None:
+            served = context.call("status_read")["content_settings"]
+            domain = f"{context.pulp_domain}/" if context.domain_enabled else ""
+            origin = self._settings.pulp_content_url or served["content_origin"] or self._settings.pulp_url
+            self._content_url = f"{origin.rstrip('/')}/{served['content_path_prefix'].strip('/')}/{domain}"
+        return self._address(self._content_url, name, version)
+
+    def _address(self, content_url: str, name: RepositoryName, version: int | None) -> str:
+        path = f"{self._settings.pulp_prefix}/{name.path}/{CURRENT if version is None else version}/"
+        return content_url + quote(path)
+
+    def _run(self, doing: str, work: Callable[[Context], T], stop: threading.Event | None = None) -> T:
+        """Do it in a thread of its own, so that a request which hangs does not keep a stopped step from ending."""
+        given, ours = stop or threading.Event(), threading.Event()
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                with self._words(doing):
+                    result.set_result(work(self._server.open(ours)))
+            except BaseException as error:
+                result.set_exception(error)
+
+        threading.Thread(target=run, name="pulp", daemon=True).start()
+        while True:
+            try:
+                return result.result(timeout=None if stop is None else _STOP_LOOKED_AT_S)
+            except TimeoutError:
+                if result.done():
+                    raise
+                if given.is_set():
+                    ours.set()
+                    raise LeaseLost(f"{doing}: the step was stopped") from None
+
+    @contextmanager
+    def _words(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (PulpException, requests.RequestException) as error:
+            raise RepositoryTrouble(f"{doing}: {self._server.words(error)}") from error
+        except RepositoryTrouble as error:
+            raise RepositoryTrouble(f"{doing}: {error}") from error

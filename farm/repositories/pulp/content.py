@@ -1,0 +1,158 @@
+"""Bringing files to Pulp as content: looked up by digest first, sent in parallel, streamed, labelled.
+
+Content is not in any repository yet when this is done; what is left by an upload that went no further is removed by
+Pulp's own clean-up of orphans.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pulp_glue.common.exceptions import PulpHTTPError
+from pulp_glue.file.context import PulpFileContentContext
+from pulp_glue.rpm.context import PulpRpmPackageContext
+
+from farm.errors import BadSource, RepositoryTrouble, disk_errors
+from farm.repositories.base import RepositoryFile, RepositoryPackage
+from farm.repositories.metadata import read_package
+from farm.repositories.pulp.server import Context, NotThere, PulpServer
+
+_AT_ONCE = 40  # digests in one look-up: a request's line has to stay below gunicorn's 4094 bytes
+_REFUSED = (400, 406, 413, 415, 422)
+Item = TypeVar("Item", RepositoryPackage, RepositoryFile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A content unit: Pulp's resource name for it, and its path in a repository."""
+
+    prn: str
+    path: str
+
+
+def bring_packages(server: PulpServer, packages: Sequence[RepositoryPackage], context: Context) -> tuple[Unit, ...]:
+    """The content units of RPMs, in the same order. Raises BadSource for one that cannot be published."""
+    for package in packages:
+        _check(package)
+    found: dict[str, Unit] = {}
+    for some in _portions(sorted({package.sha256 for package in packages})):
+        wanted = {"pkgId__in": some, "fields": ["prn", "pkgId", "location_href"]}
+        for one in PulpRpmPackageContext(context).list_iterator(wanted):
+            found[one["pkgId"]] = Unit(prn=one["prn"], path=one["location_href"])
+    missing = {package.sha256: package for package in packages if package.sha256 not in found}
+    brought = _in_parallel(server, tuple(missing.values()), _send_package, context)
+    found |= dict(zip(missing, brought, strict=True))
+    for package in packages:
+        if found[package.sha256].path != package.filename:
+            raise BadSource(f"{package.filename!a} says in its header that it is {found[package.sha256].path!a}")
+    return tuple(found[package.sha256] for package in packages)
+
+
+def bring_files(server: PulpServer, files: Sequence[RepositoryFile], context: Context) -> tuple[Unit, ...]:
+    """The content units of logs and records. Empty files are left out: Pulp takes none."""
+    found: dict[tuple[str, str], Unit] = {}
+    for some in _portions([file.name for file in files]):
+        wanted = {"relative_path__in": some, "fields": ["prn", "sha256", "relative_path"]}
+        for one in PulpFileContentContext(context).list_iterator(wanted):
+            found[one["relative_path"], one["sha256"]] = Unit(prn=one["prn"], path=one["relative_path"])
+    missing = {}
+    for file in files:
+        with disk_errors(RepositoryTrouble, f"{file.name!a} was not read"):
+            if (file.name, file.sha256) not in found and file.path.stat().st_size:
+                missing[file.name, file.sha256] = file
+    brought = _in_parallel(server, tuple(missing.values()), _send_file, context)
+    found |= dict(zip(missing, brought, strict=True))
+    return tuple(found[key] for file in files if (key := (file.name, file.sha256)) in found)
+
+
+def _check(package: RepositoryPackage) -> None:
+    """What is no RPM, or could not be said in metadata, never reaches Pulp, which answers it with an error 500."""
+    if not package.path.is_file():
+        raise RepositoryTrouble(f"{package.filename!a} is not there to be published: {package.path} is no file")
+    read_package(package.path, sha256=package.sha256, location=package.filename, shown=repr(package.filename))
+
+
+def _in_parallel(
+    server: PulpServer, items: Sequence[Item], send: Callable[[Context, Item], Unit], context: Context
+) -> tuple[Unit, ...]:
+    """All, or the first error; what was not begun by then is not begun."""
+
+    def send_one(item: Item) -> Unit:
+        return send(server.open(context.stop), item)
+
+    futures: list[Future[Unit]] = [server.uploads.submit(send_one, item) for item in items]
+    try:
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        return tuple(future.result() for future in futures)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _send_package(context: Context, package: RepositoryPackage) -> Unit:
+    with _opened(package.path, package.filename) as file:
+        sent = _sent(
+            context,
+            package.filename,
+            lambda: PulpRpmPackageContext(context).upload(file, None, None, pulp_labels=dict(package.labels)),
+        )
+    if sent["pkgId"] != package.sha256:
+        raise _other(package.filename, package.sha256, sent["pkgId"])
+    return Unit(prn=sent["prn"], path=sent["location_href"])
+
+
+def _send_file(context: Context, file: RepositoryFile) -> Unit:
+    content = _FileContent(context)
+    with _opened(file.path, file.name) as opened:
+        sent = _sent(context, file.name, lambda: content.send(opened, file.name, file.labels))
+    if sent["sha256"] != file.sha256:
+        raise _other(file.name, file.sha256, sent["sha256"])
+    return Unit(prn=sent["prn"], path=sent["relative_path"])
+
+
+class _FileContent(PulpFileContentContext):
+    """With the synchronous upload, which saves a task for each file and which pulp-glue has only for RPMs."""
+
+    def send(self, file: Any, name: str, labels: Mapping[str, str]) -> Any:
+        body: dict[str, Any] = {"relative_path": name, "pulp_labels": dict(labels)}
+        self._prepare_upload(body, file, None)
+        if "content_file_files_upload" in self.pulp_ctx.api.operations:
+            return self.call("upload", body=body)
+        return self.create(body=body)  # pulpcore before 3.88
+
+
+def _sent(context: Context, shown: str, send: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        sent: dict[str, Any] = send()
+    except PulpHTTPError as error:
+        if error.status_code in _REFUSED:
+            raise BadSource(f"{shown!a} was not taken: {context.server.words(error)}") from error
+        raise
+    except NotThere as error:
+        raise NotThere(f"{shown!a} was not taken: {error}{context.full_words()}") from error
+    return sent
+
+
+def _other(shown: str, wanted: str, sent: str) -> RepositoryTrouble:
+    return RepositoryTrouble(f"{shown!a} got to Pulp with sha256 {sent}, not {wanted}; store it again")
+
+
+def _opened(path: Path, shown: str) -> Any:
+    with disk_errors(RepositoryTrouble, f"{shown!a} was not read"):
+        return path.open("rb")
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """By number and by length, so that a request's line is taken by every server."""
+    portion: list[str] = []
+    for text in texts:
+        if portion and (len(portion) == _AT_ONCE or sum(map(len, portion)) + len(text) > 64 * _AT_ONCE):
+            yield portion
+            portion = []
+        portion.append(text)
+    if portion:
+        yield portion

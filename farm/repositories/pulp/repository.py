@@ -1,0 +1,414 @@
+"""One repository in Pulp: its versions, their publications, and the distributions that serve them.
+
+Owns the names of all these, and how they converge: look, then create or change. For the repository `demo/x86_64/os`
+and the prefix `farm` there is
+
+    repository    farm/demo/x86_64/os            keeps as many versions as the target says
+    distribution  farm/demo/x86_64/os/current    serves the newest publication of the repository
+    distribution  farm/demo/x86_64/os/<N>        serves the publication of version N, for as long as N is kept
+
+Distributions have their name as base path. A version that is served is protected from Pulp's own retention, so what
+keeps a version is its distribution, and the farm removes those of old ones.
+
+`current` follows the repository, so there is no moment without one, and two publishers cannot turn it back. When it
+serves a fixed publication it was rolled back, by `rollback` or by a person: what comes next builds on what it serves.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from pulp_glue.common.context import (
+    PulpContentContext,
+    PulpDistributionContext,
+    PulpPublicationContext,
+    PulpRepositoryContext,
+)
+from pulp_glue.common.exceptions import PulpException, PulpHTTPError
+from pulp_glue.file.context import (
+    PulpFileContentContext,
+    PulpFileDistributionContext,
+    PulpFilePublicationContext,
+    PulpFileRepositoryContext,
+)
+from pulp_glue.rpm.context import (
+    PulpRpmDistributionContext,
+    PulpRpmPackageContext,
+    PulpRpmPublicationContext,
+    PulpRpmRepositoryContext,
+)
+
+from farm.errors import NotFound, RepositoryTrouble
+from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
+from farm.repositories.pulp.server import Context, TaskFailed
+
+_log = logging.getLogger(__name__)
+
+_UNITS_AT_ONCE = 10_000  # more in one request time out at Pulp
+_NAMES_AT_ONCE = 50
+_TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
+GRACE_S = 8 * 3600.0  # longer than a build, which is pinned to a version, may wait and run
+_DROP_AT_ONCE = 16
+_LEAST_KEPT = 2  # with one there is a moment in which nothing is served
+CURRENT = "current"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plugin:
+    """What the RPM and the file plugin call the same things."""
+
+    repository: type[PulpRepositoryContext]
+    publication: type[PulpPublicationContext]
+    distribution: type[PulpDistributionContext]
+    content: type[PulpContentContext]
+    path: str
+    publication_options: Mapping[str, str]
+
+
+_RPM = _Plugin(
+    repository=PulpRpmRepositoryContext,
+    publication=PulpRpmPublicationContext,
+    distribution=PulpRpmDistributionContext,
+    content=PulpRpmPackageContext,
+    path="location_href",
+    # Gzip, which every dnf and libsolv of EL8 reads.
+    publication_options={"compression_type": "gz"},
+)
+_FILE = _Plugin(
+    repository=PulpFileRepositoryContext,
+    publication=PulpFilePublicationContext,
+    distribution=PulpFileDistributionContext,
+    content=PulpFileContentContext,
+    path="relative_path",
+    publication_options={},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The repository and its distributions as they were when this was made. `pinned` is by version number."""
+
+    repository: dict[str, Any]
+    current: dict[str, Any] | None
+    pinned: dict[int, dict[str, Any]]
+
+    @property
+    def latest(self) -> int:
+        return _number(self.repository["latest_version_href"])
+
+    def version_href(self, number: int) -> str:
+        return f"{self.repository['versions_href']}{number}/"
+
+
+class Repository:
+    """For one thread and one operation."""
+
+    def __init__(self, context: Context, name: RepositoryName, *, prefix: str, grace_s: float = GRACE_S) -> None:
+        self._context = context
+        self._grace = timedelta(seconds=grace_s)
+        self._plugin = _FILE if name.kind is RepositoryKind.LOGS else _RPM
+        self._is_pinned = name.kind is not RepositoryKind.LOGS
+        self._labels = {"target": name.target, "kind": str(name.kind)} | ({"arch": str(name.arch)} if name.arch else {})
+        self.name = f"{prefix}/{name.path}"
+
+    # --- adding -------------------------------------------------------------------------------------------------
+
+    def add(self, units: Mapping[str, str], *, keep: int) -> int:
+        """Publish a version that has the units (path to resource name), in place of others of the same paths.
+
+        Returns its number; makes neither a version nor a publication when the newest has them and is served.
+        """
+        seen = self._ensure(keep)
+        seen = self._follow(seen)
+        here = self._here(seen, units)
+        missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
+        replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
+        number = self._modify(seen, list(missing.values()), replaced) if missing else seen.latest
+        if number not in seen.pinned or not self._is_pinned:
+            self._publish(seen, number, is_new=bool(missing))
+            self._retain(seen, keep)
+        return number
+
+    def _modify(self, seen: _Seen, add: Sequence[str], remove: Sequence[str], base: str | None = None) -> int:
+        """The number of the version that came of it: the newest, when nothing changed."""
+        number = seen.latest
+        for start in range(0, max(len(add), len(remove), 1), _UNITS_AT_ONCE):
+            part = slice(start, start + _UNITS_AT_ONCE)
+            asked = partial(
+                self._repository(seen).modify,
+                add_content=list(add[part]),
+                remove_content=list(remove[part]),
+                base_version=base,
+            )
+            made = self._tried(asked)
+            found = _made_version(made)
+            number = found if found is not None else self._latest()
+        return number
+
+    def _publish(self, seen: _Seen, number: int, *, is_new: bool) -> dict[str, Any]:
+        """A publication of the version and, where versions are served, a distribution for it; the publication."""
+        href = seen.version_href(number)
+        found = None if is_new else self._publication(href)
+        if found is None:
+            found = self._tried(lambda: self._make_publication(href), look=lambda: self._publication(href))
+        if self._is_pinned:
+            self._serve(f"{self.name}/{number}", {"publication": found["pulp_href"]})
+        return found
+
+    def _make_publication(self, version_href: str) -> dict[str, Any]:
+        context = self._plugin.publication(self._context)
+        made: dict[str, Any] = context.create({"repository_version": version_href, **self._plugin.publication_options})
+        return made
+
+    def _publication(self, version_href: str) -> dict[str, Any] | None:
+        wanted = {"repository_version": version_href, "fields": ["pulp_href", "prn", "repository_version"]}
+        return next(iter(self._plugin.publication(self._context).list_iterator(wanted, batch_size=1)), None)
+
+    def _here(self, seen: _Seen, units: Mapping[str, str]) -> dict[str, dict[str, None]]:
+        """What the newest version has under these paths, by path: resource names."""
+        found: dict[str, dict[str, None]] = {}
+        if seen.latest == 0:
+            return found
+        key, names = "name__in", {path.rsplit("-", 2)[0] for path in units}
+        if self._plugin is _FILE:
+            key, names = ("relative_path__in", set(units))
+        ordered = sorted(names)
+        for start in range(0, len(ordered), _NAMES_AT_ONCE):
+            wanted = {
+                "repository_version": seen.repository["latest_version_href"],
+                key: ordered[start : start + _NAMES_AT_ONCE],
+                "fields": ["prn", self._plugin.path],
+            }
+            for one in self._plugin.content(self._context).list_iterator(wanted):
+                if one[self._plugin.path] in units:
+                    found.setdefault(one[self._plugin.path], {})[one["prn"]] = None
+        return found
+
+    # --- the repository and its distributions -------------------------------------------------------------------
+
+    def _ensure(self, keep: int) -> _Seen:
+        """The repository, and a distribution that serves it; both made when they are not there."""
+        seen = self.look()
+        if seen is None or seen.current is None:
+            distributions = self._distributions() if seen is None else {}
+            self._check_not_deleted(distributions.get(CURRENT))
+            repository = self._converged(keep)
+            seen = seen or _seen(repository, distributions)
+            if seen.current is None:
+                # Before there is anything to serve: a client then gets what is there as soon as it is.
+                if seen.latest == 0 and self._is_pinned:
+                    self._publish(seen, 0, is_new=False)
+                self._serve(f"{self.name}/{CURRENT}", {"repository": repository["pulp_href"]})
+                seen = self.look() or seen
+        elif seen.repository["retain_repo_versions"] != max(keep, _LEAST_KEPT):
+            self._converged(keep)
+        return seen
+
+    def look(self) -> _Seen | None:
+        """None when there is no such repository."""
+        found = next(
+            iter(self._plugin.repository(self._context).list_iterator({"name": self.name}, batch_size=1)), None
+        )
+        return None if found is None else _seen(found, self._distributions())
+
+    def _converged(self, keep: int) -> dict[str, Any]:
+        """The repository itself. Several may try at once: one of them makes it."""
+        for is_last in (False, True):
+            context = self._plugin.repository(self._context, entity={"name": self.name})
+            wanted = {"retain_repo_versions": max(keep, _LEAST_KEPT)}
+            defaults = {"description": "Made by the farm.", "pulp_labels": self._labels}
+            try:
+                _, _, found = context.converge(wanted, defaults)
+                return dict(found or {})
+            except PulpHTTPError as error:
+                if is_last or error.status_code != 400:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _distributions(self) -> dict[str, dict[str, Any]]:
+        """By the last part of their names."""
+        listed = self._plugin.distribution(self._context).list_iterator({"name__startswith": f"{self.name}/"})
+        return {one["name"].rpartition("/")[2]: one for one in listed}
+
+    def _serve(self, name: str, what: Mapping[str, str]) -> None:
+        """A distribution of that name and base path, serving what is said; one that is there is changed."""
+        context = self._plugin.distribution(self._context)
+        try:
+            self._tried(lambda: context.create({"name": name, "base_path": name, "pulp_labels": self._labels, **what}))
+        except PulpHTTPError as error:
+            if error.status_code != 400:
+                raise
+            wanted = {"name": name}
+            found = next(iter(self._plugin.distribution(self._context).list_iterator(wanted, batch_size=1)), None)
+            if found is None:
+                raise RepositoryTrouble(
+                    f"Pulp cannot serve {name!r}: {self._context.server.words(error)}; another distribution has that "
+                    f"base path or one below it: rename it, or set another FARM_PULP_PREFIX"
+                ) from error
+            self._check_base_path(found)
+            self._plugin.distribution(self._context, pulp_href=found["pulp_href"]).update(dict(what))
+
+    def _check_base_path(self, distribution: Mapping[str, Any]) -> None:
+        if distribution["base_path"] != distribution["name"]:
+            raise RepositoryTrouble(
+                f"Pulp's distribution {distribution['name']!r} has the base path {distribution['base_path']!r}, where "
+                f"nobody who has the farm's address finds it; set its base path to its name, then retry the step"
+            )
+
+    def _check_not_deleted(self, current: Mapping[str, Any] | None) -> None:
+        if current is not None:
+            raise RepositoryTrouble(
+                f"the repository {self.name!r} was deleted from Pulp while its distribution {current['name']!r} "
+                f"stayed, so all that was in it is gone; restore it, or delete the distribution too to begin anew, "
+                f"then retry the step"
+            )
+
+    def _follow(self, seen: _Seen) -> _Seen:
+        """Have `current` serve the newest version, after bringing that back to what `current` serves if it was
+        rolled back. Raises RepositoryTrouble when it was made to serve something else."""
+        current = seen.current
+        if current is None:
+            raise RepositoryTrouble(f"Pulp's distribution {self.name}/{CURRENT} went away; retry the step")
+        self._check_base_path(current)
+        if current["publication"] is None and current.get("repository_version") is None:
+            if current["repository"] == seen.repository["pulp_href"]:
+                return seen
+            raise RepositoryTrouble(
+                f"Pulp's distribution {current['name']!r} serves another repository ({current['repository']}); have "
+                f"it serve {self.name!r} again, then retry the step"
+            )
+        served = current.get("repository_version") or self._served_version(current["publication"])
+        number = self._modify(seen, [], [], base=served)
+        self._publish(seen, number, is_new=False)
+        self._point({"repository": seen.repository["pulp_href"]}, current)
+        return self.look() or seen
+
+    def _served_version(self, publication_href: str) -> str:
+        found = self._plugin.publication(self._context, pulp_href=publication_href).entity
+        return str(found["repository_version"])
+
+    def _point(self, to: Mapping[str, str], current: Mapping[str, Any]) -> None:
+        self._plugin.distribution(self._context, pulp_href=current["pulp_href"]).update(dict(to))
+
+    def _retain(self, seen: _Seen, keep: int) -> None:
+        """Stop serving old versions; with that, Pulp drops them when it makes the next one."""
+        oldest = datetime.now(UTC) - self._grace
+        numbers = sorted(seen.pinned)[: -max(keep, _LEAST_KEPT) + 1]
+        gone = [seen.pinned[number] for number in numbers if _time(seen.pinned[number]["pulp_created"]) < oldest]
+        for distribution in gone[:_DROP_AT_ONCE]:
+            try:
+                self._plugin.distribution(self._context, pulp_href=distribution["pulp_href"]).delete(non_blocking=True)
+            except PulpException as error:
+                # What was to be published is; the next publication tries this again.
+                _log.warning("%s was not removed: %s", distribution["name"], error, extra={"action": "retain"})
+
+    # --- looking and rolling back -------------------------------------------------------------------------------
+
+    def current(self) -> int:
+        """The version that `current` serves; 0 when there is no repository."""
+        seen = self.look()
+        return 0 if seen is None else self._served(seen)
+
+    def versions(self, url: str) -> tuple[RepositoryVersion, ...]:
+        """Those that are served, newest first; `url` is what their numbers are appended to."""
+        seen = self.look()
+        if seen is None:
+            return ()
+        now_served = self._served(seen)
+        counts = {
+            _number(one["pulp_href"]): (_time(one["pulp_created"]), _packages(one))
+            for one in self._repository(seen).get_version_context().list_iterator()
+        }
+        return tuple(
+            RepositoryVersion(
+                number=number,
+                published_at=counts[number][0],
+                packages=counts[number][1],
+                url=f"{url}{number}/",
+                is_current=number == now_served,
+            )
+            for number in sorted(seen.pinned, reverse=True)
+            if number in counts
+        )
+
+    def rollback(self, to: int) -> int:
+        """Re-point `current` at version `to`, which clients see at once; then make that the newest version."""
+        seen = self.look()
+        pinned = None if seen is None else seen.pinned.get(to)
+        if seen is None or seen.current is None or pinned is None or pinned["publication"] is None:
+            kept = ", ".join(str(number) for number in sorted(seen.pinned)) if seen is not None else ""
+            raise NotFound(f"{self.name} has no version {to}; kept are {kept or 'none'}")
+        if self._served(seen) == to and seen.latest == to:
+            return to
+        self._check_base_path(seen.current)
+        self._point({"publication": pinned["publication"]}, seen.current)
+        return self._follow(self.look() or seen).latest
+
+    def _served(self, seen: _Seen) -> int:
+        """By the distribution: Pulp shows the newest publication of the newest version that has one."""
+        current = seen.current
+        if current is None:
+            return 0
+        if current.get("repository_version"):
+            return _number(current["repository_version"])
+        if current["publication"]:
+            return _number(self._served_version(current["publication"]))
+        served = [number for number, one in seen.pinned.items() if one["publication"]]
+        return max(served, default=0)
+
+    # --- Pulp's ways --------------------------------------------------------------------------------------------
+
+    def _repository(self, seen: _Seen) -> PulpRepositoryContext:
+        context = self._plugin.repository(self._context)
+        context._entity = seen.repository  # noqa: SLF001 - it was just read; the public way reads it again
+        return context
+
+    def _latest(self) -> int:
+        seen = self.look()
+        return 0 if seen is None else seen.latest
+
+    def _tried(self, ask: Any, look: Any = None) -> Any:
+        """A task that failed for Pulp's reasons is asked for again, unless `look` finds that it is done."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return ask()
+            except TaskFailed as error:
+                if left == 0 or "No space left" in str(error):
+                    raise
+                _log.warning("%s: %s; trying again", self.name, error, extra={"action": "retry"})
+                found = look() if look is not None else None
+                if found is not None:
+                    return found
+        raise AssertionError("unreachable")
+
+
+def _seen(repository: dict[str, Any], distributions: Mapping[str, dict[str, Any]]) -> _Seen:
+    pinned = {int(name): one for name, one in distributions.items() if name.isdecimal() and one["publication"]}
+    return _Seen(repository=repository, current=distributions.get(CURRENT), pinned=pinned)
+
+
+def _number(version_href: str) -> int:
+    return int(version_href.rstrip("/").rpartition("/")[2])
+
+
+def _made_version(made: Any) -> int | None:
+    """What `modify` answered: the version itself, or (pulpcore before 3.86, or nothing changed) its task."""
+    if "number" in made:
+        return int(made["number"])
+    return next((_number(href) for href in _created(made) if "/versions/" in href), None)
+
+
+def _created(task: Mapping[str, Any]) -> Iterator[str]:
+    yield from (str(href) for href in task.get("created_resources") or ())
+
+
+def _packages(version: Mapping[str, Any]) -> int:
+    present: Mapping[str, Mapping[str, Any]] = version["content_summary"]["present"]
+    return sum(int(one["count"]) for kind, one in present.items() if kind == "rpm.package")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
