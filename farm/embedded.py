@@ -20,7 +20,7 @@ from typing import Any
 from plumbum import local
 
 from farm import queues
-from farm.config import Settings
+from farm.config import PULP, Settings
 from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
 from farm.leases import Leases
 from farm.model.arch import Arch
@@ -30,7 +30,11 @@ _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
 _SOURCE_SLOTS = 2
 _PUBLISH_SLOTS = 2
+_PUBLISH_THREADS = 16  # with Pulp they mostly wait, and what waits together is published together
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_USE_PULP = ("scheduler", "publish")
+_PULP_CREDENTIALS = ("pulp_username", "pulp_password", "pulp_cert", "pulp_key")
 
 Say = Callable[[str], None]
 
@@ -84,7 +88,10 @@ class Embedded:
         self._spawn("scheduler", [python, "-m", "farm.scheduler"])
         self._spawn_worker("source", [queues.SOURCE], _SOURCE_SLOTS)
         self._spawn_worker("build", [queues.build_queue(Arch(platform.machine()))], self._build_slots)
-        self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_SLOTS)
+        if self.settings.repositories == PULP:
+            self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_THREADS, "--pool=threads")
+        else:
+            self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_SLOTS)
         self._spawn_flower()
         self._await_workers({"source", "build", "publish"})
 
@@ -112,10 +119,10 @@ class Embedded:
             leases.close()
         return True
 
-    def _spawn_worker(self, name: str, names: list[str], slots: int) -> None:
+    def _spawn_worker(self, name: str, names: list[str], slots: int, *options: str) -> None:
         argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{name}@%h", "-c", str(slots)]
         argv += ["-Q", ",".join(names), "--without-gossip", "--without-mingle", "-l", self.settings.log_level]
-        self._spawn(name, argv)
+        self._spawn(name, [*argv, *options])
 
     def _spawn_flower(self) -> None:
         port = _free_port(self.settings.flower_port)
@@ -132,12 +139,16 @@ class Embedded:
         argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         with log.open("ab") as file:
             popen = local[argv[0]][argv[1:]].popen(
-                stdin=None, stdout=file, stderr=file, env=self._environment(), start_new_session=True, cwd="/"
+                stdin=None, stdout=file, stderr=file, env=self._environment(name), start_new_session=True, cwd="/"
             )
         self._members.append(Member(name=name, popen=popen, log=log))
 
-    def _environment(self) -> dict[str, str]:
-        given = {f"FARM_{f.name.upper()}": getattr(self.settings, f.name) for f in fields(Settings)}
+    def _environment(self, name: str) -> dict[str, str]:
+        """Build code runs beside what has no Pulp credentials."""
+        hidden = () if name in _USE_PULP else _PULP_CREDENTIALS
+        given = {
+            f"FARM_{f.name.upper()}": getattr(self.settings, f.name) for f in fields(Settings) if f.name not in hidden
+        }
         texts = {
             key: str(int(value) if isinstance(value, bool) else value)
             for key, value in given.items()

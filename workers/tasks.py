@@ -160,6 +160,8 @@ def _on_process_init(**_: Any) -> None:
 def _on_ready(sender: Any, **_: Any) -> None:
     names = tuple(queue.name for queue in sender.task_consumer.queues)
     _register().start(name=sender.hostname, queues=names, slots=sender.controller.concurrency)
+    # A pool of threads starts no process that would do this.
+    threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

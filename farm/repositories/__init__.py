@@ -1,5 +1,7 @@
 """Package repositories, and which back end the settings name."""
 
+from functools import lru_cache
+
 from farm.config import PULP, Settings
 from farm.repositories.base import (
     RepositoryBackend,
@@ -26,9 +28,15 @@ __all__ = [
 def open_repositories(settings: Settings) -> RepositoryBackend:
     """Cheap: reads nothing and makes no connection until a repository is used."""
     if settings.repositories == PULP:
-        from farm.repositories.pulp import PulpRepositories
-
-        return PulpRepositories(settings)
+        return _pulp(settings)
     from farm.repositories.directory import DirectoryRepositories
 
     return DirectoryRepositories(settings.repositories_dir)
+
+
+@lru_cache(maxsize=4)
+def _pulp(settings: Settings) -> RepositoryBackend:
+    """One for a process: signing in and reading the description of the API take half a second."""
+    from farm.repositories.pulp import PulpRepositories
+
+    return PulpRepositories(settings)
