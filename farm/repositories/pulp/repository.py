@@ -50,10 +50,19 @@ _log = logging.getLogger(__name__)
 _UNITS_AT_ONCE = 10_000  # more in one request time out at Pulp
 _NAMES_AT_ONCE = 50
 _TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
-GRACE_S = 8 * 3600.0  # longer than a build, which is pinned to a version, may wait and run
+GRACE_S = 1800.0  # how long a build may wait before it fills its root from the version it is pinned to
 _DROP_AT_ONCE = 16
 _LEAST_KEPT = 2  # with one there is a moment in which nothing is served
 CURRENT = "current"
+_DISTRIBUTION_FIELDS = (
+    "pulp_href",
+    "pulp_created",
+    "name",
+    "base_path",
+    "repository",
+    "repository_version",
+    "publication",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +239,8 @@ class Repository:
 
     def _distributions(self) -> dict[str, dict[str, Any]]:
         """By the last part of their names."""
-        listed = self._plugin.distribution(self._context).list_iterator({"name__startswith": f"{self.name}/"})
+        wanted = {"name__startswith": f"{self.name}/", "fields": list(_DISTRIBUTION_FIELDS)}
+        listed = self._plugin.distribution(self._context).list_iterator(wanted)
         return {one["name"].rpartition("/")[2]: one for one in listed}
 
     def _serve(self, name: str, what: Mapping[str, str]) -> None:
