@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import redis
@@ -24,11 +25,13 @@ from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.repositories import open_repositories
 from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.heads import Heads
 from farm.scheduler.hosts import HostHealth
 from farm.scheduler.lock import SchedulerLock
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
 from farm.scheduler.work import WorkMaker
+from farm.store.heads import Head
 from farm.store.machine import RetryPolicy
 from farm.store.orders import Order
 from farm.store.scheduling import Done, Live, Look, Ready
@@ -43,6 +46,7 @@ _GATHER_S = 0.03
 _TICK_S = 1.0
 _LOADS_EVERY_S = 30.0
 _PROMOTE_AT_ONCE = 200
+_ASK_S = 5.0
 _GROUPS_AT_ONCE = 500
 _BACKOFF_S = (0.2, 5.0)  # first and longest pause while the broker or the database is away
 _FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
@@ -57,7 +61,8 @@ class Scheduler:
         self._leases = Leases(settings)
         self._lock = SchedulerLock(settings)
         self._dispatcher = Dispatcher(settings.broker)
-        self._maker = WorkMaker(settings, open_repositories(settings))
+        self._heads = Heads(open_repositories(_hasty(settings)), self._note_head)
+        self._maker = WorkMaker(settings, self._heads)
         self._reconciler = Reconciler(claim_s=settings.claim_s)
         self._health = HostHealth()
         self._loads = Loads(self._store.loads())
@@ -207,6 +212,7 @@ class Scheduler:
             _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
         for event in done.events:
             _log.debug("%s", event, extra={"action": "event"})
+        self._heads.learn(done.heads)
         for owner, used_s in done.used_s.items():
             self._loads.add(owner, used_s, now)
         works, offered, refused = self._make(done.orders)
@@ -224,7 +230,8 @@ class Scheduler:
                 offered.append(order)
             except FarmError as error:
                 message = f"{error.code}: {error}"
-                refused.append(Verdict(label=order.message.attempt, finding=Finding.REFUSED, message=message))
+                finding = Finding.DEFERRED if error.retryable else Finding.REFUSED
+                refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
         return works, offered, refused
 
     # --- once a second ------------------------------------------------------------------------------------------
@@ -236,6 +243,7 @@ class Scheduler:
             raise FarmNotRunning("another scheduler has taken over")
         self._workers = self._leases.workers()
         self._health.hold_off(self._workers, self._dispatcher.consume)
+        self._heads.read(self._store.heads())
         if labels := self._store.closing():
             self._leases.close_attempts(labels)
             self._store.closed(labels)
@@ -268,6 +276,9 @@ class Scheduler:
 
     def _look_at_queues(self, live: Sequence[Live]) -> None:
         self._states = queue_states(_FED, self._workers, live, drained=self._health.drained)
+
+    def _note_head(self, path: str, head: Head, instead_of: Head | None) -> Head:
+        return self._store.note_head(path, head, instead_of=instead_of)
 
     def _note_queues(self) -> None:
         """For people who ask what they wait for; written when it changed."""
@@ -315,6 +326,11 @@ class Scheduler:
             self._control.close()
             self._store.close()
         _log.info("Ended", extra={"action": "stop"})
+
+
+def _hasty(settings: Settings) -> Settings:
+    """The scheduler does not wait for a Pulp that is away: the step that needs it does."""
+    return replace(settings, pulp_request_s=min(settings.pulp_request_s, _ASK_S), pulp_retry_s=0.0)
 
 
 def _enough(look: Look, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:

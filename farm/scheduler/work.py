@@ -13,7 +13,8 @@ from farm.model.target import Limits, Target
 from farm.model.work import AnyWork, BuildInput, FetchInput, PinnedRepository, SrpmInput, UploadInput, Work
 from farm.model.worker import WorkerFacts
 from farm.queues import SOURCE
-from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
+from farm.repositories.base import RepositoryKind, RepositoryName
+from farm.scheduler.heads import Heads
 from farm.store.orders import Order
 from farm.targets.load import find_target
 
@@ -24,9 +25,9 @@ _SMALL_STEP_S = 3600  # the longest that any step but `build` may run
 class WorkMaker:
     """Makes work. Keeps targets for a second, so that two hundred builds read a file once."""
 
-    def __init__(self, settings: Settings, repositories: RepositoryBackend) -> None:
+    def __init__(self, settings: Settings, heads: Heads) -> None:
         self._settings = settings
-        self._repositories = repositories
+        self._heads = heads
         self._targets: dict[str, tuple[float, Target]] = {}
 
     def target(self, name: str) -> Target:
@@ -46,7 +47,8 @@ class WorkMaker:
         return min(own_s, _SMALL_STEP_S)
 
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
-        """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded."""
+        """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one
+        that is retryable when that may pass."""
         target = self.target(order.target)
         message = order.message
         head: _Head = {
@@ -84,17 +86,19 @@ class WorkMaker:
             nevra=srpm.nevra,
             build_requires=srpm.build_requires,
             arch=arch,
-            repositories=self._own_repositories(order.target, arch),
+            repositories=self._own_repositories(order, arch),
         )
 
-    def _own_repositories(self, target: str, arch: Arch) -> tuple[PinnedRepository, ...]:
-        """The farm's own packages for this target, as they are now: pinned, so that a build's root can be told."""
-        name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
-        version = self._repositories.current(name)
-        if not version:  # the empty repository
+    def _own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
+        """The farm's own packages for this target, as they are now: pinned, so that a build's root can be told.
+
+        A second attempt may be there because the version that the first one was given is gone.
+        """
+        name = RepositoryName(target=order.target, kind=RepositoryKind.BINARY, arch=arch)
+        head = self._heads.get(name, is_doubted=order.message.number > 1)
+        if not head.version:  # the empty repository
             return ()
-        url = self._repositories.url(name, version)
-        return (PinnedRepository(name=f"farm-{target}-{arch}", url=url, version=version),)
+        return (PinnedRepository(name=f"farm-{order.target}-{arch}", url=head.url, version=head.version),)
 
 
 class _Head(TypedDict):

@@ -25,6 +25,11 @@ class Message:
     package: str
 
     @property
+    def number(self) -> int:
+        """Of the attempt, from 1."""
+        return int(self.attempt.rpartition(".")[2])
+
+    @property
     def queue(self) -> str:
         return queue_for(self.kind, self.arch)
 

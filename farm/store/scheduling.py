@@ -6,7 +6,7 @@ The clients' half is clients.py. Whatever is returned here was committed.
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.store import machine, rows, schema, settling
 from farm.store.database import Database
+from farm.store.heads import Head, publish_heads
 from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
 from farm.store.settling import Surroundings, Verdict
@@ -66,7 +67,8 @@ class Live:
 class Done:
     """What a transaction left to be done in Redis: offers of successors, leases to close, events to tell.
 
-    `used_s` are the slot-seconds that ended attempts had used, by owner.
+    `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
+    None where none is known any more.
     """
 
     orders: tuple[Order, ...] = ()
@@ -74,6 +76,7 @@ class Done:
     events: tuple[dict[str, Any], ...] = ()
     late: tuple[str, ...] = ()
     used_s: Mapping[str, float]
+    heads: Mapping[str, Head | None] = field(default_factory=dict)
 
 
 # Every (queue, urgency, owner) that has ready work, by skipping along the index from one to the next: three seeks for
@@ -276,6 +279,8 @@ class SchedulerStore(Database):
             changes = Changes(now=now, builds=rows.load(connection, ids))
             change(changes)
             rows.flush(connection, changes)
+            published = [(path, Head(version=version, url=url)) for path, version, url in changes.published]
+            heads = publish_heads(connection, published, now)
             secret = _secrets(connection, changes)
             uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
             logs = logs_for(connection, uploads)
@@ -286,6 +291,7 @@ class SchedulerStore(Database):
             events=tuple(changes.events()),
             late=tuple(late),
             used_s=changes.used_s,
+            heads=heads,
         )
 
 

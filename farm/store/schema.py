@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0001"
+REVISION = "0002"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -198,6 +198,16 @@ queue = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     _column("slots", sa.Integer),
     _column("busy", sa.Integer),
+)
+
+#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as publishers reported it.
+repository = sa.Table(
+    "repository",
+    metadata,
+    sa.Column("path", sa.Text, primary_key=True),
+    _column("version", sa.BigInteger),
+    _column("url", sa.Text),
+    _column("updated_at", UtcTime),
 )
 
 #: Slot-seconds that an owner's attempts used, decayed as of `at`.

@@ -14,7 +14,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
-from farm.model.work import AnyResult, FetchResult, SrpmResult
+from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
 from farm.store.machine import RetryPolicy, clean
@@ -34,6 +34,7 @@ class Finding(StrEnum):
     UNSENT = "unsent"  # no worker has it, and no message will bring it to one
     OVERDUE = "overdue"  # it is past its limit, and its worker did not end it
     REFUSED = "refused"  # its work cannot be made
+    DEFERRED = "deferred"  # its work cannot be made now, for a reason that may pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,12 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 message = clean(verdict.message)
                 _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
                 machine.ended(changes, build, step, Outcome.ERRORED, message, has_logs=_has_logs(step, around))
+            case Finding.DEFERRED:
+                message, has_logs = clean(verdict.message), _has_logs(step, around)
+                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
+                machine.trouble(
+                    changes, build, step, message=message, host=None, policy=around.policy, has_logs=has_logs
+                )
 
 
 def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
@@ -121,7 +128,7 @@ def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState | No
 def _settle_one(
     changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, around: Surroundings
 ) -> None:
-    nonsense = _nonsense(report)
+    nonsense = _nonsense(build, report)
     if nonsense is not None:
         message = clean(f"{report.worker} sent a report that makes no sense: {nonsense}")
         _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
@@ -159,6 +166,8 @@ def _settle_result(
     output = result.output
     if isinstance(output, FetchResult) and output.commit is not None:
         changes.put(build, source_commit=clean(output.commit))
+    if isinstance(output, UploadResult):
+        changes.published += output.versions
     plan = None
     if isinstance(output, SrpmResult):
         changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
@@ -195,7 +204,7 @@ def _close(
     step.live = None
 
 
-def _nonsense(report: wire.AnyReport) -> str | None:
+def _nonsense(build: BuildState, report: wire.AnyReport) -> str | None:
     """Why a report cannot be believed, whoever sent it; None for a sound one."""
     if (report.result is None) == (report.trouble is None):
         return "it has not exactly one of a result and trouble"
@@ -213,6 +222,18 @@ def _nonsense(report: wire.AnyReport) -> str | None:
         return "a success without output"
     if isinstance(result.output, SrpmResult):
         return _bad_nevra(result.output.nevra)
+    if isinstance(result.output, UploadResult):
+        return next((bad for one in result.output.versions if (bad := _bad_version(build, *one))), None)
+    return None
+
+
+def _bad_version(build: BuildState, path: str, version: int, url: str) -> str | None:
+    """The next builds are given it, so it is of this build's target, and can be written down."""
+    is_sound = path.isascii() and path.isprintable() and path.startswith(f"{build.target}/") and 0 < version <= _MAX_INT
+    if not is_sound or len(path) > _NAME_CHARS:
+        return f"version {version} of {path[:_NAME_CHARS]!a}, which is no repository of {build.target}"
+    if not url.isprintable() or any(char.isspace() for char in url) or len(url) > 4 * _NAME_CHARS or "://" not in url:
+        return f"the URL {url[:_NAME_CHARS]!a} of {path}"
     return None
 
 

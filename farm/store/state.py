@@ -159,6 +159,7 @@ class Changes:
     closes: list[str] = field(default_factory=list)
     offers: list[tuple[BuildState, StepState]] = field(default_factory=list)
     used_s: dict[str, float] = field(default_factory=dict)
+    published: list[tuple[str, int, str]] = field(default_factory=list)
 
     def put(self, thing: Thing, **values: Any) -> None:
         """Set fields, and have them written. A value that is already so is not written."""

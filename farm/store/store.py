@@ -1,14 +1,15 @@
 """The store: what is true about batches, builds, steps and attempts. Everything is one transaction or none.
 
-Clients use the first half, the scheduler alone the second. Nothing here knows Celery or Redis.
+Clients use the first part, the scheduler alone the second, both the third. Nothing here knows Celery or Redis.
 """
 
 from farm.store.clients import ClientStore
 from farm.store.database import open_database
+from farm.store.heads import HeadStore
 from farm.store.scheduling import SchedulerStore
 
 
-class Store(ClientStore, SchedulerStore):
+class Store(ClientStore, SchedulerStore, HeadStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

@@ -24,9 +24,10 @@ from farm.model.artifact import ArtifactKind
 from farm.model.build import Build, BuildOptions, BuildRequest, Phase, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import StepResult
+from farm.model.work import StepOutput, StepResult, UploadResult
 from farm.store import schema
 from farm.store.database import make_engine
+from farm.store.heads import Head
 from farm.store.machine import RetryPolicy
 from farm.store.migrate import alembic_config
 from farm.store.scheduling import Done
@@ -494,3 +495,88 @@ def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
         ready, now(), wall_s=lambda _, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
     )
     assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
+
+
+PATH = "demo/x86_64/os"
+
+
+def published(version: int, *, path: str = PATH, url: str | None = None) -> StepResult[StepOutput]:
+    url = f"https://farm/{path}/{version}/" if url is None else url
+    return StepResult(outcome=Outcome.SUCCEEDED, output=UploadResult(versions=((path, version, url),)))
+
+
+def head(version: int, path: str = PATH) -> Head:
+    return Head(version=version, url=f"https://farm/{path}/{version}/")
+
+
+def test_an_upload_writes_the_heads_with_its_end(store: Store) -> None:
+    add(store)
+    drive(store, {StepKind.UPLOAD: published(4)})
+    assert store.heads() == {PATH: head(4)}
+    add(store)
+    drive(store, {StepKind.UPLOAD: published(5)})
+    assert store.heads() == {PATH: head(5)}
+
+
+def test_of_uploads_that_are_settled_together_the_newest_counts(store: Store) -> None:
+    for _ in range(2):
+        add(store)
+    done = send(store)
+    for _ in range(2):
+        done = settle(store, done)
+    done = settle(store, send(store))
+    answers = [published(6), published(5)]
+    reports = [
+        report_for(order.message.attempt, order.message.token, StepKind.UPLOAD, answer)
+        for order, answer in zip(done.orders, answers, strict=True)
+    ]
+    assert store.settle(reports, now(), AROUND).heads == {PATH: head(6)}
+
+
+def test_a_head_that_goes_backwards_is_dropped_so_that_the_back_end_is_asked(store: Store) -> None:
+    """A late report, or a repository that somebody deleted: SQL cannot tell which."""
+    for version in (6, 5):
+        add(store)
+        drive(store, {StepKind.UPLOAD: published(version)})
+    assert store.heads() == {}
+
+
+def test_what_the_back_end_says_is_written_unless_somebody_was_quicker(store: Store) -> None:
+    assert store.note_head(PATH, head(3), instead_of=None) == head(3)
+    assert store.note_head(PATH, head(2), instead_of=None) == head(3)
+    store.publish_head(PATH, head(8))
+    assert store.note_head(PATH, head(4), instead_of=head(3)) == head(8)
+    assert store.note_head(PATH, head(1), instead_of=head(8)) == head(1)
+    assert store.heads() == {PATH: head(1)}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        published(1, path="other/x86_64/os"),
+        published(1, path="demo/x86\n_64/os"),
+        published(0),
+        published(-1),
+        published(2**63),
+        published(1, url="nowhere"),
+        published(1, url="https://farm/\n[evil]"),
+    ],
+)
+def test_a_head_that_makes_no_sense_is_trouble_and_is_not_written(store: Store, answer: StepResult[StepOutput]) -> None:
+    add(store)
+    settle(store, settle(store, send(store)))
+    settle(store, settle(store, send(store)), {StepKind.UPLOAD: answer})
+    assert store.heads() == {}
+    (attempt,) = store.build(1).steps[-1].attempts
+    assert "makes no sense" in (attempt.reason or "")
+
+
+def test_work_that_cannot_be_made_now_is_tried_again_later(store: Store) -> None:
+    add(store)
+    settle(store, settle(store, send(store)))
+    label = send(store).orders[0].message.attempt
+    verdict = Verdict(label=label, finding=Finding.DEFERRED, message="repository: no answer")
+    assert store.judge([verdict], now(), AROUND).closes == (label, "1.upload.x86_64.1")
+    build, upload = store.build(1).steps[2:]
+    assert (build.status, upload.status) == (Status.WAITING, Status.WAITING)
+    assert "after repository: no answer" in (build.waits_for or "")

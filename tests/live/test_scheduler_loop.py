@@ -18,7 +18,7 @@ from farm.model.arch import Arch
 from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import AnyWork, UploadInput
+from farm.model.work import AnyWork, BuildInput, PinnedRepository, UploadInput
 from farm.scheduler.loop import Scheduler
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, fail, succeed
@@ -90,7 +90,51 @@ def test_a_build_goes_through_all_of_its_steps(settings: Settings, store: Store)
     assert "me:secret@" in repr(fetch.input)
     assert "secret" not in repr(workers.done[1:])
     assert isinstance(upload.input, UploadInput)
+    assert upload.input.srpm is not None
     assert (upload.input.srpm.name, upload.input.arches) == ("hello-1-1.src.rpm", (Arch.X86_64,))
+
+
+def given_to_builds(workers: FakeWorkers) -> list[tuple[PinnedRepository, ...]]:
+    return [work.input.repositories for work in workers.done if isinstance(work.input, BuildInput)]
+
+
+def test_a_build_is_given_what_the_one_before_it_published(settings: Settings, store: Store) -> None:
+    with scheduling(settings), FakeWorkers(settings) as workers:
+        for _ in range(2):
+            finished(store, enqueue(settings, store)[0])
+    published = PinnedRepository(name="farm-demo-x86_64", url="file:///demo/1/", version=1)
+    assert given_to_builds(workers) == [(), (published,)]
+
+
+def test_a_repository_that_nobody_can_tell_of_is_waited_for(settings: Settings, store: Store) -> None:
+    settings = replace(settings, retry_delay_s=1.0)
+    settings.repositories_dir.touch()  # where a folder should be
+    with scheduling(settings), FakeWorkers(settings) as workers:
+        build_id = enqueue(settings, store)[0]
+
+        def waits_for() -> str:
+            return "".join(step.waits_for or "" for step in store.build(build_id).steps if step.kind is StepKind.BUILD)
+
+        until(lambda: "retry in" in waits_for() and "repository demo/x86_64/os" in waits_for(), "the wait")
+        settings.repositories_dir.unlink()
+        build = finished(store, build_id)
+    assert build.outcome is Outcome.SUCCEEDED
+    assert given_to_builds(workers) == [()]
+
+
+def test_the_logs_of_a_failed_build_are_handed_to_a_publisher(settings: Settings, store: Store) -> None:
+    settings = replace(settings, upload_logs=True)
+
+    def answer(work: AnyWork) -> Answer:
+        return fail() if work.kind is StepKind.BUILD else succeed(work.kind)
+
+    with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
+        build = finished(store, enqueue(settings, store)[0])
+    assert build.outcome is Outcome.FAILED
+    upload = workers.done[-1].input
+    assert isinstance(upload, UploadInput)
+    assert (upload.srpm, upload.rpms) == (None, ())
+    assert [log.artifact.name for log in upload.logs] == ["fetch.log", "srpm.log"]
 
 
 def test_farm_trouble_is_tried_again_and_a_failed_package_is_not(settings: Settings, store: Store) -> None:

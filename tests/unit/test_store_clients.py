@@ -121,7 +121,7 @@ def test_a_newer_schema_is_refused_naming_both(store: Store, url: str, tmp_path:
     with sqlite3.connect(tmp_path / "farm.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     for create in (False, True):
-        with pytest.raises(FarmNotRunning, match=r"9999.*0001"):
+        with pytest.raises(FarmNotRunning, match=r"9999.*0002"):
             Store.open(url, create=create)
 
 

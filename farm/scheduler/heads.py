@@ -1,0 +1,70 @@
+"""What the scheduler knows of the farm's repositories: from SQL, and from the back end where SQL knows nothing.
+
+Kept in memory so that making a build's work costs no query; read anew once a second.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from farm.errors import RepositoryTrouble
+from farm.repositories.base import RepositoryBackend, RepositoryName
+from farm.store.heads import Head
+
+_log = logging.getLogger(__name__)
+
+Note = Callable[[str, Head, Head | None], Head]
+
+
+class Heads:
+    """`note(path, head, instead_of)` writes to SQL what the back end said, and returns what is there then. The back
+    end is asked for one repository every `ask_every_s` at most: a hundred builds ask once."""
+
+    def __init__(self, backend: RepositoryBackend, note: Note, *, ask_every_s: float = 2.0) -> None:
+        self._backend = backend
+        self._ask_every_s = ask_every_s
+        self._note = note
+        self._known: dict[str, Head] = {}
+        self._asked: dict[str, tuple[float, RepositoryTrouble | None]] = {}
+
+    def read(self, all_: Mapping[str, Head]) -> None:
+        """This is what SQL has."""
+        self._known = dict(all_)
+
+    def learn(self, changed: Mapping[str, Head | None]) -> None:
+        """This was written, or dropped where it is None."""
+        for path, head in changed.items():
+            if head is None:
+                self._known.pop(path, None)
+            else:
+                self._known[path] = head
+
+    def get(self, name: RepositoryName, *, is_doubted: bool = False) -> Head:
+        """With `is_doubted` the back end is asked though a head is known: it may be of a version that is gone.
+
+        Raises RepositoryTrouble while no head is known and the back end does not answer: then nobody knows what is
+        in the repository.
+        """
+        known = self._known.get(name.path)
+        if known is not None and not is_doubted:
+            return known
+        asked_at, trouble = self._asked.get(name.path, (-math.inf, None))
+        is_recent = time.monotonic() - asked_at < self._ask_every_s
+        if not is_recent or (known is None and trouble is None):
+            trouble = self._ask(name, known)
+            self._asked[name.path] = (time.monotonic(), trouble)
+        known = self._known.get(name.path)
+        if known is None:
+            raise RepositoryTrouble(str(trouble))
+        return known
+
+    def _ask(self, name: RepositoryName, known: Head | None) -> RepositoryTrouble | None:
+        try:
+            version = self._backend.current(name)
+            head = Head(version=version, url=self._backend.url(name, version) if version else "")
+        except RepositoryTrouble as error:
+            _log.warning("The head of %s is not known: %s", name.path, error, extra={"action": "ask"})
+            return error
+        self._known[name.path] = self._note(name.path, head, known)
+        return None
