@@ -1,5 +1,6 @@
 """What a recipe left is taken for what it is: nothing is followed or believed, and every refusal can be shown."""
 
+import json
 import os
 import socket
 import time
@@ -11,14 +12,17 @@ import pytest
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.model.artifact import ArtifactKind
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome
-from farm.model.target import Limits
+from farm.model.target import Limits, Target
+from farm.model.work import BuildInput, PinnedRepository, Work
 from tests.rpms import make_rpm
 from workers.log import StepLog
 from workers.steps import results
 from workers.steps.context import Ended, StepContext
-from workers.steps.results import collect, store_log, store_packages, store_source
+from workers.steps.results import collect, store_log, store_packages, store_provenance, store_source
 
 SOURCE = "hello-1-1.src.rpm"
 
@@ -258,3 +262,43 @@ def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) 
     kept = msgspec.json.decode(context.store.open_path(times.sha256).read_bytes(), type=list[tuple[int, int]])
     assert kept == sorted(kept)
     assert 10_000 < len(kept) <= 20_000
+
+
+def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -> None:
+    srpm = Artifact(name=SOURCE, kind=ArtifactKind.SRPM, sha256="a" * 64, size_bytes=1, nevra="hello-1-1.src")
+    rpm = Artifact(
+        name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="b" * 64, size_bytes=1, nevra="hello-1-1.x86_64"
+    )
+    work = Work(
+        attempt="12.build.x86_64.2",
+        token="t",
+        kind=StepKind.BUILD,
+        build_id=12,
+        package="hello",
+        target=Target(
+            name="demo", distribution="demo", release="1", arches=(Arch.X86_64,), repositories=(), packages=("bash",)
+        ),
+        options=BuildOptions(),
+        limits=Limits(),
+        input=BuildInput(
+            srpm=srpm,
+            nevra="hello-1-1.src",
+            build_requires=(),
+            arch=Arch.X86_64,
+            repositories=(PinnedRepository(name="farm-demo-x86_64", url="https://farm/4/", version=4),),
+        ),
+    )
+    record = store_provenance(work, (rpm,), context)
+    assert (record.name, record.kind) == ("provenance.json", ArtifactKind.RECORD)
+    assert json.loads(context.store.open_path(record.sha256).read_bytes()) == {
+        "format": 1,
+        "attempt": "12.build.x86_64.2",
+        "build": 12,
+        "package": "hello",
+        "target": "demo",
+        "arch": "x86_64",
+        "srpm": {"name": SOURCE, "nevra": "hello-1-1.src", "sha256": "a" * 64},
+        "repositories": [{"name": "farm-demo-x86_64", "version": 4, "url": "https://farm/4/"}],
+        "packages": [{"name": "hello-1-1.x86_64.rpm", "nevra": "hello-1-1.x86_64", "sha256": "b" * 64}],
+    }
+    assert store_provenance(work, (rpm,), context) == record

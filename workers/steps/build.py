@@ -5,12 +5,13 @@ Owns what goes into the root and what is taken from it. How a root is made is th
 
 from dataclasses import replace
 
+from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, BuildResult, StepResult, Work
 from workers.buildroot.base import RpmsRequest
 from workers.buildroot.engines import engine_for
 from workers.steps.context import Ended, StepContext
-from workers.steps.results import collect, store_packages, store_root
+from workers.steps.results import collect, store_packages, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
@@ -25,16 +26,15 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         repositories=tuple((one.name, one.url) for one in given.repositories),
     )
     made = engine_for(work.target, context.settings).make_rpms(request, context)
-    record = store_root(made.root, context)
-    ended = StepResult[BuildResult](
-        outcome=made.outcome, reason=made.reason, artifacts=record, peak_memory_bytes=made.peak_memory_bytes
-    )
-    if made.outcome is not Outcome.SUCCEEDED:
-        return ended
-    try:
-        with context.phase("collect"):
-            found = collect(made.results, ".rpm", limit_bytes=context.limits.disk_bytes)
-            packages = store_packages(found, source=given.srpm.name, arch=given.arch.rpm, context=context)
-    except Ended as refused:
-        return replace(ended, outcome=refused.outcome, reason=refused.reason)
-    return replace(ended, artifacts=(*packages, *record), output=BuildResult(rpms=packages))
+    ended = StepResult[BuildResult](outcome=made.outcome, reason=made.reason, peak_memory_bytes=made.peak_memory_bytes)
+    packages: tuple[Artifact, ...] = ()
+    if made.outcome is Outcome.SUCCEEDED:
+        try:
+            with context.phase("collect"):
+                found = collect(made.results, ".rpm", limit_bytes=context.limits.disk_bytes)
+                packages = store_packages(found, source=given.srpm.name, arch=given.arch.rpm, context=context)
+            ended = replace(ended, output=BuildResult(rpms=packages))
+        except Ended as refused:
+            ended = replace(ended, outcome=refused.outcome, reason=refused.reason)
+    records = (*store_root(made.root, context), store_provenance(work, packages, context))
+    return replace(ended, artifacts=(*packages, *records))

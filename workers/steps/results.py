@@ -12,6 +12,7 @@ from pathlib import Path
 from farm import wire
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
+from farm.model.work import BuildInput, Work
 from workers import rpmfile
 from workers.buildroot.base import RootPackage
 from workers.steps.context import Ended, StepContext
@@ -101,6 +102,25 @@ def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[A
     record = context.workdir / "root.json"
     record.write_bytes(wire.to_json([{"nevra": one.nevra, "digest": one.digest} for one in packages]))
     return (context.store.put(record, name="root.json", kind=ArtifactKind.RECORD, move=True),)
+
+
+def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], context: StepContext) -> Artifact:
+    """Record what the build was made of and what it made, by digest; docs/json.md has the form."""
+    given = work.input
+    document = {
+        "format": 1,
+        "attempt": work.attempt,
+        "build": work.build_id,
+        "package": work.package,
+        "target": work.target.name,
+        "arch": given.arch,
+        "srpm": {"name": given.srpm.name, "nevra": given.nevra, "sha256": given.srpm.sha256},
+        "repositories": [{"name": one.name, "version": one.version, "url": one.url} for one in given.repositories],
+        "packages": [{"name": one.name, "nevra": one.nevra, "sha256": one.sha256} for one in packages],
+    }
+    record = context.workdir / "provenance.json"
+    record.write_bytes(wire.to_json(document))
+    return context.store.put(record, name="provenance.json", kind=ArtifactKind.RECORD, move=True)
 
 
 def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
