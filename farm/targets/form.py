@@ -29,6 +29,7 @@ _MACRO = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _ISOLATIONS = ("auto", "simple", "nspawn")
 _SCHEMES = ("https://", "http://", "file://")
+_KEEP_LEAST, _KEEP_MOST = 2, 1000
 _ADDRESSES = ("baseurl", "metalink", "mirrorlist")
 
 
@@ -76,6 +77,10 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     processes: int = Limits.processes
 
 
+class _Retention(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    versions: int = Target.keep_versions
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     distribution: str
     release: str
@@ -90,6 +95,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lookaside: _Lookaside | None = None
     mock: _Mock | None = None
     limits: _Limits = msgspec.field(default_factory=_Limits)
+    retention: _Retention = msgspec.field(default_factory=_Retention)
 
 
 #: What is allowed where a value has the wrong form: for the messages only, by the key's path without its indices.
@@ -99,6 +105,7 @@ _TABLES: Mapping[str, type[msgspec.Struct]] = {
     "lookaside": _Lookaside,
     "mock": _Mock,
     "limits": _Limits,
+    "retention": _Retention,
 }
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "arches[]": tuple(Arch),
@@ -138,6 +145,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         lookaside=_lookaside(file.lookaside, fill),
         mock=_mock(file, fill),
         limits=Limits(**msgspec.structs.asdict(file.limits)),
+        keep_versions=_kept(file.retention.versions),
     )
 
 
@@ -168,6 +176,16 @@ def _check_limits(limits: _Limits) -> None:
     for key, value in msgspec.structs.asdict(limits).items():
         if value <= 0:
             raise Invalid(f"limits.{key}", f"{value} is not a limit; it must be above 0, for every step has all limits")
+
+
+def _kept(versions: int) -> int:
+    if not _KEEP_LEAST <= versions <= _KEEP_MOST:
+        raise Invalid(
+            "retention.versions",
+            f"{versions} is not between {_KEEP_LEAST} and {_KEEP_MOST}: with fewer than two, clients would meet a "
+            "repository whose files are just being replaced",
+        )
+    return versions
 
 
 def _repositories(file: _File, fill: Mapping[str, str]) -> tuple[RepositorySource, ...]:

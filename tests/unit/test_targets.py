@@ -183,3 +183,11 @@ def test_a_repository_can_be_for_some_arches_only(tmp_path: Path) -> None:
 
 def test_every_file_in_the_folder_is_package_data() -> None:
     assert {path.stem for path in SHIPPED.glob("*.toml")} == set(SHIPPED_NAMES)
+
+
+def test_a_target_says_how_many_versions_of_its_repositories_are_kept(settings: Settings) -> None:
+    assert settings.targets is not None
+    (settings.targets / "mine-7.toml").write_text(MINIMAL)
+    assert find_target(settings, "mine-7").keep_versions == 20
+    (settings.targets / "mine-7.toml").write_text(f"{MINIMAL}\n[retention]\nversions = 5\n")
+    assert find_target(settings, "mine-7").keep_versions == 5

@@ -125,6 +125,16 @@ MISTAKES = {
         'gpgcheck = false\narches = ["x86_64"]',
         "repositories: none has packages for aarch64",
     ),
+    "one version kept": (
+        "wall_s = 60",
+        "wall_s = 60\n[retention]\nversions = 1",
+        "retention.versions: 1 is not between 2 and",
+    ),
+    "an unknown key in retention": (
+        "wall_s = 60",
+        "wall_s = 60\n[retention]\nkeep = 3",
+        "retention: 'keep' is not a key here; known are versions",
+    ),
     "a limit of zero": ("wall_s = 60", "wall_s = 0", "limits.wall_s: 0 is not a limit; it must be above 0"),
     "an unknown lookaside": (
         "[mock]",
@@ -182,7 +192,9 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-_KEYS = st.sampled_from(["distribution", "release", "arches", "packages", "repositories", "macros", "mock", "limits"])
+_KEYS = st.sampled_from(
+    ["distribution", "release", "arches", "packages", "repositories", "macros", "mock", "limits", "retention"]
+)
 
 
 @given(st.dictionaries(_KEYS | st.text(max_size=6), _JSON, max_size=9))
