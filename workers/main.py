@@ -120,16 +120,13 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     work, outputs = _read(after)
     made = _output(StepKind.SRPM, outputs, after)
     arch = arch or host_facts(settings).arches[0]
-    name = RepositoryName(target=work.target.name, kind=RepositoryKind.BINARY, arch=arch)
-    repositories = open_repositories(settings)
-    version = repositories.current(name)
-    pinned = PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None
+    own = _own(settings, work.target.name, arch)
     order = BuildInput(
         srpm=made.srpm,
         nevra=made.nevra,
         build_requires=made.build_requires,
         arch=arch,
-        repositories=(pinned,) if pinned else (),
+        repositories=(own,) if own else (),
     )
     _do(settings, _next(work, StepKind.BUILD, order), outputs)
 
@@ -179,7 +176,7 @@ def _output(kind: StepKind, outputs: dict[str, Any], after: Path) -> Any:
 
 def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
     start = time.monotonic()
-    result: AnyResult = run_step(work, settings)
+    result: AnyResult = run_step(_pinned(settings, work), settings)
     if result.output is not None:
         outputs = {**outputs, str(work.kind): msgspec.Raw(wire.to_json(result.output))}
     log = next((artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG), None)
@@ -196,6 +193,28 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
     said = f"{work.kind}: {result.outcome}" + (f": {result.reason}" if result.reason else "")
     sys.stderr.write(f"{said} in {done.seconds:g} s; log: {done.log}\n")
     raise typer.Exit(OUTCOME_EXIT_CODES[result.outcome])
+
+
+def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
+    """What the scheduler does for a farm's worker: addresses for the repositories that the farm itself fills."""
+    if not isinstance(work.input, (SrpmInput, BuildInput)):
+        return work
+    arch = work.input.arch
+
+    def url_of(target: str) -> str | None:
+        own = _own(settings, target, arch)
+        return own.url if own else None
+
+    pinned: AnyWork = replace(work, target=work.target.pinned(url_of))
+    return pinned
+
+
+def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None:
+    """What was built for the target and arch, as it is now; None when that is nothing."""
+    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+    repositories = open_repositories(settings)
+    version = repositories.current(name)
+    return PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None
 
 
 def _path(artifact: Artifact) -> str:

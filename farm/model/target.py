@@ -1,6 +1,7 @@
 """A target: distribution, release, repositories to build against, package format."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from farm.model.arch import Arch
@@ -32,7 +33,8 @@ class Lookaside:
 class RepositorySource:
     """A repository that build roots are filled from. `{arch}` in a URL is RPM's spelling of the arch.
 
-    Exactly one of `baseurl`, `metalink`, `mirrorlist`. `gpgkey` is a URL or path; without it packages are not
+    Exactly one of `baseurl`, `metalink`, `mirrorlist`, `target`; the last is what the farm itself has built for a
+    target, and `Target.pinned` makes a `baseurl` of it. `gpgkey` is a URL or path; without it packages are not
     checked, which targets must ask for with `gpgcheck = false`.
     """
 
@@ -40,6 +42,7 @@ class RepositorySource:
     baseurl: str | None = None
     metalink: str | None = None
     mirrorlist: str | None = None
+    target: str | None = None
     gpgkey: str | None = None
     gpgcheck: bool = True
     priority: int = 99
@@ -93,6 +96,17 @@ class Target:
     mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
     keep_versions: int = 20
+
+    def pinned(self, url_of: Callable[[str], str | None]) -> "Target":
+        """With an address for each repository that the farm itself fills; `url_of` gives it by the target's name.
+        One without an address, which is empty, is left out."""
+        sources = []
+        for source in self.repositories:
+            if source.target is None:
+                sources.append(source)
+            elif url := url_of(source.target):
+                sources.append(replace(source, baseurl=url, target=None))
+        return replace(self, repositories=tuple(sources))
 
     def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:
         """Those that have packages for the arch; a repository that names no arches has them for all."""

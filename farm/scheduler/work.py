@@ -15,6 +15,7 @@ from farm.model.worker import WorkerFacts
 from farm.queues import SOURCE
 from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.scheduler.heads import Heads
+from farm.store.heads import Head
 from farm.store.orders import Order
 from farm.targets.load import find_target
 
@@ -65,9 +66,13 @@ class WorkMaker:
             case StepKind.FETCH:
                 return Work(input=FetchInput(source=order.source), **head)
             case StepKind.SRPM:
-                return Work(input=self._srpm(order, target, workers), **head)
+                given = self._srpm(order, target, workers)
+                head["target"] = self._pinned(order, target, given.arch)
+                return Work(input=given, **head)
             case StepKind.BUILD:
-                return Work(input=self._build(order), **head)
+                build = self._build(order)
+                head["target"] = self._pinned(order, target, build.arch)
+                return Work(input=build, **head)
             case StepKind.UPLOAD:
                 return Work(input=_upload(order), **head)
 
@@ -94,11 +99,18 @@ class WorkMaker:
 
         A second attempt may be there because the version that the first one was given is gone.
         """
-        name = RepositoryName(target=order.target, kind=RepositoryKind.BINARY, arch=arch)
-        head = self._heads.get(name, is_doubted=order.message.number > 1)
+        head = self._head(order, order.target, arch)
         if not head.version:  # the empty repository
             return ()
         return (PinnedRepository(name=f"farm-{order.target}-{arch}", url=head.url, version=head.version),)
+
+    def _pinned(self, order: Order, target: Target, arch: Arch) -> Target:
+        """The target with what the farm itself provides for its roots as it is now."""
+        return target.pinned(lambda name: self._head(order, name, arch).url or None)
+
+    def _head(self, order: Order, target: str, arch: Arch) -> Head:
+        name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+        return self._heads.get(name, is_doubted=order.message.number > 1)
 
 
 class _Head(TypedDict):

@@ -30,7 +30,8 @@ _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _ISOLATIONS = ("auto", "simple", "nspawn")
 _SCHEMES = ("https://", "http://", "file://")
 _KEEP_LEAST, _KEEP_MOST = 2, 1000
-_ADDRESSES = ("baseurl", "metalink", "mirrorlist")
+_URLS = ("baseurl", "metalink", "mirrorlist")
+_ADDRESSES = (*_URLS, "target")
 
 
 class Invalid(ValueError):
@@ -50,6 +51,7 @@ class _Repository(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     baseurl: str | None = None
     metalink: str | None = None
     mirrorlist: str | None = None
+    target: str | None = None
     gpgkey: str | None = None
     gpgcheck: bool = True
     priority: int = 99
@@ -215,9 +217,13 @@ def _repository(key: str, one: _Repository, file: _File, fill: Mapping[str, str]
     for arch in one.arches:
         if arch not in file.arches:
             raise Invalid(f"{key}.arches", f"{arch} is not one of the target's arches, {_listed(file.arches)}")
-    addresses = {address: _url(f"{key}.{address}", getattr(one, address), fill, keep_arch=True) for address in given}
+    if one.target is not None and not _NAME.fullmatch(one.target):
+        raise Invalid(f"{key}.target", f"{one.target!r} is not a target's name, which is {_NAME.pattern}")
+    urls = [address for address in given if address in _URLS]
+    addresses = {address: _url(f"{key}.{address}", getattr(one, address), fill, keep_arch=True) for address in urls}
     return RepositorySource(
         name=one.name,
+        target=one.target,
         gpgkey=None if one.gpgkey is None else _key_address(f"{key}.gpgkey", one.gpgkey, fill),
         gpgcheck=one.gpgcheck,
         priority=one.priority,

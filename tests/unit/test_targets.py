@@ -129,6 +129,17 @@ def test_an_operator_s_target_is_found_and_replaces_a_shipped_one(settings: Sett
     assert set(load_targets(settings)) == {*SHIPPED_NAMES, "mine-7"}
 
 
+def test_a_target_can_take_what_the_farm_has_built(settings: Settings) -> None:
+    assert settings.targets is not None
+    own = '[[repositories]]\nname = "built"\ntarget = "mine-7"\ngpgcheck = false\n'
+    (settings.targets / "mine-7.toml").write_text(MINIMAL + own)
+    mine = find_target(settings, "mine-7")
+    assert [source.target for source in mine.repositories] == [None, "mine-7"]
+    pinned = mine.pinned(lambda name: f"https://farm/{name}/5/")
+    assert pinned.repositories[1].url_for(Arch.X86_64) == "https://farm/mine-7/5/"
+    assert mine.pinned(lambda _: None).repositories == mine.repositories[:1]
+
+
 def test_a_broken_target_stops_no_other(settings: Settings) -> None:
     assert settings.targets is not None
     (settings.targets / "broken.toml").write_text("\nrelease = ]")
