@@ -1,0 +1,87 @@
+"""Publishers that die at each moment of a publication, on a real Pulp: a plain repeat completes it."""
+
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from deploy.pulp.local import LocalPulp
+from farm.repositories.base import RepositoryPackage
+from tests.pulp_watch import NAME, WITHIN_S, Place, kill, packages, place, publisher, until
+
+#: By what was going on: the request, and whether the publisher dies when it comes or when it was answered.
+MOMENTS = {
+    "during the look-up": ("GET", "/content/rpm/packages/", "came"),
+    "during the upload": ("POST", "/packages/upload/", "came"),
+    "between two uploads": ("POST", "/packages/upload/", "answered"),
+    "before modify": ("POST", "/modify/", "came"),
+    "after modify was asked for": ("POST", "/modify/", "answered"),
+    "before the publication": ("POST", "/publications/", "came"),
+    "after the publication was asked for": ("POST", "/publications/", "answered"),
+    "before the version is served": ("POST", "/distributions/", "came"),
+    "after the version is served": ("POST", "/distributions/", "answered"),
+}
+
+
+@pytest.fixture(scope="module")
+def farm(pulp: LocalPulp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with place(pulp, tmp_path_factory.mktemp("farm")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def published(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> list[RepositoryPackage]:
+    """What is in the repository; each test adds to it."""
+    first = packages(tmp_path_factory.mktemp("first"), "first")
+    farm.backend.add(NAME, first)
+    return first
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_repeat_needs_no_hand_after_a_publisher_was_killed(
+    farm: Place, published: list[RepositoryPackage], tmp_path: Path, moment: str
+) -> None:
+    given, before = packages(tmp_path, f"n{len(published)}x", 3), farm.served()
+    versions, publications = farm.versions(), farm.publications()
+    method, path, when = MOMENTS[moment]
+    dying: list[BaseProcess] = []
+
+    def die() -> None:
+        until(lambda: dying, "the publisher was not started")
+        kill(dying[0])
+
+    {"came": farm.proxy.when_it_came, "answered": farm.proxy.when_it_was_answered}[when](method, path, die)
+    dying.append(publisher(farm.settings, given))
+    dying[0].join(WITHIN_S)
+    assert dying[0].exitcode == -9, "the publisher was not killed at that moment"
+    farm.let_locks_run_out()
+    assert before <= farm.served(), "clients have lost something"
+
+    number = farm.backend.add(NAME, given)
+    published += given
+    farm.assert_well(published)
+    assert farm.versions() == [*versions, number], "a repeat made more versions than there were changes"
+    # One more, where the killed one's own is made while the repeat makes one: nobody can know of it before it is done.
+    assert len(farm.publications()) - len(publications) in (1, 2)
+    assert farm.backend.add(NAME, given) == number
+    assert farm.versions()[-1] == number
+
+
+def test_a_first_use_that_was_killed_is_completed_by_a_repeat(pulp: LocalPulp, tmp_path: Path) -> None:
+    given = packages(tmp_path, "a", 2)
+    with place(pulp, tmp_path) as farm:
+        for path in ("/repositories/rpm/rpm/$", "/publications/", "/distributions/"):
+            dying: list[BaseProcess] = []
+
+            def die(dying: list[BaseProcess] = dying) -> None:
+                until(lambda: dying, "the publisher was not started")
+                kill(dying[0])
+
+            farm.proxy.when_it_was_answered("POST", path, die)
+            dying.append(publisher(farm.settings, given))
+            dying[0].join(WITHIN_S)
+            assert dying[0].exitcode == -9
+            farm.let_locks_run_out()
+        assert farm.backend.add(NAME, given) == 1
+        farm.assert_well(given)
