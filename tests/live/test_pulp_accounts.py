@@ -13,8 +13,9 @@ import httpx
 import pytest
 from plumbum import local
 
-from deploy.pulp.accounts import Account, Purpose, make_account, make_publisher, make_reader
-from deploy.pulp.accounts import local as administration
+from deploy.pulp.accounts import Purpose, make_account, make_publisher, make_reader
+from deploy.pulp.administration import Account
+from deploy.pulp.administration import local as administration
 from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
 from deploy.pulp.processes import until

@@ -1,0 +1,97 @@
+"""A content guard on the farm's repositories in Pulp. `deploy/pulp/content-guard` runs it.
+
+The guard wants a header that a reverse proxy adds for those whom it lets in: build hosts, which hold no credential of
+Pulp's, by their network, people by whatever they sign in with. Owns the guard and what it is on; not the proxy.
+"""
+
+import argparse
+import base64
+import sys
+from pathlib import Path
+
+import httpx
+
+from deploy.pulp.administration import (
+    Administration,
+    administration,
+    administration_options,
+    api_of,
+    ask,
+    domain_href,
+    kept_secret,
+)
+from deploy.pulp.errors import PulpError
+
+NAME = "farm"
+HEADER = "X-Farm-Reader"
+_AT_ONCE = 100
+
+
+def set_guard(where: Administration, prefix: str, secret: str) -> int:
+    """Guard all distributions below the prefix, and, in a domain, whatever is made there from now on; the number of
+    those that were not guarded. Safe to repeat, also with another secret. Raises PulpError.
+    """
+    with api_of(where) as api:
+        guard = _guard(api, secret)
+        domain = domain_href(api, where)
+        if domain is not None:
+            # The farm makes a distribution for each version, none of which may be open until someone runs this again.
+            ask(api, "PATCH", domain, json={"default_content_guard": guard})
+        return _guard_all(api, prefix, guard)
+
+
+def header_value(secret: str) -> str:
+    """What the proxy sends: Pulp wants it in base64."""
+    return base64.b64encode(secret.encode()).decode()
+
+
+def _guard(api: httpx.Client, secret: str) -> str:
+    wanted = {"name": NAME, "header_name": HEADER, "header_value": secret}
+    found = ask(api, "GET", "contentguards/core/header/", params={"name": NAME})["results"]
+    if not found:
+        return str(ask(api, "POST", "contentguards/core/header/", json=wanted)["pulp_href"])
+    ask(api, "PATCH", found[0]["pulp_href"], json=wanted)
+    return str(found[0]["pulp_href"])
+
+
+def _guard_all(api: httpx.Client, prefix: str, guard: str) -> int:
+    count = 0
+    for kind in ("rpm/rpm", "file/file"):
+        asked = {"name__startswith": f"{prefix}/", "limit": _AT_ONCE, "ordering": "name"}
+        seen = 0
+        while found := ask(api, "GET", f"distributions/{kind}/", params=asked | {"offset": seen})["results"]:
+            for distribution in found:
+                if distribution["content_guard"] != guard:
+                    ask(api, "PATCH", distribution["pulp_href"], json={"content_guard": guard})
+                    count += 1
+            seen += len(found)
+    return count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="deploy/pulp/content-guard",
+        description="Lets only those read the farm's repositories whom a reverse proxy lets in. Safe to repeat.",
+    )
+    administration_options(parser)
+    parser.add_argument("--prefix", default="farm", help="FARM_PULP_PREFIX (farm)")
+    help_text = "what the proxy has to know; written, readable by its owner only, when the file is not there"
+    parser.add_argument("--secret-file", type=Path, required=True, help=help_text)
+    given = parser.parse_args()
+    try:
+        secret = kept_secret(given.secret_file)
+        count = set_guard(administration(given), given.prefix, secret)
+    except PulpError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    print(f"{count} distributions were open and are guarded now; the proxy adds, for those whom it lets in,")
+    print(f"  proxy_set_header {HEADER} <base64 of what is in {given.secret_file}>;")
+    print(f"and for all others  proxy_set_header {HEADER} '';")
+    if not given.domain:
+        print("Distributions that are made from now on are open until this is run again, because Pulp lets nobody give")
+        print("its default domain a guard: publish to a domain (FARM_PULP_DOMAIN), or let only the proxy reach Pulp.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
