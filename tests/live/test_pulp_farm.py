@@ -97,7 +97,7 @@ def test_a_build_that_needs_another_is_built_from_pulp_and_installed_from_there(
     root = tmp_path / "installed" / "root"
     base = f"file://{demo_distribution}/{ARCH}"
     install(root, ["uses-libgreet"], {"demo": base, "built": farm.repository("demo", ARCH).baseurl}, arch=ARCH)
-    assert run_installed(root, ["uses-libgreet"]).strip()
+    assert run_installed(root, ["greet"]).strip()
 
 
 def test_what_is_in_pulp_says_where_it_came_from(farm: Farm, pulp: LocalPulp, tmp_path: Path) -> None:
