@@ -164,6 +164,7 @@ class Settings:
         shown["broker_url"] = _mask(self.broker)
         shown["database_url"] = _mask(self.database)
         shown["upload_logs"] = str(self.uploads_logs)
+        shown["pulp_url"] = _mask(self.pulp_url)
         shown["pulp_password"] = "***" if self.pulp_password else ""
         return shown
 

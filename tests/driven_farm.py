@@ -35,6 +35,7 @@ class DrivenFarm:
         self.store = Store.open(settings.database, create=True)
         self.farm = Farm.connect(settings)
         self.env = {"FARM_DATA": str(settings.data), "FARM_OWNER": "ann"}
+        self.around = AROUND
         self._tokens: dict[str, str] = {}
 
     def close(self) -> None:
@@ -48,16 +49,18 @@ class DrivenFarm:
             for queue, groups in look.groups(most=100).items():
                 for priority, owner in groups:
                     picks += look.ready(queue, priority, owner, most=1000)
-        self._note(self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600))
+        self._note(
+            self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600, with_logs=self.around.uploads_logs)
+        )
 
     def start(self, label: str, worker: str = "build@one") -> None:
         verdict = Verdict(label=label, finding=Finding.RUNNING, worker=worker)
-        self._note(self.store.judge([verdict], datetime.now(UTC), AROUND))
+        self._note(self.store.judge([verdict], datetime.now(UTC), self.around))
 
     def report(self, label: str, answer: Answer) -> None:
         kind = StepKind(label.split(".")[1])
         report = report_for(label, self._tokens[label], kind, answer)
-        done = self.store.settle([report], datetime.now(UTC), AROUND)
+        done = self.store.settle([report], datetime.now(UTC), self.around)
         assert not done.late, label
         self._note(done)
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from farm.client import Repository, StoredFile
+from farm.client import Repository, Rollback, StoredFile
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Step
 from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.worker import WorkerFacts
+from farm.repositories import RepositoryCheck, RepositoryVersion
 
 
 def build(value: Build) -> dict[str, Any]:
@@ -79,6 +80,30 @@ def repository(value: Repository) -> dict[str, Any]:
         "source_url": value.source_url,
         "repo_file": value.repo_file,
     }
+
+
+def version(value: RepositoryVersion) -> dict[str, Any]:
+    return {
+        "version": value.number,
+        "published_at": _time(value.published_at),
+        "packages": value.packages,
+        "url": value.url,
+        "is_current": value.is_current,
+    }
+
+
+def rollback(value: Rollback, undo: str) -> dict[str, Any]:
+    return {
+        "repository": value.path,
+        "to": value.to,
+        "before": version(value.before),
+        "after": version(value.after),
+        "undo": undo,
+    }
+
+
+def check(value: RepositoryCheck) -> dict[str, Any]:
+    return {"what": value.what, "is_ok": value.is_ok, "found": value.found, "remedy": value.remedy}
 
 
 def target(name: str, value: Target | BadTarget) -> dict[str, Any]:

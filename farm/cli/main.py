@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farm.cli import around, asking, looking, results
+from farm.cli import around, asking, looking, repos, results
 from farm.cli.session import emit, say, session
 from farm.cli.text import clean
 from farm.config import Settings
@@ -26,6 +26,10 @@ _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended, as it
 
 class FarmGroup(TyperGroup):
     """Turns whatever a command raises into words and an exit code, in one place."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of COMMANDS; Typer would put groups first."""
+        return sorted(super().list_commands(ctx), key=list(COMMANDS).index)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -100,7 +104,7 @@ def root(
     """
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "up": around.up,
     "build": asking.build,
     "status": looking.status,
@@ -109,13 +113,16 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "retry": asking.retry,
     "cancel": asking.cancel,
     "artifacts": results.artifacts,
-    "repo": results.repo,
+    "repo": repos.repo,
     "targets": around.targets,
     "workers": around.workers,
     "config": around.config,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
 
 
 def main() -> None:

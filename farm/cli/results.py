@@ -1,11 +1,11 @@
-"""`farm artifacts`, `farm repo`: what builds made, and where it is installed from."""
+"""`farm artifacts`: what builds made."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from farm.cli.options import ArchOption, BuildArgument, JsonOption, TargetArgument, parse_build
+from farm.cli.options import BuildArgument, JsonOption, parse_build
 from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
 
@@ -45,32 +45,3 @@ def artifacts(
         console().print(tables.file_table(files, console().width))
     else:
         console().print(f"build {build_id} has stored nothing yet; `farm status {build_id}` shows where it is")
-
-
-def repo(target: TargetArgument, arch: ArchOption = None, json: JsonOption = False) -> None:
-    """Show where a target's packages are installed from.
-
-    The address, a .repo file that is ready to use, and the dnf command.
-
-    \b
-    Examples:
-      farm repo demo
-      farm repo almalinux-9 --arch aarch64 --json
-    """
-    from farm.cli import documents
-
-    with connected() as farm:
-        found = farm.repository(target, arch)
-        others = [one for one in farm.target(target).arches if one is not found.arch]
-    if json:
-        emit({"repository": documents.repository(found)})
-        return
-    out = console()
-    out.print(f"{target} {found.arch}, version {found.version}", style="bold")
-    out.print(f"  {found.baseurl}\n", soft_wrap=True)
-    out.print(f"# /etc/yum.repos.d/{found.id}.repo", style="dim")
-    out.print(found.repo_file, soft_wrap=True)
-    out.print("# or without a file", style="dim")
-    out.print(found.dnf_command(), soft_wrap=True)
-    if not arch and others:
-        say(f"\nfor other arches: --arch {' or '.join(others)}")

@@ -15,12 +15,13 @@ from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
 from farm.model.worker import WorkerFacts
+from farm.repositories import RepositoryCheck, RepositoryVersion
 
 #: Columns of a terminal from which on the less important columns of a table are shown.
 ROOMY = 100
 _PACKAGE_CHARS = 30
 _LEAST_CHARS = 8
-_RIGHT = ("build", "slots", "busy", "ready", "size")
+_RIGHT = ("build", "version", "packages", "slots", "busy", "ready", "size")
 
 
 def plain(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> Table:
@@ -182,6 +183,28 @@ def file_table(files: Sequence[StoredFile], width: int) -> Table:
         for file in files
     ]
     return plain(("step", "kind", "size", "name"), rows, width)
+
+
+def version_table(versions: Sequence[RepositoryVersion], width: int) -> Table:
+    rows = [
+        (
+            str(one.number),
+            Text("current" if one.is_current else "", style="green"),
+            f"{ago(one.published_at)} ago",
+            str(one.packages),
+            clean(one.url),
+        )
+        for one in versions
+    ]
+    return plain(("version", "", "published", "packages", "url"), rows, width)
+
+
+def check_table(checks: Sequence[RepositoryCheck], width: int) -> Table:
+    rows = [
+        (Text("ok" if one.is_ok else "bad", style="green" if one.is_ok else "red"), clean(one.what), clean(one.found))
+        for one in checks
+    ]
+    return plain(("", "what", "found"), rows, width)
 
 
 def excerpt(text: str, limit_lines: int = 20) -> Table:

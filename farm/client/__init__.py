@@ -3,7 +3,7 @@
 from farm.client.download import StoredFile
 from farm.client.farm import Farm
 from farm.client.handle import BatchHandle, BuildHandle
-from farm.client.repository import Repository
+from farm.client.repository import PackageKind, Repository, Rollback
 from farm.client.watch import Event
 
-__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "StoredFile"]
+__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "PackageKind", "Repository", "Rollback", "StoredFile"]

@@ -5,7 +5,6 @@ or run.
 """
 
 import logging
-import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from farm.artifacts.base import ArtifactStore
 from farm.client.download import StoredFile, download, files_of
 from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
 from farm.client.log import find_log, read_log
-from farm.client.repository import Repository, describe
+from farm.client.repository import Repository, Rollback, check_repositories, describe, named, roll_back
 from farm.client.request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
 from farm.client.source import check_srpm, git_source, store_srpm
 from farm.client.watch import Event, watch
@@ -30,6 +29,8 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.worker import WorkerFacts
+from farm.repositories import RepositoryBackend, RepositoryCheck, RepositoryVersion, open_repositories
+from farm.store.heads import Head
 from farm.store.store import Store
 from farm.targets.load import find_target, load_targets, pick_arches
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from farm.control import Control
     from farm.leases import Leases
 
-__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "StoredFile"]
+__all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "Rollback", "StoredFile"]
 
 _log = logging.getLogger(__name__)
 
@@ -270,10 +271,20 @@ class Farm:
 
         Raises UnknownTarget, UnknownArch.
         """
-        found = find_target(self.settings, target)
-        if arch is None:
-            arch = platform.machine() if platform.machine() in found.arches else found.arches[0]
-        return describe(self.settings, target, pick_arches(found, [arch])[0])
+        return describe(self.settings, target, arch)
+
+    def repository_versions(
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
+    ) -> tuple[RepositoryVersion, ...]:
+        """The versions of a repository that are kept, newest first; `kind` is os, debug or source.
+
+        Raises UnknownTarget, UnknownArch, BadRequest, and RepositoryTrouble when the back end does not answer.
+        """
+        return self._repositories.versions(named(self.settings, target, arch, kind))
+
+    def check_repositories(self) -> tuple[RepositoryCheck, ...]:
+        """Whether the repository back end can be used from here, each thing that was looked at in words."""
+        return check_repositories(self.settings)
 
     def target(self, name: str) -> Target:
         """Raises UnknownTarget, BadTarget."""
@@ -329,6 +340,19 @@ class Farm:
         self._wake()
         return steps
 
+    def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
+        """Have clients and later builds get what version `to` of a repository had, as a new version.
+
+        Undone by rolling back to `before.number` of the answer. Raises NotFound for a version that is not kept,
+        UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
+        """
+        name = named(self.settings, target, arch, kind)
+        done = roll_back(self._repositories, name, to)
+        self._store.publish_head(name.path, Head(version=done.after.number, url=done.after.url))
+        by = owner_name(self.settings, None)
+        _log.info("%s rolled %s back to version %d", by, name.path, to, extra={"action": "rollback"})
+        return done
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
@@ -349,6 +373,10 @@ class Farm:
         from farm.control import Control
 
         return Control(self.settings)
+
+    @cached_property
+    def _repositories(self) -> RepositoryBackend:
+        return open_repositories(self.settings)
 
     @cached_property
     def _artifacts(self) -> ArtifactStore:

@@ -142,30 +142,31 @@ class DirectoryRepositories:
 
 def _check_folder(root: Path) -> RepositoryCheck:
     what = f"folder {root}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = "make it, or give FARM_DATA a folder that this user can write to"
-        return RepositoryCheck(what=what, is_ok=False, found=f"cannot be made: {error.strerror}", remedy=remedy)
-    if not os.access(root, os.W_OK | os.X_OK):
-        remedy = "give it to the user that the publish worker runs as"
-        return RepositoryCheck(what=what, is_ok=False, found="is not writable by this user", remedy=remedy)
-    return RepositoryCheck(what=what, is_ok=True, found="is there, and writable")
+    place = _nearest(root)
+    if not place.is_dir():
+        remedy = "move it away, or give FARM_DATA another folder"
+        return RepositoryCheck(what=what, is_ok=False, found=f"cannot be: {place} is not a folder", remedy=remedy)
+    if not os.access(place, os.W_OK | os.X_OK):
+        remedy = "give it to the user that the publish worker runs as, or run this as that user"
+        return RepositoryCheck(what=what, is_ok=False, found=f"{place} is not writable by this user", remedy=remedy)
+    found = "is there, and writable" if place == root else "is made by the first publication"
+    return RepositoryCheck(what=what, is_ok=True, found=found)
 
 
 def _check_space(root: Path) -> RepositoryCheck:
     what = "free space"
-    try:
-        free_bytes = shutil.disk_usage(root).free
-    except OSError as error:
-        remedy = "make the folder first"
-        return RepositoryCheck(what=what, is_ok=False, found=f"is not known: {error.strerror}", remedy=remedy)
+    free_bytes = shutil.disk_usage(_nearest(root)).free
     found = f"{free_bytes / 2**30:.1f} GiB"
     if free_bytes < _SPARE_BYTES:
         return RepositoryCheck(
             what=what, is_ok=False, found=found, remedy="free some; publishing stops when it is full"
         )
     return RepositoryCheck(what=what, is_ok=True, found=found)
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the nearest above it that exists."""
+    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def _check_createrepo() -> RepositoryCheck:

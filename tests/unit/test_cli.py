@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from tests.driven_farm import DrivenFarm, driven_farm
+from tests.rpms import make_rpm, sha256
 from tests.unit.test_client_request import BINARY_LEAD, LEAD
 
 GIT = ("--git", "https://example.org/hello.git")
@@ -432,6 +435,75 @@ def test_repo_shows_a_file_that_can_be_used_as_it_is(typed: Typed) -> None:
     assert "dnf --repofrompath=farm-demo,file:///" in said
 
 
+def publish(driven: DrivenFarm, tmp_path: Path, *names: str) -> None:
+    """A version of demo's repository for aarch64 each."""
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64)
+    for package in names:
+        path = make_rpm(tmp_path, package)
+        given = RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+        open_repositories(driven.settings).add(name, [given])
+
+
+def test_repo_show_is_for_targets_that_are_called_like_a_command(typed: Typed) -> None:
+    assert typed.ok("repo", "show", "demo") == typed.ok("repo", "demo")
+    assert typed.ok("repo", "--arch", "aarch64", "demo") == typed.ok("repo", "demo", "--arch", "aarch64")
+    result = typed("repo", "show", "versions")
+    assert (result.exit_code, "there is no target 'versions'" in result.stderr) == (21, True)
+
+
+def test_the_versions_of_a_repository_are_listed(typed: Typed, tmp_path: Path) -> None:
+    publish(typed.driven, tmp_path, "one", "two")
+    head, *rows = typed.ok("repo", "versions", "demo", "-a", "aarch64").splitlines()
+    assert head.split() == ["version", "published", "packages", "url"]
+    assert [row.split()[:2] for row in rows] == [["2", "current"], ["1", "0"], ["0", "0"]]
+    assert rows[0].strip().endswith("/demo/aarch64/os/versions/2/")
+
+
+def test_a_rollback_says_what_it_did_and_how_to_undo_it(typed: Typed, tmp_path: Path) -> None:
+    publish(typed.driven, tmp_path, "one", "two")
+    words = ("repo", "rollback", "demo", "-a", "aarch64", "--to")
+    said = typed.ok(*words, "1", "--yes")
+    assert said.startswith("demo/aarch64/os: version 3 has what version 1 had, 1 package; version 2 had 2 packages\n")
+    undo = said.splitlines()[1].split("undo")[1].split()
+    assert undo[:3] == ["farm", "repo", "rollback"]
+    assert "nothing was changed" in typed.ok(*words, "1", "--yes")
+    assert "version 4 has what version 2 had, 2 packages" in typed.ok(*undo[1:])
+
+
+def test_a_rollback_is_not_done_unasked(typed: Typed, tmp_path: Path) -> None:
+    publish(typed.driven, tmp_path, "one", "two")
+    result = typed("repo", "rollback", "demo", "-a", "aarch64", "--to", "1")
+    assert (result.exit_code, "changes what clients get; add --yes" in result.stderr) == (20, True)
+    result = typed("repo", "rollback", "demo", "-a", "aarch64", "--to", "9")
+    assert (result.exit_code, "has no version 9; kept are 2, 1, 0" in result.stderr) == (23, True)
+    assert typed.driven.farm.repository_versions("demo", "aarch64")[0].number == 2
+
+
+def test_a_back_end_that_works_is_told_from_one_that_does_not(tmp_path: Path) -> None:
+    env = {"FARM_DATA": str(tmp_path / "data")}
+    result = CliRunner().invoke(app, ["repo", "check"], env=env)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "createrepo_c" in result.stdout
+    (tmp_path / "data").touch()
+    result = CliRunner().invoke(app, ["repo", "check"], env=env)
+    assert result.exit_code == 46
+    assert "is not a folder; move it away" in result.stderr
+
+
+def test_logs_that_go_up_after_a_failure_are_told_in_words(typed: Typed) -> None:
+    typed.build()
+    typed.driven.around = replace(typed.driven.around, uploads_logs=True)
+    typed.driven.to_build(1)
+    typed.driven.fail("1.build.x86_64.1")
+    said = typed.ok("status", "1")
+    assert "logs and records only: build x86_64 failed; " in said
+    typed.driven.send()
+    typed.driven.fail("1.upload.x86_64.2", "no luck")
+    assert "logs and records only, not published: no luck" in typed.ok("status", "1")
+    assert typed.driven.farm.build(1).outcome is Outcome.FAILED
+    assert typed.ok("log", "1").startswith("cc -c a.c")
+
+
 # --- around -----------------------------------------------------------------------------------------------------
 
 
@@ -486,6 +558,9 @@ def test_config_shows_where_each_setting_comes_from_and_no_secret(tmp_path: Path
         ("farm build --arch aa", "aarch64"),
         ("farm status 1", "1"),
         ("farm repo de", "demo"),
+        ("farm repo ver", "versions"),
+        ("farm repo versions de", "demo"),
+        ("farm repo demo --ar", "--arch"),
     ],
 )
 def test_the_shell_completes_commands_targets_arches_and_builds(typed: Typed, line: str, offered: str) -> None:

@@ -15,7 +15,9 @@ from farm.cli.main import app
 from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.worker import WorkerFacts
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from tests.driven_farm import DrivenFarm, driven_farm
+from tests.rpms import make_rpm, sha256
 
 TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -191,6 +193,24 @@ def test_a_repository(driven: DrivenFarm) -> None:
     found = document(driven, "repo", "demo", "--arch", "x86_64")["repository"]
     keys = ["target", "arch", "version", "baseurl", "debug_url", "source_url", "repo_file"]
     assert (list(found), found["target"], found["arch"], found["version"]) == (keys, "demo", "x86_64", 0)
+
+
+def test_versions_of_a_repository_rolling_back_and_checking(driven: DrivenFarm, tmp_path: Path) -> None:
+    backend = open_repositories(driven.settings)
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64)
+    for package in ("one", "two"):
+        path = make_rpm(tmp_path, package)
+        backend.add(name, [RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)])
+    listed = document(driven, "repo", "versions", "demo", "--arch", "aarch64")
+    assert (listed["repository"], [one["version"] for one in listed["versions"]]) == ("demo/aarch64/os", [2, 1, 0])
+    keys = ["version", "published_at", "packages", "url", "is_current"]
+    assert (list(listed["versions"][0]), listed["versions"][0]["is_current"]) == (keys, True)
+    done = document(driven, "repo", "rollback", "demo", "--arch", "aarch64", "--to", "1", "--yes")["rollback"]
+    assert list(done) == ["repository", "to", "before", "after", "undo"]
+    assert (done["before"]["version"], done["after"]["version"], done["after"]["packages"]) == (2, 3, 1)
+    assert done["undo"] == "farm repo rollback demo --arch aarch64 --kind os --to 2 --yes"
+    checks = document(driven, "repo", "check")["checks"]
+    assert all(list(one) == ["what", "is_ok", "found", "remedy"] and one["is_ok"] for one in checks)
 
 
 def test_targets(driven: DrivenFarm) -> None:

@@ -26,8 +26,11 @@ from farm.model.artifact import ArtifactKind
 from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from farm.store.heads import Head
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.redis_server import redis_server
+from tests.rpms import make_rpm, sha256
 from tests.unit.test_client_request import LEAD
 
 URL = "https://example.org/hello.git"
@@ -392,6 +395,47 @@ def test_a_repository_says_how_to_install_from_it(farm: Farm) -> None:
         farm.repository("demo", "s390x")
     with pytest.raises(UnknownTarget):
         farm.repository("nope")
+
+
+def publish(farm: Farm, tmp_path: Path, *names: str) -> None:
+    """One version each."""
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64)
+    for package in names:
+        path = make_rpm(tmp_path, package)
+        given = RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+        open_repositories(farm.settings).add(name, [given])
+
+
+def test_a_rollback_counts_for_clients_and_for_later_builds_and_can_be_undone(
+    driven: DrivenFarm, tmp_path: Path
+) -> None:
+    publish(driven.farm, tmp_path, "one", "two")
+    done = driven.farm.rollback("demo", to=1, arch="aarch64")
+    assert (done.path, done.arch, done.has_changed) == ("demo/aarch64/os", Arch.AARCH64, True)
+    assert (done.before.number, done.before.packages) == (2, 2)
+    assert (done.after.number, done.after.packages, done.after.is_current) == (3, 1, True)
+    assert driven.store.heads() == {"demo/aarch64/os": Head(version=3, url=done.after.url)}
+    again = driven.farm.rollback("demo", to=1, arch="aarch64")
+    assert (again.has_changed, again.after.number) == (False, 3)
+    back = driven.farm.rollback("demo", to=done.before.number, arch="aarch64")
+    assert (back.after.number, back.after.packages) == (4, 2)
+    versions = driven.farm.repository_versions("demo", "aarch64")
+    assert [version.packages for version in versions] == [2, 1, 2, 1, 0]
+
+
+def test_a_version_that_is_not_kept_and_a_kind_that_there_is_not_are_named(farm: Farm, tmp_path: Path) -> None:
+    publish(farm, tmp_path, "one")
+    with pytest.raises(NotFound, match="demo/aarch64/os has no version 7; kept are 1, 0"):
+        farm.rollback("demo", to=7, arch="aarch64")
+    with pytest.raises(BadRequest, match="'logs' is no kind of repository; there are os, debug, source"):
+        farm.repository_versions("demo", kind="logs")
+    with pytest.raises(UnknownTarget):
+        farm.rollback("nope", to=1)
+    assert [version.number for version in farm.repository_versions("demo", "x86_64", kind="source")] == [0]
+
+
+def test_a_farm_says_whether_it_can_publish(farm: Farm) -> None:
+    assert all(check.is_ok for check in farm.check_repositories())
 
 
 def test_what_is_asked_of_a_farm_that_does_nothing(farm: Farm) -> None:

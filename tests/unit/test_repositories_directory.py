@@ -205,9 +205,15 @@ def test_a_folder_that_cannot_be_used_is_found_by_the_check(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     folder, space, tool = DirectoryRepositories(tmp_path / "file/repos").check()
     assert not folder.is_ok
+    assert "is not a folder" in folder.found
     assert folder.remedy
-    assert not space.is_ok
-    assert tool.is_ok
+    assert (space.is_ok, tool.is_ok) == (True, True)
+
+
+def test_a_check_changes_nothing(tmp_path: Path) -> None:
+    folder, *_ = DirectoryRepositories(tmp_path / "data/repos").check()
+    assert (folder.is_ok, folder.found) == (True, "is made by the first publication")
+    assert not (tmp_path / "data").exists()
 
 
 _ADDS = st.lists(

@@ -1,0 +1,209 @@
+"""`farm repo`: where packages are installed from, its versions, going back to one, and whether the back end works."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from farm.cli.options import ArchOption, JsonOption, TargetArgument
+from farm.cli.session import connected, console, emit, say
+from farm.cli.text import clean
+from farm.config import Settings
+from farm.errors import BadRequest, RepositoryTrouble
+
+if TYPE_CHECKING:
+    from farm.client import Farm, Rollback
+    from farm.repositories import RepositoryVersion
+
+_SHOW = "show"
+KindOption = Annotated[
+    str,
+    typer.Option(
+        "--kind",
+        "-k",
+        metavar="K",
+        help="os, debug or source.",
+        autocompletion=lambda incomplete: [kind for kind in ("os", "debug", "source") if kind.startswith(incomplete)],
+    ),
+]
+
+
+class RepoGroup(TyperGroup):
+    """`farm repo demo` is `farm repo show demo`: a first word that is no command begins what `show` takes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [_SHOW, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        # What `show` completes its argument to is what may stand in its place.
+        first = self.commands[_SHOW].params[0]
+        return [*super().shell_complete(ctx, incomplete), *first.shell_complete(ctx, incomplete)]
+
+
+repo = typer.Typer(cls=RepoGroup, no_args_is_help=True, rich_markup_mode=None)
+
+
+@repo.callback()
+def about() -> None:
+    """Show, list, roll back and check package repositories.
+
+    `farm repo TARGET` is `farm repo show TARGET`. Each target has a repository of packages for each arch (os), one of
+    their debuginfo (debug), and one of source packages (source). Every addition is a new version; the newest of them
+    are kept, as many as the target says.
+
+    \b
+    Examples:
+      farm repo demo                        where to install from, as a .repo file
+      farm repo versions demo               what there was before
+      farm repo rollback demo --to 3        have clients get that again
+      farm repo check                       whether the farm can publish
+    """
+
+
+@repo.command(_SHOW)
+def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = False) -> None:
+    """Show where a target's packages are installed from.
+
+    The address, a .repo file that is ready to use, and the dnf command.
+
+    \b
+    Examples:
+      farm repo demo
+      farm repo almalinux-9 --arch aarch64 --json
+      farm repo show check                  a target that is called like a command
+    """
+    from farm.cli import documents
+
+    with connected() as farm:
+        found = farm.repository(target, arch)
+        others = [one for one in farm.target(target).arches if one is not found.arch]
+    if json:
+        emit({"repository": documents.repository(found)})
+        return
+    out = console()
+    out.print(f"{target} {found.arch}, version {found.version}", style="bold")
+    out.print(f"  {found.baseurl}\n", soft_wrap=True)
+    out.print(f"# /etc/yum.repos.d/{found.id}.repo", style="dim")
+    out.print(found.repo_file, soft_wrap=True)
+    out.print("# or without a file", style="dim")
+    out.print(found.dnf_command(), soft_wrap=True)
+    if not arch and others:
+        say(f"\nfor other arches: --arch {' or '.join(others)}")
+
+
+@repo.command()
+def versions(
+    target: TargetArgument, arch: ArchOption = None, kind: KindOption = "os", json: JsonOption = False
+) -> None:
+    """List the versions of a repository that are kept.
+
+    The newest first; clients get the current one.
+
+    \b
+    Examples:
+      farm repo versions demo
+      farm repo versions demo --kind debug --arch aarch64 --json
+    """
+    from farm.cli import documents, tables
+    from farm.client.repository import named
+
+    with connected() as farm:
+        path = named(farm.settings, target, arch, kind).path
+        found = farm.repository_versions(target, arch, kind=kind)
+    if json:
+        emit({"repository": path, "versions": [documents.version(one) for one in found]})
+    elif found:
+        console().print(tables.version_table(found, console().width))
+    else:
+        console().print(f"{path} has no version yet; a build that succeeds makes the first")
+
+
+@repo.command()
+def rollback(
+    target: TargetArgument,
+    to: Annotated[int, typer.Option("--to", metavar="N", help="The version to go back to.", show_default=False)],
+    arch: ArchOption = None,
+    kind: KindOption = "os",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Have clients get what a version had.
+
+    Makes a new version with the old one's content: clients and later builds get it at once, and what is added later
+    builds on it. Rolling back to the version that was current before undoes it.
+
+    \b
+    Examples:
+      farm repo rollback demo --to 3
+      farm repo rollback demo --to 3 --kind debug --arch aarch64 --yes
+    """
+    with connected() as farm:
+        if not yes and not _confirm(farm, target, to, arch, kind, is_json=json):
+            say("nothing was changed")
+            return
+        done = farm.rollback(target, to=to, arch=arch, kind=kind)
+    undo = _undo(done, target, kind)
+    if json:
+        from farm.cli import documents
+
+        emit({"rollback": documents.rollback(done, undo)})
+    elif done.has_changed:
+        after = f"version {done.after.number} has what version {to} had, {_packages(done.after)}"
+        before = f"version {done.before.number} had {_packages(done.before)}"
+        console().print(f"{done.path}: {after}; {before}", soft_wrap=True)
+        console().print(f"  undo         {undo}", soft_wrap=True)
+    else:
+        console().print(f"{done.path}: version {done.after.number} has just that already; nothing was changed")
+
+
+@repo.command()
+def check(json: JsonOption = False) -> None:
+    """Say whether the farm can publish from here.
+
+    Looks at the repository back end that the settings name: that it is there, recent enough, and that what the farm
+    may do there suffices. Needs no farm that runs. Exits with 46 when something is not well.
+
+    \b
+    Example:
+      farm repo check
+    """
+    from farm.cli import documents, tables
+    from farm.client.repository import check_repositories
+
+    found = check_repositories(Settings.from_env())
+    if json:
+        emit({"checks": [documents.check(one) for one in found]})
+    else:
+        console().print(tables.check_table(found, console().width))
+    bad = [one for one in found if not one.is_ok]
+    for one in bad:
+        say(f"error: {clean(one.what)}: {clean(one.found)}" + (f"; {clean(one.remedy)}" if one.remedy else ""))
+    if bad:
+        raise typer.Exit(RepositoryTrouble.exit_code)
+
+
+def _confirm(farm: "Farm", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
+    """Say what would change, and ask. Raises NotFound, and BadRequest where there is nobody to ask."""
+    from farm.client.repository import current_of, named, pick_version
+
+    name = named(farm.settings, target, arch, kind)
+    found = farm.repository_versions(target, arch, kind=kind)
+    wanted, now = pick_version(name, found, to), current_of(found)
+    if is_json or not sys.stdin.isatty():
+        raise BadRequest(f"rolling {name.path} back to version {to} changes what clients get; add --yes")
+    before = f"{_packages(now)} (version {now.number})" if now else "nothing"
+    say(f"clients of {name.path} get {before} now, and would get {_packages(wanted)} (version {to})")
+    return typer.confirm("Roll back?", err=True)
+
+
+def _undo(done: "Rollback", target: str, kind: str) -> str:
+    """The command that brings back what was there before."""
+    arch = f" --arch {done.arch}" if done.arch else ""
+    return f"farm repo rollback {target}{arch} --kind {kind} --to {done.before.number} --yes"
+
+
+def _packages(version: "RepositoryVersion") -> str:
+    return "1 package" if version.packages == 1 else f"{version.packages} packages"
