@@ -38,7 +38,9 @@ class Plan:
 class Family:
     """Processes by name. Each leads a process group of its own, and dies when this process does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stop_within_s: float = _STOP_WITHIN_S) -> None:
+        """`stop_within_s` is how long one that was asked to end may take before it is killed."""
+        self._stop_within_s = stop_within_s
         # The kernel ends a child with the thread that started it, so that thread has to live as long as the family.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp-starter")
         self._running: dict[str, tuple[Plan, Any]] = {}
@@ -83,13 +85,13 @@ class Family:
             until(lambda: not _left(plan, popen.pid), _STOP_WITHIN_S, f"the children of {name} to go")
 
     def stop(self, names: Sequence[str]) -> None:
-        """Ask all of them to end, then wait; whoever takes longer than ten seconds is killed. Safe to repeat."""
+        """Ask all of them to end, then wait; whoever takes too long is killed. Safe to repeat."""
         chosen = [(name, *self._running[name]) for name in names if name in self._running]
         for _, plan, popen in chosen:
             if popen.poll() is None:
                 popen.send_signal(signal.SIGCONT)
                 popen.send_signal(plan.stop_signal)
-        deadline = time.monotonic() + _STOP_WITHIN_S
+        deadline = time.monotonic() + self._stop_within_s
         for name, plan, popen in chosen:
             while popen.poll() is None and time.monotonic() < deadline:
                 time.sleep(_POLL_S)

@@ -1,5 +1,7 @@
 """The local Pulp that tests, demo and bench run on: it starts, survives what tests do to it, and leaves nothing."""
 
+import base64
+import re
 import signal
 import sys
 import time
@@ -11,6 +13,7 @@ from plumbum import local
 
 from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
+from deploy.pulp.processes import run
 from tests.pulp_server import local_pulp, pulp_cache
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +39,21 @@ def test_the_manager_s_commands_run(pulp: LocalPulp) -> None:
     assert "pulpcore" in pulp.manage("showmigrations", "--help")
     with pytest.raises(PulpError, match="no-such-command"):
         pulp.manage("no-such-command")
+
+
+def test_pulp_knows_every_setting_of_the_production_example(pulp: LocalPulp, tmp_path: Path) -> None:
+    for name in ("secret-key", "database-password"):
+        (tmp_path / name).write_text("x" * 50)
+    (tmp_path / "database-key").write_bytes(base64.b64encode(bytes(range(224, 256))))  # with + and /, as openssl's
+    text = (_ROOT / "deploy/pulp/settings.py.example").read_text().replace("/etc/pulp/secrets", str(tmp_path))
+    settings = tmp_path / "settings.py"
+    settings.write_text(text)
+    argv = [str(pulp.home.venv / "bin/python"), str(pulp.home.venv / "bin/pulpcore-manager"), "diffsettings", "--all"]
+    known = run(argv, env=pulp.home.environment, cwd=tmp_path, timeout_s=60)
+    used = run(argv, env={**pulp.home.environment, "PULP_SETTINGS": str(settings)}, cwd=tmp_path, timeout_s=60)
+    assert "packages.example.org" in used
+    for name in re.findall(r"^([A-Z]\w+) =", text, re.MULTILINE):
+        assert re.search(rf"^(### )?{name} =", known, re.MULTILINE), f"{name} is no setting of Pulp's"
 
 
 @pytest.mark.parametrize("name", ["api", "content", "worker-1"])
