@@ -70,5 +70,5 @@ def test_an_embedded_farms_processes_get_the_same_settings() -> None:
             "FARM_UPLOAD_LOGS": "no",
         }
     )
-    env = Embedded(given, say=lambda _: None)._environment()
+    env = Embedded(given, say=lambda _: None)._environment("publish")
     assert Settings.from_env(env) == given
