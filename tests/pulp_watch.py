@@ -6,6 +6,7 @@ Owns the invariants that hold after every fault. Asks the database and the conte
 import gzip
 import hashlib
 import multiprocessing
+import resource
 import secrets
 import time
 from collections import Counter
@@ -153,10 +154,15 @@ def place(pulp: LocalPulp, tmp_path: Path, **more: Any) -> Iterator[Place]:
         yield Place(pulp=pulp, proxy=proxy, settings=settings, backend=PulpRepositories(settings, grace_s=-1.0))
 
 
-def packages(folder: Path, prefix: str, count: int = 1, **more: Any) -> list[RepositoryPackage]:
+def packages(
+    folder: Path, prefix: str, count: int = 1, *, payload_bytes: int = 0, **more: Any
+) -> list[RepositoryPackage]:
     """RPMs `prefix0`, `prefix1` and so on that no Pulp has seen before."""
     more = {"summary": secrets.token_hex(8).encode(), **more}
     made = [make_rpm(folder, f"{prefix}{number}", **more) for number in range(count)]
+    for path in made if payload_bytes else ():
+        with path.open("ab") as file:
+            file.write(bytes(payload_bytes))
     return [RepositoryPackage(path=path, sha256=sha256(path), filename=path.name) for path in made]
 
 
@@ -211,3 +217,27 @@ def kill(process: BaseProcess) -> None:
 
 def _publish(settings: Settings, given: Sequence[RepositoryPackage]) -> None:
     PulpRepositories(settings, grace_s=-1.0).add(NAME, given)
+
+
+def publisher_memory(
+    settings: Settings, before: Sequence[RepositoryPackage], given: Sequence[RepositoryPackage]
+) -> int:
+    """By how many bytes the peak memory of a process grows when it adds `given` after it has added `before`."""
+    ours, theirs = _PROCESSES.Pipe()
+    process = _PROCESSES.Process(target=_measure, args=(settings, before, given, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    grown_bytes = int(ours.recv()) if ours.poll(WITHIN_S) else -1
+    process.join(WITHIN_S)
+    assert process.exitcode == 0
+    return grown_bytes
+
+
+def _measure(
+    settings: Settings, before: Sequence[RepositoryPackage], given: Sequence[RepositoryPackage], say: Any
+) -> None:
+    backend = PulpRepositories(settings, grace_s=-1.0)
+    backend.add(NAME, before)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    backend.add(NAME, given)
+    say.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kib) * 1024)

@@ -6,11 +6,14 @@ Pulp's own clean-up of orphans.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pulp_glue.common.exceptions import PulpHTTPError
+from pulp_glue.common.context import PulpContext
+from pulp_glue.common.exceptions import PulpException, PulpHTTPError
+from pulp_glue.core.context import PulpUploadContext
 from pulp_glue.file.context import PulpFileContentContext
 from pulp_glue.rpm.context import PulpRpmPackageContext
 
@@ -94,12 +97,9 @@ def _in_parallel(
 
 
 def _send_package(context: Context, package: RepositoryPackage) -> Unit:
+    content = _PackageContent(context)
     with _opened(package.path, package.filename) as file:
-        sent = _sent(
-            context,
-            package.filename,
-            lambda: PulpRpmPackageContext(context).upload(file, None, None, pulp_labels=dict(package.labels)),
-        )
+        sent = _sent(context, package.filename, lambda: content.send(file, package.labels))
     if sent["pkgId"] != package.sha256:
         raise _other(package.filename, package.sha256, sent["pkgId"])
     return Unit(prn=sent["prn"], path=sent["location_href"])
@@ -114,15 +114,36 @@ def _send_file(context: Context, file: RepositoryFile) -> Unit:
     return Unit(prn=sent["prn"], path=sent["relative_path"])
 
 
+class _PackageContent(PulpRpmPackageContext):
+    def send(self, file: Any, labels: Mapping[str, str]) -> Any:
+        body: dict[str, Any] = {"pulp_labels": dict(labels)}
+        self._prepare_upload(body, file, None)
+        with _chunks_removed(self.pulp_ctx, body):
+            return self.call("upload", body=body)
+
+
 class _FileContent(PulpFileContentContext):
     """With the synchronous upload, which saves a task for each file and which pulp-glue has only for RPMs."""
 
     def send(self, file: Any, name: str, labels: Mapping[str, str]) -> Any:
         body: dict[str, Any] = {"relative_path": name, "pulp_labels": dict(labels)}
         self._prepare_upload(body, file, None)
-        if "content_file_files_upload" in self.pulp_ctx.api.operations:
+        if "content_file_files_upload" not in self.pulp_ctx.api.operations:  # pulpcore before 3.88
+            return self.create(body=body)
+        with _chunks_removed(self.pulp_ctx, body):
             return self.call("upload", body=body)
-        return self.create(body=body)  # pulpcore before 3.88
+
+
+@contextmanager
+def _chunks_removed(context: PulpContext, body: Mapping[str, Any]) -> Iterator[None]:
+    """The synchronous upload leaves them beside the content that it made of them (pulpcore 3.123)."""
+    try:
+        yield
+    finally:
+        if "upload" in body:
+            # What cannot be removed now is removed by Pulp's clean-up of orphans.
+            with suppress(PulpException):
+                PulpUploadContext(context, pulp_href=body["upload"]).delete()
 
 
 def _sent(context: Context, shown: str, send: Callable[[], Any]) -> dict[str, Any]:

@@ -50,6 +50,9 @@ _PAUSE_S = (0.1, 5.0)  # first and longest pause before a request is repeated
 _POLL_S = (0.1, 1.0)  # first and longest pause between two looks at a task; no task takes less than 0.2 s
 _SESSION_FRESH_S = 5.0  # a session this young is refused for another reason than its age
 _FULL_BELOW_BYTES = 16 * 2**20
+_NOT_FOUND = 404
+_SEE_URL = "set FARM_PULP_URL to Pulp's address, without a path"
+_UPLOADS = ("content_rpm_packages_upload", "content_file_files_upload")
 
 
 class NotThere(PulpException):
@@ -57,7 +60,11 @@ class NotThere(PulpException):
 
 
 class TaskFailed(PulpException):
-    """A task ended without success, or was cancelled, or did not end in time."""
+    """A task ended without success, or was cancelled."""
+
+
+class TaskTooSlow(TaskFailed):
+    """A task did not end in time, and was cancelled for that."""
 
 
 class PulpServer:
@@ -69,15 +76,27 @@ class PulpServer:
         self._api: _Api | None = None
         self._uploads: ThreadPoolExecutor | None = None
         self._session: tuple[float, Mapping[str, str]] | None = None
+        self._refused: tuple[float, PulpException] | None = None
 
     def open(self, stop: threading.Event | None = None) -> "Context":
         """A context for one thread and one operation. Raises NotThere, LeaseLost once `stop` is set."""
         context = Context(self, stop or threading.Event())
+        context.use(self._loaded(context).fresh())
+        return context
+
+    def _loaded(self, context: "Context") -> "_Api":
+        """One thread asks, and all that wait for it meanwhile get what it got: twenty do not wait twenty times."""
+        began = time.monotonic()
         with self._lock:
             if self._api is None:
-                self._api = context.repeated(self._load)
-        context.use(self._api.fresh())
-        return context
+                if self._refused is not None and self._refused[0] > began:
+                    raise self._refused[1]
+                try:
+                    self._api = context.repeated(self._load)
+                except PulpException as error:
+                    self._refused = (time.monotonic(), error)
+                    raise
+            return self._api
 
     @property
     def uploads(self) -> ThreadPoolExecutor:
@@ -88,8 +107,8 @@ class PulpServer:
             return self._uploads
 
     def sign_in(self, api: "_Api", *, anew: bool = False) -> bool:
-        """Give the API object credentials. With `anew`, in place of a session that was refused; False if it was
-        too young for that to help. Raises PulpAuthenticationFailed, OpenAPIError."""
+        """Give the API object credentials. With `anew`, in place of a session that was refused; False where that
+        cannot help. Raises PulpAuthenticationFailed, OpenAPIError."""
         settings = self.settings
         if not settings.pulp_username:
             return False
@@ -97,7 +116,8 @@ class PulpServer:
             api.use_password(settings.pulp_username, settings.pulp_password)
             return False
         with self._lock:
-            if anew and self._session is not None:
+            # Another thread may have signed in since: then its session is the new one.
+            if anew and self._session is not None and self._session[1] == api.session:
                 if time.monotonic() - self._session[0] < _SESSION_FRESH_S:
                     return False
                 self._session = None
@@ -269,7 +289,7 @@ class Context(PulpContext):
         with suppress(PulpHTTPError):  # it may have ended in between
             self._ask("tasks_cancel", {"task_href": href}, {"state": "canceled"}, True)
         limit_s = self.server.settings.pulp_task_s
-        raise TaskFailed(f"its task {name} was still {state} after {limit_s:g} s, and was cancelled")
+        raise TaskTooSlow(f"its task {name} was still {state} after {limit_s:g} s, and was cancelled")
 
     def _pause(self, seconds: float) -> None:
         if self.stop.wait(seconds):
@@ -284,17 +304,40 @@ class _Api(OpenAPI):
 
     def __init__(self, base_url: str, *, auth: GlueAuthProvider | None, verify: bool | str, request_s: float) -> None:
         self._request_s = request_s
+        #: The cookies that its requests are made with.
+        self.session: Mapping[str, str] = {}
         super().__init__(
             base_url,
             f"{API_ROOT}api/v3/docs/api.json",
             auth_provider=auth,
             verify_ssl=verify,
             user_agent="farm",
+            patch_api_hook=_with_json_uploads,
             cid=None,
         )
 
     def load_api(self, refresh_cache: bool = False) -> None:  # noqa: ARG002 - there is no cache
-        self._parse_api(self._download_api())
+        """Raises NotThere where asking again cannot help."""
+        try:
+            data = self._download_api()
+        except requests.HTTPError as error:
+            answer = error.response
+            if answer is None:
+                raise
+            if answer.status_code == _NOT_FOUND:
+                raise NotThere(f"what answers there is no Pulp (404 for {self._doc_path}); {_SEE_URL}") from error
+            raise PulpHTTPError(answer.text, answer.status_code) from error
+        except (OpenAPIError, OSError) as error:
+            # requests raises OSError for a file of ours that is not there.
+            if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+                raise NotThere(f"{error}; see FARM_PULP_CA, FARM_PULP_CERT and FARM_PULP_KEY") from error
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise NotThere(f"its certificate is not trusted; see FARM_PULP_CA ({_short(str(error))})") from error
+            raise
+        try:
+            self._parse_api(data)
+        except ValueError as error:  # no JSON, or JSON that says something else
+            raise NotThere(f"what answers there is no Pulp, or one that describes no API; {_SEE_URL}") from error
 
     def fresh(self) -> "_Api":
         """The same API on a connection of its own, for another thread; its requests have one correlation id."""
@@ -319,6 +362,7 @@ class _Api(OpenAPI):
         return {name: value or "" for name, value in requests.utils.dict_from_cookiejar(answer.cookies).items()}
 
     def use_session(self, cookies: Mapping[str, str]) -> None:
+        self.session = cookies
         self._session.cookies.clear()
         self._session.cookies.update(dict(cookies))
         # Django wants both with a session: the token always, where the request comes from over HTTPS.
@@ -345,6 +389,17 @@ class _LimitedAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
         given["timeout"] = (min(_CONNECT_S, self._request_s), self._request_s)
         return super().send(request, **given)
+
+
+def _with_json_uploads(api: dict[str, Any]) -> dict[str, Any]:
+    """Uploads whose bytes are at Pulp already are sent as JSON. Pulp takes that, though it does not say so; as a form
+    it does not understand labels unless a file comes with them (pulpcore 3.123)."""
+    for methods in api.get("paths", {}).values():
+        asked = methods.get("post", {})
+        if asked.get("operationId") in _UPLOADS:
+            content = asked["requestBody"]["content"]
+            content.setdefault("application/json", content["multipart/form-data"])
+    return api
 
 
 def trouble(server: PulpServer, doing: str, error: Exception) -> RepositoryTrouble:
