@@ -71,7 +71,8 @@ class _Rule:
 
 class FaultyProxy:
     """In front of the server at `upstream`, a base URL, for the time of a `with` block. Rules hold until they are
-    used up; of several that match, the first that was made decides."""
+    used up; of several faults for one request, the first that was
+    asked for happens."""
 
     def __init__(self, upstream: str, *, kept: str = "") -> None:
         """Answers to GET with 200 whose paths have the pattern `kept` are asked for once a process."""
@@ -149,13 +150,16 @@ class FaultyProxy:
 
     # --- what the handler asks ------------------------------------------------------------------------------------
 
-    def rule(self, method: str, path: str) -> _Rule:
+    def due(self, method: str, path: str) -> tuple[Fault, list[Callable[[], None]], list[Callable[[], None]]]:
+        """What becomes of a request, and whom to call when it came and when it was answered."""
         with self._lock:
             taken = [rule for rule in self._rules if rule.takes(method, path)]
-            if taken:
-                return taken[0]
-            fault = Fault.DROP_BEFORE if self._is_down else self.chance(method, path)
-            return _Rule(method=method, path=re.compile(""), skip=0, times=1, fault=fault)
+            came = [rule.came for rule in taken if rule.came is not None]
+            answered = [rule.answered for rule in taken if rule.answered is not None]
+            faults = [rule.fault for rule in taken if rule.fault is not Fault.NONE]
+            if self._is_down:
+                return Fault.DROP_BEFORE, came, answered
+            return faults[0] if faults else self.chance(method, path), came, answered
 
     def note(self, request: Request) -> None:
         with self._lock:
@@ -204,42 +208,40 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        rule = self.owner.rule(self.command, self.path)
-        if rule.came is not None:
-            rule.came()
+        fault, came, answered = self.owner.due(self.command, self.path)
+        for call in came:
+            call()
         status = 0
         try:
-            match rule.fault:
+            match fault:
                 case Fault.SERVER_ERROR | Fault.BAD_GATEWAY | Fault.UNAVAILABLE:
-                    self._answer(
-                        _ANSWERS[rule.fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>"
-                    )
+                    self._answer(_ANSWERS[fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>")
                 case Fault.DROP_BEFORE:
                     self._drop()
                 case Fault.HANG:
                     self.owner.hang()
                     self._drop()
                 case Fault.NONE | Fault.DROP_AFTER | Fault.ERROR_AFTER | Fault.CUT:
-                    status = self._pass_on(rule, body)
+                    status = self._pass_on(fault, answered, body)
         finally:
-            seen = Request(method=self.command, path=self.path, body_bytes=len(body), status=status, fault=rule.fault)
+            seen = Request(method=self.command, path=self.path, body_bytes=len(body), status=status, fault=fault)
             self.owner.note(seen)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - named by http.server
 
-    def _pass_on(self, rule: _Rule, body: bytes) -> int:
+    def _pass_on(self, fault: Fault, answered: list[Callable[[], None]], body: bytes) -> int:
         try:
             status, headers, content = self.owner.forward(self, body)
         except (OSError, HTTPException):
             self._drop()  # as if there were no proxy: the server is not there
             return 0
-        if rule.answered is not None:
-            rule.answered()
-        match rule.fault:
+        for call in answered:
+            call()
+        match fault:
             case Fault.DROP_AFTER:
                 self._drop()
             case Fault.ERROR_AFTER:
-                self._answer(_ANSWERS[rule.fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>")
+                self._answer(_ANSWERS[fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>")
             case Fault.CUT:
                 self._answer(status, headers, content, sent=len(content) // 2)
                 self._drop()

@@ -5,7 +5,7 @@ Owns addresses, what each error says, and that a call ends soon after it is stop
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import quote
@@ -158,15 +158,11 @@ class PulpRepositories:
                 result.set_exception(error)
 
         threading.Thread(target=run, name="pulp", daemon=True).start()
-        while True:
-            try:
-                return result.result(timeout=None if stop is None else _STOP_LOOKED_AT_S)
-            except TimeoutError:
-                if result.done():
-                    raise
-                if given.is_set():
-                    ours.set()
-                    raise LeaseLost(f"{doing}: the step was stopped") from None
+        while not wait([result], timeout=None if stop is None else _STOP_LOOKED_AT_S).done:
+            if given.is_set():
+                ours.set()
+                raise LeaseLost(f"{doing}: the step was stopped")
+        return result.result()
 
     @contextmanager
     def _words(self, doing: str) -> Iterator[None]:

@@ -43,7 +43,7 @@ from pulp_glue.rpm.context import (
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
-from farm.repositories.pulp.server import Context, TaskFailed
+from farm.repositories.pulp.server import Context, TaskFailed, TaskTooSlow
 
 _log = logging.getLogger(__name__)
 
@@ -386,7 +386,7 @@ class Repository:
             try:
                 return ask()
             except TaskFailed as error:
-                if left == 0 or "No space left" in str(error):
+                if left == 0 or isinstance(error, TaskTooSlow) or "No space left" in str(error):
                     raise
                 _log.warning("%s: %s; trying again", self.name, error, extra={"action": "retry"})
                 found = look() if look is not None else None
