@@ -33,7 +33,8 @@ class Settings:
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
     in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_content_url` where clients find its
-    content, when that is not what Pulp says itself; `pulp_prefix` what the names and base paths of the
+    content, when that is not what Pulp says itself; `pulp_content_guard` the href of
+    the guard that new distributions get; `pulp_prefix` what the names and base paths of the
     farm's repositories begin with; `pulp_request_s` the longest that one request may take without an answer,
     `pulp_retry_s` how long a request that found no Pulp is tried again, `pulp_task_s` the deadline of one task;
     `pulp_uploads` how many files one publisher sends at a time; files over `pulp_chunk_bytes` go up in chunks.
@@ -62,6 +63,7 @@ class Settings:
     pulp_ca: Path | None = None
     pulp_domain: str = "default"
     pulp_content_url: str = ""
+    pulp_content_guard: str = ""
     pulp_prefix: str = "farm"
     pulp_request_s: float = 60.0
     pulp_retry_s: float = 60.0

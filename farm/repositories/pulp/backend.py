@@ -119,7 +119,7 @@ class PulpRepositories:
         return self._run(f"{name.path}: it was not rolled back", work)
 
     def check(self) -> tuple[RepositoryCheck, ...]:
-        """See the protocol. Changes nothing in Pulp."""
+        """See the protocol. Leaves nothing in Pulp."""
         return check(self._server)
 
     def _publish(self, context: Context, name: RepositoryName, units: Units, keep: int) -> int:
@@ -131,7 +131,7 @@ class PulpRepositories:
         )
 
     def _repository(self, context: Context, name: RepositoryName) -> Repository:
-        return Repository(context, name, prefix=self._settings.pulp_prefix, grace_s=self._grace_s)
+        return Repository(context, name, grace_s=self._grace_s)
 
     def _url(self, context: Context, name: RepositoryName, version: int | None) -> str:
         if self._content_url is None:

@@ -1,14 +1,18 @@
 """Whether a Pulp server can be used: reached, recent enough, signed in to, and with the rights that publishing needs.
 
-Rights are found out without changing anything: Pulp looks at them before it looks at what a request says, so a
-request that says nothing is refused with 403 where a right lacks, and with 400 where it does not.
+Rights are found out by asking for something that cannot be: Pulp looks at them before it looks at what a request
+says, so a request that says nothing is refused with 403 where a right lacks, and with 400 where it does not. Only
+for repositories it looks at both at once, so an empty one is made and removed again.
 """
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pulp_glue.common.context import PluginRequirement
+from pulp_glue.common.context import PluginRequirement, PulpRepositoryContext
 from pulp_glue.common.exceptions import PulpException, PulpHTTPError, PulpNotAutorized
+from pulp_glue.file.context import PulpFileRepositoryContext
+from pulp_glue.rpm.context import PulpRpmRepositoryContext
 
 from farm.repositories.base import RepositoryCheck
 from farm.repositories.pulp.server import Context, PulpServer
@@ -20,15 +24,19 @@ _GIB = 2**30
 
 #: What publishing does, by the operation that is tried, and the role that allows it.
 _RIGHTS = {
-    "make RPM repositories": ("repositories_rpm_rpm_create", "rpm.rpmrepository_creator"),
     "upload RPMs": ("content_rpm_packages_upload", "rpm.rpm_package_uploader"),
     "publish RPM repositories": ("publications_rpm_rpm_create", "rpm.rpmpublication_creator"),
     "serve RPM repositories": ("distributions_rpm_rpm_create", "rpm.rpmdistribution_creator"),
-    "make file repositories": ("repositories_file_file_create", "file.filerepository_creator"),
     "upload logs and records": ("content_file_files_upload", "file.file_uploader"),
     "publish file repositories": ("publications_file_file_create", "file.filepublication_creator"),
     "serve file repositories": ("distributions_file_file_create", "file.filedistribution_creator"),
     "upload large files in chunks": ("uploads_create", "core.upload_creator"),
+}
+
+
+_REPOSITORIES: Mapping[str, tuple[type[PulpRepositoryContext], str]] = {
+    "make RPM repositories": (PulpRpmRepositoryContext, "rpm.rpmrepository_creator"),
+    "make file repositories": (PulpFileRepositoryContext, "file.filerepository_creator"),
 }
 
 
@@ -58,6 +66,8 @@ def _checks(server: PulpServer) -> Iterator[RepositoryCheck]:
         yield RepositoryCheck(what="account", is_ok=False, found=server.words(error), remedy=remedy)
         return
     yield RepositoryCheck(what="account", is_ok=True, found=f"signed in as {server.who()}")
+    for what, (repository, role) in _REPOSITORIES.items():
+        yield _right_to_make(context, what, repository, role)
     for what, (operation, role) in _RIGHTS.items():
         yield _right(context, what, operation, role)
 
@@ -108,6 +118,24 @@ def _domain(context: Context) -> Iterator[RepositoryCheck]:
         yield RepositoryCheck(what="domain", is_ok=False, found=found, remedy=remedy)
 
 
+def _right_to_make(context: Context, what: str, kind: type[PulpRepositoryContext], role: str) -> RepositoryCheck:
+    name = f"{context.server.settings.pulp_prefix}/check-{secrets.token_hex(8)}"
+    repository = kind(context)
+    try:
+        repository.create({"name": name, "description": "Made by `farm repo check`, which removes it at once."})
+        repository.delete()
+    except PulpNotAutorized:
+        return _lacking(context, what, role)
+    except PulpException as error:
+        return RepositoryCheck(what=what, is_ok=False, found=context.server.words(error))
+    return RepositoryCheck(what=what, is_ok=True, found="allowed")
+
+
+def _lacking(context: Context, what: str, role: str) -> RepositoryCheck:
+    remedy = f"give {context.server.who()} the role {role} (deploy/pulp/service-account makes an account that has it)"
+    return RepositoryCheck(what=what, is_ok=False, found="not allowed", remedy=remedy)
+
+
 def _right(context: Context, what: str, operation: str, role: str) -> RepositoryCheck:
     if operation not in context.api.operations:
         return RepositoryCheck(what=what, is_ok=True, found="this Pulp has no such right")
@@ -116,10 +144,7 @@ def _right(context: Context, what: str, operation: str, role: str) -> Repository
         body = {"file": b""} if operation.endswith("_upload") else {}
         context.call(operation, body=body, validate_body=False)
     except PulpNotAutorized:
-        remedy = (
-            f"give {context.server.who()} the role {role} (deploy/pulp/service-account makes an account that has it)"
-        )
-        return RepositoryCheck(what=what, is_ok=False, found="not allowed", remedy=remedy)
+        return _lacking(context, what, role)
     except PulpHTTPError as error:
         if error.status_code == 400:
             return RepositoryCheck(what=what, is_ok=True, found="allowed")

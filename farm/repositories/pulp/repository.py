@@ -115,13 +115,14 @@ class _Seen:
 class Repository:
     """For one thread and one operation."""
 
-    def __init__(self, context: Context, name: RepositoryName, *, prefix: str, grace_s: float = GRACE_S) -> None:
+    def __init__(self, context: Context, name: RepositoryName, *, grace_s: float = GRACE_S) -> None:
         self._context = context
         self._grace = timedelta(seconds=grace_s)
         self._plugin = _FILE if name.kind is RepositoryKind.LOGS else _RPM
         self._is_pinned = name.kind is not RepositoryKind.LOGS
         self._labels = {"target": name.target, "kind": str(name.kind)} | ({"arch": str(name.arch)} if name.arch else {})
-        self.name = f"{prefix}/{name.path}"
+        self._guard = context.server.settings.pulp_content_guard
+        self.name = f"{context.server.settings.pulp_prefix}/{name.path}"
 
     # --- adding -------------------------------------------------------------------------------------------------
 
@@ -247,7 +248,8 @@ class Repository:
         """A distribution of that name and base path, serving what is said; one that is there is changed."""
         context = self._plugin.distribution(self._context)
         try:
-            self._tried(lambda: context.create({"name": name, "base_path": name, "pulp_labels": self._labels, **what}))
+            made = {"name": name, "base_path": name, "pulp_labels": self._labels, **what}
+            self._tried(lambda: context.create(made | ({"content_guard": self._guard} if self._guard else {})))
         except PulpHTTPError as error:
             if error.status_code != 400:
                 raise

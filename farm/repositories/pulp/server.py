@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import requests
 from pulp_glue.common.authentication import GlueAuthProvider
-from pulp_glue.common.context import EntityDefinition, PulpContext, preprocess_payload
+from pulp_glue.common.context import EntityDefinition, PulpContext, _patch_api_hook, preprocess_payload
 from pulp_glue.common.exceptions import (
     OpenAPIError,
     PulpAuthenticationFailed,
@@ -40,7 +40,7 @@ from pulp_glue.common.openapi import OpenAPI
 from requests.adapters import HTTPAdapter
 
 from farm.config import Settings
-from farm.errors import LeaseLost, RepositoryTrouble
+from farm.errors import LeaseLost
 
 API_ROOT = "/pulp/"
 _CONNECT_S = 10.0
@@ -312,7 +312,7 @@ class _Api(OpenAPI):
             auth_provider=auth,
             verify_ssl=verify,
             user_agent="farm",
-            patch_api_hook=_with_json_uploads,
+            patch_api_hook=lambda api: _with_json_uploads(_patch_api_hook(api)),
             cid=None,
         )
 
@@ -400,10 +400,6 @@ def _with_json_uploads(api: dict[str, Any]) -> dict[str, Any]:
             content = asked["requestBody"]["content"]
             content.setdefault("application/json", content["multipart/form-data"])
     return api
-
-
-def trouble(server: PulpServer, doing: str, error: Exception) -> RepositoryTrouble:
-    return RepositoryTrouble(f"{doing}: {server.words(error)}")
 
 
 def _task_words(task: Mapping[str, Any]) -> str:
