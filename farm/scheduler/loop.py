@@ -112,6 +112,8 @@ class Scheduler:
         if is_tick and not inbox.has_more:
             self._tick(now)
         is_woken = inbox.documents > len(inbox.reports)
+        if is_woken:  # by somebody who may have rolled a repository back before
+            self._heads.read(self._store.heads())
         if is_tick or is_woken or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
         if inbox.documents:
