@@ -7,6 +7,7 @@ Pulp's, by their network, people by whatever they sign in with. Owns the guard a
 import argparse
 import base64
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,9 +28,17 @@ HEADER = "X-Farm-Reader"
 _AT_ONCE = 100
 
 
-def set_guard(where: Administration, prefix: str, secret: str) -> int:
-    """Guard all distributions below the prefix, and, in a domain, whatever is made there from now on; the number of
-    those that were not guarded. Safe to repeat, also with another secret. Raises PulpError.
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """`count` distributions were open before; `href` is the guard's."""
+
+    count: int
+    href: str
+
+
+def set_guard(where: Administration, prefix: str, secret: str) -> Guarded:
+    """Guard all distributions below the prefix, and, in a domain, whatever is made there from now on. Safe to repeat,
+    also with another secret. Raises PulpError.
     """
     with api_of(where) as api:
         guard = _guard(api, secret)
@@ -37,7 +46,7 @@ def set_guard(where: Administration, prefix: str, secret: str) -> int:
         if domain is not None:
             # The farm makes a distribution for each version, none of which may be open until someone runs this again.
             ask(api, "PATCH", domain, json={"default_content_guard": guard})
-        return _guard_all(api, prefix, guard)
+        return Guarded(count=_guard_all(api, prefix, guard), href=guard)
 
 
 def header_value(secret: str) -> str:
@@ -80,16 +89,15 @@ def main() -> int:
     given = parser.parse_args()
     try:
         secret = kept_secret(given.secret_file)
-        count = set_guard(administration(given), given.prefix, secret)
+        guarded = set_guard(administration(given), given.prefix, secret)
     except PulpError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    print(f"{count} distributions were open and are guarded now; the proxy adds, for those whom it lets in,")
+    print(f"{guarded.count} distributions were open and are guarded now; the proxy adds, for those whom it lets in,")
     print(f"  proxy_set_header {HEADER} <base64 of what is in {given.secret_file}>;")
     print(f"and for all others  proxy_set_header {HEADER} '';")
-    if not given.domain:
-        print("Distributions that are made from now on are open until this is run again, because Pulp lets nobody give")
-        print("its default domain a guard: publish to a domain (FARM_PULP_DOMAIN), or let only the proxy reach Pulp.")
+    print("Give this to the publish workers, so that what they make from now on is guarded too:")
+    print(f"  FARM_PULP_CONTENT_GUARD={guarded.href}")
     return 0
 
 

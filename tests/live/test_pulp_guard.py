@@ -13,11 +13,14 @@ from deploy.pulp.errors import PulpError
 from deploy.pulp.guard import HEADER, header_value
 from deploy.pulp.local import LocalPulp
 from deploy.pulp.processes import until
-from tests.pulp_server import local_pulp
+from farm.repositories import RepositoryKind, RepositoryName
+from farm.repositories.pulp import PulpRepositories
+from tests.pulp_server import local_pulp, pulp_settings
 
 _SCRIPT = Path(__file__).parent.parent.parent / "deploy/pulp/content-guard"
 
 _WITHIN_S = 60.0
+SOURCE = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
 
 pytestmark = pytest.mark.live
 
@@ -36,8 +39,14 @@ def test_only_the_proxy_reads_what_is_guarded_and_others_stay_open(pulp: LocalPu
     _served(pulp, publisher, f"{prefix}/two")
     again = local[str(_SCRIPT)](*words, "--secret-file", str(secret))
     assert "1 distributions were open" in again
-    assert "open until this is run again" in again
     _assert_guarded(pulp, f"{prefix}/two", secret)
+
+    (guard,) = [line.partition("=")[2] for line in again.splitlines() if "FARM_PULP_CONTENT_GUARD=" in line]
+    given = {"pulp_prefix": prefix, "pulp_username": publisher.username, "pulp_password": publisher.password}
+    repositories = PulpRepositories(pulp_settings(pulp, tmp_path, pulp_content_guard=guard, **given))
+    repositories.add(SOURCE, [])
+    for version in ("0", "current"):
+        _assert_guarded(pulp, f"{prefix}/demo/source/{version}", secret)
 
 
 def test_in_a_domain_what_is_made_later_is_guarded_too_and_the_account_has_no_rights_elsewhere(tmp_path: Path) -> None:
