@@ -107,6 +107,8 @@ class Settings:
             raise BadSettings(
                 f"FARM_REPOSITORIES=pulp needs FARM_PULP_URL, an http or https URL, not {self.pulp_url!r}"
             )
+        if urlsplit(self.pulp_url).path.strip("/") or urlsplit(self.pulp_url).query:
+            raise BadSettings(f"FARM_PULP_URL={self.pulp_url!r} is to end after the host and its port, without a path")
         if not _PULP_PREFIX.fullmatch(self.pulp_prefix):
             raise BadSettings(f"FARM_PULP_PREFIX={self.pulp_prefix!r} may have letters, digits, '.', '_', '-' and '/'")
         if self.pulp_key is not None and self.pulp_cert is None:

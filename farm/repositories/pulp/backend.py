@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -32,6 +33,7 @@ from farm.repositories.pulp.server import Context, PulpServer, TaskFailed
 from farm.repositories.pulp.together import Together, Units
 
 _STOP_LOOKED_AT_S = 0.1
+_CHECK_RETRY_S = 2.0
 T = TypeVar("T")
 
 
@@ -119,8 +121,9 @@ class PulpRepositories:
         return self._run(f"{name.path}: it was not rolled back", work)
 
     def check(self) -> tuple[RepositoryCheck, ...]:
-        """See the protocol. Leaves nothing in Pulp."""
-        return check(self._server)
+        """See the protocol. Leaves nothing in Pulp. Does not wait for one that is away, as publications do."""
+        soon = replace(self._settings, pulp_retry_s=min(self._settings.pulp_retry_s, _CHECK_RETRY_S))
+        return check(PulpServer(soon))
 
     def _publish(self, context: Context, name: RepositoryName, units: Units, keep: int) -> int:
         repository = self._repository(context, name)

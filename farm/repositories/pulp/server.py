@@ -14,6 +14,7 @@ Owns signing in, time limits, repeating and waiting; knows nothing of repositori
 
 import copy
 import json
+import os
 import re
 import threading
 import time
@@ -48,7 +49,7 @@ _SERVER_ERRORS = 4  # a server that answers 500 this often to the same request w
 _AWAY = (429, 502, 503, 504)
 _PAUSE_S = (0.1, 5.0)  # first and longest pause before a request is repeated
 _POLL_S = (0.1, 1.0)  # first and longest pause between two looks at a task; no task takes less than 0.2 s
-_SESSION_FRESH_S = 5.0  # a session this young is refused for another reason than its age
+_SESSION_FRESH_S = 5.0  # with a session this young, "not allowed" is about rights
 _FULL_BELOW_BYTES = 16 * 2**20
 _NOT_FOUND = 404
 _SEE_URL = "set FARM_PULP_URL to Pulp's address, without a path"
@@ -106,8 +107,8 @@ class PulpServer:
                 self._uploads = ThreadPoolExecutor(max(1, self.settings.pulp_uploads), thread_name_prefix="pulp-upload")
             return self._uploads
 
-    def sign_in(self, api: "_Api", *, anew: bool = False) -> bool:
-        """Give the API object credentials. With `anew`, in place of a session that was refused; False where that
+    def sign_in(self, api: "_Api", *, refused: PulpHTTPError | None = None) -> bool:
+        """Give the API object credentials; others when `refused` is what those that it has led to. False where that
         cannot help. Raises PulpAuthenticationFailed, OpenAPIError."""
         settings = self.settings
         if not settings.pulp_username:
@@ -117,8 +118,9 @@ class PulpServer:
             return False
         with self._lock:
             # Another thread may have signed in since: then its session is the new one.
-            if anew and self._session is not None and self._session[1] == api.session:
-                if time.monotonic() - self._session[0] < _SESSION_FRESH_S:
+            if refused is not None and self._session is not None and self._session[1] == api.session:
+                is_fresh = time.monotonic() - self._session[0] < _SESSION_FRESH_S
+                if is_fresh and not isinstance(refused, PulpAuthenticationFailed):
                     return False
                 self._session = None
             if self._session is None:
@@ -152,6 +154,14 @@ class PulpServer:
 
     def _load(self) -> "_Api":
         settings = self.settings
+        files = {
+            "FARM_PULP_CA": settings.pulp_ca,
+            "FARM_PULP_CERT": settings.pulp_cert,
+            "FARM_PULP_KEY": settings.pulp_key,
+        }
+        for name, path in files.items():
+            if path is not None and not os.access(path, os.R_OK):
+                raise NotThere(f"{name}={path} cannot be read; name a file that is there and that this user may read")
         auth = None
         if settings.pulp_cert is not None:
             key = str(settings.pulp_key) if settings.pulp_key is not None else None
@@ -274,9 +284,9 @@ class Context(PulpContext):
 
         try:
             return self.repeated(ask)
-        except (PulpAuthenticationFailed, PulpNotAutorized):
-            api = self.api
-            if not (isinstance(api, _Api) and self.repeated(lambda: self.server.sign_in(api, anew=True))):
+        except (PulpAuthenticationFailed, PulpNotAutorized) as error:
+            api, refused = self.api, error
+            if not (isinstance(api, _Api) and self.repeated(lambda: self.server.sign_in(api, refused=refused))):
                 raise
             return self.repeated(ask)
 
@@ -328,7 +338,7 @@ class _Api(OpenAPI):
                 raise NotThere(f"what answers there is no Pulp (404 for {self._doc_path}); {_SEE_URL}") from error
             raise PulpHTTPError(answer.text, answer.status_code) from error
         except (OpenAPIError, OSError) as error:
-            # requests raises OSError for a file of ours that is not there.
+            # A certificate of ours that cannot be used is an OSError and nothing more.
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
                 raise NotThere(f"{error}; see FARM_PULP_CA, FARM_PULP_CERT and FARM_PULP_KEY") from error
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -336,7 +346,7 @@ class _Api(OpenAPI):
             raise
         try:
             self._parse_api(data)
-        except ValueError as error:  # no JSON, or JSON that says something else
+        except (ValueError, TypeError, AttributeError, KeyError) as error:  # no JSON, or JSON that says something else
             raise NotThere(f"what answers there is no Pulp, or one that describes no API; {_SEE_URL}") from error
 
     def fresh(self) -> "_Api":
