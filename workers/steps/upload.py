@@ -3,6 +3,8 @@
 Owns which file goes to which repository; how it gets there is the repository back end's.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import Artifact
 from farm.model.nevra import Nevra
@@ -21,6 +23,7 @@ from workers.steps.context import StepContext
 from workers.steps.names import shown
 
 _DEBUG = ("-debuginfo", "-debugsource")
+_AT_ONCE = 4  # repositories: source, debuginfo and logs, then those of three arches
 Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
 
@@ -30,8 +33,8 @@ def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResul
 
 
 def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepContext) -> StepResult[UploadResult]:
-    """One `add` per repository, in an order in which nothing is installable before its source is there; then the
-    logs, in one go.
+    """One `add` per repository: what is installed comes last, after its source, debuginfo and logs are there. Those
+    that may come at the same time do, since a back end like Pulp is mostly waited for.
 
     Safe to repeat. Raises the back end's RepositoryTrouble and the store's NotFound and trouble; BadSource for an
     artifact that is not a package of this build.
@@ -41,25 +44,32 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
     with context.phase("download"):
         digests = {artifact.sha256 for content in plan.values() for artifact, _ in content}
         paths = {sha256: context.store.open_path(sha256) for sha256 in digests}
-    versions: list[tuple[str, int, str]] = []
-    with context.phase("publish"):
-        for name, content in plan.items():
-            _check_stop(context, name)
-            given = [
-                RepositoryPackage(
-                    path=paths[artifact.sha256],
-                    sha256=artifact.sha256,
-                    filename=filename,
-                    labels=_package_labels(work, artifact),
-                )
-                for artifact, filename in content
-            ]
-            version = backend.add(name, given, keep=work.target.keep_versions, stop=context.stop)
-            context.log.note(f"{name.path} version {version} has {', '.join(filename for _, filename in content)}")
-            versions.append((name.path, version, backend.url(name, version)))
-    if work.input.logs:
-        with context.phase("logs"):
+
+    def add(name: RepositoryName) -> tuple[str, int, str]:
+        _check_stop(context, name)
+        given = [
+            RepositoryPackage(
+                path=paths[artifact.sha256],
+                sha256=artifact.sha256,
+                filename=filename,
+                labels=_package_labels(work, artifact),
+            )
+            for artifact, filename in plan[name]
+        ]
+        version = backend.add(name, given, keep=work.target.keep_versions, stop=context.stop)
+        context.log.note(f"{name.path} version {version} has {', '.join(filename for _, filename in plan[name])}")
+        return name.path, version, backend.url(name, version)
+
+    def add_logs() -> None:
+        if work.input.logs:
             _add_logs(work, backend, context)
+
+    installable = [name for name in plan if name.kind is RepositoryKind.BINARY]
+    with context.phase("publish"), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
+        logs = pool.submit(add_logs)
+        versions = list(pool.map(add, (name for name in plan if name not in installable)))
+        logs.result()
+        versions += pool.map(add, installable)
     return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=UploadResult(versions=tuple(versions)))
 
 
