@@ -30,7 +30,7 @@ from farm.repositories.pulp import content
 from farm.repositories.pulp.check import check
 from farm.repositories.pulp.repository import CURRENT, GRACE_S, Repository
 from farm.repositories.pulp.server import Context, PulpServer, TaskFailed
-from farm.repositories.pulp.together import Together, Units
+from farm.repositories.pulp.together import Together
 
 _STOP_LOOKED_AT_S = 0.1
 _CHECK_RETRY_S = 2.0
@@ -60,8 +60,7 @@ class PulpRepositories:
         check_packages(name, packages)
 
         def work(context: Context) -> int:
-            units = content.bring_packages(self._server, packages, context)
-            return self._publish(context, name, {unit.path: unit.prn for unit in units}, keep)
+            return self._publish(context, name, lambda: content.bring_packages(self._server, packages, context), keep)
 
         return self._run(f"{name.path}: packages were not added", work, stop)
 
@@ -72,8 +71,7 @@ class PulpRepositories:
         check_files(name, files)
 
         def work(context: Context) -> str:
-            units = content.bring_files(self._server, files, context)
-            self._publish(context, name, {unit.path: unit.prn for unit in units}, 0)
+            self._publish(context, name, lambda: content.bring_files(self._server, files, context), 0)
             return self._url(context, name, None)
 
         return self._run(f"{name.path}: files were not added", work, stop)
@@ -125,8 +123,12 @@ class PulpRepositories:
         soon = replace(self._settings, pulp_retry_s=min(self._settings.pulp_retry_s, _CHECK_RETRY_S))
         return check(PulpServer(soon))
 
-    def _publish(self, context: Context, name: RepositoryName, units: Units, keep: int) -> int:
+    def _publish(
+        self, context: Context, name: RepositoryName, bring: Callable[[], Sequence[content.Unit]], keep: int
+    ) -> int:
         repository = self._repository(context, name)
+        with self._together.coming(repository.name):
+            units = {unit.path: unit.prn for unit in bring()}
         if not units:
             return repository.add({}, keep=keep)
         return self._together.publish(

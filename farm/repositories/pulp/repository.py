@@ -16,12 +16,14 @@ serves a fixed publication it was rolled back, by `rollback` or by a person: wha
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from pulp_glue.common.context import (
+    PluginRequirement,
     PulpContentContext,
     PulpDistributionContext,
     PulpPublicationContext,
@@ -53,6 +55,8 @@ _TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
 GRACE_S = 1800.0  # how long a build may wait before it fills its root from the version it is pinned to
 _DROP_AT_ONCE = 16
 _LEAST_KEPT = 2  # with one there is a moment in which nothing is served
+_REFUSED = 400
+_SERVES_VERSIONS = PluginRequirement("core", specifier=">=3.106.0")
 CURRENT = "current"
 _DISTRIBUTION_FIELDS = (
     "pulp_href",
@@ -137,10 +141,14 @@ class Repository:
         missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
         replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
         number = self._modify(seen, list(missing.values()), replaced) if missing else seen.latest
-        if number not in seen.pinned or not self._is_pinned:
+        if missing or not self._is_published(seen, number):
             self._publish(seen, number, is_new=bool(missing))
             self._retain(seen, keep)
         return number
+
+    def _is_published(self, seen: _Seen, number: int) -> bool:
+        is_served = number in seen.pinned or not self._is_pinned
+        return is_served and self._publication(seen.version_href(number)) is not None
 
     def _modify(self, seen: _Seen, add: Sequence[str], remove: Sequence[str], base: str | None = None) -> int:
         """The number of the version that came of it: the newest, when nothing changed."""
@@ -159,12 +167,20 @@ class Repository:
         return number
 
     def _publish(self, seen: _Seen, number: int, *, is_new: bool) -> dict[str, Any]:
-        """A publication of the version and, where versions are served, a distribution for it; the publication."""
+        """A publication of the version and, where versions are served, a distribution for it; the publication.
+
+        A Pulp that has distributions of versions makes both at the same time.
+        """
         href = seen.version_href(number)
-        found = None if is_new else self._publication(href)
-        if found is None:
-            found = self._tried(lambda: self._make_publication(href), look=lambda: self._publication(href))
-        if self._is_pinned:
+        with ExitStack() as serving:
+            is_beside = self._is_pinned and self._context.has_plugin(_SERVES_VERSIONS)
+            if is_beside:
+                what = {"repository": seen.repository["pulp_href"], "version": number}
+                serving.enter_context(self._served_beside(f"{self.name}/{number}", what))
+            found = None if is_new else self._publication(href)
+            if found is None:
+                found = self._tried(lambda: self._make_publication(href), look=lambda: self._publication(href))
+        if self._is_pinned and not is_beside:
             self._serve(f"{self.name}/{number}", {"publication": found["pulp_href"]})
         return found
 
@@ -234,7 +250,7 @@ class Repository:
                 _, _, found = context.converge(wanted, defaults)
                 return dict(found or {})
             except PulpHTTPError as error:
-                if is_last or error.status_code != 400:
+                if is_last or error.status_code != _REFUSED:
                     raise
         raise AssertionError("unreachable")
 
@@ -244,14 +260,13 @@ class Repository:
         listed = self._plugin.distribution(self._context).list_iterator(wanted)
         return {one["name"].rpartition("/")[2]: one for one in listed}
 
-    def _serve(self, name: str, what: Mapping[str, str]) -> None:
+    def _serve(self, name: str, what: Mapping[str, Any]) -> None:
         """A distribution of that name and base path, serving what is said; one that is there is changed."""
         context = self._plugin.distribution(self._context)
         try:
-            made = {"name": name, "base_path": name, "pulp_labels": self._labels, **what}
-            self._tried(lambda: context.create(made | ({"content_guard": self._guard} if self._guard else {})))
+            self._tried(lambda: context.create(self._distribution(name, what)))
         except PulpHTTPError as error:
-            if error.status_code != 400:
+            if error.status_code != _REFUSED:
                 raise
             wanted = {"name": name}
             found = next(iter(self._plugin.distribution(self._context).list_iterator(wanted, batch_size=1)), None)
@@ -262,6 +277,29 @@ class Repository:
                 ) from error
             self._check_base_path(found)
             self._plugin.distribution(self._context, pulp_href=found["pulp_href"]).update(dict(what))
+
+    @contextmanager
+    def _served_beside(self, name: str, what: Mapping[str, Any]) -> Iterator[None]:
+        """As `_serve`, with what the block does at the same time; done when the block is left."""
+        context = self._plugin.distribution(self._context)
+        try:
+            task = context.create(self._distribution(name, what), non_blocking=True)
+        except PulpHTTPError as error:
+            if error.status_code != _REFUSED:
+                raise
+            task = None
+        yield
+        try:
+            if task is not None:
+                self._context.wait_for_task(task)
+                return
+        except TaskFailed as error:
+            _log.warning("%s: %s; trying again", name, error, extra={"action": "retry"})
+        self._serve(name, what)
+
+    def _distribution(self, name: str, what: Mapping[str, Any]) -> dict[str, Any]:
+        guard = {"content_guard": self._guard} if self._guard else {}
+        return {"name": name, "base_path": name, "pulp_labels": self._labels, **guard, **what}
 
     def _check_base_path(self, distribution: Mapping[str, Any]) -> None:
         if distribution["base_path"] != distribution["name"]:
@@ -349,14 +387,14 @@ class Repository:
     def rollback(self, to: int) -> int:
         """Re-point `current` at version `to`, which clients see at once; then make that the newest version."""
         seen = self.look()
-        pinned = None if seen is None else seen.pinned.get(to)
-        if seen is None or seen.current is None or pinned is None or pinned["publication"] is None:
+        found = None if seen is None or to not in seen.pinned else self._publication(seen.version_href(to))
+        if seen is None or seen.current is None or found is None:
             kept = ", ".join(str(number) for number in sorted(seen.pinned)) if seen is not None else ""
             raise NotFound(f"{self.name} has no version {to}; kept are {kept or 'none'}")
         if self._served(seen) == to and seen.latest == to:
             return to
         self._check_base_path(seen.current)
-        self._point({"publication": pinned["publication"]}, seen.current)
+        self._point({"publication": found["pulp_href"]}, seen.current)
         return self._follow(self.look() or seen).latest
 
     def _served(self, seen: _Seen) -> int:
@@ -368,8 +406,8 @@ class Repository:
             return _number(current["repository_version"])
         if current["publication"]:
             return _number(self._served_version(current["publication"]))
-        served = [number for number, one in seen.pinned.items() if one["publication"]]
-        return max(served, default=0)
+        newest_first = sorted(seen.pinned, reverse=True)
+        return next((number for number in newest_first if self._is_published(seen, number)), 0)
 
     # --- Pulp's ways --------------------------------------------------------------------------------------------
 
@@ -398,7 +436,11 @@ class Repository:
 
 
 def _seen(repository: dict[str, Any], distributions: Mapping[str, dict[str, Any]]) -> _Seen:
-    pinned = {int(name): one for name, one in distributions.items() if name.isdecimal() and one["publication"]}
+    pinned = {
+        int(name): one
+        for name, one in distributions.items()
+        if name.isdecimal() and (one["publication"] or one.get("repository_version"))
+    }
     return _Seen(repository=repository, current=distributions.get(CURRENT), pinned=pinned)
 
 

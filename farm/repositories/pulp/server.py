@@ -203,7 +203,9 @@ class Context(PulpContext):
         answer = self._ask(operation_id, preprocess_payload(parameters), body, validate_body)
         if not (isinstance(answer, dict) and list(answer) == ["task"]):
             return answer
-        task = self._look(answer["task"])
+        # Changes and removals are mostly done by the time they are answered; nothing else is before a worker had it.
+        is_soon = operation_id.endswith(("_update", "_delete"))
+        task = self._look(answer["task"]) if is_soon else _new_task(answer["task"], operation_id)
         if non_blocking:
             return task
         finished = self.wait_for_task(task)
@@ -211,7 +213,8 @@ class Context(PulpContext):
 
     def wait_for_task(self, task: EntityDefinition, expect_cancel: bool = False) -> Any:  # noqa: ARG002
         """The task once it is completed. Raises TaskFailed, LeaseLost."""
-        deadline = time.monotonic() + self.server.settings.pulp_task_s
+        began = time.monotonic()
+        deadline = began + self.server.settings.pulp_task_s
         href, name = task["pulp_href"], str(task.get("name", "task")).rpartition(".")[2]
         pause_s = _POLL_S[0]
         while True:
@@ -226,7 +229,7 @@ class Context(PulpContext):
                     self._give_up(href, name, task["state"])
                 case _:
                     self._pause(pause_s)
-                    pause_s = min(pause_s * 1.3, _POLL_S[1])
+                    pause_s = _next_pause_s(pause_s, time.monotonic() - began)
                     task = self._look(href)
 
     def repeated(self, ask: "Any") -> Any:
@@ -247,7 +250,7 @@ class Context(PulpContext):
                 raise
             except (OpenAPIError, requests.RequestException, AssertionError, ValueError) as error:
                 # pulp-glue asserts the type of an answer, and raises ValueError for one that is no JSON.
-                reason = str(error) or "its answer makes no sense"
+                reason = _connection_words(str(error)) or "its answer makes no sense"
             if failures >= _SERVER_ERRORS or time.monotonic() + pause_s > deadline:
                 raise NotThere(f"it was asked for {self._asked_s(deadline):.0f} s: {_short(reason)}")
             self._pause(pause_s)
@@ -410,6 +413,21 @@ def _with_json_uploads(api: dict[str, Any]) -> dict[str, Any]:
             content = asked["requestBody"]["content"]
             content.setdefault("application/json", content["multipart/form-data"])
     return api
+
+
+def _connection_words(text: str) -> str:
+    """What went wrong at the bottom of urllib3's layers of words, where that is known."""
+    known = re.search(r"\[Errno -?\d+\] [^'\")]+|Read timed out|Remote end closed connection[^'\")]*", text)
+    return known.group(0) if known else text
+
+
+def _new_task(href: str, operation_id: str) -> dict[str, Any]:
+    return {"pulp_href": href, "name": operation_id, "state": "waiting"}
+
+
+def _next_pause_s(pause_s: float, elapsed_s: float) -> float:
+    """Grows with the task's age, so that its end is noticed a tenth of its time late at most."""
+    return min(pause_s * 1.3, max(2.5 * _POLL_S[0], elapsed_s / 10), _POLL_S[1])
 
 
 def _task_words(task: Mapping[str, Any]) -> str:

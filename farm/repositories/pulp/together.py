@@ -5,6 +5,9 @@ publishes all that is waiting, or hears from who does. Only efficiency hangs on 
 repository one after the other, each relative to the newest version, so two publishers that know nothing of each
 other (a lock that ran out, another farm, a Redis that is away) make one version more and lose nothing.
 
+Whoever leads waits for those that are still uploading, at most for as long as the repository's last publication took:
+so waiting never costs more than it can save.
+
 What waits is kept only as long as somebody waits for it: an entry that is not renewed is ignored, so nothing of an
 attempt that was cancelled or fenced is published by another.
 """
@@ -13,8 +16,10 @@ import json
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import redis
 
@@ -25,14 +30,19 @@ _log = logging.getLogger(__name__)
 
 _LOCK_S = 15
 _RENEW_S = 4.0
-_WAIT_S = 0.5  # how often one that waits renews what it wants, and looks whether the lock is free
-_KEPT_S = 5.0  # how long an entry counts that is not renewed
+_WAIT_S = 0.5  # how often one that waits looks whether the lock is free
+_KEPT_S = 6.0  # how long an entry counts that is not renewed
+_KEEP_S = 2.0  # how often it is
 _ANSWER_KEPT_S = 60
+_TOOK_KEPT_S = 24 * 3600
+_GATHER_S = (1.0, 15.0)  # for a repository that was not published yet, and at most
+_LOOK_S = 0.05
 _UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
 
-#: What is to be added: file name to content unit. Returns the number of a version that has it.
+#: What is to be added: path in the repository to content unit.
 Units = Mapping[str, str]
+#: Returns the number of a version that has them.
 Publish = Callable[[Units], int]
 
 
@@ -44,12 +54,24 @@ class Together:
         self._redis = redis.Redis.from_url(settings.redis, socket_timeout=10, socket_connect_timeout=2, protocol=2)
         self._alone_after = tuple(alone_after)
 
+    @contextmanager
+    def coming(self, key: str) -> Iterator[None]:
+        """Something to be added is being brought during the block: a leader does well to wait a little."""
+        me = secrets.token_hex(8)
+        try:
+            came_s = self._now_s()
+        except redis.RedisError:
+            yield
+            return
+        with self._kept(key, me, {"came_s": came_s, "units": None}):
+            yield
+
     def publish(self, key: str, units: Units, publish: Publish, stop: threading.Event) -> int:
         """The number of a version that has the units. Raises what `publish` raises; LeaseLost once `stop` is set."""
         me = secrets.token_hex(8)
         try:
-            with self._entered(key, me, units) as enter:
-                return self._lead_or_follow(key, me, units, publish, stop, enter)
+            with self._kept(key, me, {"came_s": self._now_s(), "units": dict(units)}):
+                return self._lead_or_follow(key, me, units, publish, stop)
         except redis.RedisError as error:
             _log.warning("Publishing %s alone, since the broker is away: %s", key, error, extra={"action": "publish"})
             return publish(units)
@@ -69,9 +91,9 @@ class Together:
         with self._renewed(key, me):
             yield
 
-    def _lead_or_follow(
-        self, key: str, me: str, units: Units, publish: Publish, stop: threading.Event, enter: Callable[[], None]
-    ) -> int:
+    # --- leading and following ----------------------------------------------------------------------------------
+
+    def _lead_or_follow(self, key: str, me: str, units: Units, publish: Publish, stop: threading.Event) -> int:
         while True:
             if stop.is_set():
                 raise LeaseLost(f"stopped before {key} was published")
@@ -81,80 +103,82 @@ class Together:
                     answer = self._redis.lpop(_answer(key, me))
                     if answer is not None:
                         return int(answer)  # type: ignore[arg-type]
+                    self._gather(key, stop)
                     return self._lead(key, me, units, publish)
             answers = self._redis.blpop([_answer(key, me)], timeout=_WAIT_S)
             if isinstance(answers, (list, tuple)):
                 return int(answers[1])
-            enter()
+
+    def _gather(self, key: str, stop: threading.Event) -> None:
+        took = self._redis.get(_took(key))
+        limit_s = _GATHER_S[0] if took is None else min(float(took), _GATHER_S[1])
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline and any(one["units"] is None for _, one in self._entries(key)):
+            if stop.wait(_LOOK_S):
+                raise LeaseLost(f"stopped before {key} was published")
 
     def _lead(self, key: str, me: str, own: Units, publish: Publish) -> int:
-        waiting = self._waiting(key)
-        waiting.pop(me, None)
-        everything = {name: unit for one in (*waiting.values(), own) for name, unit in one.items()}
+        began = time.monotonic()
+        others = {name: one["units"] for name, one in self._entries(key) if name != me and one["units"] is not None}
+        everything = {path: unit for one in (*others.values(), own) for path, unit in one.items()}
         try:
             number = publish(everything)
         except self._alone_after:
-            if not waiting:
+            if not others:
                 raise
             return publish(own)
         with self._redis.pipeline() as pipe:
-            for other in waiting:
-                pipe.hdel(_entries(key), other)
+            pipe.set(_took(key), f"{time.monotonic() - began:.3f}", ex=_TOOK_KEPT_S)
+            for other in others:
+                pipe.hdel(_waiting(key), other)
                 pipe.lpush(_answer(key, other), number)
                 pipe.expire(_answer(key, other), _ANSWER_KEPT_S)
             pipe.execute()
         return number
 
-    def _waiting(self, key: str) -> dict[str, Units]:
-        """In the order in which they came, without those that nobody waits for any more."""
+    # --- entries ------------------------------------------------------------------------------------------------
+
+    def _entries(self, key: str) -> list[tuple[str, dict[str, Any]]]:
+        """In the order in which they came, without those that nobody waits for any more, which are removed."""
         now_s = self._now_s()
-        found = self._redis.hgetall(_entries(key))
+        found = self._redis.hgetall(_waiting(key))
         entries = {name.decode() if isinstance(name, bytes) else name: json.loads(text) for name, text in found.items()}
         dead = [name for name, one in entries.items() if one["until_s"] <= now_s]
         if dead:
-            self._redis.hdel(_entries(key), *dead)
-        alive = [(one["came_s"], name, one["units"]) for name, one in entries.items() if one["until_s"] > now_s]
-        return {name: units for _, name, units in sorted(alive)}
+            self._redis.hdel(_waiting(key), *dead)
+        alive = [(name, one) for name, one in entries.items() if one["until_s"] > now_s]
+        return sorted(alive, key=lambda pair: (pair[1]["came_s"], pair[0]))
 
     @contextmanager
-    def _entered(self, key: str, me: str, units: Units) -> Iterator[Callable[[], None]]:
-        """Wanting the units for the time of the block; yields what renews it."""
-        came_s = self._now_s()
+    def _kept(self, key: str, me: str, entry: Mapping[str, Any]) -> Iterator[None]:
+        """An entry for the time of the block."""
 
-        def enter() -> None:
-            entry = {"came_s": came_s, "until_s": self._now_s() + _KEPT_S, "units": dict(units)}
-            self._redis.hset(_entries(key), me, json.dumps(entry))
+        def keep() -> None:
+            until_s = self._now_s() + _KEPT_S
+            self._redis.hset(_waiting(key), me, json.dumps({**entry, "until_s": until_s}))
 
-        enter()
+        with suppress(redis.RedisError):
+            keep()
         try:
-            yield enter
+            with _repeating(keep, _KEEP_S):
+                yield
         finally:
             with suppress(redis.RedisError):
-                self._redis.hdel(_entries(key), me)
+                self._redis.hdel(_waiting(key), me)
                 self._redis.delete(_answer(key, me))
 
     def _lock(self, key: str, me: str) -> bool:
-        return bool(self._redis.set(_lock(key), me, nx=True, ex=_LOCK_S))
+        return bool(self._redis.set(_locked(key), me, nx=True, ex=_LOCK_S))
 
     @contextmanager
     def _renewed(self, key: str, me: str) -> Iterator[None]:
         """Holding the lock for the block, which may be long."""
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(_RENEW_S):
-                with suppress(redis.RedisError):
-                    self._redis.eval(_RENEW, 1, _lock(key), me, str(_LOCK_S))
-
-        thread = threading.Thread(target=renew, name=f"lock of {key}", daemon=True)
-        thread.start()
         try:
-            yield
+            with _repeating(lambda: self._redis.eval(_RENEW, 1, _locked(key), me, str(_LOCK_S)), _RENEW_S):
+                yield
         finally:
-            done.set()
-            thread.join()
             with suppress(redis.RedisError):
-                self._redis.eval(_UNLOCK, 1, _lock(key), me)
+                self._redis.eval(_UNLOCK, 1, _locked(key), me)
 
     def _now_s(self) -> float:
         """By Redis's clock, which is one for all hosts."""
@@ -162,7 +186,26 @@ class Together:
         return float(seconds) + float(micros) / 1e6
 
 
-def _entries(key: str) -> str:
+@contextmanager
+def _repeating(act: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Act now and then, in a thread, until the block ends; over a broker that is away."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(every_s):
+            with suppress(redis.RedisError):
+                act()
+
+    thread = threading.Thread(target=run, name="keep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _waiting(key: str) -> str:
     return f"farm:publish:{key}"
 
 
@@ -170,5 +213,9 @@ def _answer(key: str, who: str) -> str:
     return f"farm:published:{key}:{who}"
 
 
-def _lock(key: str) -> str:
+def _took(key: str) -> str:
+    return f"farm:publish-took:{key}"
+
+
+def _locked(key: str) -> str:
     return f"farm:publishing:{key}"
