@@ -29,8 +29,9 @@ from farm.repositories.checks import check_files, check_name, check_packages
 from farm.repositories.pulp import content
 from farm.repositories.pulp.check import check
 from farm.repositories.pulp.repository import CURRENT, GRACE_S, Repository
-from farm.repositories.pulp.server import Context, PulpServer, TaskFailed
+from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.together import Together
+from farm.repositories.pulp.words import TaskFailed
 
 _STOP_LOOKED_AT_S = 0.1
 _CHECK_RETRY_S = 2.0

@@ -20,7 +20,8 @@ from pulp_glue.rpm.context import PulpRpmPackageContext
 from farm.errors import BadSource, RepositoryTrouble, disk_errors
 from farm.repositories.base import RepositoryFile, RepositoryPackage
 from farm.repositories.metadata import read_package
-from farm.repositories.pulp.server import Context, NotThere, PulpServer
+from farm.repositories.pulp.server import Context, PulpServer
+from farm.repositories.pulp.words import NotThere
 
 _AT_ONCE = 40  # digests in one look-up: a request's line has to stay below gunicorn's 4094 bytes
 _REFUSED = (400, 406, 413, 415, 422)

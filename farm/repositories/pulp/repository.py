@@ -45,7 +45,8 @@ from pulp_glue.rpm.context import (
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
-from farm.repositories.pulp.server import Context, TaskFailed, TaskTooSlow
+from farm.repositories.pulp.server import Context
+from farm.repositories.pulp.words import TaskFailed, TaskTooSlow
 
 _log = logging.getLogger(__name__)
 
