@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -27,7 +28,7 @@ import redis
 from deploy.pulp.local import LocalPulp
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.base import KEEP_VERSIONS, RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.pulp import PulpRepositories
 from tests.faulty_proxy import FaultyProxy
 from tests.pulp_server import pulp_settings
@@ -217,6 +218,30 @@ def kill(process: BaseProcess) -> None:
 
 def _publish(settings: Settings, given: Sequence[RepositoryPackage]) -> None:
     PulpRepositories(settings, grace_s=-1.0).add(NAME, given)
+
+
+def publishers(
+    jobs: Sequence[tuple[Settings, Sequence[Sequence[RepositoryPackage]]]], *, keep: int = KEEP_VERSIONS
+) -> list[list[int]]:
+    """The numbers that as many processes get for their additions, each of which is made in a thread of its own."""
+    pipes, processes = [], []
+    for settings, given in jobs:
+        ours, theirs = _PROCESSES.Pipe()
+        process = _PROCESSES.Process(target=_publish_all, args=(settings, given, keep, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+        processes.append(process)
+    for process in processes:
+        process.join(WITHIN_S * 2)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+    return [list(pipe.recv()) for pipe in pipes]
+
+
+def _publish_all(settings: Settings, given: Sequence[Sequence[RepositoryPackage]], keep: int, say: Any) -> None:
+    backend = PulpRepositories(settings, grace_s=-1.0)
+    with ThreadPoolExecutor(len(given)) as pool:
+        say.send(list(pool.map(lambda one: backend.add(NAME, one, keep=keep), given)))
 
 
 def publisher_memory(

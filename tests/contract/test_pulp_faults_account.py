@@ -137,8 +137,6 @@ def test_a_password_that_was_changed_meanwhile_is_said_in_words(
 #: What an account lacks, and the operation that its publisher is then refused.
 ROLES = {
     "rpm.rpm_package_uploader": "content_rpm_packages_upload",
-    "rpm.rpmrepository_creator": "repositories_rpm_rpm_create",
-    "rpm.rpmpublication_creator": "publications_rpm_rpm_create",
     "rpm.rpmdistribution_creator": "distributions_rpm_rpm_create",
 }
 
