@@ -28,7 +28,8 @@ from farm.repositories.base import (
 from farm.repositories.checks import check_files, check_name, check_packages
 from farm.repositories.pulp import content
 from farm.repositories.pulp.check import check
-from farm.repositories.pulp.repository import CURRENT, GRACE_S, Repository
+from farm.repositories.pulp.distributions import CURRENT
+from farm.repositories.pulp.repository import GRACE_S, Repository
 from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.together import Together
 from farm.repositories.pulp.words import TaskFailed

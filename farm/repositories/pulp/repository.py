@@ -1,6 +1,6 @@
-"""One repository in Pulp: its versions, their publications, and the distributions that serve them.
+"""One repository in Pulp: its versions, their publications, and what is served of them.
 
-Owns the names of all these, and how they converge: look, then create or change. For the repository `demo/x86_64/os`
+Owns how they converge: look, then create or change. For the repository `demo/x86_64/os`
 and the prefix `farm` there is
 
     repository    farm/demo/x86_64/os            keeps as many versions as the target says
@@ -16,89 +16,30 @@ serves a fixed publication it was rolled back, by `rollback` or by a person: wha
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from pulp_glue.common.context import (
-    PluginRequirement,
-    PulpContentContext,
-    PulpDistributionContext,
-    PulpPublicationContext,
-    PulpRepositoryContext,
-)
-from pulp_glue.common.exceptions import PulpException, PulpHTTPError
-from pulp_glue.file.context import (
-    PulpFileContentContext,
-    PulpFileDistributionContext,
-    PulpFilePublicationContext,
-    PulpFileRepositoryContext,
-)
-from pulp_glue.rpm.context import (
-    PulpRpmDistributionContext,
-    PulpRpmPackageContext,
-    PulpRpmPublicationContext,
-    PulpRpmRepositoryContext,
-)
+from pulp_glue.common.context import PluginRequirement, PulpRepositoryContext
+from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
-from farm.repositories.pulp.server import Context
+from farm.repositories.pulp.distributions import CURRENT, Distributions
+from farm.repositories.pulp.plugins import FILE, REFUSED, RPM
+from farm.repositories.pulp.server import TRIES, Context
 from farm.repositories.pulp.words import TaskFailed, TaskTooSlow
 
 _log = logging.getLogger(__name__)
 
 _UNITS_AT_ONCE = 10_000  # more in one request time out at Pulp
 _NAMES_AT_ONCE = 50
-_TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
 GRACE_S = 1800.0  # how long a build may wait before it fills its root from the version it is pinned to
 _DROP_AT_ONCE = 16
 _LEAST_KEPT = 2  # with one there is a moment in which nothing is served
-_REFUSED = 400
 _SERVES_VERSIONS = PluginRequirement("core", specifier=">=3.106.0")
-CURRENT = "current"
-_DISTRIBUTION_FIELDS = (
-    "pulp_href",
-    "pulp_created",
-    "name",
-    "base_path",
-    "repository",
-    "repository_version",
-    "publication",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plugin:
-    """What the RPM and the file plugin call the same things."""
-
-    repository: type[PulpRepositoryContext]
-    publication: type[PulpPublicationContext]
-    distribution: type[PulpDistributionContext]
-    content: type[PulpContentContext]
-    path: str
-    publication_options: Mapping[str, str]
-
-
-_RPM = _Plugin(
-    repository=PulpRpmRepositoryContext,
-    publication=PulpRpmPublicationContext,
-    distribution=PulpRpmDistributionContext,
-    content=PulpRpmPackageContext,
-    path="location_href",
-    # Gzip, which every dnf and libsolv of EL8 reads.
-    publication_options={"compression_type": "gz"},
-)
-_FILE = _Plugin(
-    repository=PulpFileRepositoryContext,
-    publication=PulpFilePublicationContext,
-    distribution=PulpFileDistributionContext,
-    content=PulpFileContentContext,
-    path="relative_path",
-    publication_options={},
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +64,11 @@ class Repository:
     def __init__(self, context: Context, name: RepositoryName, *, grace_s: float = GRACE_S) -> None:
         self._context = context
         self._grace = timedelta(seconds=grace_s)
-        self._plugin = _FILE if name.kind is RepositoryKind.LOGS else _RPM
+        self._plugin = FILE if name.kind is RepositoryKind.LOGS else RPM
         self._is_pinned = name.kind is not RepositoryKind.LOGS
         self._labels = {"target": name.target, "kind": str(name.kind)} | ({"arch": str(name.arch)} if name.arch else {})
-        self._guard = context.server.settings.pulp_content_guard
         self.name = f"{context.server.settings.pulp_prefix}/{name.path}"
+        self._distributions = Distributions(context, self._plugin, self.name, labels=self._labels)
 
     # --- adding -------------------------------------------------------------------------------------------------
 
@@ -136,16 +77,26 @@ class Repository:
 
         Returns its number; makes neither a version nor a publication when the newest has them and is served.
         """
-        seen = self._ensure(keep)
-        seen = self._follow(seen)
-        here = self._here(seen, units)
-        missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
-        replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
-        number = self._modify(seen, list(missing.values()), replaced) if missing else seen.latest
-        if missing or not self._is_published(seen, number):
-            self._publish(seen, number, is_new=bool(missing))
+        for left in reversed(range(TRIES)):
+            seen = self._follow(self._ensure(keep))
+            here = self._here(seen, units)
+            missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
+            replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
+            number = self._modify(seen, list(missing.values()), replaced) if missing else seen.latest
+            if not missing and self._is_published(seen, number):
+                return number
+            try:
+                self._publish(seen, number, is_new=bool(missing))
+            except (TaskFailed, PulpHTTPError, RepositoryTrouble) as error:
+                # Publishers that this one knows nothing of may have made so many versions that Pulp has dropped this
+                # one; the newest has what it had.
+                if left == 0 or isinstance(error, TaskTooSlow) or self._latest() <= number:
+                    raise
+                _log.warning("%s: version %d was overtaken: %s", self.name, number, error, extra={"action": "retry"})
+                continue
             self._retain(seen, keep)
-        return number
+            return number
+        raise AssertionError("unreachable")
 
     def _is_published(self, seen: _Seen, number: int) -> bool:
         is_served = number in seen.pinned or not self._is_pinned
@@ -162,7 +113,7 @@ class Repository:
                 remove_content=list(remove[part]),
                 base_version=base,
             )
-            made = self._tried(asked)
+            made = self._context.tried(asked)
             found = _made_version(made)
             number = found if found is not None else self._latest()
         return number
@@ -177,12 +128,12 @@ class Repository:
             is_beside = self._is_pinned and self._context.has_plugin(_SERVES_VERSIONS)
             if is_beside:
                 what = {"repository": seen.repository["pulp_href"], "version": number}
-                serving.enter_context(self._served_beside(f"{self.name}/{number}", what))
+                serving.enter_context(self._distributions.served_beside(str(number), what))
             found = None if is_new else self._publication(href)
             if found is None:
-                found = self._tried(lambda: self._make_publication(href), look=lambda: self._publication(href))
+                found = self._context.tried(lambda: self._make_publication(href), look=lambda: self._publication(href))
         if self._is_pinned and not is_beside:
-            self._serve(f"{self.name}/{number}", {"publication": found["pulp_href"]})
+            self._distributions.serve(str(number), {"publication": found["pulp_href"]})
         return found
 
     def _make_publication(self, version_href: str) -> dict[str, Any]:
@@ -200,7 +151,7 @@ class Repository:
         if seen.latest == 0:
             return found
         key, names = "name__in", {path.rsplit("-", 2)[0] for path in units}
-        if self._plugin is _FILE:
+        if self._plugin is FILE:
             key, names = ("relative_path__in", set(units))
         ordered = sorted(names)
         for start in range(0, len(ordered), _NAMES_AT_ONCE):
@@ -220,7 +171,7 @@ class Repository:
         """The repository, and a distribution that serves it; both made when they are not there."""
         seen = self.look()
         if seen is None or seen.current is None:
-            distributions = self._distributions() if seen is None else {}
+            distributions = self._distributions.listed() if seen is None else {}
             self._check_not_deleted(distributions.get(CURRENT))
             repository = self._converged(keep)
             seen = seen or _seen(repository, distributions)
@@ -228,7 +179,7 @@ class Repository:
                 # Before there is anything to serve: a client then gets what is there as soon as it is.
                 if seen.latest == 0 and self._is_pinned:
                     self._publish(seen, 0, is_new=False)
-                self._serve(f"{self.name}/{CURRENT}", {"repository": repository["pulp_href"]})
+                self._distributions.serve(CURRENT, {"repository": repository["pulp_href"]})
                 seen = self.look() or seen
         elif seen.repository["retain_repo_versions"] != max(keep, _LEAST_KEPT):
             self._converged(keep)
@@ -239,7 +190,7 @@ class Repository:
         found = next(
             iter(self._plugin.repository(self._context).list_iterator({"name": self.name}, batch_size=1)), None
         )
-        return None if found is None else _seen(found, self._distributions())
+        return None if found is None else _seen(found, self._distributions.listed())
 
     def _converged(self, keep: int) -> dict[str, Any]:
         """The repository itself. Several may try at once: one of them makes it."""
@@ -251,63 +202,9 @@ class Repository:
                 _, _, found = context.converge(wanted, defaults)
                 return dict(found or {})
             except PulpHTTPError as error:
-                if is_last or error.status_code != _REFUSED:
+                if is_last or error.status_code != REFUSED:
                     raise
         raise AssertionError("unreachable")
-
-    def _distributions(self) -> dict[str, dict[str, Any]]:
-        """By the last part of their names."""
-        wanted = {"name__startswith": f"{self.name}/", "fields": list(_DISTRIBUTION_FIELDS)}
-        listed = self._plugin.distribution(self._context).list_iterator(wanted)
-        return {one["name"].rpartition("/")[2]: one for one in listed}
-
-    def _serve(self, name: str, what: Mapping[str, Any]) -> None:
-        """A distribution of that name and base path, serving what is said; one that is there is changed."""
-        context = self._plugin.distribution(self._context)
-        try:
-            self._tried(lambda: context.create(self._distribution(name, what)))
-        except PulpHTTPError as error:
-            if error.status_code != _REFUSED:
-                raise
-            wanted = {"name": name}
-            found = next(iter(self._plugin.distribution(self._context).list_iterator(wanted, batch_size=1)), None)
-            if found is None:
-                raise RepositoryTrouble(
-                    f"Pulp cannot serve {name!r}: {self._context.server.words(error)}; another distribution has that "
-                    f"base path or one below it: rename it, or set another FARM_PULP_PREFIX"
-                ) from error
-            self._check_base_path(found)
-            self._plugin.distribution(self._context, pulp_href=found["pulp_href"]).update(dict(what))
-
-    @contextmanager
-    def _served_beside(self, name: str, what: Mapping[str, Any]) -> Iterator[None]:
-        """As `_serve`, with what the block does at the same time; done when the block is left."""
-        context = self._plugin.distribution(self._context)
-        try:
-            task = context.create(self._distribution(name, what), non_blocking=True)
-        except PulpHTTPError as error:
-            if error.status_code != _REFUSED:
-                raise
-            task = None
-        yield
-        try:
-            if task is not None:
-                self._context.wait_for_task(task)
-                return
-        except TaskFailed as error:
-            _log.warning("%s: %s; trying again", name, error, extra={"action": "retry"})
-        self._serve(name, what)
-
-    def _distribution(self, name: str, what: Mapping[str, Any]) -> dict[str, Any]:
-        guard = {"content_guard": self._guard} if self._guard else {}
-        return {"name": name, "base_path": name, "pulp_labels": self._labels, **guard, **what}
-
-    def _check_base_path(self, distribution: Mapping[str, Any]) -> None:
-        if distribution["base_path"] != distribution["name"]:
-            raise RepositoryTrouble(
-                f"Pulp's distribution {distribution['name']!r} has the base path {distribution['base_path']!r}, where "
-                f"nobody who has the farm's address finds it; set its base path to its name, then retry the step"
-            )
 
     def _check_not_deleted(self, current: Mapping[str, Any] | None) -> None:
         if current is not None:
@@ -323,7 +220,7 @@ class Repository:
         current = seen.current
         if current is None:
             raise RepositoryTrouble(f"Pulp's distribution {self.name}/{CURRENT} went away; retry the step")
-        self._check_base_path(current)
+        self._distributions.check_base_path(current)
         if current["publication"] is None and current.get("repository_version") is None:
             if current["repository"] == seen.repository["pulp_href"]:
                 return seen
@@ -334,15 +231,12 @@ class Repository:
         served = current.get("repository_version") or self._served_version(current["publication"])
         number = self._modify(seen, [], [], base=served)
         self._publish(seen, number, is_new=False)
-        self._point({"repository": seen.repository["pulp_href"]}, current)
+        self._distributions.point(current, {"repository": seen.repository["pulp_href"]})
         return self.look() or seen
 
     def _served_version(self, publication_href: str) -> str:
         found = self._plugin.publication(self._context, pulp_href=publication_href).entity
         return str(found["repository_version"])
-
-    def _point(self, to: Mapping[str, str], current: Mapping[str, Any]) -> None:
-        self._plugin.distribution(self._context, pulp_href=current["pulp_href"]).update(dict(to))
 
     def _retain(self, seen: _Seen, keep: int) -> None:
         """Stop serving old versions; with that, Pulp drops them when it makes the next one."""
@@ -350,11 +244,7 @@ class Repository:
         numbers = sorted(seen.pinned)[: -max(keep, _LEAST_KEPT) + 1]
         gone = [seen.pinned[number] for number in numbers if _time(seen.pinned[number]["pulp_created"]) < oldest]
         for distribution in gone[:_DROP_AT_ONCE]:
-            try:
-                self._plugin.distribution(self._context, pulp_href=distribution["pulp_href"]).delete(non_blocking=True)
-            except PulpException as error:
-                # What was to be published is; the next publication tries this again.
-                _log.warning("%s was not removed: %s", distribution["name"], error, extra={"action": "retain"})
+            self._distributions.drop(distribution)
 
     # --- looking and rolling back -------------------------------------------------------------------------------
 
@@ -394,8 +284,8 @@ class Repository:
             raise NotFound(f"{self.name} has no version {to}; kept are {kept or 'none'}")
         if self._served(seen) == to and seen.latest == to:
             return to
-        self._check_base_path(seen.current)
-        self._point({"publication": found["pulp_href"]}, seen.current)
+        self._distributions.check_base_path(seen.current)
+        self._distributions.point(seen.current, {"publication": found["pulp_href"]})
         return self._follow(self.look() or seen).latest
 
     def _served(self, seen: _Seen) -> int:
@@ -420,20 +310,6 @@ class Repository:
     def _latest(self) -> int:
         seen = self.look()
         return 0 if seen is None else seen.latest
-
-    def _tried(self, ask: Any, look: Any = None) -> Any:
-        """A task that failed for Pulp's reasons is asked for again, unless `look` finds that it is done."""
-        for left in reversed(range(_TRIES)):
-            try:
-                return ask()
-            except TaskFailed as error:
-                if left == 0 or isinstance(error, TaskTooSlow) or "No space left" in str(error):
-                    raise
-                _log.warning("%s: %s; trying again", self.name, error, extra={"action": "retry"})
-                found = look() if look is not None else None
-                if found is not None:
-                    return found
-        raise AssertionError("unreachable")
 
 
 def _seen(repository: dict[str, Any], distributions: Mapping[str, dict[str, Any]]) -> _Seen:

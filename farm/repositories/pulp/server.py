@@ -10,14 +10,15 @@ Owns signing in, time limits, repeating and waiting; knows nothing of repositori
   where it would outlive an upgrade of the server.
 """
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BufferedReader
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import requests
 from pulp_glue.common.authentication import GlueAuthProvider
@@ -45,12 +46,17 @@ from farm.repositories.pulp.words import (
     task_words,
 )
 
+_log = logging.getLogger(__name__)
+
+TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
 _SERVER_ERRORS = 4  # a server that answers 500 this often to the same request will go on doing so
 _AWAY = (429, 502, 503, 504)
 _PAUSE_S = (0.1, 5.0)  # first and longest pause before a request is repeated
 _POLL_S = (0.1, 1.0)  # first and longest pause between two looks at a task; no task takes less than 0.2 s
 _SESSION_FRESH_S = 5.0  # with a session this young, "not allowed" is about rights
 _FULL_BELOW_BYTES = 16 * 2**20
+
+T = TypeVar("T")
 
 
 class PulpServer:
@@ -217,7 +223,7 @@ class Context(PulpContext):
                     pause_s = _next_pause_s(pause_s, time.monotonic() - began)
                     task = self._look(href)
 
-    def repeated(self, ask: "Any") -> Any:
+    def repeated(self, ask: Callable[[], T]) -> T:
         """What `ask()` returns, tried again while Pulp is away. Raises what it raises that is not that; NotThere."""
         deadline = time.monotonic() + self.server.settings.pulp_retry_s
         pause_s, failures = _PAUSE_S[0], 0
@@ -240,6 +246,21 @@ class Context(PulpContext):
                 raise NotThere(f"it was asked for {self._asked_s(deadline):.0f} s: {short(reason)}")
             self._pause(pause_s)
             pause_s = min(pause_s * 2, _PAUSE_S[1])
+
+    def tried(self, ask: Callable[[], T], look: Callable[[], T | None] = lambda: None) -> T:
+        """What `ask()` returns, whose task is asked for again when it failed for Pulp's reasons, unless `look()` finds
+        that it is done. Raises TaskFailed."""
+        for left in reversed(range(TRIES)):
+            try:
+                return ask()
+            except TaskFailed as error:
+                if left == 0 or isinstance(error, TaskTooSlow) or "No space left" in str(error):
+                    raise
+                _log.warning("%s; trying again", error, extra={"action": "retry"})
+                found = look()
+                if found is not None:
+                    return found
+        raise AssertionError("unreachable")
 
     def free_bytes(self) -> int | None:
         """What is left of Pulp's storage; None where Pulp cannot tell."""
