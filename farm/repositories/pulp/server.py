@@ -38,6 +38,7 @@ from farm.errors import LeaseLost
 from farm.repositories.pulp.http import API_ROOT, Api
 from farm.repositories.pulp.words import (
     NotThere,
+    PulpFull,
     TaskFailed,
     TaskTooSlow,
     body_words,
@@ -139,7 +140,7 @@ class PulpServer:
             return f"{where} does not let {self.who()} do this ({error}); `farm repo check` shows which rights lack"
         if isinstance(error, PulpHTTPError):
             return f"{where} refused it with {error.status_code}: {body_words(str(error))}"
-        if isinstance(error, TaskFailed) and "No space left" in str(error):
+        if isinstance(error, PulpFull):
             return f"{where} has a full disk: {error}; free some space there"
         return f"{where}: {error}"
 
@@ -213,7 +214,7 @@ class Context(PulpContext):
                 case "completed":
                     return task
                 case "failed":
-                    raise TaskFailed(f"its task {name} failed: {task_words(task)}")
+                    self._fail(f"its task {name} failed: {task_words(task)}")
                 case "canceled" | "skipped" as state:
                     raise TaskFailed(f"its task {name} was {state} by someone else")
                 case _ if time.monotonic() > deadline:
@@ -254,7 +255,7 @@ class Context(PulpContext):
             try:
                 return ask()
             except TaskFailed as error:
-                if left == 0 or isinstance(error, TaskTooSlow) or "No space left" in str(error):
+                if left == 0 or isinstance(error, (TaskTooSlow, PulpFull)):
                     raise
                 _log.warning("%s; trying again", error, extra={"action": "retry"})
                 found = look()
@@ -302,6 +303,12 @@ class Context(PulpContext):
     def _look(self, task_href: str) -> dict[str, Any]:
         found: dict[str, Any] = self._ask("tasks_read", {"task_href": task_href}, None, True)
         return found
+
+    def _fail(self, words: str) -> NoReturn:
+        """Not every part of Pulp says that the disk is full: zlib's words are "file operation error"."""
+        if "No space left" in words or self.full_words():
+            raise PulpFull(words)
+        raise TaskFailed(words)
 
     def _give_up(self, href: str, name: str, state: str) -> NoReturn:
         """Nothing of ours is to run when we say that it failed."""

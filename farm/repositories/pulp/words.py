@@ -23,6 +23,10 @@ class TaskTooSlow(TaskFailed):
     """A task did not end in time, and was cancelled for that."""
 
 
+class PulpFull(TaskFailed):
+    """A task failed for want of room in Pulp's storage."""
+
+
 def connection_words(text: str) -> str:
     """What went wrong at the bottom of urllib3's layers of words, where that is known."""
     known = re.search(r"\[Errno -?\d+\] [^'\")]+|Read timed out|Remote end closed connection[^'\")]*", text)
