@@ -100,7 +100,7 @@ class Api(OpenAPI):
 
     def _setup_session(self) -> None:
         super()._setup_session()
-        adapter = _LimitedAdapter(self._request_s)
+        adapter = _LimitedAdapter(self._request_s, self._verify_ssl)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -108,11 +108,15 @@ class Api(OpenAPI):
 class _LimitedAdapter(HTTPAdapter):
     """Requests waits for ever unless it is told otherwise each time."""
 
-    def __init__(self, request_s: float) -> None:
+    def __init__(self, request_s: float, verify: bool | str | None) -> None:
         super().__init__()
         self._request_s = request_s
+        self._verify = verify
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
+        if isinstance(self._verify, str):
+            # requests prefers REQUESTS_CA_BUNDLE of the environment to what its session was told.
+            given["verify"] = self._verify
         given["timeout"] = (min(_CONNECT_S, self._request_s), self._request_s)
         return super().send(request, **given)
 
