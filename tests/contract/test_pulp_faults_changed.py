@@ -1,7 +1,6 @@
 """What others do to the farm's repositories in a real Pulp, and many publishers at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from deploy.pulp.local import LocalPulp
 from farm.errors import RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
-from tests.pulp_watch import NAME, WITHIN_S, Place, packages, place, publishers, until
+from tests.pulp_watch import NAME, Place, packages, place, publishers, until
 
 THREADS, PROCESSES, EACH = 5, 4, 10
 
@@ -123,15 +122,6 @@ def assert_all_there(farm: Place, given: Sequence[Sequence[RepositoryPackage]], 
     for one, number in zip(given, numbers, strict=True):
         assert {(package.filename, package.sha256) for package in one} <= set(farm.served(number))
     farm.assert_well(*given)
-
-
-def test_twenty_additions_at_once_are_a_handful_of_versions(farm: Place, tmp_path: Path) -> None:
-    given = [packages(tmp_path, f"t{number}x", EACH) for number in range(THREADS * PROCESSES)]
-    with ThreadPoolExecutor(len(given)) as pool:
-        numbers = list(pool.map(lambda one: farm.backend.add(NAME, one), given, timeout=WITHIN_S * 2))
-    assert_all_there(farm, given, numbers)
-    assert len(farm.versions()) < 10
-    assert len(farm.publications()) < 10
 
 
 def test_twenty_additions_from_four_processes_are_a_handful_of_versions(farm: Place, tmp_path: Path) -> None:
