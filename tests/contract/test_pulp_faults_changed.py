@@ -134,8 +134,8 @@ def test_twenty_additions_from_four_processes_are_a_handful_of_versions(farm: Pl
 
 
 def test_publishers_that_know_nothing_of_each_other_lose_nothing(farm: Place, tmp_path: Path) -> None:
-    """Four farms, each with a Redis that nobody else has or that is away, and as few versions kept as can be."""
-    given = [packages(tmp_path, f"f{number}x", 2) for number in range(12)]
+    """Three farms, each with a Redis that nobody else has or that is away, and as few versions kept as can be."""
+    given = [packages(tmp_path, f"f{number}x", 2) for number in range(9)]
     parts = [given[start : start + 3] for start in range(0, len(given), 3)]
     farm.backend.add(NAME, [])
     jobs = [
