@@ -76,6 +76,30 @@ def test_one_publishes_for_all_that_wait_and_they_get_its_number(settings: Setti
     assert waiting(settings) == 0
 
 
+def test_who_leads_waits_for_what_is_being_brought(settings: Settings) -> None:
+    publishing, stop = Publishing(), threading.Event()
+    with redis.Redis.from_url(settings.redis) as client:
+        client.set(f"farm:publish-took:{KEY}", "15")  # so long may a leader wait
+    with ThreadPoolExecutor(1) as pool:
+        with Together(settings).coming(KEY):
+            first = pool.submit(add, settings, "p0", publishing, stop)
+            until(lambda: waiting(settings) == 2, "the leader does not wait")
+            assert not publishing.entered.wait(0.2)
+        assert first.result(WITHIN_S) == 1
+    assert publishing.calls == [{"p0": "prn:p0"}]
+
+
+def test_who_is_killed_while_bringing_is_not_waited_for(settings: Settings) -> None:
+    with redis.Redis.from_url(settings.redis) as client:
+        now_s = client.time()[0]  # type: ignore[index]
+        entry = {"came_s": now_s, "until_s": now_s - 1, "units": None}
+        client.hset(f"farm:publish:{KEY}", "dead", json.dumps(entry))
+        client.set(f"farm:publish-took:{KEY}", str(WITHIN_S))
+    publishing = Publishing()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(add, settings, "p0", publishing, threading.Event()).result(WITHIN_S / 3) == 1
+
+
 def test_what_is_not_taken_fails_its_own_addition_only(settings: Settings) -> None:
     publishing, stop = Publishing(open_=False, poison="p3"), threading.Event()
     with ThreadPoolExecutor(6) as pool:
