@@ -1,14 +1,13 @@
 """One repository in Pulp: its versions, their publications, and what is served of them.
 
-Owns how they converge: look, then create or change. For the repository `demo/x86_64/os`
-and the prefix `farm` there is
+Owns how they converge: look, then create or change. For the repository `demo/x86_64/os` and the prefix `farm` there is
 
-    repository    farm/demo/x86_64/os            keeps as many versions as the target says
+    repository    farm/demo/x86_64/os
     distribution  farm/demo/x86_64/os/current    serves the newest publication of the repository
     distribution  farm/demo/x86_64/os/<N>        serves the publication of version N, for as long as N is kept
 
 Distributions have their name as base path. A version that is served is protected from Pulp's own retention, so what
-keeps a version is its distribution, and the farm removes those of old ones.
+keeps a version is its distribution, and the farm removes those of old ones: as many stay as the target says.
 
 `current` follows the repository, so there is no moment without one, and two publishers cannot turn it back. When it
 serves a fixed publication it was rolled back, by `rollback` or by a person: what comes next builds on what it serves.
@@ -39,6 +38,7 @@ _NAMES_AT_ONCE = 50
 GRACE_S = 1800.0  # how long a build may wait before it fills its root from the version it is pinned to
 _DROP_AT_ONCE = 16
 _LEAST_KEPT = 2  # with one there is a moment in which nothing is served
+_UNSERVED_KEPT = 10  # by Pulp: versions that publishers who know nothing of each other made and do not serve yet
 _SERVES_VERSIONS = PluginRequirement("core", specifier=">=3.106.0")
 
 
@@ -78,7 +78,7 @@ class Repository:
         Returns its number; makes neither a version nor a publication when the newest has them and is served.
         """
         for left in reversed(range(TRIES)):
-            seen = self._follow(self._ensure(keep))
+            seen = self._follow(self._ensure())
             here = self._here(seen, units)
             missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
             replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
@@ -167,13 +167,13 @@ class Repository:
 
     # --- the repository and its distributions -------------------------------------------------------------------
 
-    def _ensure(self, keep: int) -> _Seen:
+    def _ensure(self) -> _Seen:
         """The repository, and a distribution that serves it; both made when they are not there."""
         seen = self.look()
         if seen is None or seen.current is None:
             distributions = self._distributions.listed() if seen is None else {}
             self._check_not_deleted(distributions.get(CURRENT))
-            repository = self._converged(keep)
+            repository = self._converged()
             seen = seen or _seen(repository, distributions)
             if seen.current is None:
                 # Before there is anything to serve: a client then gets what is there as soon as it is.
@@ -181,8 +181,8 @@ class Repository:
                     self._publish(seen, 0, is_new=False)
                 self._distributions.serve(CURRENT, {"repository": repository["pulp_href"]})
                 seen = self.look() or seen
-        elif seen.repository["retain_repo_versions"] != max(keep, _LEAST_KEPT):
-            self._converged(keep)
+        elif seen.repository["retain_repo_versions"] != _UNSERVED_KEPT:
+            self._converged()
         return seen
 
     def look(self) -> _Seen | None:
@@ -192,11 +192,11 @@ class Repository:
         )
         return None if found is None else _seen(found, self._distributions.listed())
 
-    def _converged(self, keep: int) -> dict[str, Any]:
+    def _converged(self) -> dict[str, Any]:
         """The repository itself. Several may try at once: one of them makes it."""
         for is_last in (False, True):
             context = self._plugin.repository(self._context, entity={"name": self.name})
-            wanted = {"retain_repo_versions": max(keep, _LEAST_KEPT)}
+            wanted = {"retain_repo_versions": _UNSERVED_KEPT}
             defaults = {"description": "Made by the farm.", "pulp_labels": self._labels}
             try:
                 _, _, found = context.converge(wanted, defaults)
