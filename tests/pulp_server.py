@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,8 +37,14 @@ def pulp_cache() -> Path:
 def pulp_settings(pulp: LocalPulp, data: Path, **more: Any) -> Settings:
     """Of a farm with its data in `data` that publishes to this Pulp as its administrator, below a prefix of its own.
 
-    `more` are other settings by their field names.
+    `more` are other settings by their field names. All farms of one Pulp share what it says of its API, which takes it
+    more than a second to say.
     """
+    shared = pulp.home.data / "farm-cache"
+    shared.mkdir(exist_ok=True)
+    (data / "cache").mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        (data / "cache" / "pulp").symlink_to(shared)
     given: dict[str, Any] = {
         "data": data,
         "repositories": "pulp",

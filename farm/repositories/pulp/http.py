@@ -5,8 +5,12 @@ million times each time it sees it (m: 320 ms a request with the password, 30 ms
 """
 
 import copy
+import hashlib
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -21,6 +25,7 @@ from farm.repositories.pulp.words import NotThere, short
 API_ROOT = "/pulp/"
 _CONNECT_S = 10.0
 _NOT_FOUND = 404
+_KEPT_S = 3600.0  # an administrator may change what it says without another version
 _SEE_URL = "set FARM_PULP_URL to Pulp's address, without a path"
 _UPLOADS = ("content_rpm_packages_upload", "content_file_files_upload")
 
@@ -28,8 +33,12 @@ _UPLOADS = ("content_rpm_packages_upload", "content_file_files_upload")
 class Api(OpenAPI):
     """pulp-glue's HTTP client: with limits, and copied instead of made anew."""
 
-    def __init__(self, base_url: str, *, auth: GlueAuthProvider | None, verify: bool | str, request_s: float) -> None:
+    def __init__(
+        self, base_url: str, *, auth: GlueAuthProvider | None, verify: bool | str, request_s: float, cache: Path
+    ) -> None:
+        """`cache` is a folder for the description of the API, made when it is needed."""
         self._request_s = request_s
+        self._cache = cache
         #: The cookies that its requests are made with.
         self.session: Mapping[str, str] = {}
         super().__init__(
@@ -42,10 +51,10 @@ class Api(OpenAPI):
             cid=None,
         )
 
-    def load_api(self, refresh_cache: bool = False) -> None:  # noqa: ARG002 - there is no cache
+    def load_api(self, refresh_cache: bool = False) -> None:  # noqa: ARG002 - the cache is ours
         """Raises NotThere where asking again cannot help."""
         try:
-            data = self._download_api()
+            data = self._description()
         except requests.HTTPError as error:
             answer = error.response
             if answer is None:
@@ -64,6 +73,36 @@ class Api(OpenAPI):
             self._parse_api(data)
         except (ValueError, TypeError, AttributeError, KeyError) as error:  # no JSON, or JSON that says something else
             raise NotThere(f"what answers there is no Pulp, or one that describes no API; {_SEE_URL}") from error
+
+    def _description(self) -> bytes:
+        """What Pulp says that it can do. Kept, since saying it takes Pulp more than a second of a processor."""
+        place = self._place()
+        if place is None:
+            return bytes(self._download_api())
+        with suppress(OSError):
+            if datetime.now(UTC).timestamp() - place.stat().st_mtime < _KEPT_S:
+                return place.read_bytes()
+        data = bytes(self._download_api())
+        with suppress(OSError):  # where it cannot be kept it is asked for again
+            place.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex}")
+            unfinished.write_bytes(data)
+            unfinished.rename(place)
+        return data
+
+    def _place(self) -> Path | None:
+        """Where the description of a Pulp of these versions is kept; None for what does not say its versions."""
+        try:
+            answer = self._session.get(f"{self._base_url}{API_ROOT}api/v3/status/")
+        except requests.RequestException as error:
+            raise OpenAPIError(str(error)) from error
+        try:
+            status = answer.json()
+            versions = sorted(f"{one['component']} {one['version']}" for one in status["versions"])
+            told = "\n".join([self._base_url, str(status.get("domain_enabled")), *versions])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return self._cache / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
 
     def fresh(self) -> "Api":
         """The same API on a connection of its own, for another thread; its requests have one correlation id."""

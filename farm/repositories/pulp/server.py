@@ -6,8 +6,8 @@ Owns signing in, time limits, repeating and waiting; knows nothing of repositori
   repeated.
 - Waiting for tasks on a clock that cannot be set, polled soon at first and then less, through all of Pulp's task
   states, and given up when the step is stopped.
-- The description of the API is asked for once a process and kept in memory, never in a file in the user's home,
-  where it would outlive an upgrade of the server.
+- The description of the API is kept with the farm's caches, by the server's versions and for an hour, never in the
+  user's home for ever, where it would outlive an upgrade of the server.
 """
 
 import logging
@@ -159,7 +159,13 @@ class PulpServer:
             key = str(settings.pulp_key) if settings.pulp_key is not None else None
             auth = GlueAuthProvider(cert=str(settings.pulp_cert), key=key)
         verify = str(settings.pulp_ca) if settings.pulp_ca is not None else True
-        return Api(settings.pulp_url.rstrip("/"), auth=auth, verify=verify, request_s=settings.pulp_request_s)
+        return Api(
+            settings.pulp_url.rstrip("/"),
+            auth=auth,
+            verify=verify,
+            request_s=settings.pulp_request_s,
+            cache=settings.cache / "pulp",
+        )
 
 
 class Context(PulpContext):
