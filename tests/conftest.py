@@ -1,15 +1,19 @@
-"""What tests of every kind share: an environment without the farm's settings, the demo distribution, and a Pulp."""
+"""What tests of every kind share: no settings of the caller's, databases, the demo distribution, and a Pulp."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
+from farm.store.store import Store
 from tests import distribution
+from tests.databases import NoPostgresql, cluster, new_database
 from tests.pulp_server import local_pulp
 
 #: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
@@ -51,3 +55,53 @@ def pulp() -> Iterator[LocalPulp]:
                 pytest.fail(str(error))
             pytest.skip(str(error))
         yield started
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A server for all tests that ask for it: FARM_TEST_POSTGRESQL, or one made for the session."""
+    if given := os.environ.get("FARM_TEST_POSTGRESQL"):
+        yield given
+        return
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(cluster("all"))
+        except NoPostgresql as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+        yield started.url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "template.db"
+    Store.open(f"sqlite:///{path}", create=True).close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: str) -> Iterator[str]:
+    """The name of a database with the current schema."""
+    with new_database(postgresql) as url:
+        Store.open(url, create=True).close()
+        yield str(sa.make_url(url).database)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own, with the current schema: a copy, since migrating takes longer than most tests."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "farm.db")
+        yield f"sqlite:///{tmp_path / 'farm.db'}"
+        return
+    template = request.getfixturevalue("postgresql_template")
+    with new_database(request.getfixturevalue("postgresql"), template=template) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    with new_database(request.getfixturevalue("postgresql")) as url:
+        yield url

@@ -1,18 +1,11 @@
 """The store on both databases: SQLite always, PostgreSQL where there is one or one can be made for the test."""
 
-import os
-import pwd
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -40,100 +33,9 @@ AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
 
 
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A throw-away cluster on a unix socket, as an ordinary user: PostgreSQL does not run as root."""
-    if given := os.environ.get("FARM_TEST_POSTGRESQL"):
-        yield given
-        return
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
-    if not found[-1].is_file():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "no PostgreSQL here: install it or set FARM_TEST_POSTGRESQL"
-        )
-    binaries = found[-1].parent
-    folder = Path(f"/tmp/farm-pg-{os.getpid()}")  # short: a socket's path has a limit
-    folder.mkdir(mode=0o700)
-    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    as_user = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, user)
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
-    quick = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses="
-
-    def run(*argv: str) -> None:
-        subprocess.run([*as_user, *argv], check=True, capture_output=True, cwd=folder, stdin=subprocess.DEVNULL)
-
-    try:
-        run(str(binaries / "initdb"), "-D", str(folder / "data"), "-U", "farm", "-A", "trust", "--no-sync")
-        start = [str(binaries / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
-        run(*start, "-o", f"{quick} -k {folder}", "start")
-        yield f"postgresql://farm@/postgres?host={folder}"
-        run(*start, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
-def administration(server: str) -> Iterator[sa.Connection]:
-    engine = make_engine(server).execution_options(isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
-
-
-def database(server: str, name: str) -> str:
-    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "template.db"
-    Store.open(f"sqlite:///{path}", create=True).close()
-    return path
-
-
-@pytest.fixture(scope="session")
-def postgresql_template(postgresql: str) -> Iterator[str]:
-    name = f"farm_{os.urandom(4).hex()}"
-    with administration(postgresql) as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    Store.open(database(postgresql, name), create=True).close()
-    yield name
-    with administration(postgresql) as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of the test's own, with the current schema: a copy, since migrating takes longer than most tests."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "farm.db")
-        yield f"sqlite:///{tmp_path / 'farm.db'}"
-        return
-    server, template = request.getfixturevalue("postgresql"), request.getfixturevalue("postgresql_template")
-    name = f"farm_{os.urandom(4).hex()}"
-    with administration(server) as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-        yield database(server, name)
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    server, name = request.getfixturevalue("postgresql"), f"farm_{os.urandom(4).hex()}"
-    with administration(server) as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        yield database(server, name)
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    store = Store.open(url)
+def store(database_url: str) -> Iterator[Store]:
+    store = Store.open(database_url)
     yield store
     store.close()
 
@@ -187,9 +89,9 @@ def steps(build: Build) -> dict[str, tuple[Status, Outcome | None]]:
     return {step.name: (step.status, step.outcome) for step in build.steps}
 
 
-def test_migrations_make_what_the_code_describes(empty_url: str) -> None:
-    Store.open(empty_url, create=True).close()
-    engine = make_engine(empty_url)
+def test_migrations_make_what_the_code_describes(empty_database_url: str) -> None:
+    Store.open(empty_database_url, create=True).close()
+    engine = make_engine(empty_database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
@@ -197,9 +99,9 @@ def test_migrations_make_what_the_code_describes(empty_url: str) -> None:
     assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.REVISION]
 
 
-def test_two_that_start_at_once_make_one_database(empty_url: str) -> None:
+def test_two_that_start_at_once_make_one_database(empty_database_url: str) -> None:
     with ThreadPoolExecutor(2) as pool:
-        stores = list(pool.map(lambda _: Store.open(empty_url, create=True), range(2)))
+        stores = list(pool.map(lambda _: Store.open(empty_database_url, create=True), range(2)))
     assert add(stores[0]) == 1
     for store in stores:
         store.close()
