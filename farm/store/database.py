@@ -61,6 +61,15 @@ def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connectio
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
 
 
+def write_alone(connection: sa.Connection, table: sa.Table) -> None:
+    """Be the only one that writes this table until the transaction ends; others may read it.
+
+    For tables that one process writes whole: one that was stopped may still take itself for that when it wakes up.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
+
+
 def open_database(url: str, *, create: bool) -> sa.Engine:
     """The database at `url`, whose schema is current; with `create` it is made or migrated when it is not.
 

@@ -18,7 +18,7 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.store import machine, rows, schema, settling
-from farm.store.database import Database
+from farm.store.database import Database, write_alone
 from farm.store.heads import Head, publish_heads
 from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
@@ -250,6 +250,7 @@ class SchedulerStore(Database):
     def note_queues(self, seen: Mapping[str, QueueSeen]) -> None:
         """Remember what the queues look like, for people who ask what they wait for."""
         with self.writing() as connection:
+            write_alone(connection, schema.queue)
             connection.execute(schema.queue.delete())
             values = [{"name": name, "slots": one.slots, "busy": one.busy} for name, one in seen.items()]
             if values:
@@ -257,6 +258,7 @@ class SchedulerStore(Database):
 
     def note_loads(self, loads: Mapping[str, float], at: datetime) -> None:
         with self.writing() as connection:
+            write_alone(connection, schema.owner_load)
             connection.execute(schema.owner_load.delete())
             values = [{"owner": owner, "load_s": load_s, "at": at} for owner, load_s in loads.items()]
             if values:

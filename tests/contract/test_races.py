@@ -1,0 +1,393 @@
+"""Two at once on one build: every pair that can meet, on both databases, judged afterwards by plain SQL.
+
+Each actor has a store of its own, as if it were a process of its own. Who comes too late is told WrongState, or finds
+that there is nothing to do; nobody is told of deadlocks, locks or duplicate keys.
+"""
+
+import multiprocessing
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from farm import wire
+from farm.config import Settings
+from farm.errors import LeaseLost, NotFound, WrongState
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import BuildRequest, StepKind
+from farm.model.source import Source, SourceKind
+from farm.store.database import make_engine
+from farm.store.heads import Head
+from farm.store.machine import RetryPolicy
+from farm.store.orders import Message
+from farm.store.scheduling import Done, Ready
+from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.store import Store
+from farm.store.waiting import QueueSeen
+from tests.fake_workers import Answer, fail, report_for
+from tests.redis_server import redis_server
+from tests.unit.test_wire import _work
+
+ROUNDS = 40
+WITHIN_S = 60.0
+AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=0.0))
+TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
+
+#: Sentences that are never true of a farm, and the query that finds what breaks each.
+NEVER = {
+    "a build is over while a step of it is not": """
+        SELECT b.id FROM build b JOIN step s ON s.build_id = b.id
+        WHERE b.status = 'finished' AND s.status <> 'finished'""",
+    "a build goes on although all of its steps are over": """
+        SELECT b.id FROM build b WHERE b.status <> 'finished'
+        AND NOT EXISTS (SELECT 1 FROM step s WHERE s.build_id = b.id AND s.status <> 'finished')""",
+    "a build is over without an outcome, or has one and is not over": """
+        SELECT id FROM build WHERE (status = 'finished') <> (outcome IS NOT NULL)
+        OR (status = 'finished') <> (finished_at IS NOT NULL)""",
+    "a step is over without an outcome, or has one and is not over": """
+        SELECT id FROM step WHERE (status = 'finished') <> (outcome IS NOT NULL)""",
+    "a step has more than one live attempt": """
+        SELECT step_id FROM attempt WHERE status <> 'finished' GROUP BY step_id HAVING COUNT(*) > 1""",
+    "a step succeeded twice": """
+        SELECT step_id FROM attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING COUNT(*) > 1""",
+    "a step is out without a live attempt": """
+        SELECT s.id FROM step s WHERE s.status IN ('dispatched', 'running')
+        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.step_id = s.id AND a.status <> 'finished')""",
+    "a step that is not out has a live attempt": """
+        SELECT s.id FROM step s JOIN attempt a ON a.step_id = s.id AND a.status <> 'finished'
+        WHERE s.status NOT IN ('dispatched', 'running')""",
+    "an attempt is over without an outcome, or has one and is not over": """
+        SELECT id FROM attempt WHERE (status = 'finished') <> (outcome IS NOT NULL)""",
+    "a step succeeded without output, or has one without": """
+        SELECT id FROM step WHERE COALESCE(outcome = 'succeeded', FALSE) <> (output IS NOT NULL)""",
+    "a step goes on although the one before it did not succeed": """
+        SELECT u.id FROM step u JOIN step b ON b.build_id = u.build_id AND b.arch = u.arch AND b.kind = 'build'
+        WHERE u.kind = 'upload' AND u.status IN ('ready', 'running') AND b.output IS NULL""",
+    "an attempt was cancelled without its lease being noted for closing": """
+        SELECT a.id FROM attempt a JOIN step s ON a.step_id = s.id WHERE a.outcome = 'cancelled' AND NOT EXISTS (
+          SELECT 1 FROM closing c WHERE c.label = CAST(s.build_id AS TEXT) || '.' || s.kind
+            || (CASE WHEN s.arch = '' THEN '' ELSE '.' || s.arch END) || '.' || CAST(a.number AS TEXT))""",
+}
+
+
+def broken(url: str) -> dict[str, list[int]]:
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        found = {words: list(connection.execute(sa.text(query)).scalars()) for words, query in NEVER.items()}
+    engine.dispose()
+    return {words: ids for words, ids in found.items() if ids}
+
+
+def outcomes(url: str) -> dict[int, tuple[str, str | None]]:
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT id, status, outcome FROM build")).all()
+    engine.dispose()
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(kw_only=True)
+class Case:
+    """A build and the newest message that went out for it."""
+
+    build: int
+    message: Message | None = None
+
+    def report(self, answer: Answer | None = None) -> wire.AnyReport:
+        assert self.message
+        return report_for(self.message.attempt, self.message.token, self.message.kind, answer)
+
+
+Act = Callable[[Store, Case], bool]
+
+
+# --- what can be done: each says whether it changed anything ----------------------------------------------------
+
+
+def cancel(store: Store, case: Case) -> bool:
+    try:
+        store.cancel(case.build, by="bob")
+    except WrongState:
+        return False
+    return True
+
+
+def retry(store: Store, case: Case) -> bool:
+    try:
+        store.retry(case.build, by="bob")
+    except WrongState:
+        return False
+    return True
+
+
+def settle(store: Store, case: Case) -> bool:
+    return not store.settle([case.report()], now(), AROUND).late
+
+
+def settle_failure(store: Store, case: Case) -> bool:
+    return not store.settle([case.report(fail())], now(), AROUND).late
+
+
+def settle_trouble(store: Store, case: Case) -> bool:
+    return not store.settle([case.report(TROUBLE)], now(), AROUND).late
+
+
+def _judge(finding: Finding) -> Act:
+    def judge(store: Store, case: Case) -> bool:
+        assert case.message
+        verdict = Verdict(label=case.message.attempt, finding=finding, worker="w@h")
+        return bool(store.judge([verdict], now(), AROUND).events)
+
+    return judge
+
+
+def dispatch(store: Store, case: Case) -> bool:
+    return bool(store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders)
+
+
+lose, unsend, run = _judge(Finding.LOST), _judge(Finding.UNSENT), _judge(Finding.RUNNING)
+
+
+def ready(store: Store, build: int | None = None) -> list[Ready]:
+    with store.looking() as look:
+        return [
+            one
+            for queue, pairs in look.groups(most=100).items()
+            for priority, owner in pairs
+            for one in look.ready(queue, priority, owner, most=1000)
+            if build in (None, one.build_id)
+        ]
+
+
+# --- where builds can be when it happens ------------------------------------------------------------------------
+
+
+def cases(store: Store, stage: str, count: int) -> list[Case]:
+    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
+    found = {build.id: Case(build=build.id) for build in store.add_batch([request] * count, owner="ann").builds}
+
+    def note(done: Done) -> None:
+        for order in done.orders:
+            found[order.build_id].message = order.message
+
+    def settle_all(answer: Answer | None = None) -> None:
+        note(store.settle([case.report(answer) for case in found.values()], now(), AROUND))
+
+    def send_all() -> None:
+        note(store.dispatch(ready(store), now(), wall_s=lambda *_: 60))
+
+    def run_all() -> None:
+        labels = [case.message.attempt for case in found.values() if case.message]
+        verdicts = [Verdict(label=label, finding=Finding.RUNNING, worker="w@h") for label in labels]
+        store.judge(verdicts, now(), AROUND)
+
+    stages: dict[str, list[Callable[[], object]]] = {
+        "ready": [],
+        "dispatched": [send_all],
+        "building": [send_all, settle_all, settle_all, send_all, run_all],
+        "uploading": [send_all, settle_all, settle_all, send_all, settle_all, run_all],
+        "failed": [send_all, settle_all, settle_all, send_all, lambda: settle_all(fail())],
+        "cancelled": [send_all, run_all, lambda: [store.cancel(build, by="eve") for build in found]],
+    }
+    for go_on in stages[stage]:
+        go_on()
+    return list(found.values())
+
+
+# --- the races --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """`wins` are those who may have changed something, all told; `ends` what the build may be then."""
+
+    stage: str
+    acts: tuple[Act, ...]
+    wins: frozenset[tuple[bool, ...]]
+    ends: frozenset[tuple[str, str | None]]
+
+
+def _race(stage: str, acts: tuple[Act, ...], wins: set[tuple[bool, ...]], *ends: str) -> Race:
+    known = {"going": ("running", None), "new": ("ready", None)}
+    expected = frozenset(known.get(end, ("finished", end)) for end in ends)
+    return Race(stage=stage, acts=acts, wins=frozenset(wins), ends=expected)
+
+
+ONE = {(True, False), (False, True)}
+BOTH = {(True, True)}
+RACES = {
+    "cancel against the last report": _race("uploading", (cancel, settle), ONE, "cancelled", "succeeded"),
+    "cancel against a failure": _race("building", (cancel, settle_failure), ONE, "cancelled", "failed"),
+    "cancel against a report in the middle": _race("building", (cancel, settle), {*ONE, *BOTH}, "cancelled"),
+    "cancel against cancel": _race("building", (cancel, cancel), ONE, "cancelled"),
+    "cancel against dispatch": _race("ready", (cancel, dispatch), {(True, False), *BOTH}, "cancelled"),
+    "cancel against a claim that is noticed": _race("dispatched", (cancel, run), {(True, False), *BOTH}, "cancelled"),
+    "cancel against a lost worker": _race("building", (cancel, lose), {(True, False), *BOTH}, "cancelled"),
+    "retry against cancel": _race("failed", (retry, cancel), {(True, False), *BOTH}, "going", "cancelled"),
+    "retry against retry": _race("failed", (retry, retry), ONE, "going"),
+    "retry against the late report": _race("cancelled", (retry, settle), {(True, False)}, "going"),
+    "retry against a lost worker": _race("cancelled", (retry, lose), {(True, False)}, "going"),
+    "dispatch against dispatch": _race("ready", (dispatch, dispatch), ONE, "new"),
+    "one report at two schedulers": _race("building", (settle, settle), ONE, "going"),
+    "one trouble at two schedulers": _race("building", (settle_trouble, settle_trouble), ONE, "going"),
+    "a report against a lost worker": _race("building", (settle, lose), ONE, "going"),
+    "a failure against a lost worker": _race("building", (settle_failure, lose), ONE, "failed", "going"),
+    "a report against being sent again": _race("dispatched", (settle, unsend), ONE, "going", "new"),
+    "a worker is lost at two schedulers": _race("building", (lose, lose), ONE, "going"),
+}
+
+
+@pytest.fixture
+def stores(database_url: str) -> Iterator[list[Store]]:
+    stores = [Store.open(database_url) for _ in range(4)]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def meet(pool: ThreadPoolExecutor, stores: list[Store], acts: tuple[Act, ...], case: Case, seed: int) -> list[bool]:
+    """All at once, but for a random number of steps that each takes before."""
+    barrier = threading.Barrier(len(acts))
+    chance = random.Random(seed)
+
+    def go(act: Act, store: Store, detour: int) -> bool:
+        barrier.wait(WITHIN_S)
+        sum(range(detour))
+        return act(store, case)
+
+    going: list[Future[bool]] = [
+        pool.submit(go, act, store, chance.randrange(20_000)) for act, store in zip(acts, stores, strict=False)
+    ]
+    return [one.result(WITHIN_S) for one in going]
+
+
+@pytest.mark.parametrize("name", list(RACES))
+def test_whoever_comes_first_wins_and_who_comes_too_late_is_told_so(
+    name: str, stores: list[Store], database_url: str
+) -> None:
+    race = RACES[name]
+    found = cases(stores[0], race.stage, ROUNDS)
+    with ThreadPoolExecutor(len(race.acts)) as pool:
+        won = [tuple(meet(pool, stores, race.acts, case, case.build)) for case in found]
+    assert set(won) <= race.wins, Counter(won)
+    assert broken(database_url) == {}
+    assert set(outcomes(database_url).values()) <= race.ends
+
+
+def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: list[Store], database_url: str) -> None:
+    """Whatever is done to few builds by many at once; at the end all of them can be brought to an end."""
+    found = cases(stores[0], "ready", 6)
+    messages: dict[int, Message] = {}
+
+    def play(number: int) -> Counter[str]:
+        chance, store, done = random.Random(number), stores[number], Counter[str]()
+        acts = (cancel, retry, settle, settle_failure, settle_trouble, lose, unsend, run)
+        for _ in range(100):
+            case = replace(chance.choice(found))
+            for order in store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders:
+                messages[order.build_id] = order.message
+            store.promote_due(now(), most=10)
+            case.message = messages.get(case.build)
+            act = chance.choice((*acts, settle, settle, settle))
+            if case.message is not None or act in (cancel, retry):
+                done[act.__name__] += act(store, case)
+        return done
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        done = sum(pool.map(play, range(len(stores)), timeout=WITHIN_S), Counter[str]())
+    assert min(done["cancel"], done["retry"], done["settle"]) > 5, done
+    assert broken(database_url) == {}
+    for case in found:
+        cancel(stores[0], case)
+    assert {status for status, _ in outcomes(database_url).values()} == {"finished"}
+    assert broken(database_url) == {}
+
+
+def test_two_leaders_note_what_they_see_without_an_error(stores: list[Store]) -> None:
+    """The one that was stopped wakes up, and does not know yet that another has taken over."""
+
+    def lead(number: int) -> None:
+        store = stores[number]
+        for step in range(ROUNDS):
+            store.note_queues({name: QueueSeen(slots=step, busy=number) for name in ("source", "publish")})
+            store.note_loads({"ann": float(number), "bob": 1.0}, now())
+            store.note_head("demo/x86_64/os", Head(version=step, url="file:///1/"), instead_of=None)
+            store.publish_head("demo/x86_64/os", Head(version=step, url="file:///1/"))
+            store.closed(store.closing())
+
+    for case in cases(stores[0], "building", ROUNDS):
+        cancel(stores[0], case)
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(lead, range(len(stores)), timeout=WITHIN_S))
+    assert stores[0].closing() == ()
+
+
+def _cancel_all(url: str, ids: list[int], start: object) -> int:
+    store = Store.open(url)
+    start.wait()  # type: ignore[attr-defined]
+    won = sum(cancel(store, Case(build=build)) for build in ids)
+    store.close()
+    return won
+
+
+def test_processes_that_cancel_the_same_builds_share_them(stores: list[Store], database_url: str) -> None:
+    """Processes lock SQLite's file in another way than threads of one do."""
+    ids = [case.build for case in cases(stores[0], "building", ROUNDS)]
+    context = multiprocessing.get_context("forkserver")
+    with context.Manager() as manager, context.Pool(3) as pool:
+        barrier = manager.Barrier(3)
+        won = pool.starmap(_cancel_all, [(database_url, ids, barrier)] * 3)
+    assert sum(won) == ROUNDS
+    assert broken(database_url) == {}
+
+
+def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_renewal(
+    stores: list[Store], tmp_path: Path
+) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path / "d")})
+    found = cases(stores[0], "dispatched", ROUNDS)
+    with redis_server(settings.socket), ThreadPoolExecutor(2) as pool:
+        client, worker = Leases(settings), Leases(settings)
+
+        def cancel_and_close(store: Store, case: Case) -> bool:
+            client.close_attempts(store.cancel(case.build, by="bob"))
+            return True
+
+        def claim(_: Store, case: Case) -> bool:
+            assert case.message
+            try:
+                worker.claim(case.message.attempt, case.message.token, "w@h", wait_s=0.0)
+            except LeaseLost:
+                return False
+            return True
+
+        for case in found:
+            assert case.message
+            work = replace(_work(StepKind.FETCH), attempt=case.message.attempt, token=case.message.token)
+            client.offer(work)
+            meet(pool, stores, (cancel_and_close, claim), case, case.build)
+            worker.touch(work.attempt, work.token)
+            state = worker.states([work.attempt])[work.attempt]
+            assert (state.is_held, state.is_offered) == (False, False)
+            with pytest.raises(LeaseLost):
+                worker.claim(work.attempt, work.token, "w@h", wait_s=0.0)
+        client.close()
+        worker.close()
+
+
+def test_a_retry_of_what_is_not_there_says_so(stores: list[Store]) -> None:
+    with pytest.raises(NotFound, match="there is no build 99"):
+        stores[0].retry(99, by="bob")
