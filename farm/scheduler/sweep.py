@@ -1,0 +1,172 @@
+"""Removes what is left in Redis of attempts that are over, and of clients of Celery that are dead.
+
+What the farm writes there is taken away as its attempts end, or goes by itself; this is for what a process left
+behind that died between two commands, and for a Redis that was restored from a copy. It looks at so many keys at a
+time and goes on from there the next time, so that a pass costs the same however much there is.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from farm.config import Settings
+from farm.leases import Leases
+from farm.store.state import build_of
+
+_log = logging.getLogger(__name__)
+
+_SCAN_COUNT = 500
+_OFFER, _LEASE = "farm:offer:", "farm:lease:"
+#: These have a time to live; without one they are left over.
+_PASSING = ("farm:wake:", "farm:log:", "farm:closed:")
+_REPLY = ".reply.celery.pidbox"
+_REPLY_BINDINGS = "_kombu.binding.reply.celery.pidbox"
+_REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
+_UNACKED, _UNACKED_INDEX = "unacked", "unacked_index"
+_UNACKED_SURE_S = 60  # from taking a message to acknowledging it are milliseconds
+_UNACKED_OLD_S = 2 * 3600  # twice the visibility timeout: by then somebody should have sent it again
+_UNACKED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What one sweep removed: keys, leases that were closed, answers to nobody, messages that nobody acknowledges."""
+
+    offers: int = 0
+    leases: int = 0
+    passing: int = 0
+    replies: int = 0
+    unacked: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.offers + self.leases + self.passing + self.replies + self.unacked
+
+
+class Sweeper:
+    """One connection of its own. `portion` is how many keys one sweep looks at, more or less."""
+
+    def __init__(self, settings: Settings, leases: Leases, *, portion: int = 10_000) -> None:
+        self._redis = redis.Redis.from_url(settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2)
+        self._leases = leases
+        self._portion = portion
+        self._cursor = 0
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def sweep(self, live: Callable[[], Collection[str]]) -> Swept:
+        """Look at the next portion, and remove what belongs to no attempt that `live` names.
+
+        `live` is asked after the keys are listed: an attempt is in SQL before anything of it is in Redis, and no
+        label is used twice, so what has a key and is not live will never be. Raises redis.RedisError.
+        """
+        keys = self._next_keys()
+        taken = self._unacked()
+        labels = frozenset(live()) if keys or taken else frozenset()
+        over = [key for key in keys if not key.endswith(_REPLY) and key.split(":", 2)[2] not in labels]
+        swept = Swept(
+            offers=self._delete([key for key in over if key.startswith(_OFFER)]),
+            leases=self._close([key.removeprefix(_LEASE) for key in over if key.startswith(_LEASE)]),
+            passing=self._delete(self._without_end([key for key in over if key.startswith(_PASSING)])),
+            replies=self._drop_replies([key for key in keys if key.endswith(_REPLY)]),
+            unacked=self._drop_unacked(tag for tag, label, is_old in taken if is_old or label not in labels),
+        )
+        if swept.total:
+            _log.info("Swept what nobody needs any more out of Redis: %s", swept, extra={"action": "sweep"})
+        return swept
+
+    # --- the farm's own keys ------------------------------------------------------------------------------------
+
+    def _next_keys(self) -> list[str]:
+        """Each once, of those kinds that are swept. A name that is not UTF-8 is none of the farm's."""
+        kinds = (_OFFER, _LEASE, *_PASSING)
+        found: dict[str, None] = {}
+        for _ in range(0, self._portion, _SCAN_COUNT):
+            answer: Any = self._redis.scan(self._cursor, count=_SCAN_COUNT)
+            self._cursor, names = int(answer[0]), answer[1]
+            texts = (name.decode(errors="replace") for name in names)
+            found |= dict.fromkeys(text for text in texts if text.startswith(kinds) or _is_reply(text))
+            if self._cursor == 0:
+                break
+        return list(found)
+
+    def _without_end(self, keys: Sequence[str]) -> list[str]:
+        """Those that do not go by themselves."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.ttl(key)
+            return [key for key, left_s in zip(keys, pipe.execute(), strict=True) if left_s == -1]
+
+    def _close(self, labels: Sequence[str]) -> int:
+        """Closed and not only deleted, so that a worker that holds one hears of it."""
+        if labels:
+            self._leases.close_attempts(labels)
+        return len(labels)
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        return self._redis.unlink(*keys) if keys else 0
+
+    # --- Celery's -----------------------------------------------------------------------------------------------
+
+    def _drop_replies(self, keys: Sequence[str]) -> int:
+        """Answers to clients that asked workers something and died before they read them. With them goes the binding
+        of their queue, which else stays for ever and makes every answer a little slower."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.object("IDLETIME", key)
+            # A Redis that counts uses instead of ages (LFU) does not say; and a key may be gone by now.
+            idle_s = pipe.execute(raise_on_error=False)
+        old = [key for key, age_s in zip(keys, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S]
+        if not old:
+            return 0
+        bound: Any = self._redis.smembers(_REPLY_BINDINGS)
+        queues = {key.encode() for key in old}
+        if dead := [binding for binding in bound if binding.rpartition(b"\x06\x16")[2] in queues]:
+            self._redis.srem(_REPLY_BINDINGS, *dead)
+        return self._delete(old)
+
+    def _unacked(self) -> list[tuple[bytes, str, bool]]:
+        """Messages that somebody took a while ago and never acknowledged: tag, label, whether it is hours ago.
+
+        Redis gives each to another worker after an hour; one of an attempt that is over would only hold up a slot.
+        """
+        now = datetime.now(UTC).timestamp()
+        ages: Any = self._redis.zrangebyscore(
+            _UNACKED_INDEX, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
+        )
+        if not ages:
+            return []
+        bodies: Any = self._redis.hmget(_UNACKED, [tag for tag, _ in ages])
+        return [
+            (tag, _label_in(body), now - taken_at > _UNACKED_OLD_S)
+            for (tag, taken_at), body in zip(ages, bodies, strict=True)
+        ]
+
+    def _drop_unacked(self, tags: Iterable[bytes]) -> int:
+        dropped = list(tags)
+        if dropped:
+            with self._redis.pipeline() as pipe:
+                pipe.hdel(_UNACKED, *dropped)
+                pipe.zrem(_UNACKED_INDEX, *dropped)
+                pipe.execute()
+        return len(dropped)
+
+
+def _is_reply(key: str) -> bool:
+    return key.endswith(_REPLY) and key != _REPLY_BINDINGS
+
+
+def _label_in(body: bytes | None) -> str:
+    """The attempt that a message of Celery's is for, which is its task id; empty for what is none of ours."""
+    try:
+        message = json.loads(body or b"")[0]
+        label = str(message["headers"]["id"])
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return label if build_of(label) is not None else ""

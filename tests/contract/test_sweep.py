@@ -1,0 +1,174 @@
+"""The sweep on a real Redis: what is over goes, what is live stays, and no sweep looks at everything at once."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.config import Settings
+from farm.leases import Leases, Touch
+from farm.model.build import StepKind
+from farm.scheduler.sweep import Sweeper, Swept
+from tests.redis_server import redis_server
+from tests.unit.test_wire import _work
+
+WORK = _work(StepKind.FETCH)
+LIVE, OVER = "1.fetch.1", "2.fetch.1"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_LEASE_S": "30"})
+    with redis_server(settings.socket):
+        yield settings
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(settings.redis) as client:
+        yield client
+
+
+@pytest.fixture
+def leases(settings: Settings) -> Iterator[Leases]:
+    leases = Leases(settings)
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def sweeper(settings: Settings, leases: Leases) -> Iterator[Sweeper]:
+    sweeper = Sweeper(settings, leases)
+    yield sweeper
+    sweeper.close()
+
+
+def _sweep(sweeper: Sweeper) -> Swept:
+    return sweeper.sweep(lambda: {LIVE})
+
+
+def test_an_offer_of_an_attempt_that_is_over_goes_and_that_of_a_live_one_stays(
+    sweeper: Sweeper, leases: Leases, client: redis.Redis
+) -> None:
+    for label in (LIVE, OVER):
+        leases.offer(replace(WORK, attempt=label))
+    assert _sweep(sweeper) == Swept(offers=1)
+    assert client.exists(f"farm:offer:{LIVE}")
+    assert not client.exists(f"farm:offer:{OVER}")
+    assert leases.claim(LIVE, WORK.token, "w", wait_s=1).attempt == LIVE
+
+
+def test_the_worker_of_an_attempt_that_is_over_hears_that_its_lease_is_lost(sweeper: Sweeper, leases: Leases) -> None:
+    for label in (LIVE, OVER):
+        leases.offer(replace(WORK, attempt=label))
+        leases.claim(label, WORK.token, "w", wait_s=1)
+    assert _sweep(sweeper) == Swept(leases=1)
+    assert leases.touch(LIVE, WORK.token) is Touch.HELD
+    assert leases.touch(OVER, WORK.token) is Touch.GONE
+
+
+def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
+    sweeper: Sweeper, leases: Leases, client: redis.Redis
+) -> None:
+    leases.append_log(OVER, b"somebody may still be reading the end of it")
+    client.set("farm:log:3.fetch.1", b"its worker died before it could say until when this is kept")
+    client.lpush("farm:wake:3.fetch.1", b"1")
+    assert _sweep(sweeper) == Swept(passing=2)
+    assert client.exists(f"farm:log:{OVER}")
+    assert client.keys("farm:*:3.fetch.1") == []
+
+
+def test_what_is_none_of_the_farms_is_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
+    names = [b"farm:worker:build@one", b"farm:events", b"source", b"control", b"build.x86_64", b"\xff\xfe", b"mine"]
+    for name in names:
+        client.set(name, b"1")
+    assert _sweep(sweeper).total == 0
+    assert sorted(client.keys()) == sorted(names)
+
+
+def test_answers_that_nobody_read_for_an_hour_go_with_their_binding(sweeper: Sweeper, client: redis.Redis) -> None:
+    dead, alive = "aaaa.reply.celery.pidbox", "bbbb.reply.celery.pidbox"
+    # Restored with an age: nothing else tells Redis that a key was not used for two hours.
+    client.lpush(dead, b"answer")
+    content = client.dump(dead)
+    client.restore(dead, 0, content, replace=True, idletime=7200)
+    client.lpush(alive, b"answer")
+    bindings = [f"{name[:4]}\x06\x16\x06\x16{name}" for name in (dead, alive)]
+    client.sadd("_kombu.binding.reply.celery.pidbox", *bindings)
+    assert _sweep(sweeper) == Swept(replies=1)
+    assert not client.exists(dead)
+    assert client.exists(alive)
+    assert client.smembers("_kombu.binding.reply.celery.pidbox") == {bindings[1].encode()}
+
+
+def test_a_redis_that_does_not_tell_ages_keeps_its_answers(sweeper: Sweeper, client: redis.Redis) -> None:
+    client.config_set("maxmemory-policy", "allkeys-lfu")
+    client.lpush("aaaa.reply.celery.pidbox", b"answer")
+    assert _sweep(sweeper).total == 0
+
+
+def test_messages_that_were_never_acknowledged_go_when_their_attempt_is_over_or_hours_have_passed(
+    sweeper: Sweeper, client: redis.Redis
+) -> None:
+    now = datetime.now(UTC).timestamp()
+    for tag, label, age_s in (
+        ("over", OVER, 90),
+        ("live", LIVE, 90),
+        ("live-old", LIVE, 3 * 3600),
+        ("just-taken", OVER, 5),
+        ("nonsense", "x", 90),
+    ):
+        client.hset("unacked", tag, json.dumps([{"headers": {"id": label}, "body": ""}, "", "source"]))
+        client.zadd("unacked_index", {tag: now - age_s})
+    client.zadd("unacked_index", {"without-a-message": now - 90})
+    assert _sweep(sweeper) == Swept(unacked=4)
+    assert set(client.hkeys("unacked")) == {b"live", b"just-taken"}
+    assert set(client.zrange("unacked_index", 0, -1)) == {b"live", b"just-taken"}
+
+
+def test_a_sweep_looks_at_a_portion_and_the_next_one_goes_on_from_there(
+    settings: Settings, leases: Leases, client: redis.Redis
+) -> None:
+    many = 5000
+    with client.pipeline() as pipe:
+        for number in range(many):
+            pipe.hset(f"farm:offer:{number + 10}.fetch.1", "token", "t")
+        pipe.execute()
+    sweeper = Sweeper(settings, leases, portion=1000)
+    try:
+        counts = [_sweep(sweeper).offers for _ in range(12)]
+    finally:
+        sweeper.close()
+    assert sum(counts) == many
+    assert max(counts) < many / 2
+
+
+def test_live_attempts_are_asked_for_after_the_keys_were_listed(sweeper: Sweeper, leases: Leases) -> None:
+    """An attempt that goes out while a sweep is under way is never taken for one that is over."""
+    leases.offer(replace(WORK, attempt=LIVE))
+
+    def live() -> set[str]:
+        leases.offer(replace(WORK, attempt="3.fetch.1"))
+        return {LIVE}
+
+    assert sweeper.sweep(live).total == 0
+    assert leases.states(["3.fetch.1"])["3.fetch.1"].is_offered
+
+
+def test_what_was_swept_is_logged_and_an_idle_farm_asks_the_database_nothing(
+    sweeper: Sweeper, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def live() -> set[str]:
+        pytest.fail("there is nothing to compare")
+
+    assert sweeper.sweep(live).total == 0
+    client.hset("farm:offer:9.fetch.1", "token", "t")
+    _sweep(sweeper)
+    assert [record.action for record in caplog.records if hasattr(record, "action")] == ["sweep"]
