@@ -7,12 +7,13 @@ networks, and never looks inside the payload: that is for the build root. Format
 import hashlib
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from farm.errors import FarmError
+from farm.errors import FarmError, LeaseLost
 from farm.model.nevra import Nevra
 
 _LEAD = struct.Struct(">4sBBHH66sHH16s")
@@ -133,14 +134,14 @@ class _Header:
         return struct.unpack_from(f">{count}I", self.data, offset)
 
 
-def check_source(path: Path) -> SourcePackage:
+def check_source(path: Path, *, stop: threading.Event | None = None) -> SourcePackage:
     """Tell whether the file is a whole source package, and which.
 
     Reads the file once from end to end when it carries a payload digest, only its head otherwise. Raises BadRpm
-    for every kind of damage, and OSError if the file cannot be read.
+    for every kind of damage, OSError if the file cannot be read, and LeaseLost once `stop` is set.
     """
     with path.open("rb") as file:
-        return _check_source(file, path.stat().st_size)
+        return _check_source(file, path.stat().st_size, stop)
 
 
 def read_binary(path: Path) -> BinaryPackage:
@@ -196,7 +197,7 @@ def _requirements(header: _Header) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _check_source(file: BinaryIO, size_bytes: int) -> SourcePackage:
+def _check_source(file: BinaryIO, size_bytes: int, stop: threading.Event | None = None) -> SourcePackage:
     is_source_lead = _read_lead(file, size_bytes)
     signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
     file.seek(-len(signature.raw) % 8, 1)
@@ -215,7 +216,7 @@ def _check_source(file: BinaryIO, size_bytes: int) -> SourcePackage:
         raise BadRpm("is a nosrc.rpm: some of its sources are not inside, so it cannot be built")
     if header_and_payload is not None and size_bytes != start + header_and_payload:
         raise BadRpm(f"has {size_bytes} bytes, but its header says {start + header_and_payload}")
-    verified += _verify_payload(file, header)
+    verified += _verify_payload(file, header, stop)
     return SourcePackage(nevra=nevra, verified=tuple(verified))
 
 
@@ -270,7 +271,7 @@ def _verify_header(signature: _Header, header: _Header) -> Iterator[str]:
         yield f"header {algorithm}"
 
 
-def _verify_payload(file: BinaryIO, header: _Header) -> Iterator[str]:
+def _verify_payload(file: BinaryIO, header: _Header, stop: threading.Event | None) -> Iterator[str]:
     wanted = header.text(_PAYLOAD_DIGEST)
     number = header.number(_PAYLOAD_DIGEST_ALGORITHM)
     if wanted is None:
@@ -280,6 +281,8 @@ def _verify_payload(file: BinaryIO, header: _Header) -> Iterator[str]:
         raise BadRpm(f"has a payload digest of unknown kind {number}")
     digest = hashlib.new(algorithm, usedforsecurity=False)
     while chunk := file.read(_CHUNK_BYTES):
+        if stop is not None and stop.is_set():
+            raise LeaseLost("stopped while a source package was checked")
         digest.update(chunk)
     if digest.hexdigest() != wanted.lower():
         raise BadRpm(f"is damaged or truncated: its payload's {algorithm} is {digest.hexdigest()}, not {wanted!r}")

@@ -1,5 +1,6 @@
 """The artifact store's protocol: files by sha256. A file is there whole or not at all."""
 
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -8,13 +9,21 @@ from farm.model.artifact import Artifact, ArtifactKind
 
 class ArtifactStore(Protocol):
     def put(
-        self, path: Path, *, name: str, kind: ArtifactKind, nevra: str | None = None, move: bool = False
+        self,
+        path: Path,
+        *,
+        name: str,
+        kind: ArtifactKind,
+        nevra: str | None = None,
+        move: bool = False,
+        stop: threading.Event | None = None,
     ) -> Artifact:
         """Store a regular file under its digest; storing the same content again is a no-op.
 
         With `move` the caller gives the file up, which lets a store on the same file system take it without a
         copy. Raises StoreTrouble, BadSource for anything but a regular file (symlinks are not followed), and
-        ValueError for a name that is not a plain printable base name.
+        ValueError for a name that is not a plain printable base name; LeaseLost, soon after `stop` is set, however
+        large the file.
         """
 
     def get(self, artifact: Artifact, into: Path) -> Path:

@@ -20,18 +20,23 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from farm.artifacts.names import check_name
-from farm.errors import BadSource, NotFound, StoreTrouble, disk_errors
+from farm.errors import BadSource, LeaseLost, NotFound, StoreTrouble, disk_errors
 from farm.model.artifact import Artifact, ArtifactKind
 
 _READ_ONLY = 0o444
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEFTOVER_AGE_S = 24 * 3600  # a temporary file this old belongs to a process that was killed
+_CHUNK_BYTES = 2**20
+_QUICK_BYTES = 32 * 2**20  # what is no larger is on the disk within a tenth of a second or so
+_TICK_S = 0.05
 # NONBLOCK, so that opening a FIFO does not wait for its other end.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -45,7 +50,14 @@ class DirectoryStore:
         self._is_swept = False
 
     def put(
-        self, path: Path, *, name: str, kind: ArtifactKind, nevra: str | None = None, move: bool = False
+        self,
+        path: Path,
+        *,
+        name: str,
+        kind: ArtifactKind,
+        nevra: str | None = None,
+        move: bool = False,
+        stop: threading.Event | None = None,
     ) -> Artifact:
         """See the protocol. With `move`, `path` is gone afterwards, also if the content was there already."""
         name = check_name(name)
@@ -54,9 +66,9 @@ class DirectoryStore:
             found = os.fstat(descriptor)
             # A file with a second name can be reached, and chmod'ed by its owner, through that name: it is copied.
             taken = move and found.st_nlink == 1 and _make_ours(descriptor, found)
-            sha256 = _digest(descriptor)
+            sha256 = _digest(descriptor, stop)
             if not self._has(sha256, found.st_size):
-                self._insert(path, descriptor, sha256, link=taken)
+                self._insert(path, descriptor, sha256, link=taken, stop=stop)
             if move:
                 path.unlink()
             size_bytes = self._path(sha256).stat().st_size
@@ -98,18 +110,18 @@ class DirectoryStore:
         except FileNotFoundError:
             return False
 
-    def _insert(self, path: Path, descriptor: int, sha256: str, *, link: bool) -> None:
+    def _insert(self, path: Path, descriptor: int, sha256: str, *, link: bool, stop: threading.Event | None) -> None:
         final = self._path(sha256)
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary / secrets.token_hex(16)
         try:
             if not (link and _link_same(path, descriptor, temporary)):
-                _copy(descriptor, temporary, sha256)
+                _copy(descriptor, temporary, sha256, stop)
             temporary.rename(final)
         finally:
             temporary.unlink(missing_ok=True)
         with _opened(final) as stored:
-            os.fsync(stored)
+            _synchronise(stored, stop)
 
     def _sweep_once(self) -> None:
         """Make the folder for temporary files, and drop what killed processes left there."""
@@ -153,10 +165,51 @@ def _make_ours(descriptor: int, found: os.stat_result) -> bool:
     return True
 
 
-def _digest(descriptor: int) -> str:
-    with open(descriptor, "rb", closefd=False) as file:
+def _digest(descriptor: int, stop: threading.Event | None) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(descriptor, stop):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(descriptor: int, stop: threading.Event | None) -> Iterator[memoryview]:
+    """The whole file, in one buffer that the next chunk overwrites. Raises LeaseLost once `stop` is set."""
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while count := file.readinto(buffer):
+            _check(stop)
+            yield buffer[:count]
+
+
+def _check(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise LeaseLost("stopped while an artifact was stored")
+
+
+def _synchronise(descriptor: int, stop: threading.Event | None) -> None:
+    """Bring the file to the disk. What is large takes seconds, in which nothing can interrupt the call: whoever is
+    stopped meanwhile leaves it to a thread, whose file is there as a whole already and hurts nobody."""
+    if stop is None or os.fstat(descriptor).st_size < _QUICK_BYTES:
+        os.fsync(descriptor)
+        return
+    done: Future[None] = Future()
+    own = os.dup(descriptor)
+
+    def synchronise() -> None:
+        try:
+            os.fsync(own)
+        except OSError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        finally:
+            os.close(own)
+
+    threading.Thread(target=synchronise, name="synchronise", daemon=True).start()
+    while not wait([done], timeout=_TICK_S).done:
+        _check(stop)
+    done.result()
 
 
 def _link_same(path: Path, descriptor: int, temporary: Path) -> bool:
@@ -171,11 +224,11 @@ def _link_same(path: Path, descriptor: int, temporary: Path) -> bool:
     return False
 
 
-def _copy(descriptor: int, temporary: Path, sha256: str) -> None:
-    with open(descriptor, "rb", closefd=False) as source, temporary.open("xb") as copy:
-        source.seek(0)
-        shutil.copyfileobj(source, copy, 2**20)
+def _copy(descriptor: int, temporary: Path, sha256: str, stop: threading.Event | None) -> None:
+    with temporary.open("xb") as copy:
+        for chunk in _chunks(descriptor, stop):
+            copy.write(chunk)
     temporary.chmod(_READ_ONLY)
     with _opened(temporary) as copied:
-        if _digest(copied) != sha256:
+        if _digest(copied, stop) != sha256:
             raise BadSource("the file changed while it was being stored; store it when nothing writes to it any more")

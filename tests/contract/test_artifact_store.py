@@ -11,7 +11,7 @@ import pytest
 
 from farm.artifacts.base import ArtifactStore
 from farm.artifacts.directory import DirectoryStore
-from farm.errors import BadSource, NotFound
+from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import ArtifactKind
 
 STORES: dict[str, Callable[[Path], ArtifactStore]] = {"directory": DirectoryStore}
@@ -85,6 +85,33 @@ def test_a_digest_that_is_not_there_is_not_found(store: ArtifactStore, tmp_path:
     assert "\x1b" not in str(found.value)
     with pytest.raises(NotFound):
         store.get(replace(artifact, sha256=sha256), tmp_path / "back")
+
+
+class SetLater(threading.Event):
+    """Set when it has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("looks", [0, 1, 5, 17])
+@pytest.mark.parametrize("move", [False, True])
+def test_who_is_stopped_stores_nothing_of_a_large_file(
+    store: ArtifactStore, tmp_path: Path, move: bool, looks: int
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as large:
+        large.truncate(40 * 2**20)
+    with pytest.raises(LeaseLost):
+        store.put(path, name="a", kind=ArtifactKind.RPM, move=move, stop=SetLater(looks))
+    assert path.exists()
+    artifact = store.put(path, name="a", kind=ArtifactKind.RPM, move=move, stop=threading.Event())
+    assert store.open_path(artifact.sha256).stat().st_size == 40 * 2**20
 
 
 @pytest.mark.parametrize("move", [False, True])

@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -31,14 +32,14 @@ def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.T
 def test_files_come_out_as_they_went_in_with_their_times(tmp_path: Path) -> None:
     odd = "latin-\udce9\nname"
     tar = archive(tmp_path / "a.tar", member("a.spec", b"Name: a", mtime=1_700_000_000), member(odd, b"odd"))
-    _unpack(tar, tmp_path / "out")
+    _unpack(tar, tmp_path / "out", Event())
     assert (tmp_path / "out/a.spec").read_bytes() == b"Name: a"
     assert (tmp_path / "out/a.spec").stat().st_mtime == 1_700_000_000
     assert (tmp_path / "out" / odd).read_bytes() == b"odd"
 
 
 def test_a_file_cannot_be_setuid(tmp_path: Path) -> None:
-    _unpack(archive(tmp_path / "a.tar", member("a", mode=0o6777)), tmp_path / "out")
+    _unpack(archive(tmp_path / "a.tar", member("a", mode=0o6777)), tmp_path / "out", Event())
     assert (tmp_path / "out/a").stat().st_mode & 0o6022 == 0
 
 
@@ -65,7 +66,7 @@ def test_a_file_cannot_be_setuid(tmp_path: Path) -> None:
 def test_anything_but_a_plain_file_is_refused(tmp_path: Path, given: tuple[tarfile.TarInfo, bytes]) -> None:
     tar = archive(tmp_path / "a.tar", member("a.spec"), given)
     with pytest.raises(Ended) as refused:
-        _unpack(tar, tmp_path / "out")
+        _unpack(tar, tmp_path / "out", Event())
     assert refused.value.outcome is Outcome.FAILED
     assert refused.value.reason.isprintable()
     assert len(refused.value.reason) < 300
@@ -85,4 +86,4 @@ def test_a_damaged_archive_is_the_stores_trouble(tmp_path: Path, damage: Callabl
     path = archive(tmp_path / "a.tar", member("a.spec", b"x" * 2000))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StoreTrouble, match=r"a\.tar"):
-        _unpack(path, tmp_path / "out")
+        _unpack(path, tmp_path / "out", Event())

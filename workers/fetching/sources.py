@@ -226,7 +226,7 @@ def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
 def _check_content(state: _Gathering, listed: Listed, content: Content) -> None:
     digest = hashlib.new(listed.checksum.algorithm, usedforsecurity=False)
     left = content.size_bytes
-    with content.open() as stream:
+    with content.open(state.context.stop) as stream:
         while chunk := stream.read(min(left, _CHUNK_BYTES)):
             digest.update(chunk)
             left -= len(chunk)

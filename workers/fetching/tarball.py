@@ -48,10 +48,10 @@ def write(path: Path, members: Iterable[Member], *, at: int, context: StepContex
         for member in ordered:
             if context.stop.is_set():
                 raise LeaseLost(f"stopped while {path.name} was written")
-            _add(tar, member, at)
+            _add(tar, member, at, context)
 
 
-def _add(tar: tarfile.TarFile, member: Member, at: int) -> None:
+def _add(tar: tarfile.TarFile, member: Member, at: int, context: StepContext) -> None:
     info = tarfile.TarInfo(member.name)
     info.mtime = at
     info.mode = 0o755 if member.is_executable else 0o644
@@ -60,7 +60,7 @@ def _add(tar: tarfile.TarFile, member: Member, at: int) -> None:
         tar.addfile(info)
     elif member.content is not None:
         info.size = member.content.size_bytes
-        with member.content.open() as stream:
+        with member.content.open(context.stop) as stream:
             tar.addfile(info, stream)
 
 

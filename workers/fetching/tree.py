@@ -8,6 +8,7 @@ import hashlib
 import posixpath
 import re
 import tarfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from farm.model.outcome import Outcome
 from workers.fetching.git import Commit, Mirror
 from workers.fetching.giturl import of_submodule
 from workers.run import CommandFailed
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import Ended, StepContext, open_watched
 from workers.steps.names import shown
 
 _LINKS_MAX = 16
@@ -64,14 +65,15 @@ class Content:
     offset: int
     size_bytes: int
 
-    def open(self) -> IO[bytes]:
-        """Stands at the first byte. Only `size_bytes` of it are this file's."""
-        stream = self.file.open("rb")
+    def open(self, stop: threading.Event) -> IO[bytes]:
+        """Stands at the first byte. Only `size_bytes` of it are this file's. Reading raises LeaseLost once `stop` is
+        set."""
+        stream = open_watched(self.file, stop)
         stream.seek(self.offset)
         return stream
 
     def read(self) -> bytes:
-        with self.open() as stream:
+        with self.open(threading.Event()) as stream:
             return stream.read(self.size_bytes)
 
 
@@ -212,7 +214,10 @@ class Tree:
             self.mirror.run("archive", "--format=tar", f"--output={file}", self.commit.id, "--", *paths)
         except CommandFailed as error:
             raise self.mirror.judged(error) from error
-        with tarfile.open(file, "r:", encoding="utf-8", errors="surrogateescape") as tar:
+        with (
+            open_watched(file, self._context.stop) as stream,
+            tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
             for member in tar:
                 if member.issym() and member.name in wanted:
                     self._links[member.name] = member.linkname
@@ -234,7 +239,7 @@ class Tree:
         self._fetch_lfs(pointers, names)
         for path, (oid, size_bytes) in pointers.items():
             file = self.mirror.path / "lfs/objects" / oid[:2] / oid[2:4] / oid
-            if not file.is_file() or file.stat().st_size != size_bytes or _sha256(file) != oid:
+            if not file.is_file() or file.stat().st_size != size_bytes or self._sha256(file) != oid:
                 raise Ended(Outcome.FAILED, f"Git LFS of {self.mirror.url.shown} does not have {shown(path)} ({oid})")
             self._taken[path] = Content(file=file, offset=0, size_bytes=size_bytes)
 
@@ -253,6 +258,10 @@ class Tree:
             if not _LFS_MISSING.search(error.output):
                 raise self.mirror.judged(error) from error
 
+    def _sha256(self, file: Path) -> str:
+        with open_watched(file, self._context.stop) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
 
 def _is_few(paths: list[str]) -> bool:
     return len(paths) <= _PATHS_PER_COMMAND and sum(map(len, paths)) * 4 <= _PATH_BYTES_PER_COMMAND
@@ -262,13 +271,8 @@ def _pointer(content: Content) -> tuple[str, int] | None:
     """(sha256, size in bytes) that a Git LFS pointer stands for; None for any other file."""
     if not len(_POINTER_START) < content.size_bytes < _POINTER_MAX_BYTES:
         return None
-    with content.open() as stream:
+    with content.open(threading.Event()) as stream:
         if stream.read(len(_POINTER_START)) != _POINTER_START:
             return None
         found = _POINTER.search(stream.read(content.size_bytes - len(_POINTER_START)))
     return (found["oid"].decode(), int(found["size"])) if found else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,19 +1,23 @@
 """What a step gets besides its input: a work folder, a log, the artifact store, limits, and a way to be stopped."""
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
-from farm.errors import FarmError
+from farm.errors import FarmError, LeaseLost
 from farm.model.build import Phase
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.log import StepLog
+
+_PIECE_BYTES = 2**20
 
 
 class Ended(FarmError):
@@ -29,6 +33,22 @@ class Ended(FarmError):
         super().__init__(outcome, reason)
         self.outcome = outcome
         self.reason = reason
+
+
+class _Watched(io.FileIO):
+    def __init__(self, path: Path, stop: threading.Event) -> None:
+        super().__init__(path, "r")
+        self._stop = stop
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._stop.is_set():
+            raise LeaseLost(f"stopped while {Path(str(self.name)).name} was read")
+        return super().readinto(buffer)
+
+
+def open_watched(path: Path, stop: threading.Event) -> io.BufferedReader:
+    """A file to be read in pieces, however large it is: reading raises LeaseLost once `stop` is set."""
+    return io.BufferedReader(_Watched(path, stop), _PIECE_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> F
         tarball.write(path, gathered.members, at=commit.at, context=context)
         stem = _NOT_PLAIN.sub("_", gathered.spec.removesuffix(".spec")).strip("_") or "source"
         name = f"{stem}-{commit.id[:12]}.tar"
-        archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True)
+        archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True, stop=context.stop)
         context.log.note(f"stored {name}: {len(gathered.members)} files, {archive.size_bytes} bytes")
     return FetchResult(archive=archive, spec=gathered.spec, commit=commit.id, commit_at=commit.at)
 
@@ -89,7 +89,12 @@ def _from_url(source: Source, context: StepContext) -> FetchResult:
         raise Ended(Outcome.FAILED, found.reason)
     package = _checked(found, download.hide(url), context)
     archive = context.store.put(
-        found, name=package.nevra.filename, kind=ArtifactKind.SRPM, nevra=str(package.nevra), move=True
+        found,
+        name=package.nevra.filename,
+        kind=ArtifactKind.SRPM,
+        nevra=str(package.nevra),
+        move=True,
+        stop=context.stop,
     )
     return FetchResult(archive=archive)
 
@@ -99,7 +104,7 @@ def _checked(path: Path, name: str, context: StepContext) -> rpmfile.SourcePacka
         limit = context.limits.disk_bytes
         raise Ended(Outcome.FAILED, f"{name} is larger than the step's disk limit of {limit} bytes")
     try:
-        package = rpmfile.check_source(path)
+        package = rpmfile.check_source(path, stop=context.stop)
     except rpmfile.BadRpm as error:
         raise Ended(Outcome.FAILED, f"{name} {error}") from error
     verified = ", ".join(package.verified) or "nothing: it carries no digests"

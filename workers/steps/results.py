@@ -64,11 +64,11 @@ def store_source(found: Sequence[Found], context: StepContext) -> tuple[Artifact
         names = ", ".join(shown(one.name) for one in found) or "none"
         raise Ended(Outcome.FAILED, f"rpmbuild is to make one source package, and made {names}")
     try:
-        nevra = rpmfile.check_source(found[0].path).nevra
+        nevra = rpmfile.check_source(found[0].path, stop=context.stop).nevra
     except rpmfile.BadRpm as error:
         raise Ended(Outcome.FAILED, f"the source package {shown(found[0].name)!r} {error}") from error
     artifact = context.store.put(
-        found[0].path, name=nevra.filename, kind=ArtifactKind.SRPM, nevra=str(nevra), move=True
+        found[0].path, name=nevra.filename, kind=ArtifactKind.SRPM, nevra=str(nevra), move=True, stop=context.stop
     )
     return artifact, str(nevra)
 
@@ -90,7 +90,9 @@ def store_packages(found: Sequence[Found], *, source: str, arch: str, context: S
         for problem in _lies(one, package, source=source, arch=arch):
             raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {problem}")
         stored.append(
-            context.store.put(one.path, name=one.name, kind=ArtifactKind.RPM, nevra=str(package.nevra), move=True)
+            context.store.put(
+                one.path, name=one.name, kind=ArtifactKind.RPM, nevra=str(package.nevra), move=True, stop=context.stop
+            )
         )
     return tuple(stored)
 
@@ -101,7 +103,7 @@ def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[A
         return ()
     record = context.workdir / "root.json"
     record.write_bytes(wire.to_json([{"nevra": one.nevra, "digest": one.digest} for one in packages]))
-    return (context.store.put(record, name="root.json", kind=ArtifactKind.RECORD, move=True),)
+    return (context.store.put(record, name="root.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop),)
 
 
 def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], context: StepContext) -> Artifact:
@@ -120,7 +122,7 @@ def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], conte
     }
     record = context.workdir / "provenance.json"
     record.write_bytes(wire.to_json(document))
-    return context.store.put(record, name="provenance.json", kind=ArtifactKind.RECORD, move=True)
+    return context.store.put(record, name="provenance.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop)
 
 
 def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
@@ -129,13 +131,15 @@ def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
     The times are a JSON list of [milliseconds since the start, byte offset], ascending.
     """
     context.log.close()
-    log = context.store.put(context.log.path, name=name, kind=ArtifactKind.LOG)
+    log = context.store.put(context.log.path, name=name, kind=ArtifactKind.LOG, stop=context.stop)
     stamps = context.log.stamps
     if not stamps or stamps[-1][0] < _STAMPS_AFTER_MS:
         return (log,)
     times = context.log.path.with_name("times")
     times.write_bytes(wire.to_json(stamps[:: len(stamps) // _MAX_STAMPS + 1]))
-    return log, context.store.put(times, name=f"{name}.times.json", kind=ArtifactKind.RECORD, move=True)
+    return log, context.store.put(
+        times, name=f"{name}.times.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop
+    )
 
 
 def _walk(folder: Path, deep: int = 0) -> Iterator[os.DirEntry[str]]:

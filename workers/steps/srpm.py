@@ -5,6 +5,7 @@ Owns what goes into the root and what is taken from it. How a root is made is th
 
 import os
 import tarfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from farm.model.outcome import Outcome
 from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
 from workers.buildroot.base import EngineRun, SrpmRequest
 from workers.buildroot.engines import engine_for
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import Ended, StepContext, open_watched
 from workers.steps.names import shown
 from workers.steps.results import collect, store_root, store_source
 
@@ -46,7 +47,7 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
         srpm = context.store.get(given.archive, context.workdir / "given.src.rpm")
         return SrpmRequest(target=work.target, arch=given.arch, options=work.options, srpm=srpm)
     folder = context.workdir / "sources"
-    _unpack(context.store.open_path(given.archive.sha256), folder)
+    _unpack(context.store.open_path(given.archive.sha256), folder, context.stop)
     return SrpmRequest(
         target=work.target,
         arch=given.arch,
@@ -57,16 +58,17 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
     )
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, stop: threading.Event) -> None:
     """The fetch step's tar: regular files side by side. Anything else in it is not of its making.
 
-    Raises StoreTrouble for an archive that is damaged, which the fetch step does not make.
+    Raises StoreTrouble for an archive that is damaged, which the fetch step does not make, and LeaseLost.
     """
     folder.mkdir()
     try:
         with (
             disk_errors(StoreTrouble, f"unpacking the source archive {archive.name}"),
-            tarfile.open(archive, "r:") as tar,
+            open_watched(archive, stop) as file,
+            tarfile.open(fileobj=file, mode="r:") as tar,
         ):
             for member in tar:
                 _check_member(member)
