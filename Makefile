@@ -19,7 +19,7 @@ demo: $(VENV)/.ready ## from nothing to packages built, and one installed; PULP=
 	@$(SUDO) $(BIN)/python -m deploy.demo.tour $(WITH_PULP)
 
 test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
-	@deploy/bootstrap base postgresql
+	@deploy/bootstrap base postgresql emulators
 	@$(SUDO) $(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a minute
