@@ -1,6 +1,6 @@
 """An embedded farm: a private Redis on a unix socket, SQLite, the scheduler, workers and Flower in one process tree.
 
-Owns starting, watching and draining these processes, in an order written down here. Knows nothing of what they do.
+Owns which processes these are, and the order in which they start and are drained. members.py watches over them.
 """
 
 import fcntl
@@ -13,9 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from plumbum import local
 
@@ -23,6 +22,7 @@ from farm import queues
 from farm.config import PULP, Settings
 from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
 from farm.leases import Leases
+from farm.members import Members, Say
 from farm.model.arch import Arch
 from farm.store.store import Store
 
@@ -36,44 +36,21 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _USE_PULP = ("scheduler", "publish")
 _PULP_CREDENTIALS = ("pulp_username", "pulp_password", "pulp_cert", "pulp_key")
 
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """One process of the farm: `name` is also its log's. `popen` is a subprocess.Popen."""
-
-    name: str
-    popen: Any
-    log: Path
-
-    @property
-    def is_running(self) -> bool:
-        return self.popen.poll() is None
-
-    def send(self, number: signal.Signals) -> None:
-        if self.is_running:
-            self.popen.send_signal(number)
-
-    def wait(self, timeout_s: float | None) -> bool:
-        """True when it ended in time."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self.is_running:
-            if deadline is not None and time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
+#: Celery's, whose pool processes outlive a main process that is killed.
+_WORKERS = ("source", "build", "publish")
 
 
 class Embedded:
     """A farm in one process tree. Use `running_farm`, which starts and drains it."""
 
-    def __init__(self, settings: Settings, *, build_slots: int | None = None, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, *, build_slots: int | None = None, say: Say, warn: Say = lambda _: None
+    ) -> None:
         self.settings = settings
         self.flower_url = ""
         self._build_slots = build_slots or os.cpu_count() or 1
         self._say = say
-        self._members: list[Member] = []
+        self._members = Members(self._logs, warn=warn)
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -93,7 +70,8 @@ class Embedded:
         else:
             self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_SLOTS)
         self._spawn_flower()
-        self._await_workers({"source", "build", "publish"})
+        self._await_workers(set(_WORKERS))
+        self._members.watch()
 
     def _start_redis(self) -> None:
         if self.settings.broker_url:
@@ -133,15 +111,7 @@ class Embedded:
     def _spawn(self, name: str, argv: list[str]) -> None:
         if name != "redis":
             self._say(name)
-        log = self._logs / f"{name}.log"
-        # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
-        # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
-        with log.open("ab") as file:
-            popen = local[argv[0]][argv[1:]].popen(
-                stdin=None, stdout=file, stderr=file, env=self._environment(name), start_new_session=True, cwd="/"
-            )
-        self._members.append(Member(name=name, popen=popen, log=log))
+        self._members.start(name, argv, self._environment(name))
 
     def _environment(self, name: str) -> dict[str, str]:
         """Build code runs beside what has no Pulp credentials."""
@@ -182,39 +152,37 @@ class Embedded:
             time.sleep(0.02)
 
     def check(self) -> None:
-        """Raises FarmNotRunning, naming the process and its log, when one that should run does not."""
-        for member in self._members:
-            if not member.is_running:
-                last = _last_line(member.log)
-                code = member.popen.returncode
-                raise FarmNotRunning(f"{member.name} ended with {code}: {last} (log: {member.log})")
+        """Raises FarmNotRunning, naming the process and its log, when one that should run does not, and will not."""
+        self._members.check()
 
     @property
     def processes(self) -> Mapping[str, int]:
         """Process ids by name."""
-        return {member.name: member.popen.pid for member in self._members}
+        return self._members.processes
 
     # --- drain --------------------------------------------------------------------------------------------------
 
     def stop(self, *, drain: bool) -> None:
         """Workers first (finishing what they run, when draining), then the scheduler, which settles their last
         reports, then Flower, and the broker last. Safe to repeat, which after a drain that is too slow means now.
+
+        Scheduler and broker are started again even now, should one die: workers that drain report to them.
         """
-        workers = [member for member in self._members if member.name in ("source", "build", "publish")]
+        workers = self._members.let_go(_WORKERS)
         for member in workers:
             member.send(signal.SIGTERM if drain else signal.SIGQUIT)
         for member in workers:
             if not member.wait(None if drain else _STOP_WITHIN_S):
                 member.send(signal.SIGKILL)
                 member.wait(None)
+        self._members.await_orphans(_WORKERS, drain=drain)
         for name in ("scheduler", "flower", "redis"):
-            for member in self._members:
-                if member.name == name:
-                    member.send(signal.SIGTERM)
-                    if not member.wait(_STOP_WITHIN_S):
-                        member.send(signal.SIGKILL)
-                        member.wait(None)
-        self._members.clear()
+            for member in self._members.let_go([name]):
+                member.send(signal.SIGTERM)
+                if not member.wait(_STOP_WITHIN_S):
+                    member.send(signal.SIGKILL)
+                    member.wait(None)
+        self._members.close()
         self.settings.socket.unlink(missing_ok=True)
 
     @property
@@ -224,14 +192,15 @@ class Embedded:
 
 @contextmanager
 def running_farm(
-    settings: Settings, *, build_slots: int | None = None, say: Say = lambda _: None
+    settings: Settings, *, build_slots: int | None = None, say: Say = lambda _: None, warn: Say = lambda _: None
 ) -> Iterator[Embedded]:
     """An embedded farm for the time of the block; drained afterwards, stopped at once when the block raised.
 
-    Raises FarmAlreadyRunning when another one holds the data directory.
+    `say` is told what starts, `warn` what died and is started again. Raises
+    FarmAlreadyRunning when another one holds the data directory.
     """
     with _only_one(settings.data):
-        farm = Embedded(settings, build_slots=build_slots, say=say)
+        farm = Embedded(settings, build_slots=build_slots, say=say, warn=warn)
         try:
             farm.start()
             yield farm
@@ -292,8 +261,3 @@ def _free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise FarmError("no free port on 127.0.0.1 for Flower")
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it wrote nothing"

@@ -20,13 +20,15 @@ def up(data: Path | None, workers: int | None) -> None:
     settings = Settings.from_env()
     if data is not None:
         settings = replace(settings, data=data)
-    console = Console(highlight=False)
-    with (
-        _signals() as stop,
-        running_farm(
-            settings, build_slots=workers, say=lambda what: console.print(f"[dim]starting {what}[/dim]")
-        ) as farm,
-    ):
+    console, stderr = Console(highlight=False), Console(highlight=False, stderr=True)
+
+    def say(what: str) -> None:
+        console.print(f"[dim]starting {what}[/dim]")
+
+    def warn(what: str) -> None:
+        stderr.print(what, markup=False, soft_wrap=True)
+
+    with _signals() as stop, running_farm(settings, build_slots=workers, say=say, warn=warn) as farm:
         _welcome(console, farm)
         while not stop.wait(1.0):
             farm.check()

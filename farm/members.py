@@ -1,0 +1,218 @@
+"""The processes of an embedded farm: starting them, starting again those that die, ending them.
+
+Owns processes and their logs' names, and knows nothing of what they do, nor in which order they come and go: that is
+embedded.py's.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plumbum import local
+
+from farm.errors import FarmNotRunning
+
+_LOOK_EVERY_S = 0.2
+_FIRST_PAUSE_S = 0.5
+_MOST_DEATHS = 5
+_DEATHS_WITHIN_S = 60.0
+_TAIL_BYTES = 8192
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One process of the farm: `name` is also its log's. `popen` is a subprocess.Popen."""
+
+    name: str
+    popen: Any
+    log: Path
+
+    @property
+    def is_running(self) -> bool:
+        return self.popen.poll() is None
+
+    @property
+    def end(self) -> str:
+        """How it ended, and its last word."""
+        code = self.popen.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return f"{self.name} {how}: {_last_line(self.log)} (log: {self.log})"
+
+    def send(self, number: signal.Signals) -> None:
+        if self.is_running:
+            self.popen.send_signal(number)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """True when it ended in time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.is_running:
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """What is to run under a name, and what became of those that did."""
+
+    name: str
+    argv: list[str]
+    env: Mapping[str, str]
+    member: Member
+    is_wanted: bool = True
+    restart_at: float | None = None
+    deaths: list[float] = field(default_factory=list)
+    sessions: list[int] = field(default_factory=list)
+
+
+class Members:
+    """One process a name. From `watch` on, one that dies is started again; before that, its death is an error.
+
+    A member's children outlive it when it is killed; they are left alone: a build goes on and is reported.
+    """
+
+    def __init__(self, logs: Path, *, warn: Say, first_pause_s: float = _FIRST_PAUSE_S) -> None:
+        self._logs = logs
+        self._warn = warn
+        self._first_pause_s = first_pause_s
+        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
+        self._is_closed = threading.Event()
+        self._error: FarmNotRunning | None = None
+        self._watcher: threading.Thread | None = None
+
+    def start(self, name: str, argv: list[str], env: Mapping[str, str]) -> None:
+        """Raises OSError when there is no such program."""
+        member = self._spawn(name, argv, env)
+        with self._lock:
+            self._places[name] = _Place(name=name, argv=argv, env=env, member=member, sessions=[member.popen.pid])
+
+    def _spawn(self, name: str, argv: list[str], env: Mapping[str, str]) -> Member:
+        log = self._logs / f"{name}.log"
+        # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
+        # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+        with log.open("ab") as file:
+            popen = local[argv[0]][argv[1:]].popen(
+                stdin=None, stdout=file, stderr=file, env=env, start_new_session=True, cwd="/"
+            )
+        return Member(name=name, popen=popen, log=log)
+
+    @property
+    def processes(self) -> Mapping[str, int]:
+        """Process ids by name."""
+        with self._lock:
+            return {name: place.member.popen.pid for name, place in self._places.items()}
+
+    # --- watch --------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises FarmNotRunning, naming the process and its log, when one that should run will not."""
+        if self._error is not None:
+            raise self._error
+        if self._watcher is None:
+            for place in self._places.values():
+                if not place.member.is_running:
+                    raise FarmNotRunning(place.member.end)
+
+    def watch(self) -> None:
+        """From now on, start again what dies."""
+        # One thread until `close`: the kernel takes the end of the thread that started a process for its parent's.
+        self._watcher = threading.Thread(target=self._watch, name="members", daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while not self._is_closed.wait(_LOOK_EVERY_S):
+            with self._lock:
+                for place in self._places.values():
+                    if place.is_wanted and self._error is None:
+                        self._look_at(place)
+
+    def _look_at(self, place: _Place) -> None:
+        if place.restart_at is None:
+            if not place.member.is_running:
+                self._died(place, place.member.end)
+        elif time.monotonic() >= place.restart_at:
+            place.restart_at = None
+            try:
+                place.member = self._spawn(place.name, place.argv, place.env)
+            except OSError as error:
+                self._died(place, f"{place.name} could not be started: {error}")
+            else:
+                place.sessions.append(place.member.popen.pid)
+
+    def _died(self, place: _Place, how: str) -> None:
+        now = time.monotonic()
+        place.deaths = [*(at for at in place.deaths if now - at < _DEATHS_WITHIN_S), now]
+        if len(place.deaths) >= _MOST_DEATHS:
+            self._error = FarmNotRunning(f"{how}; that was {_MOST_DEATHS} times within {_DEATHS_WITHIN_S:g} s")
+            return
+        pause_s = self._first_pause_s * 2 ** (len(place.deaths) - 1)
+        place.restart_at = now + pause_s
+        self._warn(f"{how}; it is started again in {pause_s:g} s")
+
+    # --- end ----------------------------------------------------------------------------------------------------
+
+    def let_go(self, names: Iterable[str]) -> list[Member]:
+        """These are not started again any more. Returns those that there are."""
+        found = []
+        with self._lock:
+            for name in names:
+                if name in self._places:
+                    self._places[name].is_wanted = False
+                    found.append(self._places[name].member)
+        return found
+
+    def await_orphans(self, names: Iterable[str], *, drain: bool) -> None:
+        """What dead members of these names left running: killed, or waited for when draining."""
+        while orphans := [pid for name in names if name in self._places for pid in self._left_by(self._places[name])]:
+            if not drain:
+                for pid in orphans:
+                    _kill(pid)
+            time.sleep(0.02 if not drain else _LOOK_EVERY_S)
+
+    def _left_by(self, place: _Place) -> list[int]:
+        """Each member has a session of its own, in which its children stay when it dies."""
+        return [pid for pid, session in _sessions() if session in place.sessions and pid != place.member.popen.pid]
+
+    def close(self) -> None:
+        """Forget them all, and stop watching. For when all have ended."""
+        self._is_closed.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        self._places.clear()
+
+
+def _sessions() -> list[tuple[int, int]]:
+    """(process, session) of all processes that are alive."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, _group, session, *_ = path.read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if state not in "ZX":
+            found.append((int(path.parent.name), int(session)))
+    return found
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _TAIL_BYTES))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it wrote nothing"

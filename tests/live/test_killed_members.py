@@ -1,0 +1,106 @@
+"""What the embedded farm does with a process of its own that dies: here with processes that do nothing else."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.errors import FarmNotRunning
+from farm.members import Members
+
+pytestmark = pytest.mark.live
+WITHIN_S = 20.0
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def members(tmp_path: Path, said: list[str]) -> Iterator[Members]:
+    members = Members(tmp_path, warn=said.append, first_pause_s=0.05)
+    yield members
+    for member in members.let_go(list(members.processes)):
+        member.send(signal.SIGKILL)
+        member.wait(None)
+    members.close()
+
+
+def until(is_so: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {WITHIN_S:g} s for {what}"
+        time.sleep(0.01)
+
+
+def start(members: Members, name: str, script: str) -> int:
+    members.start(name, [sys.executable, "-c", script], {})
+    return members.processes[name]
+
+
+SLEEPS = "import time; print('I sleep', flush=True); time.sleep(600)"
+
+
+def test_one_that_is_killed_is_started_again_and_the_others_are_not(members: Members, said: list[str]) -> None:
+    first, other = start(members, "one", SLEEPS), start(members, "two", SLEEPS)
+    members.watch()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: members.processes["one"] != first, "another process")
+    members.check()
+    assert members.processes["two"] == other
+    (line,) = said
+    assert line.startswith("one was ended by SIGKILL: ")
+    assert line.endswith("it is started again in 0.05 s")
+
+
+def test_one_that_dies_five_times_in_a_minute_is_given_up_with_its_last_word(members: Members, said: list[str]) -> None:
+    start(members, "one", "import sys; print('no disk', file=sys.stderr); sys.exit(3)")
+    members.watch()
+
+    with pytest.raises(FarmNotRunning, match=r"one ended with 3: no disk .*; that was 5 times within 60 s"):
+        until(members.check, "the error")
+    pauses = [line.rpartition(" in ")[2] for line in said]
+    assert pauses == ["0.05 s", "0.1 s", "0.2 s", "0.4 s"]
+
+
+def test_before_the_farm_is_up_a_death_is_an_error(members: Members) -> None:
+    start(members, "one", "import sys; sys.exit('nowhere to go')")
+    with pytest.raises(FarmNotRunning, match="one ended with 1: nowhere to go"):
+        until(members.check, "the error")
+
+
+def test_what_is_let_go_stays_dead(members: Members, said: list[str]) -> None:
+    start(members, "one", SLEEPS)
+    start(members, "two", SLEEPS)
+    members.watch()
+    (one,) = members.let_go(["one", "nobody"])
+    (two,) = (members.processes["two"],)
+    one.send(signal.SIGTERM)
+    assert one.wait(WITHIN_S)
+    os.kill(two, signal.SIGKILL)
+    until(lambda: members.processes["two"] != two, "the other's second life")
+    assert members.processes["one"] == one.popen.pid
+    assert [line.split()[0] for line in said] == ["two"]
+
+
+FORKS = "import os, time; print(os.fork(), flush=True); time.sleep(600)"
+
+
+def test_children_of_a_dead_member_go_on_until_they_are_waited_for_or_killed(members: Members, tmp_path: Path) -> None:
+    first = start(members, "one", FORKS)
+    until(lambda: "0" in (tmp_path / "one.log").read_text().split(), "a child")
+    orphan = next(int(word) for word in (tmp_path / "one.log").read_text().split() if word != "0")
+    members.watch()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: members.processes["one"] != first, "another process")
+    assert Path(f"/proc/{orphan}").exists()
+    for member in members.let_go(["one"]):
+        member.send(signal.SIGKILL)
+        member.wait(None)
+    members.await_orphans(["one"], drain=False)
+    until(lambda: not Path(f"/proc/{orphan}/exe").exists(), "its end")
