@@ -208,4 +208,5 @@ OUTCOME_EXIT_CODES: dict[Outcome, int] = {
     Outcome.STALLED: 14,
     Outcome.CANCELLED: 15,
     Outcome.ERRORED: 16,
+    Outcome.OVER_LIMIT: 17,
 }

@@ -8,6 +8,7 @@ from farm.cli.options import (
     ArchOption,
     BuildArgument,
     JsonOption,
+    LimitOption,
     StepOption,
     TargetOption,
     WaitOption,
@@ -63,6 +64,7 @@ def build(
     timeout: Annotated[
         int | None, typer.Option(metavar="S", help="Limit of the build step in seconds.", show_default=False)
     ] = None,
+    limit: LimitOption = None,
     priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first, -1000 to 1000.")] = 0,
     wait: WaitOption = False,
     json: JsonOption = False,
@@ -70,15 +72,17 @@ def build(
     """Build a package from a git repository or a src.rpm.
 
     Prints the build's number. With --wait the exit code says how it ended: 0 succeeded, 10 failed, 11 unresolvable,
-    12 excluded, 13 timed out, 14 stalled, 15 cancelled, 16 the farm's own trouble.
+    12 excluded, 13 timed out, 14 stalled, 15 cancelled, 16 the farm's own trouble, 17 over a limit.
 
     \b
     Examples:
       farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
-      farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests
+      farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests --limit memory=8GiB
     """  # fmt: skip
+    from farm.client.limits import parse_limits
     from farm.client.request import parse_define
 
+    limits = parse_limits(limit or ())
     defines = [parse_define(text) for text in define or ()]
     with connected() as farm:
         handle = farm.enqueue(
@@ -93,6 +97,7 @@ def build(
             without=without or (),
             defines=defines,
             timeout_s=timeout,
+            limits=limits,
             priority=priority,
         )
         if wait:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from farm.client import Repository, Rollback, StoredFile
+from farm.client.limits import differing_limits
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Step
@@ -32,6 +33,7 @@ def build(value: Build) -> dict[str, Any]:
             "without": list(value.options.without),
             "defines": [{"name": name, "value": text} for name, text in value.options.defines],
             "timeout_s": value.options.timeout_s,
+            "limits": value.options.limits.given,
         },
         "priority": value.priority,
         "owner": value.owner,
@@ -42,6 +44,13 @@ def build(value: Build) -> dict[str, Any]:
         "finished_at": _time(value.finished_at),
         "steps": [step(one) for one in value.steps],
     }
+
+
+def limits(value: Build, target: Target | None) -> dict[str, Any] | None:
+    """Those of a build's `build` steps that are not the target's; None when there is no such target any more."""
+    if target is None:
+        return None
+    return {name: {"value": own, "target": usual} for name, own, usual in differing_limits(value, target)}
 
 
 def batch(value: Batch) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`farm status`, `farm list`, `farm log`: what shows builds and changes nothing."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ from farm.cli.options import (
 )
 from farm.cli.session import connected, console, emit, say
 from farm.cli.text import ago, clean
-from farm.errors import FarmNotRunning
+from farm.errors import BadTarget, FarmNotRunning, UnknownTarget
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
@@ -185,11 +186,14 @@ def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
     from farm.cli import documents, tables
 
     build = farm.build(number)
+    target = None
+    with suppress(UnknownTarget, BadTarget):  # it may be gone since
+        target = farm.target(build.target)
     if is_json:
-        emit({"build": documents.build(build)})
+        emit({"build": documents.build(build), "limits": documents.limits(build, target)})
         return
     console().print(tables.build_heading(build))
-    console().print(tables.build_details(build))
+    console().print(tables.build_details(build, target))
     console().print(tables.step_table(build))
     _say_more(farm, build)
 

@@ -47,6 +47,11 @@ def complete_arch(incomplete: str) -> list[str]:
     return [arch for arch in Arch if arch.startswith(incomplete)]
 
 
+def complete_limit(incomplete: str) -> list[str]:
+    names = ("memory=", "silence=", "log=", "disk=", "processes=", "wall=")
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def parse_build(text: str) -> int:
     """`12` or `build:12`. Raises BadRequest."""
     is_batch, number = parse_thing(text)
@@ -96,6 +101,13 @@ ArchOption = Annotated[
     typer.Option(
         "--arch", "-a", metavar="A", help="x86_64, aarch64 or ppc64le.", autocompletion=complete_arch,
         show_default=False,
+    ),
+]  # fmt: skip
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit", metavar="NAME=VALUE", show_default=False, autocompletion=complete_limit,
+        help="Replace a limit of target and package: memory=8GiB, silence=2h, log=, disk=, processes=.",
     ),
 ]  # fmt: skip
 WaitOption = Annotated[

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from farm.cli.text import STYLES, ago, clean, duration, since, size
 from farm.client import StoredFile
+from farm.client.limits import differing_limits, limit_text, limit_words
 from farm.client.watch import seconds
 from farm.errors import BadTarget
 from farm.model.build import Build, Step
@@ -86,8 +87,8 @@ def build_heading(build: Build) -> Text:
     )
 
 
-def build_details(build: Build) -> RenderableType:
-    """Who asked for what, when."""
+def build_details(build: Build, target: Target | None) -> RenderableType:
+    """Who asked for what, when; and the limits of `build` steps that are not the target's, where that is known."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -98,6 +99,8 @@ def build_details(build: Build) -> RenderableType:
     wishes = options_words(build)
     if wishes:
         table.add_row("  options", wishes)
+    if target is not None and (others := _other_limits(build, target)):
+        table.add_row("  limits", others)
     return table
 
 
@@ -108,9 +111,17 @@ def options_words(build: Build) -> str:
     words += [f"--define '{clean(name)} {clean(value)}'" for name, value in build.options.defines]
     if build.options.timeout_s is not None:
         words.append(f"--timeout {build.options.timeout_s}")
+    words += [f"--limit {limit_words(name, value)}" for name, value in build.options.limits.given.items()]
     if build.priority:
         words.append(f"--priority {build.priority}")
     return " ".join(words)
+
+
+def _other_limits(build: Build, target: Target) -> str:
+    return ", ".join(
+        f"{limit_words(name, own)} (the target's is {limit_text(name, usual)})"
+        for name, own, usual in differing_limits(build, target)
+    )
 
 
 def build_list(builds: Sequence[Build], width: int) -> Table:

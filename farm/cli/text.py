@@ -19,6 +19,7 @@ STYLES: dict[Status | Outcome, str] = {
     Outcome.FAILED: "red",
     Outcome.STALLED: "red",
     Outcome.TIMED_OUT: "red",
+    Outcome.OVER_LIMIT: "red",
     Outcome.ERRORED: "bold magenta",
 }
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400

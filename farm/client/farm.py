@@ -15,13 +15,14 @@ from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
 from farm.client.download import StoredFile, download, files_of
 from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
+from farm.client.limits import GivenLimits
 from farm.client.log import find_log, read_log
 from farm.client.repository import Repository, Rollback, check_repositories, describe, named, roll_back
 from farm.client.request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
 from farm.client.source import check_srpm, git_source, store_srpm
 from farm.client.watch import Event, watch
 from farm.config import Settings
-from farm.errors import BadRequest, BadSettings, FarmNotRunning
+from farm.errors import BadRequest, BadSettings, BrokerFull, FarmNotRunning
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
@@ -106,14 +107,15 @@ class Farm:
         without: Sequence[str] = (),
         defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
         timeout_s: int | None = None,
+        limits: GivenLimits | None = None,
         priority: int = 0,
     ) -> BuildRequest:
         """A checked request, for `enqueue_many`. Either `git` (URL or local repository) or `srpm` (URL or file).
 
         `ref` is a branch, tag or commit; None is the remote's HEAD. `subdir` and `spec` are relative to the tree.
         No arches means all that the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of
-        the build step. Higher `priority` goes first. A local src.rpm is copied into the artifact store, when all
-        else is found to be right.
+        the build step. `limits`, such as `{"memory_bytes": 8 * 2**30}`, replace those of target and package. Higher
+        `priority` goes first. A local src.rpm is copied into the artifact store, when all else is found to be right.
 
         Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
         """
@@ -131,7 +133,7 @@ class Farm:
         return BuildRequest(
             target=target,
             arches=pick_arches(found, arches),
-            options=make_options(with_=with_, without=without, defines=pairs, timeout_s=timeout_s),
+            options=make_options(with_=with_, without=without, defines=pairs, timeout_s=timeout_s, limits=limits),
             priority=priority,
             # Last, since it is the first thing that is written.
             source=checked if isinstance(checked, Source) else store_srpm(checked, self._artifacts),
@@ -151,15 +153,16 @@ class Farm:
         without: Sequence[str] = (),
         defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
         timeout_s: int | None = None,
+        limits: GivenLimits | None = None,
         priority: int = 0,
         owner: str | None = None,
     ) -> BuildHandle:
         """Ask for one build; what the arguments mean stands at `request`. Returns at once.
 
-        Raises what `request` does, before anything is written, and FarmNotRunning.
+        Raises what `request` does, before anything is written, FarmNotRunning and BrokerFull.
         """
         name = owner_name(self.settings, owner)
-        self.ping()
+        self._check_room()
         request = self.request(
             target=target,
             git=git,
@@ -172,6 +175,7 @@ class Farm:
             without=without,
             defines=defines,
             timeout_s=timeout_s,
+            limits=limits,
             priority=priority,
         )
         batch = self._store.add_batch([request], owner=name)
@@ -180,11 +184,14 @@ class Farm:
 
     def enqueue_many(self, requests: Iterable[BuildRequest], *, owner: str | None = None) -> BatchHandle:
         """All or none of these builds, as one batch. Raises as `enqueue` does; BadRequest for no request at all."""
-        checked = [check_request(self.settings, request) for request in requests]
-        if not checked:
+        asked = tuple(requests)
+        if not asked:
             raise BadRequest("a batch has at least one build; give a request")
+        # Each target's file is read once: a thousand requests for one would take longer to check than to write.
+        targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
+        checked = [check_request(targets[request.target], request) for request in asked]
         name = owner_name(self.settings, owner)
-        self.ping()
+        self._check_room()
         batch = self._store.add_batch(checked, owner=name)
         self._wake()
         return BatchHandle(self, batch)
@@ -354,6 +361,17 @@ class Farm:
         return done
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _check_room(self) -> None:
+        """Before anything is written: who is told that nothing was enqueued can rely on it."""
+        try:
+            self._leases.check_room()
+        except FarmNotRunning as error:
+            raise FarmNotRunning(not_running(self.settings)) from error
+        except BrokerFull as error:
+            raise BrokerFull(
+                f"{error}: nothing was enqueued; raise maxmemory on that Redis, or remove what else is kept there"
+            ) from error
 
     def _wake(self) -> None:
         try:

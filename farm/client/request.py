@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from farm.client.limits import GivenLimits, check_limits
 from farm.client.source import check_source
 from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
@@ -28,8 +29,9 @@ def make_options(
     without: Sequence[str] = (),
     defines: Sequence[tuple[str, str]] = (),
     timeout_s: int | None = None,
+    limits: GivenLimits | None = None,
 ) -> BuildOptions:
-    """Raises BadRequest, naming the option and what it takes."""
+    """`timeout_s` and the limit `wall_s` are the same. Raises BadRequest, naming the option and what it takes."""
     for option, names in (("--with", with_), ("--without", without)):
         for name in names:
             if not _CONDITION_NAME.fullmatch(name):
@@ -40,8 +42,15 @@ def make_options(
         _check_define(name, value)
     if timeout_s is not None and not 1 <= timeout_s <= TIMEOUT_MAX_S:
         raise BadRequest(f"--timeout {timeout_s} is out of range; use 1 to {TIMEOUT_MAX_S} seconds")
+    own = check_limits(limits or {})
+    if own.wall_s is not None and timeout_s is not None:
+        raise BadRequest("--timeout and --limit wall are the same; leave one of them out")
     return BuildOptions(
-        with_=tuple(with_), without=tuple(without), defines=tuple((n, v) for n, v in defines), timeout_s=timeout_s
+        with_=tuple(with_),
+        without=tuple(without),
+        defines=tuple((n, v) for n, v in defines),
+        timeout_s=own.wall_s if timeout_s is None else timeout_s,
+        limits=replace(own, wall_s=None),
     )
 
 
@@ -56,18 +65,20 @@ def parse_define(text: str) -> tuple[str, str]:
     return name, value.strip()
 
 
-def check_request(settings: Settings, request: BuildRequest) -> BuildRequest:
-    """The same request with its arches filled in.
-
-    Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest.
-    """
-    target = find_target(settings, request.target)
+def check_request(target: Target, request: BuildRequest) -> BuildRequest:
+    """The same request, for this target, with its arches filled in. Raises UnknownArch, BadSource, BadRequest."""
     arches = pick_arches(target, request.arches)
-    options = request.options
-    make_options(with_=options.with_, without=options.without, defines=options.defines, timeout_s=options.timeout_s)
+    given = request.options
+    options = make_options(
+        with_=given.with_,
+        without=given.without,
+        defines=given.defines,
+        timeout_s=given.timeout_s,
+        limits=given.limits,
+    )
     check_priority(request.priority)
     check_source(request.source)
-    return replace(request, arches=arches)
+    return replace(request, arches=arches, options=options)
 
 
 def check_priority(priority: int) -> None:

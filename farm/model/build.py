@@ -1,6 +1,6 @@
 """Batches, builds, steps and attempts, as the store gives them out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -8,6 +8,7 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
+from farm.model.target import Limits, OwnLimits
 
 
 class StepKind(StrEnum):
@@ -27,13 +28,19 @@ class StepKind(StrEnum):
 class BuildOptions:
     """`with_`/`without` are bcond names; `defines` are (name, value) RPM macros, in order.
 
-    `timeout_s` replaces the target's wall-clock limit of the `build` step.
+    `timeout_s` replaces the wall-clock limit of the `build` step. `limits` are for `fetch` and `srpm`, too; their
+    `wall_s` is None, for `timeout_s` says it.
     """
 
     with_: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     defines: tuple[tuple[str, str], ...] = ()
     timeout_s: int | None = None
+    limits: OwnLimits = field(default_factory=OwnLimits)
+
+    def limits_over(self, limits: Limits) -> Limits:
+        """What the `build` step may use: what is asked for here, and where nothing is, those of its package."""
+        return replace(self.limits, wall_s=self.timeout_s).over(limits)
 
 
 @dataclass(frozen=True, kw_only=True)

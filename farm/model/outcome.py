@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     STALLED = "stalled"
     TIMED_OUT = "timed_out"
+    OVER_LIMIT = "over_limit"
     ERRORED = "errored"
 
     @property
@@ -37,6 +38,7 @@ class Outcome(StrEnum):
 _WORST_FIRST = (
     Outcome.ERRORED,
     Outcome.CANCELLED,
+    Outcome.OVER_LIMIT,
     Outcome.TIMED_OUT,
     Outcome.STALLED,
     Outcome.FAILED,

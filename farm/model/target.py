@@ -1,8 +1,10 @@
 """A target: distribution, release, repositories to build against, package format."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from farm.model.arch import Arch
 
@@ -66,6 +68,55 @@ class Limits:
     processes: int = 4096
 
 
+_DAY_S = 24 * 3600
+#: What each limit can be, both ends included. Below the least the farm's own tools in the sandbox do not get by; above
+#: the most is what no kernel takes (processes), or a slip of the finger.
+LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "wall_s": (1, 7 * _DAY_S),
+        "silence_s": (1, 7 * _DAY_S),
+        "log_bytes": (2**10, 2**50),
+        "memory_bytes": (2**24, 2**50),
+        "disk_bytes": (2**20, 2**50),
+        "processes": (16, 2**22),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLimits:
+    """Limits that a package or a build has of its own; None where it has none, so that the wider ones hold."""
+
+    wall_s: int | None = None
+    silence_s: int | None = None
+    log_bytes: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    processes: int | None = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """Those that are not None, by name."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def over(self, limits: Limits) -> Limits:
+        """These, and where there are none, those."""
+        return replace(limits, **self.given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageLimits:
+    """Limits of some of a target's packages. `packages` are names of source packages, or patterns with `*`, `?` and
+    `[…]`, such as `python3-*`."""
+
+    packages: tuple[str, ...]
+    limits: OwnLimits
+
+    def is_for(self, package: str) -> bool:
+        return any(fnmatchcase(package, pattern) for pattern in self.packages)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MockSettings:
     """`config` is a mock configuration's name or path; `{arch}` is RPM's spelling."""
@@ -95,6 +146,7 @@ class Target:
     lookaside: Lookaside | None = None
     mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
+    package_limits: tuple[PackageLimits, ...] = ()
     keep_versions: int = 20
 
     def pinned(self, url_of: Callable[[str], str | None]) -> "Target":
@@ -107,6 +159,11 @@ class Target:
             elif url := url_of(source.target):
                 sources.append(replace(source, baseurl=url, target=None))
         return replace(self, repositories=tuple(sources))
+
+    def limits_for(self, package: str) -> Limits:
+        """The target's, with those of the package's own; of several that are for it the first counts, and alone."""
+        own = next((one.limits for one in self.package_limits if one.is_for(package)), OwnLimits())
+        return own.over(self.limits)
 
     def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:
         """Those that have packages for the arch; a repository that names no arches has them for all."""

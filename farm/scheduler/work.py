@@ -40,12 +40,9 @@ class WorkMaker:
             self._targets[name] = (now, target)
         return target
 
-    def wall_s(self, target: str, options: BuildOptions, kind: StepKind) -> int:
+    def wall_s(self, target: str, package: str, options: BuildOptions, kind: StepKind) -> int:
         """The limit of a step's wall-clock time. Raises UnknownTarget, BadTarget."""
-        own_s = self.target(target).limits.wall_s
-        if kind is StepKind.BUILD:
-            return options.timeout_s or own_s
-        return min(own_s, _SMALL_STEP_S)
+        return limits_of(self.target(target), package, options, kind).wall_s
 
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
         """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one
@@ -60,7 +57,7 @@ class WorkMaker:
             "package": message.package,
             "target": target,
             "options": order.options,
-            "limits": replace(target.limits, wall_s=order.wall_s),
+            "limits": replace(limits_of(target, message.package, order.options, message.kind), wall_s=order.wall_s),
         }
         match message.kind:
             case StepKind.FETCH:
@@ -124,6 +121,24 @@ class _Head(TypedDict):
     target: Target
     options: BuildOptions
     limits: Limits
+
+
+def limits_of(target: Target, package: str, options: BuildOptions, kind: StepKind) -> Limits:
+    """What a step may use: a build's own limits beat its package's, which beat the target's.
+
+    `package` is a guess until the srpm step has run, and `build` steps are sent after that.
+    """
+    match kind:
+        case StepKind.BUILD:
+            return options.limits_over(target.limits_for(package))
+        case StepKind.FETCH | StepKind.SRPM:
+            return _small(options.limits.over(target.limits_for(package)))
+        case StepKind.UPLOAD:  # it runs nothing of the package's
+            return _small(target.limits)
+
+
+def _small(limits: Limits) -> Limits:
+    return replace(limits, wall_s=min(limits.wall_s, _SMALL_STEP_S))
 
 
 def _upload(order: Order) -> UploadInput:

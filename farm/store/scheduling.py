@@ -194,11 +194,12 @@ class SchedulerStore(Database):
         picks: Sequence[Ready],
         now: datetime,
         *,
-        wall_s: Callable[[str, BuildOptions, StepKind], int],
+        wall_s: Callable[[str, str, BuildOptions, StepKind], int],
         with_logs: bool = False,
     ) -> Done:
         """Make attempts for these steps and for what follows each in its chain, all under new tokens.
 
+        `wall_s` gives the limit of a step's time, from the names of target and package, the options and the kind.
         Leaves out what is not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
         those of uploads name what there is to publish of logs and records.
         """
@@ -209,9 +210,8 @@ class SchedulerStore(Database):
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        machine.send(
-                            changes, build, step, wall_s=partial(wall_s, build.target, build.options), token=_token
-                        )
+                        limit = partial(wall_s, build.target, build.package, build.options)
+                        machine.send(changes, build, step, wall_s=limit, token=_token)
                         changes.offers.append((build, step))
 
         return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)

@@ -11,12 +11,15 @@ import msgspec
 
 from farm.model.arch import Arch
 from farm.model.target import (
+    LIMIT_RANGES,
     EngineName,
     Limits,
     Lookaside,
     LookasideForm,
     MockSettings,
+    OwnLimits,
     PackageFormat,
+    PackageLimits,
     RepositorySource,
     Target,
 )
@@ -25,6 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
 _PACKAGE = re.compile(r"[@A-Za-z0-9/_]\S*")
+_PATTERN = re.compile(r"[A-Za-z0-9._+~*?\[\]!-]+")
 _MACRO = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _ISOLATIONS = ("auto", "simple", "nspawn")
@@ -79,6 +83,16 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     processes: int = Limits.processes
 
 
+class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    packages: tuple[str, ...]
+    wall_s: int | None = None
+    silence_s: int | None = None
+    log_bytes: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    processes: int | None = None
+
+
 class _Retention(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     versions: int = Target.keep_versions
 
@@ -97,6 +111,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lookaside: _Lookaside | None = None
     mock: _Mock | None = None
     limits: _Limits = msgspec.field(default_factory=_Limits)
+    package_limits: tuple[_PackageLimits, ...] = ()
     retention: _Retention = msgspec.field(default_factory=_Retention)
 
 
@@ -107,6 +122,7 @@ _TABLES: Mapping[str, type[msgspec.Struct]] = {
     "lookaside": _Lookaside,
     "mock": _Mock,
     "limits": _Limits,
+    "package_limits[]": _PackageLimits,
     "retention": _Retention,
 }
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -130,7 +146,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
     except msgspec.ValidationError as error:
         raise _explained(str(error), document) from error
     _check_root(file)
-    _check_limits(file.limits)
+    _check_limits("limits", msgspec.structs.asdict(file.limits))
     fill = {**variables, "release": file.release}
     return Target(
         name=name,
@@ -147,6 +163,9 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         lookaside=_lookaside(file.lookaside, fill),
         mock=_mock(file, fill),
         limits=Limits(**msgspec.structs.asdict(file.limits)),
+        package_limits=tuple(
+            _package_limits(f"package_limits[{index}]", one) for index, one in enumerate(file.package_limits)
+        ),
         keep_versions=_kept(file.retention.versions),
     )
 
@@ -174,10 +193,30 @@ def _check_arches(key: str, arches: tuple[Arch, ...]) -> None:
         raise Invalid(key, f"{_listed(arches)} names an arch twice")
 
 
-def _check_limits(limits: _Limits) -> None:
-    for key, value in msgspec.structs.asdict(limits).items():
+def _check_limits(table: str, limits: Mapping[str, int]) -> None:
+    for key, value in limits.items():
+        least, most = LIMIT_RANGES[key]
         if value <= 0:
-            raise Invalid(f"limits.{key}", f"{value} is not a limit; it must be above 0, for every step has all limits")
+            raise Invalid(
+                f"{table}.{key}", f"{value} is not a limit; it must be above 0, for every step has all limits"
+            )
+        if not least <= value <= most:
+            raise Invalid(f"{table}.{key}", f"{value} is out of range; use {least} to {most}")
+
+
+def _package_limits(key: str, one: _PackageLimits) -> PackageLimits:
+    if not one.packages:
+        raise Invalid(f"{key}.packages", "is empty; name the source packages, such as kernel or python3-*")
+    for index, pattern in enumerate(one.packages):
+        if not _PATTERN.fullmatch(pattern):
+            raise Invalid(f"{key}.packages[{index}]", f"{pattern!r} is no package's name, nor one with *, ? or [...]")
+    values = msgspec.structs.asdict(one)
+    values.pop("packages")
+    limits = OwnLimits(**values)
+    if not limits.given:
+        raise Invalid(key, f"has no limit; give at least one of {_listed(LIMIT_RANGES)}")
+    _check_limits(key, limits.given)
+    return PackageLimits(packages=one.packages, limits=limits)
 
 
 def _kept(versions: int) -> int:

@@ -394,7 +394,7 @@ def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
     with store.looking() as look:
         ready = look.ready("source", 0, "ann", most=1)
     done = store.dispatch(
-        ready, now(), wall_s=lambda _, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
+        ready, now(), wall_s=lambda _target, _package, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
     )
     assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
 

@@ -112,7 +112,8 @@ def test_bad_usage_is_2(words: list[str]) -> None:
 
 def test_a_build_is_enqueued_and_says_what_to_type_next(typed: Typed) -> None:
     said = typed.ok("build", *GIT, "--ref", "v1", "-t", "demo", "-a", "x86_64", "-a", "aarch64", "--with", "tests",
-                    "--define", "dist .el9", "--timeout", "60", "--priority", "3")  # fmt: skip
+                    "--define", "dist .el9", "--timeout", "60", "--priority", "3",
+                    "--limit", "memory=8GiB", "--limit", "log=1G")  # fmt: skip
     assert said.startswith("build 1: hello for demo (x86_64, aarch64)")
     assert "farm log 1 --follow" in said
     build = typed.driven.farm.build(1)
@@ -143,6 +144,7 @@ def test_a_src_rpm_is_enqueued(typed: Typed, tmp_path: Path) -> None:
         (["build", *GIT, "-t", "demo", "--define", "dist"], 20, "use 'NAME VALUE'"),
         (["build", *GIT, "-t", "demo", "--with", "a b"], 20, "is not a condition's name"),
         (["build", *GIT, "-t", "demo", "--priority", "5000"], 20, "use -1000 to 1000"),
+        (["build", *GIT, "-t", "demo", "--limit", "memory=8GB"], 20, "write memory=512MiB or 8GiB"),
         (["build", *GIT, "-t", "demo", "--timeout", "0"], 20, "use 1 to 604800 seconds"),
         (["status", "99"], 23, "there is no build 99"),
         (["status", "batch:99"], 23, "there is no batch 99"),

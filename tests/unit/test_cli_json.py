@@ -29,7 +29,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrivenFarm]:
     with driven_farm(tmp_path_factory.mktemp("f")) as driven:
         driven.farm.enqueue(
             git="https://me:secret@example.org/hello.git", ref="v1", target="demo", arches=["x86_64"], with_=["x"],
-            defines=[("dist", ".el9")], timeout_s=60, priority=2,
+            defines=[("dist", ".el9")], timeout_s=60, limits={"memory_bytes": 2**33}, priority=2,
         )  # fmt: skip
         driven.to_build(1)
         driven.fail("1.build.x86_64.1", "caf\N{LATIN SMALL LETTER E WITH ACUTE} \x1b")
@@ -105,7 +105,13 @@ BUILD = {
     },
     "target": "demo",
     "arches": ["x86_64"],
-    "options": {"with": ["x"], "without": [], "defines": [{"name": "dist", "value": ".el9"}], "timeout_s": 60},
+    "options": {
+        "with": ["x"],
+        "without": [],
+        "defines": [{"name": "dist", "value": ".el9"}],
+        "timeout_s": 60,
+        "limits": {"memory_bytes": 2**33},
+    },
     "priority": 2,
     "owner": "ann",
     "status": "finished",
@@ -135,7 +141,8 @@ BUILD = {
 
 
 def test_a_build(driven: DrivenFarm) -> None:
-    assert shaped(document(driven, "status", "1")) == {"build": BUILD}
+    limits = {"wall_s": {"value": 60, "target": 1800}, "memory_bytes": {"value": 2**33, "target": 2**32}}
+    assert shaped(document(driven, "status", "1")) == {"build": BUILD, "limits": limits}
 
 
 def test_lists_have_builds_without_attempts(driven: DrivenFarm) -> None:

@@ -1,6 +1,7 @@
 """Targets are found by name, the operator's before the shipped ones, and what is shipped is right."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,12 @@ def test_a_target_says_how_many_versions_of_its_repositories_are_kept(settings: 
     assert find_target(settings, "mine-7").keep_versions == 20
     (settings.targets / "mine-7.toml").write_text(f"{MINIMAL}\n[retention]\nversions = 5\n")
     assert find_target(settings, "mine-7").keep_versions == 5
+
+
+def test_packages_can_have_limits_of_their_own(settings: Settings) -> None:
+    assert settings.targets is not None
+    own = '[[package_limits]]\npackages = ["kernel", "python3-*"]\nmemory_bytes = 68_719_476_736\n'
+    (settings.targets / "mine-7.toml").write_text(MINIMAL + own)
+    mine = find_target(settings, "mine-7")
+    assert mine.limits_for("python3-requests") == replace(mine.limits, memory_bytes=2**36)
+    assert mine.limits_for("hello") == mine.limits

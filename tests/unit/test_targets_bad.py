@@ -136,6 +136,36 @@ MISTAKES = {
         "retention: 'keep' is not a key here; known are versions",
     ),
     "a limit of zero": ("wall_s = 60", "wall_s = 0", "limits.wall_s: 0 is not a limit; it must be above 0"),
+    "more processes than any kernel has": (
+        "wall_s = 60",
+        "processes = 9999999",
+        "limits.processes: 9999999 is out of range; use 16 to 4194304",
+    ),
+    "an unknown limit of a package": (
+        "[limits]",
+        '[[package_limits]]\npackages = ["kernel"]\nmemory = 9\n[limits]',
+        "package_limits[0]: 'memory' is not a key here; known are packages, wall_s,",
+    ),
+    "limits of no package": (
+        "[limits]",
+        "[[package_limits]]\npackages = []\nwall_s = 9\n[limits]",
+        "package_limits[0].packages: is empty; name the source packages",
+    ),
+    "a package without a limit": (
+        "[limits]",
+        '[[package_limits]]\npackages = ["kernel"]\n[limits]',
+        "package_limits[0]: has no limit; give at least one of wall_s,",
+    ),
+    "a package's limit of zero": (
+        "[limits]",
+        '[[package_limits]]\npackages = ["kernel"]\nwall_s = 0\n[limits]',
+        "package_limits[0].wall_s: 0 is not a limit",
+    ),
+    "limits of what is no package": (
+        "[limits]",
+        '[[package_limits]]\npackages = ["a b"]\nwall_s = 9\n[limits]',
+        "package_limits[0].packages[0]: 'a b' is no package's name",
+    ),
     "an unknown lookaside": (
         "[mock]",
         '[lookaside]\nform = "ftp"\nbase_url = "https://x.org"\n[mock]',
