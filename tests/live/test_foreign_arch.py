@@ -1,0 +1,133 @@
+"""Building for an arch that is not this machine's: with an emulator it builds, without one it is the host's trouble.
+
+What the kernel knows of emulators is not changed here: where one is missing or broken, it is so in a user namespace,
+which has a binfmt_misc of its own (Linux 6.7).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.arch import Arch
+from tests import distribution
+from tests.leftovers import inside
+from tests.packages import make_srpm
+from workers.host import emulator_problem
+from workers.rpmfile import read_binary
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="build roots need root"),
+]
+ROOT = Path(__file__).parent.parent.parent
+FOREIGN = Arch.AARCH64
+HOST_UNFIT = 44
+_AARCH64 = 183  # as an ELF header says it
+_BINFMT = "/proc/sys/fs/binfmt_misc"
+_ELSEWHERE = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-euc"]
+_MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+_MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    data: Path
+    folder: Path
+
+    def step(self, *words: str | Path, emulator: str | None = None, into: str = "said.json") -> tuple[int, str]:
+        """Run one step by hand, in a namespace with the emulator of a shell script if there is one; its code, its words."""
+        command = [sys.executable, "-m", "workers.main", *map(str, words)]
+        if emulator is not None:
+            script = f'mount -t binfmt_misc binfmt_misc {_BINFMT}\n{emulator}\nexec "$@"'
+            command = [*_ELSEWHERE, script, "sh", *command]
+        with (self.folder / into).open("wb") as out:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FARM_DATA": str(self.data)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+        return done.returncode, done.stderr
+
+    def document(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A farm's data folder whose distribution is there for the foreign arch, and a source package fetched."""
+    try:
+        found = distribution.demo_distribution(FOREIGN)
+    except RuntimeError as error:
+        _lacks(str(error))
+    data = tmp_path_factory.mktemp("farm")
+    (data / "demo").mkdir()
+    (data / "demo/distribution").symlink_to(found)
+    place = Place(data=data, folder=tmp_path_factory.mktemp("folder"))
+    srpm = make_srpm("hello-c", place.folder)
+    code, said = place.step("fetch", "--srpm", srpm, "--target", "demo", into="fetch.json")
+    assert code == 0, said
+    return place
+
+
+def _lacks(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> None:
+    if problem := emulator_problem(FOREIGN):
+        _lacks(f"{problem}; run deploy/bootstrap emulators")
+    code, said = place.step("srpm", "--after", "fetch.json", "--arch", FOREIGN, into="srpm.json")
+    assert code == 0, said
+    code, said = place.step("build", "--after", "srpm.json", "--arch", FOREIGN, into="build.json")
+    assert code == 0, said
+    rpms = place.document("build.json")["outputs"]["build"]["rpms"]
+    (main,) = [rpm for rpm in rpms if rpm["nevra"].startswith("hello-c-1.0")]
+    path = DirectoryStore(Settings(data=place.data).artifacts).open_path(main["sha256"])
+    assert read_binary(path).nevra.arch == FOREIGN.rpm
+    program = _unpacked(path, place.folder / "unpacked") / "usr/bin/hello-c"
+    assert int.from_bytes(program.read_bytes()[18:20], "little") == _AARCH64
+    assert inside(Settings(data=place.data)) == []
+
+
+def _unpacked(package: Path, into: Path) -> Path:
+    into.mkdir()
+    script = 'rpm2cpio "$1" | cpio --quiet -idm'
+    subprocess.run(["sh", "-euc", script, "sh", package], cwd=into, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    return into
+
+
+def _registered(emulator: str, flags: str) -> str:
+    return f"printf '%s\\n' ':qemu-aarch64:M::{_MAGIC}:{_MASK}:{emulator}:{flags}' > {_BINFMT}/register"
+
+
+@pytest.mark.parametrize(
+    ("emulator", "problem"),
+    [
+        ("", "no emulator is registered; install qemu-user-static"),
+        (_registered("/bin/false", "F"), "does not run a probe"),
+        (_registered("/bin/true", "F") + f"\necho 0 > {_BINFMT}/qemu-aarch64", "its binfmt_misc entry is disabled"),
+        (_registered("/bin/true", ""), "lacks the F flag"),
+    ],
+    ids=["missing", "broken", "disabled", "out-of-reach"],
+)
+def test_without_a_working_emulator_it_is_the_hosts_trouble(place: Place, emulator: str, problem: str) -> None:
+    if subprocess.run([*_ELSEWHERE, f"mount -t binfmt_misc b {_BINFMT}"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel has no binfmt_misc for a user namespace")
+    code, said = place.step("srpm", "--after", "fetch.json", "--arch", FOREIGN, emulator=emulator)
+    assert (code, "this host cannot run aarch64: " in said, problem in said) == (HOST_UNFIT, True, True), said
