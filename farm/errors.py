@@ -103,6 +103,13 @@ class WaitTimedOut(FarmError):
     exit_code = 30
 
 
+class BrokerFull(FarmError):
+    """The farm's broker is at its memory limit and takes nothing more."""
+
+    code = "broker-full"
+    exit_code = 31
+
+
 # --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
 
 
@@ -168,6 +175,13 @@ class UnknownVersion(Trouble):
 
     code = "unknown-version"
     exit_code = 48
+
+
+class HostHeld(Trouble):
+    """The host is drained or quarantined: it is to be given no work."""
+
+    code = "host-held"
+    exit_code = 53
 
 
 class Unforeseen(Trouble):

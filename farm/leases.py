@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import wire
+from farm import queues, wire
 from farm.config import Settings
-from farm.errors import FarmNotRunning, LeaseLost
+from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
-from farm.model.worker import WorkerFacts
+from farm.model.worker import WorkerFacts, host_of
 
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
@@ -25,9 +25,15 @@ _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turn
 _WORKER_KEPT_S = 30
 _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
+_NO_KEY = "farm:none"
+_HELD = "farm:held"
 
+# A claim whose answer got lost is repeated by the client library, under the same name, and is answered as before.
 _CLAIM = """
-if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
+local lease = redis.call('HMGET', KEYS[2], 'claim', 'work')
+if lease[1] then return lease[1] == ARGV[5] and lease[2] or 'gone' end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
 local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
 if not offer[1] then return 'wait' end
 if offer[1] ~= ARGV[1] then return 'gone' end
@@ -73,6 +79,23 @@ class Leases:
             self._redis.ping()
         except redis.RedisError as error:
             raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+
+    def check_room(self) -> None:
+        """Raises FarmNotRunning when the broker does not answer, BrokerFull when it takes nothing more."""
+        try:
+            self._redis.lpushx(_NO_KEY, b"")  # refused at the limit as every push is, and pushes nothing
+        except redis.OutOfMemoryError as error:
+            raise BrokerFull(f"the farm's broker is at its memory limit{self._limit()}") from error
+        except redis.RedisError as error:
+            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+
+    def _limit(self) -> str:
+        """In words, where this account may ask."""
+        try:
+            memory: Any = self._redis.info("memory")
+        except redis.RedisError:
+            return ""
+        return f" (maxmemory {memory['maxmemory_human']}, {memory['maxmemory_policy']})"
 
     def close(self) -> None:
         self._redis.close()

@@ -12,7 +12,8 @@ from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest, StepKind
-from farm.targets.load import find_target, pick_arches
+from farm.model.target import Target
+from farm.targets.load import pick_arches
 
 PRIORITY_MAX = 1000
 TIMEOUT_MAX_S = 7 * 24 * 3600
