@@ -43,7 +43,7 @@ class Place:
     folder: Path
 
     def step(self, *words: str | Path, emulator: str | None = None, into: str = "said.json") -> tuple[int, str]:
-        """Run one step by hand, in a namespace with the emulator of a shell script if there is one; its code, its words."""
+        """Run one step by hand, in a namespace with the emulator of a script if there is one; its code and words."""
         command = [sys.executable, "-m", "workers.main", *map(str, words)]
         if emulator is not None:
             script = f'mount -t binfmt_misc binfmt_misc {_BINFMT}\n{emulator}\nexec "$@"'
