@@ -25,6 +25,12 @@ from farm.store.state import ONCE, BuildState, Changes
 _log = logging.getLogger(__name__)
 _INSERT_BUILDS = schema.build.insert().returning(schema.build.c.id, sort_by_parameter_order=True)
 _CHUNK = 5000  # builds per statement
+_STEP = schema.step.c
+# Not what a step made, which is most of its row and which no client is shown.
+_SHOWN_STEPS = sa.select(
+    *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.status, _STEP.outcome),
+    *(_STEP.reason, _STEP.is_skipped, _STEP.not_before_at, _STEP.trouble),
+).order_by(_STEP.id)
 
 
 class ClientStore(Database):
@@ -196,11 +202,10 @@ def _batch(connection: sa.Connection, batch_id: int) -> Batch:
 
 def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool = False) -> tuple[Build, ...]:
     """Builds with their steps; `is_whole`: with attempts, artifacts and places in queues too, which cost more."""
-    column = schema.step.c
     steps: dict[int, list[Any]] = defaultdict(list)
     for start in range(0, len(found), _CHUNK):
         ids = [row.id for row in found[start : start + _CHUNK]]
-        for step in connection.execute(sa.select(schema.step).where(column.build_id.in_(ids)).order_by(column.id)):
+        for step in connection.execute(_SHOWN_STEPS.where(_STEP.build_id.in_(ids))):
             steps[step.build_id].append(step)
     queues = waiting.queues_seen(connection)
     attempts = _attempts(connection, [step for group in steps.values() for step in group]) if is_whole else {}
