@@ -22,6 +22,8 @@ task_acks_late = False
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True  # a busy worker holds back no message
 
+worker_lost_wait = 1.0  # seconds between a pool process's death and `worker-lost`; the default of 10 is for results
+
 # Only queues with a consumer: with True a typing error would make a queue that nobody reads.
 task_create_missing_queues = False
 task_queues = [Queue(name, routing_key=name) for name in queues.ALL]

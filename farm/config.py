@@ -51,6 +51,7 @@ class Settings:
     lease_s: int = 30
     claim_s: int = 60
     max_troubles: int = 3
+    max_deaths: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
     repositories: str = DIRECTORY

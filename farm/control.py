@@ -25,6 +25,7 @@ class Inbox:
     """What one look at the queue brought. `documents` counts nudges too; with `has_more` some were left there."""
 
     reports: tuple[wire.AnyReport, ...]
+    notices: tuple[wire.Notice, ...] = ()
     documents: int = 0
     has_more: bool = False
 
@@ -44,9 +45,20 @@ class Control:
         """Raises FarmNotRunning when the broker does not take it; then it may be sent again."""
         self._send(wire.encode_report(report))
 
+    def notify(self, notice: wire.Notice) -> None:
+        """Raises FarmNotRunning when the broker does not take it; what it says shows by itself in time."""
+        self._send(wire.encode_notice(notice))
+
     def wake(self) -> None:
         """Have the scheduler look at SQL now. Raises FarmNotRunning."""
         self._send(_WAKE)
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be settled. Raises redis.RedisError."""
+        with self._redis.pipeline() as pipe:
+            pipe.llen(queues.CONTROL)
+            pipe.llen(_TAKEN)
+            return not any(pipe.execute())
 
     def recover(self) -> None:
         """Put back what an earlier receiver took and did not settle. Call once, before the first `receive`."""
@@ -64,8 +76,11 @@ class Control:
         taken = [first]
         while len(taken) < _BATCH and (body := self._redis.lmove(queues.CONTROL, _TAKEN, "RIGHT", "LEFT")):
             taken.append(body)
+        notices = {body: notice for body in taken if (notice := wire.decode_notice(body)) is not None}
+        reports = (_decode(body) for body in taken if body not in notices)
         return Inbox(
-            reports=tuple(report for body in taken if (report := _decode(body)) is not None),
+            reports=tuple(report for report in reports if report is not None),
+            notices=tuple(notices.values()),
             documents=len(taken),
             has_more=len(taken) >= _BATCH,
         )

@@ -2,12 +2,16 @@
 
 An attempt's life here: the scheduler *offers* its work under a token; one worker *claims* it, which takes the offer
 away and starts the lease in one atomic command; the worker *touches* the lease while it works; the scheduler
-*closes* it when the report is settled or the attempt is cancelled, which a touch then finds out.
+*closes* it when the report is settled or the attempt is cancelled, which wakes the worker. A lease that is missing and
+was not closed went with a Redis that was emptied: the worker asks to go on, and the scheduler, which knows from SQL
+whether the attempt is still the worker's, *restores* or closes it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -22,6 +26,7 @@ from farm.model.worker import WorkerFacts, host_of
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
+_WAKE_KEPT_S = 60
 _WORKER_KEPT_S = 30
 _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
@@ -37,16 +42,36 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
 local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
 if not offer[1] then return 'wait' end
 if offer[1] ~= ARGV[1] then return 'gone' end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3])
+local why = redis.call('HGET', KEYS[4], ARGV[6])
+if why then return 'held ' .. why end
+redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3], 'claim', ARGV[5], 'work', offer[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('DEL', KEYS[1])
 return offer[2]
 """
 _TOUCH = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+local token = redis.call('HGET', KEYS[1], 'token')
+if token == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 'held'
+end
+if token or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
+return 'missing'
 """
+_RESTORE = """
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('DEL', KEYS[3])
+"""
+
+
+class Touch(StrEnum):
+    """What a worker finds when it renews its lease."""
+
+    HELD = "held"
+    GONE = "gone"  # closed, or another's
+    MISSING = "missing"  # Redis knows nothing of the attempt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +97,7 @@ class Leases:
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._touch = self._redis.register_script(_TOUCH)
+        self._restore = self._redis.register_script(_RESTORE)
 
     def ping(self) -> None:
         """Raises FarmNotRunning when the broker does not answer."""
@@ -100,6 +126,11 @@ class Leases:
     def close(self) -> None:
         self._redis.close()
 
+    @property
+    def renew_every_s(self) -> float:
+        """A sixth of what a lease lasts: five renewals in a row may fail."""
+        return self._ttl_ms / 6000
+
     # --- the scheduler's side -----------------------------------------------------------------------------------
 
     def offer(self, work: AnyWork) -> None:
@@ -119,14 +150,34 @@ class Leases:
                 pipe.set(_closed(label), b"1", ex=_CLOSED_KEPT_S)
                 pipe.delete(_offer(label), _lease(label))
                 pipe.lpush(_wake(label), b"1")
-                pipe.expire(_wake(label), _CLOSED_KEPT_S)
+                pipe.expire(_wake(label), _WAKE_KEPT_S)
             for work in works:
                 pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
                 pipe.lpush(_wake(work.attempt), b"1")
-                pipe.expire(_wake(work.attempt), _CLOSED_KEPT_S)
+                pipe.expire(_wake(work.attempt), _WAKE_KEPT_S)
             for event in events:
                 pipe.publish(_EVENTS, msgspec.json.encode(event))
             pipe.execute()
+
+    def restore(self, label: str, token: str, worker: str) -> None:
+        """The lease is this worker's again, unless somebody has it or it was closed meanwhile."""
+        keys = [_lease(label), _closed(label), _offer(label)]
+        self._restore(keys=keys, args=[token, worker, datetime.now(UTC).isoformat(), self._ttl_ms])
+
+    def hold_hosts(self, why: Mapping[str, str]) -> None:
+        """Workers on these hosts, and no others, are given no work from now on, for the reason given in words."""
+        with self._redis.pipeline() as pipe:
+            pipe.delete(_HELD)
+            if why:
+                pipe.hset(_HELD, mapping={host: reason.encode() for host, reason in why.items()})
+            pipe.execute()
+
+    def unclaimed(self, names: Sequence[str]) -> dict[str, int]:
+        """How many messages are in each of these Celery queues."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(name)
+            return dict(zip(names, pipe.execute(), strict=True))
 
     def states(self, labels: Sequence[str]) -> dict[str, LeaseState]:
         """What Redis knows of these attempts, in one round trip."""
@@ -150,23 +201,53 @@ class Leases:
         """The work of this attempt, which is now this worker's.
 
         Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
-        is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`.
+        is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`;
+        HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
+        lease is then this worker's all the same.
         """
-        keys = [_offer(label), _lease(label), _closed(label)]
+        keys = [_offer(label), _lease(label), _closed(label), _HELD]
+        name, host = token_hex(8), host_of(worker)
         waited = False
         while True:
-            answer = self._claim(keys=keys, args=[token, worker, datetime.now(UTC).isoformat(), self._ttl_ms])
+            now = datetime.now(UTC).isoformat()
+            answer: Any = self._claim(keys=keys, args=[token, worker, now, self._ttl_ms, name, host])
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
+            if answer.startswith(b"held "):
+                raise HostHeld(answer[5:].decode())
             if answer != b"wait":
                 return wire.decode_work(answer)
             if waited:
                 raise LeaseLost(f"attempt {label} was not offered within {wait_s:g} s")
             waited = self._redis.blpop([_wake(label)], timeout=wait_s) is None
 
-    def touch(self, label: str, token: str) -> bool:
-        """Renew the lease; False when it is lost."""
-        return bool(self._touch(keys=[_lease(label)], args=[token, self._ttl_ms]))
+    def touch(self, label: str, token: str) -> Touch:
+        """Renew the lease."""
+        answer: Any = self._touch(keys=[_lease(label), _closed(label)], args=[token, self._ttl_ms])
+        return Touch(answer.decode())
+
+    def closed(self, labels: Sequence[str]) -> list[str]:
+        """Those of these attempts that were closed of late."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for label in labels:
+                pipe.exists(_closed(label))
+            return [label for label, is_closed in zip(labels, pipe.execute(), strict=True) if is_closed]
+
+    def wait(self, label: str, *, timeout_s: float) -> bool:
+        """Wait until something happened to an attempt's offer or lease, such as its end; False after `timeout_s`."""
+        return self._redis.blpop([_wake(label)], timeout=timeout_s) is not None
+
+    def wake(self, label: str) -> None:
+        """Let whoever waits for the attempt go on."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(_wake(label), b"1")
+            pipe.expire(_wake(label), _WAKE_KEPT_S)
+            pipe.execute()
+
+    def ask_back(self, label: str, token: str, worker: str) -> None:
+        """Have the scheduler restore a lease that is missing, or close it if the attempt is no longer this worker's."""
+        notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
+        self._redis.lpush(queues.CONTROL, wire.encode_notice(notice))
 
     def append_log(self, label: str, data: bytes) -> None:
         """Show more of a running attempt's log to whoever follows it."""
@@ -181,6 +262,9 @@ class Leases:
             pipe.sadd(_WORKERS, facts.name)
             pipe.set(f"farm:worker:{facts.name}", wire.to_json(facts), ex=_WORKER_KEPT_S)
             pipe.execute()
+
+    def is_announced(self, name: str) -> bool:
+        return bool(self._redis.exists(f"farm:worker:{name}"))
 
     def retire(self, name: str) -> None:
         """Say that this worker takes no more work."""

@@ -1,10 +1,14 @@
 """What crosses Redis: the Celery message, the work that stands behind it, the report that comes back. JSON only.
 
-Every document has a version. A host that does not know it refuses it as trouble, so that another host gets it.
+Every document has a version. A host that does not speak it refuses work, so that another host gets it, and says so with
+a notice, which has no version and is read leniently: that is how different versions understand each other at all. Reports
+are read one version back, so that what old workers still run when a newer scheduler takes over is not lost: a change
+that reports of the version before do not fit has to raise VERSION by two.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Generic
 
 import msgspec
@@ -29,6 +33,7 @@ from farm.model.work import (
 )
 
 VERSION = 2
+_READ_BACK = 1
 
 #: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
 TASKS = {kind: f"farm.{kind}" for kind in StepKind}
@@ -59,6 +64,27 @@ class Report(Generic[OutputT]):
 
 
 AnyReport = Report[StepOutput]
+
+
+class NoticeKind(StrEnum):
+    """What a worker has to say of an attempt beside its report."""
+
+    RESUME = "resume"  # it runs it, and Redis knows nothing of that any more
+    REFUSED = "refused"  # it took the message, and will not do it
+    HANDED_BACK = "handed-back"  # it ran it, and was told to end now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """`reason` is for people. Fields that a reader does not know are passed over, and none is ever to change its
+    meaning."""
+
+    notice: NoticeKind
+    attempt: str
+    token: str
+    worker: str
+    reason: str = ""
+
 
 _WORK: dict[StepKind, Any] = {
     StepKind.FETCH: Work[FetchInput],
@@ -103,8 +129,22 @@ def encode_report(report: AnyReport) -> bytes:
 
 def decode_report(data: bytes | str) -> AnyReport:
     """Raises UnknownVersion, and ValueError for a document that is not a report."""
-    report: AnyReport = msgspec.json.decode(data, type=_REPORT[_head(data).kind])
+    report: AnyReport = msgspec.json.decode(data, type=_REPORT[_head(data, oldest=VERSION - _READ_BACK).kind])
     return report
+
+
+def encode_notice(notice: Notice) -> bytes:
+    return msgspec.json.encode(notice)
+
+
+def decode_notice(data: bytes | str) -> Notice | None:
+    """None for what is no notice."""
+    if data[:10] not in (b'{"notice":', '{"notice":'):
+        return None  # told apart before it is read: a report is long
+    try:
+        return msgspec.json.decode(data, type=Notice)
+    except msgspec.MsgspecError:
+        return None
 
 
 def decode_output(kind: StepKind, data: bytes | str) -> Any:
@@ -120,8 +160,8 @@ def _encode(value: object) -> bytes:
     return msgspec.json.encode({"v": VERSION, **msgspec.to_builtins(value)})
 
 
-def _head(data: bytes | str) -> _Head:
+def _head(data: bytes | str, *, oldest: int | None = None) -> _Head:
     head = msgspec.json.decode(data, type=_Head)
-    if head.v != VERSION:
+    if not (VERSION if oldest is None else oldest) <= head.v <= VERSION:
         raise UnknownVersion(f"message version {head.v} is not {VERSION}, which is what this host speaks")
     return head

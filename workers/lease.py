@@ -2,32 +2,38 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
 import redis
 
-from farm.leases import LIVE_LOG_BYTES, Leases
+from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from workers.steps.context import StepContext
 
 _log = logging.getLogger(__name__)
 
-#: A tenth of the lease's time would do; a second makes that a cancelled build stops within two.
-_TOUCH_EVERY_S = 1.0
+#: How often the log is shown, and the longest that a renewal is late.
+_LOOK_EVERY_S = 1.0
+_PAUSE_S = 0.5  # while the broker does not answer
 
 
 class LeaseKeeper:
-    """Touches the lease every second from a thread; sets `stop` when it is lost.
+    """Touches the lease from a thread; sets `stop` when it is lost, at once when somebody ended it.
 
-    A broker that is away is not a lost lease: the worker goes on until the broker is back and says so.
+    A broker that is away is not a lost lease, nor is one that forgot: the worker goes on, and asks for the lease back,
+    until the broker is there and says otherwise.
     """
 
-    def __init__(self, leases: Leases, attempt: str, token: str, *, every_s: float = _TOUCH_EVERY_S) -> None:
+    def __init__(
+        self, leases: Leases, attempt: str, token: str, *, worker: str = "", every_s: float | None = None
+    ) -> None:
         self.stop = threading.Event()
         self._leases = leases
         self._attempt = attempt
         self._token = token
-        self._every_s = every_s
+        self._worker = worker
+        self._every_s = leases.renew_every_s if every_s is None else every_s
         self._done = threading.Event()
         self._log: Path | None = None
         self._shown_bytes = 0
@@ -44,20 +50,41 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # The thread ends by itself within a second, and is not waited for: what it does meanwhile harms nobody, and
+        # the next step need not wait.
         self._done.set()
-        self._thread.join()
 
     def _keep(self) -> None:
-        while not self._done.wait(self._every_s):
+        touch_at = time.monotonic() + self._every_s
+        while not self._done.is_set():
             try:
-                if not self._leases.touch(self._attempt, self._token):
-                    self.stop.set()
+                is_woken = self._leases.wait(self._attempt, timeout_s=min(_LOOK_EVERY_S, self._every_s))
+                if self._done.is_set():
                     return
+                if is_woken or time.monotonic() >= touch_at:
+                    touch_at = time.monotonic() + self._touch()
+                    if self.stop.is_set():
+                        return
                 self._show()
             except redis.RedisError as error:
-                _log.warning(
-                    "Could not renew the lease of %s: %s", self._attempt, error, extra={"action": "lease-renewal"}
-                )
+                extra = {"action": "lease-renewal", "attempt": self._attempt}
+                _log.warning("Could not renew the lease of %s: %s", self._attempt, error, extra=extra)
+                touch_at = 0.0
+                self._done.wait(_PAUSE_S)
+
+    def _touch(self) -> float:
+        """Returns in how many seconds to do it again."""
+        match self._leases.touch(self._attempt, self._token):
+            case Touch.HELD:
+                return self._every_s
+            case Touch.GONE:
+                self.stop.set()
+                return 0.0
+            case Touch.MISSING:
+                extra = {"action": "lease-missing", "attempt": self._attempt}
+                _log.warning("The lease of %s is missing; asking to go on", self._attempt, extra=extra)
+                self._leases.ask_back(self._attempt, self._token, self._worker)
+                return _LOOK_EVERY_S
 
     def _show(self) -> None:
         if self._log is None or self._shown_bytes >= LIVE_LOG_BYTES:

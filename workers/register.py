@@ -2,11 +2,13 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import redis
 
+from farm import wire
 from farm.config import Settings
 from farm.leases import Leases
 from farm.model.version import VERSION
@@ -15,6 +17,7 @@ from workers.host import host_facts
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 10.0
+_LOOK_EVERY_S = 2.0
 
 
 class Register:
@@ -26,17 +29,26 @@ class Register:
         self._done = threading.Event()
         self._name = ""
 
+    @property
+    def name(self) -> str:
+        """Celery's node name; empty until the worker has started."""
+        return self._name
+
     def start(self, *, name: str, queues: Sequence[str], slots: int) -> None:
         self._name = name
         started_at = datetime.now(UTC)
 
         def announce() -> None:
+            due_at = 0.0
             while not self._done.is_set():
                 try:
-                    self._leases.announce(self._facts(queues, slots, started_at))
+                    # A Redis that was emptied is to know its workers again before it is missed.
+                    if time.monotonic() >= due_at or not self._leases.is_announced(name):
+                        self._leases.announce(self._facts(queues, slots, started_at))
+                        due_at = time.monotonic() + _EVERY_S
                 except redis.RedisError as error:
                     _log.warning("Could not register: %s", error, extra={"action": "register"})
-                self._done.wait(_EVERY_S)
+                self._done.wait(_LOOK_EVERY_S)
 
         threading.Thread(target=announce, name="register", daemon=True).start()
 
@@ -60,4 +72,5 @@ class Register:
             disk_free_bytes=host.disk_free_bytes,
             engines=host.engines,
             unfit=host.unfit,
+            speaks=wire.VERSION,
         )

@@ -6,29 +6,32 @@ Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made a
 import logging
 import socket
 import threading
-import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import signals
+from celery.worker import state as celery_state
 
 from farm import wire
 from farm.app import app
 from farm.config import Settings
 from farm.control import Control
-from farm.errors import FarmError, FarmNotRunning, LeaseLost, Unforeseen, UnknownVersion
+from farm.errors import FarmError, FarmNotRunning, HostHeld, LeaseLost, Unforeseen, UnknownVersion, WorkerLost
 from farm.leases import Leases
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
 from workers.lease import LeaseKeeper
+from workers.outbox import Outbox
 from workers.register import Register
 from workers.steps.door import run_step, sweep
 
 _log = logging.getLogger(__name__)
 
 _OFFER_WAIT_S = 20.0
-_REPORT_FOR_S = 600.0
 
 
 class _Process:
@@ -38,6 +41,7 @@ class _Process:
         self.settings = Settings.from_env()
         self.leases = Leases(self.settings)
         self.control = Control(self.settings)
+        self.outbox = Outbox(self.control, self.leases)
 
 
 @cache
@@ -72,14 +76,19 @@ def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
             raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
         work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
         report = _work(work, task.request.hostname)
-    except (LeaseLost, UnknownVersion) as lost:
-        # The scheduler offers an attempt anew that nobody works on; a report of ours would come too late.
+    except (LeaseLost, UnknownVersion, HostHeld) as lost:
+        if not isinstance(lost, LeaseLost):
+            # Another worker does it. Unsaid, the scheduler would find out in a minute.
+            with suppress(FarmNotRunning):
+                _here().control.notify(
+                    _notice(wire.NoticeKind.REFUSED, attempt, token, task.request.hostname, str(lost))
+                )
         _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
         task.request.chain = None
         return f"dropped: {lost}"
     if report.result is None or not report.result.outcome.is_success:
         task.request.chain = None  # the rest of the chain is not to be sent; the scheduler makes a new one on retry
-    _report(report)
+    _here().outbox.send(report)
     if report.result is None:
         return f"trouble: {report.trouble.message if report.trouble else 'unknown'}"
     return f"{report.result.outcome}: {report.result.reason}" if report.result.reason else str(report.result.outcome)
@@ -90,7 +99,7 @@ def _work(work: AnyWork, worker: str) -> wire.AnyReport:
     started_at = datetime.now(UTC)
     result: AnyResult | None = None
     trouble: wire.TroubleReport | None = None
-    with LeaseKeeper(here.leases, work.attempt, work.token) as keeper:
+    with LeaseKeeper(here.leases, work.attempt, work.token, worker=worker) as keeper:
         try:
             result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
         except LeaseLost:
@@ -125,20 +134,8 @@ def _trouble(error: FarmError) -> wire.TroubleReport:
     )
 
 
-def _report(report: wire.AnyReport) -> None:
-    """Keep trying while the broker is away: hours of building may hang on it."""
-    give_up_at = time.monotonic() + _REPORT_FOR_S
-    pause_s = 0.1
-    while True:
-        try:
-            _here().control.report(report)
-        except FarmNotRunning:
-            if time.monotonic() > give_up_at:
-                raise
-            threading.Event().wait(pause_s)
-            pause_s = min(pause_s * 2, 10.0)
-        else:
-            return
+def _notice(kind: wire.NoticeKind, attempt: str, token: str, worker: str, reason: str) -> wire.Notice:
+    return wire.Notice(notice=kind, attempt=attempt, token=token, worker=worker, reason=reason)
 
 
 # --- the worker's main process ---------------------------------------------------------------------------------
@@ -164,10 +161,50 @@ def _on_ready(sender: Any, **_: Any) -> None:
     threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
 
 
+@signals.task_failure.connect  # type: ignore[untyped-decorator]
+def _on_failure(sender: Any, exception: BaseException, kwargs: Any, **_: Any) -> None:
+    # Celery calls this in the main process for a pool process that died; for a task that raised, in the pool process.
+    if isinstance(exception, WorkerLostError):
+        worker = _register().name
+        _in_thread("report-death", lambda: _report_death(sender.name, exception, worker, **kwargs))
+
+
+def _report_death(name: str, exception: BaseException, worker: str, *, attempt: str, token: str, v: int) -> None:  # noqa: ARG001
+    """The attempt cannot speak for itself any more, and its lease would take half a minute to end."""
+    now = datetime.now(UTC)
+    message = f"{worker}: the process that ran it died: {exception}"
+    report: wire.AnyReport = wire.Report(
+        attempt=attempt,
+        token=token,
+        kind=next(kind for kind, task in wire.TASKS.items() if task == name),
+        worker=worker,
+        started_at=now,
+        finished_at=now,
+        trouble=wire.TroubleReport(code=WorkerLost.code, retryable=True, message=message),
+    )
+    _log.warning("%s: %s", attempt, message, extra={"action": "worker-lost", "attempt": attempt})
+    _here().outbox.send(report)
+
+
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _on_shutting_down(**_: Any) -> None:
-    # A thread, since this runs in a signal handler, which must not wait for the network.
-    threading.Thread(target=_register().stop, daemon=True).start()
+def _on_shutting_down(how: str = "", **_: Any) -> None:
+    if how.lower() != "warm":
+        # What runs is killed: let it go on elsewhere, now.
+        orders = [dict(request.kwargs) for request in tuple(celery_state.active_requests)]
+        _in_thread("hand-back", lambda: _hand_back(orders, _register().name))
+    # Threads, since this runs in a signal handler, which must not wait for the network.
+    _in_thread("retire", _register().stop)
+
+
+def _hand_back(orders: list[dict[str, Any]], worker: str) -> None:
+    for order in orders:
+        why = f"{worker} was stopped"
+        with suppress(FarmNotRunning):  # its lease ends by itself
+            _here().control.notify(_notice(wire.NoticeKind.HANDED_BACK, order["attempt"], order["token"], worker, why))
+
+
+def _in_thread(name: str, do: Callable[[], None]) -> None:
+    threading.Thread(target=do, name=name, daemon=True).start()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -1,14 +1,18 @@
-"""What a worker says of itself."""
+"""What a worker says of itself, and what the farm says of the host that it is on."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from farm.model.arch import Arch
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
-    """`name` is Celery's node name; `slots` how many steps it runs at once; `arches` those it can build for."""
+    """`name` is Celery's node name; `slots` how many steps it runs at once; `arches` those it can build for.
+
+    `speaks` is the version of messages that it takes (farm.wire.VERSION); workers that do not say speak 2.
+    """
 
     name: str
     host: str
@@ -22,3 +26,42 @@ class WorkerFacts:
     disk_free_bytes: int = 0
     engines: tuple[str, ...] = ()
     unfit: str | None = None
+    speaks: int = 2
+
+
+def host_of(worker: str) -> str:
+    """From Celery's node name, `build@host`."""
+    return worker.partition("@")[2] or worker
+
+
+class HoldKind(StrEnum):
+    """Why a host gets no work. DRAINED is a person's wish, and holds for ever; QUARANTINED is the farm's own doing,
+    ends by itself, and never takes a queue's last host away."""
+
+    DRAINED = "drained"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostHold:
+    """`by` is who, `until_at` when it ends by itself. With `hands_back` what runs there is run elsewhere instead of
+    being finished. `times` counts quarantines that followed each other."""
+
+    host: str
+    kind: HoldKind
+    reason: str
+    by: str
+    at: datetime
+    until_at: datetime | None = None
+    hands_back: bool = False
+    times: int = 1
+
+    def holds(self, now: datetime) -> bool:
+        """False for a quarantine that is over, which is kept to make the next one longer."""
+        return self.until_at is None or now < self.until_at
+
+    @property
+    def shown(self) -> str:
+        """One line for people."""
+        until = f" until {self.until_at:%Y-%m-%d %H:%M} UTC" if self.until_at else ""
+        return f"{self.host} is {self.kind} by {self.by}{until}: {self.reason}"

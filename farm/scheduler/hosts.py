@@ -1,65 +1,111 @@
-"""Which hosts cause trouble: three times in a row within ten minutes, with three builds, and a host is drained.
+"""Which hosts get no work: those a person drained, those that cause trouble, and those of another version.
 
-A drained host gets nothing from a queue that another host serves too; a queue's last host is never taken away.
-Kept in memory: a scheduler that starts anew gives every host another chance, and so does a worker that starts anew.
+Three troubles in a row within ten minutes, with three builds, and a host is quarantined: for ten minutes, and twice as
+long each time that this happens again. Trouble that half of the other hosts have too is not the host's. What was
+decided is in SQL (farm.store.hosts); only the counting is lost with a scheduler.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from farm.model.worker import WorkerFacts
-from farm.store.settling import host_of
+from farm import wire
+from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.store.state import build_of
 
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)
+QUARANTINE = timedelta(minutes=10)
+LONGEST = timedelta(hours=4)
+_GENERAL = 2  # troubles that make another host count as one that has them too
+
+#: A worker, as long as it is not started anew, and one of its queues.
+_Consumer = tuple[str, datetime, str]
 
 
 class HostHealth:
     def __init__(self) -> None:
-        self._troubles: dict[str, deque[tuple[datetime, int | None]]] = {}
-        self._drained: dict[str, datetime] = {}
-        self._held_off: frozenset[tuple[str, str]] = frozenset()
+        self._troubles: dict[str, deque[tuple[datetime, int | None, str]]] = {}
+        self._seen_at: dict[str, datetime] = {}
+        self._holds: dict[str, HostHold] = {}
+        self._held_off: frozenset[_Consumer] = frozenset()
 
-    @property
-    def drained(self) -> frozenset[str]:
-        return frozenset(self._drained)
+    def read(self, holds: Mapping[str, HostHold]) -> None:
+        """This is what SQL has."""
+        self._holds = dict(holds)
 
-    def note(self, worker: str, label: str, now: datetime, *, is_trouble: bool) -> str | None:
-        """How an attempt went on a worker. Returns the host's name when it is drained from now on."""
+    def held(self, now: datetime) -> dict[str, HostHold]:
+        """The hosts that get no work now."""
+        return {host: hold for host, hold in self._holds.items() if hold.holds(now)}
+
+    def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> HostHold | None:
+        """How an attempt went on a worker; `trouble` is its message. Returns what holds the host from now on, if that
+        is new and to be written down."""
         host = host_of(worker)
-        if not is_trouble:
+        self._seen_at[host] = now
+        if trouble is None:
             self._troubles.pop(host, None)
             return None
         troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
-        if build_of(label) not in {build for _, build in troubles}:  # one build's bad server is not the host's fault
-            troubles.append((now, build_of(label)))
-        if host in self._drained or len(troubles) < TROUBLES or now - troubles[0][0] > WITHIN:
+        if build_of(label) not in {build for _, build, _ in troubles}:  # one build's bad server is not the host's fault
+            troubles.append((now, build_of(label), trouble))
+        if len(troubles) < TROUBLES or now - troubles[0][0] > WITHIN or host in self.held(now):
             return None
-        self._drained[host] = now
-        return host
-
-    def hold_off(self, workers: Iterable[WorkerFacts], change: Callable[[str, str, bool], None]) -> None:
-        """Call `change(worker, queue, is_off)` for each that is to stop, or to go on, taking from a queue.
-
-        A worker that started after its host was drained has the host back: somebody saw to it.
-        """
-        workers = tuple(workers)
-        for worker in workers:
-            drained_at = self._drained.get(worker.host)
-            if drained_at is not None and worker.started_at > drained_at:
-                del self._drained[worker.host]
-                self._troubles.pop(worker.host, None)
-                self._held_off = frozenset(pair for pair in self._held_off if pair[0] != worker.name)
-        served = {queue for worker in workers if worker.host not in self._drained for queue in worker.queues}
-        wanted = frozenset(
-            (worker.name, queue)
-            for worker in workers
-            if worker.host in self._drained
-            for queue in worker.queues
-            if queue in served
+        if self._is_general(host, now):
+            return None
+        before = self._holds.get(host)
+        times = before.times + 1 if before is not None and before.until_at and now - before.until_at < LONGEST else 1
+        builds = ", ".join(str(build) for _, build, _ in troubles)
+        hold = HostHold(
+            host=host,
+            kind=HoldKind.QUARANTINED,
+            by="the farm",
+            at=now,
+            until_at=now + min(QUARANTINE * 2 ** (times - 1), LONGEST),
+            reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {trouble}",
+            times=times,
         )
-        for worker_name, queue in sorted(wanted ^ self._held_off):
-            change(worker_name, queue, (worker_name, queue) in wanted)
+        self._holds[host] = hold
+        del self._troubles[host]
+        return hold
+
+    def _is_general(self, host: str, now: datetime) -> bool:
+        """Whether at least half of the other hosts that did anything of late have trouble too."""
+        others = [other for other, at in self._seen_at.items() if other != host and now - at <= WITHIN]
+        ill = [other for other in others if len(self._troubles.get(other, ())) >= _GENERAL or other in self.held(now)]
+        return bool(others) and len(ill) * 2 >= len(others) and any(other not in self.held(now) for other in ill)
+
+    def hold_off(self, workers: Iterable[WorkerFacts], now: datetime, change: Callable[[str, str, bool], None]) -> None:
+        """Call `change(worker, queue, is_off)` for each that is to stop, or to go on, taking from a queue."""
+        workers = tuple(workers)
+        held = self.held(now)
+        wanted = frozenset(
+            (worker.name, worker.started_at, queue)
+            for worker in workers
+            for queue in worker.queues
+            if is_kept_from(worker, queue, held, workers) is not None
+        )
+        there = {(worker.name, worker.started_at) for worker in workers}
+        for consumer in sorted(wanted - self._held_off):
+            change(consumer[0], consumer[2], True)
+        for consumer in sorted(self._held_off - wanted):
+            if consumer[:2] in there:
+                change(consumer[0], consumer[2], False)
         self._held_off = wanted
+
+
+def is_kept_from(
+    worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts]
+) -> str | None:
+    """Why a worker gets nothing from one of its queues; None when it does."""
+    if worker.speaks != wire.VERSION:
+        return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {wire.VERSION}"
+    hold = held.get(worker.host)
+    if hold is None:
+        return None
+    if hold.kind is HoldKind.QUARANTINED and not any(
+        queue in other.queues and other.host not in held and other.speaks == wire.VERSION and other.unfit is None
+        for other in workers
+    ):
+        return None  # a queue's last host is better than none
+    return hold.shown

@@ -2,6 +2,8 @@
 doing harm is that SQL compares tokens."""
 
 import secrets
+from enum import StrEnum
+from typing import Any
 
 import redis
 
@@ -9,13 +11,20 @@ from farm.config import Settings
 
 HOLD_S = 10
 _KEY = "farm:scheduler"
+_BORN = "farm:born"
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] then return 'others' end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return 1
+return redis.call('SET', KEYS[2], ARGV[1], 'NX') and 'emptied' or 'held'
 """
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+
+
+class Lock(StrEnum):
+    OTHERS = "others"
+    HELD = "held"
+    EMPTIED = "emptied"  # held, and Redis has lost what it knew, or is new
 
 
 class SchedulerLock:
@@ -27,9 +36,10 @@ class SchedulerLock:
         self._renew = self._redis.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
 
-    def take(self) -> bool:
-        """Take or renew it, for ten seconds; False while another scheduler has it."""
-        return bool(self._renew(keys=[_KEY], args=[self._token, HOLD_S]))
+    def take(self) -> Lock:
+        """Take or renew it, for ten seconds."""
+        answer: Any = self._renew(keys=[_KEY, _BORN], args=[self._token, HOLD_S])
+        return Lock(answer.decode())
 
     def release(self) -> None:
         self._release(keys=[_KEY], args=[self._token])

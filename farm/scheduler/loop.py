@@ -22,14 +22,15 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
 from farm.model.work import AnyWork
-from farm.model.worker import WorkerFacts
+from farm.model.worker import HoldKind, WorkerFacts, host_of
 from farm.repositories import open_repositories
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.heads import Heads
 from farm.scheduler.hosts import HostHealth
-from farm.scheduler.lock import SchedulerLock
+from farm.scheduler.lock import Lock, SchedulerLock
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
+from farm.scheduler.sweep import Sweeper
 from farm.scheduler.work import WorkMaker
 from farm.store.heads import Head
 from farm.store.machine import RetryPolicy
@@ -47,6 +48,7 @@ _TICK_S = 1.0
 _LOADS_EVERY_S = 30.0
 _PROMOTE_AT_ONCE = 200
 _ASK_S = 5.0
+_SWEEP_EVERY_S = 60.0
 _GROUPS_AT_ONCE = 500
 _BACKOFF_S = (0.2, 5.0)  # first and longest pause while the broker or the database is away
 _FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
@@ -63,15 +65,20 @@ class Scheduler:
         self._dispatcher = Dispatcher(settings.broker)
         self._heads = Heads(open_repositories(_hasty(settings)), self._note_head)
         self._maker = WorkMaker(settings, self._heads)
-        self._reconciler = Reconciler(claim_s=settings.claim_s)
+        self._reconciler = Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s)
+        self._sweeper = Sweeper(settings, self._leases)
         self._health = HostHealth()
         self._loads = Loads(self._store.loads())
-        self._policy = RetryPolicy(max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s)
+        self._policy = RetryPolicy(
+            max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s, max_deaths=settings.max_deaths
+        )
         self._uploads_logs = settings.uploads_logs
         self._workers: tuple[WorkerFacts, ...] = ()
         self._states: dict[str, QueueState] = {}
         self._seen: dict[str, QueueSeen] = {}
+        self._told_held: dict[str, str] | None = None
         self._next_tick = 0.0
+        self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
         self._next_loads = time.monotonic() + _LOADS_EVERY_S
         self._heard_at = 0.0
         self._pass_s = 0.0
@@ -111,10 +118,10 @@ class Scheduler:
         is_tick = time.monotonic() >= self._next_tick
         if is_tick and not inbox.has_more:
             self._tick(now)
-        is_woken = inbox.documents > len(inbox.reports)
+        is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
         if is_woken:  # by somebody who may have rolled a repository back before
             self._heads.read(self._store.heads())
-        if is_tick or is_woken or any(_frees_a_slot(report) for report in inbox.reports):
+        if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
         if inbox.documents:
             self._heard_at = time.monotonic()
@@ -131,13 +138,14 @@ class Scheduler:
 
     def _become_the_one(self, stop: threading.Event) -> None:
         """Wait until no other scheduler is at work; then take over what it had heard and not settled."""
-        if not self._lock.take():
+        if self._lock.take() is Lock.OTHERS:
             _log.info("Another scheduler is at work; waiting for it to end", extra={"action": "stand-by"})
-            while not self._lock.take():
+            while self._lock.take() is Lock.OTHERS:
                 if stop.wait(_TICK_S):
                     return
         self._control.recover()
-        self._reconciler.forget()
+        self._reconciler.forget(datetime.now(UTC))
+        self._told_held = None
         self._next_tick = 0.0
         self._is_recovered = True
         _log.info("Scheduling", extra={"action": "start"})
@@ -146,8 +154,10 @@ class Scheduler:
         if inbox.reports:
             self._settle_all(inbox.reports, now)
             for report in inbox.reports:
-                is_trouble = report.trouble is not None
-                self._note_health(report.worker, report.attempt, now, is_trouble=is_trouble)
+                trouble = report.trouble.message if report.trouble else None
+                self._note_health(report.worker, report.attempt, now, trouble=trouble)
+        if inbox.notices:
+            self._heed(inbox.notices, now)
         if inbox.documents:
             self._control.acknowledge()
 
@@ -165,6 +175,29 @@ class Scheduler:
                 return
             for report in reports:
                 self._settle_all((report,), now)
+
+    def _heed(self, notices: Sequence[wire.Notice], now: datetime) -> None:
+        """What workers say of attempts beside their reports; SQL knows whose each attempt is."""
+        asking = [notice for notice in notices if notice.notice is wire.NoticeKind.RESUME]
+        if asking:
+            tokens = self._store.tokens([notice.attempt for notice in asking])
+            for notice in asking:
+                if tokens.get(notice.attempt) == notice.token:
+                    self._leases.restore(notice.attempt, notice.token, notice.worker)
+            lost = [notice.attempt for notice in asking if tokens.get(notice.attempt) != notice.token]
+            self._leases.close_attempts(lost)
+            extra = {"action": "resume"}
+            _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(lost), extra=extra)
+        findings = {wire.NoticeKind.REFUSED: Finding.UNSENT, wire.NoticeKind.HANDED_BACK: Finding.HANDED_BACK}
+        verdicts = [
+            Verdict(label=one.attempt, finding=findings[one.notice], message=one.reason, token=one.token)
+            for one in notices
+            if one.notice in findings
+        ]
+        for verdict in verdicts:
+            extra = {"action": verdict.finding.value, "attempt": verdict.label}
+            _log.info("Attempt %s is %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra)
+        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
 
     def _plan(self, now: datetime) -> None:
         with self._store.looking() as look:
@@ -240,17 +273,27 @@ class Scheduler:
 
     def _tick(self, now: datetime) -> None:
         self._next_tick = time.monotonic() + _TICK_S
-        if not self._lock.take():
-            self._is_recovered = False
-            raise FarmNotRunning("another scheduler has taken over")
+        match self._lock.take():
+            case Lock.OTHERS:
+                self._is_recovered = False
+                raise FarmNotRunning("another scheduler has taken over")
+            case Lock.EMPTIED:
+                _log.warning("Redis was emptied; going on from SQL", extra={"action": "emptied"})
+                self._reconciler.forget(now)
+                self._told_held = None
+            case Lock.HELD:
+                pass
         self._workers = self._leases.workers()
-        self._health.hold_off(self._workers, self._dispatcher.consume)
+        self._look_at_hosts(now)
         self._heads.read(self._store.heads())
         if labels := self._store.closing():
             self._leases.close_attempts(labels)
             self._store.closed(labels)
         self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
         self._reconcile(now)
+        if self._next_tick > self._next_sweep:
+            self._next_sweep = self._next_tick + _SWEEP_EVERY_S
+            self._sweeper.sweep(self._live_labels)
         if self._next_tick > self._next_loads:
             self._next_loads = self._next_tick + _LOADS_EVERY_S
             self._store.note_loads(self._loads.all(now), now)
@@ -263,7 +306,11 @@ class Scheduler:
         if not live:
             return
         labels = [one.label for one in live if one.offered_at is not None]
-        verdicts = self._reconciler.examine(live, self._leases.states(labels), self._states, now)
+        waiting = {one.queue for one in live if one.offered_at is not None and one.status is Status.DISPATCHED}
+        # Messages before leases: one that is taken in between is found claimed.
+        messages = self._leases.unclaimed(sorted(waiting))
+        states = self._leases.states(labels)
+        verdicts = self._reconciler.examine(live, states, self._states, now, messages=messages)
         if not verdicts:
             return
         for verdict in verdicts:
@@ -274,10 +321,35 @@ class Scheduler:
         self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
-                self._note_health(workers.get(verdict.label) or "", verdict.label, now, is_trouble=True)
+                self._note_health(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
+
+    def _look_at_hosts(self, now: datetime) -> None:
+        """What people said of hosts; and what runs where nothing is to run goes elsewhere."""
+        self._health.read(self._store.holds())
+        held = self._health.held(now)
+        # Quarantined hosts are asked to stop, and serve on where there is no other; drained ones are refused work.
+        drained = {host: hold.shown for host, hold in held.items() if hold.kind is HoldKind.DRAINED}
+        if drained != self._told_held:
+            self._leases.hold_hosts(drained)
+            self._told_held = drained
+        self._health.hold_off(self._workers, now, self._dispatcher.consume)
+        emptied = {host: hold for host, hold in held.items() if hold.hands_back}
+        if not emptied:
+            return
+        with self._store.looking() as look:
+            running = [one for one in look.live() if one.worker and host_of(one.worker) in emptied]
+        verdicts = [
+            Verdict(label=one.label, finding=Finding.HANDED_BACK, message=emptied[host_of(one.worker or "")].shown)
+            for one in running
+        ]
+        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+
+    def _live_labels(self) -> frozenset[str]:
+        with self._store.looking() as look:
+            return frozenset(one.label for one in look.live())
 
     def _look_at_queues(self, live: Sequence[Live]) -> None:
-        self._states = queue_states(_FED, self._workers, live, drained=self._health.drained)
+        self._states = queue_states(_FED, self._workers, live, held=self._health.held(datetime.now(UTC)))
 
     def _note_head(self, path: str, head: Head, instead_of: Head | None) -> Head:
         return self._store.note_head(path, head, instead_of=instead_of)
@@ -285,18 +357,19 @@ class Scheduler:
     def _note_queues(self) -> None:
         """For people who ask what they wait for; written when it changed."""
         seen = {
-            name: QueueSeen(slots=state.slots, busy=state.slots - state.free_slots)
+            name: QueueSeen(slots=state.slots, busy=state.slots - state.free_slots, note=state.note)
             for name, state in self._states.items()
         }
         if seen != self._seen:
             self._store.note_queues(seen)
             self._seen = seen
 
-    def _note_health(self, worker: str, label: str, now: datetime, *, is_trouble: bool) -> None:
-        host = self._health.note(worker, label, now, is_trouble=is_trouble)
-        if host is not None:
-            extra = {"action": "drain", "host": host}
-            _log.warning("Host %s had trouble three times in a row: drained; restart its workers", host, extra=extra)
+    def _note_health(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> None:
+        hold = self._health.note(worker, label, now, trouble=trouble)
+        if hold is not None:
+            extra = {"action": "quarantine", "host": hold.host}
+            _log.warning("%s; `farm workers undrain %s` ends that", hold.shown, hold.host, extra=extra)
+            self._store.hold(hold)
 
     def _surroundings(self) -> Surroundings:
         build_queues = {arch: state for arch in Arch if (state := self._states.get(queues.build_queue(arch)))}
@@ -323,6 +396,7 @@ class Scheduler:
             _log.warning("Ended without settling everything: %s", error, extra={"action": "stop"})
         finally:
             self._dispatcher.close()
+            self._sweeper.close()
             self._lock.close()
             self._leases.close()
             self._control.close()

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 from farm.model.arch import Arch
 from farm.model.outcome import Status
-from farm.model.worker import WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts
+from farm.scheduler.hosts import is_kept_from
 from farm.store.scheduling import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
@@ -25,12 +26,14 @@ AVOID_FOR = timedelta(seconds=60)
 
 @dataclass(frozen=True, kw_only=True)
 class QueueState:
-    """`free` are slots of its workers that run nothing, by host; `sent` what is out and not yet begun."""
+    """`free` are slots of its workers that run nothing, by host; `sent` what is out and not yet begun. `note` says why
+    workers that serve it do not count."""
 
     name: str
     slots: int = 0
     free: Mapping[str, int] = field(default_factory=dict)
     sent: int = 0
+    note: str = ""
 
     @property
     def free_slots(self) -> int:
@@ -42,10 +45,13 @@ class QueueState:
 
 
 def queue_states(
-    names: Iterable[str], workers: Sequence[WorkerFacts], live: Sequence[Live], *, drained: frozenset[str] = frozenset()
+    names: Iterable[str],
+    workers: Sequence[WorkerFacts],
+    live: Sequence[Live],
+    *,
+    held: Mapping[str, HostHold] | None = None,
 ) -> dict[str, QueueState]:
-    """Every queue as it is now. An unfit worker has no slots; nor has one on a drained host, while there is another."""
-    fit = [worker for worker in workers if worker.unfit is None]
+    """Every queue as it is now. A worker that is unfit, or kept from the queue, has no slots there."""
     busy: dict[str, int] = {}
     sent: dict[str, int] = {}
     for attempt in live:
@@ -56,13 +62,18 @@ def queue_states(
     states = {}
     for name in names:
         free: dict[str, int] = {}
-        serving = [worker for worker in fit if name in worker.queues]
-        mine = [worker for worker in serving if worker.host not in drained] or serving
+        serving = [worker for worker in workers if name in worker.queues]
+        why = {worker.name: worker.unfit or is_kept_from(worker, name, held or {}, workers) for worker in serving}
+        mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
             free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get(worker.name, 0))
         slots = sum(worker.slots for worker in mine)
-        states[name] = QueueState(name=name, slots=slots, free=free, sent=sent.get(name, 0))
+        states[name] = QueueState(name=name, slots=slots, free=free, sent=sent.get(name, 0), note=_note(why))
     return states
+
+
+def _note(why: Mapping[str, str | None]) -> str:
+    return "; ".join(dict.fromkeys(reason for _, reason in sorted(why.items()) if reason))
 
 
 def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueState]) -> tuple[Arch, ...]:

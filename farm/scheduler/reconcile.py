@@ -1,7 +1,8 @@
 """Compares what SQL believes of live attempts with what Redis knows: finds the lost, the unsent and the overdue.
 
 A pure judgement but for what it remembers: an attempt is called lost only when it looks so twice, with all reports
-settled in between, since a worker's report comes before its lease ends.
+settled in between, since a worker's report comes before its lease ends. Nothing that ran is called lost while workers
+may still come back to a Redis that was away or has forgotten them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +18,22 @@ from farm.store.settling import Finding, Verdict
 OVERDUE_AFTER = timedelta(seconds=120)
 #: Attempts that are sent again or given up at a time: a Redis that was emptied must not stall everything else.
 MOST_AT_ONCE = 100
+#: How long a message may be between its queue and its claim: a worker takes milliseconds about it.
+IN_HAND = timedelta(seconds=5)
 
 
 class Reconciler:
-    def __init__(self, *, claim_s: int) -> None:
+    def __init__(self, *, claim_s: int, lease_s: int) -> None:
         self._claim = timedelta(seconds=claim_s)
+        self._lease = timedelta(seconds=lease_s)
         self._suspects: frozenset[str] = frozenset()
+        self._patient_until: datetime | None = None
 
-    def forget(self) -> None:
-        """What was seen before says nothing: the broker was away."""
+    def forget(self, now: datetime) -> None:
+        """What was seen before says nothing, and what ran may run on: the broker was away, or was emptied. Workers have
+        as long as a lease lasts to be heard of again."""
         self._suspects = frozenset()
+        self._patient_until = now + self._lease
 
     def examine(
         self,
@@ -34,10 +41,12 @@ class Reconciler:
         states: Mapping[str, LeaseState],
         queues: Mapping[str, QueueState],
         now: datetime,
+        *,
+        messages: Mapping[str, int] | None = None,
     ) -> tuple[Verdict, ...]:
-        """Call it only when every report that was there has been settled."""
+        """Call it only when every report that was there has been settled. `messages` are how many each queue has."""
         suspects: set[str] = set()
-        verdicts = list(self._verdicts(live, states, queues, now, suspects))
+        verdicts = list(self._verdicts(live, states, queues, now, messages or {}, suspects))
         self._suspects = frozenset(suspects)
         running = [one for one in verdicts if one.finding is Finding.RUNNING]
         others = [one for one in verdicts if one.finding is not Finding.RUNNING]
@@ -49,6 +58,7 @@ class Reconciler:
         states: Mapping[str, LeaseState],
         queues: Mapping[str, QueueState],
         now: datetime,
+        messages: Mapping[str, int],
         suspects: set[str],
     ) -> Iterator[Verdict]:
         for one in live:
@@ -62,11 +72,14 @@ class Reconciler:
                     yield Verdict(label=one.label, finding=Finding.OVERDUE)
             elif state.is_offered and one.status is Status.DISPATCHED:
                 queue = queues.get(one.queue)
-                if now - one.offered_at > self._claim and queue is not None and queue.free_slots:
+                patience = IN_HAND if messages.get(one.queue) == 0 else self._claim
+                if now - one.offered_at > patience and queue is not None and queue.free_slots:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
                 suspects.add(one.label)  # should it be more than are judged at once
                 is_running = one.status is Status.RUNNING
+                if is_running and self._patient_until is not None and now < self._patient_until:
+                    continue
                 yield Verdict(label=one.label, finding=Finding.LOST if is_running else Finding.UNSENT)
             else:
                 suspects.add(one.label)

@@ -23,10 +23,14 @@ _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on."""
+    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on.
+
+    A step that lost `max_deaths` workers in a row of tries is not given another one to kill.
+    """
 
     max_troubles: int
     delay_s: float
+    max_deaths: int = 3
 
     def delay(self, troubles: int) -> timedelta:
         return timedelta(seconds=self.delay_s * 3**troubles)
@@ -179,20 +183,43 @@ def trouble(
     host: str | None,
     policy: RetryPolicy | None,
     has_logs: bool = False,
+    is_death: bool = False,
 ) -> None:
-    """The farm's fault: the step waits for another try, or is over after the last one. No policy means no retry."""
+    """The farm's fault: the step waits for another try, or is over after the last one. No policy means no retry.
+
+    With `is_death` the worker died, or its process did, which a package can bring about: that has an end of its own.
+    """
+    hosts = step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
+    deaths = step.deaths + is_death
+    if policy is not None and deaths >= policy.max_deaths:
+        message = clean(
+            f"{deaths} workers were lost while they ran it (on {', '.join(hosts) or 'unknown hosts'}), so it is not "
+            f"given to another one; see its attempts' logs, then `farm retry {build.id}`. The last: {message}"
+        )
+        changes.put(step, deaths=deaths)
+        ended(changes, build, step, Outcome.ERRORED, message, has_logs=has_logs)
+        return
     if policy is None or step.troubles >= policy.max_troubles:
         ended(changes, build, step, Outcome.ERRORED, message, has_logs=has_logs)
         return
-    hosts = step.trouble_hosts if host is None or host in step.trouble_hosts else (*step.trouble_hosts, host)
     changes.put(
         step,
         status=Status.WAITING,
         troubles=step.troubles + 1,
+        deaths=deaths,
         trouble=message,
         trouble_hosts=hosts,
         not_before_at=changes.now + policy.delay(step.troubles),
     )
+    following = build.next_in_chain(step)
+    if following is not None and following.live is not None:
+        _withdraw(changes, following, Status.WAITING)
+    _is_going(changes, build)
+
+
+def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
+    """The step's attempt is closed already, and nobody is to blame: it is ready for another worker at once."""
+    changes.put(step, status=Status.READY)
     following = build.next_in_chain(step)
     if following is not None and following.live is not None:
         _withdraw(changes, following, Status.WAITING)
@@ -225,6 +252,7 @@ def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Ar
         is_skipped=False,
         not_before_at=None,
         troubles=0,
+        deaths=0,
         trouble=None,
         trouble_hosts=(),
         output=None,

@@ -63,7 +63,7 @@ _LOAD = (
         _BUILD.finished_at,
         *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
-        *(_STEP.covers, _STEP.output),
+        *(_STEP.deaths, _STEP.covers, _STEP.output),
         *(_ATTEMPT.id, _ATTEMPT.number, _ATTEMPT.token, _ATTEMPT.status, _ATTEMPT.wall_s, _ATTEMPT.dispatched_at),
         *(_ATTEMPT.offered_at, _ATTEMPT.worker, _ATTEMPT.started_at),
     )
@@ -79,7 +79,7 @@ _LOAD = (
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 15, 30
+_BUILD_END, _STEP_END = 15, 31
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -122,9 +122,9 @@ def _build_state(row: Any) -> BuildState:
 
 def _step_state(row: Any) -> StepState:
     (id_, build_id, kind, arch, status, outcome, reason, skipped, later, attempts, troubles, trouble, hosts) = row[
-        _BUILD_END : _STEP_END - 2
+        _BUILD_END : _STEP_END - 3
     ]
-    covers, output = row[_STEP_END - 2 : _STEP_END]
+    deaths, covers, output = row[_STEP_END - 3 : _STEP_END]
     return StepState(
         id=id_,
         build_id=build_id,
@@ -137,6 +137,7 @@ def _step_state(row: Any) -> StepState:
         not_before_at=later,
         attempts=attempts,
         troubles=troubles,
+        deaths=deaths,
         trouble=trouble,
         trouble_hosts=decode_names(hosts) if hosts else (),
         covers=decode_arches(covers) if covers else (),

@@ -21,6 +21,7 @@ from farm.store import machine, rows, schema, settling
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, publish_heads
 from farm.store.logs import logs_for
+from farm.store.machine import clean
 from farm.store.orders import Order, make_order
 from farm.store.settling import Surroundings, Verdict
 from farm.store.state import BuildState, Changes, build_of, label_of
@@ -170,6 +171,18 @@ class SchedulerStore(Database):
         with self.reading() as connection:
             return {row.owner: (row.load_s, row.at) for row in connection.execute(sa.select(schema.owner_load))}
 
+    def tokens(self, labels: Sequence[str]) -> dict[str, str]:
+        """Of these attempts, those that are live and may be worked on, with their tokens."""
+        with self.reading() as connection:
+            builds = rows.load(connection, _builds_of(labels)) if labels else {}
+        found = {}
+        for label in labels:
+            build = builds.get(build_of(label) or 0)
+            step = build.by_label(label) if build is not None else None
+            if step is not None and step.live is not None and step.live.offered_at is not None:
+                found[label] = step.live.token
+        return found
+
     def closing(self) -> tuple[str, ...]:
         """Labels of attempts that somebody cancelled, and whose leases may not be closed yet."""
         with self.reading() as connection:
@@ -252,7 +265,10 @@ class SchedulerStore(Database):
         with self.writing() as connection:
             write_alone(connection, schema.queue)
             connection.execute(schema.queue.delete())
-            values = [{"name": name, "slots": one.slots, "busy": one.busy} for name, one in seen.items()]
+            values = [
+                {"name": name, "slots": one.slots, "busy": one.busy, "note": clean(one.note)}
+                for name, one in seen.items()
+            ]
             if values:
                 connection.execute(schema.queue.insert(), values)
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0002"
+REVISION = "0003"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -95,7 +95,8 @@ IS_DUE_LATER = "step.status = 'waiting' AND step.not_before_at IS NOT NULL"
 
 #: `arch` is empty for steps that run once. `urgency` is the build's priority negated, so that the index ascends all
 #: the way. `attempts` counts the attempts ever made, so that no label is used twice. `trouble` is the last trouble's
-#: message, `trouble_hosts` JSON. `output` is the JSON of a successful attempt's output. `covers` (JSON) are the
+#: message, `trouble_hosts` JSON. `deaths` counts the workers that were lost while they ran it.
+#: `output` is the JSON of a successful attempt's output. `covers` (JSON) are the
 #: arches that this step's packages are for, where they are more than its own. `is_skipped` marks a step that never
 #: had its turn, since an earlier one did not succeed.
 step = sa.Table(
@@ -115,6 +116,7 @@ step = sa.Table(
     _column("not_before_at", UtcTime, null=True),
     _column("attempts", sa.Integer),
     _column("troubles", sa.Integer),
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
     _column("trouble", sa.Text, null=True),
     _column("trouble_hosts", sa.Text, null=True),
     _column("covers", sa.Text, null=True),
@@ -191,13 +193,30 @@ attempt_artifact = sa.Table(
 #: Labels of attempts that were ended in SQL and whose leases are still to be closed in Redis.
 closing = sa.Table("closing", metadata, sa.Column("label", sa.Text, primary_key=True))
 
-#: What the scheduler last saw of each queue, for people who ask what they wait for.
+#: What the scheduler last saw of each queue, for people who ask what they wait for. `note` says why workers that there
+#: are do not count.
 queue = sa.Table(
     "queue",
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
     _column("slots", sa.Integer),
     _column("busy", sa.Integer),
+    _column("note", sa.Text, null=True),
+)
+
+#: Hosts that are given no work, by a person's wish or since they caused trouble. `until_at` is when that ends by
+#: itself; with `hands_back` what runs there is to be run elsewhere. `times` counts quarantines in a row.
+host = sa.Table(
+    "host",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    _column("hold", sa.Text),
+    _column("reason", sa.Text),
+    _column("held_by", sa.Text),
+    _column("held_at", UtcTime),
+    _column("until_at", UtcTime, null=True),
+    _column("hands_back", sa.Boolean),
+    _column("times", sa.Integer),
 )
 
 #: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as publishers reported it.

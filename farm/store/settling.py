@@ -9,12 +9,14 @@ from enum import StrEnum
 from typing import Any
 
 from farm import wire
+from farm.errors import WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
 from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
+from farm.model.worker import host_of
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
 from farm.store.machine import RetryPolicy, clean
@@ -35,16 +37,19 @@ class Finding(StrEnum):
     OVERDUE = "overdue"  # it is past its limit, and its worker did not end it
     REFUSED = "refused"  # its work cannot be made
     DEFERRED = "deferred"  # its work cannot be made now, for a reason that may pass
+    HANDED_BACK = "handed back"  # its worker is to run it no longer, for a reason that is nobody's fault
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`worker` is for RUNNING; `message` says more where the finding does not."""
+    """`worker` is for RUNNING; `message` says more where the finding does not. With a `token` it is about the attempt
+    that has it, and no other."""
 
     label: str
     finding: Finding
     worker: str = ""
     message: str = ""
+    token: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
         build, step = _find(changes.builds, verdict.label)
-        if build is None or step is None or step.live is None:
+        if build is None or step is None or step.live is None or verdict.token not in (None, step.live.token):
             continue
         match verdict.finding:
             case Finding.RUNNING:
@@ -91,7 +96,14 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
                 has_logs = _has_logs(step, around)
                 machine.trouble(
-                    changes, build, step, message=message, host=host, policy=around.policy, has_logs=has_logs
+                    changes,
+                    build,
+                    step,
+                    message=message,
+                    host=host,
+                    policy=around.policy,
+                    has_logs=has_logs,
+                    is_death=True,
                 )
             case Finding.OVERDUE:
                 message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
@@ -107,16 +119,15 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 machine.trouble(
                     changes, build, step, message=message, host=None, policy=around.policy, has_logs=has_logs
                 )
+            case Finding.HANDED_BACK:
+                message = clean(verdict.message or f"{step.live.worker} handed it back")
+                _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
+                machine.hand_back(changes, build, step)
 
 
 def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
     """Whether this end of the step leaves anything to publish: of its own, of an earlier try, of an earlier step."""
     return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
-
-
-def host_of(worker: str) -> str:
-    """From Celery's node name, `build@host`."""
-    return worker.partition("@")[2] or worker
 
 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState | None, StepState | None]:
@@ -140,7 +151,16 @@ def _settle_one(
         _close(changes, build, step, artifacts=report.trouble.artifacts, **values)
         policy = around.policy if report.trouble.retryable else None
         host, has_logs = host_of(report.worker), _has_logs(step, around, report.trouble.artifacts)
-        machine.trouble(changes, build, step, message=message, host=host, policy=policy, has_logs=has_logs)
+        machine.trouble(
+            changes,
+            build,
+            step,
+            message=message,
+            host=host,
+            policy=policy,
+            has_logs=has_logs,
+            is_death=report.trouble.code == WorkerLost.code,
+        )
     elif report.result is not None:
         _settle_result(changes, build, step, report, report.result, around)
 

@@ -63,6 +63,7 @@ class StepState:
     not_before_at: datetime | None = None
     attempts: int = 0
     troubles: int = 0
+    deaths: int = 0
     trouble: str | None = None
     trouble_hosts: tuple[str, ...] = ()
     covers: tuple[Arch, ...] = ()

@@ -6,10 +6,11 @@ Clients use the first part, the scheduler alone the second, both the third. Noth
 from farm.store.clients import ClientStore
 from farm.store.database import open_database
 from farm.store.heads import HeadStore
+from farm.store.hosts import HostStore
 from farm.store.scheduling import SchedulerStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore):
+class Store(ClientStore, SchedulerStore, HeadStore, HostStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

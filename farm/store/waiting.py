@@ -18,11 +18,12 @@ class QueueSeen:
 
     slots: int
     busy: int
+    note: str = ""
 
 
 def queues_seen(connection: sa.Connection) -> dict[str, QueueSeen]:
     rows = connection.execute(sa.select(schema.queue))
-    return {row.name: QueueSeen(slots=row.slots, busy=row.busy) for row in rows}
+    return {row.name: QueueSeen(slots=row.slots, busy=row.busy, note=row.note or "") for row in rows}
 
 
 def counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
@@ -80,7 +81,8 @@ def _in_queue(step: Any, status: Status, seen: QueueSeen | None, place: int | No
     if seen is None:
         return "waits for the scheduler to look at it"
     if seen.slots == 0:
-        return f"no worker for {step.arch if step.kind == StepKind.BUILD.value else 'queue ' + step.queue}"
+        why = f": {seen.note}" if seen.note else ""
+        return f"no worker for {step.arch if step.kind == StepKind.BUILD.value else 'queue ' + step.queue}{why}"
     if status is Status.DISPATCHED:
         return f"sent to queue {step.queue}, not yet started"
     busy = f"{min(seen.busy, seen.slots)} of {seen.slots} slots busy"

@@ -12,7 +12,7 @@ import pytest
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import FarmNotRunning, LeaseLost
-from farm.leases import Leases
+from farm.leases import Leases, Touch
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.worker import WorkerFacts
@@ -62,8 +62,8 @@ def test_an_old_token_claims_nothing_and_renews_nothing(leases: Leases, label: s
     with pytest.raises(LeaseLost):
         leases.claim(label, "old", "w", wait_s=0.1)
     leases.claim(label, "new", "w", wait_s=0.1)
-    assert leases.touch(label, "new")
-    assert not leases.touch(label, "old")
+    assert leases.touch(label, "new") is Touch.HELD
+    assert leases.touch(label, "old") is Touch.GONE
 
 
 def test_a_claim_waits_for_an_offer_that_is_still_to_come(leases: Leases, label: str) -> None:
@@ -89,7 +89,7 @@ def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) ->
         leases.close_attempts([waiting, held, offered])
         with pytest.raises(LeaseLost):
             claim.result(timeout=5)
-    assert not leases.touch(held, WORK.token)
+    assert leases.touch(held, WORK.token) is Touch.GONE
     with pytest.raises(LeaseLost):
         leases.claim(offered, WORK.token, "w", wait_s=0.1)
 
@@ -104,7 +104,7 @@ def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
             break
         ended.wait(0.01)
     assert ended.is_set()
-    assert not leases.touch(label, WORK.token)
+    assert leases.touch(label, WORK.token) is Touch.MISSING
 
 
 def test_a_live_log_is_read_from_any_offset(leases: Leases, label: str) -> None:

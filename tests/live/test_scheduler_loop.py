@@ -13,7 +13,7 @@ import redis
 from farm import wire
 from farm.config import Settings
 from farm.control import Control
-from farm.leases import Leases
+from farm.leases import Leases, Touch
 from farm.model.arch import Arch
 from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
@@ -203,10 +203,10 @@ def test_cancelling_takes_the_lease_away(settings: Settings, store: Store) -> No
         build_id = enqueue(settings, store)[0]
         until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
         work = workers.done[-1]
-        assert leases.touch(work.attempt, work.token)
+        assert leases.touch(work.attempt, work.token) is Touch.HELD
         assert work.attempt in store.cancel(build_id, by="bob")
         # The client would close the lease; here it died before, and the scheduler does it.
-        until(lambda: not leases.touch(work.attempt, work.token), "the end of the lease")
+        until(lambda: leases.touch(work.attempt, work.token) is Touch.GONE, "the end of the lease")
         go_on.set()
         build = finished(store, build_id)
     assert (build.outcome, build.reason) == (Outcome.CANCELLED, "cancelled by bob")

@@ -12,7 +12,7 @@ import redis
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.leases import LIVE_LOG_BYTES, Leases
+from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from farm.model.target import Limits
 from workers.lease import LeaseKeeper
 from workers.log import StepLog
@@ -26,19 +26,31 @@ class Recorder:
     """Answers as `Leases` would, and notes what it was asked. `held` is asked at each touch."""
 
     held: Callable[[], bool] = lambda: True
+    missing: bool = False
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    renew_every_s: float = 5.0
     touched: list[tuple[str, str]] = field(default_factory=list)
     shown: bytes = b""
 
-    def touch(self, label: str, token: str) -> bool:
+    def wait(self, label: str, *, timeout_s: float) -> bool:
+        time.sleep(min(timeout_s, _SOON_S))
+        return False
+
+    def touch(self, label: str, token: str) -> Touch:
         self.touched.append((label, token))
-        return self.held()
+        if self.missing:
+            return Touch.MISSING
+        return Touch.HELD if self.held() else Touch.GONE
+
+    def ask_back(self, label: str, token: str, worker: str) -> None:
+        self.asked.append((label, token, worker))
 
     def append_log(self, label: str, data: bytes) -> None:
         self.shown += data
 
 
 def keeper(recorder: Recorder) -> LeaseKeeper:
-    return LeaseKeeper(cast("Leases", recorder), "1.build.x86_64.1", "token", every_s=_SOON_S)
+    return LeaseKeeper(cast("Leases", recorder), "1.build.x86_64.1", "token", worker="build@one", every_s=_SOON_S)
 
 
 def until(is_so: Callable[[], object]) -> None:
@@ -68,10 +80,8 @@ def test_the_lease_is_touched_until_the_step_ends() -> None:
     with keeper(recorder) as kept:
         until(lambda: len(recorder.touched) > 3)
         assert not kept.stop.is_set()
-    count = len(recorder.touched)
     assert set(recorder.touched) == {("1.build.x86_64.1", "token")}
-    assert not [thread for thread in threading.enumerate() if thread.name == "lease 1.build.x86_64.1"]
-    assert len(recorder.touched) == count
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "lease 1.build.x86_64.1"])
 
 
 def test_a_lost_lease_stops_the_step_and_is_not_asked_for_again() -> None:
@@ -92,6 +102,16 @@ def test_a_broker_that_is_away_stops_nothing() -> None:
     recorder.held = away
     with keeper(recorder) as kept:
         until(lambda: len(recorder.touched) > 6)
+        assert not kept.stop.is_set()
+
+
+def test_a_lease_that_redis_forgot_is_asked_for_and_stops_nothing() -> None:
+    recorder = Recorder(missing=True)
+    with keeper(recorder) as kept:
+        until(lambda: recorder.asked)
+        assert recorder.asked[0] == ("1.build.x86_64.1", "token", "build@one")
+        recorder.missing = False
+        until(lambda: len(recorder.touched) > 3)
         assert not kept.stop.is_set()
 
 

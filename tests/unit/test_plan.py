@@ -10,8 +10,7 @@ from farm.leases import LeaseState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
-from farm.model.worker import WorkerFacts
-from farm.scheduler.hosts import HostHealth
+from farm.model.worker import HoldKind, HostHold, WorkerFacts
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
 from farm.store.scheduling import Live, Ready
@@ -130,11 +129,12 @@ def test_nothing_is_sent_twice_and_nothing_important_is_left_for_less(work: list
 # --- queues
 
 
-def test_a_worker_that_is_unfit_or_on_a_drained_host_has_no_slots() -> None:
+def test_a_worker_that_is_unfit_or_on_a_quarantined_host_has_no_slots() -> None:
     workers = [worker("one"), worker("two"), worker("three", unfit="no bwrap")]
-    states = queue_states([QUEUE], workers, [], drained=frozenset({"two"}))
+    held = {"two": HostHold(host="two", kind=HoldKind.QUARANTINED, reason="trouble", by="the farm", at=NOW)}
+    states = queue_states([QUEUE], workers, [], held=held)
     assert (states[QUEUE].slots, states[QUEUE].free) == (2, {"one": 2})
-    only = queue_states([QUEUE], workers[1:], [], drained=frozenset({"two"}))
+    only = queue_states([QUEUE], workers[1:], [], held=held)
     assert only[QUEUE].slots == 2, "a queue's last host is kept"
 
 
@@ -179,7 +179,7 @@ HELD = LeaseState(is_offered=False, worker="build@one", started_at=NOW)
 
 
 def found(one: Live, state: LeaseState, *, passes: int = 1, at: datetime = NOW, slots: int = 1) -> list[Finding]:
-    reconciler = Reconciler(claim_s=60)
+    reconciler = Reconciler(claim_s=60, lease_s=30)
     verdicts = ()
     for _ in range(passes):
         verdicts = reconciler.examine([one], {one.label: state}, room(slots), at)
@@ -210,6 +210,31 @@ def test_an_offer_that_nobody_claims_is_sent_again_only_when_somebody_could() ->
     assert found(sent, OFFERED, at=late, slots=0) == []
 
 
+def test_a_message_that_is_in_no_queue_and_in_nobodys_hand_is_sent_again_at_once() -> None:
+    sent = live("1.build.x86_64.1", Status.DISPATCHED)
+    for messages, verdicts in (({sent.queue: 1}, 0), ({sent.queue: 0}, 1)):
+        found = Reconciler(claim_s=60, lease_s=30).examine(
+            [sent], {sent.label: OFFERED}, room(1), NOW + timedelta(seconds=6), messages=messages
+        )
+        assert len(found) == verdicts
+
+
+def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
+    running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
+    sent = live("2.build.x86_64.1", Status.DISPATCHED)
+    states = {one.label: FREE for one in (running, sent)}
+    reconciler = Reconciler(claim_s=60, lease_s=30)
+    reconciler.forget(NOW)
+    found = [
+        [
+            verdict.finding
+            for verdict in reconciler.examine([running, sent], states, room(1), NOW + timedelta(seconds=s))
+        ]
+        for s in (0, 1, 29, 31)
+    ]
+    assert found == [[], [Finding.UNSENT], [Finding.UNSENT], [Finding.LOST, Finding.UNSENT]]
+
+
 def test_nothing_is_expected_of_what_waits_for_its_chain() -> None:
     assert found(live("1.build.x86_64.1", Status.DISPATCHED, is_offered=False), FREE, passes=3) == []
 
@@ -217,7 +242,7 @@ def test_nothing_is_expected_of_what_waits_for_its_chain() -> None:
 def test_an_emptied_redis_is_repaired_in_bounded_passes() -> None:
     attempts = [live(f"{number}.build.x86_64.1", Status.DISPATCHED) for number in range(3 * MOST_AT_ONCE)]
     states = {one.label: FREE for one in attempts}
-    reconciler = Reconciler(claim_s=60)
+    reconciler = Reconciler(claim_s=60, lease_s=30)
     assert reconciler.examine(attempts, states, room(1), NOW) == ()
     for _ in range(3):
         verdicts = reconciler.examine(attempts, states, room(1), NOW)
@@ -225,44 +250,3 @@ def test_an_emptied_redis_is_repaired_in_bounded_passes() -> None:
         gone = {verdict.label for verdict in verdicts}
         attempts = [one for one in attempts if one.label not in gone]
     assert attempts == []
-
-
-# --- hosts
-
-
-def test_a_host_with_trouble_three_times_in_a_row_is_drained() -> None:
-    health = HostHealth()
-    assert [health.note("build@one", f"{n}.fetch.1", NOW, is_trouble=True) for n in range(4)] == [
-        None,
-        None,
-        "one",
-        None,
-    ]
-    assert health.drained == {"one"}
-
-
-def test_success_old_trouble_and_a_single_build_do_not_count() -> None:
-    for labels, ok_at, apart_s in (("12345", 2, 0), ("11111", None, 0), ("12345", None, 400)):
-        health = HostHealth()
-        for number, label in enumerate(labels):
-            at = NOW + timedelta(seconds=number * apart_s)
-            health.note("build@one", f"{label}.fetch.1", at, is_trouble=number != ok_at)
-        assert health.drained == frozenset()
-
-
-def test_a_drained_host_takes_nothing_from_queues_that_others_serve_until_it_starts_anew() -> None:
-    health = HostHealth()
-    for number in range(3):
-        health.note("build@one", f"{number}.fetch.1", NOW, is_trouble=True)
-    told: list[tuple[str, str, bool]] = []
-
-    def tell(name: str, queue: str, is_off: bool) -> None:
-        told.append((name, queue, is_off))
-
-    health.hold_off([worker("one", names=(QUEUE, "publish"))], tell)
-    assert told == []
-    health.hold_off([worker("one", names=(QUEUE, "publish")), worker("two")], tell)
-    health.hold_off([worker("one", names=(QUEUE, "publish")), worker("two")], tell)
-    assert told == [("build@one", QUEUE, True)]
-    health.hold_off([worker("one", names=(QUEUE, "publish"))], tell)
-    assert told[1:] == [("build@one", QUEUE, False)]

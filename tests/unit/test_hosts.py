@@ -1,0 +1,107 @@
+"""Which hosts get no work, for how long, and what their workers are told."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from farm import wire
+from farm.model.worker import HoldKind, HostHold, WorkerFacts
+from farm.scheduler.hosts import QUARANTINE, HostHealth
+from farm.scheduler.plan import queue_states
+from tests.unit.test_plan import NOW, QUEUE, worker
+
+TROUBLE = "network: no route"
+
+
+def ill(health: HostHealth, host: str = "one", *, troubles: int = 3, at: datetime = NOW) -> HostHold | None:
+    """Trouble with as many builds; what holds the host since then."""
+    holds = [health.note(f"build@{host}", f"{n}.fetch.1", at, trouble=TROUBLE) for n in range(troubles)]
+    return next((hold for hold in holds if hold is not None), None)
+
+
+def test_a_host_with_trouble_three_times_in_a_row_is_quarantined_for_a_while() -> None:
+    health = HostHealth()
+    assert ill(health, troubles=2) is None
+    hold = ill(health)
+    assert hold is not None
+    assert (hold.host, hold.kind, hold.until_at) == ("one", HoldKind.QUARANTINED, NOW + QUARANTINE)
+    assert "(0, 1, 2)" in hold.reason
+    assert TROUBLE in hold.shown
+    assert set(health.held(NOW)) == {"one"}
+    assert health.held(NOW + QUARANTINE) == {}
+
+
+def test_the_next_quarantine_is_twice_as_long() -> None:
+    health = HostHealth()
+    first = ill(health)
+    later = NOW + QUARANTINE + timedelta(minutes=1)
+    second = ill(health, at=later)
+    assert first is not None
+    assert second is not None
+    assert (second.times, second.until_at) == (2, later + 2 * QUARANTINE)
+
+
+def test_success_old_trouble_and_a_single_build_do_not_count() -> None:
+    for labels, ok_at, apart_s in (("12345", 2, 0), ("11111", None, 0), ("12345", None, 400)):
+        health = HostHealth()
+        for number, label in enumerate(labels):
+            at = NOW + timedelta(seconds=number * apart_s)
+            health.note("build@one", f"{label}.fetch.1", at, trouble=None if number == ok_at else TROUBLE)
+        assert health.held(NOW) == {}
+
+
+def test_trouble_that_every_host_has_is_no_hosts_own() -> None:
+    health = HostHealth()
+    ill(health, "two", troubles=2)
+    assert ill(health, "one") is None
+    health.note("build@two", "9.fetch.1", NOW, trouble=None)
+    assert ill(health, "one") is not None
+
+
+Told = list[tuple[str, str, bool]]
+
+
+def tells(health: HostHealth, *workers: WorkerFacts, at: datetime = NOW) -> Told:
+    told: Told = []
+    health.hold_off(workers, at, lambda name, queue, is_off: told.append((name, queue, is_off)))
+    return told
+
+
+def test_a_quarantined_host_takes_nothing_from_queues_that_others_serve() -> None:
+    health = HostHealth()
+    ill(health)
+    both, two = worker("one", names=(QUEUE, "publish")), worker("two")
+    assert tells(health, both) == []
+    assert tells(health, both, two) == [("build@one", QUEUE, True)]
+    assert tells(health, both, two) == []
+    assert tells(health, both) == [("build@one", QUEUE, False)]
+    assert tells(health, both, two) == [("build@one", QUEUE, True)]
+    assert tells(health, both, two, at=NOW + QUARANTINE) == [("build@one", QUEUE, False)]
+
+
+def drained(host: str = "one") -> HostHold:
+    return HostHold(host=host, kind=HoldKind.DRAINED, reason="new disks", by="ann", at=NOW)
+
+
+def test_a_drained_host_takes_nothing_at_all_and_nor_does_a_worker_that_starts_there() -> None:
+    health = HostHealth()
+    health.read({"one": drained()})
+    one = worker("one")
+    assert tells(health, one) == [("build@one", QUEUE, True)]
+    anew = replace(one, started_at=NOW + timedelta(minutes=1))
+    assert tells(health, anew) == [("build@one", QUEUE, True)]
+    health.read({})
+    assert tells(health, anew) == [("build@one", QUEUE, False)]
+
+
+def test_a_worker_of_another_version_takes_nothing_and_the_queue_says_why() -> None:
+    old = replace(worker("old"), speaks=wire.VERSION - 1)
+    assert tells(HostHealth(), old) == [("build@old", QUEUE, True)]
+    state = queue_states([QUEUE], [old], [])[QUEUE]
+    assert (state.slots, state.room) == (0, 0)
+    assert f"build@old speaks version {wire.VERSION - 1}" in state.note
+
+
+def test_the_slots_of_a_drained_host_do_not_count_and_the_queue_says_why() -> None:
+    states = queue_states([QUEUE], [worker("one"), worker("two")], [], held={"one": drained()})
+    assert states[QUEUE].free == {"two": 2}
+    assert states[QUEUE].note == "one is drained by ann: new disks"

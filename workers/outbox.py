@@ -1,0 +1,89 @@
+"""Reports on their way to the scheduler: sent, and kept until they are settled.
+
+What was sent may be lost all the same: a Redis that is emptied forgets it. A report that is settled shows by its
+attempt being closed, so one that is neither settled nor waiting is sent again; the scheduler drops what it has had.
+"""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+
+import redis
+
+from farm import wire
+from farm.control import Control
+from farm.errors import FarmNotRunning
+from farm.leases import Leases
+
+_log = logging.getLogger(__name__)
+
+_GIVE_UP_S = 600.0
+_LOOK_EVERY_S = 2.0
+#: Reports that are kept at most: a scheduler that is away must not fill this process.
+_KEPT = 1000
+_SENDS = 5
+
+
+class Outbox:
+    """One for a process. Safe to use from several threads."""
+
+    def __init__(self, control: Control, leases: Leases, *, look_every_s: float = _LOOK_EVERY_S) -> None:
+        self._control = control
+        self._leases = leases
+        self._look_every_s = look_every_s
+        self._sent: dict[str, tuple[wire.AnyReport, int]] = {}  # by attempt: the report, how often it was sent
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def send(self, report: wire.AnyReport) -> None:
+        """Returns when the broker has it. Raises FarmNotRunning when the broker was away for ten minutes."""
+        give_up_at = time.monotonic() + _GIVE_UP_S
+        pause_s = 0.1
+        while True:
+            try:
+                self._control.report(report)
+                break
+            except FarmNotRunning as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                extra = {"action": "report", "attempt": report.attempt}
+                _log.warning("Could not report %s yet: %s", report.attempt, error, extra=extra)
+                threading.Event().wait(pause_s)
+                pause_s = min(pause_s * 2, 5.0)
+        self._keep(report)
+
+    def _keep(self, report: wire.AnyReport) -> None:
+        with self._changed:
+            if len(self._sent) < _KEPT:
+                self._sent[report.attempt] = (report, 1)
+            if self._thread is None:
+                # Made with the first report, so after the fork.
+                self._thread = threading.Thread(target=self._watch, name="outbox", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._sent))
+            threading.Event().wait(self._look_every_s)
+            with suppress(redis.RedisError, FarmNotRunning):  # then it is looked at again
+                self._look()
+
+    def _look(self) -> None:
+        with self._changed:
+            kept = dict(self._sent)
+        # In this order: what was settled in between is found closed.
+        is_empty = self._control.is_empty()
+        settled = set(self._leases.closed(list(kept)))
+        for attempt, (report, sends) in kept.items():
+            if attempt not in settled and is_empty and sends < _SENDS:
+                extra = {"action": "report-again", "attempt": attempt}
+                _log.warning("The report of %s was lost before it was settled; sending it again", attempt, extra=extra)
+                self._control.report(report)
+                with self._changed:
+                    self._sent[attempt] = (report, sends + 1)
+            elif attempt in settled or is_empty:
+                with self._changed:
+                    self._sent.pop(attempt, None)
