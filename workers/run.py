@@ -26,7 +26,8 @@ from farm.errors import HostUnfit, LeaseLost, Trouble
 from workers.log import StepLog
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-GRACE_S = 2.0
+GRACE_S = 2.0  # from TERM to KILL at a limit
+STOP_GRACE_S = 0.2  # the same when the attempt was stopped: enough for git to take its lock files away
 TICK_S = 0.1  # how often stop, deadline and limits are looked at; output and exit are noticed at once
 FLOOD_FACTOR = 4  # a command that writes this many times the log's limit is ended
 TAIL_BYTES = 16 * 1024
@@ -146,6 +147,7 @@ def run(
     `timeout_s` counts from now, `deadline` is on time.monotonic()'s clock; the earlier one holds. `silence_s` ends
     a command that neither writes nor computes for that long. `watch` is asked every TICK_S seconds whether the
     command is to end. `shown` is what the log's first line says in place of argv.
+    Once `stop` is set, a command with a `tree` is killed at once, and others have STOP_GRACE_S to clean up.
     Raises LeaseLost when `stop` is set, HostUnfit for a missing tool, and CommandFailed for any end that `ok_codes`
     does not allow; with `ok_codes=None` every end is returned.
     """
@@ -309,8 +311,12 @@ def _drive(
         try:
             while not pump.turn(limits.wait_s()):
                 ending = limits.ended(whole)
-                if ending is not Ending.EXITED or limits.is_stopped():
-                    _end(process.pid, pump)
+                if limits.is_stopped():
+                    # A recipe has nothing to clean up: what it leaves is removed from outside, with its cgroup.
+                    _end(process.pid, pump, grace_s=0.0 if tree else STOP_GRACE_S)
+                    break
+                if ending is not Ending.EXITED:
+                    _end(process.pid, pump, grace_s=GRACE_S)
                     break
         finally:
             # The leader is not reaped yet, so its number still names its own group and nobody else's.
@@ -403,10 +409,12 @@ class _Pump:
         os.close(self._pidfd)
 
 
-def _end(pid: int, pump: _Pump) -> None:
+def _end(pid: int, pump: _Pump, *, grace_s: float) -> None:
     """Ask to end, and keep reading meanwhile so that nobody hangs on a full pipe. The kill is the caller's."""
+    if not grace_s:
+        return
     _signal_group(pid, signal.SIGTERM)
-    until = time.monotonic() + GRACE_S
+    until = time.monotonic() + grace_s
     while (left := until - time.monotonic()) > 0:
         if pump.turn(left):
             return

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from plumbum import local
 
+from farm.errors import LeaseLost
 from farm.model.target import Limits
 from workers.buildroot import cgroups
 from workers.buildroot.cgroups import Cgroup, CgroupKind
@@ -73,6 +75,70 @@ def test_a_fork_bomb_ends_at_the_deadline_and_leaves_nobody(group: Cgroup, tmp_p
         done = run(["sh", "-c", script], cwd=tmp_path, timeout_s=0.5, log=log, tree=group, ok_codes=None)
     assert done.ending is Ending.TIMED_OUT
     assert not [pid for join in group.joins for pid in cgroups.members(join.parent)]
+
+
+_DEAF = "trap '' TERM INT HUP; setsid sh -c \"trap '' TERM; while :; do sleep 60; done\" & while :; do sleep 60; done"
+# A shell gives up when it may not fork; this does not.
+_BOMB = f"""exec {sys.executable} -S -E -c '
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+'"""
+
+
+@pytest.mark.parametrize("script", [_DEAF, _BOMB], ids=["deaf to TERM", "fork bomb"])
+def test_stop_ends_all_of_it_in_less_than_a_second(group: Cgroup, tmp_path: Path, script: str) -> None:
+    joins = "".join(f"echo 0 > {join}; " for join in group.joins)
+    stop, killed_at = threading.Event(), []
+
+    def stopped() -> None:
+        with StepLog(tmp_path / "log", limit_bytes=10**8) as log, pytest.raises(LeaseLost):
+            run(["sh", "-c", joins + script], cwd=tmp_path, timeout_s=60, log=log, tree=group, stop=stop)
+        killed_at.append(time.monotonic())
+
+    thread = threading.Thread(target=stopped)
+    thread.start()
+    least = 3 if script is _DEAF else LIMITS.processes
+    assert within(10, lambda: len(cgroups.members(group.joins[0].parent)) >= least)
+    stopped_at = time.monotonic()
+    stop.set()
+    thread.join()
+    assert not [pid for join in group.joins for pid in cgroups.members(join.parent)]
+    assert killed_at[0] - stopped_at < 1
+
+
+def test_a_tool_of_our_own_has_a_moment_to_clean_up_when_it_is_stopped(tmp_path: Path) -> None:
+    """As git does, which takes its lock files away."""
+    stop = threading.Event()
+    script = "trap ': > cleaned; exit 1' TERM; : > ready; while :; do :; done"
+
+    def stopped() -> None:
+        with StepLog(tmp_path / "log", limit_bytes=10**6) as log, pytest.raises(LeaseLost):
+            run(["sh", "-c", script], cwd=tmp_path, timeout_s=60, log=log, stop=stop)
+
+    thread = threading.Thread(target=stopped)
+    thread.start()
+    assert within(10, (tmp_path / "ready").exists)
+    stop.set()
+    thread.join()
+    assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "refused"), [("true & wait $!", False), ("for i in $(seq 80); do sleep 9 & done", True)]
+)
+def test_a_refused_fork_is_counted_and_the_kill_is_not(
+    group: Cgroup, tmp_path: Path, script: str, refused: bool
+) -> None:
+    """What forks while it is being killed was refused nothing by its limit."""
+    joins = "".join(f"echo 0 > {join}; " for join in group.joins)
+    busy = "while :; do (:) ; done & "
+    with StepLog(tmp_path / "log", limit_bytes=10**6) as log:
+        run(["sh", "-c", joins + busy + script], cwd=tmp_path, timeout_s=10, log=log, tree=group, ok_codes=None)
+    assert (group.forks_refused() > 0) is refused
 
 
 def test_memory_ends_at_its_limit_and_is_counted(group: Cgroup, tmp_path: Path) -> None:

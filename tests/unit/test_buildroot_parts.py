@@ -2,21 +2,24 @@
 
 import fcntl
 import os
+import re
 import threading
 from pathlib import Path
 
 import pytest
 
+from farm.client.limits import limit_words
 from farm.errors import DiskFull, HostUnfit, LeaseLost, NetworkTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import Limits, RepositorySource, Target
+from farm.model.target import LIMIT_RANGES, Limits, RepositorySource, Target
 from workers.buildroot import cgroups, rpm, sandbox
 from workers.buildroot.cgroups import CgroupKind, find_place
 from workers.buildroot.dnf import target_repositories
+from workers.buildroot.ends import LimitsMet, judge
 from workers.buildroot.hostile import read_left
-from workers.buildroot.room import judge, last_error
+from workers.buildroot.room import last_error
 from workers.buildroot.roots import parse_listing, template_key
 from workers.buildroot.sandbox import Bind, Overlay
 from workers.buildroot.scratch import is_orphan, room_name
@@ -215,34 +218,70 @@ def test_rpmbuilds_words_tell_exclusion_and_unmet_requirements() -> None:
 # --- ends
 
 
+_RAISE = "; --limit {}=… or the target's limits raise it"
+_KILLED = LimitsMet(memory_kills=1)
+_REFUSED = LimitsMet(forks_refused=3)
+
+
 @pytest.mark.parametrize(
-    ("ending", "code", "kills", "outcome", "reason"),
+    ("ending", "code", "met", "outcome", "reason"),
     [
-        (Ending.EXITED, 0, 0, Outcome.SUCCEEDED, None),
-        (Ending.EXITED, 0, 1, Outcome.SUCCEEDED, None),
-        (Ending.EXITED, 1, 0, Outcome.FAILED, None),
-        (Ending.EXITED, 1, 1, Outcome.FAILED, "used more memory than its limit of 1 GiB"),
-        (Ending.OVER_DISK, None, 0, Outcome.FAILED, "used more disk than its limit of 3 GiB"),
-        (Ending.FLOODED, None, 0, Outcome.FAILED, "flooded the log: wrote more than 4 times its limit of 1 MiB"),
-        (Ending.TIMED_OUT, None, 0, Outcome.TIMED_OUT, "did not end within its limit of 60 s"),
-        (Ending.STALLED, None, 0, Outcome.STALLED, "wrote nothing and used no CPU for 30 s"),
+        (Ending.EXITED, 0, LimitsMet(), Outcome.SUCCEEDED, None),
+        (Ending.EXITED, 0, _KILLED, Outcome.SUCCEEDED, None),
+        (Ending.EXITED, 0, _REFUSED, Outcome.SUCCEEDED, None),
+        (Ending.EXITED, 1, LimitsMet(), Outcome.FAILED, None),
+        (Ending.EXITED, None, LimitsMet(), Outcome.FAILED, None),
+        (Ending.EXITED, 1, _KILLED, Outcome.OVER_LIMIT, "used more memory than its limit of 1 GiB" + _RAISE),
+        (Ending.EXITED, None, _KILLED, Outcome.OVER_LIMIT, "used more memory than its limit of 1 GiB" + _RAISE),
+        (
+            Ending.EXITED,
+            1,
+            _REFUSED,
+            Outcome.OVER_LIMIT,
+            "wanted more processes and threads than its limit of 4096" + _RAISE,
+        ),
+        (Ending.OVER_DISK, None, LimitsMet(), Outcome.OVER_LIMIT, "used more disk than its limit of 3 GiB" + _RAISE),
+        (
+            Ending.FLOODED,
+            None,
+            LimitsMet(),
+            Outcome.OVER_LIMIT,
+            "flooded the log: wrote more than 4 times its limit of 1 MiB" + _RAISE,
+        ),
+        (Ending.TIMED_OUT, None, LimitsMet(), Outcome.TIMED_OUT, "did not end within its limit of 60 s"),
+        (
+            Ending.TIMED_OUT,
+            None,
+            _REFUSED,
+            Outcome.TIMED_OUT,
+            "did not end within its limit of 60 s, and its limit of 4096 processes had refused it more",
+        ),
+        (Ending.STALLED, None, LimitsMet(), Outcome.STALLED, "wrote nothing and used no CPU for 30 s" + _RAISE),
     ],
 )
 def test_each_end_has_its_outcome_and_names_its_limit(
-    ending: Ending, code: int | None, kills: int, outcome: Outcome, reason: str | None
+    ending: Ending, code: int | None, met: LimitsMet, outcome: Outcome, reason: str | None
 ) -> None:
     done = Completed(code=code, signal=None if code is not None else 15, seconds=1, ending=ending)
-    assert judge(done, LIMITS, memory_kills=kills) == (outcome, reason)
+    said = judge(done, LIMITS, met)
+    name = re.search("--limit ([a-z]+)=", said[1] or "")
+    assert said == (outcome, reason and reason.format(name[1] if name else ""))
+    names = {limit_words(field, 1).partition("=")[0] for field in LIMIT_RANGES}
+    assert name is None or name[1] in names, "what is said to raise it is there"
 
 
 def test_a_file_over_the_size_limit_names_the_disk_limit() -> None:
     done = Completed(code=1, signal=None, seconds=1, tail=b"line 2:  7 File size limit exceededdd if=/dev/zero\n")
-    assert judge(done, LIMITS, memory_kills=0) == (Outcome.FAILED, "wrote a file larger than its disk limit of 3 GiB")
+    outcome, reason = judge(done, LIMITS, LimitsMet())
+    assert (outcome, reason) == (
+        Outcome.OVER_LIMIT,
+        "wrote a file larger than its disk limit of 3 GiB" + _RAISE.format("disk"),
+    )
 
 
 def test_a_full_host_is_not_the_packages_fault() -> None:
     with pytest.raises(DiskFull):
-        judge(Completed(code=None, signal=15, seconds=1, ending=Ending.DISK_FULL), LIMITS, memory_kills=0)
+        judge(Completed(code=None, signal=15, seconds=1, ending=Ending.DISK_FULL), LIMITS, LimitsMet())
 
 
 def test_the_last_error_is_printable_and_short() -> None:

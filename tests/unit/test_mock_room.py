@@ -10,6 +10,7 @@ import pytest
 from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from workers.buildroot.ends import LimitsMet
 from workers.buildroot.mock_command import MockCall
 from workers.buildroot.mock_exit import Said
 from workers.buildroot.mock_host import Isolation, MockHost
@@ -47,7 +48,7 @@ def _room(folder: Path, log: StepLog) -> MockRoom:
 
 def _ran(code: int, said: Said, *, is_filling: bool) -> Ran:
     return Ran(
-        completed=Completed(code=code, signal=None, seconds=1.0), is_filling=is_filling, said=said, memory_kills=0
+        completed=Completed(code=code, signal=None, seconds=1.0), is_filling=is_filling, said=said, met=LimitsMet()
     )
 
 
@@ -63,6 +64,26 @@ def test_what_the_package_itself_asks_for_is_its_own_doing(tmp_path: Path) -> No
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
         verdict = _room(tmp_path, log).judge(_ran(30, Said(root_log=_NOTHING), is_filling=False))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides foo")
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "met", "tail", "words"),
+    [
+        (1, None, LimitsMet(memory_kills=1), b"", "used more memory than its limit of 16 GiB"),
+        (None, 9, LimitsMet(memory_kills=1), b"", "used more memory than its limit of 16 GiB"),
+        (1, None, LimitsMet(forks_refused=1), b"", "wanted more processes and threads than its limit of 4096"),
+        (1, None, LimitsMet(), b"sh: File size limit exceeded\n", "wrote a file larger than its disk limit of 64 GiB"),
+    ],
+)
+def test_a_run_that_met_a_limit_is_over_it_whatever_mocks_code(
+    tmp_path: Path, code: int | None, signal: int | None, met: LimitsMet, tail: bytes, words: str
+) -> None:
+    completed = Completed(code=code, signal=signal, seconds=1.0, tail=tail)
+    ran = Ran(completed=completed, said=Said(build_log=tail), met=met)
+    with StepLog(tmp_path / "log", limit_bytes=1000) as log:
+        verdict = _room(tmp_path, log).judge(ran)
+    assert verdict.outcome is Outcome.OVER_LIMIT
+    assert (verdict.reason or "").startswith(words)
 
 
 @pytest.mark.parametrize(

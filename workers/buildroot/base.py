@@ -50,7 +50,8 @@ class RootPackage:
 class EngineRun:
     """What came of it. `results` is a folder of files as the recipe left them: names, types and contents hostile;
     empty unless `outcome` is a success. `header` (srpm only) is what the spec says on this target: see SrpmHeader.
-    `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (reason names what nothing provides), EXCLUDED, TIMED_OUT or STALLED.
+    `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (reason names what nothing provides), EXCLUDED, TIMED_OUT, STALLED or
+    OVER_LIMIT.
     """
 
     outcome: Outcome

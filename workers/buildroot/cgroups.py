@@ -94,6 +94,7 @@ class Cgroup:
         self._limits = limits
         name = f"farm-{_pid_namespace()}-{os.getpid()}-{_start_of(os.getpid())}-{next(_numbers)}"
         self._folders = {controller: parent / name for controller, parent in where.parents}
+        self._refused_before_kill: int | None = None
 
     @property
     def joins(self) -> tuple[Path, ...]:
@@ -131,11 +132,19 @@ class Cgroup:
             return _field(self._text("memory", "memory.oom_control"), "oom_kill")
         return _field(self._text("", "memory.events"), "oom_kill")
 
+    def forks_refused(self) -> int:
+        """How many processes and threads it could not start because of its limit; 0 before Linux 4.8."""
+        if self._refused_before_kill is not None:
+            return self._refused_before_kill
+        return _field(self._text("pids" if self.kind is CgroupKind.V1 else "", "pids.events"), "max")
+
     def kill(self) -> None:
         """End everything in it. First it may not fork any more, so that this ends."""
         pids = self._folders.get("pids", self._folders.get(""))
         until = time.monotonic() + _GONE_S
         while pids and (left := self._members()) and time.monotonic() < until:
+            # What is refused from here on is no doing of the limit.
+            self._refused_before_kill = self.forks_refused()
             with suppress(OSError):
                 (pids / "pids.max").write_text("0")
             for pid in left:

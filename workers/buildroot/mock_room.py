@@ -14,11 +14,12 @@ from farm.errors import FarmError, RootTrouble
 from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, mock_results, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.ends import LimitsMet, limits_met, over_limit
+from workers.buildroot.ends import judge as judge_ending
 from workers.buildroot.mock_command import LISTING, MockCall, unique_ext
 from workers.buildroot.mock_exit import Said, Verdict, judge
 from workers.buildroot.mock_host import Isolation, MockHost
 from workers.buildroot.room import PREFIX
-from workers.buildroot.room import judge as judge_ending
 from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
 from workers.run import Completed, Ending, run
 from workers.steps.context import StepContext
@@ -39,7 +40,7 @@ class Ran:
     completed: Completed
     is_filling: bool = False
     said: Said
-    memory_kills: int
+    met: LimitsMet
 
 
 class MockRoom:
@@ -110,7 +111,7 @@ class MockRoom:
             )
             watch = stack.enter_context(DiskWatch(self._folder, limit_bytes=self._context.limits.disk_bytes))
             completed = self._start(self._call.argv(*command, offline=offline), command, group, watch)
-            kills = group.memory_kills() if group else 0
+            met = limits_met(completed, group)
             if group:
                 self.peak_memory_bytes = max(self.peak_memory_bytes or 0, group.peak_memory_bytes() or 0) or None
         self._needs_cleaning = not cleans_up or completed.ending is not Ending.EXITED or completed.code is None
@@ -122,13 +123,13 @@ class MockRoom:
             self._context.log.note("the end of mock's root.log:")
             self._context.log.write(root_log[-_COPIED_BYTES:].rstrip(b"\n") + b"\n")
         said = Said(output=completed.tail, root_log=root_log, build_log=mock_results.without_greeting(build_log))
-        return Ran(completed=completed, is_filling=command[0] in _FILLING, said=said, memory_kills=kills)
+        return Ran(completed=completed, is_filling=command[0] in _FILLING, said=said, met=met)
 
     def judge(self, ran: Ran) -> Verdict:
         """What a run means. Raises trouble."""
-        completed = ran.completed
-        if completed.ending is not Ending.EXITED or (ran.memory_kills and completed.code):
-            outcome, reason = judge_ending(completed, self._context.limits, memory_kills=ran.memory_kills)
+        completed, limits = ran.completed, self._context.limits
+        if completed.ending is not Ending.EXITED or over_limit(completed, limits, ran.met):
+            outcome, reason = judge_ending(completed, limits, ran.met)
             return Verdict(outcome=outcome, reason=reason)
         if completed.code is None:
             raise RootTrouble(f"mock was killed by signal {completed.signal}, and not by this worker")

@@ -1,7 +1,7 @@
 """A room: one command of a recipe in a clean root, within limits, with nothing left afterwards.
 
-Owns the scratch, the cgroup and the watch of one entry, and what its end means for the package. Does not own the root
-it is stacked on, nor what the command is.
+Owns the scratch, the cgroup and the watch of one entry. Does not own the root it is stacked on, nor what the command
+is, nor what its end means, which is workers/buildroot/ends.py's.
 """
 
 import os
@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from farm.errors import DiskFull, RootTrouble
+from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
-from farm.model.target import Limits
 from workers.buildroot import cgroups, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.ends import LimitsMet, judge, limits_met
 from workers.buildroot.roots import Root
 from workers.buildroot.sandbox import BUILD_UID, Bind, Overlay
 from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
-from workers.run import FLOOD_FACTOR, Completed, Ending, run
+from workers.run import Completed, Ending, run
 from workers.steps.context import StepContext
 
 PREFIX = "room"
 _numbers = count(1)
 _ERROR = re.compile(rb"^(?:error|fatal|bwrap|mount|unshare|setpriv): [^\n]+", re.MULTILINE)
-# What a shell says of a program that the file size limit killed, and what programs say that lived on.
-_TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
 _REASON_CHARS = 300
 
 
@@ -110,11 +108,11 @@ class Room:
                 watch=watch.verdict,
                 shown=shown,
             )
-            kills = group.memory_kills() if group else 0
+            met = limits_met(completed, group)
             peak = group.peak_memory_bytes() if group else None
-        if not (self._mark / "entered").exists() and completed.ending is Ending.EXITED:
+        if not (self._mark / "entered").exists() and completed.ending is Ending.EXITED and met == LimitsMet():
             raise RootTrouble(f"the sandbox did not come up: {last_error(completed.tail) or completed.shown}")
-        outcome, reason = judge(completed, limits, memory_kills=kills)
+        outcome, reason = judge(completed, limits, met)
         return RoomRun(completed=completed, outcome=outcome, reason=reason, peak_memory_bytes=peak)
 
     def _argv(self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None) -> list[str]:
@@ -134,33 +132,6 @@ class Room:
         )
 
 
-def judge(completed: Completed, limits: Limits, *, memory_kills: int) -> tuple[Outcome, str | None]:
-    """What a command's end means for the package. Raises DiskFull when it is not the package's doing.
-
-    A log that was cut is no failure; a command that goes on to FLOOD_FACTOR times the limit is ended and failed.
-    """
-    match completed.ending:
-        case Ending.TIMED_OUT:
-            return Outcome.TIMED_OUT, f"did not end within its limit of {limits.wall_s} s"
-        case Ending.STALLED:
-            return Outcome.STALLED, f"wrote nothing and used no CPU for {limits.silence_s} s"
-        case Ending.OVER_DISK:
-            return Outcome.FAILED, f"used more disk than its limit of {_shown(limits.disk_bytes)}"
-        case Ending.FLOODED:
-            most = _shown(limits.log_bytes)
-            return Outcome.FAILED, f"flooded the log: wrote more than {FLOOD_FACTOR} times its limit of {most}"
-        case Ending.DISK_FULL:
-            raise DiskFull("the disk of this host is nearly full while the build is within its limit; free some space")
-        case Ending.EXITED:
-            if completed.code == 0:
-                return Outcome.SUCCEEDED, None
-            if memory_kills:
-                return Outcome.FAILED, f"used more memory than its limit of {_shown(limits.memory_bytes)}"
-            if _TOO_LARGE.search(completed.tail):
-                return Outcome.FAILED, f"wrote a file larger than its disk limit of {_shown(limits.disk_bytes)}"
-            return Outcome.FAILED, None
-
-
 def last_error(tail: bytes) -> str | None:
     """The last line that a tool marked as an error, printable and short."""
     found = _ERROR.findall(tail)
@@ -168,10 +139,3 @@ def last_error(tail: bytes) -> str | None:
         return None
     text = " ".join(found[-1].decode(errors="backslashreplace").split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:_REASON_CHARS]
-
-
-def _shown(size_bytes: int) -> str:
-    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if size_bytes >= factor and size_bytes % factor == 0:
-            return f"{size_bytes // factor} {unit}"
-    return f"{size_bytes} bytes"
