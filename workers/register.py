@@ -12,7 +12,7 @@ from farm import wire
 from farm.config import Settings
 from farm.leases import Leases
 from farm.model.version import VERSION
-from farm.model.worker import WorkerFacts
+from farm.model.worker import WorkerFacts, host_of
 from workers.host import host_facts
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Register:
         host = host_facts(self._settings)
         return WorkerFacts(
             name=self._name,
-            host=host.name,
+            host=host_of(self._name),
             queues=tuple(queues),
             slots=slots,
             arches=host.arches,

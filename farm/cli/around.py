@@ -1,4 +1,4 @@
-"""`farm up`, `farm targets`, `farm workers`, `farm config`: the farm itself and what it is set to."""
+"""`farm up`, `farm targets`, `farm config`: the farm itself and what it is set to."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from farm.cli.options import JsonOption
-from farm.cli.session import connected, console, emit, say
+from farm.cli.session import console, emit, say
 from farm.cli.text import clean
 from farm.config import Settings, origins
 from farm.errors import BadTarget
@@ -56,27 +56,6 @@ def targets(json: JsonOption = False) -> None:
         say(f"error: {clean(str(error))}")
     if broken:
         raise typer.Exit(BadTarget.exit_code)
-
-
-def workers(json: JsonOption = False) -> None:
-    """List the workers.
-
-    Those that were heard of within 30 seconds, with what they can do.
-
-    \b
-    Example:
-      farm workers --json
-    """
-    from farm.cli import documents, tables
-
-    with connected() as farm:
-        found = farm.workers()
-    if json:
-        emit({"workers": [documents.worker(worker) for worker in found]})
-    elif found:
-        console().print(tables.worker_table(found, console().width))
-    else:
-        console().print("no workers; `farm up` starts some, docs/operating.md says how to add more")
 
 
 def config(json: JsonOption = False) -> None:

@@ -14,7 +14,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Step
 from farm.model.source import Source
 from farm.model.target import Target
-from farm.model.worker import WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryVersion
 
 
@@ -129,7 +129,11 @@ def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
     }
 
 
-def worker(value: WorkerFacts) -> dict[str, Any]:
+def worker(
+    value: WorkerFacts, holds: Mapping[str, HostHold] | None = None, running: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """`running` are labels of attempts, by host; a host's workers share them."""
+    found = (holds or {}).get(value.host)
     return {
         "name": value.name,
         "host": value.host,
@@ -143,6 +147,21 @@ def worker(value: WorkerFacts) -> dict[str, Any]:
         "memory_bytes": value.memory_bytes,
         "disk_free_bytes": value.disk_free_bytes,
         "unfit": value.unfit,
+        "speaks": value.speaks,
+        "hold": found.kind if found else None,
+        "running": list((running or {}).get(value.name, ())),
+    }
+
+
+def hold(value: HostHold) -> dict[str, Any]:
+    return {
+        "host": value.host,
+        "hold": value.kind,
+        "reason": value.reason,
+        "by": value.by,
+        "at": _time(value.at),
+        "until": _time(value.until_at) if value.until_at else None,
+        "hands_back": value.hands_back,
     }
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farm.cli import around, asking, looking, repos, results
+from farm.cli import around, asking, hosts, looking, repos, results
 from farm.cli.session import emit, say, session
 from farm.cli.text import clean
 from farm.config import Settings
@@ -115,7 +115,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "artifacts": results.artifacts,
     "repo": repos.repo,
     "targets": around.targets,
-    "workers": around.workers,
+    "workers": hosts.workers,
     "config": around.config,
 }
 for _name, _command in COMMANDS.items():

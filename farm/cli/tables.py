@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from farm import wire
 from farm.cli.text import STYLES, ago, clean, duration, since, size
 from farm.client import StoredFile
 from farm.client.limits import differing_limits, limit_text, limit_words
@@ -15,7 +16,7 @@ from farm.errors import BadTarget
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
-from farm.model.worker import WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryVersion
 
 #: Columns of a terminal from which on the less important columns of a table are shown.
@@ -162,19 +163,34 @@ def queue_table(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]],
     return plain(("queue", "slots", "busy", "ready", ""), rows, width)
 
 
-def worker_table(workers: Sequence[WorkerFacts], width: int) -> Table:
+def worker_table(
+    workers: Sequence[WorkerFacts],
+    holds: Mapping[str, HostHold],
+    running: Mapping[str, Sequence[str]],
+    width: int,
+) -> Table:
     columns: dict[str, Sequence[str | Text]] = {
         "worker": [clean(one.name) for one in workers],
         "queues": [clean(" ".join(one.queues)) for one in workers],
-        "slots": [str(one.slots) for one in workers],
+        "busy": [f"{len(running.get(one.name, ()))} of {one.slots}" for one in workers],
         "builds for": [" ".join(one.arches) for one in workers],
         "engines": [clean(" ".join(one.engines)) for one in workers],
         "memory": [size(one.memory_bytes) if one.memory_bytes else "" for one in workers],
         "disk free": [size(one.disk_free_bytes) if one.disk_free_bytes else "" for one in workers],
         "up": [ago(one.started_at) for one in workers],
-        "": [Text(clean(one.unfit), style="red") for one in workers],
+        "": [_why_idle(one, holds) for one in workers],
     }
     return _chosen(columns, extra=("engines", "memory", "disk free"), width=width)
+
+
+def _why_idle(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> Text:
+    """What keeps a worker from being given work, in a few words."""
+    if worker.unfit:
+        return Text(clean(worker.unfit), style="red")
+    if worker.speaks != wire.VERSION:
+        return Text(f"speaks version {worker.speaks}, not {wire.VERSION}: restart it with this version", style="red")
+    found = holds.get(worker.host)
+    return Text(found.kind, style="yellow") if found else Text("")
 
 
 def target_table(targets: Mapping[str, Target | BadTarget], width: int) -> Table:

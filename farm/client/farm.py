@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
+from farm.client import hosts
 from farm.client.download import StoredFile, download, files_of
 from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
 from farm.client.limits import GivenLimits
@@ -29,7 +30,7 @@ from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 from farm.model.target import Target
-from farm.model.worker import WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryBackend, RepositoryCheck, RepositoryVersion, open_repositories
 from farm.store.heads import Head
 from farm.store.store import Store
@@ -310,6 +311,14 @@ class Farm:
         except redis.RedisError as error:
             raise FarmNotRunning(not_running(self.settings)) from error
 
+    def host_holds(self) -> dict[str, HostHold]:
+        """The hosts that get no work now, by name, and why."""
+        return hosts.held(self._store)
+
+    def running_on(self) -> dict[str, tuple[str, ...]]:
+        """What runs where: labels of attempts, by the worker's name, and once more by its host's."""
+        return hosts.running_on(self._store)
+
     def queue_counts(self) -> dict[str, tuple[int, int]]:
         """Of each queue with work in it: how many steps are ready, and how many are with its workers."""
         return self._store.queue_counts()
@@ -346,6 +355,26 @@ class Farm:
         steps = self._store.retry(id_of(build), step=step_kind(step), arch=arch_named(arch), by=by)
         self._wake()
         return steps
+
+    def drain_host(self, host: str, *, hands_back: bool = False, reason: str = "", force: bool = False) -> HostHold:
+        """Give a host no new work from now on, until `undrain_host`; no restart of anything changes that.
+
+        What runs there is finished; with `hands_back` it is stopped, and run on another host. Raises NotFound for a
+        host that nobody has heard of, unless `force`; FarmNotRunning.
+        """
+        known = {host} if force else {worker.host for worker in self.workers()}
+        by = owner_name(self.settings, None)
+        hold = hosts.drain(self._store, host, known, by=by, reason=reason, hands_back=hands_back)
+        self._wake()
+        _log.info("%s", hold.shown, extra={"action": "drain", "host": host})
+        return hold
+
+    def undrain_host(self, host: str) -> HostHold:
+        """Give a drained or quarantined host work again. Returns what held it. Raises WrongState when nothing did."""
+        was = hosts.undrain(self._store, host)
+        self._wake()
+        _log.info("%s is %s no longer", host, was.kind, extra={"action": "undrain", "host": host})
+        return was
 
     def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
         """Have clients and later builds get what version `to` of a repository had, as a new version.

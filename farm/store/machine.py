@@ -209,7 +209,8 @@ def trouble(
         deaths=deaths,
         trouble=message,
         trouble_hosts=hosts,
-        not_before_at=changes.now + policy.delay(step.troubles),
+        # A worker's death is no outage that one had better wait out.
+        not_before_at=changes.now + (timedelta(0) if is_death else policy.delay(step.troubles)),
     )
     following = build.next_in_chain(step)
     if following is not None and following.live is not None:

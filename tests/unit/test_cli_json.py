@@ -177,8 +177,11 @@ def test_the_farm(driven: DrivenFarm) -> None:
         "memory_bytes": 0,
         "disk_free_bytes": 0,
         "unfit": None,
+        "speaks": 2,
+        "hold": None,
+        "running": [],
     }
-    assert shaped(document(driven, "workers")) == {"workers": [worker]}
+    assert shaped(document(driven, "workers")) == {"workers": [worker], "hosts": []}
     farm = shaped(document(driven, "status"))
     leases.retire("source@one")
     leases.close()

@@ -1,0 +1,152 @@
+"""`farm workers`: who is there, what they do, and taking a host out of work and back in."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from farm.cli.options import JsonOption
+from farm.cli.session import connected, console, emit, say
+from farm.cli.text import clean
+
+if TYPE_CHECKING:
+    from farm.client import Farm
+
+_LIST = "list"
+_LOOK_EVERY_S = 0.5
+
+
+class WorkersGroup(TyperGroup):
+    """`farm workers --json` is `farm workers list --json`: without a command's name it is the list that is meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = [_LIST, *args]
+        return super().parse_args(ctx, args)
+
+
+workers = typer.Typer(cls=WorkersGroup, no_args_is_help=False, rich_markup_mode=None)
+
+
+def _complete_host(incomplete: str) -> list[str]:
+    try:
+        with connected() as farm:
+            names = {worker.host for worker in farm.workers()} | set(farm.host_holds())
+    except Exception:
+        return []  # completion is no place for errors
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+HostArgument = Annotated[
+    str, typer.Argument(metavar="HOST", help="As `farm workers` shows it.", autocompletion=_complete_host)
+]
+
+
+@workers.callback()
+def about() -> None:
+    """List the workers, and take hosts out of work and back in.
+
+    `farm workers` alone lists those that were heard of within 30 seconds. A drained host finishes what it runs and
+    takes nothing new, however often its workers are started anew, until it is undrained. A host that caused trouble
+    for several packages in a row is quarantined by the farm itself for a while, unless it is its work's last one.
+
+    \b
+    Examples:
+      farm workers                                   who is there, what they do, who is held and why
+      farm workers drain builder3 --reason "new disks" --wait
+      farm workers drain builder3 --now              what runs there is run elsewhere instead
+      farm workers undrain builder3
+    """
+
+
+@workers.command(_LIST)
+def list_(json: JsonOption = False) -> None:
+    """List the workers, and the hosts that get no work with the reason.
+
+    \b
+    Examples:
+      farm workers
+      farm workers --json
+    """
+    from farm.cli import documents, tables
+
+    with connected() as farm:
+        found, holds, running = farm.workers(), farm.host_holds(), farm.running_on()
+    if json:
+        emit(
+            {
+                "workers": [documents.worker(worker, holds, running) for worker in found],
+                "hosts": [documents.hold(hold) for _, hold in sorted(holds.items())],
+            }
+        )
+        return
+    if found:
+        console().print(tables.worker_table(found, holds, running, console().width))
+    else:
+        console().print("no workers; `farm up` starts some, docs/operating.md says how to add more")
+    for host, hold in sorted(holds.items()):
+        console().print(f"{clean(hold.shown)}; `farm workers undrain {clean(host)}` ends that", soft_wrap=True)
+
+
+@workers.command()
+def drain(
+    host: HostArgument,
+    now: Annotated[bool, typer.Option("--now", help="Run elsewhere what runs there, instead of finishing it.")] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="For those who ask.", show_default=False)] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when nothing runs there any more.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also a host that nobody has heard of.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Give a host no new work, until it is undrained.
+
+    What runs there is finished; with --now it is stopped within seconds, and run on another host. Undo it with `farm
+    workers undrain`. Draining a drained host changes its reason, and --now can come later.
+
+    \b
+    Examples:
+      farm workers drain builder3 --reason "new disks" --wait
+      farm workers drain builder3 --now
+    """
+    from farm.cli import documents
+
+    with connected() as farm:
+        hold = farm.drain_host(host, hands_back=now, reason=reason, force=force)
+        if wait:
+            _wait(farm, host)
+        left = farm.running_on().get(host, ())
+    if json:
+        emit({"host": documents.hold(hold), "running": list(left)})
+        return
+    say(clean(hold.shown))
+    if left:
+        say(f"still running there: {', '.join(clean(label) for label in left)}")
+    else:
+        say("nothing runs there")
+    say(f"undo it with: farm workers undrain {clean(host)}")
+
+
+@workers.command()
+def undrain(host: HostArgument, json: JsonOption = False) -> None:
+    """Give a drained or quarantined host work again.
+
+    \b
+    Example:
+      farm workers undrain builder3
+    """
+    with connected() as farm:
+        was = farm.undrain_host(host)
+    if json:
+        emit({"host": host, "was": was.kind})
+    else:
+        say(f"{clean(host)} is {was.kind} no longer: it takes work within a second or two")
+
+
+def _wait(farm: "Farm", host: str) -> None:
+    """Until nothing runs there; says so each time that something ended."""
+    before = None
+    while labels := farm.running_on().get(host, ()):
+        if len(labels) != before:
+            before = len(labels)
+            say(f"waiting for {before}: {', '.join(clean(label) for label in labels[:5])}{' …' if before > 5 else ''}")
+        time.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,52 @@
+"""Hosts as clients see them: what runs where, which get no work and why, taking one out of work and back in."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from farm.errors import NotFound, WrongState
+from farm.model.outcome import Status
+from farm.model.worker import HoldKind, HostHold, host_of
+from farm.store.store import Store
+
+
+def held(store: Store) -> dict[str, HostHold]:
+    """Those that get no work now, by name."""
+    now = datetime.now(UTC)
+    return {host: hold for host, hold in store.holds().items() if hold.holds(now)}
+
+
+def running_on(store: Store) -> dict[str, tuple[str, ...]]:
+    """Labels of attempts, by the worker's name, and once more by its host's."""
+    found: dict[str, tuple[str, ...]] = {}
+    with store.looking() as look:
+        for one in look.live():
+            if one.worker and one.status is Status.RUNNING:
+                for name in {one.worker, host_of(one.worker)}:
+                    found[name] = (*found.get(name, ()), one.label)
+    return found
+
+
+def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: str, hands_back: bool) -> HostHold:
+    """Raises NotFound for a host that is not known and that nothing holds."""
+    names = {*known, *store.holds()}
+    if host not in names:
+        there = ", ".join(sorted(names)) or "none"
+        raise NotFound(f"no worker on host {host!r} was heard of; there are {there}; --force drains it all the same")
+    hold = HostHold(
+        host=host,
+        kind=HoldKind.DRAINED,
+        reason=reason or "no reason was given",
+        by=by,
+        at=datetime.now(UTC),
+        hands_back=hands_back,
+    )
+    return store.hold(hold)
+
+
+def undrain(store: Store, host: str) -> HostHold:
+    """What held it until now. Raises WrongState when nothing did."""
+    holds = held(store)
+    if host not in holds or not store.release(host, datetime.now(UTC)):
+        names = ", ".join(sorted(holds)) or "none"
+        raise WrongState(f"host {host!r} is neither drained nor quarantined; those that are: {names}")
+    return holds[host]
