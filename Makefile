@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test siege check bench format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,8 +19,12 @@ demo: $(VENV)/.ready ## from nothing to packages built, and one installed; PULP=
 	@$(SUDO) $(BIN)/python -m deploy.demo.tour $(WITH_PULP)
 
 test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
-	@deploy/bootstrap base postgresql emulators
+	@deploy/bootstrap base postgresql emulators siege
 	@$(SUDO) $(BIN)/python -m pytest $(ARGS)
+
+siege: $(VENV)/.ready-dev ## break a farm for MINUTES=10 in every way, and judge it; SEED=n; DATABASE=sqlite, postgresql, or both in half the time each
+	@deploy/bootstrap base postgresql siege
+	@$(SUDO) $(BIN)/python -m tests.siege --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a minute
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
@@ -28,9 +32,9 @@ check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a mi
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit $(ARGS)
 
-bench: $(VENV)/.ready-dev ## the figures, as a table and in bench-results.json
+bench: $(VENV)/.ready-dev ## the figures, as a table and in bench-results.json; PARTS="load leases" for some
 	@deploy/bootstrap base postgresql
-	@$(SUDO) $(BIN)/python -m tests.bench
+	@$(SUDO) $(BIN)/python -m tests.bench $(PARTS)
 
 format: $(VENV)/.ready-dev ## put the code into the one format
 	@$(BIN)/ruff format .

@@ -1,0 +1,221 @@
+"""The judge: what is wrong with what is there in the end. Pure: facts, what was asked, and the adversary's excuses.
+
+Each rule is one function. A rule that cannot be broken is worth nothing: tests/unit/test_siege_judge.py plants a lie
+for each.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tests.siege.facts import AttemptRow, Facts, StepRow
+from tests.siege.stream import Asked
+from tests.siege.wounds import Cause
+
+_SUCCESSES = ("succeeded", "unchanged")
+_LOST = re.compile(r"worker-lost|renew")
+_OS = "demo/x86_64/os"
+_SOURCE = "demo/source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A rule that was broken. `build` says whose story explains it; None when it is nobody's."""
+
+    rule: str
+    text: str
+    build: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`at_s` puts an instant on the timeline on which the causes are. `may_double` where a database that was killed
+    in the middle of a commit leaves it open whether a batch was written."""
+
+    facts: Facts
+    asked: Sequence[Asked]
+    causes: Sequence[Cause] = ()
+    at_s: Callable[[datetime], float] = lambda _: 0.0
+    may_double: bool = False
+
+
+def judge(case: Case) -> list[Broken]:
+    rules = (
+        everything_is_there_once,
+        everything_ended_as_it_must,
+        everything_is_over,
+        attempts_are_in_order,
+        losses_have_a_cause,
+        packages_are_published_once,
+        nothing_else_is_published,
+        nothing_is_left,
+    )
+    return [broken for rule in rules for broken in rule(case)]
+
+
+# --- builds -----------------------------------------------------------------------------------------------------
+
+
+def everything_is_there_once(case: Case) -> Iterator[Broken]:
+    """A build that the farm said it has is there; one that it refused is not."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for build in case.facts.builds:
+        found[build.filename].append(build.id)
+    for one in case.asked:
+        ids = found.pop(one.recipe.filename, [])
+        for missing in set(one.ids) - set(ids):
+            yield Broken(rule="lost-build", text=f"{one.recipe.name}: build {missing} was enqueued and is not there")
+        more = len(set(ids) - set(one.ids))
+        if more > (one.raised if case.may_double else 0):
+            text = f"{one.recipe.name} is there as {ids}, and only {one.ids} were said to be enqueued"
+            yield Broken(rule="double-build", text=text, build=ids[0])
+    for filename, ids in found.items():
+        yield Broken(rule="unknown-build", text=f"{filename} was never asked for: {ids}", build=ids[0])
+
+
+def everything_ended_as_it_must(case: Case) -> Iterator[Broken]:
+    right: dict[int, set[str]] = {}
+    natural = {one.recipe.filename: {one.recipe.outcome} for one in case.asked}
+    for one in case.asked:
+        for build in one.ids:
+            right[build] = one.outcomes
+    for row in case.facts.builds:
+        wanted = right.get(row.id, natural.get(row.filename, set()))
+        if row.status == "finished" and row.outcome not in wanted:
+            ways = " or ".join(sorted(wanted))
+            text = f"build {row.id} {row.filename} ended as {row.outcome} ({row.reason}), not as {ways}"
+            yield Broken(rule="outcome", text=text, build=row.id)
+
+
+def everything_is_over(case: Case) -> Iterator[Broken]:
+    steps = {step.id: step for step in case.facts.steps}
+    for build in case.facts.builds:
+        if build.status != "finished" or build.outcome is None:
+            yield Broken(rule="not-over", text=f"build {build.id} {build.filename} is {build.status}", build=build.id)
+    for step in case.facts.steps:
+        if step.status != "finished" or step.outcome is None:
+            yield Broken(rule="not-over", text=f"step {_name(step)} is {step.status}", build=step.build)
+    for attempt in case.facts.attempts:
+        if attempt.status != "finished" or attempt.outcome is None:
+            step = steps[attempt.step]
+            text = f"attempt {_name(step)}.{attempt.number} is {attempt.status} on {attempt.worker}"
+            yield Broken(rule="not-over", text=text, build=step.build)
+    for label in case.facts.closing:
+        yield Broken(
+            rule="not-over", text=f"the lease of {label} is still to be closed", build=int(label.split(".")[0])
+        )
+
+
+def attempts_are_in_order(case: Case) -> Iterator[Broken]:
+    """Numbers are unique, and a step succeeds once, but for each time that somebody asked for it again."""
+    retried = {build: one.retried for one in case.asked for build in one.ids}
+    for step, attempts in _by_step(case.facts):
+        numbers = Counter(attempt.number for attempt in attempts)
+        for number, count in numbers.items():
+            if count > 1:
+                text = f"step {_name(step)} has {count} attempts of number {number}"
+                yield Broken(rule="numbers", text=text, build=step.build)
+        good = [attempt.number for attempt in attempts if attempt.outcome in _SUCCESSES]
+        if len(good) > 1 + retried.get(step.build, 0):
+            text = f"step {_name(step)} succeeded {len(good)} times, as attempts {good}"
+            yield Broken(rule="twice", text=text, build=step.build)
+        if step.outcome in _SUCCESSES and not good:
+            yield Broken(rule="no-attempt", text=f"step {_name(step)} succeeded without an attempt", build=step.build)
+
+
+def losses_have_a_cause(case: Case) -> Iterator[Broken]:
+    """An attempt is lost only where the adversary took its worker away."""
+    for step, attempts in _by_step(case.facts):
+        for attempt in attempts:
+            if attempt.outcome != "errored" or not _LOST.search(attempt.reason or ""):
+                continue
+            label = f"{_name(step)}.{attempt.number}"
+            at_s = case.at_s(attempt.finished_at) if attempt.finished_at else 0.0
+            if not any(_explains(cause, label, attempt.worker, at_s) for cause in case.causes):
+                text = f"{label} was given up at {at_s:.1f} s ({attempt.reason}) though {attempt.worker} was well"
+                yield Broken(rule="lost-attempt", text=text, build=step.build)
+
+
+def _explains(cause: Cause, label: str, worker: str | None, at_s: float) -> bool:
+    return cause.at_s <= at_s <= cause.until_s and (label in cause.labels or worker in cause.workers)
+
+
+# --- packages ---------------------------------------------------------------------------------------------------
+
+
+def packages_are_published_once(case: Case) -> Iterator[Broken]:
+    """Of each build that succeeded the packages of its last good attempts are in the newest version: each once, with
+    the digest that was recorded, and the file is what the metadata says."""
+    for one in case.facts.published:
+        if one.said != one.is_:
+            text = f"{one.repository} says that {one.filename} is {one.said[:12]}, and it is {one.is_[:12]}"
+            yield Broken(rule="corrupt", text=text)
+    here: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in case.facts.published:
+        here[one.repository, one.filename].append(one.said)
+    for (repository, filename), wanted in _wanted(case.facts).items():
+        found = here.get((repository, filename), [])
+        build = next(iter(wanted.values()))
+        if len(found) != 1:
+            text = f"{filename} is {len(found)} times in {repository}, not once"
+            yield Broken(rule="published", text=text, build=build)
+        elif found[0] not in wanted:
+            right = ", ".join(key[:12] for key in wanted)
+            text = f"{filename} in {repository} is {found[0][:12]}, and recorded was {right}"
+            yield Broken(rule="digest", text=text, build=build)
+
+
+def _wanted(facts: Facts) -> dict[tuple[str, str], dict[str, int]]:
+    """By repository and file name: digests that are right, and the build that made them."""
+    good = {build.id for build in facts.builds if build.outcome in _SUCCESSES}
+    files: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+    for artifact in facts.artifacts:
+        files[artifact.attempt].append((artifact.kind, artifact.name, artifact.sha256))
+    wanted: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for step, attempts in _by_step(facts):
+        last = max((one for one in attempts if one.outcome in _SUCCESSES), key=lambda one: one.number, default=None)
+        if step.build not in good or last is None:
+            continue
+        for kind, name, sha256 in files[last.id]:
+            if (step.kind, kind) == ("build", "rpm"):
+                wanted[_OS, name][sha256] = step.build
+            elif (step.kind, kind) == ("srpm", "srpm"):
+                wanted[_SOURCE, name][sha256] = step.build
+    return wanted
+
+
+def nothing_else_is_published(case: Case) -> Iterator[Broken]:
+    """No file of any version came from an attempt that did not succeed, or that nobody recorded."""
+    outcomes = {attempt.id: attempt.outcome for attempt in case.facts.attempts}
+    recorded: dict[str, set[str | None]] = defaultdict(set)
+    for artifact in case.facts.artifacts:
+        recorded[artifact.sha256].add(outcomes.get(artifact.attempt))
+    for repository, filename, sha256 in case.facts.pool:
+        found = recorded.get(sha256)
+        if found is None:
+            text = f"{repository} has {filename} of {sha256[:12]}, which no recorded attempt made"
+            yield Broken(rule="fenced", text=text)
+        elif not found & set(_SUCCESSES):
+            text = f"{repository} has {filename} of an attempt that {', '.join(str(one) for one in found)}"
+            yield Broken(rule="fenced", text=text)
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------
+
+
+def nothing_is_left(case: Case) -> Iterator[Broken]:
+    for text in case.facts.left:
+        yield Broken(rule="left", text=f"left behind: {text}")
+
+
+def _by_step(facts: Facts) -> Iterable[tuple[StepRow, list[AttemptRow]]]:
+    attempts: dict[int, list[AttemptRow]] = defaultdict(list)
+    for attempt in facts.attempts:
+        attempts[attempt.step].append(attempt)
+    return [(step, attempts[step.id]) for step in facts.steps]
+
+
+def _name(step: StepRow) -> str:
+    return f"{step.build}.{step.kind}.{step.arch}" if step.arch else f"{step.build}.{step.kind}"
