@@ -1,0 +1,134 @@
+"""Crowds of builds, written straight into the tables: a million finished ones in a minute, or many that wait.
+
+The rows are as the farm leaves them, but for what nothing here measures: their attempts stored no artifacts.
+"""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from farm import queues
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.store import rows, schema
+from farm.store.database import open_database, transaction
+from farm.store.state import ONCE
+
+#: Builds of one batch.
+BATCH = 1000
+OWNERS = 50
+_SOURCE = Source(kind=SourceKind.GIT, url="https://example.org/crowd.git", ref="main")
+_OUTPUT = '{"type":"none","note":"what a step made takes about as much room as this does, digests and names included"}'
+_NUMBERS = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count) "
+_TENTH_FAILED = f"CASE WHEN n % 10 = 0 THEN '{Outcome.FAILED}' ELSE '{Outcome.SUCCEEDED}' END"
+_STEPS = {
+    StepKind.FETCH: ("", queues.SOURCE),
+    StepKind.SRPM: ("", queues.SOURCE),
+    StepKind.BUILD: (Arch.X86_64.value, queues.build_queue(Arch.X86_64)),
+    StepKind.UPLOAD: (Arch.X86_64.value, queues.PUBLISH),
+}
+
+_ADD_BATCHES = "INSERT INTO batch (id, owner, created_at) " + _NUMBERS + "SELECT :base + n, 'crowd', :at FROM number"
+_ADD_BUILDS = (
+    "INSERT INTO build (id, batch_id, package, source, target, arches, options, priority, owner, status, outcome,"
+    " reason, nevra, created_at, finished_at) " + _NUMBERS + "SELECT :base + n, :batch + (n - 1) / :batch_size + 1,"
+    " 'crowd-' || n, :source, 'demo', :arches, :options, 0, 'user-' || (n % :owners), '{status}', {outcome}, NULL,"
+    " {nevra}, :at, {finished_at} FROM number"
+)
+_ADD_STEPS = (
+    "INSERT INTO step (id, build_id, kind, arch, queue, urgency, owner, status, outcome, is_skipped, attempts,"
+    " troubles, output) " + _NUMBERS + "SELECT :base_step + (n - 1) * {kinds} + {place}, :base + n, '{kind}', '{arch}',"
+    " '{queue}', 0, 'user-' || (n % :owners), '{status}', {outcome}, {is_skipped}, {attempts}, 0, {output} FROM number"
+)
+_ADD_ATTEMPTS = (
+    "INSERT INTO attempt (id, step_id, number, token, status, outcome, worker, wall_s, dispatched_at, offered_at,"
+    " started_at, finished_at) SELECT step.id, step.id, 1, 'token-of-22-characters', 'finished', step.outcome,"
+    " 'build@builder1', 3600, :at, :at, :at, :at FROM step WHERE step.build_id > :base AND step.attempts = 1"
+)
+
+
+def add_finished(url: str, count: int) -> None:
+    """So many builds that are over: four steps each, one attempt a step; every tenth failed in `build`."""
+    _add(url, count, is_finished=True)
+
+
+def add_waiting(url: str, count: int) -> None:
+    """So many builds of fifty people whose `fetch` is ready."""
+    _add(url, count, is_finished=False)
+
+
+def _add(url: str, count: int, *, is_finished: bool) -> None:
+    engine = open_database(url, create=True)
+    try:
+        with transaction(engine, is_writing=True) as connection:
+            _fill(connection, count, is_finished=is_finished)
+            if connection.dialect.name == "postgresql":
+                _count_on(connection)
+        if engine.dialect.name == "postgresql":  # by itself it would do this some minutes later; SQLite never does
+            with engine.connect() as connection:
+                connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
+    finally:
+        engine.dispose()
+
+
+def _fill(connection: sa.Connection, count: int, *, is_finished: bool) -> None:
+    values = {
+        "count": count,
+        "base": _last(connection, schema.build),
+        "base_step": _last(connection, schema.step),
+        "batch": _last(connection, schema.batch),
+        "batch_size": BATCH,
+        "owners": OWNERS,
+        "at": datetime.now(UTC),
+        "source": rows.to_text(_SOURCE),
+        "arches": rows.to_text((Arch.X86_64,)),
+        "options": rows.to_text(BuildOptions()),
+    }
+    _run(connection, _ADD_BATCHES, values | {"count": -(-count // BATCH), "base": values["batch"]})
+    how = {"status": Status.READY, "outcome": "NULL", "nevra": "NULL", "finished_at": "NULL"}
+    if is_finished:
+        how = {"status": Status.FINISHED, "outcome": _TENTH_FAILED, "finished_at": ":at"}
+        how["nevra"] = "'crowd-' || n || '-1-1.src'"
+    _run(connection, _ADD_BUILDS.format(**how), values)
+    kinds = list(StepKind) if is_finished else list(ONCE)
+    for place, kind in enumerate(kinds, start=1):
+        _run(connection, _step_insert(kind, place, len(kinds), is_finished=is_finished), values)
+    if is_finished:
+        _run(connection, _ADD_ATTEMPTS, values)
+
+
+def _step_insert(kind: StepKind, place: int, kinds: int, *, is_finished: bool) -> str:
+    arch, queue = _STEPS[kind]
+    how = {"status": Status.READY if kind is StepKind.FETCH else Status.WAITING, "outcome": "NULL", "output": "NULL"}
+    how |= {"is_skipped": "false", "attempts": "0"}
+    if is_finished:
+        how |= {"status": Status.FINISHED, "attempts": "1", "output": f"'{_OUTPUT}'".replace(":", r"\:")}
+        how["outcome"] = _TENTH_FAILED if kind is StepKind.BUILD else f"'{Outcome.SUCCEEDED}'"
+        if kind is StepKind.UPLOAD:
+            how["outcome"] = f"CASE WHEN n % 10 = 0 THEN '{Outcome.CANCELLED}' ELSE '{Outcome.SUCCEEDED}' END"
+            how["is_skipped"] = "n % 10 = 0"
+            how["attempts"] = "CASE WHEN n % 10 = 0 THEN 0 ELSE 1 END"
+    return _ADD_STEPS.format(kind=kind, arch=arch, queue=queue, place=place, kinds=kinds, **how)
+
+
+def _last(connection: sa.Connection, table: sa.Table) -> int:
+    return connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+
+
+def _run(connection: sa.Connection, statement: str, values: dict[str, object]) -> None:
+    text = sa.text(statement)
+    named = set(text._bindparams)
+    if "at" in named:
+        text = text.bindparams(sa.bindparam("at", type_=schema.UtcTime()))
+    connection.execute(text, {name: value for name, value in values.items() if name in named})
+
+
+def _count_on(connection: sa.Connection) -> None:
+    """PostgreSQL's sequences do not see ids that were given."""
+    for table in (schema.batch, schema.build, schema.step, schema.attempt):
+        name = table.name
+        connection.exec_driver_sql(
+            f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))"
+        )
