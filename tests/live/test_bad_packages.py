@@ -2,142 +2,29 @@
 
 import os
 import re
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from farm.artifacts import open_store
-from farm.config import Settings
 from farm.errors import LeaseLost
-from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import StepKind
 from farm.model.outcome import Outcome
-from farm.model.source import Source, SourceKind
-from farm.model.target import Limits, Target
-from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
-from farm.targets.load import find_target
-from tests.fetching import repository
+from farm.model.work import AnyResult
 from tests.leftovers import inside
-from tests.packages import make_git, make_srpm
+from tests.line import LIMITS, Line, leftovers
+from tests.packages import make_srpm
 from tests.rpms import make_rpm
 from workers.buildroot import cgroups
 from workers.buildroot.cgroups import CgroupKind
-from workers.steps.door import run_step
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="build roots need root"),
 ]
-
-LIMITS = Limits(
-    wall_s=60, silence_s=60, log_bytes=2**20, memory_bytes=512 * 2**20, disk_bytes=256 * 2**20, processes=500
-)
-
-
-@dataclass
-class Line:
-    """The steps one after the other, as `workers.main` runs them, until one does not succeed.
-
-    `limits` are those of the build step.
-    """
-
-    settings: Settings
-    target: Target
-    folder: Path
-    ended_in: StepKind = StepKind.FETCH
-    log: bytes = b""
-    stop: threading.Event | None = None
-
-    def git(self, name: str, *, defines: tuple[tuple[str, str], ...] = (), **limits: int) -> AnyResult:
-        source = Source(kind=SourceKind.GIT, url=str(make_git(name, self.folder)))
-        return self.run(source, BuildOptions(defines=defines), replace(LIMITS, **limits))
-
-    def spec(self, *, head: str = "", build: str = ":", **limits: int) -> AnyResult:
-        """A noarch package `sly` with lines of the test's own before its name and in its %build."""
-        text = f"""{head}
-Name: sly
-Version: 1
-Release: 1
-Summary: s
-License: MIT
-BuildArch: noarch
-%description
-s
-%build
-{build}
-%files
-"""
-        source = Source(kind=SourceKind.GIT, url=str(repository(self.folder / "sly", {"sly.spec": text.encode()})))
-        return self.run(source, BuildOptions(), replace(LIMITS, **limits))
-
-    def srpm(self, path: Path) -> AnyResult:
-        stored = open_store(self.settings).put(path, name="given.src.rpm", kind=ArtifactKind.SRPM)
-        source = Source(kind=SourceKind.SRPM, sha256=stored.sha256, filename=path.name)
-        return self.run(source, BuildOptions(), LIMITS)
-
-    def run(self, source: Source, options: BuildOptions, limits: Limits) -> AnyResult:
-        result = self._step(StepKind.FETCH, FetchInput(source=source), options, LIMITS)
-        if isinstance(fetched := result.output, FetchResult):
-            order = SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=Arch.X86_64)
-            result = self._step(StepKind.SRPM, order, options, LIMITS)
-        if isinstance(made := result.output, SrpmResult):
-            build = BuildInput(
-                srpm=made.srpm,
-                nevra=made.nevra,
-                build_requires=made.build_requires,
-                arch=Arch.X86_64,
-                repositories=(),
-            )
-            result = self._step(StepKind.BUILD, build, options, limits)
-        return result
-
-    def _step(self, kind: StepKind, order: StepInput, options: BuildOptions, limits: Limits) -> AnyResult:
-        work: Work[Any] = Work(
-            attempt=f"1.{kind}.1",
-            token="t",
-            kind=kind,
-            build_id=1,
-            package="bad",
-            target=self.target,
-            options=options,
-            limits=limits,
-            input=order,
-        )
-        self.ended_in = kind
-        result = run_step(work, self.settings, stop=self.stop)
-        (log,) = (artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG)
-        self.log = open_store(self.settings).open_path(log.sha256).read_bytes()
-        return result
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> Settings:
-    data = tmp_path_factory.mktemp("farm")
-    (data / "demo").mkdir()
-    (data / "demo/distribution").symlink_to(demo_distribution)
-    return Settings.from_env({"FARM_DATA": str(data)})
-
-
-@pytest.fixture
-def line(settings: Settings, tmp_path: Path) -> Iterator[Line]:
-    """Afterwards nothing of the build is left: no process, no group, no mount, no work folder."""
-    yield Line(settings, find_target(settings, "demo"), tmp_path)
-    assert leftovers(settings) == []
-    shutil.rmtree(tmp_path, ignore_errors=True)
-
-
-def leftovers(settings: Settings) -> list[str]:
-    mounts = [entry for entry in Path("/proc/self/mounts").read_text().splitlines() if str(settings.data) in entry]
-    mine = f"-{os.getpid()}-"
-    groups = [str(path) for root in cgroups.place().folders for path in root.glob("farm-*") if mine in path.name]
-    return [*mounts, *groups, *map(str, settings.work.iterdir()), *map(str, inside(settings))]
 
 
 def said(result: AnyResult) -> str:
@@ -226,27 +113,6 @@ def test_a_file_that_is_no_whole_source_package_is_refused(
     assert re.search(reason, said(result))
 
 
-@pytest.mark.parametrize(
-    ("name", "limits", "outcome", "reason"),
-    [
-        ("never-ends", {"wall_s": 1}, Outcome.TIMED_OUT, "did not end within its limit of 1 s"),
-        ("never-ends", {"silence_s": 1}, Outcome.STALLED, "wrote nothing and used no CPU for 1 s"),
-        ("forks-without-end", {"wall_s": 2, "processes": 200}, Outcome.TIMED_OUT, "did not end within its limit"),
-        ("fills-disk", {"disk_bytes": 32 * 2**20}, Outcome.FAILED, "disk limit of 32 MiB"),
-        ("fills-memory", {"memory_bytes": 128 * 2**20}, Outcome.FAILED, "used more memory than its limit of 128 MiB"),
-        ("floods-log", {"log_bytes": 100_000}, Outcome.FAILED, "flooded the log: wrote more than 4 times its limit"),
-    ],
-)
-def test_a_package_that_takes_without_end_meets_its_limit(
-    line: Line, name: str, limits: dict[str, int], outcome: Outcome, reason: str
-) -> None:
-    start = time.monotonic()
-    result = line.git(name, **limits)
-    assert time.monotonic() - start < 20
-    assert (result.outcome, line.ended_in) == (outcome, StepKind.BUILD)
-    assert reason in said(result)
-
-
 def test_a_stopped_build_is_gone_within_two_seconds_and_stores_nothing_of_it(line: Line) -> None:
     """Also shows that this file's look at what is left would see a build."""
     stop = threading.Event()
@@ -271,11 +137,6 @@ def _stopped(line: Line, stop: threading.Event) -> None:
     line.stop = stop
     with pytest.raises(LeaseLost):
         line.git("never-ends")
-
-
-def test_one_that_is_busy_for_ever_is_not_stalled_but_timed_out(line: Line) -> None:
-    result = line.git("never-ends", defines=(("busy", "1"),), wall_s=2, silence_s=1)
-    assert result.outcome is Outcome.TIMED_OUT
 
 
 def test_a_log_is_cut_with_a_marker_and_a_build_that_ends_well_has_still_succeeded(line: Line) -> None:

@@ -1,6 +1,5 @@
 """Limits: how they are written, whose counts, and what is shown of them."""
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,7 +7,6 @@ import pytest
 
 from farm.client.limits import check_limits, limit_text, limit_words, parse_limits
 from farm.client.request import check_request, make_options
-from farm.config import Settings
 from farm.errors import BadRequest
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest, StepKind
@@ -146,11 +144,10 @@ def test_limits_survive_as_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(TARGET), type=Target) == TARGET
 
 
-def test_a_request_made_by_hand_has_its_limits_checked(tmp_path: Path) -> None:
-    settings = Settings.from_env({"FARM_DATA": str(tmp_path)})
+def test_a_request_made_by_hand_has_its_limits_checked() -> None:
     source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
-    good = BuildRequest(source=source, target="demo", options=BuildOptions(limits=OwnLimits(wall_s=60)))
-    assert check_request(settings, good).options == BuildOptions(timeout_s=60)
-    bad = BuildRequest(source=source, target="demo", options=BuildOptions(limits=OwnLimits(processes=1)))
+    good = BuildRequest(source=source, target="mine", options=BuildOptions(limits=OwnLimits(wall_s=60)))
+    assert check_request(TARGET, good).options == BuildOptions(timeout_s=60)
+    bad = BuildRequest(source=source, target="mine", options=BuildOptions(limits=OwnLimits(processes=1)))
     with pytest.raises(BadRequest, match="processes=1 is out of range"):
-        check_request(settings, bad)
+        check_request(TARGET, bad)

@@ -1,0 +1,108 @@
+"""Steps one after the other with everything real, and what they may not leave behind. Needs root."""
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from farm.artifacts import open_store
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import BuildOptions, StepKind
+from farm.model.source import Source, SourceKind
+from farm.model.target import Limits, Target
+from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
+from tests.fetching import repository
+from tests.leftovers import inside
+from tests.packages import make_git
+from workers.buildroot import cgroups
+from workers.steps.door import run_step
+
+LIMITS = Limits(
+    wall_s=60, silence_s=60, log_bytes=2**20, memory_bytes=512 * 2**20, disk_bytes=256 * 2**20, processes=500
+)
+
+
+@dataclass
+class Line:
+    """The steps one after the other, as `workers.main` runs them, until one does not succeed.
+
+    `limits` are those of the build step.
+    """
+
+    settings: Settings
+    target: Target
+    folder: Path
+    ended_in: StepKind = StepKind.FETCH
+    log: bytes = b""
+    stop: threading.Event | None = None
+
+    def git(self, name: str, *, defines: tuple[tuple[str, str], ...] = (), **limits: int) -> AnyResult:
+        source = Source(kind=SourceKind.GIT, url=str(make_git(name, self.folder)))
+        return self.run(source, BuildOptions(defines=defines), replace(LIMITS, **limits))
+
+    def spec(self, *, head: str = "", build: str = ":", **limits: int) -> AnyResult:
+        """A noarch package `sly` with lines of the test's own before its name and in its %build."""
+        text = f"""{head}
+Name: sly
+Version: 1
+Release: 1
+Summary: s
+License: MIT
+BuildArch: noarch
+%description
+s
+%build
+{build}
+%files
+"""
+        source = Source(kind=SourceKind.GIT, url=str(repository(self.folder / "sly", {"sly.spec": text.encode()})))
+        return self.run(source, BuildOptions(), replace(LIMITS, **limits))
+
+    def srpm(self, path: Path) -> AnyResult:
+        stored = open_store(self.settings).put(path, name="given.src.rpm", kind=ArtifactKind.SRPM)
+        source = Source(kind=SourceKind.SRPM, sha256=stored.sha256, filename=path.name)
+        return self.run(source, BuildOptions(), LIMITS)
+
+    def run(self, source: Source, options: BuildOptions, limits: Limits) -> AnyResult:
+        result = self._step(StepKind.FETCH, FetchInput(source=source), options, LIMITS)
+        if isinstance(fetched := result.output, FetchResult):
+            order = SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=Arch.X86_64)
+            result = self._step(StepKind.SRPM, order, options, LIMITS)
+        if isinstance(made := result.output, SrpmResult):
+            build = BuildInput(
+                srpm=made.srpm,
+                nevra=made.nevra,
+                build_requires=made.build_requires,
+                arch=Arch.X86_64,
+                repositories=(),
+            )
+            result = self._step(StepKind.BUILD, build, options, limits)
+        return result
+
+    def _step(self, kind: StepKind, order: StepInput, options: BuildOptions, limits: Limits) -> AnyResult:
+        work: Work[Any] = Work(
+            attempt=f"1.{kind}.1",
+            token="t",
+            kind=kind,
+            build_id=1,
+            package="bad",
+            target=self.target,
+            options=options,
+            limits=limits,
+            input=order,
+        )
+        self.ended_in = kind
+        result = run_step(work, self.settings, stop=self.stop)
+        (log,) = (artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG)
+        self.log = open_store(self.settings).open_path(log.sha256).read_bytes()
+        return result
+
+
+def leftovers(settings: Settings) -> list[str]:
+    mounts = [entry for entry in Path("/proc/self/mounts").read_text().splitlines() if str(settings.data) in entry]
+    mine = f"-{os.getpid()}-"
+    groups = [str(path) for root in cgroups.place().folders for path in root.glob("farm-*") if mine in path.name]
+    return [*mounts, *groups, *map(str, settings.work.iterdir()), *map(str, inside(settings))]
