@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0003"
+REVISION = "0004"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -80,6 +80,9 @@ build = sa.Table(
     sa.Index(None, "batch_id"),
     sa.Index(None, "status", "id"),
     sa.Index(None, "outcome", "id"),
+    sa.Index(None, "target", "id"),
+    sa.Index(None, "target", "status", "id"),
+    sa.Index(None, "target", "outcome", "id"),
 )
 
 #: The URL of a source that has credentials in it. Read by dispatch alone, when it makes the fetch step's work.

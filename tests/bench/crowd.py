@@ -15,12 +15,12 @@ from farm.model.source import Source, SourceKind
 from farm.store import rows, schema
 from farm.store.database import open_database, transaction
 from farm.store.state import ONCE
+from tests.fake_workers import output_of
 
 #: Builds of one batch.
 BATCH = 1000
 OWNERS = 50
 _SOURCE = Source(kind=SourceKind.GIT, url="https://example.org/crowd.git", ref="main")
-_OUTPUT = '{"type":"none","note":"what a step made takes about as much room as this does, digests and names included"}'
 _NUMBERS = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count) "
 _TENTH_FAILED = f"CASE WHEN n % 10 = 0 THEN '{Outcome.FAILED}' ELSE '{Outcome.SUCCEEDED}' END"
 _STEPS = {
@@ -94,7 +94,8 @@ def _fill(connection: sa.Connection, count: int, *, is_finished: bool) -> None:
     _run(connection, _ADD_BUILDS.format(**how), values)
     kinds = list(StepKind) if is_finished else list(ONCE)
     for place, kind in enumerate(kinds, start=1):
-        _run(connection, _step_insert(kind, place, len(kinds), is_finished=is_finished), values)
+        insert = _step_insert(kind, place, len(kinds), is_finished=is_finished)
+        _run(connection, insert, values | {"output": rows.to_text(output_of(kind))})
     if is_finished:
         _run(connection, _ADD_ATTEMPTS, values)
 
@@ -104,7 +105,7 @@ def _step_insert(kind: StepKind, place: int, kinds: int, *, is_finished: bool) -
     how = {"status": Status.READY if kind is StepKind.FETCH else Status.WAITING, "outcome": "NULL", "output": "NULL"}
     how |= {"is_skipped": "false", "attempts": "0"}
     if is_finished:
-        how |= {"status": Status.FINISHED, "attempts": "1", "output": f"'{_OUTPUT}'".replace(":", r"\:")}
+        how |= {"status": Status.FINISHED, "attempts": "1", "output": ":output"}
         how["outcome"] = _TENTH_FAILED if kind is StepKind.BUILD else f"'{Outcome.SUCCEEDED}'"
         if kind is StepKind.UPLOAD:
             how["outcome"] = f"CASE WHEN n % 10 = 0 THEN '{Outcome.CANCELLED}' ELSE '{Outcome.SUCCEEDED}' END"

@@ -10,6 +10,7 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
+from farm.store import schema
 from farm.store.store import Store
 
 
@@ -121,7 +122,7 @@ def test_a_newer_schema_is_refused_naming_both(store: Store, url: str, tmp_path:
     with sqlite3.connect(tmp_path / "farm.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     for create in (False, True):
-        with pytest.raises(FarmNotRunning, match=r"9999.*0002"):
+        with pytest.raises(FarmNotRunning, match=rf"9999.*{schema.REVISION}"):
             Store.open(url, create=create)
 
 

@@ -1,0 +1,139 @@
+"""The store with crowds in it: what is over costs nobody who looks at what is going on anything."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from farm.model.arch import Arch
+from farm.model.build import BuildRequest, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.store.machine import RetryPolicy
+from farm.store.settling import Surroundings
+from farm.store.store import Store
+from tests.bench import crowd
+from tests.fake_workers import fail, report_for, succeed
+
+MANY = 1_000
+AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
+#: A table that is read from end to end, without an index that says which rows matter. Small tables may be.
+SCANNED = re.compile(r"SCAN (build|step|attempt|attempt_artifact|artifact|batch)\b(?! USING (COVERING )?INDEX)")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def work_off(store: Store) -> None:
+    """One round of all that the scheduler does: every step that is ready goes out, and is reported on."""
+    store.closing()
+    store.heads()
+    store.promote_due(now(), most=200)
+    with store.looking() as look:
+        look.live()
+        groups = look.groups(most=500)
+        ready = [
+            one
+            for queue, pairs in groups.items()
+            for priority, owner in pairs
+            for one in look.ready(queue, priority, owner, most=20)
+        ]
+    done = store.dispatch(ready, now(), wall_s=lambda *_: 60, with_logs=True)
+    while done.orders:
+        messages = [order.message for order in done.orders]
+        answers = [fail() if one.kind is StepKind.UPLOAD else succeed(one.kind) for one in messages]
+        reports = [
+            report_for(one.attempt, one.token, one.kind, answer) for one, answer in zip(messages, answers, strict=True)
+        ]
+        done = store.settle(reports, now(), AROUND)
+
+
+@contextmanager
+def scans(store: Store) -> Iterator[list[str]]:
+    """Statements that read a whole table although they need not, as SQLite says how it goes about each."""
+    found: list[str] = []
+
+    @sa.event.listens_for(store._engine, "before_cursor_execute")
+    def explain(_c: object, cursor: object, statement: str, parameters: object, _x: object, is_many: bool) -> None:
+        if statement.split(maxsplit=1)[0] not in ("SELECT", "WITH", "UPDATE", "DELETE", "INSERT"):
+            return
+        one = parameters[0] if is_many else parameters  # type: ignore[index]
+        raw = cursor.connection  # type: ignore[attr-defined]
+        plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", one)]
+        found.extend(f"{line}: {statement}" for line in plan if SCANNED.match(line))
+
+    try:
+        yield found
+    finally:
+        sa.event.remove(store._engine, "before_cursor_execute", explain)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Store]:
+    url = f"sqlite:///{tmp_path / 'farm.db'}"
+    crowd.add_finished(url, MANY)
+    crowd.add_waiting(url, 50)
+    store = Store.open(url)
+    yield store
+    store.close()
+
+
+def test_no_list_reads_builds_that_it_does_not_show(crowded: Store) -> None:
+    """Whatever it is filtered by: a status, an outcome or a target that is rare is not looked for in all builds."""
+    kinds = product((None, *Status), (None, *Outcome), (None, "demo", "rare"))
+    for status, outcome, target in kinds:
+        if (status, outcome, target) == (None, None, None):
+            continue  # reads the newest by their number, and stops
+        with scans(crowded) as found:
+            crowded.builds(status=status, outcome=outcome, target=target)
+        assert not found, (status, outcome, target, found)
+
+
+def test_looking_cancelling_and_retrying_read_no_other_build(crowded: Store) -> None:
+    waiting, failed = MANY + 1, 10
+    with scans(crowded) as found:
+        crowded.queue_counts()
+        crowded.build(failed)
+        crowded.build(waiting)
+        crowded.batch(1)
+        crowded.cancel(waiting, by="ann")
+        crowded.retry(failed, by="ann")
+    assert not found
+
+
+def test_the_scheduler_reads_nothing_that_is_over(crowded: Store) -> None:
+    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+    with scans(crowded) as found:
+        crowded.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
+        for _ in range(3):
+            work_off(crowded)
+    assert not found
+    assert crowded.builds(limit=1)[0].status is Status.FINISHED
+
+
+def test_a_crowd_is_as_the_farm_leaves_it(database_url: str) -> None:
+    """Its builds can be looked at and run again, and new ones are numbered after them."""
+    crowd.add_finished(database_url, 30)
+    crowd.add_waiting(database_url, 5)
+    store = Store.open(database_url)
+    try:
+        build = store.build(10)
+        assert (build.status, build.outcome) == (Status.FINISHED, Outcome.FAILED)
+        assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 0]
+        assert [step.outcome for step in store.build(9).steps] == [Outcome.SUCCEEDED] * 4
+        store.retry(10, by="ann")
+        assert len(store.builds(status=Status.READY)) == 5
+        for _ in range(4):
+            work_off(store)
+        assert {one.status for one in store.builds(limit=100)} == {Status.FINISHED}
+        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+        asked = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
+        assert asked.builds[0].id == 36
+    finally:
+        store.close()
