@@ -36,7 +36,6 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _USE_PULP = ("scheduler", "publish")
 _PULP_CREDENTIALS = ("pulp_username", "pulp_password", "pulp_cert", "pulp_key")
 
-#: Celery's, whose pool processes outlive a main process that is killed.
 _WORKERS = ("source", "build", "publish")
 
 
@@ -175,7 +174,6 @@ class Embedded:
             if not member.wait(None if drain else _STOP_WITHIN_S):
                 member.send(signal.SIGKILL)
                 member.wait(None)
-        self._members.await_orphans(_WORKERS, drain=drain)
         for name in ("scheduler", "flower", "redis"):
             for member in self._members.let_go([name]):
                 member.send(signal.SIGTERM)

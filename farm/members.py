@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,13 +70,12 @@ class _Place:
     is_wanted: bool = True
     restart_at: float | None = None
     deaths: list[float] = field(default_factory=list)
-    sessions: list[int] = field(default_factory=list)
 
 
 class Members:
     """One process a name. From `watch` on, one that dies is started again; before that, its death is an error.
 
-    A member's children outlive it when it is killed; they are left alone: a build goes on and is reported.
+    What a member started has to end with it by itself, as the pool of a Celery worker does (PR_SET_PDEATHSIG).
     """
 
     def __init__(self, logs: Path, *, warn: Say, first_pause_s: float = _FIRST_PAUSE_S) -> None:
@@ -94,7 +92,7 @@ class Members:
         """Raises OSError when there is no such program."""
         member = self._spawn(name, argv, env)
         with self._lock:
-            self._places[name] = _Place(name=name, argv=argv, env=env, member=member, sessions=[member.popen.pid])
+            self._places[name] = _Place(name=name, argv=argv, env=env, member=member)
 
     def _spawn(self, name: str, argv: list[str], env: Mapping[str, str]) -> Member:
         log = self._logs / f"{name}.log"
@@ -147,8 +145,6 @@ class Members:
                 place.member = self._spawn(place.name, place.argv, place.env)
             except OSError as error:
                 self._died(place, f"{place.name} could not be started: {error}")
-            else:
-                place.sessions.append(place.member.popen.pid)
 
     def _died(self, place: _Place, how: str) -> None:
         now = time.monotonic()
@@ -172,42 +168,12 @@ class Members:
                     found.append(self._places[name].member)
         return found
 
-    def await_orphans(self, names: Iterable[str], *, drain: bool) -> None:
-        """What dead members of these names left running: killed, or waited for when draining."""
-        while orphans := [pid for name in names if name in self._places for pid in self._left_by(self._places[name])]:
-            if not drain:
-                for pid in orphans:
-                    _kill(pid)
-            time.sleep(0.02 if not drain else _LOOK_EVERY_S)
-
-    def _left_by(self, place: _Place) -> list[int]:
-        """Each member has a session of its own, in which its children stay when it dies."""
-        return [pid for pid, session in _sessions() if session in place.sessions and pid != place.member.popen.pid]
-
     def close(self) -> None:
         """Forget them all, and stop watching. For when all have ended."""
         self._is_closed.set()
         if self._watcher is not None:
             self._watcher.join()
         self._places.clear()
-
-
-def _sessions() -> list[tuple[int, int]]:
-    """(process, session) of all processes that are alive."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _parent, _group, session, *_ = path.read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if state not in "ZX":
-            found.append((int(path.parent.name), int(session)))
-    return found
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:

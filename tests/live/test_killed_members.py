@@ -86,21 +86,3 @@ def test_what_is_let_go_stays_dead(members: Members, said: list[str]) -> None:
     until(lambda: members.processes["two"] != two, "the other's second life")
     assert members.processes["one"] == one.popen.pid
     assert [line.split()[0] for line in said] == ["two"]
-
-
-FORKS = "import os, time; print(os.fork(), flush=True); time.sleep(600)"
-
-
-def test_children_of_a_dead_member_go_on_until_they_are_waited_for_or_killed(members: Members, tmp_path: Path) -> None:
-    first = start(members, "one", FORKS)
-    until(lambda: "0" in (tmp_path / "one.log").read_text().split(), "a child")
-    orphan = next(int(word) for word in (tmp_path / "one.log").read_text().split() if word != "0")
-    members.watch()
-    os.kill(first, signal.SIGKILL)
-    until(lambda: members.processes["one"] != first, "another process")
-    assert Path(f"/proc/{orphan}").exists()
-    for member in members.let_go(["one"]):
-        member.send(signal.SIGKILL)
-        member.wait(None)
-    members.await_orphans(["one"], drain=False)
-    until(lambda: not Path(f"/proc/{orphan}/exe").exists(), "its end")

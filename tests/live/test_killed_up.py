@@ -1,0 +1,155 @@
+"""`farm up` and SIGKILL: to one of its processes after the other, and to everything at once."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Event
+
+import pytest
+import redis
+
+from farm import Farm
+from farm.client.handle import BuildHandle
+from farm.config import Settings
+from farm.model.build import Step, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.repositories.staging import locked
+from tests.fetching import Answer, _send, http_server
+from tests.packages import make_srpm
+from tests.up import farm_up, kill_all, leftovers, processes, published, until
+
+pytestmark = pytest.mark.live
+ENV = {"FARM_LEASE_S": "5", "FARM_RETRY_DELAY_S": "0.1"}
+
+
+@pytest.fixture
+def data(tmp_path: Path, demo_distribution: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("build roots need root")
+    (tmp_path / "d" / "demo").mkdir(parents=True)
+    (tmp_path / "d" / "demo" / "distribution").symlink_to(demo_distribution)
+    return tmp_path / "d"
+
+
+@pytest.fixture
+def nap(tmp_path: Path) -> Callable[..., BuildHandle]:
+    """Enqueue a build that takes so many seconds; the version of its package is `serial`."""
+    srpm = make_srpm("naps", tmp_path)
+
+    def enqueue(farm: Farm, serial: str, nap_s: float, **options: object) -> BuildHandle:
+        defines = {"serial": serial, "nap_s": str(nap_s)}
+        return farm.enqueue(**{"srpm": srpm, "target": "demo", "arches": ["x86_64"], "defines": defines, **options})  # type: ignore[arg-type]
+
+    return enqueue
+
+
+def step(farm: Farm, build: BuildHandle, kind: StepKind) -> Step | None:
+    return next((step for step in farm.build(build.id).steps if step.kind is kind), None)
+
+
+def runs(farm: Farm, build: BuildHandle, kind: StepKind = StepKind.BUILD) -> None:
+    def is_running() -> bool:
+        found = step(farm, build, kind)
+        return found is not None and found.status is Status.RUNNING
+
+    until(is_running, f"{kind} of build {build.id} to run")
+
+
+def attempts(farm: Farm, build: BuildHandle, kind: StepKind = StepKind.BUILD) -> int:
+    found = step(farm, build, kind)
+    return len(found.attempts) if found else 0
+
+
+def answers(settings: Settings) -> bool:
+    with redis.Redis.from_url(settings.redis) as client, suppress(redis.ConnectionError):
+        return bool(client.ping())
+    return False
+
+
+def test_each_of_its_processes_may_be_killed_and_builds_go_on(data: Path, nap: Callable[..., BuildHandle]) -> None:
+    with farm_up(data, "--workers", "2", env=ENV) as up, Farm.connect(up.settings) as farm:
+        first = nap(farm, "1", 3)
+        runs(farm, first)
+        up.kill("-n build@")
+        assert "build was ended by SIGKILL" in up.says("it is started again in 0.5 s")
+        up.kill("farm.scheduler")
+        up.says("scheduler was ended by SIGKILL")
+        up.kill("flower")
+        up.says("flower was ended by SIGKILL")
+        assert first.wait(timeout_s=60).outcome is Outcome.SUCCEEDED
+        assert attempts(farm, first) == 2, "its pool processes died with the worker, and were noticed"
+        second = nap(farm, "2", 8)
+        runs(farm, second)
+        up.kill(str(up.settings.socket))
+        up.says("redis was ended by SIGKILL")
+        until(lambda: answers(up.settings), "its next life")
+        third = nap(farm, "3", 0)
+        for build in (second, third):
+            assert build.wait(timeout_s=90).outcome is Outcome.SUCCEEDED
+        assert attempts(farm, second) == 1, "its worker still ran it"
+        assert published(up.settings) == [f"naps-{serial}-1.demo1.x86_64.rpm" for serial in (1, 2, 3)]
+        up.drain()
+        assert leftovers(up.settings) == []
+        assert processes(up.settings) == []
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[tuple[str, Event]]:
+    """The URL of a src.rpm that nobody gets before the event is set."""
+    opened = Event()
+    content = make_srpm("hello-noarch", tmp_path).read_bytes()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        opened.wait(120)
+        _send(request, Answer(content))
+
+    with http_server() as server:
+        server.answers["/hello-noarch-1.0-1.src.rpm"] = answer
+        yield server.url("/hello-noarch-1.0-1.src.rpm"), opened
+        opened.set()
+
+
+def test_everything_killed_at_once_goes_on_at_the_next_start_as_if_nothing_had_been(
+    data: Path, tmp_path: Path, nap: Callable[..., BuildHandle], gate: tuple[str, Event]
+) -> None:
+    url, opened = gate
+    with ExitStack() as stack:
+        up = stack.enter_context(farm_up(data, "--workers", "2", env=ENV))
+        farm = stack.enter_context(Farm.connect(up.settings))
+        published_before = nap(farm, "0", 0)
+        assert published_before.wait(timeout_s=60).outcome is Outcome.SUCCEEDED
+        with locked(up.settings.repositories_dir / "demo/x86_64/os/state/lock", timeout_s=5):
+            uploading = nap(farm, "1", 0)
+            runs(farm, uploading, StepKind.UPLOAD)
+            fetching = farm.enqueue(srpm=url, target="demo", arches=["x86_64"])
+            runs(farm, fetching, StepKind.FETCH)
+            building = [nap(farm, serial, 5) for serial in ("2", "3")]
+            for build in building:
+                runs(farm, build)
+            failing = farm.enqueue(srpm=make_srpm("fails-check", tmp_path), target="demo", arches=["x86_64"])
+            waiting = nap(farm, "4", 0)
+            elsewhere = nap(farm, "5", 0, arches=["ppc64le"])
+            until(lambda: len(farm.build(waiting.id).steps) == 4, "the last ones to wait for a slot")
+            kill_all(up.settings)
+            assert up.process.wait(10) < 0
+    opened.set()
+    started = time.monotonic()
+    with farm_up(data, "--workers", "2", env=ENV) as up, Farm.connect(up.settings) as farm:
+        for build in (uploading, fetching, *building, waiting):
+            assert farm.handle(build.id).wait(timeout_s=90).outcome is Outcome.SUCCEEDED
+        assert farm.handle(failing.id).wait(timeout_s=60).outcome is Outcome.FAILED
+        assert time.monotonic() - started < 45
+        assert step(farm, elsewhere, StepKind.BUILD) is not None
+        assert farm.build(elsewhere.id).status is Status.RUNNING
+        assert [attempts(farm, build) for build in building] == [2, 2]
+        assert attempts(farm, uploading) == 1, "what had been built is not built again"
+        assert attempts(farm, published_before, StepKind.UPLOAD) == 1
+        naps = [f"naps-{serial}-1.demo1.x86_64.rpm" for serial in range(5)]
+        assert published(up.settings) == ["hello-noarch-1.0-1.demo1.noarch.rpm", *naps]
+        farm.cancel(elsewhere.id)
+        up.drain()
+        assert leftovers(up.settings) == []
+        assert processes(up.settings) == []
