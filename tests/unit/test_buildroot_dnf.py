@@ -1,14 +1,14 @@
-"""dnf's configuration for a target, and what its words mean."""
+"""dnf's configuration for a target."""
 
 import configparser
 from pathlib import Path
 
 import pytest
 
-from farm.errors import DiskFull, NetworkTrouble, RootTrouble
+from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
-from workers.buildroot.dnf import Missing, configuration, pinned_repositories, target_repositories, verdict, wanted_spec
+from workers.buildroot.dnf import configuration, pinned_repositories, target_repositories, wanted_spec
 
 TARGET = Target(
     name="t",
@@ -51,51 +51,3 @@ def test_requirements_are_not_expanded_and_stay_on_their_line() -> None:
     assert "BuildRequires: a%%(touch x)\n" in wanted_spec(["a%(touch x)"])
     with pytest.raises(ValueError, match="printable"):
         wanted_spec(["a\n%(touch x)"])
-
-
-@pytest.mark.parametrize(
-    ("output", "missing", "reason"),
-    [
-        (
-            "No matching package to install: 'libfoo-devel >= 2'\nNot all dependencies satisfied\nError: Some packages",
-            Missing.PACKAGE,
-            "nothing provides libfoo-devel >= 2",
-        ),
-        (
-            "No matching package to install: 'a'\nNo matching package to install: 'b'\n",
-            Missing.PACKAGE,
-            "nothing provides a, b",
-        ),
-        (
-            "Error: \n Problem: conflicting requests\n  - nothing provides libbar.so.1()(64bit) needed by foo-1-1",
-            Missing.PACKAGE,
-            "nothing provides libbar.so.1()(64bit)",
-        ),
-        ("Error: \n Problem: package a-1 conflicts with b provided by b-1\n", Missing.PACKAGE, "package a-1 conflicts"),
-        (
-            "Error: Failed to download metadata for repo 'base': Cannot download repomd.xml: x",
-            Missing.NETWORK,
-            "Error: F",
-        ),
-        ("[MIRROR] a.rpm: Curl error (6): Could not resolve host", Missing.NETWORK, "[MIRROR] a.rpm"),
-        ("  - installing package x needs 3MB more space on the / filesystem", Missing.DISK, "- installing"),
-        (
-            "error: unpacking of archive failed: cpio: write failed - No space left on device",
-            Missing.DISK,
-            "error: unp",
-        ),
-        ("Error: GPG check FAILED", Missing.OTHER, "GPG check FAILED"),
-        ("\xff\x1b[31m", Missing.OTHER, "it did not say why"),
-    ],
-)
-def test_dnfs_words_tell_package_network_and_disk_apart(output: str, missing: Missing, reason: str) -> None:
-    found = verdict(output.encode("latin-1"))
-    assert found.missing is missing
-    assert found.reason.startswith(reason)
-    assert found.reason.isprintable()
-
-
-def test_each_verdict_is_its_own_trouble() -> None:
-    assert isinstance(verdict(b"Curl error (7)").trouble(), NetworkTrouble)
-    assert isinstance(verdict(b"No space left on device").trouble(), DiskFull)
-    assert isinstance(verdict(b"Error: GPG check FAILED").trouble(), RootTrouble)

@@ -1,21 +1,18 @@
-"""dnf on the host: its configuration for a target, and what its words mean. Text in, text and verdicts out.
+"""dnf on the host: its configuration for a target. Text out.
 
-Owns: the configuration file, the macro file, the spec that names what is wanted, and telling a missing package from a
-missing mirror. Does not own the sandbox in which dnf runs, which is `workers.buildroot.filling`.
+Owns: the configuration file, the macro file, and the spec that names what is wanted. Does not own the sandbox in which
+dnf runs, which is `workers.buildroot.filling`, nor what its words mean, which is `workers.buildroot.blame`.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from farm.errors import DiskFull, NetworkTrouble, RootTrouble, Trouble
+from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
-
-_REASON_CHARS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,31 +33,6 @@ class DnfRepository:
     @property
     def is_local(self) -> bool:
         return self.folder is not None
-
-
-class Missing(StrEnum):
-    """What dnf said when it did not install."""
-
-    PACKAGE = "package"
-    NETWORK = "network"
-    DISK = "disk"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    missing: Missing
-    reason: str
-
-    def trouble(self) -> Trouble:
-        """For when the package that is built has no part in it."""
-        match self.missing:
-            case Missing.NETWORK:
-                return NetworkTrouble(f"dnf cannot reach a repository: {self.reason}")
-            case Missing.DISK:
-                return DiskFull(f"no space left to fill a build root: {self.reason}")
-            case Missing.PACKAGE | Missing.OTHER:
-                return RootTrouble(f"dnf cannot fill the build root: {self.reason}")
 
 
 def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]:
@@ -128,37 +100,6 @@ def wanted_spec(requirements: Sequence[str]) -> str:
     return "\n".join([*lines, "%description", ""])
 
 
-_NOTHING = (
-    re.compile(r"No matching package to install: '(?P<what>[^\n]{1,300})'"),
-    re.compile(r"nothing provides (?P<what>[^\n]{1,300}?) needed by [^\n]{1,300}"),
-    re.compile(r"No match for argument: (?P<what>[^\n]{1,300})"),
-)
-_PROBLEM = re.compile(r"^ *(?:Problem(?: \d+)?: |- )(?P<what>[^\n]{1,300})", re.MULTILINE)
-_NETWORK = re.compile(
-    r"Failed to download metadata|Cannot download|Error downloading packages|No more mirrors to try|Curl error"
-    r"|Status code: [45]\d\d|All mirrors were tried|Cannot prepare internal mirrorlist|repomd\.xml"
-)
-_DISK = re.compile(r"No space left on device|more space needed on the|needs? \d+[KMGT]?B? (?:more )?(?:space )?on the")
-_ERROR = re.compile(r"^(?:Error|error)[:(]? ?(?P<what>[^\n]{1,300})", re.MULTILINE)
-
-
-def verdict(output: bytes) -> Verdict:
-    """What the last of dnf's output says, dnf 4.14's words and dnf 5's. The disk and the network come first, since
-    without them dnf finds nothing either."""
-    text = output.decode(errors="backslashreplace")
-    if found := _DISK.search(text):
-        return Verdict(missing=Missing.DISK, reason=_shown(_line_of(text, found)))
-    if found := _NETWORK.search(text):
-        return Verdict(missing=Missing.NETWORK, reason=_shown(_line_of(text, found)))
-    nothing = list(dict.fromkeys(found["what"] for pattern in _NOTHING for found in pattern.finditer(text)))
-    if nothing:
-        return Verdict(missing=Missing.PACKAGE, reason=_shown("nothing provides " + ", ".join(nothing)))
-    if found := _PROBLEM.search(text):
-        return Verdict(missing=Missing.PACKAGE, reason=_shown(found["what"]))
-    errors = [found["what"] for found in _ERROR.finditer(text)]
-    return Verdict(missing=Missing.OTHER, reason=_shown(errors[-1] if errors else "it did not say why"))
-
-
 def _repository(source: RepositorySource, arch: Arch) -> DnfRepository:
     options = [
         (key, _line(value.replace("{arch}", arch.rpm)))
@@ -188,14 +129,3 @@ def _word(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) or name == "main":
         raise RootTrouble(f"{name!r} is not a name for a repository; use letters, digits and _.:-")
     return name
-
-
-def _line_of(text: str, found: re.Match[str]) -> str:
-    start = text.rfind("\n", 0, found.start()) + 1
-    end = text.find("\n", found.end())
-    return text[start : end if end >= 0 else len(text)]
-
-
-def _shown(text: str) -> str:
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)[:_REASON_CHARS]

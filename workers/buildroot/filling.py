@@ -14,9 +14,10 @@ from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
-from workers.buildroot import cgroups, dnf, sandbox
+from workers.buildroot import blame, cgroups, dnf, sandbox
+from workers.buildroot.blame import End, host_state
 from workers.buildroot.cgroups import Cgroup, CgroupKind
-from workers.buildroot.dnf import DnfRepository, Missing
+from workers.buildroot.dnf import DnfRepository
 from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.buildroot.shelf import locked
@@ -25,6 +26,7 @@ from workers.steps.context import Ended, StepContext
 
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
+_SAID_BYTES = 2**20
 _LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30)
 _numbers = count(1)
 
@@ -100,18 +102,36 @@ class Filling:
             if not all(one.is_local for one in repositories):
                 # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch", work=scratch / "fetch-work")
-                done = self._dnf(["--downloadonly", *words], overlay=fetched, scratch=scratch, binds=binds, list_to="")
-                _check(done, is_builds_own=is_builds_own)
+                self._dnf(["--downloadonly", *words], fetched, scratch, binds, is_builds_own=is_builds_own)
                 words = ["--cacheonly", *words]
             overlay = Overlay(lowers=lowers, upper=upper, work=scratch / "work")
-            done = self._dnf(words, overlay=overlay, scratch=scratch, binds=binds, list_to="/work/list")
-            _check(done, is_builds_own=is_builds_own)
+            self._dnf(words, overlay, scratch, binds, is_builds_own=is_builds_own, list_to="/work/list")
             (work / "list").rename(into / "list")
 
     def _dnf(
+        self,
+        words: Sequence[str],
+        overlay: Overlay,
+        scratch: Path,
+        binds: Sequence[Bind],
+        *,
+        is_builds_own: bool,
+        list_to: str = "",
+    ) -> None:
+        """Without `list_to` nothing is installed, and there is network. Raises what its end means."""
+        log, logged_bytes = self._context.log, self._context.log.size_bytes
+        done = self._run_dnf(words, overlay=overlay, scratch=scratch, binds=binds, list_to=list_to)
+        if done.ending is Ending.TIMED_OUT:
+            raise RootTrouble(f"dnf did not fill the build root within {done.seconds:.0f} s")
+        said = done.tail if log.is_cut else _from(log.path, logged_bytes)
+        host = host_state((scratch, self._settings.cache), self._arch)
+        verdict = blame.of_dnf(End(code=done.code, signal=done.signal, said=said, host=host))
+        if verdict:
+            raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
+
+    def _run_dnf(
         self, words: Sequence[str], *, overlay: Overlay, scratch: Path, binds: Sequence[Bind], list_to: str
     ) -> Completed:
-        """Without `list_to` nothing is installed, and there is network."""
         context = self._context
         for folder in (overlay.upper, overlay.work):
             folder.mkdir(exist_ok=True)
@@ -159,13 +179,7 @@ class Filling:
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
 
 
-def _check(done: Completed, *, is_builds_own: bool) -> None:
-    """Raises what the end of dnf means: trouble, or Ended when it is the build's own requirements that are not met."""
-    if done.ending is Ending.EXITED and done.code == 0:
-        return
-    if done.ending is Ending.TIMED_OUT:
-        raise RootTrouble(f"dnf did not fill the build root within {done.seconds:.0f} s")
-    verdict = dnf.verdict(done.tail)
-    if is_builds_own and verdict.missing is Missing.PACKAGE:
-        raise Ended(Outcome.UNRESOLVABLE, verdict.reason)
-    raise verdict.trouble()
+def _from(log: Path, start_bytes: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(start_bytes)
+        return file.read(_SAID_BYTES)

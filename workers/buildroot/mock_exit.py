@@ -73,6 +73,10 @@ _NOTHING_PROVIDES = (
     re.compile(rb"No [Pp]ackage found for ([^\n]{1,200})"),
     re.compile(rb"Unable to find a match: ([^\n]{1,200})"),
 )
+#: Lines that hold names of a recipe's choice, which may read like anything.
+_NAMES = re.compile(
+    rb"^[^\n]*(?:No matching package|No match for argument|[Nn]othing provides|needed by)[^\n]*$", re.MULTILINE
+)
 _FAILED_DEPENDENCY = re.compile(rb"^\s+([^\n]{1,200}?) is needed by [^\n]+$", re.MULTILINE)
 _CONFLICT = re.compile(rb"(?:[Pp]roblem[ 0-9]*: |^ +- )([^\n]*(?:conflict|cannot install)[^\n]{0,200})", re.MULTILINE)
 _TIMEOUT = re.compile(rb"Timeout\([0-9]+\) expired for command")
@@ -151,7 +155,7 @@ def _unmet_at_build(said: Said) -> Verdict:
 
 def _package_manager(said: Said) -> Verdict:
     # A missing mirror first: when a repository is skipped, what only it has looks unresolvable; trying again is safe.
-    if _NETWORK.search(said.of_mock):
+    if _NETWORK.search(_NAMES.sub(b"", said.of_mock)):
         raise NetworkTrouble(f"mock's package manager could not download{_last_error(said)}")
     reason = _unmet(said)
     if reason is None:

@@ -2,15 +2,18 @@
 
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from farm.config import Settings
-from farm.errors import HostUnfit
+from farm.errors import HostUnfit, RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
-from workers.buildroot import rpm
+from workers.buildroot import blame, rpm
 from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
+from workers.buildroot.blame import Blame, End, host_state
 from workers.buildroot.capabilities import unmet
 from workers.buildroot.header import read_header
 from workers.buildroot.hostile import read_left
@@ -47,7 +50,7 @@ class NativeEngine:
             root = root_of(template)
             room = stack.enter_context(Room(root, context))
             with context.phase("rpmbuild"):
-                done = room.run(command, inputs=(_sources(request),), env=env, shown=command)
+                done = _run(room, request.arch, command, inputs=(_sources(request),), env=env, shown=command)
             if done.outcome is Outcome.SUCCEEDED:
                 room.results.rename(results)
             return _srpm_run(done, root, results)
@@ -115,12 +118,41 @@ def _srpm_run(done: RoomRun, root: Root, results: Path) -> EngineRun:
 def _rebuild(request: RpmsRequest, room: Room, context: StepContext) -> RoomRun:
     options = rpm.options(request.target, request.options, source_packages_to="/builddir/out")
     with context.phase("rpmbuild"):
-        return room.run(
+        return _run(
+            room,
+            request.arch,
             ["sh", _INSIDE, *options, f"/builddir/in/{_GIVEN}"],
             inputs=(_recipe("rpms.sh"), Bind(path=request.srpm, inside=f"/builddir/in/{_GIVEN}")),
             env={},
             shown=["rpmbuild", "--rebuild", *options, request.srpm.name],
         )
+
+
+def _run(
+    room: Room,
+    arch: Arch,
+    command: Sequence[str],
+    *,
+    inputs: Sequence[Bind],
+    env: Mapping[str, str],
+    shown: Sequence[str],
+) -> RoomRun:
+    """What rpmbuild's end means is in the answer. Raises trouble when it is not the package's doing."""
+    try:
+        done = room.run(command, inputs=inputs, env=env, shown=shown)
+    except RootTrouble:
+        require_arch(arch)  # without an emulator no sandbox comes up
+        raise
+    if done.outcome is not Outcome.FAILED or done.reason is not None:
+        return done
+    completed = done.completed
+    host = host_state((room.scratch,), arch)
+    verdict = blame.of_rpmbuild(End(code=completed.code, signal=completed.signal, said=completed.tail, host=host))
+    if verdict is None:
+        return done
+    if verdict.case.blame is not Blame.PACKAGE:
+        raise verdict.error("rpmbuild failed, which may not be the package's doing")
+    return replace(done, outcome=verdict.case.outcome, reason=verdict.reason or None)
 
 
 def _asked(done: RoomRun, room: Room) -> tuple[str, ...]:
@@ -136,11 +168,6 @@ def _asked(done: RoomRun, room: Room) -> tuple[str, ...]:
 
 def _rpms_run(done: RoomRun, room: Room, root: Root, results: Path) -> EngineRun:
     outcome, reason = done.outcome, done.reason
-    if outcome is Outcome.FAILED and reason is None:
-        if excluded := rpm.excluded(done.completed.tail):
-            outcome, reason = Outcome.EXCLUDED, excluded
-        elif missing := rpm.unmet(done.completed.tail):
-            outcome, reason = Outcome.UNRESOLVABLE, "the root lacks " + ", ".join(missing)
     if outcome is Outcome.SUCCEEDED:
         room.results.rename(results)
     return EngineRun(

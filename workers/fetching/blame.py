@@ -10,6 +10,7 @@ from workers.run import CommandFailed
 from workers.steps import names
 from workers.steps.context import Ended
 
+_REMOTE = re.compile(r"remote:|(?:fatal|error|ERROR): remote (?:error|unpack)")
 _TOO_BIG = re.compile(r"signal 25|File too large|exceeds maximum")
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _HOST_KEY = re.compile(r"Host key verification failed")
@@ -32,14 +33,16 @@ _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name
 def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble:
     """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
     said = error.output.decode(errors="backslashreplace")
+    # A server's own disk may be full, and it may say anything: what it says must not be taken for this host's trouble.
+    own = "\n".join(line for line in said.splitlines() if not _REMOTE.match(line))
     # The first complaint is the cause; "the remote end hung up" and the like follow from it.
     told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
     cause = names.shown(told[0] if told else str(error))
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
         return Ended(Outcome.FAILED, f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
-    if _DISK_FULL.search(said):
+    if _DISK_FULL.search(own):
         return DiskFull(f"the disk of {root} is full: {cause}")
-    if _HOST_KEY.search(said):
+    if _HOST_KEY.search(own):
         return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
     if _NOT_ALLOWED.search(said):
         return Ended(Outcome.FAILED, f"{shown} is not fetched: {cause}")

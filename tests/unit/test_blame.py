@@ -1,0 +1,74 @@
+"""What decides between package and farm, where the recorded logs do not say it: words of dnf 5, and forgery."""
+
+from pathlib import Path
+
+import pytest
+
+from farm.model.arch import Arch
+from workers import host
+from workers.buildroot.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
+
+_WELL = HostState()
+_BEGUN = b"Running transaction\n  Preparing        :    1/1 \n  Running scriptlet: evil-1-1.noarch   1/2 \n"
+
+
+def _dnf(said: bytes, host: HostState = _WELL) -> tuple[str, Blame]:
+    verdict = of_dnf(End(code=1, said=said, host=host))
+    assert verdict is not None
+    return verdict.case.name, verdict.case.blame
+
+
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [
+        (b">>> Status code: 404 for https://m.invalid/repodata/repomd.xml (IP: 192.0.2.1)\n", "network"),
+        (b">>> Curl error (6): Could not resolve hostname for https://m.invalid/\n", "network"),
+        (b">>> Librepo error: Cannot download repomd.xml\n", "network"),
+        (b"Failed to resolve the transaction:\nNo match for argument: nope\n", "nothing-provides"),
+        (b"Failed to resolve the transaction:\nProblem: conflicting requests\n", "conflict"),
+        (b"Problem: conflicting requests\n  - nothing provides libx needed by y-1.noarch from z\n", "nothing-provides"),
+        (b"\xff\x1b[31m", "root"),
+    ],
+)
+def test_words_of_dnf_5_and_of_nobody(said: bytes, row: str) -> None:
+    assert _dnf(said)[0] == row
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"Curl error (7): no", b"Error: Failed to download metadata for repo 'x'", b"  installing package x needs 3"],
+)
+def test_what_a_scriptlet_prints_is_neither_the_networks_nor_the_disks_trouble(words: bytes) -> None:
+    assert _dnf(_BEGUN + words + b"MB more space needed\n") == ("root", Blame.ROOT)
+    assert _dnf(_BEGUN + words + b"\nError in PREIN scriptlet in rpm package evil\n") == ("scriptlet", Blame.PACKAGE)
+
+
+@pytest.mark.parametrize(
+    "name", ["repomd.xml", "Curl error (7)", "Status code: 404 for", "x\\nError: Failed to download"]
+)
+def test_no_name_of_a_requirement_passes_for_a_mirror(name: str) -> None:
+    assert _dnf(f"No matching package to install: '{name}'\nError: Some packages\n".encode())[1] is Blame.PACKAGE
+
+
+def test_what_the_host_says_of_itself_comes_before_words() -> None:
+    said = b"error: Architecture is not included: aarch64\n"
+    broken = HostState(emulator="no emulator", disk="nearly full")
+    verdict = of_rpmbuild(End(code=1, said=said, host=broken))
+    assert verdict is not None
+    assert verdict.case.blame is Blame.HOST
+    assert _dnf(b"Error: Failed to download metadata for repo 'x'\n", HostState(disk="nearly full"))[0] == "disk-full"
+
+
+def test_an_end_in_success_is_nobodys_fault() -> None:
+    assert of_rpmbuild(End(code=0, said=b"", host=HostState(disk="nearly full"))) is None
+    assert of_dnf(End(code=0, said=_BEGUN + b"Complete!\n", host=_WELL)) is None
+
+
+def test_a_great_log_is_searched_quickly() -> None:
+    for line in (b"Running transaction\n", b"error: " * 20, b" " * 500 + b"\n", b"nothing provides " * 30 + b"\n"):
+        of_dnf(End(code=1, said=(line * (2**20 // len(line))), host=_WELL))
+
+
+def test_the_state_of_this_host_is_looked_up(tmp_path: Path) -> None:
+    native = host.native_arch()
+    assert host_state((tmp_path,), native or Arch.X86_64) == HostState()
