@@ -4,10 +4,11 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from plumbum import local
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.errors import LeaseLost, NetworkTrouble
+from farm.errors import DiskFull, LeaseLost, NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -254,6 +255,38 @@ def test_a_repository_that_is_not_there_is_trouble_and_not_the_packages_fault(be
     gone = f"file://{tmp_path}/gone"
     with pytest.raises(NetworkTrouble, match="repository farm has no"):
         bench.build("unresolvable", repositories=(("farm", gone),))
+
+
+def test_a_disk_that_is_full_is_the_hosts_trouble(bench: Bench) -> None:
+    """Within its own limit, and too quick for the watch on the disk."""
+    srpm = bench.srpm("fills-disk")
+    folder = bench.settings.work / f"attempt{next(_attempts) + 1}"
+    folder.mkdir()
+    local["mount"]("-t", "tmpfs", "-o", "size=48m", "tmpfs", folder)
+    try:
+        with pytest.raises(DiskFull, match=f"the disk of {folder}.* is nearly full"):
+            bench.rpms(srpm)
+        assert b"No space left on device" in bench.log
+    finally:
+        local["umount"](folder)
+
+
+def test_a_sandbox_that_is_killed_from_outside_is_not_the_packages_fault(bench: Bench) -> None:
+    srpm = bench.srpm("never-ends")
+
+    def kill() -> None:
+        assert within(20, of_build_user)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (folder / "cmdline").read_bytes()
+                if words.startswith(b"bwrap") and bytes(bench.settings.work) in words:
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(RootTrouble, match="killed by signal 9 from outside"):
+        bench.rpms(srpm)
+    thread.join()
 
 
 def test_there_is_no_network(bench: Bench) -> None:
