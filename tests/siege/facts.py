@@ -9,11 +9,10 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from tests.siege.sql import Sql, instant
+from tests.siege.sql import Sql
 from tests.siege.world import QUEUES, World
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
@@ -41,8 +40,6 @@ class StepRow:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptRow:
-    """`finished_at` is by the scheduler's clock for what was lost, by the worker's for what was reported."""
-
     id: int
     step: int
     number: int
@@ -50,7 +47,6 @@ class AttemptRow:
     outcome: str | None
     reason: str | None = None
     worker: str | None = None
-    finished_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ def _builds(sql: Sql) -> Iterator[BuildRow]:
 
 
 def _attempts(sql: Sql) -> Iterator[AttemptRow]:
-    for row in sql.rows("SELECT id, step_id, number, status, outcome, reason, worker, finished_at FROM attempt"):
+    for row in sql.rows("SELECT id, step_id, number, status, outcome, reason, worker FROM attempt"):
         yield AttemptRow(
             id=row[0],
             step=row[1],
@@ -127,7 +123,6 @@ def _attempts(sql: Sql) -> Iterator[AttemptRow]:
             outcome=row[4],
             reason=row[5],
             worker=row[6],
-            finished_at=instant(row[7]),
         )
 
 

@@ -4,11 +4,11 @@ Each rule is one function. A rule that cannot be broken is worth nothing: tests/
 for each.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tests.siege.facts import AttemptRow, Facts, StepRow
 from tests.siege.stream import Asked
@@ -31,13 +31,14 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`at_s` puts an instant on the timeline on which the causes are. `may_double` where a database that was killed
-    in the middle of a commit leaves it open whether a batch was written."""
+    """`lives` says from when to when each attempt was seen to run, on the timeline on which the causes are.
+    `may_double` where a database that was killed in the middle of a commit leaves it open whether a batch was written.
+    """
 
     facts: Facts
     asked: Sequence[Asked]
     causes: Sequence[Cause] = ()
-    at_s: Callable[[datetime], float] = lambda _: 0.0
+    lives: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     may_double: bool = False
 
 
@@ -132,14 +133,14 @@ def losses_have_a_cause(case: Case) -> Iterator[Broken]:
             if attempt.outcome != "errored" or not _LOST.search(attempt.reason or ""):
                 continue
             label = f"{_name(step)}.{attempt.number}"
-            at_s = case.at_s(attempt.finished_at) if attempt.finished_at else 0.0
-            if not any(_explains(cause, label, attempt.worker, at_s) for cause in case.causes):
-                text = f"{label} was given up at {at_s:.1f} s ({attempt.reason}) though {attempt.worker} was well"
+            life = case.lives.get(label, (0.0, math.inf))
+            if not any(_explains(cause, label, attempt.worker, life) for cause in case.causes):
+                text = f"{label} was given up at {life[1]:.1f} s ({attempt.reason}) though {attempt.worker} was well"
                 yield Broken(rule="lost-attempt", text=text, build=step.build)
 
 
-def _explains(cause: Cause, label: str, worker: str | None, at_s: float) -> bool:
-    return cause.at_s <= at_s <= cause.until_s and (label in cause.labels or worker in cause.workers)
+def _explains(cause: Cause, label: str, worker: str | None, life: tuple[float, float]) -> bool:
+    return cause.at_s <= life[1] and life[0] <= cause.until_s and (label in cause.labels or worker in cause.workers)
 
 
 # --- packages ---------------------------------------------------------------------------------------------------

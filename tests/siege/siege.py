@@ -97,8 +97,8 @@ class Siege:
     def _begin(self) -> Stream:
         world = self._world
         world.start()
-        if not world.has_faketime:
-            self._say("NOT TRIED: stepping clocks, since libfaketime is not installed (deploy/bootstrap siege)")
+        if not world.has_clocks:
+            self._say("NOT TRIED: stepping clocks, since cc did not compile tests/siege/clock.c; install gcc")
         self._watcher.start()
         self._wiretap.start()
         stream = self._stream = Stream(
@@ -150,7 +150,7 @@ class Siege:
             facts=facts,
             asked=stream.asked,
             causes=self._field.causes,
-            at_s=self._timeline.at_s,
+            lives=self._watcher.lives,
             may_double=self._shape.database is DatabaseKind.POSTGRESQL,
         )
         broken = judge(case)

@@ -1,8 +1,7 @@
 """Looking into the farm's database without a line of the farm's code: what the farm believes is what is judged."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +54,3 @@ def postgresql(socket: Path, user: str, database: str) -> Sql:
         )
 
     return Sql(connect)
-
-
-def instant(value: object) -> datetime | None:
-    """SQLite keeps naive text in UTC, PostgreSQL gives aware instants."""
-    if value is None or isinstance(value, datetime):
-        return value.astimezone(UTC) if value is not None else None
-    return datetime.fromisoformat(str(value)).replace(tzinfo=UTC)
-
-
-def words(values: Sequence[object]) -> str:
-    """A list for SQL's IN, of numbers and plain words of the siege's own."""
-    return ", ".join(str(value) if isinstance(value, int) else f"'{value}'" for value in values)

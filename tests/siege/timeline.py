@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +20,12 @@ class Timeline:
 
     def __init__(self) -> None:
         self._began_at = time.monotonic()
-        self._began = datetime.now(UTC)
         self._entries: list[Entry] = []
         self._lock = threading.Lock()
 
     @property
     def now_s(self) -> float:
         return time.monotonic() - self._began_at
-
-    def at_s(self, instant: datetime) -> float:
-        """Where an instant that the farm wrote down is on this timeline."""
-        return (instant - self._began).total_seconds()
 
     def add(self, who: str, text: str, builds: frozenset[int] = frozenset()) -> None:
         with self._lock:

@@ -56,7 +56,8 @@ class Seen:
 
 @dataclass(kw_only=True)
 class Expectation:
-    """Something that has to come within a time that only counts while nothing else is broken."""
+    """Something that has to come within a time that only counts while nothing else is broken. With `is_renewed` it
+    counts from the last time that something was: after such a thing whoever is silent gets a lease's time again."""
 
     rule: str
     about: str
@@ -64,6 +65,7 @@ class Expectation:
     limit_s: float
     is_met: Callable[["Watcher"], bool]
     counts: Callable[["Watcher"], bool]
+    is_renewed: bool = False
     waited_s: float = 0.0
     over: bool = False
 
@@ -87,6 +89,8 @@ class Watcher(threading.Thread):
         self.stop = threading.Event()
         self.failure: BaseException | None = None
         self.seen: dict[tuple[int, str], Seen] = {}
+        #: From when to when attempts were seen to run, by label, on the timeline.
+        self.lives: dict[str, tuple[float, float]] = {}
         self.counts: dict[str, int] = {}
         self.waits = Waits()
         self.is_away = False
@@ -95,6 +99,7 @@ class Watcher(threading.Thread):
         self._timeline = world.timeline
         self._sql = world.sql()
         self._idle_s: dict[tuple[int, str], float] = defaultdict(float)
+        self._is_disturbed = False
         self._expected: list[Expectation] = []
         self._lock = threading.Lock()
 
@@ -103,7 +108,8 @@ class Watcher(threading.Thread):
         try:
             while not self.stop.wait(EVERY_S):
                 now = time.monotonic()
-                self._look(now - last)
+                # Where this thread had no turn, the farm's processes had none either.
+                self._look(min(now - last, 2 * EVERY_S))
                 last = now
         except BaseException as error:
             self.failure = error
@@ -127,6 +133,10 @@ class Watcher(threading.Thread):
         names = set(workers)
         return [one for one in self.seen.values() if one.worker in names]
 
+    def disturb(self) -> None:
+        """Something was away so shortly that a look may have missed it."""
+        self._is_disturbed = True
+
     def expect(self, one: Expectation) -> None:
         with self._lock:
             self._expected.append(one)
@@ -141,6 +151,7 @@ class Watcher(threading.Thread):
                     about=f"{label} on {host} to be noticed, and its step to run elsewhere",
                     build=build,
                     limit_s=self._world.shape.lost_within_s,
+                    is_renewed=True,
                     is_met=partial(Watcher.is_past, key=(build, step), number=number),
                     counts=partial(Watcher.could_run, key=(build, step), not_on=host),
                 )
@@ -241,6 +252,10 @@ class Watcher(threading.Thread):
         return leader is not None and not leader.is_stopped
 
     def _note(self, seen: dict[tuple[int, str], Seen]) -> None:
+        now_s = self._timeline.now_s
+        for one in seen.values():
+            if one.attempt_status == "running":
+                self.lives[one.label] = (self.lives.get(one.label, (now_s, now_s))[0], now_s)
         for key, one in seen.items():
             before = self.seen.get(key)
             if before is None or (before.attempt, before.attempt_status) != (one.attempt, one.attempt_status):
@@ -265,15 +280,18 @@ class Watcher(threading.Thread):
         self._count_expected(seconds)
 
     def _count_expected(self, seconds: float) -> None:
+        is_disturbed, self._is_disturbed = self._is_disturbed or self.is_away, False
         with self._lock:
             expected = list(self._expected)
         for one in expected:
             if one.is_met(self):
                 one.over = True
                 self.waits.note(one.rule, one.waited_s)
+            elif one.is_renewed and is_disturbed:
+                one.waited_s = 0.0
             elif one.counts(self):
                 one.waited_s += seconds
-                if one.waited_s > one.limit_s:
+                if one.waited_s > one.limit_s * self._world.shape.patience:
                     one.over = True
                     self.waits.note(one.rule, one.waited_s)
                     self._broke(one.rule, one.build, f"waited {one.waited_s:.1f} s for {one.about}")
@@ -281,7 +299,7 @@ class Watcher(threading.Thread):
             self._expected = [one for one in self._expected if not one.over]
 
     def _note_idle(self, one: Seen, waited_s: float) -> None:
-        limit_s = self._world.shape.waits_at_most_s
+        limit_s = self._world.shape.waits_at_most_s * self._world.shape.patience
         self.waits.note("idle", waited_s)
         if waited_s > limit_s:
             text = f"{one.build}.{one.step} is {one.status} for {waited_s:.0f} s although a slot of {one.queue} is free"

@@ -5,9 +5,11 @@ Owns which processes there are and what they are told; not what is done to them.
 
 import random
 import shutil
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -18,6 +20,7 @@ from farm.embedded import find_redis_server
 from farm.model.arch import Arch
 from farm.queues import PUBLISH, SOURCE, build_queue
 from farm.store.store import Store
+from tests.siege.commands import CommandFailed, run
 from tests.siege.ground import Ground
 from tests.siege.members import Member, Members
 from tests.siege.net import CORE_ADDRESS, Network
@@ -42,12 +45,14 @@ class World:
         self.shape = shape
         self.timeline = timeline
         self.ground = Ground(tag)
-        self.clock = self.ground.folder / "clock"
+        #: Whether hosts' clocks can be stepped: it takes a C compiler.
+        self.has_clocks = False
+        self._clock = self.ground.folder / "clock"
+        self._preload = self.ground.folder / "clock.so"
         self._distribution = distribution
         self.hosts: dict[str, Path] = {}
         #: Hosts that nothing is expected of: cut off, or with a full disk.
         self.ill_hosts: set[str] = set()
-        self._faketime = _find_faketime()
         self.members = Members(self.ground, rng, shape.restart_after_s, timeline)
         self._cluster = Cluster(
             data=self.ground.folder / "pg", socket=self.ground.folder / "pgs", log=self.ground.log / "postgresql.log"
@@ -57,10 +62,6 @@ class World:
         except BaseException:
             self.ground.close(keep=False)
             raise
-
-    @property
-    def has_faketime(self) -> bool:
-        return self._faketime is not None
 
     # --- what is told to whom -----------------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class World:
 
     def start(self) -> None:
         """All of it. Raises WorldTrouble, naming the logs."""
-        self.clock.mkdir()
+        self._make_clocks()
         (self.ground.data / "demo").mkdir()
         (self.ground.data / "demo" / "distribution").symlink_to(self._distribution)
         self.ground.mount_store()
@@ -134,16 +135,26 @@ class World:
         namespace = self.network.add_host(name)
         scratch = self.hosts[name] = self.ground.mount_scratch(name)
         env = self._env() | {"FARM_SCRATCH": str(scratch)}
-        if self._faketime is not None:
-            file = self.clock / name
-            file.write_text("+0\n")
-            env |= {"LD_PRELOAD": str(self._faketime), "FAKETIME_TIMESTAMP_FILE": str(file)}
-            env |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+        if self.has_clocks:
+            self.set_clock(name, 0)
+            env |= {"LD_PRELOAD": str(self._preload), "SIEGE_CLOCK": str(self._clock / name)}
         for role in roles:
             argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{role}@%h"]
             argv += ["-c", str(SLOTS), "-Q", QUEUES[role], "--without-gossip", "--without-mingle", "-l", "INFO"]
             member = Member(name=f"{name}.{role}", argv=argv, env=env, namespace=namespace, host=name, role=role)
             self.members.add(member)
+
+    def _make_clocks(self) -> None:
+        self._clock.mkdir()
+        with suppress(CommandFailed):
+            run("cc", "-O2", "-shared", "-fPIC", "-o", self._preload, Path(__file__).with_name("clock.c"))
+            self.has_clocks = True
+
+    def set_clock(self, host: str, step_s: int) -> None:
+        """How many seconds the host's time of day is ahead of the others'."""
+        path = self._clock / host
+        with path.open("r+b" if path.exists() else "wb") as file:  # in place: it is mapped
+            file.write(struct.pack("q", step_s))
 
     def _start_redis(self) -> None:
         folder = self.socket.parent
@@ -235,9 +246,3 @@ def _leads(log: Path) -> bool:
     """By the last of what it said of itself since it was started."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if "action=st" in line]
     return bool(lines) and lines[-1].rstrip().endswith("action=start")
-
-
-def _find_faketime() -> Path | None:
-    """Debian has it below lib/<arch>-linux-gnu, Fedora in lib64."""
-    found = sorted(Path("/usr").glob("lib*/**/faketime/libfaketimeMT.so.1"))
-    return found[0] if found else None

@@ -26,12 +26,14 @@ from tests.siege.world import World
 
 _HURTS = 2  # a step that loses three workers is rightly given up
 _TROUBLES = 3
+_SEEN_LATE_S = 3.0  # SQL says a second or two later that an attempt runs
 _FULL_LEAVES_BYTES = 300 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why attempts of these workers, or of these labels, may be lost from `at_s` to `until_s` on the timeline."""
+    """Why attempts of these workers, or of these labels, that ran at some time from `at_s` to `until_s` on the timeline
+    may be lost, whenever that is found out."""
 
     at_s: float
     until_s: float
@@ -78,11 +80,10 @@ class Field:
         return True
 
     def note(self, workers: Iterable[Member], lasts_s: float = 0.0, labels: Iterable[str] = ()) -> None:
-        """A loss within the wound, or until its leases have ended, is the adversary's."""
         now_s = self.world.timeline.now_s
-        until_s = now_s + lasts_s + 2 * self.world.shape.lease_s + 20.0
         names = frozenset(member.worker for member in workers)
-        self.causes.append(Cause(at_s=now_s - 2.0, until_s=until_s, workers=names, labels=frozenset(labels)))
+        until_s = now_s + lasts_s + _SEEN_LATE_S
+        self.causes.append(Cause(at_s=now_s - _SEEN_LATE_S, until_s=until_s, workers=names, labels=frozenset(labels)))
 
     def labels_on(self, workers: Iterable[Member]) -> list[str]:
         """What their pool processes are at."""
@@ -238,6 +239,7 @@ def empty_redis(at: Field) -> Wound | None:
     """All of it forgotten while it runs."""
     with suppress(redis.RedisError), at.world.redis() as client:
         client.flushall()
+        at.watcher.disturb()
         return Wound(kind="empty-redis", victim="redis")
     return None
 
@@ -339,14 +341,16 @@ def _cut(at: Field, lasts_s: float, kind: str) -> Wound | None:
 
 def step_clock(at: Field) -> Wound | None:
     """By hours, in either direction, for as long as the siege lasts."""
-    if not at.world.has_faketime:
+    if not at.world.has_clocks:
         return None
     host = at.rng.choice(sorted(at.world.hosts))
     step_s = at.rng.choice([-1, 1]) * at.rng.randint(60, 6 * 3600)
-    file = at.world.clock / host
-    file.write_text(f"{step_s:+}\n")
+    at.world.set_clock(host, step_s)
     return Wound(
-        kind="step-clock", victim=f"{host} by {step_s:+} s", lasts_s=24 * 3600.0, heal=lambda: file.write_text("+0\n")
+        kind="step-clock",
+        victim=f"{host} by {step_s:+} s",
+        lasts_s=24 * 3600.0,
+        heal=lambda: at.world.set_clock(host, 0),
     )
 
 
