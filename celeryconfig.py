@@ -38,6 +38,8 @@ broker_transport_options = {
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # for ever: a worker outlives any outage of the broker
+# Nor does it end because a Redis at its memory limit refuses a command: it connects anew until there is room.
+broker_channel_error_retry = True
 
 # For Flower. Not when a task is sent, which would be half of what sending costs: a worker receives it at once, since
 # no queue holds more than its workers are about to take.
