@@ -108,6 +108,7 @@ class FakeWorkers:
         names: Sequence[str] = (queues.SOURCE, queues.build_queue(Arch.X86_64), queues.PUBLISH),
         answer: Callable[[AnyWork], Answer | None] | None = None,
         host: str = "one",
+        offer_wait_s: float = 5,
     ) -> None:
         self.settings = settings
         self.done: list[AnyWork] = []
@@ -115,6 +116,7 @@ class FakeWorkers:
         self._answer = answer or (lambda work: succeed(work.kind, work.package))
         self._names = tuple(names)
         self._host = host
+        self._offer_wait_s = offer_wait_s
         self._slots = slots
         self._stop = threading.Event()
         self._leases = Leases(settings)
@@ -183,7 +185,7 @@ class FakeWorkers:
     def _attempt(self, name: str, order: dict[str, Any]) -> bool:
         """True when the chain is to go on."""
         try:
-            work = self._leases.claim(order["attempt"], order["token"], self.node(name), wait_s=5)
+            work = self._leases.claim(order["attempt"], order["token"], self.node(name), wait_s=self._offer_wait_s)
         except LeaseLost:
             self.turned_away.append(order["attempt"])
             return False

@@ -27,7 +27,7 @@ from farm.repositories import open_repositories
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.heads import Heads
 from farm.scheduler.hosts import HostHealth
-from farm.scheduler.lock import Lock, SchedulerLock
+from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
 from farm.scheduler.sweep import Sweeper
@@ -77,7 +77,7 @@ class Scheduler:
         self._states: dict[str, QueueState] = {}
         self._seen: dict[str, QueueSeen] = {}
         self._told_held: dict[str, str] | None = None
-        self._next_tick = 0.0
+        self._next_tick = self._renew_at = 0.0
         self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
         self._next_loads = time.monotonic() + _LOADS_EVERY_S
         self._heard_at = 0.0
@@ -114,6 +114,9 @@ class Scheduler:
         wait_s = max(0.01, min(_LISTEN_S, self._next_tick - time.monotonic()))
         inbox = self._control.receive(timeout_s=wait_s)
         began_at, now = time.monotonic(), datetime.now(UTC)
+        if began_at > self._renew_at:
+            # Before anything is changed: if this process was stopped for a while, another may have taken over.
+            self._take(now)
         self._settle(inbox, now)
         is_tick = time.monotonic() >= self._next_tick
         if is_tick and not inbox.has_more:
@@ -269,13 +272,13 @@ class Scheduler:
                 refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
         return works, offered, refused
 
-    # --- once a second ------------------------------------------------------------------------------------------
-
-    def _tick(self, now: datetime) -> None:
-        self._next_tick = time.monotonic() + _TICK_S
+    def _take(self, now: datetime) -> None:
+        """Go on being the one. Raises FarmNotRunning, with what was heard left to the other, when it is another."""
+        asked_at = time.monotonic()
         match self._lock.take():
             case Lock.OTHERS:
                 self._is_recovered = False
+                self._control.recover()
                 raise FarmNotRunning("another scheduler has taken over")
             case Lock.EMPTIED:
                 _log.warning("Redis was emptied; going on from SQL", extra={"action": "emptied"})
@@ -283,6 +286,13 @@ class Scheduler:
                 self._told_held = None
             case Lock.HELD:
                 pass
+        self._renew_at = asked_at + HOLD_S / 2
+
+    # --- once a second ------------------------------------------------------------------------------------------
+
+    def _tick(self, now: datetime) -> None:
+        self._next_tick = time.monotonic() + _TICK_S
+        self._take(now)
         self._workers = self._leases.workers()
         self._look_at_hosts(now)
         self._heads.read(self._store.heads())

@@ -1,0 +1,192 @@
+"""Two schedulers as processes on one Redis and one database: one leads, and the other takes over when it has to."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from farm.config import Settings
+from farm.control import Control
+from farm.model.arch import Arch
+from farm.model.build import BuildRequest, StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.model.work import AnyWork
+from farm.scheduler.lock import HOLD_S
+from farm.store.store import Store
+from tests.contract.test_races import broken
+from tests.databases import new_database
+from tests.fake_workers import Answer, FakeWorkers, succeed
+from tests.redis_server import redis_server
+
+pytestmark = pytest.mark.live
+REPLACED_WITHIN_S = 15.0
+STOPPED_S = 20.0
+WITHIN_S = 60.0
+
+
+def until(is_so: Callable[[], object], what: str, within_s: float = WITHIN_S) -> float:
+    """How many seconds it took."""
+    start = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - start < within_s, f"waited {within_s:g} s for {what}"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+@dataclass(kw_only=True)
+class Pair:
+    """`leader` leads and `standby` waits, until the test does something about it."""
+
+    settings: Settings
+    store: Store
+    leader: "subprocess.Popen[bytes]"
+    standby: "subprocess.Popen[bytes]"
+    hold: threading.Event = field(default_factory=threading.Event)
+
+    def enqueue(self, count: int) -> list[int]:
+        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+        request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
+        builds = self.store.add_batch([request] * count, owner="ann").builds
+        control = Control(self.settings)
+        control.wake()
+        control.close()
+        return [build.id for build in builds]
+
+    def are_over(self, ids: list[int]) -> bool:
+        return all(self.store.build(build).status is Status.FINISHED for build in ids)
+
+    def attempts(self, ids: list[int]) -> set[int]:
+        return {len(step.attempts) for build in ids for step in self.store.build(build).steps}
+
+    def log(self, who: "subprocess.Popen[bytes]") -> str:
+        return (self.settings.data / f"{who.pid}.log").read_text()
+
+
+@contextmanager
+def scheduler(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "FARM_DATA": str(settings.data), "PYTHONUNBUFFERED": "1"}
+    env |= {"FARM_DATABASE_URL": settings.database_url, "FARM_RETRY_DELAY_S": "0.1"}
+    first = settings.data / "starting.log"
+    with first.open("ab") as log:
+        argv = [sys.executable, "-m", "farm.scheduler"]
+        process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    first.rename(settings.data / f"{process.pid}.log")
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def pair(data: Path, url: str) -> Iterator[Pair]:
+    """With workers that build nothing. While `hold` is set, `build` steps are under way and do not end."""
+    settings = replace(Settings.from_env({"FARM_DATA": str(data)}), database_url=url)
+    with ExitStack() as stack:
+        stack.enter_context(redis_server(settings.socket))
+        store = Store.open(url)
+        stack.callback(store.close)
+        leader = stack.enter_context(scheduler(settings))
+        until(lambda: "action=start" in (data / f"{leader.pid}.log").read_text(), "the leader")
+        standby = stack.enter_context(scheduler(settings))
+        until(lambda: "action=stand-by" in (data / f"{standby.pid}.log").read_text(), "the standby")
+        two = Pair(settings=settings, store=store, leader=leader, standby=standby)
+
+        def answer(work: AnyWork) -> Answer:
+            if work.kind is StepKind.BUILD:
+                until(lambda: not two.hold.is_set(), "the test to let builds end")
+            return succeed(work.kind)
+
+        workers = stack.enter_context(FakeWorkers(settings, slots=4, answer=answer, offer_wait_s=20))
+        done = threading.Event()
+        beat = threading.Thread(target=_announce, args=(workers, done))
+        beat.start()
+        stack.callback(beat.join)
+        stack.callback(done.set)
+        yield two
+
+
+def _announce(workers: FakeWorkers, done: threading.Event) -> None:
+    while not done.wait(5.0):
+        workers.announce()
+
+
+def is_killed(two: Pair, url: str) -> None:
+    """Builds go on within 15 s of the leader's SIGKILL, also those that it had under way, and none is done twice."""
+    two.hold.set()
+    before = two.enqueue(3)
+    until(lambda: all(len(two.store.build(build).steps) == 4 for build in before), "builds under way")
+    two.leader.kill()
+    killed_at = time.monotonic()
+    after = two.enqueue(3)
+    two.hold.clear()
+    until(lambda: two.are_over([*before, *after]), "the builds to go on", within_s=REPLACED_WITHIN_S)
+    assert time.monotonic() - killed_at < REPLACED_WITHIN_S
+    judged(two, url, [*before, *after])
+
+
+def is_stopped(two: Pair, url: str) -> None:
+    """A leader that is stopped past its hold is replaced, and when it wakes up it steps back at once."""
+    two.hold.set()
+    before = two.enqueue(3)
+    until(lambda: all(len(two.store.build(build).steps) == 4 for build in before), "builds under way")
+    os.kill(two.leader.pid, signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    after = two.enqueue(3)
+    two.hold.clear()
+    until(lambda: two.are_over([*before, *after]), "the builds to go on", within_s=REPLACED_WITHIN_S)
+    until(lambda: time.monotonic() - stopped_at > STOPPED_S, "the end of its stop")
+    # What comes now is heard by either, and settled once.
+    two.hold.set()
+    later = two.enqueue(3)
+    os.kill(two.leader.pid, signal.SIGCONT)
+    two.hold.clear()
+    until(lambda: two.are_over(later), "the builds to go on", within_s=HOLD_S)
+    until(lambda: "another scheduler has taken over" in two.log(two.leader), "the old leader to step back")
+    assert "Traceback" not in two.log(two.leader)
+    last = two.enqueue(2)
+    until(lambda: two.are_over(last), "the new leader to go on alone", within_s=HOLD_S)
+    assert two.leader.poll() is None, "it is the standby now"
+    judged(two, url, [*before, *after, *later, *last])
+    two.standby.send_signal(signal.SIGTERM)
+    assert two.standby.wait(WITHIN_S) == 0
+    again = two.enqueue(1)
+    until(lambda: two.are_over(again), "the first to lead again", within_s=HOLD_S)
+
+
+def judged(two: Pair, url: str, ids: list[int]) -> None:
+    assert {two.store.build(build).outcome for build in ids} == {Outcome.SUCCEEDED}
+    assert two.attempts(ids) == {1}
+    assert broken(url) == {}
+    assert "Traceback" not in two.log(two.standby)
+
+
+def test_a_leader_that_dies_or_sleeps_is_replaced_and_does_no_harm_when_it_wakes(
+    tmp_path: Path, postgresql: str
+) -> None:
+    """All four at once, since they mostly wait: killed and stopped, on SQLite and on PostgreSQL."""
+    with ExitStack() as stack:
+        urls = [f"sqlite:///{tmp_path / name}/farm.db" for name in ("a", "b")]
+        urls += [stack.enter_context(new_database(postgresql)) for _ in range(2)]
+        for name, url in zip("abcd", urls, strict=True):
+            (tmp_path / name).mkdir()
+            Store.open(url, create=True).close()  # one after the other: Alembic cannot migrate two in one process
+
+        def play(number: int) -> None:
+            with pair(tmp_path / "abcd"[number], urls[number]) as two:
+                (is_stopped, is_killed)[number % 2](two, urls[number])
+
+        with ThreadPoolExecutor(len(urls)) as pool:
+            for one in [pool.submit(play, number) for number in range(len(urls))]:
+                one.result()
