@@ -1,5 +1,6 @@
-"""Fills a test's own Redis up to its memory limit, to the last byte that it takes, and frees it again."""
+"""Fills a test's own Redis up to its memory limit, keeps it so, and frees it again."""
 
+import threading
 from contextlib import suppress
 from types import TracebackType
 
@@ -8,7 +9,8 @@ import redis
 from farm.config import Settings
 
 _LIMIT = "4mb"
-_SIZES = (100_000, 10_000, 1_000, 100, 10)
+_SIZES = (10_000, 1_000, 100, 10)
+_AGAIN_S = 0.02
 
 
 class FilledRedis:
@@ -18,6 +20,8 @@ class FilledRedis:
         self._redis = redis.Redis.from_url(settings.redis, protocol=2)
         self._redis.config_set("maxmemory", limit)
         self._count = 0
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "FilledRedis":
         return self
@@ -25,18 +29,36 @@ class FilledRedis:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
         self._redis.close()
 
     def fill(self) -> None:
-        """Until nothing more goes in: what others free meanwhile is not filled anew."""
+        """Until nothing more goes in; what others free from then on, until `free`, is taken within moments."""
+        self._fill()
+        self._done.clear()
+        self._thread = threading.Thread(target=self._keep_full, daemon=True)
+        self._thread.start()
+
+    def free(self) -> None:
+        """Take away all that `fill` brought."""
+        self._stop()
+        for first in range(0, self._count, 1000):
+            self._redis.delete(*(f"junk:{number}" for number in range(first, min(first + 1000, self._count))))
+        self._count = 0
+
+    def _fill(self) -> None:
         for size in _SIZES:
             with suppress(redis.OutOfMemoryError):
                 while True:
                     self._redis.set(f"junk:{self._count}", b"x" * size)
                     self._count += 1
 
-    def free(self) -> None:
-        """Take away all that `fill` brought."""
-        for first in range(0, self._count, 1000):
-            self._redis.delete(*(f"junk:{number}" for number in range(first, min(first + 1000, self._count))))
-        self._count = 0
+    def _keep_full(self) -> None:
+        while not self._done.wait(_AGAIN_S):
+            self._fill()
+
+    def _stop(self) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None

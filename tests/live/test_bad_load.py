@@ -105,8 +105,8 @@ def test_a_full_broker_loses_nothing_and_the_farm_goes_on_when_it_has_room(
     settings = Settings.from_env(env)
     srpm = make_srpm("naps", tmp_path / "srpms")
     with running_farm(settings, build_slots=1) as embedded, Farm.connect(settings) as farm:
-        filled = FilledRedis(settings, limit="8mb")
-        with filled:
+        members = dict(embedded.processes)
+        with FilledRedis(settings, limit="8mb") as filled:
             builds = [
                 farm.enqueue(srpm=srpm, target="demo", arches=["x86_64"], defines=[("nap_s", nap_s), ("serial", nap_s)])
                 for nap_s in ("6", "0.1", "0.2", "0.3")
@@ -122,6 +122,7 @@ def test_a_full_broker_loses_nothing_and_the_farm_goes_on_when_it_has_room(
             assert len(farm.builds()) == len(builds)
             filled.free()
             results = [build.wait(timeout_s=WITHIN_S) for build in builds]
+            assert dict(embedded.processes) == members, "a process ended and was started again"
             later = farm.enqueue(srpm=srpm, target="demo", arches=["x86_64"]).wait(timeout_s=WITHIN_S)
         assert [result.outcome for result in results] == [Outcome.SUCCEEDED] * len(builds), results
         (built,) = (step for step in results[0].steps if step.kind is StepKind.BUILD)
