@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.siege import wounds
-from tests.siege.wounds import Field, Wound
+from tests.siege import host_wounds, wounds
+from tests.siege.field import Field, Wound
 
 #: How likely each is, next to the others.
 TABLE: dict[Callable[[Field], Wound | None], int] = {
@@ -23,12 +23,12 @@ TABLE: dict[Callable[[Field], Wound | None], int] = {
     wounds.kill_database: 5,
     wounds.delete_lease: 4,
     wounds.deliver_twice: 10,
-    wounds.cut_host: 6,
-    wounds.cut_for_good: 2,
-    wounds.step_clock: 5,
-    wounds.fill_scratch: 4,
-    wounds.fill_store: 2,
-    wounds.freeze_store: 5,
+    host_wounds.cut_host: 6,
+    host_wounds.cut_for_good: 2,
+    host_wounds.step_clock: 5,
+    host_wounds.fill_scratch: 4,
+    host_wounds.fill_store: 2,
+    host_wounds.freeze_store: 5,
 }
 BY_NAME = {wound.__name__: wound for wound in TABLE}
 _AT_ONCE = 3  # wounds that last

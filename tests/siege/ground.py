@@ -103,8 +103,7 @@ class Ground:
         self.thaw()
         self.kill_all()
         for where in reversed(self._mounts):
-            with suppress(CommandFailed):
-                run("umount", where)
+            _unmount(where)
         self._mounts.clear()
         for group in self.cgroups:
             for path in sorted(_folders(group), key=lambda path: len(path.parts), reverse=True):
@@ -112,6 +111,18 @@ class Ground:
                     path.rmdir()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _unmount(where: Path) -> None:
+    """What died a moment ago may still hold it; what holds it for longer keeps an invisible one."""
+    for _ in range(20):
+        try:
+            run("umount", where)
+            return
+        except CommandFailed:
+            time.sleep(0.1)
+    with suppress(CommandFailed):
+        run("umount", "--lazy", where)
 
 
 def _folders(group: Path) -> Iterator[Path]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.siege.facts import AttemptRow, Facts, StepRow
+from tests.siege.field import Cause
 from tests.siege.stream import Asked
-from tests.siege.wounds import Cause
 
 _SUCCESSES = ("succeeded", "unchanged")
 _LOST = re.compile(r"worker-lost|renew")

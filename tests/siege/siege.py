@@ -16,6 +16,7 @@ import redis
 
 from tests.siege.adversary import Adversary
 from tests.siege.facts import Facts, collect, left_over
+from tests.siege.field import Field
 from tests.siege.judge import Broken, Case, judge
 from tests.siege.messages import Wiretap
 from tests.siege.shape import DatabaseKind, Shape
@@ -24,7 +25,6 @@ from tests.siege.stream import Stream
 from tests.siege.timeline import Timeline
 from tests.siege.watcher import Watcher
 from tests.siege.world import World, WorldTrouble
-from tests.siege.wounds import Field
 
 _TICK_S = 0.05
 _SAY_EVERY_S = 15.0

@@ -94,6 +94,7 @@ class Watcher(threading.Thread):
         self.counts: dict[str, int] = {}
         self.waits = Waits()
         self.is_away = False
+        self.has_broker = True
         self.holder: bytes | None = None
         self._world = world
         self._timeline = world.timeline
@@ -194,7 +195,7 @@ class Watcher(threading.Thread):
                 build=None,
                 limit_s=TAKEOVER_S,
                 is_met=lambda watcher: watcher.holder not in (None, holder),
-                counts=lambda watcher: True,
+                counts=lambda watcher: watcher.has_broker,
             )
         )
 
@@ -228,15 +229,16 @@ class Watcher(threading.Thread):
     # --- looking ------------------------------------------------------------------------------------------------
 
     def _look(self, seconds: float) -> None:
-        is_away = not self._look_at_redis()
+        self.has_broker = self._look_at_redis()
+        has_database = True
         try:
             rows = self._sql.rows(_LIVE)
             self.counts = {str(status): count for status, count in self._sql.rows(_COUNTS)}
         except DatabaseAway:
-            is_away = True
+            has_database = False
         else:
             self._note({one.key: one for one in map(_seen, rows)})
-        self.is_away = is_away or self.holder is None or not self._is_led()
+        self.is_away = not (self.has_broker and has_database and self.holder and self._is_led())
         self._count(seconds)
 
     def _look_at_redis(self) -> bool:

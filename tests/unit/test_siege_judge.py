@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.siege.facts import ArtifactRow, AttemptRow, BuildRow, Facts, Published, StepRow
+from tests.siege.field import Cause
 from tests.siege.judge import Case, judge
 from tests.siege.recipes import Kind, make
 from tests.siege.stream import Asked
-from tests.siege.wounds import Cause
 
 RPM, SRPM, FENCED = "a" * 64, "b" * 64, "c" * 64
 OS, SOURCE = "demo/x86_64/os", "demo/source"

@@ -1,0 +1,161 @@
+"""What the siege's watcher counts as waiting, and what not; and the adversary's restraint."""
+
+import random
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.siege.field import Field
+from tests.siege.shape import DatabaseKind, Role, long_siege
+from tests.siege.timeline import Timeline
+from tests.siege.watcher import Seen, Watcher
+
+BUILD = "build.x86_64"
+SHAPE = long_siege(1, DatabaseKind.SQLITE, 1)
+
+
+def worker(host: str) -> Any:
+    return SimpleNamespace(host=host, role=Role.BUILD, worker=f"build@{host}")
+
+
+class World:
+    """Two hosts with a build worker each. `ill_hosts` have no slot that counts."""
+
+    def __init__(self) -> None:
+        self.shape = SHAPE
+        self.timeline = Timeline()
+        self.hosts: dict[str, object] = {"host1": None, "host2": None}
+        self.ill_hosts: set[str] = set()
+        self.members = SimpleNamespace(workers=lambda: [worker(host) for host in self.hosts])
+        self.rooms: dict[int, str] = {}
+
+    def sql(self) -> None:
+        return None
+
+    def is_well(self, member: Any) -> bool:
+        return member.host not in self.ill_hosts
+
+    def attempts_in(self, host: str) -> dict[int, str]:
+        return self.rooms if host == "host1" else {}
+
+
+def seen(build: int = 7, status: str = "dispatched", **values: Any) -> Seen:
+    given = {"attempt": 1, "attempt_status": status, "worker": None, "is_offered": True, "troubles": 0} | values
+    return Seen(build=build, step=BUILD, status=status, queue=BUILD, **given)
+
+
+class Looker:
+    """A watcher whose looks the test makes."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.watcher = Watcher(self.world)  # type: ignore[arg-type]
+
+    def look(self, *found: Seen, seconds: float = 10.0, is_away: bool = False) -> None:
+        self.watcher.is_away = is_away
+        self.watcher._note({one.key: one for one in found})
+        self.watcher._count(seconds)
+
+    @property
+    def broken(self) -> list[str]:
+        return [rule for rule, _, _ in self.watcher.waits.broken]
+
+
+@pytest.fixture
+def looker() -> Looker:
+    return Looker()
+
+
+def test_a_step_that_nobody_takes_although_a_slot_is_free_waits_too_long(looker: Looker) -> None:
+    for _ in range(7):
+        looker.look(seen())
+    assert looker.broken == []
+    looker.look(seen())
+    assert looker.broken == ["idle"]
+
+
+def test_waiting_for_a_slot_or_for_what_is_away_does_not_count(looker: Looker) -> None:
+    busy = [seen(build, "running", worker=f"build@host{build % 2 + 1}") for build in (1, 2, 3, 4)]
+    for _ in range(20):
+        looker.look(seen(), *busy)
+        looker.look(seen(), is_away=True)
+    looker.world.ill_hosts = {"host1", "host2"}
+    for _ in range(20):
+        looker.look(seen())
+    assert looker.broken == []
+
+
+def test_a_lost_attempt_is_to_run_elsewhere_in_time(looker: Looker) -> None:
+    running = seen(status="running", worker="build@host1")
+    looker.look(running)
+    looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
+    for _ in range(4):
+        looker.look(running)
+    assert looker.broken == []
+    looker.look(running)
+    assert looker.broken == ["lost"]
+
+
+@pytest.mark.parametrize("after", [(), (seen(status="running", attempt=2, worker="build@host2"),)])
+def test_it_is_enough_that_the_step_is_over_or_that_its_next_attempt_runs(looker: Looker, after: Any) -> None:
+    looker.look(seen(status="running", worker="build@host1"))
+    looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
+    for _ in range(8):
+        looker.look(*after)
+    assert looker.broken == []
+
+
+def test_who_is_silent_gets_time_again_after_the_broker_was_away(looker: Looker) -> None:
+    running = seen(status="running", worker="build@host1")
+    looker.look(running)
+    looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
+    for _ in range(4):
+        looker.look(running, seconds=40.0)
+        looker.look(running, is_away=True)
+    assert looker.broken == []
+
+
+def test_a_dead_pool_process_is_noticed_within_seconds(looker: Looker) -> None:
+    running = seen(status="running", worker="build@host1")
+    looker.look(running)
+    looker.watcher.expect_noticed("7.build.x86_64.1")
+    looker.look(running, seconds=5.0)
+    assert looker.broken == []
+    looker.look(running, seconds=5.0)
+    assert looker.broken == ["child"]
+
+
+def test_a_cancelled_attempt_is_gone_from_its_host_within_seconds(looker: Looker) -> None:
+    looker.world.rooms = {99: "7.build.x86_64.1"}
+    looker.watcher.expect_gone(looker.watcher.running(7))
+    looker.look(seconds=5.0)
+    assert looker.broken == ["cancel"]
+
+
+def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> None:
+    looker.watcher.holder = b"one"
+    looker.watcher.expect_takeover()
+    looker.look(is_away=True)
+    assert looker.broken == []
+    looker.look(is_away=True)
+    assert looker.broken == ["takeover"]
+
+
+def test_no_step_is_hurt_more_than_twice() -> None:
+    looker = Looker()
+    looker.look(seen(status="running", worker="build@host1"), seen(8, "running", worker="build@host2"))
+    field = Field(
+        world=looker.world,  # type: ignore[arg-type]
+        watcher=looker.watcher,
+        wiretap=None,  # type: ignore[arg-type]
+        rng=random.Random(1),
+    )
+    assert field.may_hurt([worker("host1")])
+    assert field.may_hurt([], ["7.build.x86_64.1"])
+    assert not field.may_hurt([worker("host1")])
+    assert field.may_hurt([worker("host2")])
+    assert field.hurts == Counter({(7, BUILD): 2, (8, BUILD): 1})
+    looker.look(seen(9, "running", worker="build@host2", troubles=3))
+    assert not field.may_hurt([worker("host2")]), "the farm itself had trouble enough with it"
