@@ -22,7 +22,9 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import EngineName, MockSettings, RepositorySource, Target
 from tests.packages import make_srpm, package_dir
+from workers.buildroot import cgroups
 from workers.buildroot.base import BuildEngine, EngineRun, RpmsRequest, SrpmRequest
+from workers.buildroot.cgroups import CgroupKind
 from workers.buildroot.mock import MockEngine
 from workers.buildroot.mock_host import MockHost
 from workers.buildroot.native import NativeEngine
@@ -258,6 +260,28 @@ def test_a_build_without_end_ends_at_its_limit(bench: Bench) -> None:
 def test_a_silent_build_that_does_nothing_is_stalled(bench: Bench) -> None:
     run = bench.rpms(bench.srpm("never-ends"), silence_s=1)
     assert run.outcome is Outcome.STALLED, bench.log
+
+
+def test_a_silent_build_that_computes_outlives_its_limit_of_silence(bench: Bench) -> None:
+    options = BuildOptions(defines=(("busy", "1"),))
+    run = bench.rpms(bench.srpm("never-ends", options), options, silence_s=1, wall_s=4)
+    assert run.outcome is Outcome.TIMED_OUT, bench.log
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "words"),
+    [
+        ("fills-memory", {"memory_bytes": 128 * 2**20}, "used more memory than its limit of 128 MiB"),
+        ("fills-disk", {"disk_bytes": 32 * 2**20}, "wrote a file larger than its disk limit of 32 MiB"),
+        ("forks-without-end", {"processes": 100}, "wanted more processes and threads than its limit of 100"),
+    ],
+)
+def test_what_takes_more_than_its_limit_is_over_it(bench: Bench, name: str, limits: dict[str, int], words: str) -> None:
+    if cgroups.place().kind is CgroupKind.NONE and name != "fills-disk":
+        pytest.skip("without cgroups it is not told from another failure")
+    run = bench.rpms(bench.srpm(name), **limits)
+    assert (run.outcome, _names(run)) == (Outcome.OVER_LIMIT, []), bench.log
+    assert (run.reason or "").startswith(words)
 
 
 def test_a_flood_of_words_ends_and_the_log_is_cut(bench: Bench) -> None:
