@@ -10,12 +10,13 @@ import ipaddress
 import logging
 import secrets
 import shutil
+import ssl
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -35,6 +36,7 @@ _TIMEOUT = httpx.Timeout(30, connect=20)  # seconds for each read and write; the
 _REDIRECTS_MAX = 10
 _CHUNK_BYTES = 2**18
 _PROGRESS_EVERY_S = 5.0
+_CERTIFICATES_KEPT_S = 600
 _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
@@ -110,6 +112,12 @@ def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | 
     return None
 
 
+@lru_cache(maxsize=1)
+def _certificates(_period: int) -> ssl.SSLContext:
+    """Those that the host trusts, read again in each new period: reading them takes longer than most downloads."""
+    return httpx.create_ssl_context()
+
+
 class _Shelf:
     """The folder of downloads, and what one call of `fetch` may still write."""
 
@@ -122,8 +130,9 @@ class _Shelf:
 
     @cached_property
     def _client(self) -> httpx.Client:
-        """One for all threads, made only when something is to be downloaded: it loads the host's certificates."""
-        return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX)
+        """One for all threads, made only when something is to be downloaded."""
+        trust = _certificates(int(time.monotonic() // _CERTIFICATES_KEPT_S))
+        return httpx.Client(verify=trust, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX)
 
     def close(self) -> None:
         """Whoever still waits for a server sees it at its next byte or timeout, and leaves nothing behind."""
