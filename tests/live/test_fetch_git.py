@@ -30,7 +30,8 @@ def repo(tmp_path: Path) -> Path:
 def _why(desk: Desk, url: Path | str, **where: str) -> str:
     with pytest.raises(Ended) as ended:
         desk.git(url, **where)
-    assert ended.value.outcome is Outcome.FAILED
+    is_over = "--limit disk=" in ended.value.reason
+    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
     assert "\n" not in ended.value.reason
     return ended.value.reason
 

@@ -42,7 +42,8 @@ def server() -> Iterator[Server]:
 def _why(desk: Desk, repo: Path, **where: str) -> str:
     with pytest.raises(Ended) as ended:
         desk.git(repo, **where)
-    assert ended.value.outcome is Outcome.FAILED
+    is_over = "--limit disk=" in ended.value.reason
+    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
     return ended.value.reason
 
 

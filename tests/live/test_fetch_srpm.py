@@ -52,7 +52,8 @@ def _stored(desk: Desk, content: bytes, filename: str = "x.src.rpm") -> Source:
 def _why(desk: Desk, source: Source) -> str:
     with pytest.raises(Ended) as ended:
         desk.fetch(source)
-    assert ended.value.outcome is Outcome.FAILED
+    is_over = "--limit disk=" in ended.value.reason
+    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
     return ended.value.reason
 
 

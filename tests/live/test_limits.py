@@ -13,6 +13,7 @@ from farm.errors import LeaseLost
 from farm.model.artifact import ArtifactKind
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
+from farm.model.target import LIMIT_RANGES
 from tests.leftovers import inside
 from tests.line import Line, leftovers
 
@@ -127,3 +128,16 @@ def marked(mark: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("limits", [{"memory_bytes": 2**22}, {"processes": 1}])
+def test_a_limit_too_low_for_the_sandbox_itself_is_no_farm_trouble(line: Line, limits: dict[str, int]) -> None:
+    """Nobody is let ask for one, but hosts and distributions differ in how much they take to start."""
+    result = line.git("hello-noarch", **limits)
+    assert (result.outcome, line.ended_in) == (Outcome.OVER_LIMIT, StepKind.BUILD)
+
+
+@pytest.mark.parametrize("name", ["memory_bytes", "disk_bytes", "log_bytes", "processes"])
+def test_a_small_package_gets_by_with_the_least_that_can_be_asked_for(line: Line, name: str) -> None:
+    least, _ = LIMIT_RANGES[name]
+    assert line.git("hello-noarch", **{name: least}).outcome is Outcome.SUCCEEDED

@@ -21,6 +21,7 @@ from farm.model.outcome import Outcome
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from farm.targets.load import SHIPPED
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.rpms import make_rpm, sha256
 from tests.unit.test_client_request import BINARY_LEAD, LEAD
@@ -298,6 +299,23 @@ def test_status_of_a_build_shows_its_steps_and_why_they_wait(typed: Typed) -> No
     assert "--with tests" in said
     assert "asked 0 s ago by ann, in batch:1".replace(" ", "") in said.replace(" ", "")
     assert typed.ok("status", "build:1").split("asked")[0].split("s\n")[1:] == said.split("asked")[0].split("s\n")[1:]
+
+
+def test_status_of_a_build_shows_the_limits_that_are_not_the_targets(typed: Typed) -> None:
+    typed.build("--limit", "memory=8GiB", "--limit", "silence=10min", "--timeout", "3600")
+    said = " ".join(typed.ok("status", "1").split())
+    assert "--timeout 3600 --limit silence=10min --limit memory=8GiB" in said
+    assert "limits wall=1h (the target's is 30min), memory=8GiB (the target's is 4GiB)" in said
+
+
+def test_status_of_a_build_shows_the_limits_of_its_package(typed: Typed) -> None:
+    folder = typed.driven.settings.data / "targets"
+    folder.mkdir()
+    own = '[[package_limits]]\npackages = ["hel*"]\nprocesses = 99\n'
+    (folder / "demo.toml").write_text((SHIPPED / "demo.toml").read_text() + "\n\n" + own)
+    typed.build()
+    said = typed("status", "1", FARM_TARGETS=str(folder)).stdout
+    assert "processes=99 (the target's is 2048)" in " ".join(said.split())
 
 
 def test_status_of_a_batch_counts_its_builds(typed: Typed) -> None:

@@ -77,10 +77,11 @@ def test_what_this_host_lacks_is_its_own_trouble() -> None:
 
 
 @pytest.mark.parametrize(("said", "number"), [("fatal: index-pack died of signal 25", None), ("", signal.SIGXFSZ)])
-def test_more_than_the_limit_is_the_packages_fault(said: str, number: int | None) -> None:
+def test_more_than_the_limit_is_over_it(said: str, number: int | None) -> None:
     judged = _judged(said, number=number)
     assert isinstance(judged, Ended)
-    assert "larger than the step's disk limit of 1000 bytes" in judged.reason
+    assert judged.outcome is Outcome.OVER_LIMIT
+    assert "larger than the step's disk limit of 1000 bytes; --limit disk=" in judged.reason
 
 
 def test_a_transport_that_is_not_allowed_is_the_askers_fault() -> None:

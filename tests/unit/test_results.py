@@ -53,7 +53,8 @@ def refusal(act: Callable[[], object]) -> str:
     """The one line with which it is refused: the package's failure, printable, of bounded length."""
     with pytest.raises(Ended) as refused:
         act()
-    assert refused.value.outcome is Outcome.FAILED
+    is_over = "--limit disk=" in refused.value.reason
+    assert refused.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
     assert refused.value.reason.isprintable()
     assert len(refused.value.reason) < 700
     return refused.value.reason

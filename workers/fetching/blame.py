@@ -8,7 +8,7 @@ from farm.errors import DiskFull, HostUnfit, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
 from workers.run import CommandFailed
 from workers.steps import names
-from workers.steps.context import Ended
+from workers.steps.context import Ended, over_disk
 
 _REMOTE = re.compile(r"remote:|(?:fatal|error|ERROR): remote (?:error|unpack)")
 _TOO_BIG = re.compile(r"signal 25|File too large|exceeds maximum")
@@ -39,7 +39,7 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
     cause = names.shown(told[0] if told else str(error))
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
-        return Ended(Outcome.FAILED, f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
+        return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
     if _DISK_FULL.search(own):
         return DiskFull(f"the disk of {root} is full: {cause}")
     if _HOST_KEY.search(own):

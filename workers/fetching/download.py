@@ -26,7 +26,7 @@ from farm.errors import LeaseLost, NetworkTrouble, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
 from workers.fetching.lookaside import Checksum
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
 
 # It logs whole URLs, credentials and all, at INFO.
@@ -231,7 +231,7 @@ class _Shelf:
 
     def _over_limit(self, name: str) -> Ended:
         limit = self._context.limits.disk_bytes
-        return Ended(Outcome.FAILED, f"{shown(name)} is larger than the step's disk limit of {limit} bytes allows")
+        return over_disk(f"{shown(name)} is larger than the step's disk limit of {limit} bytes allows")
 
 
 def _said(error: Exception) -> str:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.errors import LeaseLost, Trouble, disk_errors
-from farm.model.outcome import Outcome
 from workers.fetching.tree import Content, Tree
 from workers.run import run
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import StepContext, over_disk
 
 #: How a tar becomes what its ending says. The tools, not Python's modules: zlib's output differs between its
 #: implementations, GNU gzip's does not; one thread, because the number of threads changes what xz and zstd write.
@@ -75,7 +74,7 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
     size_bytes = sum(member.content.size_bytes for member in members if member.content)
     if size_bytes > context.limits.disk_bytes:
         limit = context.limits.disk_bytes
-        raise Ended(Outcome.FAILED, f"{filename} would hold {size_bytes} bytes; the step's disk limit is {limit}")
+        raise over_disk(f"{filename} would hold {size_bytes} bytes; the step's disk limit is {limit}")
     ending = next((ending for ending in _COMPRESSORS if filename.endswith(ending)), None)
     plain = folder / (filename if ending is None else "tree.tar")
     write(plain, members, at=tree.commit.at, context=context)

@@ -20,7 +20,7 @@ from farm.model.outcome import Outcome
 from workers.fetching.git import Commit, Mirror
 from workers.fetching.giturl import of_submodule
 from workers.run import CommandFailed
-from workers.steps.context import Ended, StepContext, open_watched
+from workers.steps.context import Ended, StepContext, open_watched, over_disk
 from workers.steps.names import shown
 
 _LINKS_MAX = 16
@@ -192,9 +192,8 @@ class Tree:
     def _check_size(self, size_bytes: int) -> None:
         limit = self._context.limits.disk_bytes
         if size_bytes > limit:
-            raise Ended(
-                Outcome.FAILED,
-                f"the sources in {self.mirror.url.shown} have {size_bytes} bytes; the step's disk limit is {limit}",
+            raise over_disk(
+                f"the sources in {self.mirror.url.shown} have {size_bytes} bytes; the step's disk limit is {limit}"
             )
 
     def _arguments(self, paths: list[str]) -> list[str]:

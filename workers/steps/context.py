@@ -51,6 +51,11 @@ def open_watched(path: Path, stop: threading.Event) -> io.BufferedReader:
     return io.BufferedReader(_Watched(path, stop), _PIECE_BYTES)
 
 
+def over_disk(words: str) -> Ended:
+    """What a step brings or makes is larger than its disk limit, as the words say."""
+    return Ended(Outcome.OVER_LIMIT, f"{words}; --limit disk=… or the target's limits raise it")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepContext:
     """One attempt's surroundings.

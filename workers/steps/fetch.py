@@ -17,7 +17,7 @@ from workers.fetching import download, giturl, sources, tarball
 from workers.fetching.git import Mirror
 from workers.fetching.spec import is_fetchable
 from workers.fetching.tree import Tree
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
@@ -102,7 +102,7 @@ def _from_url(source: Source, context: StepContext) -> FetchResult:
 def _checked(path: Path, name: str, context: StepContext) -> rpmfile.SourcePackage:
     if path.stat().st_size > context.limits.disk_bytes:
         limit = context.limits.disk_bytes
-        raise Ended(Outcome.FAILED, f"{name} is larger than the step's disk limit of {limit} bytes")
+        raise over_disk(f"{name} is larger than the step's disk limit of {limit} bytes")
     try:
         package = rpmfile.check_source(path, stop=context.stop)
     except rpmfile.BadRpm as error:

@@ -15,7 +15,7 @@ from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, Work
 from workers import rpmfile
 from workers.buildroot.base import RootPackage
-from workers.steps.context import Ended, StepContext
+from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
 
 MAX_FILES = 5000
@@ -53,7 +53,7 @@ def collect(results: Path, suffix: str, *, limit_bytes: int) -> tuple[Found, ...
             )
         size_bytes += entry.stat(follow_symlinks=False).st_size
         if size_bytes > limit_bytes:
-            raise Ended(Outcome.FAILED, f"the build's results are larger than its disk limit of {limit_bytes} bytes")
+            raise over_disk(f"the build's results are larger than its disk limit of {limit_bytes} bytes")
         found[entry.name] = Found(path=Path(entry.path), name=entry.name)
     return tuple(found[name] for name in sorted(found))
 
