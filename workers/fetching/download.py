@@ -10,11 +10,13 @@ import ipaddress
 import logging
 import secrets
 import shutil
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -127,6 +129,7 @@ class _Shelf:
         self._folder = context.settings.cache / "downloads"
         self._left_bytes = context.limits.disk_bytes
         self._lock = threading.Lock()
+        self._open: list[httpx.Response] = []
 
     @cached_property
     def _client(self) -> httpx.Client:
@@ -135,8 +138,12 @@ class _Shelf:
         return httpx.Client(verify=trust, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX)
 
     def close(self) -> None:
-        """Whoever still waits for a server sees it at its next byte or timeout, and leaves nothing behind."""
+        """Whoever still waits for a server's next byte is woken, and leaves nothing behind; who waits for its first
+        one has left nothing yet."""
         self.closed.set()
+        with self._lock:
+            for answer in self._open:
+                _hang_up(answer)
         if "_client" in vars(self):
             self._client.close()
 
@@ -188,10 +195,15 @@ class _Shelf:
             if refused:
                 return refused
             try:
+                with self._lock:
+                    self._open.append(answer)
+                self.check()
                 self._copy(answer, part, digest, wanted.name)
                 found = Checksum(algorithm=checksum.algorithm, hexdigest=digest.hexdigest())
                 return self._keep(part, found, url, wanted)
             finally:
+                with self._lock:
+                    self._open.remove(answer)
                 part.unlink(missing_ok=True)
 
     def _keep(self, part: Path, found: Checksum, url: str, wanted: Wanted) -> Path | Missing:
@@ -232,6 +244,15 @@ class _Shelf:
     def _over_limit(self, name: str) -> Ended:
         limit = self._context.limits.disk_bytes
         return over_disk(f"{shown(name)} is larger than the step's disk limit of {limit} bytes allows")
+
+
+def _hang_up(answer: httpx.Response) -> None:
+    """Closing a socket wakes nobody that reads from it; this does."""
+    stream = answer.extensions.get("network_stream")
+    connection = stream.get_extra_info("socket") if stream else None
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _said(error: Exception) -> str:
