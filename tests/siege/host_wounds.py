@@ -102,8 +102,9 @@ def freeze_store(at: Field) -> Wound | None:
     """Whoever writes to it waits. It thaws by itself, also should the siege be killed meanwhile."""
     lasts_s = at.rng.uniform(2.0, 6.0)
     script = 'fsfreeze --freeze "$0" && sleep "$1"; fsfreeze --unfreeze "$0"'
-    subprocess.Popen(["sh", "-c", script, str(at.world.store), f"{lasts_s:.1f}"], stdin=subprocess.DEVNULL)
-    return Wound(kind="freeze-store", victim=f"artifacts for {lasts_s:.1f} s", lasts_s=lasts_s + 1.0)
+    argv = ["sh", "-c", script, str(at.world.store), f"{lasts_s:.1f}"]
+    freezer = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Wound(kind="freeze-store", victim="artifacts", lasts_s=lasts_s + 0.5, heal=freezer.wait)
 
 
 def _well_host(at: Field) -> str | None:

@@ -20,6 +20,7 @@ from tests.siege.timeline import Timeline
 
 #: From its start until a worker has said that it is there; it is not counted on before.
 READY_S = 10.0
+_REAP_WITHIN_S = 5.0
 
 
 @dataclass(kw_only=True)
@@ -119,6 +120,13 @@ class Members:
         member.started_at = time.monotonic()
         member.start_at, member.is_stopped = 0.0, False
         member.starts += 1
+
+    def reap(self) -> None:
+        """When all are dead."""
+        for member in self.all():
+            if member.popen is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    member.popen.wait(_REAP_WITHIN_S)
 
     def tend(self) -> None:
         """Start again what died, some seconds later."""

@@ -80,7 +80,7 @@ class Siege:
     def run(self) -> Report:
         """Raises WorldTrouble when there is nothing to judge."""
         began_at = time.monotonic()
-        is_clean = False
+        is_kept = True
         try:
             stream = self._begin()
             self._attack(stream)
@@ -88,11 +88,14 @@ class Siege:
             facts = self._look()
             report = self._judge(facts, stream)
             report.quiet_s, report.took_s = quiet_s, time.monotonic() - began_at
-            is_clean = not report.broken
-            report.folder = None if is_clean else self._world.ground.folder
+            is_kept = bool(report.broken)
+            report.folder = self._world.ground.folder if is_kept else None
             return report
+        except KeyboardInterrupt:
+            is_kept = False
+            raise
         finally:
-            self._end(keep=not is_clean)
+            self._end(keep=is_kept)
 
     def _begin(self) -> Stream:
         world = self._world

@@ -21,9 +21,10 @@ from tests.siege.shape import Shape
 from tests.siege.timeline import Timeline
 from tests.siege.watcher import Watcher
 
-_CANCELLED_SHARE = 0.12
-_RETRIED_SHARE = 0.25  # of those that were cancelled or failed
-_AGAIN_SHARE = 0.05  # of those that succeeded: their build step is run anew, and makes other packages
+_CANCELLED_SHARE = 0.15
+_STILL_THERE_SHARE = 0.7
+_RETRIED_SHARE = 0.5  # of those that were cancelled, that failed, and of these:
+_AGAIN_SHARE = 0.12  # of the others: their build step is run anew once they succeeded, and makes other packages
 _PAUSE_S = 0.5
 _TICK_S = 0.1
 
@@ -89,16 +90,21 @@ class Stream(threading.Thread):
     # --- what is asked ------------------------------------------------------------------------------------------
 
     def _next(self) -> Asked:
-        recipe = pick(len(self.asked), self._rng, longest_s=self._shape.longest_build_s)
-        one = Asked(recipe=recipe, outcomes={recipe.outcome})
+        number, longest_s = len(self.asked), self._shape.longest_build_s
         chance = self._rng.random()
-        after_s = self._rng.uniform(0.0, 12.0)
         if chance < _CANCELLED_SHARE:
-            one.cancel_at = time.monotonic() + after_s
+            # Mostly one that is still there when the cancel comes.
+            sleeps = self._rng.random() < _STILL_THERE_SHARE
+            kind = Kind.SLEEPS if sleeps else Kind.NOARCH
+            recipe = make(number, kind, self._rng, longest_s=longest_s)
+            one = Asked(recipe=recipe, outcomes={recipe.outcome})
+            one.cancel_at = time.monotonic() + self._rng.uniform(0.0, longest_s / 2)
             one.may_retry = self._rng.random() < _RETRIED_SHARE
-        elif chance < _CANCELLED_SHARE + _AGAIN_SHARE or recipe.kind is Kind.FAILS:
-            one.may_retry = recipe.outcome in ("succeeded", "failed") and self._rng.random() < 0.5
-        return one
+            return one
+        recipe = pick(number, self._rng, longest_s=longest_s)
+        can_retry = chance < _CANCELLED_SHARE + _AGAIN_SHARE or recipe.kind is Kind.FAILS
+        may_retry = can_retry and recipe.outcome in ("succeeded", "failed") and self._rng.random() < _RETRIED_SHARE
+        return Asked(recipe=recipe, outcomes={recipe.outcome}, may_retry=may_retry)
 
     def _enqueue(self, one: Asked) -> None:
         self.asked.append(one)

@@ -175,8 +175,10 @@ class World:
         self._cluster.prepare()
         self._cluster.initialise()
         plan = self._cluster.plan()
+        # The page cache outlives the server, what it has not written yet does not.
+        argv = [*plan.argv, "-c", "synchronous_commit=on"]
         member = Member(
-            name="postgresql", argv=list(plan.argv), env=plan.env, namespace=self.network.core, cwd=self._cluster.socket
+            name="postgresql", argv=argv, env=plan.env, namespace=self.network.core, cwd=self._cluster.socket
         )
         self.members.add(member)
         self.until(self._cluster.answers, "the database to answer")
@@ -238,6 +240,8 @@ class World:
     # --- the end ------------------------------------------------------------------------------------------------
 
     def close(self, *, keep: bool) -> None:
+        self.ground.kill_all()
+        self.members.reap()
         self.ground.close(keep=keep)
         self.network.close()
 
