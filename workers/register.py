@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import redis
@@ -34,18 +34,22 @@ class Register:
         """Celery's node name; empty until the worker has started."""
         return self._name
 
-    def start(self, *, name: str, queues: Sequence[str], slots: int) -> None:
+    def start(
+        self, *, name: str, queues: Sequence[str], slots: int, is_consuming: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """`is_consuming` says of one of the queues whether it is taken from at the moment."""
         self._name = name
         started_at = datetime.now(UTC)
 
         def announce() -> None:
-            due_at = 0.0
+            due_at, said = 0.0, None
             while not self._done.is_set():
                 try:
                     # A Redis that was emptied is to know its workers again before it is missed.
-                    if time.monotonic() >= due_at or not self._leases.is_announced(name):
-                        self._leases.announce(self._facts(queues, slots, started_at))
-                        due_at = time.monotonic() + _EVERY_S
+                    consumes = tuple(queue for queue in queues if is_consuming(queue))
+                    if time.monotonic() >= due_at or consumes != said or not self._leases.is_announced(name):
+                        self._leases.announce(self._facts(queues, slots, started_at, consumes))
+                        due_at, said = time.monotonic() + _EVERY_S, consumes
                 except redis.RedisError as error:
                     _log.warning("Could not register: %s", error, extra={"action": "register"})
                 self._done.wait(_LOOK_EVERY_S)
@@ -57,7 +61,7 @@ class Register:
         self._done.set()
         self._leases.retire(self._name)
 
-    def _facts(self, queues: Sequence[str], slots: int, started_at: datetime) -> WorkerFacts:
+    def _facts(self, queues: Sequence[str], slots: int, started_at: datetime, consumes: tuple[str, ...]) -> WorkerFacts:
         host = host_facts(self._settings)
         return WorkerFacts(
             name=self._name,
@@ -73,4 +77,5 @@ class Register:
             engines=host.engines,
             unfit=host.unfit,
             speaks=wire.VERSION,
+            consumes=consumes,
         )

@@ -14,7 +14,6 @@ from typing import Any
 
 from billiard.exceptions import WorkerLostError
 from celery import signals
-from celery.worker import state as celery_state
 
 from farm import wire
 from farm.app import app
@@ -76,13 +75,13 @@ def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
             raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
         work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
         report = _work(work, task.request.hostname)
+    except SystemExit:
+        # The worker is told to stop at once. The step is ended by now: let it go on elsewhere.
+        _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
+        raise
     except (LeaseLost, UnknownVersion, HostHeld) as lost:
         if not isinstance(lost, LeaseLost):
-            # Another worker does it. Unsaid, the scheduler would find out in a minute.
-            with suppress(FarmNotRunning):
-                _here().control.notify(
-                    _notice(wire.NoticeKind.REFUSED, attempt, token, task.request.hostname, str(lost))
-                )
+            _notify(wire.NoticeKind.REFUSED, attempt, token, task, str(lost))
         _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
         task.request.chain = None
         return f"dropped: {lost}"
@@ -134,8 +133,11 @@ def _trouble(error: FarmError) -> wire.TroubleReport:
     )
 
 
-def _notice(kind: wire.NoticeKind, attempt: str, token: str, worker: str, reason: str) -> wire.Notice:
-    return wire.Notice(notice=kind, attempt=attempt, token=token, worker=worker, reason=reason)
+def _notify(kind: wire.NoticeKind, attempt: str, token: str, task: Any, reason: str) -> None:
+    """What goes unsaid the scheduler finds out by itself, half a minute or a minute later."""
+    notice = wire.Notice(notice=kind, attempt=attempt, token=token, worker=task.request.hostname, reason=reason)
+    with suppress(FarmNotRunning):
+        _here().control.notify(notice)
 
 
 # --- the worker's main process ---------------------------------------------------------------------------------
@@ -156,7 +158,13 @@ def _on_process_init(**_: Any) -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _on_ready(sender: Any, **_: Any) -> None:
     names = tuple(queue.name for queue in sender.task_consumer.queues)
-    _register().start(name=sender.hostname, queues=names, slots=sender.controller.concurrency)
+    _register().start(
+        name=sender.hostname,
+        queues=names,
+        slots=sender.controller.concurrency,
+        # Asked anew each time: after an outage of the broker it is another consumer.
+        is_consuming=lambda name: sender.task_consumer is not None and sender.task_consumer.consuming_from(name),
+    )
     # A pool of threads starts no process that would do this.
     threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
 
@@ -187,20 +195,9 @@ def _report_death(name: str, exception: BaseException, worker: str, *, attempt: 
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _on_shutting_down(how: str = "", **_: Any) -> None:
-    if how.lower() != "warm":
-        # What runs is killed: let it go on elsewhere, now.
-        orders = [dict(request.kwargs) for request in tuple(celery_state.active_requests)]
-        _in_thread("hand-back", lambda: _hand_back(orders, _register().name))
-    # Threads, since this runs in a signal handler, which must not wait for the network.
+def _on_shutting_down(**_: Any) -> None:
+    # A thread, since this runs in a signal handler, which must not wait for the network.
     _in_thread("retire", _register().stop)
-
-
-def _hand_back(orders: list[dict[str, Any]], worker: str) -> None:
-    for order in orders:
-        why = f"{worker} was stopped"
-        with suppress(FarmNotRunning):  # its lease ends by itself
-            _here().control.notify(_notice(wire.NoticeKind.HANDED_BACK, order["attempt"], order["token"], worker, why))
 
 
 def _in_thread(name: str, do: Callable[[], None]) -> None:

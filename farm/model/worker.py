@@ -11,7 +11,8 @@ from farm.model.arch import Arch
 class WorkerFacts:
     """`name` is Celery's node name; `slots` how many steps it runs at once; `arches` those it can build for.
 
-    `speaks` is the version of messages that it takes (farm.wire.VERSION); workers that do not say speak 2.
+    `speaks` is the version of messages that it takes (farm.wire.VERSION); workers that do not say speak 2. `consumes`
+    are those of its queues that it takes from at present; None when it does not say.
     """
 
     name: str
@@ -27,6 +28,7 @@ class WorkerFacts:
     engines: tuple[str, ...] = ()
     unfit: str | None = None
     speaks: int = 2
+    consumes: tuple[str, ...] | None = None
 
 
 def host_of(worker: str) -> str:

@@ -19,16 +19,12 @@ QUARANTINE = timedelta(minutes=10)
 LONGEST = timedelta(hours=4)
 _GENERAL = 2  # troubles that make another host count as one that has them too
 
-#: A worker, as long as it is not started anew, and one of its queues.
-_Consumer = tuple[str, datetime, str]
-
 
 class HostHealth:
     def __init__(self) -> None:
         self._troubles: dict[str, deque[tuple[datetime, int | None, str]]] = {}
         self._seen_at: dict[str, datetime] = {}
         self._holds: dict[str, HostHold] = {}
-        self._held_off: frozenset[_Consumer] = frozenset()
 
     def read(self, holds: Mapping[str, HostHold]) -> None:
         """This is what SQL has."""
@@ -76,22 +72,19 @@ class HostHealth:
         return bool(others) and len(ill) * 2 >= len(others) and any(other not in self.held(now) for other in ill)
 
     def hold_off(self, workers: Iterable[WorkerFacts], now: datetime, change: Callable[[str, str, bool], None]) -> None:
-        """Call `change(worker, queue, is_off)` for each that is to stop, or to go on, taking from a queue."""
+        """Call `change(worker, queue, is_off)` for each that is to stop, or to go on, taking from a queue.
+
+        Again and again, until the worker says that it does: a broadcast may be lost, and so may what was sent before.
+        """
         workers = tuple(workers)
         held = self.held(now)
-        wanted = frozenset(
-            (worker.name, worker.started_at, queue)
-            for worker in workers
-            for queue in worker.queues
-            if is_kept_from(worker, queue, held, workers) is not None
-        )
-        there = {(worker.name, worker.started_at) for worker in workers}
-        for consumer in sorted(wanted - self._held_off):
-            change(consumer[0], consumer[2], True)
-        for consumer in sorted(self._held_off - wanted):
-            if consumer[:2] in there:
-                change(consumer[0], consumer[2], False)
-        self._held_off = wanted
+        for worker in workers:
+            if worker.consumes is None:
+                continue
+            for queue in worker.queues:
+                is_off = is_kept_from(worker, queue, held, workers) is not None
+                if is_off is (queue in worker.consumes):
+                    change(worker.name, queue, is_off)
 
 
 def is_kept_from(

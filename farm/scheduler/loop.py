@@ -122,8 +122,9 @@ class Scheduler:
         if is_tick and not inbox.has_more:
             self._tick(now)
         is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
-        if is_woken:  # by somebody who may have rolled a repository back before
+        if is_woken:  # by somebody who may have rolled a repository back before, or drained a host
             self._heads.read(self._store.heads())
+            self._look_at_hosts(now)
         if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
         if inbox.documents:
@@ -200,6 +201,9 @@ class Scheduler:
         for verdict in verdicts:
             extra = {"action": verdict.finding.value, "attempt": verdict.label}
             _log.info("Attempt %s is %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra)
+        if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
+            self._workers = self._leases.workers()
+            self._look_at_hosts(now)
         self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
 
     def _plan(self, now: datetime) -> None:

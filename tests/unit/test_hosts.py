@@ -66,39 +66,45 @@ def tells(health: HostHealth, *workers: WorkerFacts, at: datetime = NOW) -> Told
     return told
 
 
+def consuming(host: str, *names: str) -> WorkerFacts:
+    return replace(worker(host, names=(QUEUE, "publish")), consumes=names)
+
+
+OFF, ON = ("build@one", QUEUE, True), ("build@one", QUEUE, False)
+
+
 def test_a_quarantined_host_takes_nothing_from_queues_that_others_serve() -> None:
     health = HostHealth()
     ill(health)
-    both, two = worker("one", names=(QUEUE, "publish")), worker("two")
-    assert tells(health, both) == []
-    assert tells(health, both, two) == [("build@one", QUEUE, True)]
-    assert tells(health, both, two) == []
-    assert tells(health, both) == [("build@one", QUEUE, False)]
-    assert tells(health, both, two) == [("build@one", QUEUE, True)]
-    assert tells(health, both, two, at=NOW + QUARANTINE) == [("build@one", QUEUE, False)]
+    one, stopped, two = consuming("one", QUEUE, "publish"), consuming("one", "publish"), worker("two")
+    assert tells(health, one) == [], "the last host of a queue is better than none"
+    assert tells(health, one, two) == [OFF]
+    assert tells(health, one, two) == [OFF], "until it does as it was told"
+    assert tells(health, stopped, two) == []
+    assert tells(health, stopped) == [ON]
+    assert tells(health, stopped, two, at=NOW + QUARANTINE) == [ON]
 
 
 def drained(host: str = "one") -> HostHold:
     return HostHold(host=host, kind=HoldKind.DRAINED, reason="new disks", by="ann", at=NOW)
 
 
-def test_a_drained_host_takes_nothing_at_all_and_nor_does_a_worker_that_starts_there() -> None:
+def test_a_drained_host_takes_nothing_at_all() -> None:
     health = HostHealth()
     health.read({"one": drained()})
-    one = worker("one")
-    assert tells(health, one) == [("build@one", QUEUE, True)]
-    anew = replace(one, started_at=NOW + timedelta(minutes=1))
-    assert tells(health, anew) == [("build@one", QUEUE, True)]
+    one = replace(worker("one"), consumes=(QUEUE,))
+    assert tells(health, one) == [OFF]
     health.read({})
-    assert tells(health, anew) == [("build@one", QUEUE, False)]
+    assert tells(health, one) == []
+    assert tells(health, replace(one, consumes=())) == [ON], "whoever stopped it, and a scheduler before this one"
 
 
 def test_a_worker_of_another_version_takes_nothing_and_the_queue_says_why() -> None:
-    old = replace(worker("old"), speaks=wire.VERSION - 1)
-    assert tells(HostHealth(), old) == [("build@old", QUEUE, True)]
+    old = replace(worker("one"), speaks=wire.VERSION - 1, consumes=(QUEUE,))
+    assert tells(HostHealth(), old) == [OFF]
     state = queue_states([QUEUE], [old], [])[QUEUE]
     assert (state.slots, state.room) == (0, 0)
-    assert f"build@old speaks version {wire.VERSION - 1}" in state.note
+    assert f"build@one speaks version {wire.VERSION - 1}" in state.note
 
 
 def test_the_slots_of_a_drained_host_do_not_count_and_the_queue_says_why() -> None:
