@@ -92,6 +92,7 @@ class Filling:
             (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
             # dnf's own lock names processes by number, which says nothing between pid namespaces.
             stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
+            _forget_locks(cache)
             binds = (
                 Bind(path=work, inside="/work", is_writable=True),
                 Bind(path=cache, inside="/mnt/root/var/cache/dnf", is_writable=True),
@@ -177,6 +178,13 @@ class Filling:
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _forget_locks(cache: Path) -> None:
+    """Of a dnf that was killed: the next one would wait, for ever, for whatever process has that number in its own
+    sandbox."""
+    for left in cache.glob("*_lock.pid"):
+        left.unlink(missing_ok=True)
 
 
 def _from(log: Path, start_bytes: int) -> bytes:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +40,7 @@ _REDIRECTS_MAX = 10
 _CHUNK_BYTES = 2**18
 _PROGRESS_EVERY_S = 5.0
 _CERTIFICATES_KEPT_S = 600
+_PART_KEPT_S = 24 * 3600
 _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
@@ -176,6 +178,7 @@ class _Shelf:
         try:
             with disk_errors(Trouble, f"{hide(url)} could not be kept in {self._folder}"):
                 self._folder.mkdir(parents=True, exist_ok=True)
+                self._forget_left_over()
                 return self._into(self._folder / f"{secrets.token_hex(12)}.part", url, wanted)
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             return Missing(reason=f"{hide(url)} cannot be downloaded: {_said(error)}")
@@ -184,6 +187,14 @@ class _Shelf:
             return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
         except httpx.HTTPError as error:
             raise NetworkTrouble(f"{hide(url)}: {_said(error)}") from error
+
+    def _forget_left_over(self) -> None:
+        """What a worker that was killed had begun. One that lives writes every few seconds, or gives up."""
+        oldest = datetime.now(UTC).timestamp() - _PART_KEPT_S
+        for left in self._folder.glob("*.part"):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < oldest:
+                    left.unlink()
 
     def _into(self, part: Path, url: str, wanted: Wanted) -> Path | Missing:
         checksum = wanted.checksum or Checksum(algorithm="sha256", hexdigest="")

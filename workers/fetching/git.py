@@ -72,6 +72,7 @@ _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
 _LISTING_MAX_BYTES = 256 * 2**20
 _LOCK_POLL_S = 0.05
+_LEFT_OVER = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
@@ -243,12 +244,26 @@ class Mirror:
         return Commit(id=said[0].decode(), at=max(0, int(said[1]))) if said else None
 
     def _make(self, object_format: str) -> None:
-        if (self.path / "HEAD").exists():
+        attributes = self.path / "info/attributes"
+        if attributes.exists():
+            self._forget_left_over()
             return
         options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
         self.output("init", *options, "--", self.path, remote=True)
-        (self.path / "info").mkdir(exist_ok=True)
-        (self.path / "info/attributes").write_text(_ATTRIBUTES)
+        # Last and at once, so that a mirror whose making was cut short is made anew.
+        attributes.parent.mkdir(exist_ok=True)
+        new = attributes.with_suffix(".new")
+        new.write_text(_ATTRIBUTES)
+        new.replace(attributes)
+
+    def _forget_left_over(self) -> None:
+        """Of a git that was killed: its locks would refuse every later fetch, and what it had not finished takes room.
+
+        Nobody else writes here while the mirror is locked, and no ref is called `*.lock`.
+        """
+        for pattern in _LEFT_OVER:
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
 
     def _fetch_all(self) -> None:
         whole = ("--unshallow",) if (self.path / "shallow").exists() else ()
