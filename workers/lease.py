@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import redis
-
 from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from workers.steps.context import StepContext
 
@@ -66,7 +64,10 @@ class LeaseKeeper:
                     if self.stop.is_set():
                         return
                 self._show()
-            except redis.RedisError as error:
+            except Exception as error:
+                # Redis's errors, and whatever else: while this thread lives, the attempt does.
+                if self._done.is_set():
+                    return
                 extra = {"action": "lease-renewal", "attempt": self._attempt}
                 _log.warning("Could not renew the lease of %s: %s", self._attempt, error, extra=extra)
                 touch_at = 0.0

@@ -7,9 +7,6 @@ attempt being closed, so one that is neither settled nor waiting is sent again; 
 import logging
 import threading
 import time
-from contextlib import suppress
-
-import redis
 
 from farm import wire
 from farm.control import Control
@@ -68,8 +65,11 @@ class Outbox:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._sent))
             threading.Event().wait(self._look_every_s)
-            with suppress(redis.RedisError, FarmNotRunning):  # then it is looked at again
+            try:
                 self._look()
+            except Exception as error:
+                # Mostly the broker is away. Whatever it is, it is looked at again.
+                _log.warning("Could not see whether reports were settled: %s", error, extra={"action": "report"})
 
     def _look(self) -> None:
         with self._changed:

@@ -1,0 +1,182 @@
+"""What is lost with a Redis that is emptied, and how it comes back: leases, reports, what workers have to say."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm import wire
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import HostHeld, LeaseLost
+from farm.leases import Leases, Touch
+from farm.model.build import StepKind
+from farm.scheduler.lock import Lock, SchedulerLock
+from tests.redis_server import redis_server
+from tests.unit.test_wire import _report, _work
+from workers.lease import LeaseKeeper
+from workers.outbox import Outbox
+
+WORK = _work(StepKind.BUILD)
+LABEL, TOKEN = WORK.attempt, WORK.token
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_LEASE_S": "3"})
+    with redis_server(settings.socket):
+        yield settings
+
+
+@pytest.fixture
+def leases(settings: Settings) -> Iterator[Leases]:
+    leases = Leases(settings)
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def control(settings: Settings) -> Iterator[Control]:
+    control = Control(settings)
+    yield control
+    control.close()
+
+
+@pytest.fixture
+def empty(settings: Settings) -> Iterator[Callable[[], object]]:
+    with redis.Redis.from_url(settings.redis) as client:
+        yield client.flushall
+
+
+def until(is_so: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_a_worker_asks_for_a_lease_that_redis_forgot_and_goes_on_when_it_is_restored(
+    leases: Leases, control: Control, empty: Callable[[], object]
+) -> None:
+    leases.offer(WORK)
+    leases.claim(LABEL, TOKEN, "build@one", wait_s=1)
+    with LeaseKeeper(leases, LABEL, TOKEN, worker="build@one") as keeper:
+        empty()
+        (notice,) = control.receive(timeout_s=WITHIN_S).notices
+        assert (notice.notice, notice.attempt, notice.token) == (wire.NoticeKind.RESUME, LABEL, TOKEN)
+        leases.restore(LABEL, TOKEN, notice.worker)
+        assert leases.states([LABEL])[LABEL].worker == "build@one"
+        assert leases.touch(LABEL, TOKEN) is Touch.HELD
+        assert not keeper.stop.is_set()
+
+
+def test_a_worker_whose_attempt_is_over_stops_when_its_request_is_answered(
+    leases: Leases, control: Control, empty: Callable[[], object]
+) -> None:
+    with LeaseKeeper(leases, LABEL, TOKEN, worker="build@one") as keeper:
+        assert control.receive(timeout_s=WITHIN_S).notices
+        assert not keeper.stop.is_set(), "nobody has said that it is over"
+        leases.close_attempts([LABEL])
+        assert keeper.stop.wait(WITHIN_S)
+
+
+def test_an_attempt_that_is_closed_is_stopped_at_once(leases: Leases) -> None:
+    leases.offer(WORK)
+    leases.claim(LABEL, TOKEN, "build@one", wait_s=1)
+    with LeaseKeeper(leases, LABEL, TOKEN, every_s=60) as keeper:
+        leases.close_attempts([LABEL])
+        assert keeper.stop.wait(WITHIN_S), "it is woken, however seldom it looks"
+
+
+def test_a_lease_is_not_restored_over_another_or_a_closed_one(leases: Leases) -> None:
+    leases.close_attempts([LABEL])
+    leases.restore(LABEL, TOKEN, "build@one")
+    assert leases.touch(LABEL, TOKEN) is Touch.GONE
+    other = "2.fetch.1"
+    leases.offer(replace(WORK, attempt=other, token="new"))
+    leases.claim(other, "new", "build@two", wait_s=1)
+    leases.restore(other, "old", "build@one")
+    assert leases.states([other])[other].worker == "build@two"
+
+
+def test_a_claim_that_is_repeated_by_its_client_is_answered_as_before(leases: Leases) -> None:
+    """As when the connection broke before the answer came. Another client, the same worker's too, gets nothing."""
+    leases.offer(WORK)
+    keys = [f"farm:{name}:{LABEL}" for name in ("offer", "lease", "closed")]
+    args = [TOKEN, "build@one", "2026-01-01T00:00:00+00:00", 3000, "a-name", "one"]
+    first = leases._claim(keys=[*keys, "farm:held"], args=args)
+    assert wire.decode_work(first) == WORK
+    assert leases._claim(keys=[*keys, "farm:held"], args=args) == first
+    with pytest.raises(LeaseLost):
+        leases.claim(LABEL, TOKEN, "build@one", wait_s=0.1)
+
+
+def test_a_worker_on_a_held_host_is_refused_and_told_why(leases: Leases) -> None:
+    leases.offer(WORK)
+    leases.hold_hosts({"one": "one is drained by ann: new disks"})
+    with pytest.raises(HostHeld, match="new disks"):
+        leases.claim(LABEL, TOKEN, "build@one", wait_s=0.1)
+    assert leases.claim(LABEL, TOKEN, "build@two", wait_s=0.1) == WORK
+    leases.hold_hosts({})
+    other = replace(WORK, attempt="3.fetch.1")
+    leases.offer(other)
+    assert leases.claim("3.fetch.1", TOKEN, "build@one", wait_s=0.1) == other
+
+
+def test_a_report_that_redis_forgot_is_sent_again(
+    leases: Leases, control: Control, empty: Callable[[], object]
+) -> None:
+    report = _report(StepKind.BUILD)
+    outbox = Outbox(control, leases, look_every_s=0.05)
+    outbox.send(report)
+    empty()
+    assert control.receive(timeout_s=WITHIN_S).reports == (report,)
+
+
+def test_a_report_that_waits_or_is_settled_is_not_sent_again(leases: Leases, control: Control) -> None:
+    report = _report(StepKind.BUILD)
+    outbox = Outbox(control, leases, look_every_s=0.02)
+    outbox.send(report)
+    time.sleep(0.2)  # some looks; nothing is to happen, so there is nothing to wait for
+    assert control.receive(timeout_s=1).reports == (report,)
+    time.sleep(0.1)
+    leases.close_attempts([report.attempt])
+    control.acknowledge()
+    until(lambda: not outbox._sent, "the report to be forgotten")
+    assert control.receive(timeout_s=0.1).documents == 0
+
+
+def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
+    leases: Leases, control: Control, empty: Callable[[], object]
+) -> None:
+    outbox = Outbox(control, leases, look_every_s=0.02)
+    outbox.send(_report(StepKind.BUILD))
+    sends = 0
+    while control.receive(timeout_s=0.5).documents:
+        control.acknowledge()
+        sends += 1
+    assert 1 < sends <= 5
+    assert not outbox._sent
+
+
+def test_the_schedulers_lock_says_when_redis_was_emptied(settings: Settings, empty: Callable[[], object]) -> None:
+    one, two = SchedulerLock(settings), SchedulerLock(settings)
+    assert [one.take(), one.take(), two.take()] == [Lock.EMPTIED, Lock.HELD, Lock.OTHERS]
+    empty()
+    assert one.take() is Lock.EMPTIED
+    one.release()
+    assert two.take() is Lock.HELD
+    one.close()
+    two.close()
+
+
+def test_a_notice_of_a_newer_kind_is_read_as_far_as_it_is_known(control: Control) -> None:
+    body = b'{"notice":"refused","attempt":"1.fetch.1","token":"t","worker":"w","reason":"r","more":[1]}'
+    control._redis.lpush("control", body, b'{"notice":"unheard-of","attempt":"1.fetch.1","token":"t","worker":"w"}')
+    inbox = control.receive(timeout_s=1)
+    assert [notice.reason for notice in inbox.notices] == ["r"]
+    assert inbox.documents == 2

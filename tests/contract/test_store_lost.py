@@ -1,0 +1,116 @@
+"""Lost workers, work handed back, hosts that get none: as the store keeps it, on both databases."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from farm import wire
+from farm.errors import WorkerLost
+from farm.model.build import StepKind
+from farm.model.outcome import Outcome, Status
+from farm.model.worker import HoldKind, HostHold
+from farm.store.settling import Finding, Verdict
+from farm.store.store import Store
+from tests.contract.test_store import AROUND, add, drive, now, send
+from tests.fake_workers import report_for
+
+DIED = wire.TroubleReport(code=WorkerLost.code, retryable=True, message="the process that ran it died: signal 9")
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    store = Store.open(database_url)
+    yield store
+    store.close()
+
+
+def sent(store: Store, build_id: int) -> tuple[str, str]:
+    """Label and token of the one attempt that goes out now; it runs on a host of its own."""
+    store.promote_due(now() + timedelta(hours=1), most=10)
+    message = send(store).orders[0].message
+    running = Verdict(label=message.attempt, finding=Finding.RUNNING, worker=f"build@h{message.number}")
+    store.judge([running], now(), AROUND)
+    assert store.build(build_id).steps[0].status is Status.RUNNING
+    return message.attempt, message.token
+
+
+@pytest.mark.parametrize("how", ["its lease ends", "its main process says so"])
+def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how: str) -> None:
+    build_id = add(store)
+    for number in range(1, 4):
+        label, token = sent(store, build_id)
+        if how == "its lease ends":
+            store.judge([Verdict(label=label, finding=Finding.LOST)], now(), AROUND)
+        else:
+            report = report_for(label, token, StepKind.FETCH, DIED, worker=f"build@h{number}")
+            assert store.settle([report], now(), AROUND).late == ()
+    build = store.build(build_id)
+    assert (build.outcome, len(build.steps[0].attempts)) == (Outcome.ERRORED, 3)
+    assert "3 workers were lost while they ran it (on h1, h2, h3)" in (build.reason or "")
+    assert f"farm retry {build_id}" in (build.reason or "")
+    store.retry(build_id, by="ann")
+    assert sent(store, build_id)[0] == f"{build_id}.fetch.4", "a person may try again"
+
+
+def test_after_a_workers_death_the_step_goes_out_again_at_once(store: Store) -> None:
+    build_id = add(store)
+    label, _ = sent(store, build_id)
+    store.judge([Verdict(label=label, finding=Finding.LOST)], now(), AROUND)
+    store.promote_due(now(), most=10)
+    assert store.build(build_id).steps[0].status is Status.READY
+
+
+def test_what_is_handed_back_is_nobodys_fault_and_ready_at_once(store: Store) -> None:
+    build_id = add(store)
+    for _ in range(5):
+        label, token = sent(store, build_id)
+        verdict = Verdict(label=label, finding=Finding.HANDED_BACK, message="one is drained by ann", token=token)
+        done = store.judge([verdict], now(), AROUND)
+        assert done.closes == (label, f"{build_id}.srpm.{label.rpartition('.')[2]}")
+        step = store.build(build_id).steps[0]
+        assert (step.status, step.attempts[-1].outcome) == (Status.READY, Outcome.CANCELLED)
+        assert step.attempts[-1].reason == "one is drained by ann"
+    drive(store)
+    assert store.build(build_id).outcome is Outcome.SUCCEEDED
+
+
+def test_a_verdict_on_another_token_changes_nothing(store: Store) -> None:
+    build_id = add(store)
+    label, _ = sent(store, build_id)
+    for finding in (Finding.HANDED_BACK, Finding.UNSENT):
+        store.judge([Verdict(label=label, finding=finding, token="another")], now(), AROUND)
+    assert store.build(build_id).steps[0].status is Status.RUNNING
+
+
+def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
+    build_id = add(store)
+    label, token = sent(store, build_id)
+    waiting = f"{build_id}.srpm.1"
+    assert store.tokens([label, waiting, "99.fetch.1", "rubbish"]) == {label: token}, "the srpm step has not its turn"
+    store.cancel(build_id, by="ann")
+    assert store.tokens([label]) == {}
+
+
+def hold(kind: HoldKind = HoldKind.DRAINED, *, minutes: int | None = None) -> HostHold:
+    until_at = now() + timedelta(minutes=minutes) if minutes is not None else None
+    return HostHold(host="one", kind=kind, reason="new \0 disks", by="ann", at=now(), until_at=until_at)
+
+
+def test_a_held_host_is_remembered_until_it_is_released(store: Store) -> None:
+    store.hold(hold())
+    found = store.holds()["one"]
+    assert (found.kind, found.by, found.until_at, found.holds(now())) == (HoldKind.DRAINED, "ann", None, True)
+    assert store.release("one", now())
+    assert store.holds() == {}
+    assert not store.release("one", now())
+
+
+def test_a_quarantine_does_not_replace_a_persons_word_and_ends_by_itself(store: Store) -> None:
+    store.hold(hold())
+    assert store.hold(hold(HoldKind.QUARANTINED, minutes=10)).kind is HoldKind.DRAINED
+    assert store.holds()["one"].kind is HoldKind.DRAINED
+    store.release("one", now())
+    store.hold(hold(HoldKind.QUARANTINED, minutes=-1))
+    assert not store.holds()["one"].holds(now())
+    assert not store.release("one", now()), "there is nothing to end"
