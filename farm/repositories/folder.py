@@ -91,7 +91,11 @@ class RepositoryFolder:
                     path.parent.mkdir(exist_ok=True)
                     bring(wanted[row], path)
                     staged[row] = read_package(
-                        path, sha256=row.sha256, location=f"packages/{_place(row)}", shown=repr(row.filename)
+                        path,
+                        sha256=row.sha256,
+                        location=f"packages/{_place(row)}",
+                        shown=repr(row.filename),
+                        stop=stop,
                     )
             try:
                 # Putting packages into the pool and into the ledger is one transaction, so that whoever removes

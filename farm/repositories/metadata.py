@@ -17,6 +17,8 @@ down the process that publishes, which is one of its own, and the attempt with i
 
 import gzip
 import hashlib
+import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,12 @@ from xml.parsers import expat
 import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
+from farm.repositories.staging import check_stop
 
 KINDS = ("primary", "filelists", "other")
 _CHANGELOGS = 10  # entries per package; createrepo_c's own default
+_HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
+_CHUNK_BYTES = 2**20
 _XML_MAX_BYTES = 128 * 2**20  # per package and kind
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
 
@@ -58,14 +63,16 @@ class Group:
     open_sizes_bytes: tuple[int, ...]
 
 
-def read_package(path: Path, *, sha256: str, location: str, shown: str) -> PackageXml:
+def read_package(
+    path: Path, *, sha256: str, location: str, shown: str, stop: threading.Event | None = None
+) -> PackageXml:
     """The metadata of the RPM at `path`, which gets `location` in the repository.
 
     Raises BadSource for a file that is not an RPM or whose header cannot be said in XML, RepositoryTrouble if its
-    content does not have the given digest.
+    content does not have the given digest, LeaseLost once `stop` is set.
     """
     try:
-        package = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, _CHANGELOGS)
+        package = _read(path, location, stop)
         if package.pkgId != sha256:
             raise RepositoryTrouble(f"{shown} has sha256 {package.pkgId}, not {sha256}; store it again")
         # Else the metadata would hold the moment of publication, and a host could not make it again.
@@ -78,6 +85,25 @@ def read_package(path: Path, *, sha256: str, location: str, shown: str) -> Packa
     for kind, text in zip(KINDS, texts, strict=True):
         _check_xml(kind, text, shown)
     return PackageXml(primary=texts[0], filelists=texts[1], other=texts[2])
+
+
+def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo_c.Package:
+    """createrepo_c reads a whole file for its digest in one call, in which no other thread of this process runs, so of
+    a large one it gets the head, and the digest is taken here."""
+    size_bytes = path.stat().st_size
+    if size_bytes <= _HEAD_BYTES:
+        return createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, _CHANGELOGS)
+    with path.open("rb") as file, tempfile.NamedTemporaryFile(prefix="farm-head-") as head:
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            check_stop(stop)
+            digest.update(chunk)
+            if head.tell() < _HEAD_BYTES:
+                head.write(chunk)
+        head.flush()
+        package = createrepo_c.package_from_rpm(head.name, createrepo_c.SHA256, location, None, _CHANGELOGS)
+    package.pkgId, package.size_package = digest.hexdigest(), size_bytes
+    return package
 
 
 def make_group(packages: Sequence[PackageXml]) -> Group:

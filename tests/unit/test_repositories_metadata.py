@@ -1,6 +1,7 @@
 """What an RPM's header says is hostile: it is published as well-formed XML, or refused with words."""
 
 import gzip
+import threading
 from pathlib import Path
 
 import createrepo_c
@@ -8,13 +9,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from farm.errors import BadSource
+from farm.errors import BadSource, LeaseLost
 from farm.repositories.metadata import PackageXml, make_group, read_package, write_version
 from tests.rpms import make_rpm, sha256
 
 
 def read(path: Path) -> PackageXml:
     return read_package(path, sha256=sha256(path), location="packages/x.rpm", shown="'x.rpm'")
+
+
+def _xml(package: createrepo_c.Package) -> PackageXml:
+    primary, filelists, other = (text.encode() for text in createrepo_c.xml_dump(package))
+    return PackageXml(primary=primary, filelists=filelists, other=other)
 
 
 def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
@@ -24,6 +30,27 @@ def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
     path.touch()
     assert read(path) == first
     assert b'<location href="packages/x.rpm"/>' in first.primary
+
+
+def test_a_large_package_is_read_like_any_other(tmp_path: Path) -> None:
+    path = make_rpm(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(70 * 2**20)
+    digest = sha256(path)
+    found = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, "packages/x.rpm", None, 10)
+    found.time_file = found.time_build
+    assert read(path) == _xml(found)
+    assert found.pkgId == digest
+
+
+def test_reading_a_large_package_can_be_stopped(tmp_path: Path) -> None:
+    path = make_rpm(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(70 * 2**20)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(LeaseLost):
+        read_package(path, sha256="", location="packages/x.rpm", shown="'x.rpm'", stop=stop)
 
 
 @pytest.mark.parametrize("summary", [b"\x1b[31mred", b"a\x01b", b"\x0c"])
