@@ -1,6 +1,7 @@
 """The whole farm as its users have it: Redis, Celery workers as processes, rpmbuild in roots, dnf, all of them real."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,11 +19,19 @@ from farm.errors import FarmAlreadyRunning
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Step, StepKind
 from farm.model.outcome import Outcome, Status
+from farm.targets.load import SHIPPED
 from tests.leftovers import inside
 from tests.packages import commit_all, git, make_git, make_srpm
 
 pytestmark = pytest.mark.live
 WITHIN_S = 90.0
+_GREEDY = ("fills-memory", "fills-disk")
+_PACKAGE_LIMITS = """
+[[package_limits]]
+packages = ["fills-memory", "fills-d*"]
+memory_bytes = 134_217_728 # 128 MiB
+disk_bytes = 67_108_864 # 64 MiB
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) 
     data = tmp_path_factory.mktemp("f")
     (data / "demo").mkdir()
     (data / "demo" / "distribution").symlink_to(demo_distribution)
-    env = {"FARM_DATA": str(data), "FARM_LEASE_S": "3", "FARM_RETRY_DELAY_S": "0.2", "FARM_OWNER": "tester"}
+    (data / "targets").mkdir()
+    (data / "targets/demo.toml").write_text((SHIPPED / "demo.toml").read_text() + _PACKAGE_LIMITS)
+    env = {
+        "FARM_DATA": str(data),
+        "FARM_TARGETS": str(data / "targets"),
+        "FARM_LEASE_S": "3",
+        "FARM_RETRY_DELAY_S": "0.2",
+        "FARM_OWNER": "tester",
+    }
     return Settings.from_env(env)
 
 
@@ -148,6 +165,24 @@ def test_a_running_build_is_cancelled_within_two_seconds(farm: Farm, settings: S
 def test_a_build_that_never_ends_is_timed_out(farm: Farm, tmp_path: Path) -> None:
     build = farm.enqueue(srpm=make_srpm("never-ends", tmp_path), target="demo", arches=["x86_64"], timeout_s=2)
     assert build.wait(timeout_s=WITHIN_S).outcome is Outcome.TIMED_OUT
+
+
+def test_a_package_has_the_limits_of_its_real_name_and_a_build_its_own(farm: Farm, tmp_path: Path) -> None:
+    """The name of the repository, which is the guess, has none."""
+    memory, disk = (str(make_git(name, tmp_path).rename(tmp_path / f"nameless{name}")) for name in _GREEDY)
+    own = {"disk_bytes": 32 * 2**20}
+    builds = [
+        farm.enqueue(git=memory, target="demo", arches=["x86_64"]),
+        farm.enqueue(git=disk, target="demo", arches=["x86_64"]),
+        farm.enqueue(git=disk, target="demo", arches=["x86_64"], limits=own),
+    ]
+    ended = [build.wait(timeout_s=WITHIN_S) for build in builds]
+    assert [build.outcome for build in ended] == [Outcome.OVER_LIMIT] * 3
+    found = [re.search(r"build x86_64: .*limit of ([0-9]+ MiB);", build.reason or "") for build in ended]
+    assert [one and one[1] for one in found] == ["128 MiB", "64 MiB", "32 MiB"]
+    assert [dict(build.options.limits.given) for build in ended] == [{}, {}, own]
+    for build in builds:
+        assert b"[farm] over_limit: " in b"".join(farm.log(build, "build"))
 
 
 def test_a_failed_build_is_retried_from_the_failed_step(farm: Farm, tmp_path: Path) -> None:

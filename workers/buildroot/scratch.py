@@ -9,7 +9,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
-from farm.errors import RootTrouble
+from farm.errors import LeaseLost, RootTrouble
 from workers.buildroot.cgroups import is_alive, owner
 from workers.run import CommandFailed, Ending, capture
 
@@ -137,7 +137,8 @@ class DiskWatch:
                 timeout_s=_MEASURE_TIMEOUT_S,
                 limit_bytes=4096,
                 ok_codes=(0, 1),  # 1: something went away meanwhile
+                stop=self._done,  # what is watched is over, and nobody is to wait for a walk over millions of files
             )
             return int(text.split(b"\t", 1)[0]), os.times().elapsed - start
-        except (CommandFailed, ValueError):
+        except (CommandFailed, LeaseLost, ValueError):
             return 0, os.times().elapsed - start
