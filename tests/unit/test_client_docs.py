@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm.client import farm as client
+from farm.client import limits as client_limits
 from farm.client import log as client_log
 from farm.client import request as client_request
 from tests.driven_farm import DrivenFarm, driven_farm
@@ -48,7 +49,9 @@ def _await_builds(driven: DrivenFarm, count: int) -> None:
         pause.wait(0.01)
 
 
-@pytest.mark.parametrize("module", [client, client_log, client_request], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [client, client_limits, client_log, client_request], ids=lambda module: module.__name__
+)
 def test_docstrings_show_what_happens(module: object) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)  # type: ignore[arg-type]
     assert (result.failed, result.attempted > 0) == (0, True)

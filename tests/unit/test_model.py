@@ -30,6 +30,8 @@ def test_the_worst_part_is_the_whole() -> None:
     assert combine([Outcome.SUCCEEDED, Outcome.EXCLUDED]) is Outcome.SUCCEEDED
     assert combine([Outcome.EXCLUDED, Outcome.EXCLUDED]) is Outcome.EXCLUDED
     assert combine([Outcome.FAILED, Outcome.ERRORED]) is Outcome.ERRORED
+    assert combine([Outcome.TIMED_OUT, Outcome.OVER_LIMIT, Outcome.FAILED]) is Outcome.OVER_LIMIT
+    assert all(combine([outcome]) is outcome for outcome in Outcome), "each has its place"
     with pytest.raises(ValueError):
         combine([])
 
