@@ -121,14 +121,22 @@ def _kill(pids: Sequence[int]) -> bool:
 
 
 def leftovers(settings: Settings) -> list[str]:
-    """Mounts, work folders and control groups whose makers are dead; all of them once no farm runs on the data."""
+    """Mounts and work folders, and control groups that were made since then and whose makers are dead."""
     found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(settings.data) in line]
     found += [str(path) for path in settings.work.glob("*")]
-    for path in Path("/sys/fs/cgroup").rglob("farm-*-*-*-*"):
-        made = _CGROUP.fullmatch(path.name)
-        if made and not Path(f"/proc/{made[1]}").exists():
-            found.append(str(path))
+    since = (settings.data / "demo").stat().st_mtime_ns
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):  # which goes on when one of them is gone meanwhile
+        for name in names:
+            made = _CGROUP.fullmatch(name)
+            if made and not Path(f"/proc/{made[1]}").exists() and _made_at(Path(folder, name)) > since:
+                found.append(str(Path(folder, name)))
     return found
+
+
+def _made_at(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def published(settings: Settings, *, target: str = "demo", arch: str = "x86_64") -> list[str]:
