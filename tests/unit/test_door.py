@@ -1,5 +1,6 @@
 """Whatever a step does, its door keeps the log, gives a reason that can be shown, and leaves nothing behind."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import BadSource, FarmError, LeaseLost, NetworkTrouble, RootTrouble, Trouble, Unforeseen
+from farm.errors import BadSource, DiskFull, FarmError, LeaseLost, NetworkTrouble, RootTrouble, Trouble, Unforeseen
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, StepKind
@@ -243,3 +244,17 @@ def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings,
     assert alive == [True], "a running step's folder is not an orphan"
     assert sorted(settings.work.iterdir()) == sorted(others)
     assert os.access(settings.data, os.R_OK)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_known_wherever_it_is_met(settings: Settings, step: Callable[[Step], None], number: int) -> None:
+    step(raising(OSError(number, os.strerror(number), "/somewhere")))
+    with pytest.raises(DiskFull, match=r"is full: .*'/somewhere'; free some space there") as caught:
+        run_step(WORK, settings)
+    assert "farm trouble (disk-full)" in log_of(settings, caught.value.artifacts)
+
+
+def test_another_error_of_the_system_is_unforeseen(settings: Settings, step: Callable[[Step], None]) -> None:
+    step(raising(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(Unforeseen, match="Input/output error"):
+        run_step(WORK, settings)

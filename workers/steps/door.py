@@ -3,6 +3,7 @@
 Knows nothing of Celery, Redis or leases: `workers.tasks` and `workers.main` come in here with a work order.
 """
 
+import errno
 import itertools
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import FarmError, LeaseLost, Unforeseen
+from farm.errors import DiskFull, FarmError, LeaseLost, Unforeseen
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
@@ -54,7 +55,11 @@ def run_step(
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
     Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
     """
-    with _workdir(settings) as folder, StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log:
+    with (
+        _full_disk(settings),
+        _workdir(settings) as folder,
+        StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log,
+    ):
         (folder / "work").mkdir()
         context = StepContext(
             attempt=work.attempt,
@@ -94,10 +99,22 @@ def run_step(
 
 def _run(work: AnyWork, context: StepContext) -> AnyResult:
     try:
-        result: AnyResult = STEPS[work.kind](work, context)
+        with _full_disk(context.settings):
+            result: AnyResult = STEPS[work.kind](work, context)
     except Ended as ended:
         return StepResult(outcome=ended.outcome, reason=ended.reason)
     return result
+
+
+@contextmanager
+def _full_disk(settings: Settings) -> Iterator[None]:
+    """A full disk may be met wherever something is written, the log among them: it is never unforeseen."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(f"the disk of {settings.data} is full: {error}; free some space there") from error
 
 
 def _with_reason(result: AnyResult, log: Path) -> AnyResult:

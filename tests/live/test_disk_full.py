@@ -1,0 +1,67 @@
+"""A worker whose disk fills up says so, whatever it was writing at that moment."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plumbum import local
+
+from farm.config import Settings
+from farm.errors import DiskFull
+from farm.model.build import StepKind
+from farm.model.work import AnyWork
+from tests.unit.test_door import WORK
+from workers.steps import door
+from workers.steps.context import StepContext
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """With a disk of one MiB."""
+    local["mount"]("-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path)
+    yield Settings(data=tmp_path)
+    local["umount"](tmp_path)
+
+
+def test_a_disk_that_the_log_fills(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is no room to keep the log, and none to say so in it."""
+
+    def flood(_: AnyWork, context: StepContext) -> Any:
+        while True:
+            context.log.write(b"more of the same\n" * 1000)
+
+    monkeypatch.setitem(door.STEPS, StepKind.BUILD, flood)
+    with pytest.raises(DiskFull, match=f"the disk of {settings.data} is full"):
+        door.run_step(WORK, settings)
+    assert list(settings.work.iterdir()) == []
+
+
+def test_a_disk_that_is_full_before_the_step_starts(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs(settings.data)
+    (settings.data / "ballast").write_bytes(bytes(disk.f_bavail * disk.f_frsize))
+
+    def write(_: AnyWork, context: StepContext) -> Any:
+        (context.workdir / "file").write_bytes(bytes(10_000))
+
+    monkeypatch.setitem(door.STEPS, StepKind.BUILD, write)
+    with pytest.raises(DiskFull):
+        door.run_step(WORK, settings)
+
+
+def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is kept: there is room for it again once the result is gone."""
+
+    def write(_: AnyWork, context: StepContext) -> Any:
+        try:
+            (context.workdir / "result").write_bytes(bytes(2**21))
+        finally:
+            (context.workdir / "result").unlink()
+
+    monkeypatch.setitem(door.STEPS, StepKind.BUILD, write)
+    with pytest.raises(DiskFull) as caught:
+        door.run_step(WORK, settings)
+    assert [log.name for log in caught.value.artifacts] == ["build.x86_64.log"]
