@@ -217,7 +217,8 @@ class Siege:
 
 
 _OVER = {
-    "succeeded", "unchanged", "excluded", "cancelled", "unresolvable", "failed", "stalled", "timed_out", "errored",
+    "succeeded", "unchanged", "excluded", "cancelled", "unresolvable", "failed", "stalled", "timed_out", "over_limit",
+    "errored",
 }  # fmt: skip
 
 
