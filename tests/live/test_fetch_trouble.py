@@ -1,4 +1,4 @@
-"""That a file cannot be downloaded is the network's doing, or this host's; what servers answer is in the tests of sources."""
+"""A file that cannot be downloaded by the network's doing, or this host's; answers are in test_fetch_sources.py."""
 
 import os
 from collections.abc import Iterator

@@ -121,7 +121,7 @@ class Verdict:
 def host_state(folders: Sequence[Path], arch: Arch) -> HostState:
     """The disks of these folders, of which the first that is nearly full counts, and what runs that arch."""
     emulator = None if arch is native_arch() else emulator_problem(arch)
-    disk = next((words for folder in folders if (words := _disk_problem(folder))), None)
+    disk = next((words for folder in folders if (words := disk_problem(folder))), None)
     return HostState(disk=disk, emulator=f"this host cannot run {arch}: {emulator}" if emulator else None)
 
 
@@ -142,7 +142,8 @@ def _first(cases: Iterable[Case], end: End) -> Verdict | None:
     return None
 
 
-def _disk_problem(folder: Path) -> str | None:
+def disk_problem(folder: Path) -> str | None:
+    """That the disk of a folder is so full that whatever failed there may have failed for it."""
     found = os.statvfs(folder)
     free_bytes = found.f_bavail * found.f_frsize
     if free_bytes < FLOOR_BYTES:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from farm.errors import FarmError, RootTrouble
+from farm.errors import DiskFull, FarmError, RootTrouble
 from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, mock_results, sandbox
+from workers.buildroot.blame import disk_problem
 from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.ends import LimitsMet, limits_met, over_limit
 from workers.buildroot.ends import judge as judge_ending
@@ -134,6 +135,8 @@ class MockRoom:
         if completed.code is None:
             raise RootTrouble(f"mock was killed by signal {completed.signal}, and not by this worker")
         verdict = judge(completed.code, ran.said)
+        if verdict.outcome is Outcome.FAILED and (full := disk_problem(self._folder)):
+            raise DiskFull(f"mock failed, which may not be the package's doing: {full}")
         if ran.is_filling and verdict.outcome in (Outcome.FAILED, Outcome.UNRESOLVABLE):
             raise RootTrouble(f"mock cannot make the target's root: {verdict.reason or ran.completed.shown}")
         return verdict
