@@ -13,6 +13,9 @@ from farm.errors import DiskFull
 from farm.model.build import StepKind
 from farm.model.work import AnyWork
 from tests.unit.test_door import WORK
+from tests.unit.test_mock_room import _ran, _room
+from workers.buildroot.mock_exit import Said
+from workers.log import StepLog
 from workers.steps import door
 from workers.steps.context import StepContext
 
@@ -65,3 +68,11 @@ def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.Monk
     with pytest.raises(DiskFull) as caught:
         door.run_step(WORK, settings)
     assert [log.name for log in caught.value.artifacts] == ["build.x86_64.log"]
+
+
+def test_a_failure_of_mock_on_a_full_disk_is_the_hosts(settings: Settings, tmp_path: Path) -> None:
+    said = Said(build_log=b"error: Bad exit status from /var/tmp/rpm-tmp.x (%build)\n")
+    with StepLog(tmp_path / "log", limit_bytes=1000) as log:
+        room = _room(settings.data, log)
+        with pytest.raises(DiskFull, match="nearly full"):
+            room.judge(_ran(10, said, is_filling=False))
