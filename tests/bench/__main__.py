@@ -37,7 +37,9 @@ GOALS: dict[str, tuple[float, float]] = {
     "start_latency_ms.p95": (160, 80),
     "enqueue_per_s": (2000, 10_000),
     "schedule_growth": (1.5, 1.1),
+    "postgresql_schedule_growth": (1.5, 1.1),
     "finished_growth": (2.0, 1.2),
+    "postgresql_finished_growth": (2.0, 1.2),
     "lease_cost.sum": (0.25, 0.1),
     "pulp_over_cli": (4.0, 8.0),
 }

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from farm.config import Settings
 from farm.model.build import BuildRequest
 from farm.store.store import Store
 from tests.bench import crowd, tiny
+from tests.databases import cluster, new_database
 from tests.fake_workers import FakeWorkers, fail
 from tests.redis_server import redis_server
 
@@ -38,35 +39,49 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "COLUMNS": "120", 
 
 
 def figures(data: Path, said: Said) -> dict[str, object]:
-    found: dict[str, object] = {}
     with said(f"batches of {_BATCH} src.rpm"):
-        found |= _enqueueing(data / "enqueue")
+        found = _enqueueing(data / "enqueue")
+    found |= _piled(data / "sqlite", said, lambda: nullcontext(""))
+    with cluster("bench") as server:
+        piled = _piled(data / "postgresql", said, lambda: new_database(server.url))
+    return found | {f"postgresql_{name}": value for name, value in piled.items()}
+
+
+def _piled(data: Path, said: Said, new: Callable[[], AbstractContextManager[str]]) -> dict[str, object]:
+    """With databases that `new` makes, each for its own count of builds."""
     costs: dict[str, int] = {}
     for count in WAITING:
-        with said(f"scheduling with {count} builds waiting"):
-            settings = _settings(data / f"waiting-{count}")
+        with new() as url, said(f"{data.name}: scheduling with {count} builds waiting"):
+            settings = _settings(data / f"waiting-{count}", url)
             crowd.add_waiting(settings.database, count)
             costs[str(count)] = _schedule_us(settings)
     looks: dict[str, dict[str, float]] = {}
     for count in FINISHED:
-        with said(f"looking and scheduling with {count} builds finished"):
-            settings = _settings(data / f"finished-{count}")
+        with new() as url, said(f"{data.name}: looking and scheduling with {count} builds finished"):
+            settings = _settings(data / f"finished-{count}", url)
             crowd.add_finished(settings.database, count)
             crowd.add_waiting(settings.database, WAITING[0])
             for name, value in _looks_ms(settings).items():
                 looks.setdefault(name, {})[str(count)] = value
             costs[f"{WAITING[0]} after {count}"] = _schedule_us(settings)
-    found["schedule_us_per_build"] = costs
-    found["schedule_growth"] = round(costs[str(WAITING[-1])] / costs[str(WAITING[0])], 2)
-    found |= looks
     few, many = (sum(look[str(count)] for name, look in looks.items() if "cli" not in name) for count in FINISHED)
-    found["finished_growth"] = round(many / few, 2)
-    return found
+    return {
+        "schedule_us_per_build": costs,
+        "schedule_growth": round(costs[str(WAITING[-1])] / costs[str(WAITING[0])], 2),
+        **looks,
+        "finished_growth": round(many / few, 2),
+    }
 
 
-def _settings(data: Path) -> Settings:
+def _settings(data: Path, url: str = "") -> Settings:
     data.mkdir(parents=True)
-    return Settings.from_env({"FARM_DATA": str(data), "FARM_LOG_LEVEL": "WARNING", "FARM_OWNER": "bench"})
+    env = {"FARM_DATA": str(data), "FARM_LOG_LEVEL": "WARNING", "FARM_OWNER": "bench"}
+    return Settings.from_env(env | ({"FARM_DATABASE_URL": url} if url else {}))
+
+
+def _env(settings: Settings) -> dict[str, str]:
+    url = {"FARM_DATABASE_URL": settings.database_url} if settings.database_url else {}
+    return {"FARM_DATA": str(settings.data), **url}
 
 
 # --- asking -----------------------------------------------------------------------------------------------------
@@ -123,7 +138,7 @@ def _schedule_us(settings: Settings) -> int:
 
 @contextmanager
 def _scheduler(settings: Settings) -> Iterator[int]:
-    env = _ENVIRONMENT | {"FARM_DATA": str(settings.data)}
+    env = _ENVIRONMENT | _env(settings)
     with (settings.data / "scheduler.log").open("wb") as log:
         process = local[sys.executable]["-m", "farm.scheduler"].popen(stdin=None, stdout=log, stderr=log, env=env)
         try:
@@ -151,7 +166,7 @@ def _await(is_there: Callable[[], bool], what: str) -> None:
 
 def _looks_ms(settings: Settings) -> dict[str, float]:
     """Medians: `farm status` and `farm list` within a process and as a person types them; what a pass asks SQL."""
-    env = {"FARM_DATA": str(settings.data)}
+    env = _env(settings)
     with redis_server(settings.socket), FakeWorkers(settings, slots=1):
         store = Store.open(settings.database)
         found = {
