@@ -8,15 +8,19 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from farm.store.database import make_engine
 
-_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c listen_addresses="
+# What is not on the disk is lost with the machine, which tests do not kill.
+_FAST = "-c fsync=off -c full_page_writes=off -c listen_addresses="
+# What was committed within the last fifth of a second is lost with the server.
+_FASTER = "-c synchronous_commit=off"
 
 
 class NoPostgresql(Exception):
@@ -26,12 +30,13 @@ class NoPostgresql(Exception):
 class Cluster:
     """One server, run by an ordinary user: PostgreSQL refuses to run as root. Use `cluster`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_killed: bool) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
         if not found[-1].is_file():
             raise NoPostgresql("no PostgreSQL here: install it or set FARM_TEST_POSTGRESQL")
         self._binaries = found[-1].parent
         self._folder = folder
+        self._options = f"{_FAST} -k {folder}" if is_killed else f"{_FAST} {_FASTER} -k {folder}"
         self.url = f"postgresql://farm@/postgres?host={folder}"
         self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
@@ -43,15 +48,27 @@ class Cluster:
 
     def start(self) -> None:
         """Returns when it answers."""
-        self._control("-l", str(self._folder / "log"), "-o", f"{_FAST} -k {self._folder}", "start")
+        self._control("-l", str(self._folder / "log"), "-o", self._options, "start")
 
     def stop(self) -> None:
         if (self._folder / "data/postmaster.pid").exists():
             self._control("-m", "immediate", "stop")
 
     def kill(self) -> None:
-        """SIGKILL to its main process. Its children find out and end; what was committed is kept."""
-        os.kill(int((self._folder / "data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        """SIGKILL to all of its processes; what was committed is kept. It can be started again."""
+        lock = self._folder / "data/postmaster.pid"
+        main = int(lock.read_text().split()[0])
+        family = [main, *(int(word) for word in Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while any(_is_alive(pid) for pid in family):
+            assert time.monotonic() < deadline, "PostgreSQL outlived SIGKILL"
+            time.sleep(0.01)
+        # Where nobody reaps it, the dead server would look alive to the next by its process id.
+        for path in (lock, *self._folder.glob(".s.PGSQL.*")):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder)
@@ -66,10 +83,18 @@ class Cluster:
         subprocess.run(argv, check=True, capture_output=True, cwd=self._folder, stdin=subprocess.DEVNULL, timeout=60)
 
 
+def _is_alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
 @contextmanager
-def cluster(name: str) -> Iterator[Cluster]:
-    """A server for the time of the block. Raises NoPostgresql."""
-    server = Cluster(Path(f"/tmp/farm-pg-{name}-{os.getpid()}"))  # short: a socket's path has a limit
+def cluster(name: str, *, is_killed: bool = False) -> Iterator[Cluster]:
+    """A server for the time of the block; with `is_killed` one that may be. Raises NoPostgresql."""
+    server = Cluster(
+        Path(f"/tmp/farm-pg-{name}-{os.getpid()}"), is_killed=is_killed
+    )  # short: a socket's path has a limit
     server.make()
     try:
         server.start()

@@ -72,13 +72,19 @@ class Up:
 
 
 @contextmanager
-def farm_up(data: Path, *words: str, env: Mapping[str, str] = BASE) -> Iterator[Up]:
+def farm_up(data: Path, *words: str, env: Mapping[str, str] = BASE, database_url: str = "") -> Iterator[Up]:
     """From the moment that it says that it is up. Nothing of it is left after the block."""
     argv = [FARM, "up", "--data", str(data), *words]
+    at = {"FARM_DATABASE_URL": database_url} if database_url else {}
     with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**BASE, **env}, stdin=subprocess.DEVNULL
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**BASE, **env, **at},
+        stdin=subprocess.DEVNULL,
     ) as process:
-        up = Up(process, Settings.from_env({"FARM_DATA": str(data)}))
+        up = Up(process, Settings.from_env({"FARM_DATA": str(data), **at}))
         try:
             up.says("The farm is up")
             yield up
