@@ -54,16 +54,24 @@ def _cut(at: Field, lasts_s: float, kind: str) -> Wound | None:
 
 def step_clock(at: Field) -> Wound | None:
     """By hours, in either direction, for as long as the siege lasts."""
+    return _step(at, at.rng.choice(sorted(at.world.hosts)))
+
+
+def step_scheduler(at: Field) -> Wound | None:
+    """The same of a scheduler's, whose instants are what SQL has."""
+    return _step(at, at.rng.choice([member.name for member in at.world.members.schedulers()]))
+
+
+def _step(at: Field, name: str) -> Wound | None:
     if not at.world.has_clocks:
         return None
-    host = at.rng.choice(sorted(at.world.hosts))
     step_s = at.rng.choice([-1, 1]) * at.rng.randint(60, 6 * 3600)
-    at.world.set_clock(host, step_s)
+    at.world.set_clock(name, step_s)
     return Wound(
         kind="step-clock",
-        victim=f"{host} by {step_s:+} s",
+        victim=f"{name} by {step_s:+} s",
         lasts_s=24 * 3600.0,
-        heal=lambda: at.world.set_clock(host, 0),
+        heal=lambda: at.world.set_clock(name, 0),
     )
 
 

@@ -124,7 +124,8 @@ class World:
         for number in (1, 2):
             argv = [sys.executable, "-m", "farm.scheduler"]
             name = f"scheduler{number}"
-            self.members.add(Member(name=name, argv=argv, env=self._env(), namespace=self.network.core))
+            env = self._env() | self._with_clock(name)
+            self.members.add(Member(name=name, argv=argv, env=env, namespace=self.network.core))
         self.add_host("host1", _ALL_ROLES)
         self.add_host("host2", _ALL_ROLES)
         self.add_host("host3", (Role.BUILD,))
@@ -134,10 +135,7 @@ class World:
     def add_host(self, name: str, roles: tuple[Role, ...]) -> None:
         namespace = self.network.add_host(name)
         scratch = self.hosts[name] = self.ground.mount_scratch(name)
-        env = self._env() | {"FARM_SCRATCH": str(scratch)}
-        if self.has_clocks:
-            self.set_clock(name, 0)
-            env |= {"LD_PRELOAD": str(self._preload), "SIEGE_CLOCK": str(self._clock / name)}
+        env = self._env() | {"FARM_SCRATCH": str(scratch)} | self._with_clock(name)
         for role in roles:
             argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{role}@%h"]
             argv += ["-c", str(SLOTS), "-Q", QUEUES[role], "--without-gossip", "--without-mingle", "-l", "INFO"]
@@ -150,9 +148,16 @@ class World:
             run("cc", "-O2", "-shared", "-fPIC", "-o", self._preload, Path(__file__).with_name("clock.c"))
             self.has_clocks = True
 
-    def set_clock(self, host: str, step_s: int) -> None:
-        """How many seconds the host's time of day is ahead of the others'."""
-        path = self._clock / host
+    def _with_clock(self, name: str) -> dict[str, str]:
+        """The environment of what has a clock of its own."""
+        if not self.has_clocks:
+            return {}
+        self.set_clock(name, 0)
+        return {"LD_PRELOAD": str(self._preload), "SIEGE_CLOCK": str(self._clock / name)}
+
+    def set_clock(self, name: str, step_s: int) -> None:
+        """How many seconds the time of day of a host, or of a scheduler, is ahead of the others'."""
+        path = self._clock / name
         with path.open("r+b" if path.exists() else "wb") as file:  # in place: it is mapped
             file.write(struct.pack("q", step_s))
 

@@ -146,8 +146,10 @@ def kill_redis(at: Field) -> Wound | None:
 
 def lose_redis(at: Field) -> Wound | None:
     """Killed, and what it kept is gone."""
-    at.world.members["redis"].before_start = at.world.empty_redis
-    return _kill(at, "redis", "lose-redis")
+    wound = _kill(at, "redis", "lose-redis")
+    if wound is not None:
+        at.world.members["redis"].before_start = at.world.empty_redis
+    return wound
 
 
 def empty_redis(at: Field) -> Wound | None:
@@ -157,6 +159,35 @@ def empty_redis(at: Field) -> Wound | None:
         at.watcher.disturb()
         return Wound(kind="empty-redis", victim="redis")
     return None
+
+
+def stop_redis(at: Field) -> Wound | None:
+    """It is there, and does not answer."""
+    member = at.world.members["redis"]
+    if not member.is_running:
+        return None
+    pid = member.pid
+    at.world.members.send([pid], signal.SIGSTOP)
+    return Wound(
+        kind="stop-redis",
+        victim="redis",
+        lasts_s=at.rng.uniform(3.0, 12.0),
+        heal=lambda: at.world.members.send([pid], signal.SIGCONT),
+    )
+
+
+def kill_everything(at: Field) -> Wound | None:
+    """Every process of the farm at once, as when the power goes; Redis and database keep what they had."""
+    workers = at.world.members.workers()
+    if not at.may_hurt(workers):
+        return None
+    labels = at.labels_on(workers)
+    at.note(workers, labels=labels)
+    at.watcher.disturb()
+    at.world.members.send(sorted(at.world.ground.pids()), signal.SIGKILL)
+    for label in labels:
+        at.watcher.expect_elsewhere([label], host="")
+    return Wound(kind="kill-everything", victim=f"all processes ({', '.join(labels) or 'idle'})")
 
 
 def kill_database(at: Field) -> Wound | None:
