@@ -25,17 +25,15 @@ from farm.embedded import Embedded, running_farm
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
-from tests import distribution
 from tests.fetching import Server, http_server
+from tests.live.test_foreign_arch import FOREIGN, need_emulator
 from tests.packages import commit_all, git, make_git, make_srpm
 from workers.buildroot import cgroups
-from workers.host import emulator_problem
 
 pytestmark = pytest.mark.live
 WITHIN_S = 60.0
 CANCELLED_WITHIN_S = 2.0
 NATIVE = Arch.X86_64
-FOREIGN = Arch.AARCH64
 NOWHERE = Arch.PPC64LE  # no worker of this farm builds for it
 
 
@@ -275,12 +273,7 @@ def test_while_it_builds(siege: Siege) -> None:
 
 
 def test_while_it_builds_in_an_emulator(siege: Siege) -> None:
-    if problem := emulator_problem(FOREIGN):
-        pytest.skip(f"{problem}; run deploy/bootstrap emulators")
-    try:
-        distribution.demo_distribution(FOREIGN)
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    need_emulator()
     build = siege.start(srpm=make_srpm("never-ends", siege.folder), arches=[FOREIGN])
     _until(lambda: siege.says("never ends\n"), "the build")
     siege.cancel(build)

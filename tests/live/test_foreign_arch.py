@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -69,10 +69,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A farm's data folder whose distribution is there for the foreign arch, and a source package fetched."""
-    try:
-        found = distribution.demo_distribution(FOREIGN)
-    except RuntimeError as error:
-        _lacks(str(error))
+    found = need_distribution()
     data = tmp_path_factory.mktemp("farm")
     (data / "demo").mkdir()
     (data / "demo/distribution").symlink_to(found)
@@ -83,15 +80,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def _lacks(what: str) -> None:
+def need_distribution() -> Path:
+    """The distribution of the foreign arch. Skips where it cannot be had; fails instead where CI is set."""
+    try:
+        return distribution.demo_distribution(FOREIGN)
+    except RuntimeError as error:
+        _lacks(str(error))
+
+
+def need_emulator() -> None:
+    """Of the foreign arch, with its distribution; else as `need_distribution`."""
+    if problem := emulator_problem(FOREIGN):
+        _lacks(f"{problem}; run deploy/bootstrap emulators")
+    need_distribution()
+
+
+def _lacks(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
 
 
 def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> None:
-    if problem := emulator_problem(FOREIGN):
-        _lacks(f"{problem}; run deploy/bootstrap emulators")
+    need_emulator()
     code, said = place.step("srpm", "--after", "fetch.json", "--arch", FOREIGN, into="srpm.json")
     assert code == 0, said
     code, said = place.step("build", "--after", "srpm.json", "--arch", FOREIGN, into="build.json")
