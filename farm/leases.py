@@ -53,6 +53,7 @@ _TOUCH = """
 local token = redis.call('HGET', KEYS[1], 'token')
 if token == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[3], ARGV[3])
   return 'held'
 end
 if token or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
@@ -222,8 +223,9 @@ class Leases:
             waited = self._redis.blpop([_wake(label)], timeout=wait_s) is None
 
     def touch(self, label: str, token: str) -> Touch:
-        """Renew the lease."""
-        answer: Any = self._touch(keys=[_lease(label), _closed(label)], args=[token, self._ttl_ms])
+        """Renew the lease, and keep what is shown of the log."""
+        keys = [_lease(label), _closed(label), _log(label)]
+        answer: Any = self._touch(keys=keys, args=[token, self._ttl_ms, _LIVE_LOG_KEPT_S])
         return Touch(answer.decode())
 
     def closed(self, labels: Sequence[str]) -> list[str]:
@@ -249,10 +251,10 @@ class Leases:
         notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
         self._redis.lpush(queues.CONTROL, wire.encode_notice(notice))
 
-    def append_log(self, label: str, data: bytes) -> None:
-        """Show more of a running attempt's log to whoever follows it."""
+    def show_log(self, label: str, offset: int, data: bytes) -> None:
+        """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.append(_log(label), data)
+            pipe.setrange(_log(label), offset, data)
             pipe.expire(_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 

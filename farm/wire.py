@@ -1,9 +1,9 @@
 """What crosses Redis: the Celery message, the work that stands behind it, the report that comes back. JSON only.
 
-Every document has a version. A host that does not speak it refuses work, so that another host gets it, and says so with
-a notice, which has no version and is read leniently: that is how different versions understand each other at all. Reports
-are read one version back, so that what old workers still run when a newer scheduler takes over is not lost: a change
-that reports of the version before do not fit has to raise VERSION by two.
+Every document has a version. A host that does not speak it refuses work, so that another host gets it, and says so
+with a notice, which has no version and is read leniently: that is how different versions understand each other at all.
+Reports are read one version back, so that what old workers still run when a newer scheduler takes over is not lost: a
+change that reports of the version before do not fit has to raise VERSION by two.
 """
 
 from dataclasses import dataclass

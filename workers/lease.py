@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -51,6 +52,9 @@ class LeaseKeeper:
         # The thread ends by itself within a second, and is not waited for: what it does meanwhile harms nobody, and
         # the next step need not wait.
         self._done.set()
+        if self.stop.is_set():
+            with suppress(Exception):  # nobody reports this attempt: what is shown of its log is all that is kept
+                self._show()
 
     def _keep(self) -> None:
         touch_at = time.monotonic() + self._every_s
@@ -85,6 +89,7 @@ class LeaseKeeper:
                 extra = {"action": "lease-missing", "attempt": self._attempt}
                 _log.warning("The lease of %s is missing; asking to go on", self._attempt, extra=extra)
                 self._leases.ask_back(self._attempt, self._token, self._worker)
+                self._shown_bytes = 0  # the log went the same way
                 return _LOOK_EVERY_S
 
     def _show(self) -> None:
@@ -99,5 +104,5 @@ class LeaseKeeper:
             # matters more, and it ends with this thread.
             return
         if data:
-            self._leases.append_log(self._attempt, data)
+            self._leases.show_log(self._attempt, self._shown_bytes, data)
             self._shown_bytes += len(data)

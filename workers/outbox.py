@@ -32,6 +32,15 @@ class Outbox:
         self._sent: dict[str, tuple[wire.AnyReport, int]] = {}  # by attempt: the report, how often it was sent
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._is_closed = threading.Event()
+
+    def close(self) -> None:
+        """What was sent is not looked after any more."""
+        self._is_closed.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
 
     def send(self, report: wire.AnyReport) -> None:
         """Returns when the broker has it. Raises FarmNotRunning when the broker was away for ten minutes."""
@@ -61,10 +70,11 @@ class Outbox:
             self._changed.notify()
 
     def _watch(self) -> None:
-        while True:
+        while not self._is_closed.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._sent))
-            threading.Event().wait(self._look_every_s)
+                self._changed.wait_for(lambda: bool(self._sent) or self._is_closed.is_set())
+            if self._is_closed.wait(self._look_every_s):
+                return
             try:
                 self._look()
             except Exception as error:

@@ -1,7 +1,7 @@
 """What a worker says of itself, and what the farm says of the host that it is on."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from farm.model.arch import Arch
@@ -36,6 +36,9 @@ def host_of(worker: str) -> str:
     return worker.partition("@")[2] or worker
 
 
+QUARANTINE_AT_MOST = timedelta(hours=4)
+
+
 class HoldKind(StrEnum):
     """Why a host gets no work. DRAINED is a person's wish, and holds for ever; QUARANTINED is the farm's own doing,
     ends by itself, and never takes a queue's last host away."""
@@ -59,8 +62,9 @@ class HostHold:
     times: int = 1
 
     def holds(self, now: datetime) -> bool:
-        """False for a quarantine that is over, which is kept to make the next one longer."""
-        return self.until_at is None or now < self.until_at
+        """False for a quarantine that is over, which is kept to make the next one longer; and for one that would last
+        longer than any does, whose end was written by a clock that was wrong."""
+        return self.until_at is None or now < self.until_at <= now + QUARANTINE_AT_MOST
 
     @property
     def shown(self) -> str:

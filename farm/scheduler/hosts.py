@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
+from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.store.state import build_of
 
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)
 QUARANTINE = timedelta(minutes=10)
-LONGEST = timedelta(hours=4)
 _GENERAL = 2  # troubles that make another host count as one that has them too
 
 
@@ -50,14 +49,18 @@ class HostHealth:
         if self._is_general(host, now):
             return None
         before = self._holds.get(host)
-        times = before.times + 1 if before is not None and before.until_at and now - before.until_at < LONGEST else 1
+        times = (
+            before.times + 1
+            if before is not None and before.until_at and now - before.until_at < QUARANTINE_AT_MOST
+            else 1
+        )
         builds = ", ".join(str(build) for _, build, _ in troubles)
         hold = HostHold(
             host=host,
             kind=HoldKind.QUARANTINED,
             by="the farm",
             at=now,
-            until_at=now + min(QUARANTINE * 2 ** (times - 1), LONGEST),
+            until_at=now + min(QUARANTINE * 2 ** (times - 1), QUARANTINE_AT_MOST),
             reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {trouble}",
             times=times,
         )

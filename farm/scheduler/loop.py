@@ -30,6 +30,7 @@ from farm.scheduler.hosts import HostHealth
 from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
+from farm.scheduler.salvage import Salvager
 from farm.scheduler.sweep import Sweeper
 from farm.scheduler.work import WorkMaker
 from farm.store.heads import Head
@@ -49,6 +50,7 @@ _LOADS_EVERY_S = 30.0
 _PROMOTE_AT_ONCE = 200
 _ASK_S = 5.0
 _SWEEP_EVERY_S = 60.0
+_SILENT_AT_START = 1000  # attempts whose logs the scheduler before may not have got to keep
 _GROUPS_AT_ONCE = 500
 _BACKOFF_S = (0.2, 5.0)  # first and longest pause while the broker or the database is away
 _FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
@@ -67,6 +69,7 @@ class Scheduler:
         self._maker = WorkMaker(settings, self._heads)
         self._reconciler = Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s)
         self._sweeper = Sweeper(settings, self._leases)
+        self._salvager = Salvager(settings, self._leases, self._store)
         self._health = HostHealth()
         self._loads = Loads(self._store.loads())
         self._policy = RetryPolicy(
@@ -116,7 +119,7 @@ class Scheduler:
         began_at, now = time.monotonic(), datetime.now(UTC)
         if began_at > self._renew_at:
             # Before anything is changed: if this process was stopped for a while, another may have taken over.
-            self._take(now)
+            self._take()
         self._settle(inbox, now)
         is_tick = time.monotonic() >= self._next_tick
         if is_tick and not inbox.has_more:
@@ -148,7 +151,8 @@ class Scheduler:
                 if stop.wait(_TICK_S):
                     return
         self._control.recover()
-        self._reconciler.forget(datetime.now(UTC))
+        self._reconciler.forget(time.monotonic())
+        self._salvager.note(self._store.silent(most=_SILENT_AT_START))
         self._told_held = None
         self._next_tick = 0.0
         self._is_recovered = True
@@ -160,6 +164,8 @@ class Scheduler:
             for report in inbox.reports:
                 trouble = report.trouble.message if report.trouble else None
                 self._note_health(report.worker, report.attempt, now, trouble=trouble)
+            silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
+            self._salvager.note(silent)
         if inbox.notices:
             self._heed(inbox.notices, now)
         if inbox.documents:
@@ -201,6 +207,7 @@ class Scheduler:
         for verdict in verdicts:
             extra = {"action": verdict.finding.value, "attempt": verdict.label}
             _log.info("Attempt %s is %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra)
+        self._salvager.note(verdict.label for verdict in verdicts)
         if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
             self._workers = self._leases.workers()
             self._look_at_hosts(now)
@@ -276,7 +283,7 @@ class Scheduler:
                 refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
         return works, offered, refused
 
-    def _take(self, now: datetime) -> None:
+    def _take(self) -> None:
         """Go on being the one. Raises FarmNotRunning, with what was heard left to the other, when it is another."""
         asked_at = time.monotonic()
         match self._lock.take():
@@ -286,7 +293,7 @@ class Scheduler:
                 raise FarmNotRunning("another scheduler has taken over")
             case Lock.EMPTIED:
                 _log.warning("Redis was emptied; going on from SQL", extra={"action": "emptied"})
-                self._reconciler.forget(now)
+                self._reconciler.forget(time.monotonic())
                 self._told_held = None
             case Lock.HELD:
                 pass
@@ -296,15 +303,17 @@ class Scheduler:
 
     def _tick(self, now: datetime) -> None:
         self._next_tick = time.monotonic() + _TICK_S
-        self._take(now)
+        self._take()
         self._workers = self._leases.workers()
         self._look_at_hosts(now)
         self._heads.read(self._store.heads())
         if labels := self._store.closing():
             self._leases.close_attempts(labels)
             self._store.closed(labels)
+            self._salvager.note(labels)
         self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
         self._reconcile(now)
+        self._salvager.salvage()
         if self._next_tick > self._next_sweep:
             self._next_sweep = self._next_tick + _SWEEP_EVERY_S
             self._sweeper.sweep(self._live_labels)
@@ -324,7 +333,7 @@ class Scheduler:
         # Messages before leases: one that is taken in between is found claimed.
         messages = self._leases.unclaimed(sorted(waiting))
         states = self._leases.states(labels)
-        verdicts = self._reconciler.examine(live, states, self._states, now, messages=messages)
+        verdicts = self._reconciler.examine(live, states, self._states, time.monotonic(), messages=messages)
         if not verdicts:
             return
         for verdict in verdicts:
@@ -333,6 +342,7 @@ class Scheduler:
                 _log.warning("Attempt %s is %s", verdict.label, verdict.finding.value, extra=extra)
         workers = {one.label: one.worker for one in live if one.status is Status.RUNNING}
         self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+        self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
                 self._note_health(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
@@ -356,6 +366,7 @@ class Scheduler:
             Verdict(label=one.label, finding=Finding.HANDED_BACK, message=emptied[host_of(one.worker or "")].shown)
             for one in running
         ]
+        self._salvager.note(verdict.label for verdict in verdicts)
         self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
 
     def _live_labels(self) -> frozenset[str]:

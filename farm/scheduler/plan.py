@@ -153,7 +153,7 @@ def plan(
 
 def _kept_back(one: Ready, queue: QueueState, now: datetime) -> bool:
     """A queue is shared, so work is kept back from the host it avoids by sending it when another one is free."""
-    if not one.avoid or one.due_at is None or now - one.due_at > AVOID_FOR:
+    if not one.avoid or one.due_at is None or not timedelta(0) <= now - one.due_at <= AVOID_FOR:
         return False
     others = [free for host, free in queue.free.items() if host not in one.avoid]
     return bool(others) and not any(others)

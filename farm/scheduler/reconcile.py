@@ -2,11 +2,11 @@
 
 A pure judgement but for what it remembers: an attempt is called lost only when it looks so twice, with all reports
 settled in between, since a worker's report comes before its lease ends. Nothing that ran is called lost while workers
-may still come back to a Redis that was away or has forgotten them.
+may still come back to a Redis that was away or has forgotten them. How long something has been so is counted on a clock
+that nobody can set, from when it was first seen: what SQL has was written by clocks that may have been wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 
 from farm.leases import LeaseState
 from farm.model.outcome import Status
@@ -15,38 +15,43 @@ from farm.store.scheduling import Live
 from farm.store.settling import Finding, Verdict
 
 #: A worker ends a step at its limit itself; this is how much longer it may take about it.
-OVERDUE_AFTER = timedelta(seconds=120)
+OVERDUE_AFTER_S = 120
 #: Attempts that are sent again or given up at a time: a Redis that was emptied must not stall everything else.
 MOST_AT_ONCE = 100
 #: How long a message may be between its queue and its claim: a worker takes milliseconds about it.
-IN_HAND = timedelta(seconds=5)
+IN_HAND_S = 5
 
 
 class Reconciler:
-    def __init__(self, *, claim_s: int, lease_s: int) -> None:
-        self._claim = timedelta(seconds=claim_s)
-        self._lease = timedelta(seconds=lease_s)
-        self._suspects: frozenset[str] = frozenset()
-        self._patient_until: datetime | None = None
+    """Times are seconds of time.monotonic()."""
 
-    def forget(self, now: datetime) -> None:
+    def __init__(self, *, claim_s: int, lease_s: int) -> None:
+        self._claim_s = claim_s
+        self._lease_s = lease_s
+        self._suspects: frozenset[str] = frozenset()
+        self._since: dict[tuple[str, Status], float] = {}
+        self._patient_until = 0.0
+
+    def forget(self, now: float) -> None:
         """What was seen before says nothing, and what ran may run on: the broker was away, or was emptied. Workers have
         as long as a lease lasts to be heard of again."""
         self._suspects = frozenset()
-        self._patient_until = now + self._lease
+        self._patient_until = now + self._lease_s
 
     def examine(
         self,
         live: Sequence[Live],
         states: Mapping[str, LeaseState],
         queues: Mapping[str, QueueState],
-        now: datetime,
+        now: float,
         *,
         messages: Mapping[str, int] | None = None,
     ) -> tuple[Verdict, ...]:
         """Call it only when every report that was there has been settled. `messages` are how many each queue has."""
+        offered = [one for one in live if one.offered_at is not None]  # before that nothing is expected of an attempt
+        self._since = {(one.label, one.status): self._since.get((one.label, one.status), now) for one in offered}
         suspects: set[str] = set()
-        verdicts = list(self._verdicts(live, states, queues, now, messages or {}, suspects))
+        verdicts = list(self._verdicts(offered, states, queues, now, messages or {}, suspects))
         self._suspects = frozenset(suspects)
         running = [one for one in verdicts if one.finding is Finding.RUNNING]
         others = [one for one in verdicts if one.finding is not Finding.RUNNING]
@@ -54,36 +59,33 @@ class Reconciler:
 
     def _verdicts(
         self,
-        live: Sequence[Live],
+        offered: Sequence[Live],
         states: Mapping[str, LeaseState],
         queues: Mapping[str, QueueState],
-        now: datetime,
+        now: float,
         messages: Mapping[str, int],
         suspects: set[str],
     ) -> Iterator[Verdict]:
-        for one in live:
+        for one in offered:
             state = states.get(one.label)
-            if one.offered_at is None or state is None:
-                continue  # an earlier step of its chain runs: nothing is expected of it
+            if state is None:
+                continue
+            for_s = now - self._since[one.label, one.status]
             if state.worker is not None:
                 if one.status is Status.DISPATCHED:
                     yield Verdict(label=one.label, finding=Finding.RUNNING, worker=state.worker)
-                elif one.started_at is not None and _is_overdue(one, one.started_at, now):
+                elif for_s > one.wall_s + OVERDUE_AFTER_S:
                     yield Verdict(label=one.label, finding=Finding.OVERDUE)
             elif state.is_offered and one.status is Status.DISPATCHED:
                 queue = queues.get(one.queue)
-                patience = IN_HAND if messages.get(one.queue) == 0 else self._claim
-                if now - one.offered_at > patience and queue is not None and queue.free_slots:
+                patience_s = IN_HAND_S if messages.get(one.queue) == 0 else self._claim_s
+                if for_s > patience_s and queue is not None and queue.free_slots:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
                 suspects.add(one.label)  # should it be more than are judged at once
                 is_running = one.status is Status.RUNNING
-                if is_running and self._patient_until is not None and now < self._patient_until:
+                if is_running and now < self._patient_until:
                     continue
                 yield Verdict(label=one.label, finding=Finding.LOST if is_running else Finding.UNSENT)
             else:
                 suspects.add(one.label)
-
-
-def _is_overdue(one: Live, started_at: datetime, now: datetime) -> bool:
-    return now - started_at > timedelta(seconds=one.wall_s) + OVERDUE_AFTER

@@ -1,16 +1,19 @@
-"""Which logs and records go up with an upload step: all that the attempts stored which led to it."""
+"""Logs of attempts: which of them go up with an upload step, and those of attempts that could not store their own."""
 
 from collections import defaultdict
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
 
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import StepKind
+from farm.model.outcome import Status
 from farm.model.work import LogFile
-from farm.store import schema
-from farm.store.state import BuildState, StepState, label_of
+from farm.store import rows, schema
+from farm.store.database import Database
+from farm.store.state import BuildState, StepState, build_of, label_of
 
 _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c
@@ -32,6 +35,41 @@ _STORED = (
     )
     .order_by(_STEP.id, _ATTEMPT.number, _FOUND.position)
 )
+
+
+# Of attempts that are over and stored nothing, though they had begun.
+_SILENT = (
+    sa.select(*(_ATTEMPT.id, _STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number))
+    .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
+    .where(
+        _ATTEMPT.status == Status.FINISHED.value,
+        ~sa.exists().where(_FOUND.attempt_id == _ATTEMPT.id),
+    )
+)
+
+
+class LogStore(Database):
+    """The part of the store that knows of logs which nobody reported."""
+
+    def silent(self, *, most: int) -> tuple[str, ...]:
+        """Labels of attempts that ended without storing anything, of the newest `most` attempts."""
+        with self.reading() as connection:
+            newest = sa.select(_ATTEMPT.id).order_by(_ATTEMPT.id.desc()).limit(most)
+            found = connection.execute(_SILENT.where(_ATTEMPT.id.in_(newest)))
+            return tuple(_label(row) for row in found)
+
+    def keep_log(self, label: str, artifact: Artifact) -> bool:
+        """This is the log of an attempt that ended without storing anything. False for any other."""
+        with self.writing() as connection:
+            found = connection.execute(_SILENT.where(_STEP.build_id == build_of(label)))
+            ids = [row.id for row in found if _label(row) == label]
+            if ids:
+                rows.insert_artifacts(connection, [(ids[0], (artifact,))])
+            return bool(ids)
+
+
+def _label(row: Any) -> str:
+    return label_of(row.build_id, StepKind(row.kind), Arch(row.arch) if row.arch else None, row.number)
 
 
 def logs_for(

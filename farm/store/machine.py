@@ -16,6 +16,9 @@ from farm.store.state import BuildState, Changes, LiveAttempt, StepState
 REASON_CHARS = 1000
 EXCERPT_CHARS = 32_768
 
+#: The longest that a step waits after trouble.
+PUT_OFF_AT_MOST = timedelta(hours=1)
+
 _LIVE = (Status.DISPATCHED, Status.RUNNING)
 _LOGS_ONLY = "logs and records only"
 _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
@@ -23,7 +26,8 @@ _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on.
+    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on, up to
+    an hour.
 
     A step that lost `max_deaths` workers in a row of tries is not given another one to kill.
     """
@@ -33,7 +37,7 @@ class RetryPolicy:
     max_deaths: int = 3
 
     def delay(self, troubles: int) -> timedelta:
-        return timedelta(seconds=self.delay_s * 3**troubles)
+        return min(timedelta(seconds=self.delay_s * 3 ** min(troubles, 20)), PUT_OFF_AT_MOST)
 
 
 def clean(text: str, limit: int = REASON_CHARS) -> str:

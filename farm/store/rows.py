@@ -183,7 +183,7 @@ def flush(connection: sa.Connection, changes: Changes) -> None:
     if changes.new_attempts:
         connection.execute(schema.attempt.insert(), [_attempt_row(*pair) for pair in changes.new_attempts])
     if changes.artifacts:
-        _insert_artifacts(connection, changes.artifacts)
+        insert_artifacts(connection, changes.artifacts)
 
 
 def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, BuildState]]) -> None:
@@ -252,7 +252,7 @@ def _attempt_row(step: StepState, attempt: LiveAttempt) -> dict[str, Any]:
     }
 
 
-def _insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Artifact, ...]]]) -> None:
+def insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Artifact, ...]]]) -> None:
     files = sorted({(item.sha256, item.size_bytes) for _, items in stored for item in items})
     if not files:
         return

@@ -21,7 +21,7 @@ from farm.store import machine, rows, schema, settling
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, publish_heads
 from farm.store.logs import logs_for
-from farm.store.machine import clean
+from farm.store.machine import PUT_OFF_AT_MOST, clean
 from farm.store.orders import Order, make_order
 from farm.store.settling import Surroundings, Verdict
 from farm.store.state import BuildState, Changes, build_of, label_of
@@ -80,26 +80,38 @@ class Done:
     heads: Mapping[str, Head | None] = field(default_factory=dict)
 
 
-# Every (queue, urgency, owner) that has ready work, by skipping along the index from one to the next: three seeks for
-# each, however much work there is. Not `(queue, urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
-_NEXT = "(SELECT later.id FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
+# Every queue that has ready work, and every (urgency, owner) that has some in one queue, by skipping along the index
+# from one to the next: a seek or two for each, however much work there is. Each queue is asked by itself, so that one
+# that nobody serves, with work of very many people in it, hides no other.
+_NEXT = "(SELECT later.{} FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
+_NEXT_QUEUE = _NEXT.format("queue", "later.queue > found.queue ORDER BY later.queue")
+_QUEUES = sa.text(
+    f"""
+    WITH RECURSIVE found(queue) AS (
+      SELECT * FROM (SELECT queue FROM step WHERE step.status = 'ready' ORDER BY queue LIMIT 1) AS first
+      UNION ALL
+      SELECT {_NEXT_QUEUE} FROM found WHERE found.queue IS NOT NULL
+    )
+    SELECT queue FROM found WHERE queue IS NOT NULL
+    """  # noqa: S608 - made of constants
+)
+# Not `(urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
 _NEXT_OWNER = _NEXT.format(
-    "later.queue = found.queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
+    "id", "later.queue = :of_queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
 )
 _NEXT_URGENCY = _NEXT.format(
-    "later.queue = found.queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
+    "id", "later.queue = :of_queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
 )
-_NEXT_QUEUE = _NEXT.format("later.queue > found.queue ORDER BY later.queue, later.urgency, later.owner")
 _GROUPS = sa.text(
     f"""
-    WITH RECURSIVE found(queue, urgency, owner) AS (
-      SELECT * FROM (SELECT queue, urgency, owner FROM step WHERE step.status = 'ready'
-                     ORDER BY queue, urgency, owner LIMIT 1) AS first
+    WITH RECURSIVE found(urgency, owner) AS (
+      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND step.queue = :of_queue
+                     ORDER BY urgency, owner LIMIT 1) AS first
       UNION ALL
-      SELECT step.queue, step.urgency, step.owner FROM found
-      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY}, {_NEXT_QUEUE})
+      SELECT step.urgency, step.owner FROM found
+      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY})
     )
-    SELECT queue, urgency, owner FROM found LIMIT :most
+    SELECT urgency, owner FROM found LIMIT :most
     """  # noqa: S608 - made of constants
 )
 _READY = (
@@ -127,7 +139,11 @@ _LIVE = (
 )
 _DUE = (
     sa.select(_STEP.build_id)
-    .where(sa.text(schema.IS_DUE_LATER), _STEP.not_before_at <= sa.bindparam("now"))
+    .where(
+        sa.text(schema.IS_DUE_LATER),
+        # Nothing is put off for longer than `latest`: a time beyond it was written by a clock that was wrong.
+        sa.or_(_STEP.not_before_at <= sa.bindparam("now"), _STEP.not_before_at > sa.bindparam("latest")),
+    )
     .limit(sa.bindparam("most"))
 )
 
@@ -143,11 +159,14 @@ class Look:
         return tuple(_live(row) for row in self._connection.execute(_LIVE))
 
     def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
-        """By queue, the (priority, owner) pairs that have ready work there, highest priority first."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for queue, urgency, owner in self._connection.execute(_GROUPS, {"most": most}):
-            found.setdefault(queue, []).append((-urgency, owner))
-        return found
+        """By queue, the (priority, owner) pairs that have ready work there, highest priority first; of each queue the
+        first `most`."""
+        queues = self._connection.scalars(_QUEUES).all()
+        return {queue: self._pairs(queue, most) for queue in queues}
+
+    def _pairs(self, queue: str, most: int) -> list[tuple[int, str]]:
+        found = self._connection.execute(_GROUPS, {"of_queue": queue, "most": most})
+        return [(-urgency, owner) for urgency, owner in found]
 
     def ready(self, queue: str, priority: int, owner: str, *, most: int) -> list[Ready]:
         """Ready work of one pair, oldest first."""
@@ -192,12 +211,14 @@ class SchedulerStore(Database):
 
     def promote_due(self, now: datetime, *, most: int) -> Done:
         """Steps that waited for a time that has come are ready."""
+        latest = now + PUT_OFF_AT_MOST
         with self.reading() as connection:
-            ids = set(connection.scalars(_DUE, {"now": now, "most": most}))
+            ids = set(connection.scalars(_DUE, {"now": now, "latest": latest, "most": most}))
 
         def change(changes: Changes) -> None:
             for step in (step for build in changes.builds.values() for step in build.steps):
-                if step.status is Status.WAITING and step.not_before_at is not None and step.not_before_at <= now:
+                at = step.not_before_at
+                if step.status is Status.WAITING and at is not None and not now < at <= latest:
                     changes.put(step, status=Status.READY)
 
         return self._change(ids, now, change) if ids else Done(used_s={})

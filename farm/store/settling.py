@@ -215,7 +215,7 @@ def _close(
         return
     started_at = values.get("started_at") or live.started_at or changes.now
     finished_at = values.get("finished_at") or changes.now
-    used_s = max(0.0, (finished_at - started_at).total_seconds())
+    used_s = min(max(0.0, (finished_at - started_at).total_seconds()), live.wall_s)  # clocks may be set in between
     changes.used_s[build.owner] = changes.used_s.get(build.owner, 0.0) + used_s
     changes.closes.append(step.label)
     changes.close_attempt(live, **values)

@@ -7,10 +7,11 @@ from farm.store.clients import ClientStore
 from farm.store.database import open_database
 from farm.store.heads import HeadStore
 from farm.store.hosts import HostStore
+from farm.store.logs import LogStore
 from farm.store.scheduling import SchedulerStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore, HostStore):
+class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

@@ -105,7 +105,7 @@ def test_leases_are_renewed_and_claims_lose_no_work(settings: Settings, filled: 
         filled.fill()
         assert leases.touch("1.fetch.1", WORK.token) is Touch.HELD
         with pytest.raises(redis.RedisError):
-            leases.append_log("1.fetch.1", b"a line of the log")
+            leases.show_log("1.fetch.1", 0, b"a line of the log")
         try:
             assert leases.claim("2.fetch.1", WORK.token, "w", wait_s=1).attempt == "2.fetch.1"
         except (redis.RedisError, FarmError):

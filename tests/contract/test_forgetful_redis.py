@@ -47,6 +47,13 @@ def control(settings: Settings) -> Iterator[Control]:
 
 
 @pytest.fixture
+def outbox(leases: Leases, control: Control) -> Iterator[Outbox]:
+    outbox = Outbox(control, leases, look_every_s=0.02)
+    yield outbox
+    outbox.close()
+
+
+@pytest.fixture
 def empty(settings: Settings) -> Iterator[Callable[[], object]]:
     with redis.Redis.from_url(settings.redis) as client:
         yield client.flushall
@@ -128,18 +135,16 @@ def test_a_worker_on_a_held_host_is_refused_and_told_why(leases: Leases) -> None
 
 
 def test_a_report_that_redis_forgot_is_sent_again(
-    leases: Leases, control: Control, empty: Callable[[], object]
+    outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
     report = _report(StepKind.BUILD)
-    outbox = Outbox(control, leases, look_every_s=0.05)
     outbox.send(report)
     empty()
     assert control.receive(timeout_s=WITHIN_S).reports == (report,)
 
 
-def test_a_report_that_waits_or_is_settled_is_not_sent_again(leases: Leases, control: Control) -> None:
+def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, leases: Leases, control: Control) -> None:
     report = _report(StepKind.BUILD)
-    outbox = Outbox(control, leases, look_every_s=0.02)
     outbox.send(report)
     time.sleep(0.2)  # some looks; nothing is to happen, so there is nothing to wait for
     assert control.receive(timeout_s=1).reports == (report,)
@@ -151,9 +156,8 @@ def test_a_report_that_waits_or_is_settled_is_not_sent_again(leases: Leases, con
 
 
 def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
-    leases: Leases, control: Control, empty: Callable[[], object]
+    outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
-    outbox = Outbox(control, leases, look_every_s=0.02)
     outbox.send(_report(StepKind.BUILD))
     sends = 0
     while control.receive(timeout_s=0.5).documents:

@@ -75,7 +75,7 @@ def test_the_worker_of_an_attempt_that_is_over_hears_that_its_lease_is_lost(swee
 def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
     sweeper: Sweeper, leases: Leases, client: redis.Redis
 ) -> None:
-    leases.append_log(OVER, b"somebody may still be reading the end of it")
+    leases.show_log(OVER, 0, b"somebody may still be reading the end of it")
     client.set("farm:log:3.fetch.1", b"its worker died before it could say until when this is kept")
     client.lpush("farm:wake:3.fetch.1", b"1")
     assert _sweep(sweeper) == Swept(passing=2)

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from farm import wire
+from farm.artifacts import open_store
 from farm.config import Settings
 from farm.control import Control
 from farm.leases import Leases, Touch
@@ -274,3 +275,33 @@ def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settin
             build = finished(store, build_id)
     assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 1]
     control.close()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "lost"])
+def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, store: Store, end: str) -> None:
+    settings = replace(settings, lease_s=3)
+    leases = Leases(settings)
+    shown: list[str] = []
+
+    def answer(work: AnyWork) -> Answer | None:
+        if work.kind is StepKind.BUILD and not shown:
+            leases.show_log(work.attempt, 0, b"cc -c a.c\n")
+            shown.append(work.attempt)
+            return None
+        return succeed(work.kind)
+
+    def logs(build_id: int) -> list[str]:
+        artifacts = [a for step in store.build(build_id).steps for one in step.attempts for a in one.artifacts]
+        return [a.sha256 for a in artifacts if a.name == "build.x86_64.log"]
+
+    with scheduling(settings), FakeWorkers(settings, answer=answer):
+        build_id = enqueue(settings, store)[0]
+        until(lambda: bool(shown), "the build step")
+        if end == "cancelled":
+            store.cancel(build_id, by="bob")
+        until(lambda: bool(logs(build_id)), "the log")
+        assert finished(store, build_id).steps[2].attempts[0].artifacts[0].name == "build.x86_64.log"
+    kept = open_store(settings).open_path(logs(build_id)[0]).read_bytes()
+    assert kept.startswith(b"cc -c a.c\n")
+    assert b"ended without a report" in kept
+    leases.close()

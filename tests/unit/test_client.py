@@ -307,7 +307,7 @@ def test_following_goes_from_the_live_log_to_the_stored_one_without_a_gap(driven
     driven.send()
     driven.start("1.fetch.1")
     leases = Leases(driven.settings)
-    leases.append_log("1.fetch.1", b"one\ntwo")
+    leases.show_log("1.fetch.1", 0, b"one\ntwo")
     chunks = driven.farm.log(build_id, follow=True)
     assert next(chunks) == b"one\ntwo"
     driven.succeed("1.fetch.1", b"one\ntwo\nthree\n")

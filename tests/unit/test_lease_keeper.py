@@ -45,7 +45,8 @@ class Recorder:
     def ask_back(self, label: str, token: str, worker: str) -> None:
         self.asked.append((label, token, worker))
 
-    def append_log(self, label: str, data: bytes) -> None:
+    def show_log(self, label: str, offset: int, data: bytes) -> None:
+        assert offset == len(self.shown)
         self.shown += data
 
 
