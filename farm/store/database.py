@@ -16,6 +16,21 @@ from farm.errors import BadSettings, FarmNotRunning
 from farm.store.schema import REVISION
 
 _BUSY_TIMEOUT_MS = 30_000
+#: Nobody waits for long for the locks of a process that was stopped, or cut off, in the middle of a transaction: the
+#: server ends a transaction that is idle, and both sides find out within a minute that the other is gone.
+_POSTGRESQL = {
+    "options": " ".join(
+        f"-c {setting}"
+        for setting in (
+            "idle_in_transaction_session_timeout=30000",  # milliseconds
+            "tcp_keepalives_idle=20",  # seconds
+            "tcp_keepalives_interval=10",  # seconds
+            "tcp_keepalives_count=3",
+        )
+    ),
+    "connect_timeout": 10,  # seconds
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
 
 
 class Database:
@@ -55,7 +70,8 @@ def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connectio
                 raw: Any = connection.connection.driver_connection
                 raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
             yield connection
-    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
+        # The last of them: the server ended a transaction that was idle for too long.
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
     except sqlite3.OperationalError as error:
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
@@ -95,7 +111,10 @@ def make_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError as error:
         raise BadSettings("FARM_DATABASE_URL is no database URL; use sqlite:///… or postgresql://…") from error
     if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        # What the address says itself counts more.
+        options = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
+        address = parsed.set(drivername="postgresql+psycopg")
+        return sa.create_engine(address, pool_pre_ping=True, connect_args=options)
     if parsed.get_backend_name() != "sqlite":
         raise BadSettings(f"FARM_DATABASE_URL is for {parsed.get_backend_name()}; use sqlite:///… or postgresql://…")
     engine = sa.create_engine(parsed)

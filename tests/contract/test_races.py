@@ -5,11 +5,13 @@ that there is nothing to do; nobody is told of deadlocks, locks or duplicate key
 """
 
 import multiprocessing
+import os
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ import sqlalchemy as sa
 
 from farm import wire
 from farm.config import Settings
-from farm.errors import LeaseLost, NotFound, WrongState
+from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
 from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
@@ -28,10 +30,12 @@ from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.machine import RetryPolicy
 from farm.store.orders import Message
+from farm.store.rows import load
 from farm.store.scheduling import Done, Ready
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
+from tests.databases import NoPostgresql, cluster, new_database
 from tests.fake_workers import Answer, fail, report_for
 from tests.redis_server import redis_server
 from tests.unit.test_wire import _work
@@ -314,6 +318,62 @@ def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: li
         cancel(stores[0], case)
     assert {status for status, _ in outcomes(database_url).values()} == {"finished"}
     assert broken(database_url) == {}
+
+
+def test_a_postgresql_that_is_killed_is_only_ever_said_not_to_answer_and_keeps_what_it_had_said() -> None:
+    """In the middle of whatever transactions there are, from threads that go on as soon as it is back."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(cluster("races", is_killed=True))
+        except NoPostgresql as error:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+        stores = [Store.open(server.url, create=True) for _ in range(3)]
+        found = cases(stores[0], "ready", 30)
+        is_back = threading.Event()
+
+        def play(number: int) -> int:
+            """How often it was told that the database does not answer."""
+            chance, rounds, away = random.Random(number), 0, 0
+            while rounds < 40 or not is_back.is_set():
+                rounds += 1
+                try:
+                    chance.choice((dispatch, retry, cancel))(stores[number], chance.choice(found))
+                except FarmNotRunning:
+                    away += 1
+            return away
+
+        with ThreadPoolExecutor(3) as pool:
+            plays = [pool.submit(play, number) for number in range(3)]
+            server.kill()
+            server.start()
+            is_back.set()
+            assert all(one.result(WITHIN_S) for one in plays)
+        assert broken(server.url) == {}
+        for case in found:
+            cancel(stores[0], case)
+        assert {status for status, _ in outcomes(server.url).values()} == {"finished"}
+        for store in stores:
+            store.close()
+
+
+def test_who_sleeps_in_a_transaction_on_postgresql_loses_it_and_nobody_waits_for_its_locks(postgresql: str) -> None:
+    short = {"options": "-c idle_in_transaction_session_timeout=100"}  # milliseconds
+    server = sa.make_url(postgresql).update_query_dict(short).render_as_string(hide_password=False)
+    with new_database(server) as url:
+        sleeper, other = Store.open(url, create=True), Store.open(url)
+        (case,) = cases(sleeper, "ready", 1)
+
+        def sleep() -> None:
+            with sleeper.writing() as connection:
+                load(connection, [case.build])
+                assert cancel(other, case), "which waits for the lock until the server has ended the transaction"
+                connection.execute(sa.text("UPDATE build SET priority = 1"))
+
+        with pytest.raises(FarmNotRunning, match="does not answer"):
+            sleep()
+        assert sleeper.build(case.build).priority == 0
+        sleeper.close()
+        other.close()
 
 
 def test_two_leaders_note_what_they_see_without_an_error(stores: list[Store]) -> None:
