@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.store.machine import RetryPolicy
+from farm.store.scheduling import Ready
 from farm.store.settling import Surroundings
 from farm.store.store import Store
 from tests.bench import crowd
@@ -30,20 +32,23 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def ready_of(store: Store, *, most: int) -> list[Ready]:
+    with store.looking() as look:
+        look.live()
+        return [
+            one
+            for queue, pairs in look.groups(most=500).items()
+            for priority, owner in pairs
+            for one in look.ready(queue, priority, owner, most=most)
+        ]
+
+
 def work_off(store: Store) -> None:
     """One round of all that the scheduler does: every step that is ready goes out, and is reported on."""
     store.closing()
     store.heads()
     store.promote_due(now(), most=200)
-    with store.looking() as look:
-        look.live()
-        groups = look.groups(most=500)
-        ready = [
-            one
-            for queue, pairs in groups.items()
-            for priority, owner in pairs
-            for one in look.ready(queue, priority, owner, most=20)
-        ]
+    ready = ready_of(store, most=20)
     done = store.dispatch(ready, now(), wall_s=lambda *_: 60, with_logs=True)
     while done.orders:
         messages = [order.message for order in done.orders]
@@ -135,5 +140,29 @@ def test_a_crowd_is_as_the_farm_leaves_it(database_url: str) -> None:
         source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
         asked = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
         assert asked.builds[0].id == 36
+    finally:
+        store.close()
+
+
+def test_a_queue_that_nobody_serves_hides_no_other_however_many_wait_in_it(database_url: str) -> None:
+    """Queues come by their names, and those of other arches before `source`."""
+    store = Store.open(database_url)
+    try:
+        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+        request = BuildRequest(source=source, target="demo", arches=(Arch.AARCH64,))
+        for number in range(20):
+            store.add_batch([request], owner=f"owner-{number:02}")
+        first = ready_of(store, most=50)
+        done = store.dispatch(first, now(), wall_s=lambda *_: 60)
+        while done.orders:
+            messages = [order.message for order in done.orders]
+            reports = [report_for(one.attempt, one.token, one.kind, succeed(one.kind)) for one in messages]
+            done = store.settle(reports, now(), AROUND)
+        store.add_batch([replace(request, priority=5), request, replace(request, priority=-5)], owner="zoe")
+        with store.looking() as look:
+            groups = look.groups(most=7)
+        assert {queue: len(pairs) for queue, pairs in groups.items()} == {"build.aarch64": 7, "source": 3}
+        assert groups["source"] == [(5, "zoe"), (0, "zoe"), (-5, "zoe")]
+        assert groups["build.aarch64"] == [(0, f"owner-{number:02}") for number in range(7)]
     finally:
         store.close()
