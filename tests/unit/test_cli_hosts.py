@@ -1,0 +1,91 @@
+"""`farm workers drain` and `undrain`: what they say, what they exit with, and what a mistake costs."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.worker import WorkerFacts
+from farm.store.settling import Finding, Verdict
+from tests.driven_farm import driven_farm
+from tests.unit.test_cli import Typed
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[Typed]:
+    """A farm with one worker, on host `one`."""
+    with driven_farm(tmp_path) as driven:
+        leases = Leases(driven.settings)
+        facts = WorkerFacts(
+            name="build@one",
+            host="one",
+            queues=("build.x86_64",),
+            slots=2,
+            arches=(Arch.X86_64,),
+            started_at=datetime.now(UTC),
+            version="1",
+        )
+        leases.announce(facts)
+        yield Typed(driven)
+        leases.close()
+
+
+def test_a_host_is_drained_and_undrained(typed: Typed) -> None:
+    drained = typed("workers", "drain", "one", "--reason", "new \x1b[31mdisks")
+    assert drained.exit_code == 0
+    assert "one is drained by ann: new \\x1b[31mdisks" in drained.stderr
+    assert "farm workers undrain one" in drained.stderr
+    listed = typed.ok("workers")
+    assert "drained" in listed
+    assert "one is drained by ann: new \\x1b[31mdisks; `farm workers undrain one` ends that" in listed
+    assert "takes work" in typed("workers", "undrain", "one").stderr
+    assert "drained" not in typed.ok("workers")
+
+
+def test_what_is_drained_is_told_as_json_too(typed: Typed) -> None:
+    document = json.loads(typed.ok("workers", "drain", "one", "--now", "--json"))
+    assert (document["host"]["hold"], document["host"]["hands_back"], document["running"]) == ("drained", True, [])
+    listed = json.loads(typed.ok("workers", "--json"))
+    assert [host["host"] for host in listed["hosts"]] == ["one"]
+    assert listed["workers"][0]["hold"] == "drained"
+    undrained = json.loads(typed.ok("workers", "undrain", "one", "--json"))
+    assert (undrained["host"], undrained["was"]) == ("one", "drained")
+
+
+def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
+    build = typed.build()
+    typed.driven.send()
+    label = f"{build}.fetch.1"
+    typed.driven.start(label, worker="build@one")
+    assert f"still running there: {label}" in typed("workers", "drain", "one").stderr
+    assert "1 of 2" in typed.ok("workers")
+
+    def end() -> None:
+        verdict = Verdict(label=label, finding=Finding.LOST)
+        typed.driven.store.judge([verdict], datetime.now(UTC), typed.driven.around)
+
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    waited = typed("workers", "drain", "one", "--wait")
+    timer.join()
+    assert f"waiting for 1: {label}" in waited.stderr
+    assert "nothing runs there" in waited.stderr
+
+
+def test_a_host_that_nobody_knows_is_not_drained_by_mistake(typed: Typed) -> None:
+    result = typed("workers", "drain", "oen")
+    assert result.exit_code == 23
+    assert "no worker on host 'oen' was heard of; there are one; --force drains it all the same" in result.stderr
+    assert typed("workers", "drain", "oen", "--force").exit_code == 0
+    assert typed("workers", "drain", "oen", "--reason", "it is known now").exit_code == 0
+
+
+def test_a_host_that_nothing_holds_cannot_be_undrained(typed: Typed) -> None:
+    result = typed("workers", "undrain", "one")
+    assert result.exit_code == 24
+    assert "neither drained nor quarantined; those that are: none" in result.stderr
