@@ -25,9 +25,11 @@ from farm.embedded import Embedded, running_farm
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
+from farm.repositories import RepositoryKind, RepositoryName, open_repositories
 from tests.fetching import Server, http_server
 from tests.live.test_foreign_arch import FOREIGN, need_emulator
 from tests.packages import commit_all, git, make_git, make_srpm
+from tests.rpms import read_repository
 from workers.buildroot import cgroups
 
 pytestmark = pytest.mark.live
@@ -307,3 +309,7 @@ def test_while_a_huge_package_is_stored_and_then_uploaded(siege: Siege) -> None:
     again = siege.start(git=repository)
     _until(lambda: siege.says("phase publish"), "the package to be uploaded")
     siege.cancel(again)
+    backend = open_repositories(siege.settings)
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=NATIVE)
+    published = [one for version in backend.versions(name) for one in read_repository(version.url)]
+    assert not [one for one in published if one.startswith("huge-")]
