@@ -34,6 +34,7 @@ _NO_KEY = "farm:none"
 _HELD = "farm:held"
 
 # A claim whose answer got lost is repeated by the client library, under the same name, and is answered as before.
+# PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
 _CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
 local lease = redis.call('HMGET', KEYS[2], 'claim', 'work')
@@ -44,6 +45,7 @@ if not offer[1] then return 'wait' end
 if offer[1] ~= ARGV[1] then return 'gone' end
 local why = redis.call('HGET', KEYS[4], ARGV[6])
 if why then return 'held ' .. why end
+redis.call('PERSIST', KEYS[1])
 redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3], 'claim', ARGV[5], 'work', offer[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 redis.call('DEL', KEYS[1])
@@ -58,6 +60,13 @@ if token == ARGV[1] then
 end
 if token or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
 return 'missing'
+"""
+# In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
+_CLOSE = """
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[1])
+redis.call('LPUSH', KEYS[4], '1')
+redis.call('EXPIRE', KEYS[4], ARGV[2])
 """
 _RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
@@ -98,6 +107,7 @@ class Leases:
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._touch = self._redis.register_script(_TOUCH)
+        self._close = self._redis.register_script(_CLOSE)
         self._restore = self._redis.register_script(_RESTORE)
 
     def ping(self) -> None:
@@ -148,10 +158,8 @@ class Leases:
         """`close_attempts`, `offer` and `publish` for many, in this order and in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in closes:
-                pipe.set(_closed(label), b"1", ex=_CLOSED_KEPT_S)
-                pipe.delete(_offer(label), _lease(label))
-                pipe.lpush(_wake(label), b"1")
-                pipe.expire(_wake(label), _WAKE_KEPT_S)
+                keys = [_offer(label), _lease(label), _closed(label), _wake(label)]
+                self._close(keys=keys, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
             for work in works:
                 pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
                 pipe.lpush(_wake(work.attempt), b"1")

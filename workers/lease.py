@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import redis
+
 from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from workers.steps.context import StepContext
 
@@ -103,6 +105,10 @@ class LeaseKeeper:
             # The step has just ended, and its folder with it; or it can be shown a second later. Either way the lease
             # matters more, and it ends with this thread.
             return
-        if data:
+        if not data:
+            return
+        try:
             self._leases.show_log(self._attempt, self._shown_bytes, data)
             self._shown_bytes += len(data)
+        except redis.OutOfMemoryError:
+            return  # shown when there is room; the lease is renewed meanwhile

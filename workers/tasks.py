@@ -150,6 +150,8 @@ def _register() -> Register:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _on_process_init(**_: Any) -> None:
+    # What the main process has made of its own by the time of the fork has no threads here.
+    _here.cache_clear()
     # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
     # thread, since the pool takes a process that is not ready within four seconds for dead.
     threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
