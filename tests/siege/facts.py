@@ -177,6 +177,7 @@ def left_over(world: World) -> Iterator[str]:
         for path in scratch.iterdir():
             yield f"scratch {path.name} on {host}"
     yield from _keys(world)
+    yield from _hanging(world)
 
 
 def _processes(world: World) -> Iterator[str]:
@@ -202,6 +203,16 @@ def _mounts(world: World) -> Iterator[str]:
                 if str(world.ground.folder) in line and where not in known and (where, line.split()[0]) not in seen:
                     seen.add((where, line.split()[0]))
                     yield f"mount {where} of process {table.parent.name}"
+
+
+def _hanging(world: World) -> Iterator[str]:
+    active = world.active()
+    for member in world.members.workers():
+        if member.worker not in active:
+            yield f"worker {member.worker}, which does not answer"
+    for name, labels in active.items():
+        for label in labels:
+            yield f"slot of {name}, still taken by {label}, which no one waits for"
 
 
 def _keys(world: World) -> Iterator[str]:

@@ -184,6 +184,7 @@ class Stream(threading.Thread):
         except FarmNotRunning:
             # Whether it was written is not known: both are right then, and another try may find it under way.
             one.outcomes |= {one.recipe.outcome}
+            one.retried += 1
             self._forget_farm()
             return
         except WrongState:

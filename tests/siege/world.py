@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
 
 from deploy.pulp.postgresql import Cluster
 from farm.config import Settings
@@ -31,6 +33,7 @@ from tests.siege.timeline import Timeline
 SLOTS = 2
 QUEUES = {Role.SOURCE: SOURCE, Role.BUILD: build_queue(Arch.X86_64), Role.PUBLISH: PUBLISH}
 _START_WITHIN_S = 90.0
+_ANSWER_WITHIN_S = 3.0
 _ALL_ROLES = (Role.SOURCE, Role.BUILD, Role.PUBLISH)
 
 
@@ -241,6 +244,19 @@ class World:
             if label:
                 found[int(folder.name.split("-")[1])] = label[0]
         return found
+
+    def active(self) -> dict[str, list[str]]:
+        """What each worker that answers believes that its pool is at: a process that hangs hides nowhere else."""
+        app = Celery("siege", broker=f"redis+socket://{self.socket}", set_as_current=False)
+        try:
+            with app.connection_for_write() as connection:
+                asked = app.control.inspect(timeout=_ANSWER_WITHIN_S, connection=connection)
+                answers = asked.active() or {}
+        except OperationalError:
+            return {}
+        finally:
+            app.close()
+        return {str(name): [str(task["id"]) for task in tasks] for name, tasks in answers.items()}
 
     # --- the end ------------------------------------------------------------------------------------------------
 
