@@ -69,6 +69,8 @@ class Field:
         return True
 
     def note(self, workers: Iterable[Member], lasts_s: float = 0.0, labels: Iterable[str] = ()) -> None:
+        workers, labels = tuple(workers), tuple(labels)
+        self.watcher.hurt.update(labels, self.labels_on(workers))
         now_s = self.world.timeline.now_s
         names = frozenset(member.worker for member in workers)
         until_s = now_s + lasts_s + _SEEN_LATE_S

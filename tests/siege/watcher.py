@@ -93,6 +93,8 @@ class Watcher(threading.Thread):
         self.lives: dict[str, tuple[float, float]] = {}
         self.counts: dict[str, int] = {}
         self.waits = Waits()
+        #: Labels of attempts whose process the adversary killed or stopped: they do nothing by themselves any more.
+        self.hurt: set[str] = set()
         self.is_away = False
         self.has_broker = True
         self.holder: bytes | None = None
@@ -200,7 +202,7 @@ class Watcher(threading.Thread):
         )
 
     def is_gone(self, label: str) -> bool:
-        return label not in self.running(_parts(label)[0])
+        return label in self.hurt or label not in self.running(_parts(label)[0])
 
     def is_past(self, key: tuple[int, str], number: int) -> bool:
         """Whether another attempt than this runs, or the step is over."""

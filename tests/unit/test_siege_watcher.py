@@ -134,6 +134,14 @@ def test_a_cancelled_attempt_is_gone_from_its_host_within_seconds(looker: Looker
     assert looker.broken == ["cancel"]
 
 
+def test_who_is_stopped_by_the_adversary_cannot_obey_a_cancel(looker: Looker) -> None:
+    looker.world.rooms = {99: "7.build.x86_64.1"}
+    looker.watcher.expect_gone(looker.watcher.running(7))
+    looker.watcher.hurt.add("7.build.x86_64.1")
+    looker.look(seconds=5.0)
+    assert looker.broken == []
+
+
 def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> None:
     looker.watcher.holder = b"one"
     looker.watcher.expect_takeover()
