@@ -2,17 +2,19 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from farm.config import Settings
 from farm.control import Control
@@ -22,6 +24,7 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
 from farm.scheduler.lock import HOLD_S
+from farm.store.database import make_engine
 from farm.store.store import Store
 from tests.contract.test_races import broken
 from tests.databases import new_database
@@ -64,6 +67,10 @@ class Pair:
 
     def are_over(self, ids: list[int]) -> bool:
         return all(self.store.build(build).status is Status.FINISHED for build in ids)
+
+    def is_building(self, build: int) -> bool:
+        steps = self.store.build(build).steps
+        return any(step.kind is StepKind.BUILD and step.status is Status.RUNNING for step in steps)
 
     def attempts(self, ids: list[int]) -> set[int]:
         return {len(step.attempts) for build in ids for step in self.store.build(build).steps}
@@ -126,7 +133,7 @@ def is_killed(two: Pair, url: str) -> None:
     """Builds go on within 15 s of the leader's SIGKILL, also those that it had under way, and none is done twice."""
     two.hold.set()
     before = two.enqueue(3)
-    until(lambda: all(len(two.store.build(build).steps) == 4 for build in before), "builds under way")
+    until(lambda: all(two.is_building(build) for build in before), "builds under way")
     two.leader.kill()
     killed_at = time.monotonic()
     after = two.enqueue(3)
@@ -136,12 +143,39 @@ def is_killed(two: Pair, url: str) -> None:
     judged(two, url, [*before, *after])
 
 
+def stop_between_transactions(two: Pair, url: str) -> None:
+    """One that is stopped inside one holds its locks: on PostgreSQL for 30 s, on SQLite until it goes on."""
+    deadline = time.monotonic() + WITHIN_S
+    os.kill(two.leader.pid, signal.SIGSTOP)
+    while is_locked(url):
+        assert time.monotonic() < deadline, "the leader is always inside a transaction"
+        os.kill(two.leader.pid, signal.SIGCONT)
+        time.sleep(0.01)
+        os.kill(two.leader.pid, signal.SIGSTOP)
+
+
+def is_locked(url: str) -> bool:
+    engine = make_engine(url)
+    try:
+        if engine.dialect.name == "sqlite":
+            with closing(sqlite3.connect(str(engine.url.database), timeout=0.2)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+            return False
+        busy = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start < now()"
+        with engine.connect() as connection:
+            return bool(connection.execute(sa.text(busy)).scalar())
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        engine.dispose()
+
+
 def is_stopped(two: Pair, url: str) -> None:
     """A leader that is stopped past its hold is replaced, and when it wakes up it steps back at once."""
     two.hold.set()
     before = two.enqueue(3)
-    until(lambda: all(len(two.store.build(build).steps) == 4 for build in before), "builds under way")
-    os.kill(two.leader.pid, signal.SIGSTOP)
+    until(lambda: all(two.is_building(build) for build in before), "builds under way")
+    stop_between_transactions(two, url)
     stopped_at = time.monotonic()
     after = two.enqueue(3)
     two.hold.clear()
