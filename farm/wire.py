@@ -32,7 +32,7 @@ from farm.model.work import (
     Work,
 )
 
-VERSION = 2
+VERSION = 3
 _READ_BACK = 1
 
 #: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.

@@ -157,6 +157,7 @@ class FakeWorkers:
                 arches=arches,
                 started_at=FACTS_AT,
                 version="1",
+                speaks=wire.VERSION,
             )
             self._leases.announce(facts)
 

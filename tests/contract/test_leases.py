@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from farm import wire
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import FarmNotRunning, LeaseLost
@@ -125,6 +126,7 @@ def test_the_register_lists_who_is_there(leases: Leases) -> None:
         arches=(Arch.X86_64,),
         started_at=datetime.now(UTC),
         version="1",
+        speaks=wire.VERSION,
     )
     leases.announce(facts)
     assert leases.workers() == (facts,)

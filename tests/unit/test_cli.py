@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from farm import errors
+from farm import errors, wire
 from farm.cli.main import COMMANDS, FarmGroup, app
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.leases import Leases
@@ -536,6 +536,7 @@ def facts(queue: str) -> WorkerFacts:
         arches=(Arch.X86_64,),
         started_at=datetime.now(UTC),
         version=VERSION,
+        speaks=wire.VERSION,
         unfit="no \x1b[31mroot",
     )
 

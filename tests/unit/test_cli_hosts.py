@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from farm import wire
 from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.worker import WorkerFacts
@@ -29,6 +30,7 @@ def typed(tmp_path: Path) -> Iterator[Typed]:
             arches=(Arch.X86_64,),
             started_at=datetime.now(UTC),
             version="1",
+            speaks=wire.VERSION,
         )
         leases.announce(facts)
         yield Typed(driven)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from farm import wire
 from farm.cli.main import app
 from farm.leases import Leases
 from farm.model.arch import Arch
@@ -161,6 +162,7 @@ def test_the_farm(driven: DrivenFarm) -> None:
         arches=(Arch.X86_64,),
         started_at=datetime.now(UTC),
         version="1",
+        speaks=wire.VERSION,
     )
     leases = Leases(driven.settings)
     leases.announce(replace(facts, engines=("native",)))
@@ -177,7 +179,7 @@ def test_the_farm(driven: DrivenFarm) -> None:
         "memory_bytes": 0,
         "disk_free_bytes": 0,
         "unfit": None,
-        "speaks": 2,
+        "speaks": wire.VERSION,
         "hold": None,
         "running": [],
     }

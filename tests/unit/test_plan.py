@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm import queues
+from farm import queues, wire
 from farm.leases import LeaseState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
@@ -49,6 +49,7 @@ def worker(
         arches=(Arch.X86_64, Arch.AARCH64),
         started_at=NOW,
         version="1",
+        speaks=wire.VERSION,
         unfit=unfit,
     )
 
