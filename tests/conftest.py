@@ -20,6 +20,22 @@ from tests.pulp_server import local_pulp
 _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD5", "PBKDF2")]
 
 
+#: Longest first, so that none is begun last: each is one process's for as long as it takes.
+_FIRST = ("pulp", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist each file stays in one process, for the sake of what its tests share; all that need Pulp are in
+    the same one, so that one Pulp is made."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = "pulp" if "pulp" in item.path.name else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(name))
+        groups.setdefault(name, []).append(item)
+    order = sorted(groups, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    items[:] = [item for name in order for item in groups[name]]
+
+
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the settings of whoever runs it, and none leaves the process in another folder."""

@@ -1,5 +1,6 @@
 """The demo distribution for tests and bench: made once, and kept in the user's cache."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -22,15 +23,18 @@ def demo_distribution(arch: Arch = Arch.X86_64) -> Path:
         return Path(given)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farm-tests/distribution"
     command = [sys.executable, "-m", "deploy.demo.distribution", "--arch", arch, "--output", str(cache)]
-    made = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=_MAKE_TIMEOUT_S,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run in several processes
+        made = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_MAKE_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     if made.returncode:
         raise RuntimeError(f"the demo distribution cannot be made: {made.stderr[-500:]}")
     return cache

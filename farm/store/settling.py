@@ -89,7 +89,8 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 if step.live.status is Status.DISPATCHED:
                     machine.running(changes, build, step, worker=verdict.worker)
             case Finding.UNSENT:
-                machine.send_again(changes, build, step)
+                if step.live.status is Status.DISPATCHED:  # else somebody has it after all
+                    machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {step.live.worker} stopped renewing its lease"
                 host = host_of(step.live.worker or "")
