@@ -137,6 +137,11 @@ class Leases:
     def close(self) -> None:
         self._redis.close()
 
+    def uptime_s(self) -> int:
+        """For how long the broker has been running."""
+        server: Any = self._redis.info("server")
+        return int(server["uptime_in_seconds"])
+
     @property
     def renew_every_s(self) -> float:
         """A sixth of what a lease lasts: five renewals in a row may fail."""

@@ -4,6 +4,7 @@ Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made a
 """
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -34,7 +35,7 @@ _OFFER_WAIT_S = 20.0
 
 
 class _Process:
-    """What a pool process keeps between tasks."""
+    """What a process keeps between tasks: it has threads and connections, which no fork takes along."""
 
     def __init__(self) -> None:
         self.settings = Settings.from_env()
@@ -43,9 +44,14 @@ class _Process:
         self.outbox = Outbox(self.control, self.leases)
 
 
-@cache
+#: By process id. What was there before a fork stays, and is never used: to end it would take locks that some thread of
+#: the other process may have held at the time.
+_made: dict[int, _Process] = {}
+
+
 def _here() -> _Process:
-    return _Process()
+    pid = os.getpid()
+    return _made.get(pid) or _made.setdefault(pid, _Process())
 
 
 @app.task(bind=True, name=wire.TASKS[StepKind.FETCH])  # type: ignore[untyped-decorator]
@@ -150,8 +156,6 @@ def _register() -> Register:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _on_process_init(**_: Any) -> None:
-    # What the main process has made of its own by the time of the fork has no threads here.
-    _here.cache_clear()
     # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
     # thread, since the pool takes a process that is not ready within four seconds for dead.
     threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()

@@ -36,9 +36,15 @@ class Dispatcher:
             raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
 
     def consume(self, worker: str, queue: str, is_off: bool) -> None:
-        """Have a worker stop, or go on, taking from a queue. A worker that does not hear it is not waited for."""
+        """Have a worker stop, or go on, taking from a queue. A worker that does not hear it is not waited for.
+
+        Raises FarmNotRunning when the broker does not take it.
+        """
         change = app.control.cancel_consumer if is_off else app.control.add_consumer
-        change(queue, destination=[worker], reply=False)
+        try:
+            change(queue, destination=[worker], reply=False)
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
 
     def close(self) -> None:
         if self._producer is not None:

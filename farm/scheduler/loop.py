@@ -22,12 +22,13 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
 from farm.model.work import AnyWork
-from farm.model.worker import HoldKind, WorkerFacts, host_of
+from farm.model.worker import WorkerFacts
 from farm.repositories import open_repositories
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.heads import Heads
-from farm.scheduler.hosts import HostHealth
+from farm.scheduler.held import HeldHosts
 from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
+from farm.scheduler.notices import heed
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
 from farm.scheduler.salvage import Salvager
@@ -70,7 +71,7 @@ class Scheduler:
         self._reconciler = Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s)
         self._sweeper = Sweeper(settings, self._leases)
         self._salvager = Salvager(settings, self._leases, self._store)
-        self._health = HostHealth()
+        self._hosts = HeldHosts(self._store, self._leases, self._dispatcher.consume)
         self._loads = Loads(self._store.loads())
         self._policy = RetryPolicy(
             max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s, max_deaths=settings.max_deaths
@@ -79,13 +80,14 @@ class Scheduler:
         self._workers: tuple[WorkerFacts, ...] = ()
         self._states: dict[str, QueueState] = {}
         self._seen: dict[str, QueueSeen] = {}
-        self._told_held: dict[str, str] | None = None
         self._next_tick = self._renew_at = 0.0
         self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
         self._next_loads = time.monotonic() + _LOADS_EVERY_S
         self._heard_at = 0.0
         self._pass_s = 0.0
         self._is_recovered = False
+        self._is_broker_doubted = False
+        self._lease_s = settings.lease_s
 
     def run(self, stop: threading.Event) -> None:
         """Schedule until `stop` is set; then settle what has been reported, and return."""
@@ -98,6 +100,7 @@ class Scheduler:
                     if not is_away:
                         _log.warning("Waiting for broker and database: %s", error, extra={"action": "outage"})
                     is_away, self._is_recovered = True, False
+                    self._is_broker_doubted |= isinstance(error, redis.RedisError)
                     stop.wait(pause_s)
                     pause_s = min(pause_s * 2, _BACKOFF_S[1])
                 else:
@@ -127,7 +130,7 @@ class Scheduler:
         is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
         if is_woken:  # by somebody who may have rolled a repository back before, or drained a host
             self._heads.read(self._store.heads())
-            self._look_at_hosts(now)
+            self._judge(self._hosts.look(self._workers, now), now)
         if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
         if inbox.documents:
@@ -151,9 +154,13 @@ class Scheduler:
                 if stop.wait(_TICK_S):
                     return
         self._control.recover()
-        self._reconciler.forget(time.monotonic())
+        # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
+        # once more because a scheduler died, or the database was away.
+        is_patient = self._is_broker_doubted or self._leases.uptime_s() < self._lease_s
+        self._reconciler.forget(time.monotonic(), is_patient=is_patient)
+        self._is_broker_doubted = False
         self._salvager.note(self._store.silent(most=_SILENT_AT_START))
-        self._told_held = None
+        self._hosts.forget()
         self._next_tick = 0.0
         self._is_recovered = True
         _log.info("Scheduling", extra={"action": "start"})
@@ -163,11 +170,15 @@ class Scheduler:
             self._settle_all(inbox.reports, now)
             for report in inbox.reports:
                 trouble = report.trouble.message if report.trouble else None
-                self._note_health(report.worker, report.attempt, now, trouble=trouble)
+                self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
             silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
-            self._heed(inbox.notices, now)
+            verdicts = heed(inbox.notices, self._store, self._leases)
+            self._judge(verdicts, now)
+            if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
+                self._workers = self._leases.workers()
+                self._judge(self._hosts.look(self._workers, now), now)
         if inbox.documents:
             self._control.acknowledge()
 
@@ -186,32 +197,10 @@ class Scheduler:
             for report in reports:
                 self._settle_all((report,), now)
 
-    def _heed(self, notices: Sequence[wire.Notice], now: datetime) -> None:
-        """What workers say of attempts beside their reports; SQL knows whose each attempt is."""
-        asking = [notice for notice in notices if notice.notice is wire.NoticeKind.RESUME]
-        if asking:
-            tokens = self._store.tokens([notice.attempt for notice in asking])
-            for notice in asking:
-                if tokens.get(notice.attempt) == notice.token:
-                    self._leases.restore(notice.attempt, notice.token, notice.worker)
-            lost = [notice.attempt for notice in asking if tokens.get(notice.attempt) != notice.token]
-            self._leases.close_attempts(lost)
-            extra = {"action": "resume"}
-            _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(lost), extra=extra)
-        findings = {wire.NoticeKind.REFUSED: Finding.UNSENT, wire.NoticeKind.HANDED_BACK: Finding.HANDED_BACK}
-        verdicts = [
-            Verdict(label=one.attempt, finding=findings[one.notice], message=one.reason, token=one.token)
-            for one in notices
-            if one.notice in findings
-        ]
-        for verdict in verdicts:
-            extra = {"action": verdict.finding.value, "attempt": verdict.label}
-            _log.info("Attempt %s is %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra)
-        self._salvager.note(verdict.label for verdict in verdicts)
-        if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
-            self._workers = self._leases.workers()
-            self._look_at_hosts(now)
-        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+    def _judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
+        if verdicts:
+            self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+            self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
 
     def _plan(self, now: datetime) -> None:
         with self._store.looking() as look:
@@ -294,7 +283,7 @@ class Scheduler:
             case Lock.EMPTIED:
                 _log.warning("Redis was emptied; going on from SQL", extra={"action": "emptied"})
                 self._reconciler.forget(time.monotonic())
-                self._told_held = None
+                self._hosts.forget()
             case Lock.HELD:
                 pass
         self._renew_at = asked_at + HOLD_S / 2
@@ -305,7 +294,7 @@ class Scheduler:
         self._next_tick = time.monotonic() + _TICK_S
         self._take()
         self._workers = self._leases.workers()
-        self._look_at_hosts(now)
+        self._judge(self._hosts.look(self._workers, now), now)
         self._heads.read(self._store.heads())
         if labels := self._store.closing():
             self._leases.close_attempts(labels)
@@ -341,40 +330,17 @@ class Scheduler:
                 extra = {"action": verdict.finding.value, "attempt": verdict.label}
                 _log.warning("Attempt %s is %s", verdict.label, verdict.finding.value, extra=extra)
         workers = {one.label: one.worker for one in live if one.status is Status.RUNNING}
-        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
-        self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
+        self._judge(verdicts, now)
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
-                self._note_health(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
-
-    def _look_at_hosts(self, now: datetime) -> None:
-        """What people said of hosts; and what runs where nothing is to run goes elsewhere."""
-        self._health.read(self._store.holds())
-        held = self._health.held(now)
-        # Quarantined hosts are asked to stop, and serve on where there is no other; drained ones are refused work.
-        drained = {host: hold.shown for host, hold in held.items() if hold.kind is HoldKind.DRAINED}
-        if drained != self._told_held:
-            self._leases.hold_hosts(drained)
-            self._told_held = drained
-        self._health.hold_off(self._workers, now, self._dispatcher.consume)
-        emptied = {host: hold for host, hold in held.items() if hold.hands_back}
-        if not emptied:
-            return
-        with self._store.looking() as look:
-            running = [one for one in look.live() if one.worker and host_of(one.worker) in emptied]
-        verdicts = [
-            Verdict(label=one.label, finding=Finding.HANDED_BACK, message=emptied[host_of(one.worker or "")].shown)
-            for one in running
-        ]
-        self._salvager.note(verdict.label for verdict in verdicts)
-        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+                self._hosts.note(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
 
     def _live_labels(self) -> frozenset[str]:
         with self._store.looking() as look:
             return frozenset(one.label for one in look.live())
 
     def _look_at_queues(self, live: Sequence[Live]) -> None:
-        self._states = queue_states(_FED, self._workers, live, held=self._health.held(datetime.now(UTC)))
+        self._states = queue_states(_FED, self._workers, live, held=self._hosts.held(datetime.now(UTC)))
 
     def _note_head(self, path: str, head: Head, instead_of: Head | None) -> Head:
         return self._store.note_head(path, head, instead_of=instead_of)
@@ -388,13 +354,6 @@ class Scheduler:
         if seen != self._seen:
             self._store.note_queues(seen)
             self._seen = seen
-
-    def _note_health(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> None:
-        hold = self._health.note(worker, label, now, trouble=trouble)
-        if hold is not None:
-            extra = {"action": "quarantine", "host": hold.host}
-            _log.warning("%s; `farm workers undrain %s` ends that", hold.shown, hold.host, extra=extra)
-            self._store.hold(hold)
 
     def _surroundings(self) -> Surroundings:
         build_queues = {arch: state for arch in Arch if (state := self._states.get(queues.build_queue(arch)))}

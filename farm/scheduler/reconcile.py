@@ -32,11 +32,12 @@ class Reconciler:
         self._since: dict[tuple[str, Status], float] = {}
         self._patient_until = 0.0
 
-    def forget(self, now: float) -> None:
-        """What was seen before says nothing, and what ran may run on: the broker was away, or was emptied. Workers have
-        as long as a lease lasts to be heard of again."""
+    def forget(self, now: float, *, is_patient: bool = True) -> None:
+        """What was seen before says nothing. With `is_patient` what ran may run on, too: the broker was away, or was
+        emptied, and workers have as long as a lease lasts to be heard of again."""
         self._suspects = frozenset()
-        self._patient_until = now + self._lease_s
+        if is_patient:
+            self._patient_until = now + self._lease_s
 
     def examine(
         self,
