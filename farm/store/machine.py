@@ -208,7 +208,7 @@ def trouble(
         return
     changes.put(
         step,
-        status=Status.WAITING,
+        status=Status.READY if is_death else Status.WAITING,
         troubles=step.troubles + 1,
         deaths=deaths,
         trouble=message,

@@ -248,7 +248,7 @@ def test_trouble_that_trying_again_cannot_mend_ends_at_once(store: Store) -> Non
     ("finding", "status", "outcome"),
     [
         (Finding.RUNNING, Status.RUNNING, None),
-        (Finding.LOST, Status.WAITING, None),
+        (Finding.LOST, Status.READY, None),
         (Finding.UNSENT, Status.READY, None),
         (Finding.OVERDUE, Status.FINISHED, Outcome.TIMED_OUT),
         (Finding.REFUSED, Status.FINISHED, Outcome.ERRORED),

@@ -57,7 +57,6 @@ def test_after_a_workers_death_the_step_goes_out_again_at_once(store: Store) -> 
     build_id = add(store)
     label, _ = sent(store, build_id)
     store.judge([Verdict(label=label, finding=Finding.LOST)], now(), AROUND)
-    store.promote_due(now(), most=10)
     assert store.build(build_id).steps[0].status is Status.READY
 
 
