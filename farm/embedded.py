@@ -47,6 +47,7 @@ class Embedded:
     ) -> None:
         self.settings = settings
         self.flower_url = ""
+        self._port_claim: socket.socket | None = None
         self._build_slots = build_slots or os.cpu_count() or 1
         self._say = say
         self._members = Members(self._logs, warn=warn)
@@ -102,7 +103,7 @@ class Embedded:
         self._spawn(name, [*argv, *options])
 
     def _spawn_flower(self) -> None:
-        port = _free_port(self.settings.flower_port)
+        port, self._port_claim = _free_port(self.settings.flower_port)
         self.flower_url = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "celery", "-A", "farm.app", "flower", "--address=127.0.0.1", f"--port={port}"]
         self._spawn("flower", argv)
@@ -181,6 +182,8 @@ class Embedded:
                     member.send(signal.SIGKILL)
                     member.wait(None)
         self._members.close()
+        if self._port_claim is not None:
+            self._port_claim.close()
         self.settings.socket.unlink(missing_ok=True)
 
     @property
@@ -248,14 +251,21 @@ def find_redis_server() -> str:
     return str(__redis_executable__)
 
 
-def _free_port(wanted: int) -> int:
-    """The wanted port on loopback, or any free one where it is taken."""
+def _free_port(wanted: int) -> tuple[int, socket.socket]:
+    """The wanted port on loopback, or any free one where it is taken; and a claim on it, which is to be kept.
+
+    The claim is for other farms that start at the same time: from here until Flower listens takes a second.
+    """
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claim = socket.socket(socket.AF_UNIX)
             try:
                 probe.bind(("127.0.0.1", port))
+                found = int(probe.getsockname()[1])
+                claim.bind(f"\0farm-flower-{found}")
             except OSError:
+                claim.close()
                 continue
-            return int(probe.getsockname()[1])
+            return found, claim
     raise FarmError("no free port on 127.0.0.1 for Flower")

@@ -211,30 +211,35 @@ class _Handler(BaseHTTPRequestHandler):
         fault, came, answered = self.owner.due(self.command, self.path)
         for call in came:
             call()
-        status = 0
-        try:
-            match fault:
-                case Fault.SERVER_ERROR | Fault.BAD_GATEWAY | Fault.UNAVAILABLE:
-                    self._answer(_ANSWERS[fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>")
-                case Fault.DROP_BEFORE:
-                    self._drop()
-                case Fault.HANG:
-                    self.owner.hang()
-                    self._drop()
-                case Fault.NONE | Fault.DROP_AFTER | Fault.ERROR_AFTER | Fault.CUT:
-                    status = self._pass_on(fault, answered, body)
-        finally:
-            seen = Request(method=self.command, path=self.path, body_bytes=len(body), status=status, fault=fault)
-            self.owner.note(seen)
+        match fault:
+            case Fault.SERVER_ERROR | Fault.BAD_GATEWAY | Fault.UNAVAILABLE:
+                self._note(fault, body, 0)
+                self._answer(_ANSWERS[fault], [("Content-Type", "text/html")], b"<html>broken by a test</html>")
+            case Fault.DROP_BEFORE:
+                self._note(fault, body, 0)
+                self._drop()
+            case Fault.HANG:
+                self.owner.hang()
+                self._note(fault, body, 0)
+                self._drop()
+            case Fault.NONE | Fault.DROP_AFTER | Fault.ERROR_AFTER | Fault.CUT:
+                self._pass_on(fault, answered, body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - named by http.server
 
-    def _pass_on(self, fault: Fault, answered: list[Callable[[], None]], body: bytes) -> int:
+    def _note(self, fault: Fault, body: bytes, status: int) -> None:
+        """Before the client has its answer, so that who has it finds the record."""
+        seen = Request(method=self.command, path=self.path, body_bytes=len(body), status=status, fault=fault)
+        self.owner.note(seen)
+
+    def _pass_on(self, fault: Fault, answered: list[Callable[[], None]], body: bytes) -> None:
         try:
             status, headers, content = self.owner.forward(self, body)
         except (OSError, HTTPException):
+            self._note(fault, body, 0)
             self._drop()  # as if there were no proxy: the server is not there
-            return 0
+            return
+        self._note(fault, body, status)
         for call in answered:
             call()
         match fault:
@@ -247,7 +252,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._drop()
             case _:
                 self._answer(status, headers, content)
-        return status
 
     def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, *, sent: int | None = None) -> None:
         with suppress(OSError):  # the client may be gone
