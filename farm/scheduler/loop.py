@@ -148,15 +148,16 @@ class Scheduler:
 
     def _become_the_one(self, stop: threading.Event) -> None:
         """Wait until no other scheduler is at work; then take over what it had heard and not settled."""
-        if self._lock.take() is Lock.OTHERS:
+        taken = self._lock.take()
+        if taken is Lock.OTHERS:
             _log.info("Another scheduler is at work; waiting for it to end", extra={"action": "stand-by"})
-            while self._lock.take() is Lock.OTHERS:
+            while (taken := self._lock.take()) is Lock.OTHERS:
                 if stop.wait(_TICK_S):
                     return
         self._control.recover()
         # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
         # once more because a scheduler died, or the database was away.
-        is_patient = self._is_broker_doubted or self._leases.uptime_s() < self._lease_s
+        is_patient = taken is Lock.EMPTIED or self._is_broker_doubted or self._leases.uptime_s() < self._lease_s
         self._reconciler.forget(time.monotonic(), is_patient=is_patient)
         self._is_broker_doubted = False
         self._salvager.note(self._store.silent(most=_SILENT_AT_START))

@@ -305,3 +305,36 @@ def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, st
     assert kept.startswith(b"cc -c a.c\n")
     assert b"ended without a report" in kept
     leases.close()
+
+
+def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settings, store: Store) -> None:
+    settings = replace(settings, lease_s=6)
+    go_on = threading.Event()
+
+    def answer(work: AnyWork) -> Answer:
+        if work.kind is StepKind.BUILD:
+            go_on.wait(WITHIN_S)
+        return succeed(work.kind)
+
+    leases = Leases(settings)
+    with FakeWorkers(settings, answer=answer) as workers, redis.Redis.from_url(settings.redis) as client:
+        until(lambda: leases.uptime_s() >= settings.lease_s, "a Redis that was there all the time")
+        with scheduling(settings):
+            build_id = enqueue(settings, store)[0]
+            until(lambda: _runs(store, build_id), "the build step to run")
+        client.flushall()
+        with scheduling(settings):
+            until(lambda: client.get("farm:scheduler") is not None, "another scheduler")
+            time.sleep(4)  # some looks: nothing is to happen, so there is nothing to wait for
+            assert _runs(store, build_id)
+            work = workers.done[-1]
+            leases.ask_back(work.attempt, work.token, "build@one")
+            until(lambda: leases.touch(work.attempt, work.token) is Touch.HELD, "the lease")
+            go_on.set()
+            build = finished(store, build_id)
+    assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 1]
+    leases.close()
+
+
+def _runs(store: Store, build_id: int) -> bool:
+    return any(step.kind is StepKind.BUILD and step.status is Status.RUNNING for step in store.build(build_id).steps)
