@@ -53,7 +53,7 @@ _ASK_S = 5.0
 _SWEEP_EVERY_S = 60.0
 _SILENT_AT_START = 1000  # attempts whose logs the scheduler before may not have got to keep
 _GROUPS_AT_ONCE = 500
-_BACKOFF_S = (0.2, 5.0)  # first and longest pause while the broker or the database is away
+_BACKOFF_S = (0.2, 2.0)  # first and longest pause while the broker or the database is away
 _FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
 
 

@@ -27,17 +27,18 @@ class Reconciler:
 
     def __init__(self, *, claim_s: int, lease_s: int) -> None:
         self._claim_s = claim_s
-        self._lease_s = lease_s
+        # Workers renew every sixth of a lease, and ask every second once they know.
+        self._patience_s = lease_s / 2
         self._suspects: frozenset[str] = frozenset()
         self._since: dict[tuple[str, Status], float] = {}
         self._patient_until = 0.0
 
     def forget(self, now: float, *, is_patient: bool = True) -> None:
         """What was seen before says nothing. With `is_patient` what ran may run on, too: the broker was away, or was
-        emptied, and workers have as long as a lease lasts to be heard of again."""
+        emptied, and workers have half a lease's time to be heard of again."""
         self._suspects = frozenset()
         if is_patient:
-            self._patient_until = now + self._lease_s
+            self._patient_until = now + self._patience_s
 
     def examine(
         self,

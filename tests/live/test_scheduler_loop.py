@@ -308,7 +308,7 @@ def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, st
 
 
 def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settings, store: Store) -> None:
-    settings = replace(settings, lease_s=6)
+    settings = replace(settings, lease_s=8)
     go_on = threading.Event()
 
     def answer(work: AnyWork) -> Answer:
@@ -325,7 +325,7 @@ def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settin
         client.flushall()
         with scheduling(settings):
             until(lambda: client.get("farm:scheduler") is not None, "another scheduler")
-            time.sleep(4)  # some looks: nothing is to happen, so there is nothing to wait for
+            time.sleep(3)  # some looks: nothing is to happen, so there is nothing to wait for
             assert _runs(store, build_id)
             work = workers.done[-1]
             leases.ask_back(work.attempt, work.token, "build@one")

@@ -58,7 +58,9 @@ class Field:
 
     def may_hurt(self, workers: Iterable[Member], labels: Iterable[str] = ()) -> bool:
         """Whether no step on these has been hurt too often; they are hurt once more then."""
-        known = {tuple(label.split(".", 1)) for label in labels}
+        workers = tuple(workers)
+        # What is at work there by the process table: SQL says it a second or two later.
+        known = {tuple(label.split(".", 1)) for label in {*labels, *self.labels_on(workers)}}
         keys = {(int(build), rest.rpartition(".")[0]) for build, rest in known}
         seen = self.watcher.on(member.worker for member in workers)
         keys |= {one.key for one in seen}

@@ -231,7 +231,7 @@ def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
     reconciler.forget(100)
     found = [
         [verdict.finding for verdict in reconciler.examine([running, sent], states, room(1), at)]
-        for at in (100, 101, 129, 131)
+        for at in (100, 101, 114, 116)
     ]
     assert found == [[], [Finding.UNSENT], [Finding.UNSENT], [Finding.LOST, Finding.UNSENT]]
 

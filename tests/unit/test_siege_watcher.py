@@ -17,7 +17,7 @@ SHAPE = long_siege(1, DatabaseKind.SQLITE, 1)
 
 
 def worker(host: str) -> Any:
-    return SimpleNamespace(host=host, role=Role.BUILD, worker=f"build@{host}")
+    return SimpleNamespace(host=host, role=Role.BUILD, worker=f"build@{host}", children=lambda: [99])
 
 
 class World:
@@ -167,3 +167,5 @@ def test_no_step_is_hurt_more_than_twice() -> None:
     assert field.hurts == Counter({(7, BUILD): 2, (8, BUILD): 1})
     looker.look(seen(9, "running", worker="build@host2", troubles=3))
     assert not field.may_hurt([worker("host2")]), "the farm itself had trouble enough with it"
+    looker.world.rooms = {99: "7.build.x86_64.3"}
+    assert not field.may_hurt([worker("host1")]), "SQL does not say yet that it runs there"
