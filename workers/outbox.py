@@ -56,7 +56,7 @@ class Outbox:
                 extra = {"action": "report", "attempt": report.attempt}
                 _log.warning("Could not report %s yet: %s", report.attempt, error, extra=extra)
                 threading.Event().wait(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
+                pause_s = min(pause_s * 2, 1.0)  # a death is to be known within five
         self._keep(report)
 
     def _keep(self, report: wire.AnyReport) -> None:
