@@ -27,8 +27,8 @@ class Reconciler:
 
     def __init__(self, *, claim_s: int, lease_s: int) -> None:
         self._claim_s = claim_s
-        # Workers renew every sixth of a lease, and ask every second once they know.
-        self._patience_s = lease_s / 2
+        # Workers renew every sixth of a lease, and ask every second once they know; but a short lease is short anyway.
+        self._patience_s = max(lease_s / 2, min(lease_s, 10))
         self._suspects: frozenset[str] = frozenset()
         self._since: dict[tuple[str, Status], float] = {}
         self._patient_until = 0.0
