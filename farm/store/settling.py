@@ -93,19 +93,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                     machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {step.live.worker} stopped renewing its lease"
-                host = host_of(step.live.worker or "")
-                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-                has_logs = _has_logs(step, around)
-                machine.trouble(
-                    changes,
-                    build,
-                    step,
-                    message=message,
-                    host=host,
-                    policy=around.policy,
-                    has_logs=has_logs,
-                    is_death=True,
-                )
+                _trouble(changes, build, step, around, message, host=host_of(step.live.worker or ""), is_death=True)
             case Finding.OVERDUE:
                 message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
                 _close(changes, build, step, outcome=Outcome.TIMED_OUT, reason=message)
@@ -115,11 +103,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
                 machine.ended(changes, build, step, Outcome.ERRORED, message, has_logs=_has_logs(step, around))
             case Finding.DEFERRED:
-                message, has_logs = clean(verdict.message), _has_logs(step, around)
-                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-                machine.trouble(
-                    changes, build, step, message=message, host=None, policy=around.policy, has_logs=has_logs
-                )
+                _trouble(changes, build, step, around, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{step.live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
@@ -143,27 +127,52 @@ def _settle_one(
     nonsense = _nonsense(build, report)
     if nonsense is not None:
         message = clean(f"{report.worker} sent a report that makes no sense: {nonsense}")
-        _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-        host, has_logs = host_of(report.worker), _has_logs(step, around)
-        machine.trouble(changes, build, step, message=message, host=host, policy=around.policy, has_logs=has_logs)
+        _trouble(changes, build, step, around, message, host=host_of(report.worker))
     elif report.trouble is not None:
-        message = clean(f"{report.trouble.code}: {report.trouble.message}")
-        values = _facts(changes, report) | {"outcome": Outcome.ERRORED, "reason": message}
-        _close(changes, build, step, artifacts=report.trouble.artifacts, **values)
-        policy = around.policy if report.trouble.retryable else None
-        host, has_logs = host_of(report.worker), _has_logs(step, around, report.trouble.artifacts)
-        machine.trouble(
+        _trouble(
             changes,
             build,
             step,
-            message=message,
-            host=host,
-            policy=policy,
-            has_logs=has_logs,
+            around,
+            clean(f"{report.trouble.code}: {report.trouble.message}"),
+            host=host_of(report.worker),
+            artifacts=report.trouble.artifacts,
+            is_retryable=report.trouble.retryable,
             is_death=report.trouble.code == WorkerLost.code,
+            **_facts(changes, report),
         )
     elif report.result is not None:
         _settle_result(changes, build, step, report, report.result, around)
+
+
+def _trouble(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    around: Surroundings,
+    message: str,
+    *,
+    host: str | None,
+    artifacts: tuple[Artifact, ...] = (),
+    is_retryable: bool = True,
+    is_death: bool = False,
+    **facts: Any,
+) -> None:
+    """The attempt ends with the farm's trouble, on `host` if it was one's; the step is tried again where that may help.
+
+    `facts` are what the attempt is recorded with beside its outcome and reason.
+    """
+    _close(changes, build, step, artifacts=artifacts, **facts | {"outcome": Outcome.ERRORED, "reason": message})
+    machine.trouble(
+        changes,
+        build,
+        step,
+        message=message,
+        host=host,
+        policy=around.policy if is_retryable else None,
+        has_logs=_has_logs(step, around, artifacts),
+        is_death=is_death,
+    )
 
 
 def _settle_result(
