@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,10 +32,9 @@ from farm.model.work import (
     UploadResult,
     Work,
 )
-from farm.model.worker import WorkerFacts
+from tests.messages import worker_facts
 
 Answer = StepResult[StepOutput] | wire.TroubleReport
-FACTS_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def artifact(name: str, kind: ArtifactKind, nevra: str | None = None) -> Artifact:
@@ -149,17 +149,8 @@ class FakeWorkers:
     def announce(self) -> None:
         for name in self._names:
             arches = tuple(arch for arch in Arch if name == queues.build_queue(arch)) or (Arch.X86_64,)
-            facts = WorkerFacts(
-                name=self.node(name),
-                host=self._host,
-                queues=(name,),
-                slots=self._slots,
-                arches=arches,
-                started_at=FACTS_AT,
-                version="1",
-                speaks=wire.VERSION,
-            )
-            self._leases.announce(facts)
+            facts = worker_facts(self.node(name), names=(name,), slots=self._slots)
+            self._leases.announce(replace(facts, arches=arches))
 
     def _slot(self, name: str) -> None:
         while not self._stop.is_set():

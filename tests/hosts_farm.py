@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from farm import Farm, queues
 from farm.config import Settings
 from farm.model.arch import Arch
 from tests.redis_server import redis_server
+from tests.waiting import until
 
 WITHIN_S = 60.0
 BUILD = queues.build_queue(Arch.X86_64)
@@ -24,15 +24,6 @@ BUILD = queues.build_queue(Arch.X86_64)
 OTHER_VERSION = (
     "import sys; from farm import wire; wire.VERSION += {by}; from celery.__main__ import main; sys.exit(main())"
 )
-
-
-def until(is_so: Callable[[], object], what: str, within_s: float = WITHIN_S) -> float:
-    """Seconds that it took."""
-    start = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - start < within_s, f"waited {within_s:g} s for {what}"
-        time.sleep(0.02)
-    return time.monotonic() - start
 
 
 class HostsFarm:

@@ -8,9 +8,8 @@ import hashlib
 import multiprocessing
 import resource
 import secrets
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from tests.faulty_proxy import FaultyProxy
 from tests.pulp_server import pulp_settings
 from tests.redis_server import redis_server
 from tests.rpms import make_rpm, sha256
+from tests.waiting import until
 
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
 WITHIN_S = 60.0
@@ -189,15 +189,6 @@ def read_served(url: str) -> list[tuple[str, str]]:
         assert checksum is not None
         found.append((location.attrib["href"], checksum.text or ""))
     return found
-
-
-def until(is_there: Callable[[], object], what: Callable[[], str] | str, within_s: float = WITHIN_S) -> None:
-    """Look for something again and again; fails at the deadline."""
-    deadline = time.monotonic() + within_s
-    while not is_there():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within_s:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.02)
 
 
 # --- publishers in processes of their own ---------------------------------------------------------------------------

@@ -19,6 +19,9 @@ _EPOCH = 1003
 _LICENSE, _GROUP, _OS, _ARCH, _SOURCE_RPM, _FORMAT = 1014, 1016, 1021, 1022, 1044, 1124
 _ORDER = {"primary": 0, "filelists": 1, "other": 2}
 _HEADER_I18N, _SOURCE_PACKAGE = 100, 1106
+#: How a source package and a binary one begin; too little for an RPM.
+LEAD = b"\xed\xab\xee\xdb\x03\x00\x00\x01" + bytes(88)
+BINARY_LEAD = b"\xed\xab\xee\xdb\x03\x00\x00\x00" + bytes(88)
 
 
 def make_rpm(

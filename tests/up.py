@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,17 +15,11 @@ import createrepo_c
 
 from farm.config import Settings
 from tests.leftovers import inside
+from tests.waiting import until
 
 FARM = str(Path(sys.executable).parent / "farm")
 BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 _CGROUP = re.compile(r"farm-\d+-(\d+)-\d+-\d+")
-
-
-def until(is_so: Callable[[], object], what: str, within_s: float = 60.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {within_s:g} s for {what}"
-        time.sleep(0.05)
 
 
 class Up:

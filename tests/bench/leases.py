@@ -10,8 +10,8 @@ import redis
 from farm.config import Settings
 from farm.leases import Leases
 from farm.model.build import StepKind
+from tests.messages import work_of
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _work
 from workers.lease import LeaseKeeper
 
 RUNNING = 500
@@ -29,7 +29,7 @@ def cost(data: Path) -> dict[str, float]:
             for number in range(RUNNING):
                 leases = Leases(settings)  # each worker process has its own
                 clients.callback(leases.close)
-                work = replace(_work(StepKind.BUILD), attempt=f"{number}.build.x86_64.1")
+                work = replace(work_of(StepKind.BUILD), attempt=f"{number}.build.x86_64.1")
                 leases.offer(work)
                 leases.claim(work.attempt, work.token, "build@bench", wait_s=1)
                 keepers.enter_context(LeaseKeeper(leases, work.attempt, work.token))

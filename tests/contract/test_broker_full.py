@@ -17,10 +17,10 @@ from farm.model.build import BuildRequest, StepKind
 from farm.model.source import Source, SourceKind
 from farm.store.store import Store
 from tests.filled_redis import FilledRedis
+from tests.messages import work_of
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _work
 
-WORK = _work(StepKind.FETCH)
+WORK = work_of(StepKind.FETCH)
 URL = "https://example.org/hello.git"
 REQUEST = BuildRequest(source=Source(kind=SourceKind.GIT, url=URL), target="demo", arches=())
 

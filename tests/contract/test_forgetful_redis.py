@@ -15,12 +15,13 @@ from farm.errors import HostHeld, LeaseLost
 from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.scheduler.lock import Lock, SchedulerLock
+from tests.messages import report_of, work_of
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _report, _work
+from tests.waiting import until
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 
-WORK = _work(StepKind.BUILD)
+WORK = work_of(StepKind.BUILD)
 LABEL, TOKEN = WORK.attempt, WORK.token
 WITHIN_S = 10.0
 
@@ -30,20 +31,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_LEASE_S": "3"})
     with redis_server(settings.socket):
         yield settings
-
-
-@pytest.fixture
-def leases(settings: Settings) -> Iterator[Leases]:
-    leases = Leases(settings)
-    yield leases
-    leases.close()
-
-
-@pytest.fixture
-def control(settings: Settings) -> Iterator[Control]:
-    control = Control(settings)
-    yield control
-    control.close()
 
 
 @pytest.fixture
@@ -57,13 +44,6 @@ def outbox(leases: Leases, control: Control) -> Iterator[Outbox]:
 def empty(settings: Settings) -> Iterator[Callable[[], object]]:
     with redis.Redis.from_url(settings.redis) as client:
         yield client.flushall
-
-
-def until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_a_worker_asks_for_a_lease_that_redis_forgot_and_goes_on_when_it_is_restored(
@@ -137,14 +117,14 @@ def test_a_worker_on_a_held_host_is_refused_and_told_why(leases: Leases) -> None
 def test_a_report_that_redis_forgot_is_sent_again(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
-    report = _report(StepKind.BUILD)
+    report = report_of(StepKind.BUILD)
     outbox.send(report)
     empty()
     assert control.receive(timeout_s=WITHIN_S).reports == (report,)
 
 
 def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, leases: Leases, control: Control) -> None:
-    report = _report(StepKind.BUILD)
+    report = report_of(StepKind.BUILD)
     outbox.send(report)
     time.sleep(0.2)  # some looks; nothing is to happen, so there is nothing to wait for
     assert control.receive(timeout_s=1).reports == (report,)
@@ -158,7 +138,7 @@ def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, lea
 def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
-    outbox.send(_report(StepKind.BUILD))
+    outbox.send(report_of(StepKind.BUILD))
     sends = 0
     while control.receive(timeout_s=0.5).documents:
         control.acknowledge()

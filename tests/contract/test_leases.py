@@ -4,23 +4,19 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from farm import wire
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import FarmNotRunning, LeaseLost
 from farm.leases import Leases, Touch
-from farm.model.arch import Arch
 from farm.model.build import StepKind
-from farm.model.worker import WorkerFacts
+from tests.messages import report_of, work_of, worker_facts
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _report, _work
 
-WORK = _work(StepKind.FETCH)
+WORK = work_of(StepKind.FETCH)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +25,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     settings = Settings.from_env({"FARM_DATA": str(data), "FARM_LEASE_S": "1"})
     with redis_server(settings.socket):
         yield settings
-
-
-@pytest.fixture
-def leases(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Leases]:
-    leases = Leases(settings)
-    yield leases
-    leases.close()
 
 
 @pytest.fixture
@@ -118,25 +107,15 @@ def test_a_live_log_is_read_from_any_offset(leases: Leases, label: str) -> None:
 
 
 def test_the_register_lists_who_is_there(leases: Leases) -> None:
-    facts = WorkerFacts(
-        name="build@here",
-        host="here",
-        queues=("build.x86_64",),
-        slots=2,
-        arches=(Arch.X86_64,),
-        started_at=datetime.now(UTC),
-        version="1",
-        speaks=wire.VERSION,
-    )
+    facts = worker_facts("build@here")
     leases.announce(facts)
     assert leases.workers() == (facts,)
     leases.retire(facts.name)
     assert leases.workers() == ()
 
 
-def test_reports_are_there_until_they_are_settled(settings: Settings) -> None:
-    control = Control(settings)
-    reports = [_report(kind) for kind in StepKind]
+def test_reports_are_there_until_they_are_settled(control: Control) -> None:
+    reports = [report_of(kind) for kind in StepKind]
     for report in reports:
         control.report(report)
     assert control.receive(timeout_s=1).reports == tuple(reports)
@@ -145,16 +124,13 @@ def test_reports_are_there_until_they_are_settled(settings: Settings) -> None:
     control.acknowledge()
     control.recover()
     assert control.receive(timeout_s=0.01).reports == ()
-    control.close()
 
 
-def test_a_wake_and_rubbish_wake_and_bring_nothing(settings: Settings, leases: Leases) -> None:
-    control = Control(settings)
+def test_a_wake_and_rubbish_wake_and_bring_nothing(control: Control) -> None:
     control.wake()
     control._redis.lpush("control", b"rubbish")
     assert control.receive(timeout_s=5).reports == ()
     control.acknowledge()
-    control.close()
 
 
 def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:

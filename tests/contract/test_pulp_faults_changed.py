@@ -10,7 +10,8 @@ import pytest
 from deploy.pulp.local import LocalPulp
 from farm.errors import RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
-from tests.pulp_watch import NAME, Place, packages, place, publishers, until
+from tests.pulp_watch import NAME, Place, packages, place, publishers
+from tests.waiting import until
 
 THREADS, PROCESSES, EACH = 5, 4, 10
 

@@ -8,7 +8,8 @@ import pytest
 
 from deploy.pulp.local import LocalPulp
 from farm.repositories.base import RepositoryPackage
-from tests.pulp_watch import NAME, WITHIN_S, Place, kill, packages, place, publisher, until
+from tests.pulp_watch import NAME, WITHIN_S, Place, kill, packages, place, publisher
+from tests.waiting import until
 
 #: By what was going on: the request, and whether the publisher dies when it comes or when it was answered.
 MOMENTS = {

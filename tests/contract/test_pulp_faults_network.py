@@ -14,7 +14,8 @@ from deploy.pulp.local import LocalPulp
 from farm.errors import LeaseLost, RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
 from tests.faulty_proxy import Fault
-from tests.pulp_watch import NAME, Place, packages, place, until
+from tests.pulp_watch import NAME, Place, packages, place
+from tests.waiting import until
 
 #: Requests that change something in Pulp, in the order in which an addition makes them, and the look at a task.
 CHANGES = [

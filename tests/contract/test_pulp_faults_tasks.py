@@ -16,7 +16,8 @@ import pytest
 from deploy.pulp.local import LocalPulp
 from farm.errors import LeaseLost, RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
-from tests.pulp_watch import NAME, Place, packages, place, until
+from tests.pulp_watch import NAME, Place, packages, place
+from tests.waiting import until
 
 WITHIN_S = 60.0
 ADDING, PUBLISHING = "add_and_remove", "publish"

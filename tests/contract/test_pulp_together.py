@@ -14,8 +14,9 @@ import redis
 from farm.config import Settings
 from farm.errors import LeaseLost
 from farm.repositories.pulp.together import Together
-from tests.pulp_watch import kill, until
+from tests.pulp_watch import kill
 from tests.redis_server import redis_server
+from tests.waiting import until
 
 KEY = "farm/demo/x86_64/os"
 WITHIN_S = 30.0

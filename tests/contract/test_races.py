@@ -37,57 +37,14 @@ from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
 from tests.fake_workers import Answer, fail, report_for
+from tests.invariants import broken
+from tests.messages import work_of
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _work
 
 ROUNDS = 40
 WITHIN_S = 60.0
 AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=0.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
-
-#: Sentences that are never true of a farm, and the query that finds what breaks each.
-NEVER = {
-    "a build is over while a step of it is not": """
-        SELECT b.id FROM build b JOIN step s ON s.build_id = b.id
-        WHERE b.status = 'finished' AND s.status <> 'finished'""",
-    "a build goes on although all of its steps are over": """
-        SELECT b.id FROM build b WHERE b.status <> 'finished'
-        AND NOT EXISTS (SELECT 1 FROM step s WHERE s.build_id = b.id AND s.status <> 'finished')""",
-    "a build is over without an outcome, or has one and is not over": """
-        SELECT id FROM build WHERE (status = 'finished') <> (outcome IS NOT NULL)
-        OR (status = 'finished') <> (finished_at IS NOT NULL)""",
-    "a step is over without an outcome, or has one and is not over": """
-        SELECT id FROM step WHERE (status = 'finished') <> (outcome IS NOT NULL)""",
-    "a step has more than one live attempt": """
-        SELECT step_id FROM attempt WHERE status <> 'finished' GROUP BY step_id HAVING COUNT(*) > 1""",
-    "a step succeeded twice": """
-        SELECT step_id FROM attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING COUNT(*) > 1""",
-    "a step is out without a live attempt": """
-        SELECT s.id FROM step s WHERE s.status IN ('dispatched', 'running')
-        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.step_id = s.id AND a.status <> 'finished')""",
-    "a step that is not out has a live attempt": """
-        SELECT s.id FROM step s JOIN attempt a ON a.step_id = s.id AND a.status <> 'finished'
-        WHERE s.status NOT IN ('dispatched', 'running')""",
-    "an attempt is over without an outcome, or has one and is not over": """
-        SELECT id FROM attempt WHERE (status = 'finished') <> (outcome IS NOT NULL)""",
-    "a step succeeded without output, or has one without": """
-        SELECT id FROM step WHERE COALESCE(outcome = 'succeeded', FALSE) <> (output IS NOT NULL)""",
-    "a step goes on although the one before it did not succeed": """
-        SELECT u.id FROM step u JOIN step b ON b.build_id = u.build_id AND b.arch = u.arch AND b.kind = 'build'
-        WHERE u.kind = 'upload' AND u.status IN ('ready', 'running') AND b.output IS NULL""",
-    "an attempt was cancelled without its lease being noted for closing": """
-        SELECT a.id FROM attempt a JOIN step s ON a.step_id = s.id WHERE a.outcome = 'cancelled' AND NOT EXISTS (
-          SELECT 1 FROM closing c WHERE c.label = CAST(s.build_id AS TEXT) || '.' || s.kind
-            || (CASE WHEN s.arch = '' THEN '' ELSE '.' || s.arch END) || '.' || CAST(a.number AS TEXT))""",
-}
-
-
-def broken(url: str) -> dict[str, list[int]]:
-    engine = make_engine(url)
-    with engine.connect() as connection:
-        found = {words: list(connection.execute(sa.text(query)).scalars()) for words, query in NEVER.items()}
-    engine.dispose()
-    return {words: ids for words, ids in found.items() if ids}
 
 
 def outcomes(url: str) -> dict[int, tuple[str, str | None]]:
@@ -436,7 +393,7 @@ def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_re
 
         for case in found:
             assert case.message
-            work = replace(_work(StepKind.FETCH), attempt=case.message.attempt, token=case.message.token)
+            work = replace(work_of(StepKind.FETCH), attempt=case.message.attempt, token=case.message.token)
             client.offer(work)
             meet(pool, stores, (cancel_and_close, claim), case, case.build)
             worker.touch(work.attempt, work.token)

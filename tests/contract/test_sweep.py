@@ -14,10 +14,10 @@ from farm.config import Settings
 from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.scheduler.sweep import Sweeper, Swept
+from tests.messages import work_of
 from tests.redis_server import redis_server
-from tests.unit.test_wire import _work
 
-WORK = _work(StepKind.FETCH)
+WORK = work_of(StepKind.FETCH)
 LIVE, OVER = "1.fetch.1", "2.fetch.1"
 
 
@@ -32,13 +32,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 def client(settings: Settings) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(settings.redis) as client:
         yield client
-
-
-@pytest.fixture
-def leases(settings: Settings) -> Iterator[Leases]:
-    leases = Leases(settings)
-    yield leases
-    leases.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,13 @@ from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
-from farm.scheduler.loop import Scheduler
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, succeed
 from tests.filled_redis import FilledRedis
 from tests.packages import make_srpm
 from tests.redis_server import redis_server
+from tests.scheduling import scheduling
+from tests.waiting import until
 
 MANY = 10_000
 SLOTS = 2
@@ -31,27 +30,7 @@ STEP_S = 0.02
 WITHIN_S = 60.0
 
 
-def until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {WITHIN_S:g} s for {what}"
-        time.sleep(0.01)
-
-
 # --- one among ten thousand -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def scheduling(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Scheduler(settings).run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(WITHIN_S)
-        assert not thread.is_alive()
 
 
 def request(name: str) -> BuildRequest:

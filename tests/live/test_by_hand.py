@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ import pytest
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.repositories import RepositoryKind, RepositoryName, open_repositories
-from tests.live.test_bad_packages import inside
+from tests.leftovers import inside
 from tests.packages import make_git, make_srpm
 from tests.rpms import read_repository
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.live,
@@ -195,17 +194,10 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(hand: Hand) -> None:
     with subprocess.Popen(
         command, cwd=hand.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as build:
-        _until(lambda: inside(Settings(data=hand.data)))
+        until(lambda: inside(Settings(data=hand.data)), "the build")
         build.send_signal(signal.SIGINT)
         _, error = build.communicate(timeout=30)
     assert build.returncode == 130
     assert b"Traceback" not in error
     assert inside(Settings(data=hand.data)) == []
     assert list((hand.data / "work").iterdir()) == []
-
-
-def _until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

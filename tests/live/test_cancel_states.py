@@ -26,10 +26,11 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.repositories import RepositoryKind, RepositoryName, open_repositories
+from tests.emulator import FOREIGN, need_emulator
 from tests.fetching import Server, http_server
-from tests.live.test_foreign_arch import FOREIGN, need_emulator
 from tests.packages import commit_all, git, make_git, make_srpm
 from tests.rpms import read_repository
+from tests.waiting import until
 from workers.buildroot import cgroups
 
 pytestmark = pytest.mark.live
@@ -69,7 +70,7 @@ class Siege:
         """Cancel it; how long it takes until nothing of it is left, in seconds."""
         start = time.monotonic()
         self.farm.cancel(build)
-        _until(lambda: self._is_over(build), lambda: f"the end of {self._left()}", within_s=30)
+        until(lambda: self._is_over(build), lambda: f"the end of {self._left()}", within_s=30)
         took_s = time.monotonic() - start
         # What was stopped reports nothing, and the outcome stands.
         result = build.wait(timeout_s=5)
@@ -116,13 +117,6 @@ def _descendants(pid: int) -> list[int]:
             for child in map(int, (task / "children").read_text().split()):
                 found += [child, *_descendants(child)]
     return found
-
-
-def _until(is_so: Callable[[], object], what: str | Callable[[], str], within_s: float = WITHIN_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {within_s:g} s for {what if isinstance(what, str) else what()}"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +172,13 @@ def _spec(folder: Path, name: str, *, header: str = "", script: str = "", files:
 def test_while_dnf_fills_the_template(siege: Siege) -> None:
     """First, while there is none: so it is new for this arch."""
     build = siege.start(git=str(make_git("hello-noarch", siege.folder / "template")))
-    _until(lambda: siege.says("Installing  "), "dnf to install packages")
+    until(lambda: siege.says("Installing  "), "dnf to install packages")
     siege.cancel(build)
 
 
 def test_while_it_waits_for_a_worker(siege: Siege) -> None:
     build = siege.start(git=str(make_git("hello-c", siege.folder / "waits")), arches=[NOWHERE])
-    _until(lambda: _has(siege, build, StepKind.SRPM, Status.FINISHED), "the source package")
+    until(lambda: _has(siege, build, StepKind.SRPM, Status.FINISHED), "the source package")
     siege.cancel(build)
 
 
@@ -193,7 +187,7 @@ def test_while_it_is_dispatched_and_nobody_takes_it(siege: Siege) -> None:
     os.kill(worker, signal.SIGSTOP)
     try:
         build = siege.start(git=str(make_git("hello-noarch", siege.folder / "dispatched")))
-        _until(lambda: _has(siege, build, StepKind.FETCH, Status.DISPATCHED), "the message to be sent")
+        until(lambda: _has(siege, build, StepKind.FETCH, Status.DISPATCHED), "the message to be sent")
         siege.cancel(build)
     finally:
         os.kill(worker, signal.SIGCONT)
@@ -218,7 +212,7 @@ def test_while_a_git_server_says_nothing(siege: Siege) -> None:
 
     siege.server.answers["/stalls.git/info/refs"] = stall
     build = siege.start(git=siege.server.url("/stalls.git"))
-    _until(asked.is_set, "git to ask")
+    until(asked.is_set, "git to ask")
     try:
         siege.cancel(build)
     finally:
@@ -241,7 +235,7 @@ def test_while_a_download_makes_no_progress(siege: Siege, is_silent: bool) -> No
 
     siege.server.answers["/slow.src.rpm"] = trickle
     build = siege.start(srpm=siege.server.url("/slow.src.rpm"))
-    _until(asked.is_set, "the first bytes to be sent")
+    until(asked.is_set, "the first bytes to be sent")
     try:
         siege.cancel(build)
     finally:
@@ -254,7 +248,7 @@ def test_while_a_tarball_is_made_of_the_tree(siege: Siege) -> None:
     git(repository, "config", "core.looseCompression", "0")
     commit_all(repository, "Add much")
     build = siege.start(git=str(repository))
-    _until(lambda: siege.says("$ xz "), "xz")
+    until(lambda: siege.says("$ xz "), "xz")
     siege.cancel(build)
 
 
@@ -264,20 +258,20 @@ def test_while_a_tarball_is_made_of_the_tree(siege: Siege) -> None:
 def test_while_the_source_package_is_made(siege: Siege) -> None:
     repository = _spec(siege.folder, "parses", header="%global x %(trap '' TERM; sleep 86397)\nBuildArch: noarch")
     build = siege.start(git=str(repository))
-    _until(lambda: _sleeps(86397), "rpmbuild to read the spec")
+    until(lambda: _sleeps(86397), "rpmbuild to read the spec")
     siege.cancel(build)
 
 
 def test_while_it_builds(siege: Siege) -> None:
     build = siege.start(srpm=make_srpm("never-ends", siege.folder))
-    _until(lambda: siege.says("never ends\n"), "the build")
+    until(lambda: siege.says("never ends\n"), "the build")
     siege.cancel(build)
 
 
 def test_while_it_builds_in_an_emulator(siege: Siege) -> None:
     need_emulator()
     build = siege.start(srpm=make_srpm("never-ends", siege.folder), arches=[FOREIGN])
-    _until(lambda: siege.says("never ends\n"), "the build")
+    until(lambda: siege.says("never ends\n"), "the build")
     siege.cancel(build)
 
 
@@ -304,10 +298,10 @@ def test_while_a_huge_package_is_stored_and_then_uploaded(siege: Siege) -> None:
     """Both in one, since it takes seconds to make: the first build is cancelled while its package is stored."""
     repository = str(_spec(siege.folder, "huge", header=_HUGE, script=_HUGE_SCRIPT, files=_HUGE_FILES))
     build = siege.start(git=repository)
-    _until(lambda: siege.says("phase collect") and siege.runs(build, StepKind.BUILD), "the package to be stored")
+    until(lambda: siege.says("phase collect") and siege.runs(build, StepKind.BUILD), "the package to be stored")
     siege.cancel(build)
     again = siege.start(git=repository)
-    _until(lambda: siege.says("phase publish"), "the package to be uploaded")
+    until(lambda: siege.says("phase publish"), "the package to be uploaded")
     siege.cancel(again)
     backend = open_repositories(siege.settings)
     name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=NATIVE)

@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -39,9 +38,10 @@ from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.work import FetchInput
 from tests.fetching import Server, http_server
+from tests.messages import work_of
 from tests.redis_server import redis_server
 from tests.rpms import make_rpm
-from tests.unit.test_wire import _work
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 
@@ -49,13 +49,6 @@ ROOT = Path(__file__).parent.parent.parent
 QUEUE = queues.build_queue(Arch.X86_64)
 SLOTS = 2
 WITHIN_S = 30.0
-
-
-def until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {WITHIN_S:g} s for {what}"
-        time.sleep(0.01)
 
 
 class ProcContainer:
@@ -119,7 +112,7 @@ class Place:
         """Work that ends once `gate` is open, as a failure unless `body` is a source package; its token."""
         self.server.answers[f"/{label}.src.rpm"] = lambda request: self._answer(request, body)
         order = FetchInput(source=Source(kind=SourceKind.SRPM, url=self.server.url(f"/{label}.src.rpm")))
-        work = replace(_work(StepKind.FETCH), attempt=label, token=f"token of {label}", input=order)
+        work = replace(work_of(StepKind.FETCH), attempt=label, token=f"token of {label}", input=order)
         self.leases.offer(work)  # type: ignore[arg-type]
         return work.token
 
@@ -308,7 +301,7 @@ def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -
 
 def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     """The source package of this order is in no store."""
-    work = replace(_work(StepKind.BUILD), attempt="11.build.1", token="token")
+    work = replace(work_of(StepKind.BUILD), attempt="11.build.1", token="token")
     place.leases.offer(work)
     place.send("11.build.1", "token")
     (report,) = place.reported("11.build.1")

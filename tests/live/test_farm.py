@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from farm.model.outcome import Outcome, Status
 from farm.targets.load import SHIPPED
 from tests.leftovers import inside
 from tests.packages import commit_all, git, make_git, make_srpm
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 WITHIN_S = 90.0
@@ -64,13 +65,6 @@ def farm(settings: Settings, embedded: Embedded) -> Iterator[Farm]:
     embedded.check()
     with Farm.connect(settings) as farm:
         yield farm
-
-
-def _until(is_so: Callable[[], object], what: str, within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {within_s:g} s for {what}"
-        time.sleep(0.02)
 
 
 def _dnf(farm: Farm, *words: str) -> str:
@@ -150,16 +144,16 @@ def test_a_ref_that_does_not_exist_fails_the_fetch(farm: Farm, tmp_path: Path) -
 
 def test_a_running_build_is_cancelled_within_two_seconds(farm: Farm, settings: Settings, tmp_path: Path) -> None:
     build = farm.enqueue(srpm=make_srpm("never-ends", tmp_path), target="demo", arches=["x86_64"])
-    _until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
-    _until(lambda: inside(settings), "rpmbuild")
+    until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
+    until(lambda: inside(settings), "rpmbuild")
     start = time.monotonic()
     farm.cancel(build)
-    _until(lambda: not inside(settings), "its processes to be gone", within_s=2.0)
+    until(lambda: not inside(settings), "its processes to be gone", within_s=2.0)
     assert time.monotonic() - start < 2.0
     result = build.wait(timeout_s=10)
     assert result.outcome is Outcome.CANCELLED
     assert "tester" in (result.reason or "")
-    _until(lambda: not list(settings.work.iterdir()), "its work folder to be gone")
+    until(lambda: not list(settings.work.iterdir()), "its work folder to be gone")
 
 
 def test_a_build_that_never_ends_is_timed_out(farm: Farm, tmp_path: Path) -> None:
@@ -202,11 +196,11 @@ def test_a_worker_that_dies_in_the_middle_costs_an_attempt_and_nothing_else(
 ) -> None:
     srpm = make_srpm("never-ends", tmp_path)
     build = farm.enqueue(srpm=srpm, target="demo", arches=["x86_64"], timeout_s=6)
-    _until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
-    _until(lambda: inside(settings), "rpmbuild")
+    until(lambda: _step(farm, build.id, StepKind.BUILD).status is Status.RUNNING, "the build to run")
+    until(lambda: inside(settings), "rpmbuild")
     for child in _children(embedded.processes["build"]):
         os.kill(child, signal.SIGKILL)
-    _until(lambda: len(_step(farm, build.id, StepKind.BUILD).attempts) == 2, "a second attempt")
+    until(lambda: len(_step(farm, build.id, StepKind.BUILD).attempts) == 2, "a second attempt")
     first = _step(farm, build.id, StepKind.BUILD).attempts[0]
     assert first.outcome is Outcome.ERRORED
     assert "lease" in (first.reason or "") or "lost" in (first.reason or "")
@@ -219,7 +213,7 @@ def test_redis_may_be_emptied_at_any_moment(farm: Farm, settings: Settings, tmp_
         for name in ("hello-c", "hello-noarch", "subpackages")
     ]
     with redis.Redis(unix_socket_path=str(settings.socket)) as client:
-        _until(lambda: farm.build(builds[0]).steps[0].status is not Status.READY, "the first step to go out")
+        until(lambda: farm.build(builds[0]).steps[0].status is not Status.READY, "the first step to go out")
         client.flushall()
     for build in builds:
         assert build.wait(timeout_s=WITHIN_S).outcome is Outcome.SUCCEEDED
@@ -232,7 +226,7 @@ def test_a_second_farm_on_the_same_data_is_refused(settings: Settings, embedded:
 
 def test_nothing_is_left_behind(farm: Farm, settings: Settings) -> None:
     assert not inside(settings)
-    _until(lambda: not list(settings.work.iterdir()), "the sweep of what a killed worker left")
+    until(lambda: not list(settings.work.iterdir()), "the sweep of what a killed worker left")
     mounts = Path("/proc/self/mountinfo").read_text()
     assert str(settings.data) not in mounts
 

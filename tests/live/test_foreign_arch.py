@@ -10,17 +10,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.model.arch import Arch
-from tests import distribution
+from tests.emulator import FOREIGN, need_distribution, need_emulator
 from tests.leftovers import inside
 from tests.packages import make_srpm
-from workers.host import emulator_problem
 from workers.rpmfile import read_binary
 
 pytestmark = [
@@ -28,7 +26,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="build roots need root"),
 ]
 ROOT = Path(__file__).parent.parent.parent
-FOREIGN = Arch.AARCH64
 HOST_UNFIT = 44
 _AARCH64 = 183  # as an ELF header says it
 _BINFMT = "/proc/sys/fs/binfmt_misc"
@@ -78,27 +75,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     code, said = place.step("fetch", "--srpm", srpm, "--target", "demo", into="fetch.json")
     assert code == 0, said
     return place
-
-
-def need_distribution() -> Path:
-    """The distribution of the foreign arch. Skips where it cannot be had; fails instead where CI is set."""
-    try:
-        return distribution.demo_distribution(FOREIGN)
-    except RuntimeError as error:
-        _lacks(str(error))
-
-
-def need_emulator() -> None:
-    """Of the foreign arch, with its distribution; else as `need_distribution`."""
-    if problem := emulator_problem(FOREIGN):
-        _lacks(f"{problem}; run deploy/bootstrap emulators")
-    need_distribution()
-
-
-def _lacks(what: str) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> None:

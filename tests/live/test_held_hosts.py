@@ -12,9 +12,10 @@ from farm import wire
 from farm.model.build import Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import HoldKind
-from tests.hosts_farm import BUILD, HostsFarm, hosts_farm, until
+from tests.hosts_farm import BUILD, HostsFarm, hosts_farm
 from tests.leftovers import inside
 from tests.packages import make_srpm
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 

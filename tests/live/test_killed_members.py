@@ -3,14 +3,14 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from farm.errors import FarmNotRunning
 from farm.members import Members
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 WITHIN_S = 20.0
@@ -29,13 +29,6 @@ def members(tmp_path: Path, said: list[str]) -> Iterator[Members]:
         member.send(signal.SIGKILL)
         member.wait(None)
     members.close()
-
-
-def until(is_so: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"waited {WITHIN_S:g} s for {what}"
-        time.sleep(0.01)
 
 
 def start(members: Members, name: str, script: str) -> int:

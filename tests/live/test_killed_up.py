@@ -22,7 +22,8 @@ from farm.repositories.staging import locked
 from tests.databases import Cluster, NoPostgresql, cluster
 from tests.fetching import Answer, _send, http_server
 from tests.packages import make_srpm
-from tests.up import Up, farm_up, kill_all, leftovers, processes, published, until
+from tests.up import Up, farm_up, kill_all, leftovers, processes, published
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 ENV = {"FARM_LEASE_S": "5", "FARM_RETRY_DELAY_S": "0.1", "FARM_FLOWER_PORT": "0"}

@@ -4,7 +4,6 @@ import base64
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
 from deploy.pulp.processes import run
 from tests.pulp_server import local_pulp, pulp_cache
+from tests.waiting import until
 
 _ROOT = Path(__file__).parent.parent.parent
 _WITHIN_S = 60.0
@@ -104,12 +104,12 @@ def test_a_killed_one_takes_all_its_processes_with_it(tmp_path: Path) -> None:
         log = tmp_path / "log"
         with log.open("wb") as output:
             popen = local[sys.executable][words].popen(stdin=None, stdout=output, stderr=output, cwd=str(_ROOT))
-        _until(lambda: "Ctrl-C" in log.read_text() or popen.poll() is not None)
+        until(lambda: "Ctrl-C" in log.read_text() or popen.poll() is not None, "Pulp to run")
         assert popen.poll() is None, log.read_text()
         assert _inside(data)
         popen.kill()
         popen.wait()
-        _until(lambda: not _inside(data))
+        until(lambda: not _inside(data), "its processes to end")
 
 
 def _inside(data: Path) -> list[int]:
@@ -123,10 +123,3 @@ def _inside(data: Path) -> list[int]:
         if place.is_relative_to(data):
             found.append(int(entry.name))
     return found
-
-
-def _until(is_there: object) -> None:
-    deadline = time.monotonic() + _WITHIN_S
-    while not is_there():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

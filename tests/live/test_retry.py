@@ -23,7 +23,8 @@ from farm.model.work import AnyWork
 from farm.queues import build_queue
 from tests.fake_workers import Answer, FakeWorkers, fail
 from tests.packages import commit_all, make_git, make_srpm, package_dir
-from tests.up import published, run_farm, until
+from tests.up import published, run_farm
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 WITHIN_S = 90.0

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork, BuildInput, PinnedRepository, UploadInput
-from farm.scheduler.loop import Scheduler
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, fail, succeed
 from tests.redis_server import redis_server
+from tests.scheduling import scheduling
+from tests.waiting import until
 
 WITHIN_S = 15.0
 
@@ -40,26 +41,6 @@ def store(settings: Settings) -> Iterator[Store]:
     store = Store.open(settings.database, create=True)
     yield store
     store.close()
-
-
-@contextmanager
-def scheduling(settings: Settings) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=Scheduler(settings).run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(WITHIN_S)
-        assert not thread.is_alive()
-
-
-def until(look: Callable[[], bool], what: str = "it") -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while not look():
-        assert time.monotonic() < deadline, f"{what} did not come about within {WITHIN_S} s"
-        time.sleep(0.01)
 
 
 def request(name: str = "hello", *, arches: tuple[Arch, ...] = (Arch.X86_64,)) -> BuildRequest:
@@ -246,7 +227,7 @@ def test_an_outage_of_the_broker_delays_and_loses_nothing(tmp_path: Path) -> Non
     with ExitStack() as stack:
         with redis_server(settings.socket):
             stack.enter_context(scheduling(settings))
-            until(lambda: redis.Redis(unix_socket_path=str(settings.socket)).exists("farm:scheduler") == 1)
+            until(lambda: redis.Redis(unix_socket_path=str(settings.socket)).exists("farm:scheduler") == 1, "a leader")
         build_id = store.add_batch([request()], owner="ann").builds[0].id
         stack.enter_context(redis_server(settings.socket))
         stack.enter_context(FakeWorkers(settings))

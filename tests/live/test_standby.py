@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,24 +26,16 @@ from farm.model.work import AnyWork
 from farm.scheduler.lock import HOLD_S
 from farm.store.database import make_engine
 from farm.store.store import Store
-from tests.contract.test_races import broken
 from tests.databases import new_database
 from tests.fake_workers import Answer, FakeWorkers, succeed
+from tests.invariants import broken
 from tests.redis_server import redis_server
+from tests.waiting import until
 
 pytestmark = pytest.mark.live
 REPLACED_WITHIN_S = 15.0
 STOPPED_S = 20.0
 WITHIN_S = 60.0
-
-
-def until(is_so: Callable[[], object], what: str, within_s: float = WITHIN_S) -> float:
-    """How many seconds it took."""
-    start = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - start < within_s, f"waited {within_s:g} s for {what}"
-        time.sleep(0.02)
-    return time.monotonic() - start
 
 
 @dataclass(kw_only=True)

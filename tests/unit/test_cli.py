@@ -4,14 +4,13 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from farm import errors, wire
+from farm import errors
 from farm.cli.main import COMMANDS, FarmGroup, app
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.leases import Leases
@@ -19,35 +18,12 @@ from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.version import VERSION
-from farm.model.worker import WorkerFacts
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.targets.load import SHIPPED
 from tests.driven_farm import DrivenFarm, driven_farm
-from tests.rpms import make_rpm, sha256
-from tests.unit.test_client_request import BINARY_LEAD, LEAD
-
-GIT = ("--git", "https://example.org/hello.git")
-
-
-class Typed:
-    """Types commands at a farm."""
-
-    def __init__(self, driven: DrivenFarm) -> None:
-        self.driven = driven
-
-    def __call__(self, *words: str, **env: str) -> Result:
-        return CliRunner().invoke(app, list(words), env={**self.driven.env, **env}, prog_name="farm")
-
-    def ok(self, *words: str) -> str:
-        result = self(*words)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    def build(self, *words: str) -> int:
-        """Asks for a build, and returns its number."""
-        document = json.loads(self.ok("build", *GIT, "-t", "demo", "-a", "x86_64", "--json", *words))
-        number: int = document["build"]["id"]
-        return number
+from tests.messages import worker_facts
+from tests.rpms import BINARY_LEAD, LEAD, make_rpm, sha256
+from tests.typed import GIT, Typed
 
 
 @pytest.fixture
@@ -329,7 +305,7 @@ def test_status_of_the_farm_shows_queues_what_goes_on_and_what_ended(typed: Type
     typed.driven.finish(typed.build())
     typed.build()
     leases = Leases(typed.driven.settings)
-    leases.announce(facts("source"))
+    leases.announce(worker_facts("source@one", version=VERSION, unfit="no \x1b[31mroot"))
     leases.close()
     said = typed.ok("status")
     assert [line.split() for line in said.splitlines() if line.startswith("source")] == [["source", "2", "0", "1"]]
@@ -527,24 +503,10 @@ def test_logs_that_go_up_after_a_failure_are_told_in_words(typed: Typed) -> None
 # --- around -----------------------------------------------------------------------------------------------------
 
 
-def facts(queue: str) -> WorkerFacts:
-    return WorkerFacts(
-        name=f"{queue}@one",
-        host="one",
-        queues=(queue,),
-        slots=2,
-        arches=(Arch.X86_64,),
-        started_at=datetime.now(UTC),
-        version=VERSION,
-        speaks=wire.VERSION,
-        unfit="no \x1b[31mroot",
-    )
-
-
 def test_workers_are_listed_with_what_ails_them(typed: Typed) -> None:
     assert typed.ok("workers").startswith("no workers; ")
     leases = Leases(typed.driven.settings)
-    leases.announce(facts("source"))
+    leases.announce(worker_facts("source@one", version=VERSION, unfit="no \x1b[31mroot"))
     leases.close()
     said = typed.ok("workers")
     assert "source@one" in said

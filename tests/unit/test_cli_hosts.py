@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from farm import wire
 from farm.leases import Leases
-from farm.model.arch import Arch
-from farm.model.worker import WorkerFacts
 from farm.store.settling import Finding, Verdict
 from tests.driven_farm import driven_farm
-from tests.unit.test_cli import Typed
+from tests.messages import worker_facts
+from tests.typed import Typed
 
 
 @pytest.fixture
@@ -22,17 +20,7 @@ def typed(tmp_path: Path) -> Iterator[Typed]:
     """A farm with one worker, on host `one`."""
     with driven_farm(tmp_path) as driven:
         leases = Leases(driven.settings)
-        facts = WorkerFacts(
-            name="build@one",
-            host="one",
-            queues=("build.x86_64",),
-            slots=2,
-            arches=(Arch.X86_64,),
-            started_at=datetime.now(UTC),
-            version="1",
-            speaks=wire.VERSION,
-        )
-        leases.announce(facts)
+        leases.announce(worker_facts())
         yield Typed(driven)
         leases.close()
 

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from farm import wire
 from farm.cli.main import app
 from farm.leases import Leases
 from farm.model.arch import Arch
-from farm.model.worker import WorkerFacts
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from tests.driven_farm import DrivenFarm, driven_farm
+from tests.messages import worker_facts
 from tests.rpms import make_rpm, sha256
 
 TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
@@ -154,16 +153,7 @@ def test_lists_have_builds_without_attempts(driven: DrivenFarm) -> None:
 
 
 def test_the_farm(driven: DrivenFarm) -> None:
-    facts = WorkerFacts(
-        name="source@one",
-        host="one",
-        queues=("source",),
-        slots=2,
-        arches=(Arch.X86_64,),
-        started_at=datetime.now(UTC),
-        version="1",
-        speaks=wire.VERSION,
-    )
+    facts = worker_facts("source@one")
     leases = Leases(driven.settings)
     leases.announce(replace(facts, engines=("native",)))
     worker = {

@@ -30,8 +30,7 @@ from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage,
 from farm.store.heads import Head
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.redis_server import redis_server
-from tests.rpms import make_rpm, sha256
-from tests.unit.test_client_request import LEAD
+from tests.rpms import LEAD, make_rpm, sha256
 
 URL = "https://example.org/hello.git"
 

@@ -20,9 +20,7 @@ from farm.client.source import SRPM_MAX_BYTES, check_source, check_srpm, git_sou
 from farm.config import Settings
 from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.model.source import Source, SourceKind
-
-LEAD = b"\xed\xab\xee\xdb\x03\x00\x00\x01" + bytes(88)
-BINARY_LEAD = b"\xed\xab\xee\xdb\x03\x00\x00\x00" + bytes(88)
+from tests.rpms import BINARY_LEAD, LEAD
 
 
 def git_url(git: str | Path) -> str | None:

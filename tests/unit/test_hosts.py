@@ -7,7 +7,9 @@ from farm import wire
 from farm.model.worker import HoldKind, HostHold, WorkerFacts
 from farm.scheduler.hosts import QUARANTINE, HostHealth
 from farm.scheduler.plan import queue_states
-from tests.unit.test_plan import NOW, QUEUE, worker
+from tests.messages import WHEN as NOW
+from tests.messages import worker_facts
+from tests.unit.test_plan import QUEUE
 
 TROUBLE = "network: no route"
 
@@ -67,7 +69,7 @@ def tells(health: HostHealth, *workers: WorkerFacts, at: datetime = NOW) -> Told
 
 
 def consuming(host: str, *names: str) -> WorkerFacts:
-    return replace(worker(host, names=(QUEUE, "publish")), consumes=names)
+    return replace(worker_facts(f"build@{host}", names=(QUEUE, "publish")), consumes=names)
 
 
 OFF, ON = ("build@one", QUEUE, True), ("build@one", QUEUE, False)
@@ -76,7 +78,7 @@ OFF, ON = ("build@one", QUEUE, True), ("build@one", QUEUE, False)
 def test_a_quarantined_host_takes_nothing_from_queues_that_others_serve() -> None:
     health = HostHealth()
     ill(health)
-    one, stopped, two = consuming("one", QUEUE, "publish"), consuming("one", "publish"), worker("two")
+    one, stopped, two = consuming("one", QUEUE, "publish"), consuming("one", "publish"), worker_facts("build@two")
     assert tells(health, one) == [], "the last host of a queue is better than none"
     assert tells(health, one, two) == [OFF]
     assert tells(health, one, two) == [OFF], "until it does as it was told"
@@ -92,7 +94,7 @@ def drained(host: str = "one") -> HostHold:
 def test_a_drained_host_takes_nothing_at_all() -> None:
     health = HostHealth()
     health.read({"one": drained()})
-    one = replace(worker("one"), consumes=(QUEUE,))
+    one = replace(worker_facts("build@one"), consumes=(QUEUE,))
     assert tells(health, one) == [OFF]
     health.read({})
     assert tells(health, one) == []
@@ -100,7 +102,7 @@ def test_a_drained_host_takes_nothing_at_all() -> None:
 
 
 def test_a_worker_of_another_version_takes_nothing_and_the_queue_says_why() -> None:
-    old = replace(worker("one"), speaks=wire.VERSION - 1, consumes=(QUEUE,))
+    old = replace(worker_facts("build@one"), speaks=wire.VERSION - 1, consumes=(QUEUE,))
     assert tells(HostHealth(), old) == [OFF]
     state = queue_states([QUEUE], [old], [])[QUEUE]
     assert (state.slots, state.room) == (0, 0)
@@ -108,6 +110,6 @@ def test_a_worker_of_another_version_takes_nothing_and_the_queue_says_why() -> N
 
 
 def test_the_slots_of_a_drained_host_do_not_count_and_the_queue_says_why() -> None:
-    states = queue_states([QUEUE], [worker("one"), worker("two")], [], held={"one": drained()})
+    states = queue_states([QUEUE], [worker_facts("build@one"), worker_facts("build@two")], [], held={"one": drained()})
     assert states[QUEUE].free == {"two": 2}
     assert states[QUEUE].note == "one is drained by ann: new disks"

@@ -14,6 +14,7 @@ from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from farm.model.target import Limits
+from tests.waiting import until
 from workers.lease import LeaseKeeper
 from workers.log import StepLog
 from workers.steps.context import StepContext
@@ -54,13 +55,6 @@ def keeper(recorder: Recorder) -> LeaseKeeper:
     return LeaseKeeper(cast("Leases", recorder), "1.build.x86_64.1", "token", worker="build@one", every_s=_SOON_S)
 
 
-def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(_SOON_S)
-
-
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[StepContext]:
     settings = Settings(data=tmp_path / "data")
@@ -79,10 +73,13 @@ def context(tmp_path: Path) -> Iterator[StepContext]:
 def test_the_lease_is_touched_until_the_step_ends() -> None:
     recorder = Recorder()
     with keeper(recorder) as kept:
-        until(lambda: len(recorder.touched) > 3)
+        until(lambda: len(recorder.touched) > 3, "the lease to be touched")
         assert not kept.stop.is_set()
     assert set(recorder.touched) == {("1.build.x86_64.1", "token")}
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "lease 1.build.x86_64.1"])
+    until(
+        lambda: not [thread for thread in threading.enumerate() if thread.name == "lease 1.build.x86_64.1"],
+        "its thread to end",
+    )
 
 
 def test_a_lost_lease_stops_the_step_and_is_not_asked_for_again() -> None:
@@ -102,17 +99,17 @@ def test_a_broker_that_is_away_stops_nothing() -> None:
 
     recorder.held = away
     with keeper(recorder) as kept:
-        until(lambda: len(recorder.touched) > 6)
+        until(lambda: len(recorder.touched) > 6, "the lease to be touched")
         assert not kept.stop.is_set()
 
 
 def test_a_lease_that_redis_forgot_is_asked_for_and_stops_nothing() -> None:
     recorder = Recorder(missing=True)
     with keeper(recorder) as kept:
-        until(lambda: recorder.asked)
+        until(lambda: recorder.asked, "the lease to be asked for")
         assert recorder.asked[0] == ("1.build.x86_64.1", "token", "build@one")
         recorder.missing = False
-        until(lambda: len(recorder.touched) > 3)
+        until(lambda: len(recorder.touched) > 3, "the lease to be touched")
         assert not kept.stop.is_set()
 
 
@@ -135,7 +132,7 @@ def test_the_log_is_shown_as_it_grows_each_byte_once(context: StepContext) -> No
         kept.watch(context)
         for line in (b"first\n", b"second \xff\n"):
             context.log.write(line)
-            until(lambda line=line: recorder.shown.endswith(line))
+            until(lambda line=line: recorder.shown.endswith(line), "the line")
     assert recorder.shown == b"first\nsecond \xff\n"
 
 
@@ -144,9 +141,9 @@ def test_no_more_of_a_log_is_shown_than_is_kept(context: StepContext) -> None:
     context.log.write(b"x" * (LIVE_LOG_BYTES + 1000))
     with keeper(recorder) as kept:
         kept.watch(context)
-        until(lambda: recorder.shown)
+        until(lambda: recorder.shown, "the log to be shown")
         before = len(recorder.touched)
-        until(lambda: len(recorder.touched) > before + 2)
+        until(lambda: len(recorder.touched) > before + 2, "the lease to be touched")
     assert len(recorder.shown) == LIVE_LOG_BYTES
 
 
@@ -158,5 +155,5 @@ def test_a_log_that_cannot_be_read_costs_no_lease(context: StepContext, instead:
         if instead == "a folder":
             context.log.path.mkdir()
         kept.watch(context)
-        until(lambda: len(recorder.touched) > 3)
+        until(lambda: len(recorder.touched) > 3, "the lease to be touched")
         assert not kept.stop.is_set()

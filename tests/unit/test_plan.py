@@ -1,23 +1,24 @@
 """What goes out, with a virtual clock and no store."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm import queues, wire
+from farm import queues
 from farm.leases import LeaseState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold, WorkerFacts
+from farm.model.worker import HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
 from farm.store.scheduling import Live, Ready
 from farm.store.settling import Finding
+from tests.messages import WHEN, worker_facts
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = WHEN
 QUEUE = queues.build_queue(Arch.X86_64)
 
 
@@ -35,22 +36,6 @@ def ready(
         target="demo",
         avoid=avoid,
         due_at=NOW if avoid else None,
-    )
-
-
-def worker(
-    host: str = "one", *, slots: int = 2, names: tuple[str, ...] = (QUEUE,), unfit: str | None = None
-) -> WorkerFacts:
-    return WorkerFacts(
-        name=f"build@{host}",
-        host=host,
-        queues=names,
-        slots=slots,
-        arches=(Arch.X86_64, Arch.AARCH64),
-        started_at=NOW,
-        version="1",
-        speaks=wire.VERSION,
-        unfit=unfit,
     )
 
 
@@ -132,7 +117,7 @@ def test_nothing_is_sent_twice_and_nothing_important_is_left_for_less(work: list
 
 
 def test_a_worker_that_is_unfit_or_on_a_quarantined_host_has_no_slots() -> None:
-    workers = [worker("one"), worker("two"), worker("three", unfit="no bwrap")]
+    workers = [worker_facts("build@one"), worker_facts("build@two"), worker_facts("build@three", unfit="no bwrap")]
     held = {"two": HostHold(host="two", kind=HoldKind.QUARANTINED, reason="trouble", by="the farm", at=NOW)}
     states = queue_states([QUEUE], workers, [], held=held)
     assert (states[QUEUE].slots, states[QUEUE].free) == (2, {"one": 2})
@@ -146,13 +131,13 @@ def test_running_attempts_take_slots_and_sent_ones_room() -> None:
         live("2.build.x86_64.1", Status.DISPATCHED),
         live("3.build.x86_64.1", Status.DISPATCHED, is_offered=False),
     ]
-    state = queue_states([QUEUE], [worker("one")], attempts)[QUEUE]
+    state = queue_states([QUEUE], [worker_facts("build@one")], attempts)[QUEUE]
     assert (state.free_slots, state.sent, state.room) == (1, 1, 1)
 
 
 def test_arches_with_a_worker_of_their_own_come_first_by_free_slots() -> None:
     states = {Arch.X86_64: room(2)[QUEUE], Arch.AARCH64: room(5)[QUEUE]}
-    assert native_arches([worker()], states) == (Arch.X86_64,)
+    assert native_arches([replace(worker_facts(), arches=(Arch.X86_64, Arch.AARCH64))], states) == (Arch.X86_64,)
 
 
 # --- loads

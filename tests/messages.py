@@ -1,0 +1,121 @@
+"""One of each message that crosses Redis: work, reports, what workers say of themselves."""
+
+from datetime import UTC, datetime
+
+from farm import queues, wire
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import BuildOptions, Phase, StepKind
+from farm.model.outcome import Outcome
+from farm.model.source import Source, SourceKind
+from farm.model.target import Limits, RepositorySource, Target
+from farm.model.work import (
+    AnyWork,
+    BuildInput,
+    BuildResult,
+    FetchInput,
+    FetchResult,
+    LogFile,
+    PinnedRepository,
+    SrpmInput,
+    SrpmResult,
+    StepInput,
+    StepOutput,
+    StepResult,
+    UploadInput,
+    UploadResult,
+    Work,
+)
+from farm.model.worker import WorkerFacts
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+FILE = Artifact(name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="ab" * 32, size_bytes=9, nevra="hello-1-1.src")
+TARGET = Target(
+    name="demo",
+    distribution="demo",
+    release="1",
+    arches=(Arch.X86_64, Arch.PPC64LE),
+    repositories=(RepositorySource(name="demo", baseurl="file:///demo/{arch}", gpgcheck=False),),
+    packages=("demo-build",),
+    macros=(("dist", ".demo1"),),
+)
+INPUTS: dict[StepKind, StepInput] = {
+    StepKind.FETCH: FetchInput(source=Source(kind=SourceKind.GIT, url="https://x/hello.git", ref="v1")),
+    StepKind.SRPM: SrpmInput(archive=FILE, spec="hello.spec", commit_at=1, arch=Arch.X86_64),
+    StepKind.BUILD: BuildInput(
+        srpm=FILE,
+        nevra="hello-1-1.src",
+        build_requires=("gcc",),
+        arch=Arch.PPC64LE,
+        repositories=(PinnedRepository(name="farm", url="file:///r/7", version=7),),
+    ),
+    StepKind.UPLOAD: UploadInput(
+        srpm=FILE,
+        rpms=(FILE,),
+        arches=(Arch.X86_64,),
+        batch=2,
+        srpm_by="1.srpm.1",
+        built_by="1.build.x86_64.1",
+        logs=(LogFile(attempt="1.build.x86_64.1", artifact=FILE),),
+    ),
+}
+OUTPUTS: dict[StepKind, StepOutput] = {
+    StepKind.FETCH: FetchResult(archive=FILE, commit="c0ffee"),
+    StepKind.SRPM: SrpmResult(
+        srpm=FILE,
+        nevra="hello-1-1.src",
+        build_requires=(),
+        exclusive_arches=("x86_64",),
+        exclude_arches=(),
+        noarch=False,
+    ),
+    StepKind.BUILD: BuildResult(rpms=(FILE,)),
+    StepKind.UPLOAD: UploadResult(versions=(("demo/x86_64/os", 3, "file:///r/3/"),)),
+}
+
+
+def work_of(kind: StepKind) -> AnyWork:
+    return Work(
+        attempt=f"1.{kind}.1",
+        token="t",
+        kind=kind,
+        build_id=1,
+        package="hello",
+        target=TARGET,
+        options=BuildOptions(with_=("x",), defines=(("a", "b"),)),
+        limits=Limits(),
+        input=INPUTS[kind],
+    )
+
+
+def report_of(kind: StepKind) -> wire.AnyReport:
+    now = datetime.now(UTC)
+    result = StepResult(
+        outcome=Outcome.SUCCEEDED, artifacts=(FILE,), phases=(Phase(name="layer", seconds=0.5),), output=OUTPUTS[kind]
+    )
+    return wire.Report(
+        attempt=f"1.{kind}.1", token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
+    )
+
+
+def worker_facts(
+    name: str = "build@one",
+    *,
+    names: tuple[str, ...] = (),
+    slots: int = 2,
+    version: str = "1",
+    unfit: str | None = None,
+) -> WorkerFacts:
+    """What this worker says of itself. Where no queues are named, its role's: for `build`, that of x86_64."""
+    role, _, host = name.partition("@")
+    return WorkerFacts(
+        name=name,
+        host=host,
+        queues=names or (queues.build_queue(Arch.X86_64) if role == "build" else role,),
+        slots=slots,
+        arches=(Arch.X86_64,),
+        started_at=WHEN,
+        version=version,
+        speaks=wire.VERSION,
+        unfit=unfit,
+    )
