@@ -31,7 +31,6 @@ _STOP_WITHIN_S = 10.0
 _SOURCE_SLOTS = 2
 _PUBLISH_SLOTS = 2
 _PUBLISH_THREADS = 16  # with Pulp they mostly wait, and what waits together is published together
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _USE_PULP = ("scheduler", "publish")
 _PULP_CREDENTIALS = ("pulp_username", "pulp_password", "pulp_cert", "pulp_key")

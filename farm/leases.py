@@ -9,7 +9,6 @@ whether the attempt is still the worker's, *restores* or closes it.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from secrets import token_hex
 from typing import Any
@@ -38,16 +37,16 @@ _HELD = "farm:held"
 _CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
 local lease = redis.call('HMGET', KEYS[2], 'claim', 'work')
-if lease[1] then return lease[1] == ARGV[5] and lease[2] or 'gone' end
+if lease[1] then return lease[1] == ARGV[4] and lease[2] or 'gone' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
 local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
 if not offer[1] then return 'wait' end
 if offer[1] ~= ARGV[1] then return 'gone' end
-local why = redis.call('HGET', KEYS[4], ARGV[6])
+local why = redis.call('HGET', KEYS[4], ARGV[5])
 if why then return 'held ' .. why end
 redis.call('PERSIST', KEYS[1])
-redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3], 'claim', ARGV[5], 'work', offer[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'claim', ARGV[4], 'work', offer[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 redis.call('DEL', KEYS[1])
 return offer[2]
 """
@@ -70,8 +69,8 @@ redis.call('EXPIRE', KEYS[4], ARGV[2])
 """
 _RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'worker', ARGV[2], 'at', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'worker', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('DEL', KEYS[3])
 """
 
@@ -90,7 +89,6 @@ class LeaseState:
 
     is_offered: bool
     worker: str | None = None
-    started_at: datetime | None = None
 
     @property
     def is_held(self) -> bool:
@@ -115,16 +113,19 @@ class Leases:
         try:
             self._redis.ping()
         except redis.RedisError as error:
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+            raise self._unanswered(error) from error
 
     def check_room(self) -> None:
         """Raises FarmNotRunning when the broker does not answer, BrokerFull when it takes nothing more."""
         try:
             self._redis.lpushx(_NO_KEY, b"")  # refused at the limit as every push is, and pushes nothing
-        except redis.OutOfMemoryError as error:
-            raise BrokerFull(f"the farm's broker is at its memory limit{self._limit()}") from error
         except redis.RedisError as error:
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+            raise self._unanswered(error) from error
+
+    def _unanswered(self, error: redis.RedisError) -> FarmNotRunning | BrokerFull:
+        if isinstance(error, redis.OutOfMemoryError):
+            return BrokerFull(f"the farm's broker is at its memory limit{self._limit()}")
+        return FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`")
 
     def _limit(self) -> str:
         """In words, where this account may ask."""
@@ -176,7 +177,7 @@ class Leases:
     def restore(self, label: str, token: str, worker: str) -> None:
         """The lease is this worker's again, unless somebody has it or it was closed meanwhile."""
         keys = [_lease(label), _closed(label), _offer(label)]
-        self._restore(keys=keys, args=[token, worker, datetime.now(UTC).isoformat(), self._ttl_ms])
+        self._restore(keys=keys, args=[token, worker, self._ttl_ms])
 
     def hold_hosts(self, why: Mapping[str, str]) -> None:
         """Workers on these hosts, and no others, are given no work from now on, for the reason given in words."""
@@ -198,15 +199,11 @@ class Leases:
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
                 pipe.exists(_offer(label))
-                pipe.hmget(_lease(label), "worker", "at")
+                pipe.hget(_lease(label), "worker")
             answers = pipe.execute()
         states = {}
-        for label, offered, (worker, at) in zip(labels, answers[::2], answers[1::2], strict=True):
-            states[label] = LeaseState(
-                is_offered=bool(offered),
-                worker=worker.decode() if worker else None,
-                started_at=datetime.fromisoformat(at.decode()) if at else None,
-            )
+        for label, offered, worker in zip(labels, answers[::2], answers[1::2], strict=True):
+            states[label] = LeaseState(is_offered=bool(offered), worker=worker.decode() if worker else None)
         return states
 
     # --- a worker's side ----------------------------------------------------------------------------------------
@@ -217,14 +214,19 @@ class Leases:
         Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
         is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`;
         HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
-        lease is then this worker's all the same.
+        lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer.
         """
+        try:
+            return self._claimed(label, token, worker, wait_s)
+        except redis.RedisError as error:
+            raise self._unanswered(error) from error
+
+    def _claimed(self, label: str, token: str, worker: str, wait_s: float) -> AnyWork:
         keys = [_offer(label), _lease(label), _closed(label), _HELD]
         name, host = token_hex(8), host_of(worker)
         waited = False
         while True:
-            now = datetime.now(UTC).isoformat()
-            answer: Any = self._claim(keys=keys, args=[token, worker, now, self._ttl_ms, name, host])
+            answer: Any = self._claim(keys=keys, args=[token, worker, self._ttl_ms, name, host])
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
             if answer.startswith(b"held "):

@@ -42,7 +42,7 @@ class Member:
     def end(self) -> str:
         """How it ended, and its last word."""
         code = self.popen.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with {code}"
         return f"{self.name} {how}: {_last_line(self.log)} (log: {self.log})"
 
     def send(self, number: signal.Signals) -> None:
@@ -176,9 +176,19 @@ class Members:
         self._places.clear()
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a realtime signal
+        return f"signal {number}"
+
+
 def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _TAIL_BYTES))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError as error:
+        return f"its log cannot be read: {error.strerror}"
     return lines[-1] if lines else "it wrote nothing"

@@ -1,11 +1,12 @@
 """Keeping one attempt's lease while its step runs, and showing its log live. Finds out when it is no longer ours."""
 
 import logging
+import os
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import redis
 
@@ -36,13 +37,14 @@ class LeaseKeeper:
         self._worker = worker
         self._every_s = leases.renew_every_s if every_s is None else every_s
         self._done = threading.Event()
-        self._log: Path | None = None
+        self._log: BinaryIO | None = None
         self._shown_bytes = 0
-        self._thread = threading.Thread(target=self._keep, name=f"lease {attempt}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"lease {attempt}", daemon=True)
 
     def watch(self, context: StepContext) -> None:
-        """Show this context's log from now on."""
-        self._log = context.log.path
+        """Show this context's log from now on, also when its folder is gone."""
+        with suppress(OSError):
+            self._log = context.log.path.open("rb", buffering=0)
 
     def __enter__(self) -> "LeaseKeeper":
         self._thread.start()
@@ -54,9 +56,18 @@ class LeaseKeeper:
         # The thread ends by itself within a second, and is not waited for: what it does meanwhile harms nobody, and
         # the next step need not wait.
         self._done.set()
-        if self.stop.is_set():
-            with suppress(Exception):  # nobody reports this attempt: what is shown of its log is all that is kept
-                self._show()
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+            if self.stop.is_set():
+                # Nobody reports this attempt: what is shown of its log is all that is kept.
+                self._done.wait()
+                with suppress(redis.RedisError):
+                    self._show()
+        finally:
+            if self._log is not None:
+                self._log.close()
 
     def _keep(self) -> None:
         touch_at = time.monotonic() + self._every_s
@@ -98,13 +109,9 @@ class LeaseKeeper:
         if self._log is None or self._shown_bytes >= LIVE_LOG_BYTES:
             return
         try:
-            with self._log.open("rb") as file:
-                file.seek(self._shown_bytes)
-                data = file.read(LIVE_LOG_BYTES - self._shown_bytes)
+            data = os.pread(self._log.fileno(), LIVE_LOG_BYTES - self._shown_bytes, self._shown_bytes)
         except OSError:
-            # The step has just ended, and its folder with it; or it can be shown a second later. Either way the lease
-            # matters more, and it ends with this thread.
-            return
+            return  # it may be shown a second later; the lease matters more, and it ends with this thread
         if not data:
             return
         try:

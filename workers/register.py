@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-import redis
-
 from farm import wire
 from farm.config import Settings
 from farm.leases import Leases
@@ -50,7 +48,7 @@ class Register:
                     if time.monotonic() >= due_at or consumes != said or not self._leases.is_announced(name):
                         self._leases.announce(self._facts(queues, slots, started_at, consumes))
                         due_at, said = time.monotonic() + _EVERY_S, consumes
-                except redis.RedisError as error:
+                except Exception as error:  # Redis's, and whatever else: while this thread lives, the worker is known
                     _log.warning("Could not register: %s", error, extra={"action": "register"})
                 self._done.wait(_LOOK_EVERY_S)
 

@@ -20,7 +20,16 @@ from farm import wire
 from farm.app import app
 from farm.config import Settings
 from farm.control import Control
-from farm.errors import FarmError, FarmNotRunning, HostHeld, LeaseLost, Unforeseen, UnknownVersion, WorkerLost
+from farm.errors import (
+    BrokerFull,
+    FarmError,
+    FarmNotRunning,
+    HostHeld,
+    LeaseLost,
+    Unforeseen,
+    UnknownVersion,
+    WorkerLost,
+)
 from farm.leases import Leases
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
@@ -85,8 +94,8 @@ def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
         # The worker is told to stop at once. The step is ended by now: let it go on elsewhere.
         _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
         raise
-    except (LeaseLost, UnknownVersion, HostHeld) as lost:
-        if not isinstance(lost, LeaseLost):
+    except (LeaseLost, UnknownVersion, HostHeld, FarmNotRunning, BrokerFull) as lost:
+        if isinstance(lost, UnknownVersion | HostHeld):
             _notify(wire.NoticeKind.REFUSED, attempt, token, task, str(lost))
         _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
         task.request.chain = None
@@ -169,7 +178,7 @@ def _on_ready(sender: Any, **_: Any) -> None:
         queues=names,
         slots=sender.controller.concurrency,
         # Asked anew each time: after an outage of the broker it is another consumer.
-        is_consuming=lambda name: sender.task_consumer is not None and sender.task_consumer.consuming_from(name),
+        is_consuming=lambda name: (consumer := sender.task_consumer) is not None and consumer.consuming_from(name),
     )
     # A pool of threads starts no process that would do this.
     threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()

@@ -129,11 +129,9 @@ def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
     }
 
 
-def worker(
-    value: WorkerFacts, holds: Mapping[str, HostHold] | None = None, running: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, Any]:
-    """`running` are labels of attempts, by host; a host's workers share them."""
-    found = (holds or {}).get(value.host)
+def worker(value: WorkerFacts, holds: Mapping[str, HostHold], running: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`holds` by host; `running` are labels of attempts, by worker."""
+    found = holds.get(value.host)
     return {
         "name": value.name,
         "host": value.host,
@@ -149,7 +147,7 @@ def worker(
         "unfit": value.unfit,
         "speaks": value.speaks,
         "hold": found.kind if found else None,
-        "running": list((running or {}).get(value.name, ())),
+        "running": list(running.get(value.name, ())),
     }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LIST = "list"
 _LOOK_EVERY_S = 0.5
+_QUIET_S = 3.0
 
 
 class WorkersGroup(TyperGroup):
@@ -143,10 +144,15 @@ def undrain(host: HostArgument, json: JsonOption = False) -> None:
 
 
 def _wait(farm: "Farm", host: str) -> None:
-    """Until nothing runs there; says so each time that something ended."""
-    before = None
-    while labels := farm.running_on().get(host, ()):
-        if len(labels) != before:
+    """Until nothing runs there; says so each time that something ended.
+
+    And nothing has for a while: what was taken just before the workers heard of it is seen to run a little later.
+    """
+    before, quiet_at = 0, time.monotonic() + _QUIET_S
+    while (labels := farm.running_on().get(host, ())) or time.monotonic() < quiet_at:
+        if labels:
+            quiet_at = time.monotonic() + _QUIET_S
+        if labels and len(labels) != before:
             before = len(labels)
             say(f"waiting for {before}: {', '.join(clean(label) for label in labels[:5])}{' …' if before > 5 else ''}")
         time.sleep(_LOOK_EVERY_S)

@@ -135,10 +135,11 @@ def _overview(farm: "Farm", *, is_json: bool) -> None:
     going = [build for one in (Status.RUNNING, Status.READY) for build in farm.builds(status=one, limit=_LAST)]
     ended = farm.builds(status=Status.FINISHED, limit=_LAST)
     if is_json:
+        holds, running = farm.host_holds(), farm.running_on()
         emit(
             {
                 "is_running": trouble is None,
-                "workers": [documents.worker(worker) for worker in workers],
+                "workers": [documents.worker(worker, holds, running) for worker in workers],
                 "queues": documents.queues(slots, counts),
                 "going_on": [documents.build(build) for build in going],
                 "finished": [documents.build(build) for build in ended],

@@ -12,11 +12,11 @@ from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest, StepKind
-from farm.model.target import Target
+from farm.model.target import LIMIT_RANGES, Target
 from farm.targets.load import pick_arches
 
 PRIORITY_MAX = 1000
-TIMEOUT_MAX_S = 7 * 24 * 3600
+_, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
 _VALUE_MAX = 4096
 _OWNER_MAX = 64
 # rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, three characters at least.

@@ -4,7 +4,8 @@ A message is a pointer: attempt, token, version. What is to be done is offered i
 a message that is lost, late or delivered twice does no harm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import kombu.exceptions
@@ -26,14 +27,13 @@ class Dispatcher:
 
     def send(self, orders: Iterable[Order]) -> None:
         """Raises FarmNotRunning when the broker does not take them; some may have gone out."""
-        try:
+        with ExitStack() as stack, _broker():
+            stack.callback(self.close)
             if self._producer is None:
                 self._producer = app.amqp.Producer(app.connection_for_write(self._url))
             for order in orders:
                 _publish(order, self._producer)
-        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            self.close()
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+            stack.pop_all()
 
     def consume(self, worker: str, queue: str, is_off: bool) -> None:
         """Have a worker stop, or go on, taking from a queue. A worker that does not hear it is not waited for.
@@ -41,15 +41,22 @@ class Dispatcher:
         Raises FarmNotRunning when the broker does not take it.
         """
         change = app.control.cancel_consumer if is_off else app.control.add_consumer
-        try:
+        with _broker():
             change(queue, destination=[worker], reply=False)
-        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
 
     def close(self) -> None:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.connection.release()
+
+
+@contextmanager
+def _broker() -> Iterator[None]:
+    """Raises FarmNotRunning instead of what Celery, kombu and redis raise when the broker does not answer."""
+    try:
+        yield
+    except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+        raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
 
 
 def _publish(order: Order, producer: Any) -> None:

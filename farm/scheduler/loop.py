@@ -72,7 +72,8 @@ class Scheduler:
         self._sweeper = Sweeper(settings, self._leases)
         self._salvager = Salvager(settings, self._leases, self._store)
         self._hosts = HeldHosts(self._store, self._leases, self._dispatcher.consume)
-        self._loads = Loads(self._store.loads())
+        self._loads = Loads()
+        self._has_loads = False
         self._policy = RetryPolicy(
             max_troubles=settings.max_troubles, delay_s=settings.retry_delay_s, max_deaths=settings.max_deaths
         )
@@ -88,6 +89,8 @@ class Scheduler:
         self._is_recovered = False
         self._is_broker_doubted = False
         self._lease_s = settings.lease_s
+        #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
+        self._unclosed: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         """Schedule until `stop` is set; then settle what has been reported, and return."""
@@ -130,7 +133,7 @@ class Scheduler:
         is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
         if is_woken:  # by somebody who may have rolled a repository back before, or drained a host
             self._heads.read(self._store.heads())
-            self._judge(self._hosts.look(self._workers, now), now)
+            self._look_at_hosts(now)
         if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
             self._plan(now)
         if inbox.documents:
@@ -154,6 +157,9 @@ class Scheduler:
             while (taken := self._lock.take()) is Lock.OTHERS:
                 if stop.wait(_TICK_S):
                     return
+            self._has_loads = False
+        if not self._has_loads:  # as whoever scheduled before left them; after an outage our own are newer
+            self._loads, self._has_loads = Loads(self._store.loads()), True
         self._control.recover()
         # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
         # once more because a scheduler died, or the database was away.
@@ -168,10 +174,11 @@ class Scheduler:
 
     def _settle(self, inbox: Inbox, now: datetime) -> None:
         if inbox.reports:
-            self._settle_all(inbox.reports, now)
+            dropped = self._settle_all(inbox.reports, now)
             for report in inbox.reports:
-                trouble = report.trouble.message if report.trouble else None
-                self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
+                if report.attempt not in dropped:
+                    trouble = report.trouble.message if report.trouble else None
+                    self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
             silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
@@ -179,13 +186,15 @@ class Scheduler:
             self._judge(verdicts, now)
             if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
                 self._workers = self._leases.workers()
-                self._judge(self._hosts.look(self._workers, now), now)
+                self._look_at_hosts(now)
         if inbox.documents:
             self._control.acknowledge()
 
-    def _settle_all(self, reports: Sequence[wire.AnyReport], now: datetime) -> None:
+    def _settle_all(self, reports: Sequence[wire.AnyReport], now: datetime) -> set[str]:
+        """Returns the attempts of which a report was dropped."""
         try:
-            self._deliver(self._store.settle(reports, now, self._surroundings()), now)
+            done = self._store.settle(reports, now, self._surroundings())
+            self._deliver(done, now)
         except (redis.RedisError, FarmError):
             raise
         except Exception:
@@ -194,14 +203,17 @@ class Scheduler:
             if len(reports) == 1:
                 extra = {"action": "bad-report", "attempt": reports[0].attempt}
                 _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
-                return
-            for report in reports:
-                self._settle_all((report,), now)
+                return {reports[0].attempt}
+            return set().union(*(self._settle_all((report,), now) for report in reports))
+        return set(done.late)
 
     def _judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
         if verdicts:
             self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
             self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
+
+    def _look_at_hosts(self, now: datetime) -> None:
+        self._judge(self._hosts.look(self._workers, now), now)
 
     def _plan(self, now: datetime) -> None:
         with self._store.looking() as look:
@@ -226,10 +238,10 @@ class Scheduler:
             offered = self._deliver(done, now)
             self._dispatcher.send(offered)
         except (redis.RedisError, FarmNotRunning):
-            # Nobody may ever hear of these. They are ready again at once; should a message have got out, its token
-            # is worth nothing.
+            # Nobody may ever hear of these. They are ready again at once; should a message have got out, it finds its
+            # offer withdrawn, or is stopped, as soon as Redis is back.
             verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in done.orders]
-            self._store.judge(verdicts, now, self._surroundings())
+            self._unclosed += self._store.judge(verdicts, now, self._surroundings()).closes
             raise
 
     def _sendable(self, picks: Sequence[Ready], now: datetime) -> list[Ready]:
@@ -255,8 +267,10 @@ class Scheduler:
         for owner, used_s in done.used_s.items():
             self._loads.add(owner, used_s, now)
         works, offered, refused = self._make(done.orders)
-        if done.closes or works or done.events:
-            self._leases.hand_on(closes=done.closes, works=works, events=done.events)
+        self._unclosed += done.closes
+        if self._unclosed or works or done.events:
+            self._leases.hand_on(closes=self._unclosed, works=works, events=done.events)
+            self._unclosed = []
         if refused:
             self._deliver(self._store.judge(refused, now, self._surroundings()), now)
         return offered
@@ -294,8 +308,11 @@ class Scheduler:
     def _tick(self, now: datetime) -> None:
         self._next_tick = time.monotonic() + _TICK_S
         self._take()
+        if self._unclosed:
+            self._leases.close_attempts(self._unclosed)
+            self._unclosed = []
         self._workers = self._leases.workers()
-        self._judge(self._hosts.look(self._workers, now), now)
+        self._look_at_hosts(now)
         self._heads.read(self._store.heads())
         if labels := self._store.closing():
             self._leases.close_attempts(labels)
@@ -303,7 +320,6 @@ class Scheduler:
             self._salvager.note(labels)
         self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
         self._reconcile(now)
-        self._salvager.salvage()
         if self._next_tick > self._next_sweep:
             self._next_sweep = self._next_tick + _SWEEP_EVERY_S
             self._sweeper.sweep(self._live_labels)
@@ -369,17 +385,13 @@ class Scheduler:
     def _finish(self) -> None:
         """What has been reported is settled; nothing new is sent."""
         try:
-            while self._is_recovered:
-                inbox = self._control.receive(timeout_s=0.05)
-                self._settle(inbox, datetime.now(UTC))
-                if not inbox.documents:
-                    break
-            now = datetime.now(UTC)
-            self._store.note_loads(self._loads.all(now), now)
+            if self._is_recovered:
+                self._settle_the_rest()
             self._lock.release()
         except (redis.RedisError, FarmNotRunning) as error:
             _log.warning("Ended without settling everything: %s", error, extra={"action": "stop"})
         finally:
+            self._salvager.close()
             self._dispatcher.close()
             self._sweeper.close()
             self._lock.close()
@@ -387,6 +399,15 @@ class Scheduler:
             self._control.close()
             self._store.close()
         _log.info("Ended", extra={"action": "stop"})
+
+    def _settle_the_rest(self) -> None:
+        self._take()  # should this process have been stopped for a while, it is another's to settle
+        inbox = None
+        while inbox is None or inbox.documents:
+            inbox = self._control.receive(timeout_s=0.05)
+            self._settle(inbox, datetime.now(UTC))
+        now = datetime.now(UTC)
+        self._store.note_loads(self._loads.all(now), now)
 
 
 def _hasty(settings: Settings) -> Settings:

@@ -69,9 +69,7 @@ class Reconciler:
         suspects: set[str],
     ) -> Iterator[Verdict]:
         for one in offered:
-            state = states.get(one.label)
-            if state is None:
-                continue
+            state = states[one.label]
             for_s = now - self._since[one.label, one.status]
             if state.worker is not None:
                 if one.status is Status.DISPATCHED:
@@ -81,7 +79,9 @@ class Reconciler:
             elif state.is_offered and one.status is Status.DISPATCHED:
                 queue = queues.get(one.queue)
                 patience_s = IN_HAND_S if messages.get(one.queue) == 0 else self._claim_s
-                if for_s > patience_s and queue is not None and queue.free_slots:
+                if queue is None or not queue.free_slots:
+                    self._since[one.label, one.status] = now  # nobody could have taken it yet
+                elif for_s > patience_s:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
                 suspects.add(one.label)  # should it be more than are judged at once

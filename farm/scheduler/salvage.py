@@ -6,13 +6,16 @@ as long as any other. What Redis does not have any more is gone.
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import redis
+
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import FarmError
+from farm.errors import FarmError, FarmNotRunning
 from farm.leases import Leases
 from farm.model.artifact import ArtifactKind
 from farm.store.store import Store
@@ -21,32 +24,62 @@ _log = logging.getLogger(__name__)
 
 #: A worker that was told to stop shows the end of its log within this time.
 _WRITTEN_WITHIN_S = 4.0
-_AT_ONCE = 50
+_LOOK_EVERY_S = 1.0
+_CLOSE_S = 5.0
 _END = b"\n[farm] the log ends here: the attempt ended without a report\n"
 
 
 class Salvager:
-    """For the scheduler's thread alone."""
+    """Works in a thread of its own: an artifact store that hangs, as one on a network may, keeps nothing else waiting.
+
+    `note` is for the scheduler's thread. What a takeover leaves to two schedulers at once is kept once.
+    """
 
     def __init__(self, settings: Settings, leases: Leases, store: Store) -> None:
         self._artifacts = open_store(settings)
         self._leases = leases
         self._store = store
+        self._lock = threading.Lock()
         self._due: dict[str, float] = {}
+        self._is_closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def note(self, labels: Iterable[str]) -> None:
         """These attempts ended without a report of theirs, or may have."""
         at = time.monotonic() + _WRITTEN_WITHIN_S
-        for label in labels:
-            self._due.setdefault(label, at)
+        with self._lock:
+            for label in labels:
+                self._due.setdefault(label, at)
+        if self._thread is None and self._due:
+            self._thread = threading.Thread(target=self._run, name="salvage", daemon=True)
+            self._thread.start()
 
-    def salvage(self) -> None:
-        """Keep the logs whose time has come, some of them. Raises redis.RedisError and FarmNotRunning."""
+    def close(self) -> None:
+        """What was not kept by now the next scheduler finds in SQL."""
+        self._is_closed.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while not self._is_closed.wait(_LOOK_EVERY_S):
+            try:
+                self._salvage()
+            except (redis.RedisError, FarmNotRunning) as error:
+                _log.debug("No logs are kept for now: %s", error, extra={"action": "salvage"})
+            except Exception:
+                _log.exception("Logs were not kept, and are asked for again", extra={"action": "salvage"})
+
+    def _salvage(self) -> None:
         now = time.monotonic()
-        for label in [label for label, at in self._due.items() if at <= now][:_AT_ONCE]:
+        with self._lock:
+            due = [label for label, at in self._due.items() if at <= now]
+        for label in due:
+            if self._is_closed.is_set():
+                return
             if data := self._leases.read_log(label, 0):
                 self._keep(label, data)
-            del self._due[label]
+            with self._lock:
+                del self._due[label]
 
     def _keep(self, label: str, data: bytes) -> None:
         _, *where, _ = label.split(".")

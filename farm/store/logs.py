@@ -37,7 +37,7 @@ _STORED = (
 )
 
 
-# Of attempts that are over and stored nothing, though they had begun.
+# Of attempts that are over and stored nothing.
 _SILENT = (
     sa.select(*(_ATTEMPT.id, _STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number))
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))

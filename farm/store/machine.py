@@ -19,7 +19,6 @@ EXCERPT_CHARS = 32_768
 #: The longest that a step waits after trouble.
 PUT_OFF_AT_MOST = timedelta(hours=1)
 
-_LIVE = (Status.DISPATCHED, Status.RUNNING)
 _LOGS_ONLY = "logs and records only"
 _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
 
@@ -29,7 +28,7 @@ class RetryPolicy:
     """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on, up to
     an hour.
 
-    A step that lost `max_deaths` workers in a row of tries is not given another one to kill.
+    A step that lost `max_deaths` workers, whatever else came in between, is not given another one to kill.
     """
 
     max_troubles: int
@@ -66,9 +65,7 @@ def send(
 def send_again(changes: Changes, build: BuildState, step: StepState) -> None:
     """Nobody has the attempt's message: it never was. The step is ready again, for an attempt with another token."""
     _withdraw(changes, step, Status.READY)
-    following = build.next_in_chain(step)
-    if following is not None and following.live is not None:
-        _withdraw(changes, following, Status.WAITING)
+    _withdraw_following(changes, build, step)
 
 
 def running(changes: Changes, build: BuildState, step: StepState, *, worker: str) -> None:
@@ -216,18 +213,21 @@ def trouble(
         # A worker's death is no outage that one had better wait out.
         not_before_at=changes.now + (timedelta(0) if is_death else policy.delay(step.troubles)),
     )
-    following = build.next_in_chain(step)
-    if following is not None and following.live is not None:
-        _withdraw(changes, following, Status.WAITING)
+    _withdraw_following(changes, build, step)
     _is_going(changes, build)
+
+
+def _withdraw_following(changes: Changes, build: BuildState, step: StepState) -> None:
+    """What its chain would have gone on with waits again."""
+    following = build.next_in_chain(step)
+    if following is not None:
+        _withdraw(changes, following, Status.WAITING)
 
 
 def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
     """The step's attempt is closed already, and nobody is to blame: it is ready for another worker at once."""
     changes.put(step, status=Status.READY)
-    following = build.next_in_chain(step)
-    if following is not None and following.live is not None:
-        _withdraw(changes, following, Status.WAITING)
+    _withdraw_following(changes, build, step)
     _is_going(changes, build)
 
 

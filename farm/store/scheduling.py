@@ -53,15 +53,12 @@ class Live:
     """An attempt that is not finished. `offered_at` is None while an earlier step of its chain runs."""
 
     label: str
-    build_id: int
-    kind: StepKind
     queue: str
     owner: str
     status: Status
     worker: str | None
     wall_s: int
     offered_at: datetime | None
-    started_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +129,7 @@ _READY = (
 _LIVE = (
     sa.select(
         *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
-        *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at, _ATTEMPT.started_at),
+        *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at),
     )
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
     .where(sa.text(schema.IS_LIVE))
@@ -175,7 +172,7 @@ class Look:
 
 
 class SchedulerStore(Database):
-    """The half of the store that only the scheduler calls."""
+    """The half of the store that the scheduler calls; clients only look."""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
@@ -359,19 +356,15 @@ def _ready(row: Any) -> Ready:
 
 
 def _live(row: Any) -> Live:
-    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at, started_at = row
-    step_kind = StepKind(kind)
+    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
     return Live(
-        label=label_of(build_id, step_kind, Arch(arch) if arch else None, number),
-        build_id=build_id,
-        kind=step_kind,
+        label=label_of(build_id, StepKind(kind), Arch(arch) if arch else None, number),
         queue=queue,
         owner=owner,
         status=Status(status),
         worker=worker,
         wall_s=wall_s,
         offered_at=offered_at,
-        started_at=started_at,
     )
 
 

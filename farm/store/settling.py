@@ -96,18 +96,23 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                 _trouble(changes, build, step, around, message, host=host_of(step.live.worker or ""), is_death=True)
             case Finding.OVERDUE:
                 message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
-                _close(changes, build, step, outcome=Outcome.TIMED_OUT, reason=message)
-                machine.ended(changes, build, step, Outcome.TIMED_OUT, message, has_logs=_has_logs(step, around))
+                _end(changes, build, step, around, Outcome.TIMED_OUT, message)
             case Finding.REFUSED:
-                message = clean(verdict.message)
-                _close(changes, build, step, outcome=Outcome.ERRORED, reason=message)
-                machine.ended(changes, build, step, Outcome.ERRORED, message, has_logs=_has_logs(step, around))
+                _end(changes, build, step, around, Outcome.ERRORED, clean(verdict.message))
             case Finding.DEFERRED:
                 _trouble(changes, build, step, around, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{step.live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
                 machine.hand_back(changes, build, step)
+
+
+def _end(
+    changes: Changes, build: BuildState, step: StepState, around: Surroundings, outcome: Outcome, message: str
+) -> None:
+    """The attempt ends, and its step with it."""
+    _close(changes, build, step, outcome=outcome, reason=message)
+    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, around))
 
 
 def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
@@ -207,6 +212,8 @@ def _settle_result(
 
 def _facts(changes: Changes, report: wire.AnyReport) -> dict[str, Any]:
     """Both times are by the worker's clock, so that their difference is right."""
+    if report.trouble is not None and report.trouble.code == WorkerLost.code:
+        return {"worker": clean(report.worker)}  # whoever says so for the dead does not know when it began; SQL does
     started_at, finished_at = _aware(report.started_at), _aware(report.finished_at)
     if started_at is None or finished_at is None:
         started_at = finished_at = changes.now

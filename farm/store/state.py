@@ -16,7 +16,6 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 
 ONCE = (StepKind.FETCH, StepKind.SRPM)
-PER_ARCH = (StepKind.BUILD, StepKind.UPLOAD)
 #: What follows a step in its Celery chain.
 NEXT_IN_CHAIN = {StepKind.FETCH: StepKind.SRPM, StepKind.BUILD: StepKind.UPLOAD}
 

@@ -94,7 +94,7 @@ def test_a_claim_that_is_repeated_by_its_client_is_answered_as_before(leases: Le
     """As when the connection broke before the answer came. Another client, the same worker's too, gets nothing."""
     leases.offer(WORK)
     keys = [f"farm:{name}:{LABEL}" for name in ("offer", "lease", "closed")]
-    args = [TOKEN, "build@one", "2026-01-01T00:00:00+00:00", 3000, "a-name", "one"]
+    args = [TOKEN, "build@one", 3000, "a-name", "one"]
     first = leases._claim(keys=[*keys, "farm:held"], args=args)
     assert wire.decode_work(first) == WORK
     assert leases._claim(keys=[*keys, "farm:held"], args=args) == first

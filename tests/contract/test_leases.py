@@ -138,4 +138,6 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FarmNotRunning, match="farm up"):
         Leases(nowhere).ping()
     with pytest.raises(FarmNotRunning, match="farm up"):
+        Leases(nowhere).claim("1.fetch.1", "token", "build@here", wait_s=1)
+    with pytest.raises(FarmNotRunning, match="farm up"):
         Control(nowhere).wake()

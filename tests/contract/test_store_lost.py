@@ -53,6 +53,17 @@ def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how:
     assert sent(store, build_id)[0] == f"{build_id}.fetch.4", "a person may try again"
 
 
+def test_who_speaks_for_a_dead_process_changes_nothing_of_when_it_began(store: Store) -> None:
+    build_id = add(store)
+    message = send(store).orders[0].message
+    running = Verdict(label=message.attempt, finding=Finding.RUNNING, worker="build@h1")
+    began_at = now() - timedelta(seconds=40)
+    store.judge([running], began_at, AROUND)
+    done = store.settle([report_for(message.attempt, message.token, StepKind.FETCH, DIED)], now(), AROUND)
+    assert store.build(build_id).steps[0].attempts[0].started_at == began_at
+    assert 40 <= done.used_s["ann"] < 60
+
+
 def test_after_a_workers_death_the_step_goes_out_again_at_once(store: Store) -> None:
     build_id = add(store)
     label, _ = sent(store, build_id)

@@ -51,6 +51,20 @@ def test_one_that_is_killed_is_started_again_and_the_others_are_not(members: Mem
     assert line.endswith("it is started again in 0.05 s")
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
+def test_one_whose_log_is_gone_is_started_again_all_the_same(
+    members: Members, said: list[str], tmp_path: Path, number: int
+) -> None:
+    first = start(members, "one", SLEEPS)
+    until(lambda: "I sleep" in (tmp_path / "one.log").read_text(), "its log")
+    (tmp_path / "one.log").unlink()
+    members.watch()
+    os.kill(first, number)
+    until(lambda: members.processes["one"] != first, "another process")
+    members.check()
+    assert "its log cannot be read: No such file or directory" in said[0]
+
+
 def test_one_that_dies_five_times_in_a_minute_is_given_up_with_its_last_word(members: Members, said: list[str]) -> None:
     start(members, "one", "import sys; print('no disk', file=sys.stderr); sys.exit(3)")
     members.watch()

@@ -2,31 +2,41 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from farm import wire
 from farm.artifacts import open_store
+from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.control import Control
+from farm.errors import FarmNotRunning
 from farm.leases import Leases, Touch
 from farm.model.arch import Arch
+from farm.model.artifact import Artifact
 from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork, BuildInput, PinnedRepository, UploadInput
+from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.lock import Lock, SchedulerLock
+from farm.store.orders import Order
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, fail, succeed
+from tests.messages import report_of
 from tests.redis_server import redis_server
 from tests.scheduling import scheduling
 from tests.waiting import until
 
 WITHIN_S = 15.0
+TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
 
 
 @pytest.fixture
@@ -234,6 +244,84 @@ def test_an_outage_of_the_broker_delays_and_loses_nothing(tmp_path: Path) -> Non
         assert finished(store, build_id).outcome is Outcome.SUCCEEDED
         stack.pop_all().close()
     store.close()
+
+
+def test_what_was_offered_when_the_broker_went_away_is_withdrawn(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of its messages may have got out. Nobody is to find an offer that SQL has given up."""
+    send, failed = Dispatcher.send, []
+
+    def send_or_not(self: Dispatcher, orders: Sequence[Order]) -> None:
+        send(self, orders)
+        if orders and not failed:
+            failed.extend(order.message.attempt for order in orders)
+            raise FarmNotRunning("away")
+
+    monkeypatch.setattr(Dispatcher, "send", send_or_not)
+    leases = Leases(settings)
+    with scheduling(settings), FakeWorkers(settings, offer_wait_s=1) as workers:
+        enqueue(settings, store)
+        until(lambda: leases.closed(failed) == failed != [], "the end of what was not sent")
+        assert not leases.states(failed)[failed[0]].is_offered
+        until(lambda: workers.done and workers.done[-1].kind is StepKind.UPLOAD, "the build to go on")
+    leases.close()
+
+
+def test_a_stand_by_goes_by_what_the_other_scheduler_noted(settings: Settings, store: Store) -> None:
+    lock = SchedulerLock(settings)
+    assert lock.take() is not Lock.OTHERS
+    with scheduling(settings):
+        store.note_loads({"ann": 500.0}, datetime.now(UTC))
+    assert set(store.loads()) == {"ann"}, "who never led has nothing to note"
+    with scheduling(settings), redis.Redis.from_url(settings.redis) as client:
+        store.note_loads({"bob": 500.0}, datetime.now(UTC))
+        lock.release()
+        until(lambda: client.exists("farm:scheduler"), "the stand-by to take over")
+    lock.close()
+    assert 490 < store.loads()["bob"][0] <= 500
+
+
+def test_reports_that_are_dropped_say_nothing_of_a_host(settings: Settings, store: Store) -> None:
+    control = Control(settings)
+    for number in range(5):
+        report = replace(report_of(StepKind.FETCH), attempt=f"{number}.fetch.1", worker="build@one", result=None)
+        control.report(replace(report, trouble=TROUBLE))
+    with scheduling(settings), FakeWorkers(settings):
+        finished(store, enqueue(settings, store)[0])
+    assert store.holds() == {}
+    control.close()
+
+
+def test_an_artifact_store_that_hangs_keeps_no_build_waiting(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one on a network may. Only the log of a cancelled attempt waits for it."""
+    settings = replace(settings, lease_s=30)
+    leases, hangs, put = Leases(settings), threading.Event(), DirectoryStore.put
+    goes_on = threading.Event()
+
+    def put_later(self: DirectoryStore, path: Path, **facts: Any) -> Artifact:
+        hangs.set()
+        goes_on.wait(WITHIN_S)
+        return put(self, path, **facts)
+
+    def answer(work: AnyWork) -> Answer | None:
+        if work.build_id == 1:
+            leases.show_log(work.attempt, 0, b"cc -c a.c\n")
+            return None
+        return succeed(work.kind)
+
+    monkeypatch.setattr(DirectoryStore, "put", put_later)
+    with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
+        first = enqueue(settings, store)[0]
+        until(lambda: workers.done, "the first build to run")
+        store.cancel(first, by="bob")
+        until(hangs.is_set, "its log to be kept")
+        assert finished(store, enqueue(settings, store)[0]).outcome is Outcome.SUCCEEDED
+        goes_on.set()
+        until(lambda: store.build(first).steps[0].attempts[0].artifacts, "its log")
+    leases.close()
 
 
 def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settings, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_what_is_drained_is_told_as_json_too(typed: Typed) -> None:
     listed = json.loads(typed.ok("workers", "--json"))
     assert [host["host"] for host in listed["hosts"]] == ["one"]
     assert listed["workers"][0]["hold"] == "drained"
+    assert json.loads(typed.ok("status", "--json"))["workers"] == listed["workers"]
     undrained = json.loads(typed.ok("workers", "undrain", "one", "--json"))
     assert (undrained["host"], undrained["was"]) == ("one", "drained")
 
@@ -65,6 +67,24 @@ def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
     timer.join()
     assert f"waiting for 1: {label}" in waited.stderr
     assert "nothing runs there" in waited.stderr
+
+
+def test_what_was_taken_just_before_the_workers_heard_of_it_is_waited_for_too(typed: Typed) -> None:
+    build = typed.build()
+    typed.driven.send()
+    label = f"{build}.fetch.1"
+
+    def start_and_end() -> None:
+        typed.driven.start(label, worker="build@one")
+        time.sleep(1)
+        verdict = Verdict(label=label, finding=Finding.LOST)
+        typed.driven.store.judge([verdict], datetime.now(UTC), typed.driven.around)
+
+    timer = threading.Timer(1, start_and_end)
+    timer.start()
+    waited = typed("workers", "drain", "one", "--wait")
+    timer.join()
+    assert f"waiting for 1: {label}" in waited.stderr
 
 
 def test_a_host_that_nobody_knows_is_not_drained_by_mistake(typed: Typed) -> None:

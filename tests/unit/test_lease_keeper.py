@@ -157,3 +157,14 @@ def test_a_log_that_cannot_be_read_costs_no_lease(context: StepContext, instead:
         kept.watch(context)
         until(lambda: len(recorder.touched) > 3, "the lease to be touched")
         assert not kept.stop.is_set()
+
+
+def test_the_end_of_a_log_is_shown_although_its_folder_is_gone_by_then(context: StepContext) -> None:
+    """Of an attempt that was stopped: nobody reports it, so that what is shown is all that is kept."""
+    recorder = Recorder(held=lambda: False)
+    with keeper(recorder) as kept:
+        kept.watch(context)
+        assert kept.stop.wait(10)
+        context.log.write(b"killed\n")
+        context.log.path.unlink()
+    until(lambda: recorder.shown == b"killed\n", "the end of the log")

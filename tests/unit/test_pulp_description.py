@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from farm.repositories.pulp.http import Api
+from farm.repositories.pulp.words import NotThere
 
 _DESCRIPTION = {"openapi": "3.0.3", "info": {"title": "Pulp", "version": "v3"}, "paths": {}, "components": {}}
 
@@ -19,12 +20,13 @@ class _Pulp:
 
     def __init__(self) -> None:
         self.version, self.described, self.url = "3.123.1", 0, ""
+        self.description: object = _DESCRIPTION
 
     def answer(self, path: str) -> object:
         if path.endswith("/status/"):
             return {"versions": [{"component": "core", "version": self.version}], "domain_enabled": False}
         self.described += 1
-        return _DESCRIPTION
+        return self.description
 
 
 @pytest.fixture
@@ -83,4 +85,14 @@ def test_where_it_cannot_be_kept_it_is_asked_for_each_time(pulp: _Pulp, tmp_path
     (tmp_path / "file").write_text("no folder")
     for _ in range(2):
         _connect(pulp, tmp_path / "file" / "cache")
+    assert pulp.described == 2
+
+
+def test_nonsense_is_not_kept(pulp: _Pulp, tmp_path: Path) -> None:
+    """As a proxy says it for a moment, with a 200."""
+    pulp.description = ["maintenance"]
+    with pytest.raises(NotThere):
+        _connect(pulp, tmp_path)
+    pulp.description = _DESCRIPTION
+    _connect(pulp, tmp_path)
     assert pulp.described == 2

@@ -36,9 +36,7 @@ class DnfRepository:
 
 
 def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]:
-    return tuple(
-        _repository(source, arch) for source in target.repositories if not source.arches or arch in source.arches
-    )
+    return tuple(_repository(source, arch) for source in target.repositories_for(arch))
 
 
 def pinned_repositories(repositories: Sequence[tuple[str, str]]) -> tuple[DnfRepository, ...]:

@@ -54,7 +54,9 @@ class Api(OpenAPI):
     def load_api(self, refresh_cache: bool = False) -> None:  # noqa: ARG002 - the cache is ours
         """Raises NotThere where asking again cannot help."""
         try:
-            data = self._description()
+            place = self._place()
+            kept = _kept(place) if place is not None else None
+            data = kept or bytes(self._download_api())
         except requests.HTTPError as error:
             answer = error.response
             if answer is None:
@@ -73,22 +75,8 @@ class Api(OpenAPI):
             self._parse_api(data)
         except (ValueError, TypeError, AttributeError, KeyError) as error:  # no JSON, or JSON that says something else
             raise NotThere(f"what answers there is no Pulp, or one that describes no API; {_SEE_URL}") from error
-
-    def _description(self) -> bytes:
-        """What Pulp says that it can do. Kept, since saying it takes Pulp more than a second of a processor."""
-        place = self._place()
-        if place is None:
-            return bytes(self._download_api())
-        with suppress(OSError):
-            if datetime.now(UTC).timestamp() - place.stat().st_mtime < _KEPT_S:
-                return place.read_bytes()
-        data = bytes(self._download_api())
-        with suppress(OSError):  # where it cannot be kept it is asked for again
-            place.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex}")
-            unfinished.write_bytes(data)
-            unfinished.rename(place)
-        return data
+        if place is not None and kept is None:
+            _keep(place, data)
 
     def _place(self) -> Path | None:
         """Where the description of a Pulp of these versions is kept; None for what does not say its versions."""
@@ -169,3 +157,19 @@ def _with_json_uploads(api: dict[str, Any]) -> dict[str, Any]:
             content = asked["requestBody"]["content"]
             content.setdefault("application/json", content["multipart/form-data"])
     return api
+
+
+def _kept(place: Path) -> bytes | None:
+    """What Pulp said that it can do. Kept, since saying it takes Pulp more than a second of a processor."""
+    with suppress(OSError):
+        if 0 <= datetime.now(UTC).timestamp() - place.stat().st_mtime < _KEPT_S:
+            return place.read_bytes()
+    return None
+
+
+def _keep(place: Path, data: bytes) -> None:
+    with suppress(OSError):  # where it cannot be kept it is asked for again
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = place.with_name(f"{place.name}.{uuid.uuid4().hex}")
+        unfinished.write_bytes(data)
+        unfinished.rename(place)

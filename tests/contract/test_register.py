@@ -1,0 +1,44 @@
+"""A worker says that it is there for as long as it is, whatever happens around it."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.config import Settings
+from farm.leases import Leases
+from tests.redis_server import redis_server
+from tests.waiting import until
+from workers import register
+from workers.host import HostFacts
+from workers.register import Register
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path)})
+    with redis_server(settings.socket):
+        yield settings
+
+
+def test_a_host_that_cannot_be_looked_at_for_a_moment_is_looked_at_again(
+    settings: Settings, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when /tmp is full: nothing can be tried there."""
+    looks = threading.Semaphore(2)
+    host_facts = register.host_facts
+
+    def look(settings: Settings) -> HostFacts:
+        if looks.acquire(blocking=False):
+            raise OSError(28, "No space left on device")
+        return host_facts(settings)
+
+    monkeypatch.setattr(register, "host_facts", look)
+    registered = Register(settings)
+    registered.start(name="build@one", queues=("build.x86_64",), slots=2)
+    try:
+        until(leases.workers, "the worker to be known")
+    finally:
+        registered.stop()
+    assert leases.workers() == ()
