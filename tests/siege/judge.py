@@ -31,7 +31,7 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`lives` says from when to when each attempt was seen to run, on the timeline on which the causes are.
+    """`lives` says from when to when each attempt was seen to be out, on the timeline on which the causes are.
     `may_double` where a database that was killed in the middle of a commit leaves it open whether a batch was written.
     """
 

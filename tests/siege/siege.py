@@ -90,6 +90,9 @@ class Siege:
             report.quiet_s, report.took_s = quiet_s, time.monotonic() - began_at
             is_kept = bool(report.broken)
             report.folder = self._world.ground.folder if is_kept else None
+            if is_kept:
+                lines = "".join(f"{entry.shown}\n" for entry in self._timeline.entries())
+                (self._world.ground.log / "timeline.txt").write_text(lines)
             return report
         except KeyboardInterrupt:
             is_kept = False

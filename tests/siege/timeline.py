@@ -4,6 +4,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+_BEFORE_S, _AFTER_S = 30.0, 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -13,6 +15,10 @@ class Entry:
     who: str
     text: str
     builds: frozenset[int] = frozenset()
+
+    @property
+    def shown(self) -> str:
+        return f"{self.at_s:8.2f} s  {self.who:<9} {self.text}"
 
 
 class Timeline:
@@ -36,10 +42,14 @@ class Timeline:
             return list(self._entries)
 
     def about(self, build: int | None) -> list[str]:
-        """Lines for people: what the adversary did, and what happened to this build."""
-        chosen = [
-            entry
-            for entry in self.entries()
-            if build is None or build in entry.builds or (not entry.builds and entry.who != "stream")
+        """Lines for people: what happened to this build, and what the adversary did meanwhile."""
+        entries = self.entries()
+        own_s = [entry.at_s for entry in entries if build in entry.builds] or [0.0, self.now_s]
+        first_s, last_s = own_s[0] - _BEFORE_S, own_s[-1] + _AFTER_S
+        return [
+            entry.shown
+            for entry in entries
+            if build is None
+            or build in entry.builds
+            or (not entry.builds and entry.who != "stream" and first_s <= entry.at_s <= last_s)
         ]
-        return [f"{entry.at_s:8.2f} s  {entry.who:<9} {entry.text}" for entry in chosen]

@@ -14,6 +14,7 @@ from functools import partial
 
 import redis
 
+from tests.siege.members import Member
 from tests.siege.sql import DatabaseAway
 from tests.siege.world import QUEUES, SLOTS, World
 
@@ -89,7 +90,7 @@ class Watcher(threading.Thread):
         self.stop = threading.Event()
         self.failure: BaseException | None = None
         self.seen: dict[tuple[int, str], Seen] = {}
-        #: From when to when attempts were seen to run, by label, on the timeline.
+        #: From when to when attempts were seen to be out, by label, on the timeline.
         self.lives: dict[str, tuple[float, float]] = {}
         self.counts: dict[str, int] = {}
         self.waits = Waits()
@@ -160,17 +161,23 @@ class Watcher(threading.Thread):
                 )
             )
 
-    def expect_noticed(self, label: str) -> None:
-        """Its pool process is dead and its worker lives: that is said at once."""
+    def expect_noticed(self, label: str, member: Member) -> None:
+        """Its pool process is dead and its worker lives: that is said at once. Not by a worker that dies too."""
         build, step, number = _parts(label)
+        pid = member.pid
         self.expect(
             Expectation(
                 rule="child",
                 about=f"{label} to be noticed, whose pool process was killed",
                 build=build,
                 limit_s=CHILD_S + 2 * EVERY_S,
-                is_met=lambda watcher: (one := watcher.seen.get((build, step))) is None or one.attempt != number,
-                counts=lambda watcher: not watcher.is_away,
+                is_met=lambda watcher: (
+                    (one := watcher.seen.get((build, step))) is None
+                    or one.attempt != number
+                    or member.pid != pid
+                    or not member.is_running
+                ),
+                counts=lambda watcher: not watcher.is_away and watcher.may_speak(member),
             )
         )
 
@@ -188,7 +195,12 @@ class Watcher(threading.Thread):
                 )
             )
 
+    def may_speak(self, member: Member) -> bool:
+        """Whether the adversary lets this worker say anything."""
+        return not member.is_stopped and member.host not in self._world.ill_hosts
+
     def expect_takeover(self) -> None:
+        """As long as there is a standby: the adversary may have killed that too, meanwhile."""
         holder = self.holder
         self.expect(
             Expectation(
@@ -197,9 +209,13 @@ class Watcher(threading.Thread):
                 build=None,
                 limit_s=TAKEOVER_S,
                 is_met=lambda watcher: watcher.holder not in (None, holder),
-                counts=lambda watcher: watcher.has_broker,
+                counts=lambda watcher: watcher.has_broker and watcher.has_standby(),
             )
         )
+
+    def has_standby(self) -> bool:
+        """Whether a scheduler is there that could take over."""
+        return any(member.is_ready for member in self._world.members.schedulers())
 
     def is_gone(self, label: str) -> bool:
         return label in self.hurt or label not in self.running(_parts(label)[0])
@@ -258,7 +274,8 @@ class Watcher(threading.Thread):
     def _note(self, seen: dict[tuple[int, str], Seen]) -> None:
         now_s = self._timeline.now_s
         for one in seen.values():
-            if one.attempt_status == "running":
+            # Not from when they were seen to run: who is killed right after a claim is seen to run only after that.
+            if one.attempt is not None and one.is_offered:
                 self.lives[one.label] = (self.lives.get(one.label, (now_s, now_s))[0], now_s)
         for key, one in seen.items():
             before = self.seen.get(key)

@@ -45,4 +45,4 @@ def _stories(report: Report) -> Iterator[str]:
         yield f"--- {broken.rule}: {broken.text}"
         yield from report.timeline.about(broken.build)[-_LINES:]
     yield ""
-    yield f"SEED={report.shape.seed}; logs and data are in {report.folder}"
+    yield f"SEED={report.shape.seed}; logs, timeline and data are in {report.folder}"

@@ -32,7 +32,7 @@ def kill_child(at: Field) -> Wound | None:
     at.note([member], labels=labels)
     at.world.members.send([child], signal.SIGKILL)
     for label in labels:
-        at.watcher.expect_noticed(label)
+        at.watcher.expect_noticed(label, member)
     at.watcher.expect_elsewhere(labels, member.host)
     return Wound(kind="kill-child", victim=f"{member.name} process {child} ({', '.join(labels) or 'idle'})")
 

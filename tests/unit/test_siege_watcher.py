@@ -17,7 +17,15 @@ SHAPE = long_siege(1, DatabaseKind.SQLITE, 1)
 
 
 def worker(host: str) -> Any:
-    return SimpleNamespace(host=host, role=Role.BUILD, worker=f"build@{host}", children=lambda: [99])
+    return SimpleNamespace(
+        host=host,
+        role=Role.BUILD,
+        worker=f"build@{host}",
+        children=lambda: [99],
+        pid=1,
+        is_running=True,
+        is_stopped=False,
+    )
 
 
 class World:
@@ -28,7 +36,10 @@ class World:
         self.timeline = Timeline()
         self.hosts: dict[str, object] = {"host1": None, "host2": None}
         self.ill_hosts: set[str] = set()
-        self.members = SimpleNamespace(workers=lambda: [worker(host) for host in self.hosts])
+        self.standby = SimpleNamespace(is_ready=True)
+        self.members = SimpleNamespace(
+            workers=lambda: [worker(host) for host in self.hosts], schedulers=lambda: [self.standby]
+        )
         self.rooms: dict[int, str] = {}
 
     def sql(self) -> None:
@@ -120,11 +131,24 @@ def test_who_is_silent_gets_time_again_after_the_broker_was_away(looker: Looker)
 def test_a_dead_pool_process_is_noticed_within_seconds(looker: Looker) -> None:
     running = seen(status="running", worker="build@host1")
     looker.look(running)
-    looker.watcher.expect_noticed("7.build.x86_64.1")
+    looker.watcher.expect_noticed("7.build.x86_64.1", worker("host1"))
     looker.look(running, seconds=5.0)
     assert looker.broken == []
     looker.look(running, seconds=5.0)
     assert looker.broken == ["child"]
+
+
+@pytest.mark.parametrize("change", [{"pid": 2}, {"is_running": False}, {"is_stopped": True}, {"host": "host2"}])
+def test_a_worker_that_is_dead_stopped_or_cut_off_itself_notices_nothing(
+    looker: Looker, change: dict[str, Any]
+) -> None:
+    running = seen(status="running", worker="build@host1")
+    member = worker("host1")
+    looker.world.ill_hosts = {"host2"}
+    looker.watcher.expect_noticed("7.build.x86_64.1", member)
+    vars(member).update(change)
+    looker.look(running)
+    assert looker.broken == []
 
 
 def test_a_cancelled_attempt_is_gone_from_its_host_within_seconds(looker: Looker) -> None:
@@ -147,8 +171,20 @@ def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> N
     looker.watcher.expect_takeover()
     looker.look(is_away=True)
     assert looker.broken == []
+    looker.world.standby.is_ready = False
+    looker.look(is_away=True)
+    assert looker.broken == [], "there is no standby for now"
+    looker.world.standby.is_ready = True
     looker.look(is_away=True)
     assert looker.broken == ["takeover"]
+
+
+def test_an_attempt_lives_from_when_it_is_sent(looker: Looker) -> None:
+    looker.look(seen(8, is_offered=False), seen(7))
+    looker.look(seen(8, is_offered=False), seen(7, "running", worker="build@host1"))
+    assert set(looker.watcher.lives) == {"7.build.x86_64.1"}
+    first, last = looker.watcher.lives["7.build.x86_64.1"]
+    assert first < last
 
 
 def test_no_step_is_hurt_more_than_twice() -> None:
