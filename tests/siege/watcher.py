@@ -199,16 +199,20 @@ class Watcher(threading.Thread):
         """Whether the adversary lets this worker say anything."""
         return not member.is_stopped and member.host not in self._world.ill_hosts
 
-    def expect_takeover(self) -> None:
-        """As long as there is a standby: the adversary may have killed that too, meanwhile."""
-        holder = self.holder
+    def expect_takeover(self, stopped: Member | None = None) -> None:
+        """As long as there is a standby: the adversary may have killed that too, meanwhile. A leader that was only
+        stopped, and that the adversary wakes before anybody missed it, leads on."""
+        holder, pid = self.holder, stopped.pid if stopped is not None else 0
         self.expect(
             Expectation(
                 rule="takeover",
                 about="the standby to take over from the scheduler that is gone",
                 build=None,
                 limit_s=TAKEOVER_S,
-                is_met=lambda watcher: watcher.holder not in (None, holder),
+                is_met=lambda watcher: (
+                    watcher.holder not in (None, holder)
+                    or (stopped is not None and stopped.pid == pid and not stopped.is_stopped)
+                ),
                 counts=lambda watcher: watcher.has_broker and watcher.has_standby(),
             )
         )

@@ -96,7 +96,7 @@ def stop_leader(at: Field) -> Wound | None:
     if member is None or member.is_stopped or not _has_standby(at, member):
         return None
     wound = _stopped(at, member, "stop-scheduler")
-    at.watcher.expect_takeover()
+    at.watcher.expect_takeover(member)
     return wound
 
 

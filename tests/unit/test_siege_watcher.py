@@ -179,6 +179,17 @@ def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> N
     assert looker.broken == ["takeover"]
 
 
+def test_a_leader_that_is_woken_again_leads_on(looker: Looker) -> None:
+    leader = SimpleNamespace(pid=1, is_stopped=True)
+    looker.watcher.holder = b"one"
+    looker.watcher.expect_takeover(leader)  # type: ignore[arg-type]
+    looker.look()
+    leader.is_stopped = False
+    looker.look()
+    looker.look()
+    assert looker.broken == []
+
+
 def test_an_attempt_lives_from_when_it_is_sent(looker: Looker) -> None:
     looker.look(seen(8, is_offered=False), seen(7))
     looker.look(seen(8, is_offered=False), seen(7, "running", worker="build@host1"))
