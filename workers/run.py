@@ -1,48 +1,31 @@
-"""The one door to processes: start, pump, limit and kill them, on plumbum.
+"""The one door to processes: run them, with limits, and kill them. How one is started and read is in process.py.
 
-Owns: argument lists without a shell, the empty environment, the session, the log's first and last lines, the kill.
+Owns: what ends a command, the log's first and last lines, the kill.
 Does not own: sandboxes, cgroups and disk accounts, which come in as a `Tree` and a `watch`.
 """
 
-import fcntl
 import os
-import select
 import shlex
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
-from plumbum.machines.local import LocalCommand, LocalMachine
-from plumbum.path.local import LocalPath
-
-from farm.errors import HostUnfit, LeaseLost, Trouble
+from farm.errors import LeaseLost, Trouble
 from workers.log import StepLog
+from workers.process import Pump, end, pipe, signal_group, start
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE_S = 2.0  # from TERM to KILL at a limit
 STOP_GRACE_S = 0.2  # the same when the attempt was stopped: enough for git to take its lock files away
 TICK_S = 0.1  # how often stop, deadline and limits are looked at; output and exit are noticed at once
 FLOOD_FACTOR = 4  # a command that writes this many times the log's limit is ended
 TAIL_BYTES = 16 * 1024
-_CHUNK_BYTES = 256 * 1024
 _IDLE_SHARE = 0.01  # of one CPU: a silent command that uses less than this is stalled
-
-
-class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
-    """Plumbum lays its copy of the worker's environment under every command's; here there is nothing under it."""
-
-    env: ClassVar[dict[str, str]] = {}
-
-
-class _Command(LocalCommand):  # type: ignore[misc]
-    machine = _BareMachine()
 
 
 class Ending(StrEnum):
@@ -173,7 +156,7 @@ def run(
         watch=look,
         last_output_at=lambda: log.last_write_at,
     )
-    with _pipe() as (out, into):
+    with pipe() as (out, into):
         completed = _drive(argv, cwd, env, {out: pump}, (into, into), limits, tree)
     completed = Completed(**{**vars(completed), "tail": tail.data})
     log.note(f"{_name(words)} {completed.shown}")
@@ -209,7 +192,7 @@ def capture(
         stop=stop,
         watch=lambda: Ending.FLOODED if len(kept) > limit_bytes else None,
     )
-    with _pipe() as (out, out_into), _pipe() as (err, err_into):
+    with pipe() as (out, out_into), pipe() as (err, err_into):
         completed = _drive(argv, cwd, env, {out: keep, err: errors.add}, (out_into, err_into), limits, None)
     if stop is not None and stop.is_set():
         raise LeaseLost(f"stopped while {_name(argv)} ran")
@@ -301,26 +284,26 @@ def _drive(
     try:
         if limits.is_stopped():
             raise LeaseLost(f"stopped before {_name(argv)} ran")
-        process = _start(argv, cwd, env, into)
+        process = start(argv, cwd, env, into)
     finally:
         for fd in set(into):
             os.close(fd)
     whole = tree or SessionTree(process.pid)
     ending = Ending.EXITED
-    with _Pump(process.pid, sinks) as pump:
+    with Pump(process.pid, sinks) as pump:
         try:
             while not pump.turn(limits.wait_s()):
                 ending = limits.ended(whole)
                 if limits.is_stopped():
                     # A recipe has nothing to clean up: what it leaves is removed from outside, with its cgroup.
-                    _end(process.pid, pump, grace_s=0.0 if tree else STOP_GRACE_S)
+                    end(process.pid, pump, grace_s=0.0 if tree else STOP_GRACE_S)
                     break
                 if ending is not Ending.EXITED:
-                    _end(process.pid, pump, grace_s=GRACE_S)
+                    end(process.pid, pump, grace_s=GRACE_S)
                     break
         finally:
             # The leader is not reaped yet, so its number still names its own group and nobody else's.
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
             if ending is not Ending.EXITED or limits.is_stopped() or tree:
                 whole.kill()
             status = process.wait()
@@ -329,110 +312,6 @@ def _drive(
     if status < 0:
         return Completed(code=None, signal=-status, seconds=seconds, ending=ending)
     return Completed(code=status, signal=None, seconds=seconds, ending=ending)
-
-
-class _Process(Protocol):
-    pid: int
-
-    def wait(self) -> int: ...
-
-
-def _start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, into: tuple[int, int]) -> _Process:
-    """No preexec function and no change of user: so the interpreter can use vfork, whose cost does not grow with it."""
-    tool = str(argv[0])
-    path = shutil.which(tool)
-    if path is None:
-        raise HostUnfit(f"{tool} is not installed on this host; run deploy/bootstrap, or install the tool")
-    full_env = {"PATH": PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(env or {})}
-    with Path(os.devnull).open("rb") as nothing:
-        try:
-            process: _Process = _Command(LocalPath(path)).popen(
-                [str(arg) for arg in argv[1:]],
-                cwd=str(cwd),
-                env=full_env,
-                stdin=nothing,
-                stdout=into[0],
-                stderr=into[1],
-                new_session=True,
-            )
-        except OSError as error:
-            raise HostUnfit(f"{tool} cannot be started in {cwd}: {error.strerror}") from error
-    return process
-
-
-class _Pump:
-    """Reads the pipes and notices the exit, in one poll."""
-
-    def __init__(self, pid: int, sinks: dict[int, Callable[[bytes], None]]) -> None:
-        self._sinks = sinks
-        self._pidfd = os.pidfd_open(pid)
-        self._poll = select.poll()
-        self._poll.register(self._pidfd, select.POLLIN)
-        self._open = set(sinks)
-        for fd in sinks:
-            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
-            self._poll.register(fd, select.POLLIN)
-
-    def turn(self, wait_s: float) -> bool:
-        """One wait; whether the process has exited."""
-        exited = False
-        for fd, _ in self._poll.poll(wait_s * 1000):
-            if fd == self._pidfd:
-                exited = True
-            else:
-                self._read(fd)
-        return exited
-
-    def drain(self) -> None:
-        """What is still in the pipes, without waiting for whoever else holds them."""
-        for fd in list(self._open):
-            while self._read(fd):
-                pass
-
-    def _read(self, fd: int) -> bool:
-        try:
-            data = os.read(fd, _CHUNK_BYTES)
-        except BlockingIOError:
-            return False
-        if data:
-            self._sinks[fd](data)
-            return True
-        self._open.discard(fd)
-        with suppress(KeyError):
-            self._poll.unregister(fd)
-        return False
-
-    def __enter__(self) -> "_Pump":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._pidfd)
-
-
-def _end(pid: int, pump: _Pump, *, grace_s: float) -> None:
-    """Ask to end, and keep reading meanwhile so that nobody hangs on a full pipe. The kill is the caller's."""
-    if not grace_s:
-        return
-    _signal_group(pid, signal.SIGTERM)
-    until = time.monotonic() + grace_s
-    while (left := until - time.monotonic()) > 0:
-        if pump.turn(left):
-            return
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-@contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    """Both ends; `_drive` closes the writing one, as soon as the process has it."""
-    out, into = os.pipe2(os.O_CLOEXEC)
-    try:
-        yield out, into
-    finally:
-        os.close(out)
 
 
 def _check(argv: Sequence[str | Path], done: Completed, ok_codes: Iterable[int] | None, output: bytes) -> None:

@@ -21,9 +21,9 @@ from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
-from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.repositories import open_repositories
+from farm.scheduler.deliver import Delivery
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.heads import Heads
 from farm.scheduler.held import HeldHosts
@@ -68,6 +68,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(settings.broker)
         self._heads = Heads(open_repositories(_hasty(settings)), self._note_head)
         self._maker = WorkMaker(settings, self._heads)
+        self._delivery = Delivery(self._leases, self._maker)
         self._reconciler = Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s)
         self._sweeper = Sweeper(settings, self._leases)
         self._salvager = Salvager(settings, self._leases, self._store)
@@ -89,8 +90,6 @@ class Scheduler:
         self._is_recovered = False
         self._is_broker_doubted = False
         self._lease_s = settings.lease_s
-        #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
-        self._unclosed: list[str] = []
 
     def run(self, stop: threading.Event) -> None:
         """Schedule until `stop` is set; then settle what has been reported, and return."""
@@ -241,7 +240,7 @@ class Scheduler:
             # Nobody may ever hear of these. They are ready again at once; should a message have got out, it finds its
             # offer withdrawn, or is stopped, as soon as Redis is back.
             verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in done.orders]
-            self._unclosed += self._store.judge(verdicts, now, self._surroundings()).closes
+            self._delivery.close_later(self._store.judge(verdicts, now, self._surroundings()).closes)
             raise
 
     def _sendable(self, picks: Sequence[Ready], now: datetime) -> list[Ready]:
@@ -259,33 +258,13 @@ class Scheduler:
 
     def _deliver(self, done: Done, now: datetime) -> list[Order]:
         """Carry into Redis what SQL has committed. Returns the orders that are offered now."""
-        for label in done.late:
-            _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
-        for event in done.events:
-            _log.debug("%s", event, extra={"action": "event"})
         self._heads.learn(done.heads)
         for owner, used_s in done.used_s.items():
             self._loads.add(owner, used_s, now)
-        works, offered, refused = self._make(done.orders)
-        self._unclosed += done.closes
-        if self._unclosed or works or done.events:
-            self._leases.hand_on(closes=self._unclosed, works=works, events=done.events)
-            self._unclosed = []
+        offered, refused = self._delivery.deliver(done, self._workers)
         if refused:
             self._deliver(self._store.judge(refused, now, self._surroundings()), now)
         return offered
-
-    def _make(self, orders: Sequence[Order]) -> tuple[list[AnyWork], list[Order], list[Verdict]]:
-        works, offered, refused = [], [], []
-        for order in orders:
-            try:
-                works.append(self._maker.make(order, self._workers))
-                offered.append(order)
-            except FarmError as error:
-                message = f"{error.code}: {error}"
-                finding = Finding.DEFERRED if error.retryable else Finding.REFUSED
-                refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
-        return works, offered, refused
 
     def _take(self) -> None:
         """Go on being the one. Raises FarmNotRunning, with what was heard left to the other, when it is another."""
@@ -308,9 +287,7 @@ class Scheduler:
     def _tick(self, now: datetime) -> None:
         self._next_tick = time.monotonic() + _TICK_S
         self._take()
-        if self._unclosed:
-            self._leases.close_attempts(self._unclosed)
-            self._unclosed = []
+        self._delivery.close_rest()
         self._workers = self._leases.workers()
         self._look_at_hosts(now)
         self._heads.read(self._store.heads())

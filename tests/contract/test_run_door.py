@@ -17,7 +17,8 @@ from farm.model.target import Limits
 from workers.buildroot import cgroups
 from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.log import StepLog
-from workers.run import PATH, Ending, SessionTree, Tree, run
+from workers.process import PATH
+from workers.run import Ending, SessionTree, Tree, run
 
 LIMITS = Limits(processes=64, memory_bytes=256 * 2**20)
 

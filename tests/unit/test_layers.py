@@ -92,6 +92,14 @@ def test_celery_is_imported_in_three_places() -> None:
     assert users == CELERY
 
 
+def test_workers_start_processes_in_one_place() -> None:
+    """plumbum is behind workers.process, and that behind the one door, workers.run."""
+    for path in _modules("workers"):
+        names = _imports(path)
+        assert _name(path) == "workers/process.py" or not {name.split(".")[0] for name in names} & {"plumbum"}
+        assert _name(path) == "workers/run.py" or not [name for name in names if name.startswith("workers.process.")]
+
+
 def test_nothing_imports_tests_or_deploy() -> None:
     for path in _modules(*PACKAGES):
         assert not {name.split(".")[0] for name in _imports(path)} & {"tests", "deploy"}, _name(path)

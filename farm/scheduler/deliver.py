@@ -1,0 +1,65 @@
+"""Carries into Redis what SQL has committed: leases closed, work offered, events told. Decides nothing."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from farm.errors import FarmError
+from farm.leases import Leases
+from farm.model.work import AnyWork
+from farm.model.worker import WorkerFacts
+from farm.scheduler.work import WorkMaker
+from farm.store.orders import Order
+from farm.store.scheduling import Done
+from farm.store.settling import Finding, Verdict
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """For the scheduler's thread alone."""
+
+    def __init__(self, leases: Leases, maker: WorkMaker) -> None:
+        self._leases = leases
+        self._maker = maker
+        #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
+        self._unclosed: list[str] = []
+
+    def deliver(self, done: Done, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
+        """Returns the orders that are offered now, and verdicts on those for which no work can be made.
+
+        Raises redis.RedisError; what was to be closed is then closed the next time.
+        """
+        for label in done.late:
+            _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
+        for event in done.events:
+            _log.debug("%s", event, extra={"action": "event"})
+        works, offered, refused = self._make(done.orders, workers)
+        self._unclosed += done.closes
+        if self._unclosed or works or done.events:
+            self._leases.hand_on(closes=self._unclosed, works=works, events=done.events)
+            self._unclosed = []
+        return offered, refused
+
+    def close_later(self, labels: Iterable[str]) -> None:
+        """These attempts are over, and Redis does not answer."""
+        self._unclosed += labels
+
+    def close_rest(self) -> None:
+        """What could not be closed before. Raises redis.RedisError."""
+        if self._unclosed:
+            self._leases.close_attempts(self._unclosed)
+            self._unclosed = []
+
+    def _make(
+        self, orders: Sequence[Order], workers: Sequence[WorkerFacts]
+    ) -> tuple[list[AnyWork], list[Order], list[Verdict]]:
+        works, offered, refused = [], [], []
+        for order in orders:
+            try:
+                works.append(self._maker.make(order, workers))
+                offered.append(order)
+            except FarmError as error:
+                message = f"{error.code}: {error}"
+                finding = Finding.DEFERRED if error.retryable else Finding.REFUSED
+                refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
+        return works, offered, refused
