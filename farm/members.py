@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ class Members:
         """Raises FarmNotRunning, naming the process and its log, when one that should run will not."""
         if self._error is not None:
             raise self._error
+        if self._watcher is not None and not self._watcher.is_alive() and not self._is_closed.is_set():
+            raise FarmNotRunning("what starts the farm's processes again has ended; start the farm anew")
         if self._watcher is None:
             for place in self._places.values():
                 if not place.member.is_running:
@@ -154,7 +157,9 @@ class Members:
             return
         pause_s = self._first_pause_s * 2 ** (len(place.deaths) - 1)
         place.restart_at = now + pause_s
-        self._warn(f"{how}; it is started again in {pause_s:g} s")
+        # Whoever reads this may be gone, or the disk full; the farm is to go on, and this thread with it.
+        with suppress(Exception, SystemExit):
+            self._warn(f"{how}; it is started again in {pause_s:g} s")
 
     # --- end ----------------------------------------------------------------------------------------------------
 

@@ -163,10 +163,10 @@ def hold(value: HostHold) -> dict[str, Any]:
     }
 
 
-def queues(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+def queues(serving: Mapping[str, tuple[int, str]], counts: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "slots": slots.get(name, 0), "ready": ready, "busy": busy}
-        for name in sorted({*slots, *counts})
+        {"name": name, "slots": serving.get(name, (0, ""))[0], "ready": ready, "busy": busy}
+        for name in sorted({*serving, *counts})
         for ready, busy in [counts.get(name, (0, 0))]
     ]
 

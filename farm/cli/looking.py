@@ -127,10 +127,7 @@ def _overview(farm: "Farm", *, is_json: bool) -> None:
 
     trouble = _not_running(farm)
     workers = () if trouble else farm.workers()
-    slots: dict[str, int] = {}
-    for worker in workers:
-        for queue in worker.queues:
-            slots[queue] = slots.get(queue, 0) + worker.slots
+    serving = {} if trouble else farm.serving()
     counts = farm.queue_counts()
     going = [build for one in (Status.RUNNING, Status.READY) for build in farm.builds(status=one, limit=_LAST)]
     ended = farm.builds(status=Status.FINISHED, limit=_LAST)
@@ -140,15 +137,15 @@ def _overview(farm: "Farm", *, is_json: bool) -> None:
             {
                 "is_running": trouble is None,
                 "workers": [documents.worker(worker, holds, running) for worker in workers],
-                "queues": documents.queues(slots, counts),
+                "queues": documents.queues(serving, counts),
                 "going_on": [documents.build(build) for build in going],
                 "finished": [documents.build(build) for build in ended],
             }
         )
     else:
         out = console()
-        if slots or counts:
-            out.print(tables.queue_table(slots, counts, out.width))
+        if serving or counts:
+            out.print(tables.queue_table(serving, counts, out.width))
         for heading, builds in (("going on", going), ("last finished", ended)):
             if builds:
                 out.print(f"\n{heading}", style="bold")

@@ -153,12 +153,12 @@ def waiting(build: Build) -> str:
     return "; ".join(words) or "waits for the scheduler"
 
 
-def queue_table(slots: Mapping[str, int], counts: Mapping[str, tuple[int, int]], width: int) -> Table:
+def queue_table(serving: Mapping[str, tuple[int, str]], counts: Mapping[str, tuple[int, int]], width: int) -> Table:
     rows = []
-    for name in sorted({*slots, *counts}):
+    for name in sorted({*serving, *counts}):
         ready, busy = counts.get(name, (0, 0))
-        has = slots.get(name, 0)
-        remark = Text("" if has else "no worker", style="red")
+        has, why = serving.get(name, (0, ""))
+        remark = Text("" if has else f"no worker: {clean(why)}" if why else "no worker", style="red")
         rows.append((name, str(has), str(busy), str(ready), remark))
     return plain(("queue", "slots", "busy", "ready", ""), rows, width)
 

@@ -315,6 +315,10 @@ class Farm:
         """The hosts that get no work now, by name, and why."""
         return hosts.held(self._store)
 
+    def serving(self) -> dict[str, tuple[int, str]]:
+        """By queue: how many slots get work now, and why the others get none. Raises FarmNotRunning."""
+        return hosts.serving(self.workers(), self.host_holds())
+
     def running_on(self) -> dict[str, tuple[str, ...]]:
         """What runs where: labels of attempts, by the worker's name, and once more by its host's."""
         return hosts.running_on(self._store)

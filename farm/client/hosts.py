@@ -1,11 +1,12 @@
 """Hosts as clients see them: what runs where, which get no work and why, taking one out of work and back in."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
+from farm import wire
 from farm.errors import NotFound, WrongState
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold, host_of
+from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of, kept_from
 from farm.store.store import Store
 
 
@@ -23,6 +24,17 @@ def running_on(store: Store) -> dict[str, tuple[str, ...]]:
             if one.worker and one.status is Status.RUNNING:
                 for name in {one.worker, host_of(one.worker)}:
                     found[name] = (*found.get(name, ()), one.label)
+    return found
+
+
+def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> dict[str, tuple[int, str]]:
+    """By queue: how many slots get work, and why the others get none."""
+    found: dict[str, tuple[int, str]] = {}
+    for worker in workers:
+        for queue in worker.queues:
+            slots, why = found.get(queue, (0, ""))
+            kept = worker.unfit or kept_from(worker, queue, holds, workers, speaks=wire.VERSION)
+            found[queue] = (slots, why or kept) if kept else (slots + worker.slots, why)
     return found
 
 

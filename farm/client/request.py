@@ -34,6 +34,8 @@ def make_options(
 ) -> BuildOptions:
     """`timeout_s` and the limit `wall_s` are the same. Raises BadRequest, naming the option and what it takes."""
     for option, names in (("--with", with_), ("--without", without)):
+        if isinstance(names, str):
+            raise BadRequest(f"{option} takes a list of names, and {names!r} is a text; give [{names!r}]")
         for name in names:
             if not _CONDITION_NAME.fullmatch(name):
                 raise BadRequest(f"{option} {name!r} is not a condition's name; use letters, digits and underscores")
@@ -41,7 +43,7 @@ def make_options(
         raise BadRequest(f"{both[0]!r} is in both --with and --without; leave one of them out")
     for name, value in defines:
         _check_define(name, value)
-    if timeout_s is not None and not 1 <= timeout_s <= TIMEOUT_MAX_S:
+    if timeout_s is not None and timeout_s not in range(1, TIMEOUT_MAX_S + 1):
         raise BadRequest(f"--timeout {timeout_s} is out of range; use 1 to {TIMEOUT_MAX_S} seconds")
     own = check_limits(limits or {})
     if own.wall_s is not None and timeout_s is not None:
@@ -50,7 +52,7 @@ def make_options(
         with_=tuple(with_),
         without=tuple(without),
         defines=tuple((n, v) for n, v in defines),
-        timeout_s=own.wall_s if timeout_s is None else timeout_s,
+        timeout_s=own.wall_s if timeout_s is None else int(timeout_s),
         limits=replace(own, wall_s=None),
     )
 

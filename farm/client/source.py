@@ -46,7 +46,10 @@ def check_srpm(srpm: str | Path) -> str | Path:
     if "://" not in text:
         return _checked_file(Path(text).expanduser())
     _check_text(text, "--srpm")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise BadSource(f"--srpm {without_credentials(text)!r} is not a URL: {error}; correct it") from error
     if parts.scheme == "file":
         return _checked_file(Path(unquote(parts.path)))
     if parts.scheme not in _SRPM_SCHEMES or not parts.hostname:

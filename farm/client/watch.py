@@ -170,4 +170,5 @@ def _build_event(build: Build) -> Event:
 
 
 def seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end else None
+    """Not negative, although the two may be by the clocks of two hosts."""
+    return max(0.0, (end - start).total_seconds()) if start and end else None

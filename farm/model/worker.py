@@ -1,5 +1,6 @@
 """What a worker says of itself, and what the farm says of the host that it is on."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -71,3 +72,21 @@ class HostHold:
         """One line for people."""
         until = f" until {self.until_at:%Y-%m-%d %H:%M} UTC" if self.until_at else ""
         return f"{self.host} is {self.kind} by {self.by}{until}: {self.reason}"
+
+
+def kept_from(
+    worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
+) -> str | None:
+    """Why a worker that is fit gets nothing from one of its queues; None when it does. `held` are hosts without work,
+    `speaks` is the version of messages that the scheduler sends."""
+    if worker.speaks != speaks:
+        return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"
+    hold = held.get(worker.host)
+    if hold is None:
+        return None
+    if hold.kind is HoldKind.QUARANTINED and not any(
+        queue in other.queues and other.host not in held and other.speaks == speaks and other.unfit is None
+        for other in workers
+    ):
+        return None  # a queue's last host is better than none
+    return hold.shown

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from farm.errors import BadRequest, NotFound, RepositoryTrouble, disk_errors
+from farm.errors import BadRequest, LeaseLost, NotFound, RepositoryTrouble, disk_errors
 from farm.repositories.base import (
     KEEP_VERSIONS,
     RepositoryCheck,
@@ -71,7 +71,11 @@ class DirectoryRepositories:
             if not wanted:
                 return repository.current()
             ids = repository.submit(wanted, stop=stop)
-            return repository.publish(ids, keep=max(keep, _KEEP_LEAST), grace_s=self._grace_s, stop=stop)
+            try:
+                return repository.publish(list(ids), keep=max(keep, _KEEP_LEAST), grace_s=self._grace_s, stop=stop)
+            except LeaseLost:
+                repository.withdraw([id_ for id_, is_new in ids.items() if is_new])
+                raise
 
     def add_files(
         self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: threading.Event | None = None

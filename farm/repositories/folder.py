@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import RepositoryVersion
-from farm.repositories.ledger import Ledger, Row, Writing
+from farm.repositories.ledger import Ledger, Row, Version, Writing
 from farm.repositories.metadata import PackageXml, read_package, write_version
 from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
 
@@ -72,16 +72,23 @@ class RepositoryFolder:
                 url=self.url(version.number),
                 is_current=version.number == shown,
             )
-            for version in self._ledger.versions()
+            for version in self._whole()
             if version.number <= shown  # a process that was killed may have left one that nobody sees yet
         )
 
-    def submit(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> list[int]:
-        """Write what is missing to the ledger as waiting; returns the ids of all. Takes no lock for long."""
+    def _whole(self) -> list[Version]:
+        """Those in the ledger, but for what whoever removes old ones had begun with when it was killed: a version's
+        files go first, then the packages that only it had, and its record last."""
+        newest, *others = self._ledger.versions()
+        return [newest, *(one for one in others if (self.versions / str(one.number) / "repodata").exists())]
+
+    def submit(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> dict[int, bool]:
+        """Write what is missing to the ledger as waiting; returns the ids of all, and whether each is new. Takes no
+        lock for long."""
         rows = list(wanted)
         known = self._ledger.here(rows)
         if len(known) == len(rows):
-            return list(known.values())
+            return dict.fromkeys(known.values(), False)
         with staging(self._unfinished) as folder:
             staged: dict[Row, PackageXml] = {}
             for row in rows:
@@ -101,10 +108,16 @@ class RepositoryFolder:
                 # Putting packages into the pool and into the ledger is one transaction, so that whoever removes
                 # packages that nothing needs, in a transaction too, never sees one in between.
                 with self._ledger.writing(durable=False) as writing:
-                    return [self._submit_one(writing, row, folder, staged.get(row)) for row in rows]
+                    return dict(self._submit_one(writing, row, folder, staged.get(row)) for row in rows)
             except BaseException:
                 self._drop_unknown(folder)
                 raise
+
+    def withdraw(self, ids: Sequence[int]) -> None:
+        """Those of these that still wait are not to be published after all."""
+        with self._ledger.writing(durable=False) as writing:
+            for row in writing.withdraw(ids):
+                (self._pool / _place(row)).unlink(missing_ok=True)
 
     def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
         """Wait until all are in a version that clients see, publishing if nobody else does; returns its number."""
@@ -128,6 +141,7 @@ class RepositoryFolder:
                 self.remove_old(keep=keep, grace_s=grace_s)
             number = done()
         if number is None:
+            # Or another upload that wanted some of the same packages has withdrawn them, having been cancelled.
             raise RepositoryTrouble(f"{self.view} does not show what was just published; try again")
         return number
 
@@ -138,7 +152,7 @@ class RepositoryFolder:
         """
         with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
             self._complete()
-            kept = [version.number for version in self._ledger.versions()]
+            kept = [version.number for version in self._whole()]
             if to not in kept:
                 raise NotFound(f"there is no version {to}; there are {', '.join(str(number) for number in kept)}")
             with self._ledger.writing(durable=True) as writing:
@@ -171,17 +185,17 @@ class RepositoryFolder:
         if self._ledger.newest().number != self.current():
             self._show_newest()  # every version in the ledger has its files
 
-    def _submit_one(self, writing: Writing, row: Row, folder: Path, xml: PackageXml | None) -> int:
+    def _submit_one(self, writing: Writing, row: Row, folder: Path, xml: PackageXml | None) -> tuple[int, bool]:
         id_ = writing.here(row)
         if id_ is not None:
-            return id_
+            return id_, False
         if xml is None:
             raise RepositoryTrouble(f"{row.filename!r} was replaced by another build's just now; try again")
         place = self._pool / _place(row)
         place.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # of an older version, or of a killed process: the same content, and whole
             place.hardlink_to(folder / row.sha256 / row.filename)
-        return writing.add(row, xml)
+        return writing.add(row, xml), True
 
     def _drop_unknown(self, folder: Path) -> None:
         """Take out of the pool what an unfinished `submit` put there and the ledger does not know."""

@@ -115,15 +115,15 @@ class Ledger:
         """
         with self._connection() as connection:
             marks = ",".join("?" * len(ids))
-            live, waiting, first = connection.execute(
-                f"SELECT count(*) FILTER (WHERE removed_in IS NULL), count(*) FILTER (WHERE added_in IS NULL),"  # noqa: S608
-                f" max(added_in) FROM package WHERE id IN ({marks})",
+            known, live, waiting, first = connection.execute(
+                "SELECT count(*), count(*) FILTER (WHERE removed_in IS NULL),"  # noqa: S608
+                f" count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package WHERE id IN ({marks})",
                 ids,
             ).fetchone()
-        if waiting or (first is not None and first > shown):
+        # What is not known was withdrawn by whoever else wanted it too.
+        if waiting or known < len(ids) or first > shown:
             return None
-        # None of them is known any more when they were replaced and forgotten meanwhile.
-        return shown if live == len(ids) or first is None else int(first)
+        return shown if live == len(ids) else int(first)
 
     def versions(self) -> list[Version]:
         """Newest first."""
@@ -180,6 +180,15 @@ class Writing:
             (row.filename, row.sha256, xml.primary, xml.filelists, xml.other),
         )
         return int(found.lastrowid or 0)
+
+    def withdraw(self, ids: Sequence[int]) -> list[Row]:
+        """Drop those of these that wait, and return the places that no kept package lies in."""
+        marks = ",".join("?" * len(ids))
+        gone = self._connection.execute(
+            f"DELETE FROM package WHERE added_in IS NULL AND id IN ({marks}) RETURNING filename, sha256",  # noqa: S608
+            ids,
+        ).fetchall()
+        return self._unknown(gone)
 
     def publish(self, now_s: float) -> None:
         """Make one new version of all that waits; nothing if nothing does. The last of one file name wins."""
@@ -247,6 +256,9 @@ class Writing:
         gone = self._connection.execute(
             "DELETE FROM package WHERE removed_in <= (SELECT min(number) FROM version) RETURNING filename, sha256"
         ).fetchall()
+        return self._unknown(gone)
+
+    def _unknown(self, gone: Iterable[tuple[str, str]]) -> list[Row]:
         rows = {Row(filename=filename, sha256=sha256) for filename, sha256 in gone}
         return [row for row in rows if not self.knows(row)]
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-from farm.errors import FarmError
+from farm.errors import BadTarget, FarmError
 from farm.leases import Leases
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
@@ -60,6 +60,8 @@ class Delivery:
                 offered.append(order)
             except FarmError as error:
                 message = f"{error.code}: {error}"
-                finding = Finding.DEFERRED if error.retryable else Finding.REFUSED
+                # What is wrong with a target's file is soon mended; what is recorded of a build is not.
+                is_passing = error.retryable or isinstance(error, BadTarget)
+                finding = Finding.DEFERRED if is_passing else Finding.REFUSED
                 refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
         return works, offered, refused

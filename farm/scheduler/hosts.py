@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
+from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of, kept_from
 from farm.store.state import build_of
 
 TROUBLES = 3
@@ -85,23 +85,6 @@ class HostHealth:
             if worker.consumes is None:
                 continue
             for queue in worker.queues:
-                is_off = is_kept_from(worker, queue, held, workers) is not None
+                is_off = kept_from(worker, queue, held, workers, speaks=wire.VERSION) is not None
                 if is_off is (queue in worker.consumes):
                     change(worker.name, queue, is_off)
-
-
-def is_kept_from(
-    worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts]
-) -> str | None:
-    """Why a worker gets nothing from one of its queues; None when it does."""
-    if worker.speaks != wire.VERSION:
-        return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {wire.VERSION}"
-    hold = held.get(worker.host)
-    if hold is None:
-        return None
-    if hold.kind is HoldKind.QUARANTINED and not any(
-        queue in other.queues and other.host not in held and other.speaks == wire.VERSION and other.unfit is None
-        for other in workers
-    ):
-        return None  # a queue's last host is better than none
-    return hold.shown

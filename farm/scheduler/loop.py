@@ -16,7 +16,7 @@ import redis
 from farm import queues, wire
 from farm.config import Settings
 from farm.control import Control, Inbox
-from farm.errors import FarmError, FarmNotRunning
+from farm.errors import BadTarget, FarmError, FarmNotRunning, UnknownTarget
 from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
@@ -249,8 +249,10 @@ class Scheduler:
         for pick in picks:
             try:
                 self._maker.target(pick.target)
-            except FarmError as error:
+            except UnknownTarget as error:
                 refused[pick.step_id] = f"{error.code}: {error}"
+            except BadTarget:
+                pass  # its attempt says so, and is tried again
         if refused:
             ids = {pick.build_id for pick in picks if pick.step_id in refused}
             self._deliver(self._store.refuse(refused, now, ids), now)

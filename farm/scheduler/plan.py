@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from farm import wire
 from farm.model.arch import Arch
 from farm.model.outcome import Status
-from farm.model.worker import HostHold, WorkerFacts
-from farm.scheduler.hosts import is_kept_from
+from farm.model.worker import HostHold, WorkerFacts, kept_from
 from farm.store.scheduling import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
@@ -63,7 +63,7 @@ def queue_states(
     for name in names:
         free: dict[str, int] = {}
         serving = [worker for worker in workers if name in worker.queues]
-        why = {worker.name: worker.unfit or is_kept_from(worker, name, held or {}, workers) for worker in serving}
+        why = {one.name: one.unfit or kept_from(one, name, held or {}, workers, speaks=wire.VERSION) for one in serving}
         mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
             free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get(worker.name, 0))

@@ -1,12 +1,13 @@
 """Turns the store's orders into work: adds the target, the limits and the farm's own repositories."""
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NoReturn, TypedDict
 
 from farm.config import Settings
-from farm.errors import NotFound
+from farm.errors import BadTarget, NotFound, UnknownTarget
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.target import Limits, Target
@@ -19,30 +20,47 @@ from farm.store.heads import Head
 from farm.store.orders import Order
 from farm.targets.load import find_target
 
+_log = logging.getLogger(__name__)
+
 _KEPT_S = 1.0  # how soon a changed target file is seen
+_MISSED_S = 60.0  # after which a file that is not there any more was removed on purpose
+_UNKNOWN_WALL_S = 24 * 3600
 _SMALL_STEP_S = 3600  # the longest that any step but `build` may run
 
 
 class WorkMaker:
-    """Makes work. Keeps targets for a second, so that two hundred builds read a file once."""
+    """Makes work. Keeps targets for a second, so that two hundred builds read a file once; and for longer where a file
+    cannot be read that could before: an editor at work, or a typing mistake, ends no build that was asked for."""
 
     def __init__(self, settings: Settings, heads: Heads) -> None:
         self._settings = settings
         self._heads = heads
-        self._targets: dict[str, tuple[float, Target]] = {}
+        self._targets: dict[str, _Kept] = {}
 
     def target(self, name: str) -> Target:
         """Raises UnknownTarget, BadTarget."""
         now = time.monotonic()
-        at, target = self._targets.get(name, (0.0, None))
-        if target is None or now - at > _KEPT_S:
-            target = find_target(self._settings, name)
-            self._targets[name] = (now, target)
-        return target
+        kept = self._targets.get(name)
+        if kept is not None and now < kept.look_at:
+            return kept.target
+        try:
+            found = _Kept(target=find_target(self._settings, name), read_at=now, look_at=now + _KEPT_S)
+        except (UnknownTarget, BadTarget) as error:
+            if kept is None or (isinstance(error, UnknownTarget) and now - kept.read_at > _MISSED_S):
+                raise
+            if not kept.is_old:
+                extra = {"action": "bad-target", "target": name}
+                _log.warning("Target %s stays what it was before: %s", name, error, extra=extra)
+            found = replace(kept, look_at=now + _KEPT_S, is_old=True)
+        self._targets[name] = found
+        return found.target
 
     def wall_s(self, target: str, package: str, options: BuildOptions, kind: StepKind) -> int:
-        """The limit of a step's wall-clock time. Raises UnknownTarget, BadTarget."""
-        return limits_of(self.target(target), package, options, kind).wall_s
+        """The limit of a step's wall-clock time; a day of a target that cannot be read, of which `make` speaks."""
+        try:
+            return limits_of(self.target(target), package, options, kind).wall_s
+        except (UnknownTarget, BadTarget):
+            return _UNKNOWN_WALL_S
 
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
         """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one
@@ -108,6 +126,16 @@ class WorkMaker:
     def _head(self, order: Order, target: str, arch: Arch) -> Head:
         name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
         return self._heads.get(name, is_doubted=order.message.number > 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """A target as it was read last, when that was, and when to look again. `is_old` when it could not be read since."""
+
+    target: Target
+    read_at: float
+    look_at: float
+    is_old: bool = False
 
 
 class _Head(TypedDict):

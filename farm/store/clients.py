@@ -73,7 +73,9 @@ class ClientStore(Database):
         """The newest builds first, with their steps but without attempts."""
         column = schema.build.c
         query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
-        if status is not None:
+        if outcome is not None and status not in (None, Status.FINISHED):
+            return ()  # what goes on has none
+        if status is not None and outcome is None:
             query = query.where(column.status == status.value)
         if outcome is not None:
             query = query.where(column.outcome == outcome.value)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from farm.model.worker import HoldKind, HostHold
 from farm.store import schema
-from farm.store.database import Database
+from farm.store.database import Database, write_alone
 from farm.store.machine import clean
 
 _COLUMN = schema.host.c
@@ -27,6 +27,7 @@ class HostStore(Database):
         Returns what holds the host now.
         """
         with self.writing() as connection:
+            write_alone(connection, schema.host)
             name = clean(hold.host)
             row = connection.execute(sa.select(schema.host).where(_COLUMN.name == name)).one_or_none()
             if row is not None and hold.kind is HoldKind.QUARANTINED and row.hold == HoldKind.DRAINED.value:
@@ -38,6 +39,7 @@ class HostStore(Database):
     def release(self, host: str, now: datetime) -> bool:
         """Work goes there again. False when nothing held the host."""
         with self.writing() as connection:
+            write_alone(connection, schema.host)
             row = connection.execute(sa.select(schema.host).where(_COLUMN.name == host)).one_or_none()
             if row is None:
                 return False

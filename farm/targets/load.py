@@ -39,16 +39,18 @@ def load_target(path: Path, variables: Mapping[str, str]) -> Target:
 def load_targets(settings: Settings) -> dict[str, Target]:
     """All targets by name, sorted. Raises BadTarget for the first file that is not valid."""
     variables = _variables(settings)
-    return {name: load_target(path, variables) for name, path in sorted(_files(settings))}
+    files = dict(_files(settings))
+    return {name: _known(load_target(path, variables), path, files) for name, path in sorted(files.items())}
 
 
 def survey_targets(settings: Settings) -> dict[str, Target | BadTarget]:
     """All targets by name, sorted; one whose file is not valid is its error. Raises BadTarget for a missing folder."""
     variables = _variables(settings)
     found: dict[str, Target | BadTarget] = {}
-    for name, path in sorted(_files(settings)):
+    files = dict(_files(settings))
+    for name, path in sorted(files.items()):
         try:
-            found[name] = load_target(path, variables)
+            found[name] = _known(load_target(path, variables), path, files)
         except BadTarget as error:
             found[name] = error
     return found
@@ -62,7 +64,7 @@ def find_target(settings: Settings, name: str) -> Target:
     files = dict(_files(settings))
     if name not in files:
         raise UnknownTarget(f"there is no target {name!r}; {_suggestion(name, sorted(files))}")
-    return load_target(files[name], _variables(settings))
+    return _known(load_target(files[name], _variables(settings)), files[name], files)
 
 
 def pick_arches(target: Target, wanted: Sequence[str | Arch]) -> tuple[Arch, ...]:
@@ -85,6 +87,15 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
             raise BadTarget(f"FARM_TARGETS {str(settings.targets)!r} is not a folder; make it, or unset FARM_TARGETS")
         found |= {path.stem: path for path in settings.targets.glob("*.toml")}
     return iter(found.items())
+
+
+def _known(target: Target, path: Path, files: Mapping[str, Path]) -> Target:
+    """Raises BadTarget where it takes packages of a target that is not there."""
+    for source in target.repositories:
+        if source.target is not None and source.target not in files:
+            there = _suggestion(source.target, sorted(files))
+            raise BadTarget(f"{path}: repository {source.name!r}: there is no target {source.target!r}; {there}")
+    return target
 
 
 def _variables(settings: Settings) -> dict[str, str]:

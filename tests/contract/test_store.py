@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +20,7 @@ from farm.model.build import Build, BuildOptions, BuildRequest, Phase, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepOutput, StepResult, UploadResult
+from farm.model.worker import HoldKind, HostHold
 from farm.store import schema
 from farm.store.database import make_engine
 from farm.store.heads import Head
@@ -325,6 +328,23 @@ def test_a_build_without_any_arch_left_is_excluded(store: Store) -> None:
         store.retry(1, step=StepKind.BUILD, by="bob")
 
 
+def test_a_retry_leaves_the_arch_alone_that_a_noarch_package_was_first_built_on(store: Store) -> None:
+    build_id = add(store, arches=(Arch.X86_64, Arch.AARCH64))
+    noarch = {StepKind.SRPM: succeed(StepKind.SRPM, noarch=True)}
+    drive(store, noarch)
+    store.retry(build_id, by="ann", step=StepKind.SRPM)
+    sent = send(store).orders[0].message
+    report = report_for(sent.attempt, sent.token, StepKind.SRPM, noarch[StepKind.SRPM])
+    store.settle([report], now(), replace(AROUND, native=(Arch.AARCH64,)))
+    drive(store, noarch)
+    build = store.build(build_id)
+    assert build.outcome is Outcome.SUCCEEDED
+    assert steps(build)["build x86_64"] == (Status.FINISHED, Outcome.EXCLUDED)
+    assert steps(build)["build aarch64"] == (Status.FINISHED, Outcome.SUCCEEDED)
+    with pytest.raises(WrongState, match="no step that did not succeed"):
+        store.retry(build_id, by="ann")
+
+
 def test_a_noarch_package_is_built_once_for_all_arches(store: Store) -> None:
     add(store, arches=(Arch.X86_64, Arch.AARCH64))
     settle(store, settle(store, send(store)), {StepKind.SRPM: succeed(StepKind.SRPM, noarch=True)})
@@ -482,3 +502,25 @@ def test_work_that_cannot_be_made_now_is_tried_again_later(store: Store) -> None
     build, upload = store.build(1).steps[2:]
     assert (build.status, upload.status) == (Status.WAITING, Status.WAITING)
     assert "after repository: no answer" in (build.waits_for or "")
+
+
+def test_a_persons_drain_and_the_farms_quarantine_at_once_leave_the_drain(database_url: str) -> None:
+    at = now()
+    quarantine = HostHold(host="one", kind=HoldKind.QUARANTINED, reason="trouble", by="the farm", at=at, until_at=at)
+    drain = HostHold(host="one", kind=HoldKind.DRAINED, reason="disks", by="ann", at=at)
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        stores = [stack.enter_context(closing(Store.open(database_url))) for _ in range(3)]
+        for _ in range(10):
+            stores[0].release("one", at)
+            jobs = [pool.submit(stores[n].hold, hold) for n, hold in enumerate((quarantine, drain, quarantine))]
+            for job in jobs:
+                job.result(30)
+            assert stores[0].holds()["one"].kind is HoldKind.DRAINED
+
+
+def test_builds_are_found_by_how_they_ended(store: Store) -> None:
+    build_id = add(store)
+    store.cancel(build_id, by="ann")
+    for status in (None, Status.FINISHED):
+        assert [one.id for one in store.builds(status=status, outcome=Outcome.CANCELLED)] == [build_id]
+    assert store.builds(status=Status.READY, outcome=Outcome.CANCELLED) == ()

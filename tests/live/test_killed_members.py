@@ -65,6 +65,23 @@ def test_one_whose_log_is_gone_is_started_again_all_the_same(
     assert "its log cannot be read: No such file or directory" in said[0]
 
 
+@pytest.mark.parametrize("end", [OSError(28, "No space left on device"), SystemExit(1)])
+def test_a_warning_that_cannot_be_written_stops_nobody(tmp_path: Path, end: BaseException) -> None:
+    def warn(_: str) -> None:
+        raise end
+
+    members = Members(tmp_path, warn=warn, first_pause_s=0.05)
+    first = start(members, "one", SLEEPS)
+    members.watch()
+    os.kill(first, signal.SIGKILL)
+    until(lambda: members.processes["one"] != first, "another process")
+    members.check()
+    for member in members.let_go(["one"]):
+        member.send(signal.SIGKILL)
+        member.wait(None)
+    members.close()
+
+
 def test_one_that_dies_five_times_in_a_minute_is_given_up_with_its_last_word(members: Members, said: list[str]) -> None:
     start(members, "one", "import sys; print('no disk', file=sys.stderr); sys.exit(3)")
     members.watch()

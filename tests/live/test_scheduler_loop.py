@@ -231,6 +231,19 @@ def test_a_target_that_is_gone_ends_the_build_with_its_name(settings: Settings, 
     assert "nowhere" in (build.reason or "")
 
 
+def test_a_target_whose_file_is_broken_is_waited_for(settings: Settings, store: Store, tmp_path: Path) -> None:
+    settings = replace(settings, targets=tmp_path, retry_delay_s=0.5)
+    (tmp_path / "demo.toml").write_text("distribution = ")
+    with scheduling(settings), FakeWorkers(settings):
+        build_id = enqueue(settings, store)[0]
+        until(lambda: store.build(build_id).steps[0].attempts, "the first attempt")
+        (attempt, *_) = store.build(build_id).steps[0].attempts
+        assert "bad-target: " in (attempt.reason or "")
+        (tmp_path / "demo.toml").unlink()  # so that the shipped one counts
+        build = finished(store, build_id)
+    assert build.outcome is Outcome.SUCCEEDED
+
+
 def test_an_outage_of_the_broker_delays_and_loses_nothing(tmp_path: Path) -> None:
     settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_RETRY_DELAY_S": "0.01", "FARM_LEASE_S": "3"})
     store = Store.open(settings.database, create=True)

@@ -49,6 +49,14 @@ def test_what_is_drained_is_told_as_json_too(typed: Typed) -> None:
     assert (undrained["host"], undrained["was"]) == ("one", "drained")
 
 
+def test_a_queue_whose_hosts_get_no_work_has_no_slots(typed: Typed) -> None:
+    typed("workers", "drain", "one", "--reason", "new disks")
+    assert "no worker: one is drained by ann: new disks" in " ".join(typed.ok("status").split())
+    assert [queue["slots"] for queue in json.loads(typed.ok("status", "--json"))["queues"]] == [0]
+    typed("workers", "undrain", "one")
+    assert [queue["slots"] for queue in json.loads(typed.ok("status", "--json"))["queues"]] == [2]
+
+
 def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
     build = typed.build()
     typed.driven.send()

@@ -270,3 +270,13 @@ def test_unknown_steps_and_arches_are_named_with_those_that_there_are() -> None:
     with pytest.raises(UnknownArch, match="there are x86_64, aarch64, ppc64le"):
         arch_named("arm64")
     assert (step_kind(None), arch_named(None)) == (None, None)
+
+
+def test_a_text_is_no_list_of_conditions() -> None:
+    with pytest.raises(BadRequest, match=r"--with takes a list of names, and 'tests' is a text; give \['tests'\]"):
+        make_options(with_="tests")
+
+
+def test_a_url_that_does_not_parse_is_no_source() -> None:
+    with pytest.raises(BadSource, match="is not a URL: Invalid IPv6 URL"):
+        check_srpm("https://me:secret@[::1/x.src.rpm")

@@ -1,6 +1,9 @@
 """The directory back end's own promises: what is where, what stays, what goes."""
 
+import shutil
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.config import Settings
-from farm.errors import BadRequest, RepositoryTrouble
+from farm.errors import BadRequest, LeaseLost, NotFound, RepositoryTrouble
 from farm.model.arch import Arch
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
 from farm.repositories.folder import RepositoryFolder
 from farm.repositories.ledger import Row
+from farm.repositories.staging import locked
 from tests.rpms import make_rpm, read_repository, sha256
+from tests.waiting import until
 
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
 AT_ONCE_S = -1.0  # a grace that is over already
@@ -27,6 +32,10 @@ def package(path: Path) -> RepositoryPackage:
 
 def make(tmp_path: Path, *names: str, summary: bytes = b"a test") -> list[RepositoryPackage]:
     return [package(make_rpm(tmp_path, name, summary=summary)) for name in names]
+
+
+def row_of(one: RepositoryPackage) -> Row:
+    return Row(filename=one.filename, sha256=one.sha256)
 
 
 def names(url: str) -> set[str]:
@@ -178,7 +187,7 @@ def test_what_a_rollback_brings_back_may_be_what_waits(backend: DirectoryReposit
     first = backend.add(NAME, [package(old)])
     second = backend.add(NAME, make(tmp_path, "a", summary=b"new"))
     repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
-    ids = repository.submit({row: copy}, stop=None)
+    ids = list(repository.submit({row: copy}, stop=None))
     version = backend.rollback(NAME, first)
     assert repository.publish(ids, keep=9, grace_s=0, stop=None) == version == second + 1
     assert names(backend.url(NAME)) == {"a"}
@@ -244,3 +253,37 @@ def test_any_sequence_of_adds_and_rollbacks_gives_the_versions_one_would_expect(
     assert [version.packages for version in reversed(backend.versions(NAME))] == [len(one) for one in expected]
     for number, content in enumerate(expected):
         assert names(backend.url(NAME, number)) == set(content)
+
+
+def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_nobody(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
+    """A build was cancelled, and its packages are not to turn up with the next one's. One of them another build has
+    asked for too, which is told to try again."""
+    (both,), (mine,) = make(tmp_path, "both"), make(tmp_path, "mine")
+    backend.add(NAME, [])
+    repository, stop = RepositoryFolder(tmp_path / "repos" / NAME.path), threading.Event()
+    with locked(tmp_path / "repos" / NAME.path / "state/lock", timeout_s=1), ThreadPoolExecutor(1) as pool_:
+        upload = pool_.submit(backend.add, NAME, [both, mine], stop=stop)
+        until(lambda: len(repository._ledger.here([row_of(one) for one in (both, mine)])) == 2, "both to wait")
+        ids = list(repository.submit({row_of(both): both.path}, stop=None))
+        stop.set()
+        with pytest.raises(LeaseLost):
+            upload.result(10)
+    with pytest.raises(RepositoryTrouble, match="try again"):
+        repository.publish(ids, keep=9, grace_s=0, stop=None)
+    assert backend.add(NAME, make(tmp_path, "other")) == 1
+    assert names(backend.url(NAME)) == {"other"}
+    assert pool(tmp_path) == ["other-1-1.noarch.rpm"]
+    assert backend.add(NAME, [both]) == 2
+    repository.close()
+
+
+def test_a_version_whose_files_are_gone_is_not_offered(backend: DirectoryRepositories, tmp_path: Path) -> None:
+    """As when whoever removed it was killed before that was written down."""
+    for number in range(3):
+        backend.add(NAME, make(tmp_path, f"p{number}"))
+    shutil.rmtree(tmp_path / "repos" / NAME.path / "versions/1")
+    assert [version.number for version in backend.versions(NAME)] == [3, 2, 0]
+    with pytest.raises(NotFound, match="there are 3, 2, 0"):
+        backend.rollback(NAME, 1)

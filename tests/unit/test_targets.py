@@ -10,7 +10,7 @@ from farm.config import Settings
 from farm.errors import BadTarget, UnknownArch, UnknownTarget
 from farm.model.arch import Arch
 from farm.model.target import EngineName, LookasideForm
-from farm.targets.load import SHIPPED, find_target, load_target, load_targets, pick_arches
+from farm.targets.load import SHIPPED, find_target, load_target, load_targets, pick_arches, survey_targets
 
 SHIPPED_NAMES = (
     "almalinux-10",
@@ -212,3 +212,13 @@ def test_packages_can_have_limits_of_their_own(settings: Settings) -> None:
     mine = find_target(settings, "mine-7")
     assert mine.limits_for("python3-requests") == replace(mine.limits, memory_bytes=2**36)
     assert mine.limits_for("hello") == mine.limits
+
+
+def test_packages_of_a_target_that_is_not_there_are_a_mistake(settings: Settings) -> None:
+    assert settings.targets is not None
+    own = '[[repositories]]\nname = "built"\ntarget = "mine-77"\ngpgcheck = false\n'
+    (settings.targets / "mine-7.toml").write_text(MINIMAL + own)
+    words = r"mine-7\.toml: repository 'built': there is no target 'mine-77'; did you mean mine-7"
+    with pytest.raises(BadTarget, match=words):
+        find_target(settings, "mine-7")
+    assert isinstance(survey_targets(settings)["mine-7"], BadTarget)

@@ -1,0 +1,75 @@
+"""A target's file that cannot be read for a while ends no build that was asked for before."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from farm.config import Settings
+from farm.errors import BadTarget, UnknownTarget
+from farm.model.build import BuildOptions, StepKind
+from farm.scheduler import work
+from farm.scheduler.heads import Heads
+from farm.scheduler.work import WorkMaker
+from tests.unit.test_targets import MINIMAL
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(work, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "mine.toml").write_text(MINIMAL)
+    return tmp_path / "mine.toml"
+
+
+@pytest.fixture
+def maker(file: Path) -> WorkMaker:
+    return WorkMaker(Settings(data=file.parent, targets=file.parent), cast("Heads", None))
+
+
+@pytest.mark.parametrize("break_", [lambda path: path.write_text("distribution = "), lambda path: path.unlink()])
+def test_a_target_stays_what_it_was(
+    maker: WorkMaker, file: Path, clock: Clock, break_: Callable[[Path], object]
+) -> None:
+    before = maker.target("mine")
+    break_(file)
+    for _ in range(3):
+        clock.now += 10
+        assert maker.target("mine") == before
+    file.write_text(MINIMAL.replace('release = "7"', 'release = "8"'))
+    clock.now += 10
+    assert maker.target("mine").release == "8"
+
+
+def test_one_that_was_removed_is_gone_after_a_minute_and_one_that_is_broken_is_not(
+    maker: WorkMaker, file: Path, clock: Clock
+) -> None:
+    maker.target("mine")
+    file.write_text("distribution = ")
+    clock.now += 10_000
+    maker.target("mine")
+    file.unlink()
+    clock.now += 2
+    with pytest.raises(UnknownTarget):
+        maker.target("mine")
+
+
+def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file: Path) -> None:
+    file.write_text("distribution = ")
+    with pytest.raises(BadTarget):
+        maker.target("mine")
+    assert maker.wall_s("mine", "hello", BuildOptions(), StepKind.BUILD) == 24 * 3600
