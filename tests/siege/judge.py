@@ -140,7 +140,9 @@ def losses_have_a_cause(case: Case) -> Iterator[Broken]:
 
 
 def _explains(cause: Cause, label: str, worker: str | None, life: tuple[float, float]) -> bool:
-    return cause.at_s <= life[1] and life[0] <= cause.until_s and (label in cause.labels or worker in cause.workers)
+    if label in cause.labels:  # it was seen at work there, however late SQL had it
+        return cause.at_s <= life[1]
+    return worker in cause.workers and cause.at_s <= life[1] and life[0] <= cause.until_s
 
 
 # --- packages ---------------------------------------------------------------------------------------------------

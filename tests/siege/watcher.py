@@ -280,7 +280,8 @@ class Watcher(threading.Thread):
         for one in seen.values():
             # Not from when they were seen to run: who is killed right after a claim is seen to run only after that.
             if one.attempt is not None and one.is_offered:
-                self.lives[one.label] = (self.lives.get(one.label, (now_s, now_s))[0], now_s)
+                first_s = now_s - 2 * EVERY_S  # when it may have been out already, unseen
+                self.lives[one.label] = (self.lives.get(one.label, (first_s, now_s))[0], now_s)
         for key, one in seen.items():
             before = self.seen.get(key)
             if before is None or (before.attempt, before.attempt_status) != (one.attempt, one.attempt_status):

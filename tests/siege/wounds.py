@@ -27,9 +27,11 @@ def kill_child(at: Field) -> Wound | None:
         return None
     child = at.rng.choice(children)
     labels = [attempts[child]] if child in attempts else []
-    if not at.may_hurt([], labels):
+    # One that has no room any more may still be waiting for the broker to take its report.
+    reporting = [one.label for one in at.watcher.on([member.worker]) if one.label not in attempts.values()]
+    if not at.may_hurt([], labels or reporting):
         return None
-    at.note([member], labels=labels)
+    at.note([member], labels=labels or reporting)
     at.world.members.send([child], signal.SIGKILL)
     for label in labels:
         at.watcher.expect_noticed(label, member)
@@ -120,7 +122,8 @@ def _stopped(at: Field, member: Member, kind: str) -> Wound:
 
 def kill_leader(at: Field) -> Wound | None:
     member = at.world.leader()
-    if member is None or not _has_standby(at, member):
+    # One that is stopped leads no more, though it was the last to say that it does.
+    if member is None or member.is_stopped or not _has_standby(at, member):
         return None
     at.watcher.expect_takeover()
     at.world.members.send([member.pid], signal.SIGKILL)

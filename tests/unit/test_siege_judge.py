@@ -134,6 +134,14 @@ def test_a_wound_explains_no_loss_of_what_ran_before_or_after_it(life: tuple[flo
     assert [broken.rule for broken in judge(case)] == ["lost-attempt"]
 
 
+def test_a_wound_of_the_attempt_itself_explains_its_loss_however_late_it_was_seen_to_be_out() -> None:
+    case = honest()
+    cause = replace(case.causes[0], workers=frozenset(), labels=frozenset({"7.build.x86_64.1"}))
+    late = {"7.build.x86_64.1": (20.0, 40.0)}
+    assert judge(replace(case, causes=[cause], lives=late)) == []
+    assert judge(replace(case, causes=[replace(cause, at_s=50.0)], lives=late)) != []
+
+
 def test_a_build_may_be_there_twice_only_where_a_commit_was_cut_off() -> None:
     case = honest()
     case.asked[0].raised = 1
