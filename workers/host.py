@@ -1,12 +1,14 @@
 """Facts about this machine: what it can run, what it has, which tools are there. Looks, and changes nothing."""
 
 import functools
+import math
 import os
 import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +97,8 @@ def require_arch(arch: Arch) -> None:
 
 
 def emulator_problem(arch: Arch) -> str | None:
-    """Why foreign programs do not run; None when one did. Probed again only when the kernel's entry changes."""
+    """Why foreign programs do not run; None when one did. Probed again when the kernel's entry
+    changes, and some time after a probe that failed."""
     try:
         entry = (_BINFMT / f"qemu-{arch.rpm}").read_text()
     except OSError:
@@ -112,8 +115,27 @@ def _entry_problem(entry: str) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=16)
-def _probe(arch: Arch, _entry: str) -> str | None:
+class Probes:
+    """What `ask` said of an arch and its entry in the kernel: None is remembered for ever, a problem for PROBLEM_S,
+    since a host that is busy for a moment can be the whole of it."""
+
+    PROBLEM_S = 30.0
+
+    def __init__(self, ask: Callable[[Arch], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._known: dict[tuple[Arch, str], tuple[str | None, float]] = {}
+
+    def __call__(self, arch: Arch, entry: str) -> str | None:
+        problem, until = self._known.get((arch, entry), (None, -math.inf))
+        if self._clock() >= until:
+            problem = self._ask(arch)
+            until = math.inf if problem is None else self._clock() + self.PROBLEM_S
+            self._known[arch, entry] = (problem, until)
+        return problem
+
+
+def _run_probe(arch: Arch) -> str | None:
     """Runs the smallest program of that arch there is."""
     with tempfile.TemporaryDirectory(prefix="farm-probe-") as name:
         program = Path(name) / "probe"
@@ -124,6 +146,9 @@ def _probe(arch: Arch, _entry: str) -> str | None:
         except (CommandFailed, HostUnfit) as error:
             return f"its emulator does not run a probe: {error}"
     return None
+
+
+_probe = Probes(_run_probe)
 
 
 def probe_program(arch: Arch) -> bytes:

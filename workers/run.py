@@ -175,12 +175,15 @@ def capture(
     limit_bytes: int,
     ok_codes: Iterable[int] | None = (0,),
     stop: threading.Event | None = None,
+    shown: Sequence[str] | None = None,
 ) -> bytes:
     """What a tool of the farm's own writes to standard output, at most `limit_bytes`.
 
     Raises CommandFailed for any other end, for more output, and at the timeout; `output` of the error is the tail
-    of what the tool wrote to standard error. LeaseLost and HostUnfit as with `run`.
+    of what the tool wrote to standard error. LeaseLost and HostUnfit as with `run`. `shown` is what errors say in
+    place of argv.
     """
+    words = argv if shown is None else shown
     kept = bytearray()
     errors = _Tail()
 
@@ -195,10 +198,10 @@ def capture(
     with pipe() as (out, out_into), pipe() as (err, err_into):
         completed = _drive(argv, cwd, env, {out: keep, err: errors.add}, (out_into, err_into), limits, None)
     if stop is not None and stop.is_set():
-        raise LeaseLost(f"stopped while {_name(argv)} ran")
+        raise LeaseLost(f"stopped while {_name(words)} ran")
     if len(kept) > limit_bytes:
-        raise CommandFailed(f"{_name(argv)} wrote more than {limit_bytes} bytes", completed, errors.data)
-    _check(argv, completed, ok_codes, errors.data)
+        raise CommandFailed(f"{_name(words)} wrote more than {limit_bytes} bytes", completed, errors.data)
+    _check(words, completed, ok_codes, errors.data)
     return bytes(kept)
 
 

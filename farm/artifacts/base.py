@@ -26,9 +26,10 @@ class ArtifactStore(Protocol):
         large the file.
         """
 
-    def get(self, artifact: Artifact, into: Path) -> Path:
+    def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
         """A read-only file with the artifact's content at `into` (its full path). May be a hard link: never write
-        to it. Raises NotFound for an unknown digest, StoreTrouble otherwise."""
+        to it. Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, however large the file,
+        and StoreTrouble otherwise."""
 
     def open_path(self, sha256: str) -> Path:
         """Where the content can be read on this machine. Raises NotFound."""

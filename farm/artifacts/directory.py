@@ -18,7 +18,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -74,8 +73,8 @@ class DirectoryStore:
             size_bytes = self._path(sha256).stat().st_size
         return Artifact(name=name, kind=kind, sha256=sha256, size_bytes=size_bytes, nevra=nevra)
 
-    def get(self, artifact: Artifact, into: Path) -> Path:
-        """See the protocol. Replaces a file that is at `into`."""
+    def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
+        """See the protocol. Replaces a file that is at `into`; of a copy that fails nothing is left there."""
         source = self.open_path(artifact.sha256)
         with disk_errors(StoreTrouble, f"{artifact.name!r} was not brought to {into}"):
             if not self._has(artifact.sha256, artifact.size_bytes):
@@ -89,8 +88,8 @@ class DirectoryStore:
                 with suppress(OSError):
                     into.hardlink_to(source)
                     return into
-            shutil.copyfile(source, into)
-            into.chmod(_READ_ONLY)
+            with source.open("rb", buffering=0) as file:
+                _write(file.fileno(), into, stop)
         return into
 
     def open_path(self, sha256: str) -> Path:
@@ -184,7 +183,7 @@ def _chunks(descriptor: int, stop: threading.Event | None) -> Iterator[memoryvie
 
 def _check(stop: threading.Event | None) -> None:
     if stop is not None and stop.is_set():
-        raise LeaseLost("stopped while an artifact was stored")
+        raise LeaseLost("stopped while an artifact was copied")
 
 
 def _synchronise(descriptor: int, stop: threading.Event | None) -> None:
@@ -224,11 +223,20 @@ def _link_same(path: Path, descriptor: int, temporary: Path) -> bool:
     return False
 
 
+def _write(descriptor: int, into: Path, stop: threading.Event | None) -> None:
+    """A new read-only file with the same content, or none."""
+    try:
+        with into.open("xb") as copy:
+            for chunk in _chunks(descriptor, stop):
+                copy.write(chunk)
+        into.chmod(_READ_ONLY)
+    except BaseException:
+        into.unlink(missing_ok=True)
+        raise
+
+
 def _copy(descriptor: int, temporary: Path, sha256: str, stop: threading.Event | None) -> None:
-    with temporary.open("xb") as copy:
-        for chunk in _chunks(descriptor, stop):
-            copy.write(chunk)
-    temporary.chmod(_READ_ONLY)
+    _write(descriptor, temporary, stop)
     with _opened(temporary) as copied:
         if _digest(copied, stop) != sha256:
             raise BadSource("the file changed while it was being stored; store it when nothing writes to it any more")

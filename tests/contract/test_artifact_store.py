@@ -3,9 +3,10 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,6 +21,16 @@ STORES: dict[str, Callable[[Path], ArtifactStore]] = {"directory": DirectoryStor
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return STORES[request.param](tmp_path / "store")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system, where nothing can be a hard link."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system at /dev/shm")
+    with TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
 
 
 def file(tmp_path: Path, content: bytes = b"content", name: str = "given") -> Path:
@@ -112,6 +123,21 @@ def test_who_is_stopped_stores_nothing_of_a_large_file(
     assert path.exists()
     artifact = store.put(path, name="a", kind=ArtifactKind.RPM, move=move, stop=threading.Event())
     assert store.open_path(artifact.sha256).stat().st_size == 40 * 2**20
+
+
+@pytest.mark.parametrize("looks", [0, 1, 17])
+def test_who_is_stopped_gets_nothing_of_a_large_file(
+    store: ArtifactStore, tmp_path: Path, elsewhere: Path, looks: int
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as large:
+        large.truncate(40 * 2**20)
+    artifact = store.put(path, name="a", kind=ArtifactKind.SRPM)
+    with pytest.raises(LeaseLost):
+        store.get(artifact, elsewhere / "back", stop=SetLater(looks))
+    assert list(elsewhere.iterdir()) == []
+    back = store.get(artifact, elsewhere / "back", stop=threading.Event())
+    assert (back.stat().st_size, back.stat().st_mode & 0o222) == (40 * 2**20, 0)
 
 
 @pytest.mark.parametrize("move", [False, True])

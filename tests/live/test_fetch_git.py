@@ -1,17 +1,22 @@
 """Fetching from real git repositories: refs, mirrors, what hostile ones try, and whose fault a failure is."""
 
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from farm.errors import LeaseLost, NetworkTrouble
+from farm.errors import HostUnfit, LeaseLost, NetworkTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.fetching import Answer, Desk, http_server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
+from tests.waiting import until
 from workers.steps.context import Ended
 
 pytestmark = pytest.mark.live
@@ -188,6 +193,54 @@ def test_two_attempts_at_once_share_one_mirror(tmp_path: Path, repo: Path) -> No
     for thread in threads:
         thread.join()
     assert results == [git(repo, "rev-parse", "main")] * 4
+
+
+# --- git as a process ------------------------------------------------------------------------------------------------
+
+_FETCHES = "import sys, pathlib, tests.fetching as f; f.Desk(folder=pathlib.Path(sys.argv[1])).git(*sys.argv[2:3], "
+
+
+def _with(word: str) -> list[bytes]:
+    """The command lines of processes that have the word in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if word.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("ref", ["main", "1" * 40], ids=["asking", "fetching"])
+def test_git_and_what_it_started_end_with_the_process_that_started_them(tmp_path: Path, ref: str) -> None:
+    is_over = threading.Event()
+    with http_server() as server:
+        server.answers["/x/info/refs"] = lambda _: is_over.wait(60) and None
+        script = f"{_FETCHES}ref={ref!r})"
+        command = [sys.executable, "-c", script, str(tmp_path / "desk"), server.url("/x")]
+        with subprocess.Popen(command) as fetching:
+            try:
+                until(lambda: any(b"remote-http" in line for line in _with(str(tmp_path))), "git to ask the server")
+                until(lambda: server.seen, "the server to be asked")
+                fetching.kill()
+                fetching.wait()
+                until(lambda: not _with(str(tmp_path)), lambda: f"the end of {_with(str(tmp_path))}", within_s=3)
+            finally:
+                fetching.kill()
+                is_over.set()
+
+
+def test_the_log_has_gits_own_command_line(desk: Desk, repo: Path) -> None:
+    desk.git(repo)
+    assert "$ git fetch --progress" in desk.log
+    assert "setpriv" not in desk.log
+
+
+def test_a_host_without_git_is_unfit(desk: Desk, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/setpriv").symlink_to(shutil.which("setpriv") or "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(HostUnfit, match="git is not installed"):
+        desk.git(repo)
 
 
 # --- what comes out --------------------------------------------------------------------------------------------------

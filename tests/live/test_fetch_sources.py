@@ -292,6 +292,37 @@ def test_a_tarball_that_is_there_is_not_made(desk: Desk, tmp_path: Path) -> None
     assert desk.content(desk.git(repository(tmp_path / "repo", files)))["hello-1.0.tar.gz"] == _TARBALL
 
 
+# --- names that no file can have -------------------------------------------------------------------------------------
+
+_LONG = "é" * 128
+_LONGEST = "é" * 127
+
+
+def _with_long_name(folder: Path, name: str, **of_spec: tuple[str, ...]) -> Path:
+    """Git's trees can hold what no file system does."""
+    repo = repository(folder, {"hello.spec": spec(**of_spec)})
+    blob = git(repo, "hash-object", "-w", "hello.spec")
+    git(repo, "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+    git(repo, "commit", "--quiet", "--message=Long")
+    return repo
+
+
+def test_a_file_with_too_long_a_name_is_refused(desk: Desk, tmp_path: Path) -> None:
+    assert "is longer than a file's can be" in _why(desk, _with_long_name(tmp_path / "a", _LONG))
+    named = _with_long_name(tmp_path / "b", f"x/{_LONG}", sources=(f"x/{_LONG}",))
+    assert "is longer than a file's can be" in _why(desk, named)
+    assert _LONGEST in desk.content(desk.git(_with_long_name(tmp_path / "c", _LONGEST)))
+
+
+def test_a_source_with_too_long_a_name_is_not_downloaded(desk: Desk, tmp_path: Path, server: Server) -> None:
+    listed = f"SHA512 ({_LONG}) = {_SHA512}\n".encode()
+    for number, files in enumerate(
+        ({"hello.spec": spec(sources=(server.url(f"/{_LONG}"),))}, {"hello.spec": spec(), "sources": listed})
+    ):
+        assert "is longer than a file's can be" in _why(desk, repository(tmp_path / f"{number}", dict(files)))
+    assert server.seen == []
+
+
 # --- submodules and LFS ----------------------------------------------------------------------------------------------
 
 
@@ -314,6 +345,27 @@ def test_submodules_are_part_of_the_made_tarball(desk: Desk, tmp_path: Path) -> 
 @pytest.mark.parametrize("url", ["ext::sh -c 'touch /tmp/no'", "-x", "file://elsewhere/x"])
 def test_a_submodule_with_a_bad_url_is_refused(desk: Desk, tmp_path: Path, url: str) -> None:
     assert "is not a git URL that the farm fetches" in _why(desk, _with_submodule(tmp_path, url))
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        (b"[foo]\n\tpath = vendor/lib\n\turl = ../library\n", ".gitmodules has no url for the submodule"),
+        (b"[submodule]\n\tpath = vendor/lib\n", ".gitmodules has no url for the submodule"),
+        (b'[submodule "x"]\n\tpath\n\turl\n', ".gitmodules has no url for the submodule"),
+        (b'[submodule "x"\n\tpath = vendor/lib\n', "git cannot read .gitmodules of"),
+        (b'[submodule "%b"]\n' % (b"x" * 2000) + b"\ta\n" * 2000, "says more than 1048576 bytes"),
+    ],
+    ids=["other-section", "no-name", "no-values", "does-not-parse", "says-too-much"],
+)
+def test_a_gitmodules_that_says_nothing_is_the_packages_fault(
+    desk: Desk, tmp_path: Path, modules: bytes, words: str
+) -> None:
+    repo = _with_submodule(tmp_path, "../library")
+    put(repo, {".gitmodules": modules})
+    git(repo, "add", ".gitmodules")
+    git(repo, "commit", "--quiet", "--message=Odd")
+    assert words in _why(desk, repo)
 
 
 def test_a_submodule_of_a_remote_may_not_read_this_machine(desk: Desk, tmp_path: Path, server: Server) -> None:

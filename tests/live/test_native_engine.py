@@ -26,8 +26,10 @@ from farm.model.target import RepositorySource, Target
 from tests.packages import package_dir
 from workers.buildroot import cgroups
 from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
+from workers.buildroot.cgroups import owner
 from workers.buildroot.engines import engine_for, sweep
 from workers.buildroot.native import NativeEngine
+from workers.buildroot.scratch import room_name
 from workers.log import StepLog
 from workers.steps.context import StepContext
 
@@ -369,7 +371,7 @@ def test_results_are_given_back_as_hostile_as_they_are(bench: Bench) -> None:
 
 
 def test_a_dead_workers_leftovers_are_swept(bench: Bench) -> None:
-    dead = bench.settings.work / "attempt" / "work" / "room-4194303-1-1" / "build"
+    dead = bench.settings.work / "attempt" / "work" / room_name("room", 1).replace(owner(), "4194303-1") / "build"
     dead.mkdir(parents=True)
     assert sweep(bench.settings) >= 1
     assert not dead.parent.exists()

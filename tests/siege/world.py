@@ -242,7 +242,7 @@ class World:
                 continue
             label = head.partition("attempt ")[2].split()
             if label:
-                found[int(folder.name.split("-")[1])] = label[0]
+                found[int(folder.name.split("-")[2])] = label[0]
         return found
 
     def active(self) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import pytest
 from farm.model.arch import Arch
 from workers import host
 from workers.buildroot.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
+from workers.run import TAIL_BYTES
 
 _WELL = HostState()
 _BEGUN = b"Running transaction\n  Preparing        :    1/1 \n  Running scriptlet: evil-1-1.noarch   1/2 \n"
@@ -25,6 +26,10 @@ def _dnf(said: bytes, host: HostState = _WELL) -> tuple[str, Blame]:
         (b">>> Curl error (6): Could not resolve hostname for https://m.invalid/\n", "network"),
         (b">>> Librepo error: Cannot download repomd.xml\n", "network"),
         (b"Failed to resolve the transaction:\nNo match for argument: nope\n", "nothing-provides"),
+        (
+            b'error: line 6: Version required: BuildRequires: a >=\nFailed to parse spec file "/work/wanted.spec".\n',
+            "bad-requirement",
+        ),
         (b"Failed to resolve the transaction:\nProblem: conflicting requests\n", "conflict"),
         (b"Problem: conflicting requests\n  - nothing provides libx needed by y-1.noarch from z\n", "nothing-provides"),
         (b"\xff\x1b[31m", "root"),
@@ -48,6 +53,25 @@ def test_what_a_scriptlet_prints_is_neither_the_networks_nor_the_disks_trouble(w
 )
 def test_no_name_of_a_requirement_passes_for_a_mirror(name: str) -> None:
     assert _dnf(f"No matching package to install: '{name}'\nError: Some packages\n".encode())[1] is Blame.PACKAGE
+
+
+_EXCLUDED = b"error: Architecture is not included: aarch64\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [
+        (_EXCLUDED + b"Installing /builddir/in/source.src.rpm\n", "excluded"),
+        (b"warning: x\n" * 100 + _EXCLUDED, "excluded"),
+        (b"Executing(%check): /bin/sh -e /var/tmp/rpm-tmp.x\n" + _EXCLUDED, "failed"),
+        ((b"ok\n" * 10_000 + _EXCLUDED)[-TAIL_BYTES:], "failed"),
+    ],
+    ids=["refused", "refused-with-warnings", "printed", "printed-late"],
+)
+def test_an_arch_is_excluded_by_rpmbuild_before_any_script_and_not_by_what_one_prints(said: bytes, row: str) -> None:
+    verdict = of_rpmbuild(End(code=1, said=said, host=_WELL))
+    assert verdict is not None
+    assert verdict.case.name == row
 
 
 def test_what_the_host_says_of_itself_comes_before_words() -> None:

@@ -53,9 +53,12 @@ def test_version_2_is_taken_where_version_1_is_not_whole(tmp_path: Path) -> None
 
 
 def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
-    assert not is_orphan(room_name("room", 1), "room")
-    assert is_orphan(f"room-{os.getpid()}-1-1", "room"), "the number is used again by another process"
-    assert not is_orphan("room-of-a-person", "room")
+    nowhere = Path("/nowhere")
+    assert not is_orphan(room_name("room", 1), "room", nowhere)
+    reused = room_name("room", 1).replace(cgroups.owner(), f"{os.getpid()}-1")
+    assert is_orphan(reused, "room", nowhere), "the number is used again by another process"
+    assert not is_orphan(f"kept-{reused}", "room", nowhere)
+    assert not is_orphan("room-of-a-person", "room", nowhere)
     assert cgroups.is_alive(*(int(part) for part in cgroups.owner().split("-")))
 
 
@@ -103,16 +106,17 @@ def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
             with shelf.use(key, lambda _: None, stop=NEVER):
                 pass
             os.utime(tmp_path / key, (10 + at, 10 + at))
-        shelf.sweep()
+        shelf.sweep(tmp_path / "alive")
         assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"a", "c", "d"}
-    shelf.sweep()
+    shelf.sweep(tmp_path / "alive")
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"c", "d"}
 
 
 def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
-    (tmp_path / f"new-{os.getpid()}-1-1").mkdir()
     (tmp_path / room_name("new", 1)).mkdir()
-    assert Shelf(tmp_path, keep=2).sweep() == 1
+    (tmp_path / room_name("new", 1).replace(cgroups.owner(), f"{os.getpid()}-1")).mkdir()
+    assert Shelf(tmp_path, keep=2).sweep(tmp_path / "alive") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [room_name("new", 1)]
 
 
 def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whatever a step does, its door keeps the log, gives a reason that can be shown, and leaves nothing behind."""
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -19,10 +20,13 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from farm.model.work import AnyWork, BuildInput, BuildResult, StepResult, Work
+from workers.buildroot.cgroups import owner
+from workers.buildroot.scratch import alive_folder, at_work, room_name
 from workers.steps import door
 from workers.steps.context import Ended, StepContext
 from workers.steps.door import run_step, sweep
 
+_ELSEWHERE = "0123456789"  # a machine that is not this one
 _DEAD_PID = 2**22 - 1  # above what any machine gives out
 Step = Callable[[AnyWork, StepContext], Any]
 
@@ -70,6 +74,11 @@ def raising(error: Exception) -> Step:
         raise error
 
     return run
+
+
+def dead_name(prefix: str) -> str:
+    """Of a folder that a worker made here that is dead now."""
+    return room_name(prefix, 1).replace(owner(), f"{_DEAD_PID}-1")
 
 
 def log_of(settings: Settings, artifacts: tuple[Artifact, ...]) -> str:
@@ -226,10 +235,10 @@ def test_with_keep_failed_what_is_left_of_trouble_is_kept_where_the_log_says(
 
 def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings, step: Callable[[Step], None]) -> None:
     settings.work.mkdir(parents=True)
-    dead = settings.work / f"step-{_DEAD_PID}-1-1"
+    dead = settings.work / dead_name("step")
     (dead / "work").mkdir(parents=True)
     (dead / "work/link").symlink_to(settings.data)
-    others = [settings.work / name for name in ("step-x", "step-1-2", "other", f"kept-step-{_DEAD_PID}-1-1")]
+    others = [settings.work / name for name in ("step-x", "step-1-2", "other", f"kept-{dead_name('step')}")]
     for other in others:
         other.mkdir()
     alive: list[bool] = []
@@ -244,6 +253,85 @@ def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings,
     assert alive == [True], "a running step's folder is not an orphan"
     assert sorted(settings.work.iterdir()) == sorted(others)
     assert os.access(settings.data, os.R_OK)
+
+
+def test_what_runs_on_another_machine_is_not_swept_until_nothing_runs_there(settings: Settings) -> None:
+    name = f"{_ELSEWHERE}-{_DEAD_PID}-1-1"  # nobody here has that pid, which says nothing
+    theirs = [
+        settings.work / f"step-{name}",
+        settings.work / f"mock/room-{name}",
+        settings.templates / f"demo/x86_64/new-{name}",
+        settings.templates / f"demo/x86_64/key/layers/new-{name}",
+    ]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    sweep(settings)
+    assert [folder.is_dir() for folder in theirs] == [True] * 4, "nothing is known of that machine"
+    alive_folder(settings).mkdir()
+    with (alive_folder(settings) / _ELSEWHERE).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        sweep(settings)
+        assert [folder.is_dir() for folder in theirs] == [True] * 4, "it is at work"
+    sweep(settings)
+    assert [folder.exists() for folder in theirs] == [False] * 4
+
+
+def test_while_a_step_runs_its_machine_is_at_work(settings: Settings, step: Callable[[Step], None]) -> None:
+    def is_free() -> bool:
+        (machine,) = alive_folder(settings).iterdir()
+        with machine.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def run(work: AnyWork, context: StepContext) -> StepResult[BuildResult]:
+        with at_work(alive_folder(settings)):  # another step beside it, which ends first
+            pass
+        seen.append(is_free())
+        return succeed(work, context)
+
+    seen: list[bool] = []
+    step(run)
+    run_step(WORK, settings)
+    assert (seen, is_free()) == ([False], True)
+
+
+def test_files_of_mock_beside_the_templates_do_not_end_a_sweep(settings: Settings) -> None:
+    (settings.templates / "mock").mkdir(parents=True)
+    (settings.templates / "mock/farm-0123.cfg").write_text("include('/etc/mock/x.cfg')\n")
+    dead = [
+        settings.work / dead_name("step"),
+        settings.work / "mock" / dead_name("room"),
+        settings.templates / "demo/x86_64" / dead_name("new"),
+    ]
+    for folder in dead:
+        folder.mkdir(parents=True)
+    assert sweep(settings) >= 3
+    assert [folder.exists() for folder in dead] == [False] * 3
+    assert (settings.templates / "mock/farm-0123.cfg").exists()
+
+
+def test_what_cannot_be_swept_keeps_nothing_else_from_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A root with a mount in it cannot be removed; here it is that nothing can, in the folder with the templates."""
+    stuck = settings.templates / "demo/x86_64" / dead_name("new")
+    dead = [settings.work / dead_name("step"), settings.work / "mock" / dead_name("room")]
+    for folder in (stuck, *dead):
+        folder.mkdir(parents=True)
+    for number in range(300):  # more than is removed without rm
+        (stuck / f"{number}").touch()
+    tools = settings.data / "tools"
+    tools.mkdir()
+    (tools / "rm").write_text("#!/bin/sh\necho 'Device or resource busy' >&2\nexit 1\n")
+    (tools / "rm").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    sweep(settings)
+    assert (stuck.exists(), [folder.exists() for folder in dead]) == (True, [False] * 2)
+    (said,) = [record for record in caplog.records if getattr(record, "action", "") == "sweep"]
+    assert str(stuck) in said.getMessage()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -88,6 +88,12 @@ def test_a_transport_that_is_not_allowed_is_the_askers_fault() -> None:
     assert isinstance(_judged("fatal: transport 'ext' not allowed"), Ended)
 
 
+def test_a_git_that_says_nothing_is_named_and_not_what_started_it() -> None:
+    error = CommandFailed("setpriv exited", Completed(code=1, signal=None, seconds=0.1), b"x\nssh: gone\n")
+    judged = blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
+    assert str(judged) == f"git could not read {_URL}: git exited with code 1 after 0.10 s: ssh: gone"
+
+
 def test_what_a_server_says_is_shown_on_one_printable_line() -> None:
     judged = _judged("fatal: remote error: \x1b[2J not found\r\u202e")
     assert str(judged).isprintable()

@@ -24,11 +24,27 @@ def test_a_plain_answer_is_read() -> None:
     assert download.refusal(_answer("http://h.example/x", _URL), _URL, is_checked=False) is None
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1%eth0"])
-def test_link_local_addresses_are_not_read_from(address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1%eth0",
+        "::ffff:169.254.169.254",
+        "::ffff:169.254.169.254%eth0",
+        "fd00:ec2::254",
+        "fd00:ec2::254%eth0",
+        "fd20:ce::254",
+    ],
+)
+def test_link_local_addresses_and_a_clouds_own_are_not_read_from(address: str) -> None:
     refused = download.refusal(_answer(_URL, address=address), _URL, is_checked=True)
     assert refused is not None
     assert "link-local" in refused.reason
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:192.0.2.1", "fd00::1", "2001:db8::1"])
+def test_every_other_address_is_read_from(address: str) -> None:
+    assert download.refusal(_answer(_URL, address=address), _URL, is_checked=True) is None
 
 
 def test_a_fall_from_https_to_http_needs_a_checksum() -> None:

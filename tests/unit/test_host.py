@@ -8,7 +8,7 @@ from farm.config import Settings
 from farm.errors import HostUnfit
 from farm.model.arch import Arch
 from workers import host
-from workers.host import HostFacts, host_facts, probe_program
+from workers.host import HostFacts, Probes, host_facts, probe_program
 
 
 def test_facts_are_of_this_machine(tmp_path: object) -> None:
@@ -44,6 +44,15 @@ def test_an_emulator_that_a_root_cannot_reach_is_refused() -> None:
     assert host._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: POCF\n") is None
     assert "F flag" in (host._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: OC\n") or "")
     assert "disabled" in (host._entry_problem("disabled\nflags: F\n") or "")
+
+
+def test_a_probe_that_failed_is_asked_again_and_one_that_ran_is_not() -> None:
+    answers: list[str | None] = ["too busy", None]
+    now = [0.0]
+    probe = Probes(lambda _: answers.pop(0), clock=lambda: now[0])
+    for now[0], problem in ((0.0, "too busy"), (29.0, "too busy"), (30.0, None), (10.0**9, None)):
+        assert probe(Arch.AARCH64, "entry") == problem
+    assert answers == []
 
 
 def test_a_host_that_cannot_run_an_arch_says_why() -> None:

@@ -25,12 +25,16 @@ TARGET = Target(
 
 
 class _Options(dict[str, Any]):
-    """As mock's own options are: `macros` and `plugin_conf` are there."""
+    """As mock's own options are: `macros`, `nspawn_args` and `plugin_conf` are there."""
 
 
 def _executed(text: str) -> tuple[list[str], dict[str, Any]]:
     included: list[str] = []
-    options = _Options(macros={}, plugin_conf={"root_cache_opts": {}, "package_state_opts": {}})
+    options = _Options(
+        macros={},
+        nspawn_args=["--capability=cap_ipc_lock"],
+        plugin_conf={"root_cache_opts": {}, "package_state_opts": {}},
+    )
     exec(text, {"config_opts": options, "include": included.append})
     return included, options
 
@@ -41,6 +45,12 @@ def test_the_hosts_own_configuration_is_included_by_name() -> None:
     assert options["macros"] == {"%dist": ".el9"}
     assert options["rpmbuild_networking"] is False
     assert options["package_manager_max_attempts"] == 3
+
+
+def test_nspawn_stays_in_the_farms_cgroup_and_nothing_waits_for_it_to_register() -> None:
+    _, options = _executed(config_text(TARGET, Arch.X86_64))
+    assert options["nspawn_args"] == ["--capability=cap_ipc_lock", "--keep-unit", "--register=no"]
+    assert options["plugin_conf"]["system_monitor_enable"] is False
 
 
 def test_a_configuration_may_be_a_path() -> None:

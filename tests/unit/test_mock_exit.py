@@ -124,6 +124,12 @@ def test_a_spec_for_other_arches_is_excluded_and_no_failure() -> None:
     assert (verdict.outcome, verdict.reason) == (Outcome.EXCLUDED, "Architecture is not included: x86_64")
 
 
+@pytest.mark.parametrize("before", [b"Executing(%check): /bin/sh -e /var/tmp/rpm-tmp.x\n", b"ok\n" * 10_000])
+def test_a_recipe_that_prints_that_its_arch_is_excluded_failed(before: bytes) -> None:
+    verdict = judge(10, Said(build_log=before + b"error: Architecture is not included: x86_64\n"))
+    assert (verdict.outcome, verdict.reason) == (Outcome.FAILED, None)
+
+
 @pytest.mark.parametrize("code", EXIT_CODES)
 @pytest.mark.parametrize("said", [Said(), Said(output=b"x"), Said(build_log=_BUILD)])
 def test_every_listed_code_has_an_end_that_the_scheduler_knows(code: int, said: Said) -> None:

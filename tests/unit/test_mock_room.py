@@ -1,5 +1,6 @@
 """What one run of mock means, where that depends on which run it was."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from farm.errors import RootTrouble
+from farm.errors import LeaseLost, RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.buildroot.ends import LimitsMet
@@ -23,7 +24,19 @@ from workers.steps.context import StepContext
 _NOTHING = b"No matching package to install: 'foo'\n"
 
 
-def _room(folder: Path, log: StepLog) -> MockRoom:
+class SetLater(threading.Event):
+    """Set when it has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def _room(folder: Path, log: StepLog, stop: threading.Event | None = None) -> MockRoom:
     context = StepContext(
         attempt="1.build.x86_64.1",
         workdir=folder,
@@ -31,7 +44,7 @@ def _room(folder: Path, log: StepLog) -> MockRoom:
         store=cast("Any", None),
         settings=cast("Any", None),
         limits=Limits(),
-        stop=threading.Event(),
+        stop=stop or threading.Event(),
         deadline=time.monotonic() + 60,
     )
     host = MockHost(program=Path("mock"), version="6.7", account=None, can_nspawn=True)
@@ -58,6 +71,26 @@ def test_a_root_of_the_target_that_cannot_be_made_is_never_the_packages_fault(
 ) -> None:
     with StepLog(tmp_path / "log", limit_bytes=1000) as log, pytest.raises(RootTrouble, match="the target's root"):
         _room(tmp_path, log).judge(_ran(code, said, is_filling=True))
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_copy_for_mock_ends_when_the_attempt_is_stopped(tmp_path: Path, is_folder: bool) -> None:
+    path = tmp_path / "sources" / "large"
+    path.parent.mkdir()
+    with path.open("wb") as large:
+        large.truncate(40 * 2**20)
+    os.utime(path, (1, 1))
+    stop = SetLater(3)
+    with StepLog(tmp_path / "log", limit_bytes=1000) as log:
+        room = _room(tmp_path, log, stop)
+        room.given.mkdir()
+        with pytest.raises(LeaseLost):
+            room.give(path.parent if is_folder else path, "stopped")
+        assert sum(found.stat().st_size for found in room.given.rglob("*large*")) < 10 * 2**20
+        stop.left = 1000
+        given = room.give(path.parent if is_folder else path, "whole")
+    copied = given / "large" if is_folder else given
+    assert (copied.stat().st_size, copied.stat().st_mtime, copied.stat().st_mode & 0o777) == (40 * 2**20, 1, 0o644)
 
 
 def test_what_the_package_itself_asks_for_is_its_own_doing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from farm.errors import DiskFull, FarmError, HostUnfit, NetworkTrouble, RootTrou
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from workers.buildroot import rpm
-from workers.buildroot.scratch import FLOOR_BYTES
+from workers.buildroot.disk import FLOOR_BYTES
 from workers.host import emulator_problem, native_arch
 from workers.steps.context import Ended
 from workers.steps.names import shown
@@ -168,6 +168,11 @@ _NOTHING = (
     ),
     re.compile(r"^No match for argument: (?P<what>[^\n]{1,300})", re.MULTILINE),
 )
+_NO_SPEC = re.compile(
+    r"^Failed to (?:open: '/work/wanted\.spec', not a valid spec file|parse spec file \"/work/wanted\.spec\")",
+    re.MULTILINE,
+)
+_SPEC_ERROR = re.compile(r"^(?:RPM: )?error: line \d+: (?P<what>[^\n]{1,300})", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^(?:Error|error)[:(]? ?(?P<what>[^\n]{1,300})", re.MULTILINE)
 
 
@@ -197,6 +202,14 @@ def _nothing_provides(end: End) -> str | None:
     text = end.before
     what = list(dict.fromkeys(found["what"] for pattern in _NOTHING for found in pattern.finditer(text)))
     return "nothing provides " + ", ".join(what) if what else None
+
+
+def _bad_requirement(end: End) -> str | None:
+    """All that stands in the spec besides BuildRequires is the farm's, and the same for every package."""
+    if not _NO_SPEC.search(end.before):
+        return None
+    found = _SPEC_ERROR.search(end.before)
+    return "rpm cannot read a BuildRequires" + (f": {found['what']}" if found else "; the log may say which")
 
 
 def _emulator(end: End) -> str | None:
@@ -255,6 +268,7 @@ DNF: tuple[Case, ...] = (
         test=_says(r"^ *(?P<what>file /[^\n]{1,300} conflicts (?:between|with) [^\n]{1,300})"),
         outcome=Outcome.UNRESOLVABLE,
     ),
+    Case(name="bad-requirement", blame=Blame.PACKAGE, test=_bad_requirement, outcome=Outcome.FAILED),
     # Before the network: a download that the disk did not take looks like one that was cut.
     Case(name="disk-full-unpacking", blame=Blame.DISK, test=_both(_disk, _UNPACKING), is_hidden=True),
     Case(name="disk-full", blame=Blame.DISK, test=_disk),

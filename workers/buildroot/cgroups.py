@@ -11,7 +11,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +29,9 @@ _V2_CONTROLLERS = ("memory", "pids")
 _LEAF = "farm-worker"
 _NAME = re.compile(r"farm-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
 _GONE_S = 5.0
+#: While a pool starts, its main process forks a process into the group that another one is just emptying.
+_DELEGATE_TRIES = 20
+_PAUSE_S = 0.002
 _numbers = count(1)
 
 
@@ -70,19 +73,25 @@ def find_place(mounts: str, own: str) -> CgroupPlace:
     return CgroupPlace(kind=CgroupKind.NONE)
 
 
-@functools.lru_cache(maxsize=1)
-def place() -> CgroupPlace:
-    """Where this process can make groups, tried once."""
-    found = find_place(_MOUNTS.read_text(), _OWN.read_text())
+def place(mounts: Path = _MOUNTS, own: Path = _OWN) -> CgroupPlace:
+    """Where this process can make groups. Tried until it works once: without a group, a step runs without limits."""
     try:
-        if found.kind is CgroupKind.V2:
-            _delegate(found.folders[0])
-        for folder in found.folders:
-            probe = folder / f"farm-probe-{os.getpid()}"
-            probe.mkdir()
-            probe.rmdir()
+        return _tried_place(mounts, own)
     except OSError:
         return CgroupPlace(kind=CgroupKind.NONE)
+
+
+@functools.lru_cache(maxsize=1)
+def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
+    """Raises OSError where groups cannot be made now; the cache keeps none of these."""
+    found = find_place(mounts.read_text(), own.read_text())
+    if found.kind is CgroupKind.V2:
+        _delegate(found.folders[0])
+    for folder in found.folders:
+        # Threads of one process may be here at the same time.
+        probe = folder / f"farm-probe-{os.getpid()}-{next(_numbers)}"
+        probe.mkdir()
+        probe.rmdir()
     return found
 
 
@@ -142,15 +151,14 @@ class Cgroup:
         """End everything in it. First it may not fork any more, so that this ends."""
         pids = self._folders.get("pids", self._folders.get(""))
         until = time.monotonic() + _GONE_S
-        while pids and (left := self._members()) and time.monotonic() < until:
+        while pids and self._members() and time.monotonic() < until:
             # What is refused from here on is no doing of the limit.
             self._refused_before_kill = self.forks_refused()
             with suppress(OSError):
                 (pids / "pids.max").write_text("0")
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            select.select([], [], [], 0.002)
+            for folder in self._folders.values():
+                _kill_members(folder)
+            select.select([], [], [], _PAUSE_S)
 
     def _members(self) -> set[int]:
         return {pid for folder in self._folders.values() for pid in members(folder)}
@@ -197,34 +205,56 @@ def sweep(where: CgroupPlace) -> int:
                 continue
             if is_alive(int(found["pid"]), int(found["start"])):
                 continue
-            for pid in members(left):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill_members(left)
             swept += remove_group(left)
     return swept
 
 
 def members(folder: Path) -> tuple[int, ...]:
+    """Of the group and of those below it, which programs like systemd-nspawn make."""
+    return tuple(pid for group in _with_inner(folder) for pid in _own_members(group))
+
+
+def remove_group(folder: Path) -> bool:
+    """Whether it is gone, with the groups below it. The kernel says busy for a moment after the last process died."""
+    until = time.monotonic() + _GONE_S
+    while True:
+        try:
+            for group in reversed(_with_inner(folder)):
+                group.rmdir()
+        except OSError as error:
+            if not folder.exists():
+                return True
+            # One below that is not there any more was removed by whoever made it.
+            if error.errno not in (errno.EBUSY, errno.ENOENT) or time.monotonic() > until:
+                return False
+            select.select([], [], [], _PAUSE_S)
+        else:
+            return True
+
+
+def _with_inner(folder: Path) -> list[Path]:
+    """A group and all below it, each after the one that it is in."""
+    return [folder, *(Path(path, name) for path, names, _ in os.walk(folder) for name in names)]
+
+
+def _own_members(folder: Path) -> tuple[int, ...]:
     try:
         return tuple(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
     except OSError:
         return ()
 
 
-def remove_group(folder: Path) -> bool:
-    """Whether it is gone. The kernel says busy for a moment after the last process died."""
-    until = time.monotonic() + _GONE_S
-    while True:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            if error.errno != errno.EBUSY or time.monotonic() > until:
-                return False
-            select.select([], [], [], 0.002)
-        else:
-            return True
+def _kill_members(folder: Path) -> None:
+    """Once; on version 2, from Linux 5.14 on, nothing that forks meanwhile is missed."""
+    whole = folder / "cgroup.kill"
+    with suppress(OSError):
+        if whole.exists():
+            whole.write_text("1")
+            return
+    for pid in members(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def owner() -> str:
@@ -262,19 +292,19 @@ def _top(folder: Path) -> Path:
     return folder
 
 
-def _delegate(folder: Path) -> None:
+def _delegate(folder: Path, controllers: Sequence[str] = _V2_CONTROLLERS) -> None:
     """Turn the controllers on for groups below `folder`. Raises OSError where that is not ours to do."""
     control = folder / "cgroup.subtree_control"
-    if set(_V2_CONTROLLERS) <= set(control.read_text().split()):
-        return
-    wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS)
-    try:
-        control.write_text(wanted)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        _move_into_leaf(folder, members(folder))
-        control.write_text(wanted)
+    wanted = " ".join(f"+{name}" for name in controllers)
+    for tries_left in reversed(range(_DELEGATE_TRIES)):
+        if set(controllers) <= set(control.read_text().split()):
+            return
+        try:
+            control.write_text(wanted)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not tries_left:
+                raise
+            _move_into_leaf(folder, _own_members(folder))
 
 
 def _move_into_leaf(folder: Path, pids: Iterable[int]) -> None:

@@ -1,5 +1,7 @@
 """Which engine builds for a target, and the sweep of what dead workers of any engine left."""
 
+from functools import partial
+
 from farm.config import Settings
 from farm.model.target import EngineName, Target
 from workers.buildroot import cgroups
@@ -7,7 +9,7 @@ from workers.buildroot.base import BuildEngine
 from workers.buildroot.native import NativeEngine
 from workers.buildroot.room import PREFIX
 from workers.buildroot.roots import sweep_roots
-from workers.buildroot.scratch import is_orphan, remove_tree
+from workers.buildroot.scratch import alive_folder, attempted, sweep_orphans
 
 
 def engine_for(target: Target, settings: Settings) -> BuildEngine:
@@ -23,12 +25,15 @@ def engine_for(target: Target, settings: Settings) -> BuildEngine:
 def sweep(settings: Settings) -> int:
     """Remove the cgroups, rooms and half-made roots of workers that are dead; how many. For when a worker starts.
 
-    Mounts and processes need no sweep: both end with the worker, however it ends.
+    Mounts and processes need no sweep: both end with the worker, however it ends. What cannot be swept is logged, and
+    keeps nothing else from being swept.
     """
-    swept = cgroups.sweep(cgroups.place()) + sweep_roots(settings)
-    for depth in ("*", "*/*", "*/*/*"):
-        for folder in settings.work.glob(f"{depth}/{PREFIX}-*"):
-            if is_orphan(folder.name, PREFIX):
-                remove_tree(folder)
-                swept += 1
-    return swept
+
+    def rooms(depth: str) -> int:
+        return sweep_orphans(settings.work.glob(f"{depth}/{PREFIX}-*"), PREFIX, alive_folder(settings))
+
+    return (
+        attempted("cgroups", lambda: cgroups.sweep(cgroups.place()))
+        + attempted(str(settings.templates), lambda: sweep_roots(settings))
+        + sum(attempted("rooms", partial(rooms, depth)) for depth in ("*", "*/*", "*/*/*"))
+    )

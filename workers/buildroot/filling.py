@@ -2,10 +2,14 @@
 
 Owns one filling: the work folder, the shared package cache and its lock, the two steps (download with network and no
 scriptlet, install without network), and what a failure means.
+
+Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has
+the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +32,23 @@ PREFIX = "filling"
 _TIMEOUT_S = 3600.0
 _SAID_BYTES = 2**20
 _LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30)
+_CACHE = "/mnt/root/var/cache/dnf"
 _numbers = count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DnfRun:
+    """Without `list_to` nothing is installed; there is network, and `cache` is the shared one and no view of it."""
+
+    words: tuple[str, ...]
+    root: Overlay
+    binds: tuple[Bind, ...]
+    cache: Path
+    list_to: str = ""
+
+    @property
+    def is_fetch(self) -> bool:
+        return not self.list_to
 
 
 class Filling:
@@ -93,35 +113,25 @@ class Filling:
             # dnf's own lock names processes by number, which says nothing between pid namespaces.
             stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
             _forget_locks(cache)
-            binds = (
-                Bind(path=work, inside="/work", is_writable=True),
-                Bind(path=cache, inside="/mnt/root/var/cache/dnf", is_writable=True),
-                *self._local(repositories),
-            )
+            binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
             words = [*self._options(), *words]
-            if not all(one.is_local for one in repositories):
-                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
+            if lower is None or not all(one.is_local for one in repositories):
+                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
+                # a template in any case: what dnf made of the target's metadata then serves all of its layers.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch", work=scratch / "fetch-work")
-                self._dnf(["--downloadonly", *words], fetched, scratch, binds, is_builds_own=is_builds_own)
+                step = _DnfRun(words=("--downloadonly", *words), root=fetched, binds=binds, cache=cache)
+                self._dnf(step, scratch, is_builds_own=is_builds_own)
                 words = ["--cacheonly", *words]
             overlay = Overlay(lowers=lowers, upper=upper, work=scratch / "work")
-            self._dnf(words, overlay, scratch, binds, is_builds_own=is_builds_own, list_to="/work/list")
+            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, list_to="/work/list")
+            self._dnf(step, scratch, is_builds_own=is_builds_own)
             (work / "list").rename(into / "list")
 
-    def _dnf(
-        self,
-        words: Sequence[str],
-        overlay: Overlay,
-        scratch: Path,
-        binds: Sequence[Bind],
-        *,
-        is_builds_own: bool,
-        list_to: str = "",
-    ) -> None:
-        """Without `list_to` nothing is installed, and there is network. Raises what its end means."""
+    def _dnf(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
+        """Raises what its end means."""
         log, logged_bytes = self._context.log, self._context.log.size_bytes
-        done = self._run_dnf(words, overlay=overlay, scratch=scratch, binds=binds, list_to=list_to)
+        done = self._run_dnf(step, scratch)
         if done.ending is Ending.TIMED_OUT:
             raise RootTrouble(f"dnf did not fill the build root within {done.seconds:.0f} s")
         said = done.tail if log.is_cut else _from(log.path, logged_bytes)
@@ -130,26 +140,13 @@ class Filling:
         if verdict:
             raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
 
-    def _run_dnf(
-        self, words: Sequence[str], *, overlay: Overlay, scratch: Path, binds: Sequence[Bind], list_to: str
-    ) -> Completed:
+    def _run_dnf(self, step: _DnfRun, scratch: Path) -> Completed:
         context = self._context
-        for folder in (overlay.upper, overlay.work):
-            folder.mkdir(exist_ok=True)
-        command = ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, list_to, *words]
-        scripts = [Bind(path=SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
-            argv = sandbox.enter(
-                sandbox.workshop(command, root=scratch / "merged", binds=[*binds, *scripts], has_network=not list_to),
-                overlay=overlay,
-                merged=scratch / "merged",
-                joins=group.joins if group else (),
-                limits=_LIMITS,
-            )
             return run(
-                argv,
+                self._argv(step, scratch, group.joins if group else ()),
                 cwd=Path("/"),
                 env={"HOME": "/work/home"},
                 timeout_s=_TIMEOUT_S,
@@ -158,8 +155,28 @@ class Filling:
                 ok_codes=None,
                 stop=context.stop,
                 tree=group,
-                shown=["dnf", *words],
+                shown=["dnf", *step.words],
             )
+
+    def _argv(self, step: _DnfRun, scratch: Path, joins: Sequence[Path]) -> list[str]:
+        root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
+        overlays = [(step.root, root)]
+        if not step.is_fetch:
+            seen = Overlay(lowers=(step.cache,), upper=scratch / "cache-upper", work=scratch / "cache-work")
+            overlays.append((seen, cache))
+        for overlay, merged in overlays:
+            for folder in (overlay.upper, overlay.work, merged):
+                folder.mkdir(exist_ok=True)
+        scripts = [Bind(path=SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
+        argv = sandbox.workshop(
+            ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.list_to, *step.words],
+            root=root,
+            binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
+            has_network=step.is_fetch,
+        )
+        for overlay, merged in overlays:
+            argv = sandbox.enter(argv, overlay=overlay, merged=merged, joins=joins, limits=_LIMITS)
+        return argv
 
     def _options(self) -> list[str]:
         options = ["--config", "/work/dnf.conf", "--installroot", "/mnt/root", "--releasever", self._target.release]

@@ -30,11 +30,15 @@ _FARM_OPTIONS: tuple[tuple[str, object], ...] = (
     ("plugin_conf.package_state_opts.available_pkgs", False),
     ("plugin_conf.package_state_opts.installed_pkgs", True),
     ("plugin_conf.buildroot_lock_enable", False),  # fails where a repository no longer has an installed package
-    ("plugin_conf.system_monitor_enable", True),  # peak memory, where mock has it and nspawn is used
+    ("plugin_conf.system_monitor_enable", False),  # waits two minutes for a machine that is not registered; see below
     ("plugin_conf.hw_info_enable", False),
     ("plugin_conf.compress_logs_enable", False),
     ("plugin_conf.root_cache_opts.compress_program", ""),  # the cache is read far more often than written
 )
+#: With isolation nspawn a build stays in the farm's cgroup, and so within its limits: systemd-nspawn would move it into
+#: a scope of its own. Nor may it register: what it registered is the unit that it is in, which is then the worker's
+#: own, and mock ends "leftover machines" by their unit.
+_NSPAWN_ARGUMENTS = ["--keep-unit", "--register=no"]
 
 
 def config_for(target: Target, arch: Arch, folder: Path) -> Path:
@@ -61,6 +65,7 @@ def config_text(target: Target, arch: Arch) -> str:
         f"include({include!r})",
         f"config_opts['root'] = {_root_name(target, arch, target.mock)!r}",
         *(_assign(key, value) for key, value in _FARM_OPTIONS),
+        f"config_opts['nspawn_args'] += {_NSPAWN_ARGUMENTS!r}",
         *(f"config_opts['macros'][{'%' + name!r}] = {value!r}" for name, value in target.macros),
         *(_assign(key, _typed(value)) for key, value in target.mock.options),
     ]

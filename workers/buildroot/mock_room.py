@@ -15,20 +15,22 @@ from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, mock_results, sandbox
 from workers.buildroot.blame import disk_problem
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.disk import DiskWatch
 from workers.buildroot.ends import LimitsMet, limits_met, over_limit
 from workers.buildroot.ends import judge as judge_ending
 from workers.buildroot.mock_command import LISTING, MockCall, unique_ext
 from workers.buildroot.mock_exit import Said, Verdict, judge
 from workers.buildroot.mock_host import Isolation, MockHost
 from workers.buildroot.room import PREFIX
-from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
+from workers.buildroot.scratch import remove_tree, room_name
 from workers.run import Completed, Ending, run
-from workers.steps.context import StepContext
+from workers.steps.context import StepContext, open_watched
 
 GIVEN = "given.src.rpm"
 _FILLING = ("--init", "--update")
 _LOG_BYTES = 2**20  # of each of mock's logs, from its end
 _COPIED_BYTES = 64 * 1024
+_PIECE_BYTES = 2**20
 _CLEAN_TIMEOUT_S = 300.0
 _numbers = count(1)
 
@@ -86,12 +88,12 @@ class MockRoom:
             remove_tree(self._folder)
 
     def give(self, path: Path, name: str) -> Path:
-        """A copy of a file or folder that mock's account can read."""
+        """A copy of a file or folder that mock's account can read. Raises LeaseLost when the context is stopped."""
         into = self.given / name
         if path.is_dir():
-            shutil.copytree(path, into, symlinks=True)
+            shutil.copytree(path, into, symlinks=True, copy_function=self._copy)
         else:
-            shutil.copyfile(path, into)
+            self._copy(path, into)
         for found in (into, *into.rglob("*")):
             if not found.is_symlink():
                 found.chmod(0o755 if found.is_dir() else 0o644)
@@ -140,6 +142,11 @@ class MockRoom:
         if ran.is_filling and verdict.outcome in (Outcome.FAILED, Outcome.UNRESOLVABLE):
             raise RootTrouble(f"mock cannot make the target's root: {verdict.reason or ran.completed.shown}")
         return verdict
+
+    def _copy(self, path: str | Path, into: str | Path) -> None:
+        with open_watched(Path(path), self._context.stop) as source, Path(into).open("xb") as copy:
+            shutil.copyfileobj(source, copy, _PIECE_BYTES)
+        shutil.copystat(path, into)
 
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:
         joins = group.joins if group else ()

@@ -16,10 +16,11 @@ from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, sandbox
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.disk import DiskWatch
 from workers.buildroot.ends import LimitsMet, judge, limits_met
 from workers.buildroot.roots import Root
 from workers.buildroot.sandbox import BUILD_UID, Bind, Overlay
-from workers.buildroot.scratch import DiskWatch, remove_tree, room_name
+from workers.buildroot.scratch import remove_tree, room_name
 from workers.run import Completed, Ending, run
 from workers.steps.context import StepContext
 

@@ -23,6 +23,7 @@ from workers.buildroot.capabilities import Capability, Provided
 from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.buildroot.filling import Filling
 from workers.buildroot.hostile import read_list
+from workers.buildroot.scratch import alive_folder, attempted
 from workers.buildroot.shelf import Shelf
 from workers.steps.context import StepContext
 
@@ -119,12 +120,15 @@ def shelf_folder(settings: Settings, target: Target, arch: Arch) -> Path:
 
 def sweep_roots(settings: Settings) -> int:
     """Remove what dead workers left half made; how many folders. For when a worker starts."""
-    swept = 0
-    for folder in settings.templates.glob("*/*"):
-        swept += Shelf(folder, keep=_TEMPLATES_KEPT).sweep()
-        for template in folder.iterdir():
-            swept += Shelf(template / "layers", keep=_LAYERS_KEPT).sweep()
-    return swept
+    alive = alive_folder(settings)
+
+    def swept(folder: Path, keep: int) -> int:
+        return attempted(str(folder), lambda: Shelf(folder, keep=keep).sweep(alive))
+
+    # Beside the targets' folders there is mock's, which has files in it.
+    folders = [folder for folder in settings.templates.glob("*/*") if folder.is_dir()]
+    count = sum(swept(folder, _TEMPLATES_KEPT) for folder in folders)
+    return count + sum(swept(layers, _LAYERS_KEPT) for folder in folders for layers in folder.glob("*/layers"))
 
 
 def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepository]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from farm.model.build import BuildOptions
 from farm.model.target import Target
+from workers.run import TAIL_BYTES
 
 #: rpmbuild's exit code when %generate_buildrequires named what the root does not have (rpm 4.15 and later).
 MISSING_REQUIRES = 11
@@ -12,6 +13,7 @@ HEADER_BYTES = 4 * 2**20
 _LINES = 50_000
 _LINE_CHARS = 4096
 _EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
+_SCRIPT_RAN = b"Executing(%"
 _UNMET = re.compile(rb"^\t(?P<what>[^\n]{1,300}) is needed by [^\n]+$", re.MULTILINE)
 _OWN_MACROS = (
     ("_topdir", "/builddir/build"),
@@ -48,9 +50,12 @@ def parse_requirements(text: bytes) -> tuple[str, ...]:
     return requirements([" ".join(line.split()) for line in lines if line.strip()])
 
 
-def excluded(tail: bytes) -> str | None:
-    """What rpmbuild says when the spec excludes the arch."""
-    found = _EXCLUDED.search(tail)
+def excluded(said: bytes) -> str | None:
+    """What rpmbuild says when the spec excludes the arch; None for words that may be a recipe's own."""
+    # rpmbuild refuses before it runs any script, and says little: of a long output the start may be missing.
+    if _SCRIPT_RAN in said or len(said) >= TAIL_BYTES:
+        return None
+    found = _EXCLUDED.search(said)
     return found[0].decode(errors="backslashreplace").removeprefix("error: ") if found else None
 
 

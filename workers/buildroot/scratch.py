@@ -1,38 +1,144 @@
-"""Scratch folders: removing whole trees of hostile content, and the watch on how much disk a room uses.
+"""Scratch folders: whose they are, and removing whole trees of hostile content.
 
-Owns the measuring and the removing. Does not own where scratch lies, nor what a room puts into it.
+Owns the names and the removing. Does not own where scratch lies, nor what a room puts into it.
 """
 
+import fcntl
+import functools
+import hashlib
+import logging
 import os
-import shutil
+import platform
+import re
+import stat
 import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from farm.errors import LeaseLost, RootTrouble
+from farm.config import Settings
+from farm.errors import RootTrouble
 from workers.buildroot.cgroups import is_alive, owner
-from workers.run import CommandFailed, Ending, capture
+from workers.run import CommandFailed, capture
 
-FLOOR_BYTES = 512 * 2**20  # a room may not bring the disk's free space below this
-_EVERY_S = 1.0
-_MEASURE_SHARE = 20  # measuring takes at most one part in this many of the time
+_log = logging.getLogger(__name__)
+
 _REMOVE_TIMEOUT_S = 600.0
-_MEASURE_TIMEOUT_S = 120.0
 _SMALL_ENTRIES = 200
 _SMALL_LEVELS = 5
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MAKER = re.compile(r"(?P<machine>[0-9a-f]{10})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9]+")
+_SHARED_WITHIN_S = 5.0  # others hold it for an instant, to see whether they can
+
+
+# --- whose a folder is -------------------------------------------------------------------------------------------
+
 
 def room_name(prefix: str, number: int) -> str:
-    """A folder name that tells who made it, so that `sweep` knows when its maker is dead."""
-    return f"{prefix}-{owner()}-{number}"
+    """A folder name that tells who made it, so that `sweep` knows when its maker is dead: prefix, machine, pid, start
+    of the process, number."""
+    return f"{prefix}-{_here()}-{owner()}-{number}"
 
 
-def is_orphan(name: str, prefix: str) -> bool:
-    """Whether a folder of that name was made by a worker that is dead."""
-    parts = name.removeprefix(f"{prefix}-").split("-")
-    return (
-        name.startswith(f"{prefix}-") and len(parts) == 3 and all(part.isdigit() for part in parts)
-    ) and not is_alive(int(parts[0]), int(parts[1]))
+def alive_folder(settings: Settings) -> Path:
+    """Has a file for each machine that ever ran a step here, which is locked as long as it runs any."""
+    return settings.data / "alive"
+
+
+@contextmanager
+def at_work(alive: Path) -> Iterator[None]:
+    """Keeps other machines from sweeping what this one makes. The kernel ends it with the process.
+
+    Raises RootTrouble where there are no locks to be had.
+    """
+    alive.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(alive / _here(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _share(descriptor, alive)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_orphan(name: str, prefix: str, alive: Path) -> bool:
+    """Whether a folder of that name was made by a worker that is dead.
+
+    A pid says nothing about a process of another machine: what was made there is an orphan when nothing at all runs
+    there, and is left alone when that cannot be known.
+    """
+    maker = _MAKER.fullmatch(name.removeprefix(f"{prefix}-"))
+    if maker is None or not name.startswith(f"{prefix}-"):
+        return False
+    if maker["machine"] != _here():
+        return _is_deserted(alive / maker["machine"])
+    return not is_alive(int(maker["pid"]), int(maker["start"]))
+
+
+def sweep_orphans(folders: Iterable[Path], prefix: str, alive: Path) -> int:
+    """Remove those that dead workers made; how many. One that cannot be removed does not keep the others."""
+
+    def removed(folder: Path) -> int:
+        remove_tree(folder)
+        return 1
+
+    return sum(
+        attempted(str(folder), functools.partial(removed, folder))
+        for folder in folders
+        if is_orphan(folder.name, prefix, alive)
+    )
+
+
+def attempted(what: str, part: Callable[[], int]) -> int:
+    """What a part of a sweep gives; 0, with a line in the worker's log, when it fails."""
+    try:
+        return part()
+    except Exception as error:
+        _log.warning("Could not sweep %s: %s", what, error, extra={"action": "sweep"})
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _here() -> str:
+    """The machine, in ten characters: where a pid means the same process, which is one pid namespace until the boot
+    ends. Containers of a host share its boot, and hosts may share a name."""
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    known = f"{platform.node()} {_BOOT.read_text().strip()} {namespace}"
+    return hashlib.sha256(known.encode()).hexdigest()[:10]
+
+
+def _share(descriptor: int, alive: Path) -> None:
+    until = time.monotonic() + _SHARED_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError) or time.monotonic() > until:
+                raise RootTrouble(f"a lock in {alive} cannot be had: {error.strerror}") from error
+            threading.Event().wait(0.01)
+        else:
+            return
+
+
+def _is_deserted(machine: Path) -> bool:
+    """Whether nothing holds it. Who makes folders takes it before, so it is enough that it was free once."""
+    try:
+        descriptor = os.open(machine, os.O_RDWR | os.O_CLOEXEC)  # NFS gives whole locks to those who may write only
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+# --- removing ----------------------------------------------------------------------------------------------------
 
 
 def remove_tree(path: Path) -> None:
@@ -77,68 +183,10 @@ def _removed_small(path: Path) -> bool:
         return True
 
     try:
-        return is_cleared(path, _SMALL_LEVELS, path.lstat().st_dev)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            path.unlink()
+            return True
+        return is_cleared(path, _SMALL_LEVELS, found.st_dev)
     except OSError:
         return False
-
-
-class DiskWatch:
-    """Measures a folder while a command runs, from a thread of its own, and is asked for its verdict by `run`.
-
-    The first look comes after a second, so what is quick costs nothing.
-    """
-
-    def __init__(self, folder: Path, *, limit_bytes: int, floor_bytes: int = FLOOR_BYTES) -> None:
-        self._folder = folder
-        self._limit_bytes = limit_bytes
-        self._floor_bytes = floor_bytes
-        self._verdict: Ending | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="disk-watch", daemon=True)
-
-    def verdict(self) -> Ending | None:
-        return self._verdict
-
-    def __enter__(self) -> "DiskWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        """The walk over the folder is dear, so it waits until the disk has lost as much as the folder may still grow,
-        or a minute has passed, in which others may have given space back."""
-        wait_s, measured_bytes, free_then, looks = _EVERY_S, 0, self._free_bytes(), 0
-        while self._verdict is None and not self._done.wait(wait_s):
-            free = self._free_bytes()
-            looks += 1
-            is_low = free < self._floor_bytes
-            if free_then - free < self._limit_bytes - measured_bytes and looks % 60 and not is_low:
-                continue
-            measured_bytes, took_s = self._measure()
-            free_then, wait_s = free, max(_EVERY_S, took_s * _MEASURE_SHARE)
-            if measured_bytes > self._limit_bytes:
-                self._verdict = Ending.OVER_DISK
-            elif is_low:
-                self._verdict = Ending.DISK_FULL
-
-    def _free_bytes(self) -> int:
-        return shutil.disk_usage(self._folder).free
-
-    def _measure(self) -> tuple[int, float]:
-        """Bytes on disk, and the seconds it took. `du` walks trees deeper than any path can be."""
-        start = os.times().elapsed
-        try:
-            text = capture(
-                ["du", "--summarize", "--block-size=1", "--one-file-system", "--", self._folder],
-                cwd=Path("/"),
-                timeout_s=_MEASURE_TIMEOUT_S,
-                limit_bytes=4096,
-                ok_codes=(0, 1),  # 1: something went away meanwhile
-                stop=self._done,  # what is watched is over, and nobody is to wait for a walk over millions of files
-            )
-            return int(text.split(b"\t", 1)[0]), os.times().elapsed - start
-        except (CommandFailed, LeaseLost, ValueError):
-            return 0, os.times().elapsed - start

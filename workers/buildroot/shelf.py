@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from farm.errors import LeaseLost, RootTrouble
-from workers.buildroot.scratch import is_orphan, remove_tree, room_name
+from workers.buildroot.scratch import remove_tree, room_name, sweep_orphans
 
 _LOOK_S = 0.05
 _NEW = "new"
@@ -44,16 +44,12 @@ class Shelf:
                 os.utime(path)
             yield path
 
-    def sweep(self) -> int:
-        """Remove what dead workers left half made, and what is beyond `keep`; how many folders."""
+    def sweep(self, alive: Path) -> int:
+        """Remove what dead workers left half made, and what is beyond `keep`; how many folders. `alive` as with
+        `is_orphan`."""
         if not self._root.is_dir():
             return 0
-        swept = 0
-        for left in self._root.iterdir():
-            if is_orphan(left.name, _NEW):
-                remove_tree(left)
-                swept += 1
-        return swept + self._remove_oldest()
+        return sweep_orphans(self._root.iterdir(), _NEW, alive) + self._remove_oldest()
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
         new = self._root / room_name(_NEW, next(_numbers))

@@ -27,6 +27,7 @@ UNSERVED_COMMIT = re.compile(
     r"does not support --?depth|Server does not support shallow"
 )
 UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
+_BAD_CONFIG = re.compile(r"bad config (?:line|variable) .* in blob")
 _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
 
 
@@ -37,13 +38,17 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     own = "\n".join(line for line in said.splitlines() if not _REMOTE.match(line))
     # The first complaint is the cause; "the remote end hung up" and the like follow from it.
     told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
-    cause = names.shown(told[0] if told else str(error))
+    # Not the error's own words: they begin with what git was started by.
+    ended = ": ".join([f"git {error.completed.shown}", *said.strip().splitlines()[-1:]])
+    cause = names.shown(told[0] if told else ended)
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
         return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
     if _DISK_FULL.search(own):
         return DiskFull(f"the disk of {root} is full: {cause}")
     if _HOST_KEY.search(own):
         return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
+    if _BAD_CONFIG.search(own):
+        return Ended(Outcome.FAILED, f"git cannot read .gitmodules of {shown}: {cause}")
     if _NOT_ALLOWED.search(said):
         return Ended(Outcome.FAILED, f"{shown} is not fetched: {cause}")
     if _CREDENTIALS.search(said):

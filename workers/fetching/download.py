@@ -1,8 +1,8 @@
 """Files over http and https: within limits, checked, and kept by their checksum.
 
 Only whole files with the right checksum leave here. What a server answers decides whose fault it is: 4xx the asker's,
-everything else the network's. Addresses come from specs, which are hostile: link-local addresses (a cloud's metadata
-service) are not read from.
+everything else the network's. Addresses come from specs, which are hostile: link-local addresses and those of a cloud's
+metadata service are not read from.
 """
 
 import hashlib
@@ -44,6 +44,8 @@ _PART_KEPT_S = 24 * 3600
 _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
+#: Of a cloud's own services at addresses that are not link-local: Amazon's over IPv6, and Google's.
+_METADATA = (ipaddress.ip_network("fd00:ec2::/32"), ipaddress.ip_network("fd20:ce::254/128"))
 #: Answers that may be different in a while: too many requests, timeouts, and everything above.
 _PASSING = (408, 425, 429)
 
@@ -107,13 +109,22 @@ def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | 
         return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
     stream = answer.extensions.get("network_stream")
     address = stream.get_extra_info("server_addr") if stream else None
-    if address and ipaddress.ip_address(address[0].partition("%")[0]).is_link_local:
-        return Missing(reason=f"{hide(url)} is at a link-local address, which the farm does not read from")
+    if address and _is_closed(address[0]):
+        what = "a link-local address, or a cloud's own"
+        return Missing(reason=f"{hide(url)} is at {what}, which the farm does not read from")
     schemes = [response.url.scheme for response in (*answer.history, answer)]
     if not is_checked and schemes != sorted(schemes):
         # "http" sorts before "https": any step back is a fall to an unprotected connection.
         return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
     return None
+
+
+def _is_closed(address: str) -> bool:
+    """Whether it is link-local, or else where a cloud tells its machines their secrets."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    # Python 3.11 does not see that ::ffff:169.254.169.254 is one.
+    plain = (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found
+    return plain.is_link_local or any(plain in network for network in _METADATA)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ repository acts here. Does not own what files mean, nor whose fault a failure is
 import fcntl
 import hashlib
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import getproxies_environment
 
-from farm.errors import LeaseLost, Trouble
+from farm.errors import HostUnfit, LeaseLost, Trouble
 from farm.model.outcome import Outcome
 from workers.fetching import blame
 from workers.fetching.giturl import GitUrl
@@ -67,6 +68,9 @@ _ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst 
 
 _CONFIG_VERSION = hashlib.sha256(_CONFIG.encode()).hexdigest()[:8]
 
+# What lives no longer than the thread that started it. The kernel's signal goes to the one process alone, and git's
+# helpers may wait for a server for ever: timeout, whose time has no end here, passes it on to the whole group.
+_TIED = ("setpriv", "--pdeathsig", "TERM", "--", "timeout", "--kill-after=1", "0")
 _SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
@@ -121,21 +125,26 @@ class Mirror:
         where = () if remote else (f"--git-dir={self.path}",)
         try:
             return capture(
-                ["git", *where, *args],
+                [*_TIED, _git(), *where, *args],
                 cwd=self._root,
                 env=self.environment(),
                 timeout_s=min(_LOOK_TIMEOUT_S, self._left_s()),
                 limit_bytes=limit_bytes,
                 stop=self._context.stop,
+                shown=["git", *(str(arg) for arg in args)],
             )
         except CommandFailed as error:
+            done = error.completed
+            if done.ending is Ending.FLOODED or (done.ending is Ending.EXITED and done.code == 0):
+                what = f"git {args[0]} of {self.url.shown} says more than {limit_bytes} bytes"
+                raise Ended(Outcome.FAILED, f"{what}; no package has so much to say") from error
             raise self.judged(error) from error
 
     def run(self, *args: str | Path) -> None:
         """A git command on the mirror whose output goes to the log. Raises CommandFailed."""
         run(
             # The limit is for each file that git writes: a pack is one file.
-            ["prlimit", f"--fsize={self._context.limits.disk_bytes}", "git", f"--git-dir={self.path}", *args],
+            [*_TIED, "prlimit", f"--fsize={self._context.limits.disk_bytes}", _git(), f"--git-dir={self.path}", *args],
             cwd=self._root,
             env=self.environment(),
             timeout_s=None,
@@ -310,3 +319,11 @@ class Mirror:
         if left <= 0:
             raise Ended(Outcome.TIMED_OUT, f"fetching {self.url.shown} took longer than the step's time limit")
         return left
+
+
+def _git() -> str:
+    """Where git is. Raises HostUnfit here, where what is run first is another tool."""
+    found = shutil.which("git")
+    if found is None:
+        raise HostUnfit("git is not installed on this host; run deploy/bootstrap, or install the tool")
+    return found

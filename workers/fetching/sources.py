@@ -5,6 +5,7 @@ asks for is read literally (spec.py); what cannot be read that way is noted and 
 """
 
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ _LIST_MAX_BYTES = 16 * 2**20
 _METADATA = re.compile(r"\.[^/]+\.metadata")
 _CHUNK_BYTES = 2**20
 _SHOWN_SPECS = 10
+_NAME_MAX_BYTES = 255  # of Linux, in any file system
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,8 @@ def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
 def _take(state: _Gathering, paths: dict[str, str]) -> None:
     """Take files by name; a link to a folder, a dangling one, and a submodule are not files."""
     found = {name: entry for name, path in paths.items() if (entry := state.tree.file(path))}
+    for name in found:
+        _check_length(name)
     contents = state.tree.take(entry.path for entry in found.values())
     state.files.update({name: contents[entry.path] for name, entry in found.items()})
     state.executable.update(name for name, entry in found.items() if entry.is_executable)
@@ -202,7 +206,14 @@ def _read_lists(state: _Gathering, folder: str) -> None:
 # --- what else the spec needs ----------------------------------------------------------------------------------------
 
 
+def _check_length(name: str) -> None:
+    """Git and servers have names that no file can have."""
+    if len(os.fsencode(name)) > _NAME_MAX_BYTES:
+        raise Ended(Outcome.FAILED, f"the name {shown(name)!r} is longer than a file's can be: {_NAME_MAX_BYTES} bytes")
+
+
 def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
+    _check_length(listed.name)
     content = state.files.get(listed.name)
     if content is not None:
         _check_content(state, listed, content)
@@ -250,6 +261,7 @@ def _want_source(state: _Gathering, item: SpecSource, parsed: Spec) -> None:
         return
     if not name.isprintable() or name in (".", ".."):
         raise Ended(Outcome.FAILED, f"{item.label} {shown(item.value)!r} does not end with a name that a file can have")
+    _check_length(name)
     if item.url is None and _take_named(state, item.value, name):
         return
     archive = parsed.archive_of_tree

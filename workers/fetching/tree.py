@@ -33,6 +33,7 @@ _POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1
 _LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
+_SUBMODULE_PATH = re.compile(r"submodule\.(?P<name>.+)\.path", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +186,8 @@ class Tree:
         for item in listed.decode("utf-8", "surrogateescape").split("\0"):
             key, _, value = item.partition("\n")
             values.setdefault(key, value)
-        names = [key.removeprefix("submodule.").removesuffix(".path") for key in values if key.endswith(".path")]
-        pairs = ((values[f"submodule.{name}.path"], values.get(f"submodule.{name}.url")) for name in names)
+        found = ((_SUBMODULE_PATH.fullmatch(key), path) for key, path in values.items())
+        pairs = ((path, values.get(f"submodule.{key['name']}.url")) for key, path in found if key)
         return {path: url for path, url in pairs if url}
 
     def _check_size(self, size_bytes: int) -> None:

@@ -21,7 +21,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         target=work.target,
         arch=given.arch,
         options=work.options,
-        srpm=context.store.get(given.srpm, context.workdir / given.srpm.name),
+        srpm=context.store.get(given.srpm, context.workdir / given.srpm.name, stop=context.stop),
         build_requires=given.build_requires,
         repositories=tuple((one.name, one.url) for one in given.repositories),
     )

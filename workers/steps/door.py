@@ -22,7 +22,7 @@ from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.work import AnyResult, AnyWork, StepResult
 from workers.buildroot import engines
-from workers.buildroot.scratch import is_orphan, remove_tree, room_name
+from workers.buildroot.scratch import alive_folder, at_work, attempted, remove_tree, room_name, sweep_orphans
 from workers.log import StepLog
 from workers.reason import find_reason
 from workers.steps import build, fetch, srpm, upload
@@ -136,16 +136,17 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 def _workdir(settings: Settings) -> Iterator[Path]:
     settings.work.mkdir(parents=True, exist_ok=True)
     folder = settings.work / room_name(_PREFIX, next(_numbers))
-    folder.mkdir(mode=0o700)
-    is_kept = settings.keep_failed
-    try:
-        yield folder
-        is_kept = False
-    finally:
-        if is_kept:
-            folder.rename(_kept(folder))
-        else:
-            remove_tree(folder)
+    with at_work(alive_folder(settings)):
+        folder.mkdir(mode=0o700)
+        is_kept = settings.keep_failed
+        try:
+            yield folder
+            is_kept = False
+        finally:
+            if is_kept:
+                folder.rename(_kept(folder))
+            else:
+                remove_tree(folder)
 
 
 def _kept(folder: Path) -> Path:
@@ -154,10 +155,10 @@ def _kept(folder: Path) -> Path:
 
 
 def sweep(settings: Settings) -> int:
-    """Remove what steps of dead workers left on this host; how many things. For when a worker starts."""
-    swept = engines.sweep(settings)
-    for folder in settings.work.glob(f"{_PREFIX}-*"):
-        if is_orphan(folder.name, _PREFIX):
-            remove_tree(folder)
-            swept += 1
-    return swept
+    """Remove what steps of dead workers left here; how many things. For when a worker starts. What cannot be removed
+    is logged, and keeps nothing else from being removed."""
+
+    def folders() -> int:
+        return sweep_orphans(settings.work.glob(f"{_PREFIX}-*"), _PREFIX, alive_folder(settings))
+
+    return engines.sweep(settings) + attempted(str(settings.work), folders)

@@ -44,7 +44,7 @@ def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
 def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
     given = work.input
     if given.archive.kind is ArtifactKind.SRPM:
-        srpm = context.store.get(given.archive, context.workdir / "given.src.rpm")
+        srpm = context.store.get(given.archive, context.workdir / "given.src.rpm", stop=context.stop)
         return SrpmRequest(target=work.target, arch=given.arch, options=work.options, srpm=srpm)
     folder = context.workdir / "sources"
     _unpack(context.store.open_path(given.archive.sha256), folder, context.stop)

@@ -1,0 +1,167 @@
+"""The package cache that a target's fillings share, and packages of the farm's own whose scriptlets write to it."""
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from plumbum import local
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.target import RepositorySource, Target
+from workers.buildroot.dnf import pinned_repositories, target_repositories
+from workers.buildroot.filling import Filling
+from workers.log import StepLog
+from workers.process import PATH
+from workers.steps.context import StepContext
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
+]
+
+_BAD = b"written by a scriptlet\n"
+_POISONS = """\
+Name: poisons
+Version: 1
+Release: 1
+Summary: Writes to dnf's cache when it is installed
+License: none
+BuildArch: noarch
+Requires(post): findutils
+%description
+Nothing.
+%post
+for root in "" /proc/[0-9]*/root /proc/[0-9]*/root/mnt/root; do
+    echo written by a scriptlet > "$root/var/cache/dnf/poison"
+done 2> /dev/null
+find /var/cache/dnf -type f ! -name poison > /found
+while read -r path; do echo written by a scriptlet > "$path"; done < /found
+cat /var/cache/dnf/poison > /wrote
+exit 0
+%files
+"""
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def poisons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the package in it."""
+    folder = tmp_path_factory.mktemp("poisons")
+    (folder / "poisons.spec").write_text(_POISONS)
+    words = ["-bb", "--quiet", "--define", f"_topdir {folder}/top", "--define", f"_rpmdir {folder}/made"]
+    local["rpmbuild"](*words, folder / "poisons.spec", env={"PATH": PATH, "HOME": str(folder)})
+    local["createrepo_c"]("--quiet", folder / "made")
+    return folder / "made"
+
+
+@dataclass
+class Shelf:
+    """One target's fillings in a data folder of their own."""
+
+    settings: Settings
+    target: Target
+    log: Path
+    filled: int = 0
+
+    @property
+    def cache(self) -> Path:
+        return self.settings.cache / "dnf" / f"{self.target.name}-x86_64"
+
+    def seen(self) -> dict[str, str]:
+        """The cache's files with their digests."""
+        paths = [path for path in self.cache.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.cache)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+    def template(self) -> Path:
+        with self._filling() as (filling, folder):
+            repositories = target_repositories(self.target, Arch.X86_64)
+            filling.install(self.target.packages, repositories, root=folder / "root", into=folder)
+            return folder / "root"
+
+    def layer(self, template: Path, wanted: str, pinned: Path) -> Path:
+        with self._filling() as (filling, folder):
+            repositories = pinned_repositories([("farm", pinned.as_uri())])
+            repositories += target_repositories(self.target, Arch.X86_64)
+            filling.add((wanted,), repositories, lower=template, upper=folder / "root", into=folder)
+            return folder / "root"
+
+    @contextmanager
+    def _filling(self) -> Iterator[tuple[Filling, Path]]:
+        self.filled += 1
+        folder = self.settings.data / f"filled-{self.filled}"
+        (folder / "root").mkdir(parents=True)
+        with StepLog(self.log, limit_bytes=2**20) as log:
+            context = StepContext(
+                attempt="1",
+                workdir=folder,
+                log=log,
+                store=DirectoryStore(self.settings.artifacts),
+                settings=self.settings,
+                limits=self.target.limits,
+                stop=threading.Event(),
+                deadline=time.monotonic() + 120,
+            )
+            yield Filling(self.settings, self.target, Arch.X86_64, context), folder
+        assert {path.name for path in folder.iterdir()} == {"root", "list"}
+
+
+@pytest.fixture(params=["file", "http"])
+def shelf(request: pytest.FixtureRequest, demo_distribution: Path, tmp_path: Path) -> Iterator[Shelf]:
+    with _served(demo_distribution) as url:
+        base = demo_distribution.as_uri() if request.param == "file" else url
+        target = Target(
+            name="demo",
+            distribution="demo",
+            release="1",
+            arches=(Arch.X86_64,),
+            repositories=(RepositorySource(name="demo", baseurl=f"{base}/{{arch}}", gpgcheck=False),),
+            packages=("demo-build",),
+        )
+        yield Shelf(settings=Settings(data=tmp_path / "data"), target=target, log=tmp_path / "log")
+    shutil.rmtree(tmp_path)
+
+
+def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(shelf: Shelf, poisons: Path) -> None:
+    template = shelf.template()
+    before = shelf.seen()
+    assert any(name.endswith(".solv") for name in before), "what dnf made of the metadata is kept for the layers"
+    evil = shelf.layer(template, "poisons", poisons)
+    listing = evil.with_name("list").read_text()
+    assert "P poisons-0:1-1.noarch " in listing, "it is installed"
+    found = (evil / "found").read_text()
+    assert "repomd.xml" in found, "its scriptlet saw the cache"
+    assert ".rpm" in found or "http" not in shelf.target.repositories[0].baseurl
+    assert (evil / "wrote").read_bytes() == _BAD, "and believes that it wrote there"
+    after = shelf.seen()
+    assert hashlib.sha256(_BAD).hexdigest() not in after.values()
+    assert not any(Path(name).name == "poison" for name in after)
+    # Only what dnf itself fetched for the layer is new, and nothing is gone.
+    assert set(before) <= set(after)
+    shelf.layer(template, "bc", poisons)

@@ -1,0 +1,166 @@
+"""The watch on a disk, which nothing slow or broken may blind."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from workers.buildroot import disk as disk_watch
+from workers.buildroot.disk import DiskWatch
+from workers.run import Ending
+
+
+@dataclass
+class Disk:
+    """What the file system says, in place of what it has."""
+
+    free_bytes: int = 2**40
+    free_files: int = 2**20
+    files: int = 2**21
+    looks: int = 0
+
+    def statvfs(self, _: object) -> os.statvfs_result:
+        self.looks += 1
+        blocks = self.free_bytes // 4096
+        return os.statvfs_result(
+            (4096, 4096, blocks, blocks, blocks, self.files, self.free_files, self.free_files, 0, 255)
+        )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the waiting."""
+    monkeypatch.setattr(disk_watch, "_EVERY_S", 0.1)
+    monkeypatch.setattr(disk_watch, "_WALK_AGAIN_S", 0.2)
+
+
+@pytest.fixture
+def disk(quick: None, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(os, "statvfs", disk.statvfs)
+    return disk
+
+
+@pytest.fixture
+def du(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], int]]:
+    """Puts a `du` of the test's own in the tool's place; what it returns counts how often that was started."""
+    tools, calls = tmp_path / "tools", tmp_path / "calls"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+
+    def place(script: str) -> Callable[[], int]:
+        (tools / "new").write_text(f"#!/bin/sh\necho called >> {calls}\n{script}\n")
+        (tools / "new").chmod(0o755)
+        (tools / "new").rename(tools / "du")
+        before = len(calls.read_text().split()) if calls.exists() else 0
+        return lambda: len(calls.read_text().split()) - before if calls.exists() else 0
+
+    return place
+
+
+def within(seconds: float, is_so: Callable[[], object]) -> bool:
+    until = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        threading.Event().wait(0.01)
+    return True
+
+
+Du = Callable[[str], Callable[[], int]]
+
+
+def test_a_slow_walk_does_not_keep_the_watch_from_seeing_the_disk_fill(tmp_path: Path, disk: Disk, du: Du) -> None:
+    calls = du("sleep 1; printf '0\\t.\\n'")
+    with DiskWatch(tmp_path, limit_bytes=0) as watch:
+        assert within(30, lambda: calls() == 1)
+        threading.Event().wait(1.5)  # it has ended, and the next comes in twenty seconds
+        assert watch.verdict() is None
+        disk.free_bytes = 2**20
+        assert within(5, watch.verdict)
+        assert watch.verdict() is Ending.DISK_FULL
+
+
+def test_a_disk_that_fills_during_a_walk_waits_for_it_only_so_long(
+    tmp_path: Path, disk: Disk, du: Du, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_watch, "_LAST_WALK_S", 0.5)
+    calls = du("sleep 60")
+    with DiskWatch(tmp_path, limit_bytes=0) as watch:
+        assert within(30, lambda: calls() == 1)
+        disk.free_bytes = 2**20
+        assert within(5, watch.verdict)
+    assert watch.verdict() is Ending.DISK_FULL
+
+
+@pytest.mark.parametrize(("files", "ending"), [(2**21, Ending.DISK_FULL), (0, None)])
+def test_a_disk_without_room_for_more_files_is_full(tmp_path: Path, disk: Disk, files: int, ending: object) -> None:
+    """But for those that do not count files at all."""
+    disk.files, disk.free_files = files, 10 if files else 0
+    with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
+        within(10 if ending else 0.5, watch.verdict)
+        assert watch.verdict() is ending
+
+
+def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: Du) -> None:
+    du("printf '2000\\t.\\n'")
+    disk.free_bytes = 2**20
+    with DiskWatch(tmp_path, limit_bytes=1000) as watch:
+        assert within(30, watch.verdict)
+        assert watch.verdict() is Ending.OVER_DISK
+
+
+@pytest.mark.parametrize("trouble", ["exit 3", "printf 'nonsense\\n'", "kill -9 $$"])
+def test_a_walk_that_fails_changes_nothing_and_is_tried_again(tmp_path: Path, disk: Disk, du: Du, trouble: str) -> None:
+    calls = du("printf '500\\t.\\n'")
+    with DiskWatch(tmp_path, limit_bytes=1000) as watch:
+        assert within(30, lambda: disk.looks)
+        disk.free_bytes -= 2**20
+        assert within(30, lambda: calls() == 1)
+        calls = du(trouble)
+        disk.free_bytes -= 2**20
+        assert within(30, lambda: calls() >= 2)
+        assert watch.verdict() is None
+        # If it counted as nothing, this would not do for another walk.
+        du("printf '2000\\t.\\n'")
+        assert within(30, watch.verdict)
+        assert watch.verdict() is Ending.OVER_DISK
+
+
+def test_the_watch_survives_a_host_without_du_and_a_folder_that_is_away(
+    tmp_path: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "folder"
+    with DiskWatch(folder, limit_bytes=0) as watch:
+        threading.Event().wait(0.5)
+        path = os.environ["PATH"]
+        monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+        folder.mkdir()
+        threading.Event().wait(0.5)
+        assert watch.verdict() is None
+        monkeypatch.setenv("PATH", path)
+        assert within(30, watch.verdict), "the real du says that a folder is not nothing"
+        assert watch.verdict() is Ending.OVER_DISK
+
+
+def test_nobody_waits_for_a_measurement_of_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk over millions of files takes minutes, and a cancelled build has less than two seconds."""
+    tools, watched, started = tmp_path / "tools", tmp_path / "watched", tmp_path / "started"
+    tools.mkdir()
+    watched.mkdir()
+    (tools / "du").write_text(f"#!/bin/sh\n: > {started}\nexec sleep 60\n")
+    (tools / "du").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    with DiskWatch(watched, limit_bytes=1, floor_bytes=2**62):
+        until = time.monotonic() + 20
+        while not started.exists():
+            assert time.monotonic() < until
+            threading.Event().wait(0.01)
+        over_at = time.monotonic()
+    assert time.monotonic() - over_at < 0.5
