@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ from workers.steps.door import run_step, sweep
 _log = logging.getLogger(__name__)
 
 _OFFER_WAIT_S = 20.0
+_SWEEP_AGAIN_S = 5.0
 
 
 class _Process:
@@ -167,7 +169,7 @@ def _register() -> Register:
 def _on_process_init(**_: Any) -> None:
     # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
     # thread, since the pool takes a process that is not ready within four seconds for dead.
-    threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
+    _in_thread("sweep", _sweep)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
@@ -181,7 +183,15 @@ def _on_ready(sender: Any, **_: Any) -> None:
         is_consuming=lambda name: (consumer := sender.task_consumer) is not None and consumer.consuming_from(name),
     )
     # A pool of threads starts no process that would do this.
-    threading.Thread(target=sweep, args=(Settings.from_env(),), name="sweep", daemon=True).start()
+    _in_thread("sweep", _sweep)
+
+
+def _sweep() -> None:
+    settings = Settings.from_env()
+    sweep(settings)
+    # On a busy machine, who was killed a moment ago may still have been dying.
+    time.sleep(_SWEEP_AGAIN_S)
+    sweep(settings)
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]

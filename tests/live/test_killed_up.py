@@ -100,7 +100,9 @@ def test_each_of_its_processes_may_be_killed_and_builds_go_on(data: Path, nap: C
         assert attempts(farm, second) == 1, "its worker still ran it"
         assert published(up.settings) == [f"naps-{serial}-1.demo1.x86_64.rpm" for serial in (1, 2, 3)]
         up.drain()
-        until(lambda: leftovers(up.settings) == [], "nothing to be left", within_s=10)
+        until(
+            lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}", within_s=10
+        )
         assert processes(up.settings) == []
 
 
@@ -180,7 +182,9 @@ def is_killed_in_the_middle_of_everything(siege: Siege) -> None:
         assert published(up.settings) == ["hello-noarch-1.0-1.demo1.noarch.rpm", *naps]
         farm.cancel(elsewhere.id)
         up.drain()
-        until(lambda: leftovers(up.settings) == [], "nothing to be left", within_s=10)
+        until(
+            lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}", within_s=10
+        )
         assert processes(up.settings) == []
 
 

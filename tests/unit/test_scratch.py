@@ -1,10 +1,13 @@
 """Removing what a recipe left: small trees at once, others by a tool that knows trees, never what they point at."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+from workers.buildroot.cgroups import is_alive
 from workers.buildroot.scratch import remove_tree
 
 
@@ -55,3 +58,13 @@ def test_a_link_goes_and_what_it_points_to_stays(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_gone_already(tmp_path: Path) -> None:
     remove_tree(tmp_path / "nothing")
+
+
+def test_who_is_dead_and_was_not_waited_for_is_dead() -> None:
+    """As long as init has not come to it."""
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        start = int(Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        assert is_alive(sleeper.pid, start)
+        sleeper.kill()
+        until(lambda: ") Z " in Path(f"/proc/{sleeper.pid}/stat").read_text(), "its death")
+        assert not is_alive(sleeper.pid, start)

@@ -267,9 +267,11 @@ def is_alive(pid: int, start: int) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """The process's start in clock ticks since boot; 0 when there is no such process."""
+    """The process's start in clock ticks since boot; 0 when there is none that lives: one that is dead and that nobody
+    has waited for yet is none."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if state in (b"Z", b"X") else int(fields[18])
     except (OSError, IndexError, ValueError):
         return 0
 
