@@ -5,6 +5,7 @@ reconcile.py. What is kept in memory here may be lost at any moment.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -88,8 +89,7 @@ class Scheduler:
         self._heard_at = 0.0
         self._pass_s = 0.0
         self._is_recovered = False
-        self._is_broker_doubted = False
-        self._lease_s = settings.lease_s
+        self._broker_failed_at = -math.inf
 
     def run(self, stop: threading.Event) -> None:
         """Schedule until `stop` is set; then settle what has been reported, and return."""
@@ -102,7 +102,8 @@ class Scheduler:
                     if not is_away:
                         _log.warning("Waiting for broker and database: %s", error, extra={"action": "outage"})
                     is_away, self._is_recovered = True, False
-                    self._is_broker_doubted |= isinstance(error, redis.RedisError)
+                    if isinstance(error, redis.RedisError):
+                        self._broker_failed_at = time.monotonic()
                     stop.wait(pause_s)
                     pause_s = min(pause_s * 2, _BACKOFF_S[1])
                 else:
@@ -162,9 +163,9 @@ class Scheduler:
         self._control.recover()
         # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
         # once more because a scheduler died, or the database was away.
-        is_patient = taken is Lock.EMPTIED or self._is_broker_doubted or self._leases.uptime_s() < self._lease_s
-        self._reconciler.forget(time.monotonic(), is_patient=is_patient)
-        self._is_broker_doubted = False
+        now = time.monotonic()
+        there_s = min(self._leases.uptime_s(), now - self._broker_failed_at)
+        self._reconciler.forget(now, heard_for_s=0.0 if taken is Lock.EMPTIED else there_s)
         self._salvager.note(self._store.silent(most=_SILENT_AT_START))
         self._hosts.forget()
         self._next_tick = 0.0

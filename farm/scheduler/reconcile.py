@@ -33,12 +33,11 @@ class Reconciler:
         self._since: dict[tuple[str, Status], float] = {}
         self._patient_until = 0.0
 
-    def forget(self, now: float, *, is_patient: bool = True) -> None:
-        """What was seen before says nothing. With `is_patient` what ran may run on, too: the broker was away, or was
-        emptied, and workers have half a lease's time to be heard of again."""
+    def forget(self, now: float, *, heard_for_s: float = 0.0) -> None:
+        """What was seen before says nothing. After the broker was away, or was emptied, what ran may run on: workers
+        have half a lease's time to be heard of again, of which they had `heard_for_s` already."""
         self._suspects = frozenset()
-        if is_patient:
-            self._patient_until = now + self._patience_s
+        self._patient_until = now + self._patience_s - heard_for_s
 
     def examine(
         self,

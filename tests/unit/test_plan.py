@@ -226,6 +226,15 @@ def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
     assert found == [[], [Finding.UNSENT], [Finding.UNSENT], [Finding.LOST, Finding.UNSENT]]
 
 
+def test_who_takes_over_waits_no_longer_than_whoever_saw_the_broker_come_back() -> None:
+    running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
+    for heard_for_s, lost_at in ((0, 116), (10, 106), (15, 101), (1000, 101)):
+        reconciler = Reconciler(claim_s=60, lease_s=30)
+        reconciler.forget(100, heard_for_s=heard_for_s)
+        found = {at: reconciler.examine([running], {running.label: FREE}, room(1), at) for at in range(100, 120)}
+        assert min(at for at, verdicts in found.items() if verdicts) in (lost_at - 1, lost_at)
+
+
 def test_nothing_is_expected_of_what_waits_for_its_chain() -> None:
     assert found(live("1.build.x86_64.1", Status.DISPATCHED, is_offered=False), FREE, after_s=(0, 1, 2)) == []
 
