@@ -69,7 +69,8 @@ def make_srpms(count: int, into: Path) -> Sequence[Path]:
 
 def _make(into: Path, name: str, text: str) -> Path:
     # rpmbuild makes its own folders, but two that do so at once collide.
-    (into / "BUILD").mkdir(parents=True, exist_ok=True)
+    for made in ("BUILD", "BUILDROOT", "RPMS", "SOURCES"):
+        (into / made).mkdir(parents=True, exist_ok=True)
     spec = into / f"{name}.spec"
     spec.write_text(text)
     defines = ["--define", f"_topdir {into}", "--define", f"_srcrpmdir {into}", "--define", f"_dbpath {into / 'db'}"]
