@@ -30,7 +30,7 @@ check: $(VENV)/.ready-dev ## format, lint, types, layers, unit tests; under a mi
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -q --numprocesses 4 --dist loadgroup tests/unit $(ARGS)
 
 bench: $(VENV)/.ready-dev ## the figures, as a table and in bench-results.json; PARTS="load leases" for some
 	@deploy/bootstrap base postgresql

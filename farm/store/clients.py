@@ -32,6 +32,8 @@ _SHOWN_STEPS = sa.select(
     *(_STEP.reason, _STEP.is_skipped, _STEP.not_before_at, _STEP.trouble),
 ).order_by(_STEP.id)
 
+_NEVER_RAN = (Outcome.CANCELLED.value, Outcome.EXCLUDED.value)
+
 
 class ClientStore(Database):
     """The half of the store that clients call."""
@@ -238,7 +240,7 @@ def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) 
         reason=row.reason,
         waits_for=waits_for,
         # One that was cancelled never had its turn, or has nothing more to say.
-        is_logs_only=row.kind == StepKind.UPLOAD.value and row.is_skipped and row.outcome != Outcome.CANCELLED.value,
+        is_logs_only=row.kind == StepKind.UPLOAD.value and row.is_skipped and row.outcome not in _NEVER_RAN,
         attempts=attempts,
     )
 

@@ -244,7 +244,7 @@ def _fan_out(changes: Changes, build: BuildState, plan: FanOut) -> None:
     for step in build.steps:
         if step.arch and step.status is not Status.FINISHED and step.arch not in plan.covers:
             reason = "not needed: a noarch package is built once"
-            changes.put(step, status=Status.FINISHED, outcome=Outcome.EXCLUDED, reason=reason, is_skipped=False)
+            changes.put(step, status=Status.FINISHED, outcome=Outcome.EXCLUDED, reason=reason, is_skipped=True)
 
 
 def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Arch, ...] | None = None) -> None:

@@ -14,6 +14,7 @@ from farm.artifacts.base import ArtifactStore
 from farm.artifacts.directory import DirectoryStore
 from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import ArtifactKind
+from tests.waiting import SetLater
 
 STORES: dict[str, Callable[[Path], ArtifactStore]] = {"directory": DirectoryStore}
 
@@ -96,18 +97,6 @@ def test_a_digest_that_is_not_there_is_not_found(store: ArtifactStore, tmp_path:
     assert "\x1b" not in str(found.value)
     with pytest.raises(NotFound):
         store.get(replace(artifact, sha256=sha256), tmp_path / "back")
-
-
-class SetLater(threading.Event):
-    """Set when it has been looked at so many times."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.left = looks
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.mark.parametrize("looks", [0, 1, 5, 17])

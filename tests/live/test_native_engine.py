@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import RepositorySource, Target
 from tests.packages import package_dir
+from tests.waiting import until
 from workers.buildroot import cgroups
 from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
 from workers.buildroot.cgroups import owner
@@ -277,7 +278,7 @@ def test_a_sandbox_that_is_killed_from_outside_is_not_the_packages_fault(bench: 
     srpm = bench.srpm("never-ends")
 
     def kill() -> None:
-        assert within(20, of_build_user)
+        until(of_build_user, "it", 20)
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (folder / "cmdline").read_bytes()
@@ -344,7 +345,7 @@ def test_stop_ends_everything_within_two_seconds(bench: Bench) -> None:
 
     thread = threading.Thread(target=build)
     thread.start()
-    assert within(20, of_build_user)
+    until(of_build_user, "it", 20)
     start = time.monotonic()
     stop.set()
     thread.join()
@@ -375,12 +376,3 @@ def test_a_dead_workers_leftovers_are_swept(bench: Bench) -> None:
     dead.mkdir(parents=True)
     assert sweep(bench.settings) >= 1
     assert not dead.parent.exists()
-
-
-def within(seconds: float, found: Callable[[], object]) -> bool:
-    until = time.monotonic() + seconds
-    while not found():
-        if time.monotonic() > until:
-            return False
-        threading.Event().wait(0.01)
-    return True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from workers.buildroot import disk as disk_watch
 from workers.buildroot.disk import DiskWatch
 from workers.run import Ending
@@ -62,26 +63,17 @@ def du(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Calla
     return place
 
 
-def within(seconds: float, is_so: Callable[[], object]) -> bool:
-    until = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > until:
-            return False
-        threading.Event().wait(0.01)
-    return True
-
-
 Du = Callable[[str], Callable[[], int]]
 
 
 def test_a_slow_walk_does_not_keep_the_watch_from_seeing_the_disk_fill(tmp_path: Path, disk: Disk, du: Du) -> None:
     calls = du("sleep 1; printf '0\\t.\\n'")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        assert within(30, lambda: calls() == 1)
+        until(lambda: calls() == 1, "it", 30)
         threading.Event().wait(1.5)  # it has ended, and the next comes in twenty seconds
         assert watch.verdict() is None
         disk.free_bytes = 2**20
-        assert within(5, watch.verdict)
+        until(watch.verdict, "it", 5)
         assert watch.verdict() is Ending.DISK_FULL
 
 
@@ -91,9 +83,9 @@ def test_a_disk_that_fills_during_a_walk_waits_for_it_only_so_long(
     monkeypatch.setattr(disk_watch, "_LAST_WALK_S", 0.5)
     calls = du("sleep 60")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        assert within(30, lambda: calls() == 1)
+        until(lambda: calls() == 1, "it", 30)
         disk.free_bytes = 2**20
-        assert within(5, watch.verdict)
+        until(watch.verdict, "it", 5)
     assert watch.verdict() is Ending.DISK_FULL
 
 
@@ -102,7 +94,10 @@ def test_a_disk_without_room_for_more_files_is_full(tmp_path: Path, disk: Disk, 
     """But for those that do not count files at all."""
     disk.files, disk.free_files = files, 10 if files else 0
     with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
-        within(10 if ending else 0.5, watch.verdict)
+        if ending:
+            until(watch.verdict, "a verdict", 10)
+        else:
+            time.sleep(0.5)  # several looks, and nothing is to come of them
         assert watch.verdict() is ending
 
 
@@ -110,7 +105,7 @@ def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: 
     du("printf '2000\\t.\\n'")
     disk.free_bytes = 2**20
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
-        assert within(30, watch.verdict)
+        until(watch.verdict, "it", 30)
         assert watch.verdict() is Ending.OVER_DISK
 
 
@@ -118,16 +113,16 @@ def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: 
 def test_a_walk_that_fails_changes_nothing_and_is_tried_again(tmp_path: Path, disk: Disk, du: Du, trouble: str) -> None:
     calls = du("printf '500\\t.\\n'")
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
-        assert within(30, lambda: disk.looks)
+        until(lambda: disk.looks, "it", 30)
         disk.free_bytes -= 2**20
-        assert within(30, lambda: calls() == 1)
+        until(lambda: calls() == 1, "it", 30)
         calls = du(trouble)
         disk.free_bytes -= 2**20
-        assert within(30, lambda: calls() >= 2)
+        until(lambda: calls() >= 2, "it", 30)
         assert watch.verdict() is None
         # If it counted as nothing, this would not do for another walk.
         du("printf '2000\\t.\\n'")
-        assert within(30, watch.verdict)
+        until(watch.verdict, "it", 30)
         assert watch.verdict() is Ending.OVER_DISK
 
 
@@ -145,7 +140,7 @@ def test_the_watch_survives_a_host_without_du_and_a_folder_that_is_away(
         threading.Event().wait(0.5)
         assert watch.verdict() is None
         monkeypatch.setenv("PATH", path)
-        assert within(30, watch.verdict), "the real du says that a folder is not nothing"
+        until(watch.verdict, "the real du to say that a folder is not nothing", 30)
         assert watch.verdict() is Ending.OVER_DISK
 
 

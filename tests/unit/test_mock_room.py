@@ -11,6 +11,7 @@ import pytest
 from farm.errors import LeaseLost, RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from tests.waiting import SetLater
 from workers.buildroot.ends import LimitsMet
 from workers.buildroot.mock_command import MockCall
 from workers.buildroot.mock_exit import Said
@@ -22,18 +23,6 @@ from workers.run import Completed
 from workers.steps.context import StepContext
 
 _NOTHING = b"No matching package to install: 'foo'\n"
-
-
-class SetLater(threading.Event):
-    """Set when it has been looked at so many times."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.left = looks
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def _room(folder: Path, log: StepLog, stop: threading.Event | None = None) -> MockRoom:
