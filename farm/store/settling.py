@@ -20,7 +20,7 @@ from farm.model.worker import host_of
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
 from farm.store.machine import RetryPolicy, clean
-from farm.store.state import BuildState, Changes, StepState, build_of
+from farm.store.state import BuildState, Changes, LiveAttempt, StepState, build_of
 
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -66,43 +66,40 @@ def settle(changes: Changes, reports: Sequence[wire.AnyReport], around: Surround
     """Apply reports in order. Returns the labels of those that were dropped: late, repeated, or with a wrong token."""
     late = []
     for report in reports:
-        build, step = _find(changes.builds, report.attempt)
-        live = step.live if step is not None else None
-        if build is None or step is None or live is None or live.token != report.token or step.kind is not report.kind:
+        found = _find(changes.builds, report.attempt)
+        if found is None or found[2].token != report.token or found[1].kind is not report.kind:
             late.append(report.attempt)
             continue
-        if live.offered_at is None:  # a token that nobody was given yet
-            late.append(report.attempt)
-            continue
-        _settle_one(changes, build, step, report, around)
+        _settle_one(changes, *found[:2], report, around)
     return late
 
 
 def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
-        build, step = _find(changes.builds, verdict.label)
-        if build is None or step is None or step.live is None or verdict.token not in (None, step.live.token):
+        found = _find(changes.builds, verdict.label)
+        if found is None or verdict.token not in (None, found[2].token):
             continue
+        build, step, live = found
         match verdict.finding:
             case Finding.RUNNING:
-                if step.live.status is Status.DISPATCHED:
+                if live.status is Status.DISPATCHED:
                     machine.running(changes, build, step, worker=verdict.worker)
             case Finding.UNSENT:
-                if step.live.status is Status.DISPATCHED:  # else somebody has it after all
+                if live.status is Status.DISPATCHED:  # else somebody has it after all
                     machine.send_again(changes, build, step)
             case Finding.LOST:
-                message = f"worker-lost: {step.live.worker} stopped renewing its lease"
-                _trouble(changes, build, step, around, message, host=host_of(step.live.worker or ""), is_death=True)
+                message = f"worker-lost: {live.worker} stopped renewing its lease"
+                _trouble(changes, build, step, around, message, host=host_of(live.worker or ""), is_death=True)
             case Finding.OVERDUE:
-                message = f"ran longer than {step.live.wall_s} s, and its worker did not end it"
+                message = f"ran longer than {live.wall_s} s, and its worker did not end it"
                 _end(changes, build, step, around, Outcome.TIMED_OUT, message)
             case Finding.REFUSED:
                 _end(changes, build, step, around, Outcome.ERRORED, clean(verdict.message))
             case Finding.DEFERRED:
                 _trouble(changes, build, step, around, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
-                message = clean(verdict.message or f"{step.live.worker} handed it back")
+                message = clean(verdict.message or f"{live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
                 machine.hand_back(changes, build, step)
 
@@ -120,10 +117,15 @@ def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, 
     return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
-def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState | None, StepState | None]:
+def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
+    """The live attempt with this label, if it has been offered: one whose turn has not come ends with the step before
+    it, and never alone."""
     build_id = build_of(label)
     build = builds.get(build_id) if build_id is not None else None
-    return build, build.by_label(label) if build is not None else None
+    step = build.by_label(label) if build is not None else None
+    if build is None or step is None or step.live is None or step.live.offered_at is None:
+        return None
+    return build, step, step.live
 
 
 def _settle_one(

@@ -93,6 +93,15 @@ def test_a_verdict_on_another_token_changes_nothing(store: Store) -> None:
     assert store.build(build_id).steps[0].status is Status.RUNNING
 
 
+@pytest.mark.parametrize("finding", Finding)
+def test_no_verdict_ends_what_nobody_was_given_yet(store: Store, finding: Finding) -> None:
+    build_id = add(store)
+    sent(store, build_id)
+    before = store.build(build_id)
+    store.judge([Verdict(label=f"{build_id}.srpm.1", finding=finding, worker="w@h")], now(), AROUND)
+    assert store.build(build_id) == before, "it ends with the fetch step, and never alone"
+
+
 def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
     build_id = add(store)
     label, token = sent(store, build_id)

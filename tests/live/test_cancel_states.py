@@ -105,7 +105,7 @@ def left(settings: Settings) -> set[str]:
     groups = [path for root in cgroups.place().folders for path in root.glob("farm-*-*") if path.is_dir()]
     found |= {f"group {path}" for path in groups if path.name.split("-")[2] in mine}
     found |= {f"folder {path}" for path in settings.work.iterdir()}
-    found |= {f"folder {path}" for path in settings.templates.glob("**/new-*")}
+    found |= {f"folder {path}" for path in settings.templates.glob("*/*/new-*")}
     found |= {f"file {path}" for path in (settings.cache / "downloads").glob("*.part")}
     return found
 
