@@ -101,6 +101,6 @@ def _decode(body: bytes | str) -> wire.AnyReport | None:
         return None
     try:
         return wire.decode_report(body)
-    except (ValueError, UnknownVersion) as error:
+    except (ValueError, RecursionError, UnknownVersion) as error:
         _log.warning("Dropped a document on %s that is no report: %s", queues.CONTROL, error)
         return None

@@ -7,6 +7,8 @@ was not closed went with a Redis that was emptied: the worker asks to go on, and
 whether the attempt is still the worker's, *restores* or closes it.
 """
 
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +24,8 @@ from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts, host_of
 
+_log = logging.getLogger(__name__)
+
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
@@ -30,9 +34,10 @@ _WORKER_KEPT_S = 30
 _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
 _NO_KEY = "farm:none"
+_ASK_AGAIN_S = 0.2
 _HELD = "farm:held"
 
-# A claim whose answer got lost is repeated by the client library, under the same name, and is answered as before.
+# A claim whose answer got lost is repeated under the same name, and is answered as before.
 # PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
 _CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
@@ -107,6 +112,7 @@ class Leases:
         self._touch = self._redis.register_script(_TOUCH)
         self._close = self._redis.register_script(_CLOSE)
         self._restore = self._redis.register_script(_RESTORE)
+        self._strangers: set[str] = set()
 
     def ping(self) -> None:
         """Raises FarmNotRunning when the broker does not answer."""
@@ -203,7 +209,8 @@ class Leases:
             answers = pipe.execute()
         states = {}
         for label, offered, worker in zip(labels, answers[::2], answers[1::2], strict=True):
-            states[label] = LeaseState(is_offered=bool(offered), worker=worker.decode() if worker else None)
+            name = worker.decode(errors="replace") if worker else None
+            states[label] = LeaseState(is_offered=bool(offered), worker=name)
         return states
 
     # --- a worker's side ----------------------------------------------------------------------------------------
@@ -214,16 +221,23 @@ class Leases:
         Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
         is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`;
         HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
-        lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer.
+        lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer, for
+        which it is asked again for as long.
         """
-        try:
-            return self._claimed(label, token, worker, wait_s)
-        except redis.RedisError as error:
-            raise self._unanswered(error) from error
+        name = token_hex(8)
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._claimed(label, token, worker, wait_s, name=name)
+            except redis.RedisError as error:
+                is_passing = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+                if not is_passing or time.monotonic() > until:
+                    raise self._unanswered(error) from error
+            time.sleep(_ASK_AGAIN_S)
 
-    def _claimed(self, label: str, token: str, worker: str, wait_s: float) -> AnyWork:
+    def _claimed(self, label: str, token: str, worker: str, wait_s: float, *, name: str) -> AnyWork:
         keys = [_offer(label), _lease(label), _closed(label), _HELD]
-        name, host = token_hex(8), host_of(worker)
+        host = host_of(worker)
         waited = False
         while True:
             answer: Any = self._claim(keys=keys, args=[token, worker, self._ttl_ms, name, host])
@@ -239,7 +253,7 @@ class Leases:
 
     def touch(self, label: str, token: str) -> Touch:
         """Renew the lease, and keep what is shown of the log."""
-        keys = [_lease(label), _closed(label), _log(label)]
+        keys = [_lease(label), _closed(label), _live_log(label)]
         answer: Any = self._touch(keys=keys, args=[token, self._ttl_ms, _LIVE_LOG_KEPT_S])
         return Touch(answer.decode())
 
@@ -269,8 +283,8 @@ class Leases:
     def show_log(self, label: str, offset: int, data: bytes) -> None:
         """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.setrange(_log(label), offset, data)
-            pipe.expire(_log(label), _LIVE_LOG_KEPT_S)
+            pipe.setrange(_live_log(label), offset, data)
+            pipe.expire(_live_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 
     def announce(self, facts: WorkerFacts) -> None:
@@ -291,19 +305,30 @@ class Leases:
 
     def read_log(self, label: str, offset: int) -> bytes:
         """The live log from a byte offset on; empty when there is nothing new or it is no longer kept."""
-        data: bytes = self._redis.getrange(_log(label), offset, -1)  # type: ignore[assignment]  # no decode_responses
+        data: bytes = self._redis.getrange(_live_log(label), offset, -1)  # type: ignore[assignment]  # no decode_responses
         return data
 
     def workers(self) -> tuple[WorkerFacts, ...]:
         """The workers that were heard of within the last 30 s, by name."""
-        names = sorted(bytes(name).decode() for name in self._redis.smembers(_WORKERS))  # type: ignore[arg-type]
+        names = sorted(bytes(name).decode(errors="replace") for name in self._redis.smembers(_WORKERS))  # type: ignore[arg-type]
         if not names:
             return ()
         answers = self._redis.mget([f"farm:worker:{name}" for name in names])
         silent = [name for name, answer in zip(names, answers, strict=True) if answer is None]
         if silent:
             self._redis.srem(_WORKERS, *silent)
-        return tuple(msgspec.json.decode(answer, type=WorkerFacts) for answer in answers if answer is not None)
+        found = (self._facts(name, answer) for name, answer in zip(names, answers, strict=True) if answer is not None)
+        return tuple(facts for facts in found if facts is not None)
+
+    def _facts(self, name: str, document: bytes | str) -> WorkerFacts | None:
+        """None for what is not to be understood, such as that of a newer worker; it keeps nobody from the others."""
+        try:
+            return msgspec.json.decode(document, type=WorkerFacts)
+        except (ValueError, RecursionError) as error:
+            if name not in self._strangers:
+                self._strangers.add(name)
+                _log.warning("Worker %s is not understood, and given no work: %s", name, error)
+            return None
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
@@ -334,5 +359,5 @@ def _wake(label: str) -> str:
     return f"farm:wake:{label}"
 
 
-def _log(label: str) -> str:
+def _live_log(label: str) -> str:
     return f"farm:log:{label}"

@@ -143,7 +143,7 @@ def decode_notice(data: bytes | str) -> Notice | None:
         return None  # told apart before it is read: a report is long
     try:
         return msgspec.json.decode(data, type=Notice)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # not UTF-8, not a notice, or nested without end
         return None
 
 

@@ -1,7 +1,6 @@
 """Facts about this machine: what it can run, what it has, which tools are there. Looks, and changes nothing."""
 
 import functools
-import math
 import os
 import platform
 import re
@@ -117,22 +116,31 @@ def _entry_problem(entry: str) -> str | None:
 
 class Probes:
     """What `ask` said of an arch and its entry in the kernel: None is remembered for ever, a problem for PROBLEM_S,
-    since a host that is busy for a moment can be the whole of it."""
+    since a host that is busy for a moment can be the whole of it, and for twice as long each time that it is still
+    there: one that hangs costs whoever asks seconds."""
 
     PROBLEM_S = 30.0
+    PROBLEM_AT_MOST_S = 3600.0
 
     def __init__(self, ask: Callable[[Arch], str | None], clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._clock = clock
-        self._known: dict[tuple[Arch, str], tuple[str | None, float]] = {}
+        self._known: dict[tuple[Arch, str], _Probed] = {}
 
     def __call__(self, arch: Arch, entry: str) -> str | None:
-        problem, until = self._known.get((arch, entry), (None, -math.inf))
-        if self._clock() >= until:
+        known = self._known.get((arch, entry))
+        if known is None or (known.problem is not None and self._clock() >= known.until):
+            kept_s = self.PROBLEM_S if known is None else min(2 * known.kept_s, self.PROBLEM_AT_MOST_S)
             problem = self._ask(arch)
-            until = math.inf if problem is None else self._clock() + self.PROBLEM_S
-            self._known[arch, entry] = (problem, until)
-        return problem
+            known = self._known[arch, entry] = _Probed(problem=problem, kept_s=kept_s, until=self._clock() + kept_s)
+        return known.problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probed:
+    problem: str | None
+    kept_s: float
+    until: float
 
 
 def _run_probe(arch: Arch) -> str | None:

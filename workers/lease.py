@@ -4,7 +4,8 @@ import logging
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import BinaryIO
 
@@ -38,13 +39,25 @@ class LeaseKeeper:
         self._every_s = leases.renew_every_s if every_s is None else every_s
         self._done = threading.Event()
         self._log: BinaryIO | None = None
+        self._whole_log = b""
+        self._reading = threading.Lock()
         self._shown_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"lease {attempt}", daemon=True)
 
-    def watch(self, context: StepContext) -> None:
-        """Show this context's log from now on, also when its folder is gone."""
+    @contextmanager
+    def watch(self, context: StepContext) -> Iterator[None]:
+        """Show this context's log from now on, also when its folder is gone. Then it is open no more: on NFS, a file
+        that somebody has open keeps its folder."""
         with suppress(OSError):
             self._log = context.log.path.open("rb", buffering=0)
+        try:
+            yield
+        finally:
+            with self._reading:
+                self._whole_log = self._read(0)
+                if self._log is not None:
+                    self._log.close()
+                self._log = None
 
     def __enter__(self) -> "LeaseKeeper":
         self._thread.start()
@@ -58,16 +71,12 @@ class LeaseKeeper:
         self._done.set()
 
     def _run(self) -> None:
-        try:
-            self._keep()
-            if self.stop.is_set():
-                # Nobody reports this attempt: what is shown of its log is all that is kept.
-                self._done.wait()
-                with suppress(redis.RedisError):
-                    self._show()
-        finally:
-            if self._log is not None:
-                self._log.close()
+        self._keep()
+        if self.stop.is_set():
+            # Nobody reports this attempt: what is shown of its log is all that is kept.
+            self._done.wait()
+            with suppress(redis.RedisError):
+                self._show()
 
     def _keep(self) -> None:
         touch_at = time.monotonic() + self._every_s
@@ -106,12 +115,10 @@ class LeaseKeeper:
                 return _LOOK_EVERY_S
 
     def _show(self) -> None:
-        if self._log is None or self._shown_bytes >= LIVE_LOG_BYTES:
+        if self._shown_bytes >= LIVE_LOG_BYTES:
             return
-        try:
-            data = os.pread(self._log.fileno(), LIVE_LOG_BYTES - self._shown_bytes, self._shown_bytes)
-        except OSError:
-            return  # it may be shown a second later; the lease matters more, and it ends with this thread
+        with self._reading:
+            data = self._read(self._shown_bytes)
         if not data:
             return
         try:
@@ -119,3 +126,11 @@ class LeaseKeeper:
             self._shown_bytes += len(data)
         except redis.OutOfMemoryError:
             return  # shown when there is room; the lease is renewed meanwhile
+
+    def _read(self, offset: int) -> bytes:
+        """What is to be shown from there on; nothing where the disk does not say, since the lease matters more."""
+        if self._log is None:
+            return self._whole_log[offset:]
+        with suppress(OSError):
+            return os.pread(self._log.fileno(), LIVE_LOG_BYTES - offset, offset)
+        return b""

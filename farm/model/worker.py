@@ -38,6 +38,7 @@ def host_of(worker: str) -> str:
 
 
 QUARANTINE_AT_MOST = timedelta(hours=4)
+_SKEW = timedelta(minutes=1)  # between the clocks of two schedulers
 
 
 class HoldKind(StrEnum):
@@ -63,9 +64,11 @@ class HostHold:
     times: int = 1
 
     def holds(self, now: datetime) -> bool:
-        """False for a quarantine that is over, which is kept to make the next one longer; and for one that would last
-        longer than any does, whose end was written by a clock that was wrong."""
-        return self.until_at is None or now < self.until_at <= now + QUARANTINE_AT_MOST
+        """False for a quarantine that is over, which is kept to make the next one longer; and for one that is still to
+        begin, or lasts longer than any does: a clock that was wrong has written that."""
+        if self.until_at is None:
+            return True
+        return self.at - _SKEW <= now < self.until_at <= now + QUARANTINE_AT_MOST
 
     @property
     def shown(self) -> str:

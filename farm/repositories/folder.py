@@ -115,9 +115,14 @@ class RepositoryFolder:
 
     def withdraw(self, ids: Sequence[int]) -> None:
         """Those of these that still wait are not to be published after all."""
-        with self._ledger.writing(durable=False) as writing:
-            for row in writing.withdraw(ids):
-                (self._pool / _place(row)).unlink(missing_ok=True)
+        with staging(self._unfinished) as folder:
+            with self._ledger.writing(durable=True) as writing:
+                for row in writing.withdraw(ids):
+                    noted = folder / row.sha256 / row.filename
+                    noted.parent.mkdir(exist_ok=True)
+                    noted.touch()
+            # Only now, so that a process that is killed leaves the ledger no row without its file.
+            self._drop_unknown(folder)
 
     def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
         """Wait until all are in a version that clients see, publishing if nobody else does; returns its number."""

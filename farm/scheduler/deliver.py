@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-from farm.errors import BadTarget, FarmError
+from farm.errors import BadTarget, FarmError, FarmNotRunning
 from farm.leases import Leases
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
@@ -27,14 +27,15 @@ class Delivery:
     def deliver(self, done: Done, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
         """Returns the orders that are offered now, and verdicts on those for which no work can be made.
 
-        Raises redis.RedisError; what was to be closed is then closed the next time.
+        Raises redis.RedisError, and FarmNotRunning while the database is away; what was to be closed is then closed
+        the next time.
         """
         for label in done.late:
             _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
         for event in done.events:
             _log.debug("%s", event, extra={"action": "event"})
-        works, offered, refused = self._make(done.orders, workers)
         self._unclosed += done.closes
+        works, offered, refused = self._make(done.orders, workers)
         if self._unclosed or works or done.events:
             self._leases.hand_on(closes=self._unclosed, works=works, events=done.events)
             self._unclosed = []
@@ -58,6 +59,8 @@ class Delivery:
             try:
                 works.append(self._maker.make(order, workers))
                 offered.append(order)
+            except FarmNotRunning:
+                raise
             except FarmError as error:
                 message = f"{error.code}: {error}"
                 # What is wrong with a target's file is soon mended; what is recorded of a build is not.

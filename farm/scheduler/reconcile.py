@@ -31,6 +31,8 @@ class Reconciler:
         self._patience_s = max(lease_s / 2, min(lease_s, 10))
         self._suspects: frozenset[str] = frozenset()
         self._since: dict[tuple[str, Status], float] = {}
+        self._gone_since: dict[str, float] = {}
+        self._examined_at = 0.0
         self._patient_until = 0.0
 
     def forget(self, now: float, *, heard_for_s: float = 0.0) -> None:
@@ -50,22 +52,33 @@ class Reconciler:
     ) -> tuple[Verdict, ...]:
         """Call it only when every report that was there has been settled. `messages` are how many each queue has."""
         offered = [one for one in live if one.offered_at is not None]  # before that nothing is expected of an attempt
-        self._since = {(one.label, one.status): self._since.get((one.label, one.status), now) for one in offered}
+        self._look(offered, queues, now, messages or {})
         suspects: set[str] = set()
-        verdicts = list(self._verdicts(offered, states, queues, now, messages or {}, suspects))
-        self._suspects = frozenset(suspects)
+        verdicts = list(self._verdicts(offered, states, now, suspects))
+        self._suspects, self._examined_at = frozenset(suspects), now
         running = [one for one in verdicts if one.finding is Finding.RUNNING]
         others = [one for one in verdicts if one.finding is not Finding.RUNNING]
         return (*running, *others[:MOST_AT_ONCE])
 
+    def _look(
+        self, offered: Sequence[Live], queues: Mapping[str, QueueState], now: float, messages: Mapping[str, int]
+    ) -> None:
+        """Since when each is what it is, and since when its message is in no queue. While no slot is free, nobody could
+        have taken it, and that time does not count; what was counted before does, for on a queue with much to do a
+        slot is never free for long."""
+        busy_s = now - self._examined_at
+        since, gone_since = {}, {}
+        for one in offered:
+            queue = queues.get(one.queue)
+            is_stuck = one.status is Status.DISPATCHED and (queue is None or not queue.free_slots)
+            shift_s = busy_s if is_stuck else 0.0
+            since[one.label, one.status] = min(now, self._since.get((one.label, one.status), now) + shift_s)
+            if messages.get(one.queue) == 0:
+                gone_since[one.label] = min(now, self._gone_since.get(one.label, now) + shift_s)
+        self._since, self._gone_since = since, gone_since
+
     def _verdicts(
-        self,
-        offered: Sequence[Live],
-        states: Mapping[str, LeaseState],
-        queues: Mapping[str, QueueState],
-        now: float,
-        messages: Mapping[str, int],
-        suspects: set[str],
+        self, offered: Sequence[Live], states: Mapping[str, LeaseState], now: float, suspects: set[str]
     ) -> Iterator[Verdict]:
         for one in offered:
             state = states[one.label]
@@ -76,11 +89,7 @@ class Reconciler:
                 elif for_s > one.wall_s + OVERDUE_AFTER_S:
                     yield Verdict(label=one.label, finding=Finding.OVERDUE)
             elif state.is_offered and one.status is Status.DISPATCHED:
-                queue = queues.get(one.queue)
-                patience_s = IN_HAND_S if messages.get(one.queue) == 0 else self._claim_s
-                if queue is None or not queue.free_slots:
-                    self._since[one.label, one.status] = now  # nobody could have taken it yet
-                elif for_s > patience_s:
+                if for_s > self._claim_s or now - self._gone_since.get(one.label, now) > IN_HAND_S:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
                 suspects.add(one.label)  # should it be more than are judged at once

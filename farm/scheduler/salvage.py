@@ -64,10 +64,8 @@ class Salvager:
         while not self._is_closed.wait(_LOOK_EVERY_S):
             try:
                 self._salvage()
-            except (redis.RedisError, FarmNotRunning) as error:
+            except (redis.ConnectionError, redis.TimeoutError, FarmNotRunning) as error:
                 _log.debug("No logs are kept for now: %s", error, extra={"action": "salvage"})
-            except Exception:
-                _log.exception("Logs were not kept, and are asked for again", extra={"action": "salvage"})
 
     def _salvage(self) -> None:
         now = time.monotonic()
@@ -76,8 +74,15 @@ class Salvager:
         for label in due:
             if self._is_closed.is_set():
                 return
-            if data := self._leases.read_log(label, 0):
-                self._keep(label, data)
+            try:
+                if data := self._leases.read_log(label, 0):
+                    self._keep(label, data)
+            except (redis.ConnectionError, redis.TimeoutError, FarmNotRunning):
+                raise
+            except Exception:
+                # One log that cannot be kept, whatever is wrong with it, must not cost the others theirs.
+                extra = {"action": "salvage", "attempt": label}
+                _log.exception("The log of %s could not be kept", label, extra=extra)
             with self._lock:
                 del self._due[label]
 

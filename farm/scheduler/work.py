@@ -44,14 +44,17 @@ class WorkMaker:
         if kept is not None and now < kept.look_at:
             return kept.target
         try:
-            found = _Kept(target=find_target(self._settings, name), read_at=now, look_at=now + _KEPT_S)
+            found = _Kept(target=find_target(self._settings, name), look_at=now + _KEPT_S)
         except (UnknownTarget, BadTarget) as error:
-            if kept is None or (isinstance(error, UnknownTarget) and now - kept.read_at > _MISSED_S):
+            if kept is None:
                 raise
             if not kept.is_old:
                 extra = {"action": "bad-target", "target": name}
                 _log.warning("Target %s stays what it was before: %s", name, error, extra=extra)
-            found = replace(kept, look_at=now + _KEPT_S, is_old=True)
+            missed_at = (kept.missed_at or now) if isinstance(error, UnknownTarget) else None
+            if missed_at is not None and now - missed_at > _MISSED_S:
+                raise
+            found = replace(kept, look_at=now + _KEPT_S, is_old=True, missed_at=missed_at)
         self._targets[name] = found
         return found.target
 
@@ -130,12 +133,13 @@ class WorkMaker:
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """A target as it was read last, when that was, and when to look again. `is_old` when it could not be read since."""
+    """A target as it was read last, and when to look again. `is_old` when it could not be read since; `missed_at` is
+    since when its file is not there."""
 
     target: Target
-    read_at: float
     look_at: float
     is_old: bool = False
+    missed_at: float | None = None
 
 
 class _Head(TypedDict):

@@ -2,20 +2,21 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from farm import wire
+from farm.artifacts.names import check_name
 from farm.errors import WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
-from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
+from farm.model.work import AnyResult, BuildResult, FetchResult, SrpmResult, UploadResult
 from farm.model.worker import host_of
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
@@ -247,23 +248,51 @@ def _nonsense(build: BuildState, report: wire.AnyReport) -> str | None:
     """Why a report cannot be believed, whoever sent it; None for a sound one."""
     if (report.result is None) == (report.trouble is None):
         return "it has not exactly one of a result and trouble"
-    artifacts = report.result.artifacts if report.result else report.trouble.artifacts if report.trouble else ()
-    for item in artifacts:
-        is_sound = _SHA256.fullmatch(item.sha256) and 0 <= item.size_bytes <= _MAX_INT
-        if not is_sound or len(item.name) > _NAME_CHARS or not item.name.isprintable():
-            return f"artifact {item.name[:_NAME_CHARS]!a}"
     result = report.result
+    for item in _artifacts(report):
+        if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
+            return f"artifact {item.name[:_NAME_CHARS]!a}"
     if result is None:
         return None
     if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
         return f"peak memory {result.peak_memory_bytes}"
     if result.outcome.is_success and result.output is None:
         return "a success without output"
+    if isinstance(result.output, FetchResult) and (spec := result.output.spec) is not None:
+        is_sound = spec.endswith(".spec") and "/" not in spec and spec.isprintable()
+        return None if is_sound else f"the spec's name {spec[:_NAME_CHARS]!a}"
     if isinstance(result.output, SrpmResult):
         return _bad_nevra(result.output.nevra)
     if isinstance(result.output, UploadResult):
         return next((bad for one in result.output.versions if (bad := _bad_version(build, *one))), None)
     return None
+
+
+def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
+    """All that it speaks of: what is kept with the attempt, and what the next step is given."""
+    if report.trouble is not None:
+        yield from report.trouble.artifacts
+    if report.result is None:
+        return
+    yield from report.result.artifacts
+    match report.result.output:
+        case FetchResult(archive=archive):
+            yield archive
+        case SrpmResult(srpm=srpm):
+            yield srpm
+        case BuildResult(rpms=rpms):
+            yield from rpms
+        case UploadResult() | None:
+            pass
+
+
+def _is_name(name: str) -> bool:
+    """Another host may make a file of it: no path, and nothing that a person does not see."""
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _bad_version(build: BuildState, path: str, version: int, url: str) -> str | None:

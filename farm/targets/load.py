@@ -82,10 +82,14 @@ def pick_arches(target: Target, wanted: Sequence[str | Arch]) -> tuple[Arch, ...
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
     """(name, path) of every target, the operator's after the shipped one of the same name, so that it wins."""
     found = {path.stem: path for path in SHIPPED.glob("*.toml")}
-    if settings.targets is not None:
-        if not settings.targets.is_dir():
-            raise BadTarget(f"FARM_TARGETS {str(settings.targets)!r} is not a folder; make it, or unset FARM_TARGETS")
-        found |= {path.stem: path for path in settings.targets.glob("*.toml")}
+    own = settings.targets
+    if own is not None:
+        try:
+            if not own.is_dir():
+                raise BadTarget(f"FARM_TARGETS {str(own)!r} is not a folder; make it, or unset FARM_TARGETS")
+            found |= {path.stem: path for path in own.iterdir() if path.suffix == ".toml"}
+        except OSError as error:
+            raise BadTarget(f"FARM_TARGETS {str(own)!r} cannot be read: {error.strerror}; make it readable") from error
     return iter(found.items())
 
 

@@ -70,6 +70,19 @@ def test_a_dead_workers_groups_are_swept_with_all_below_them(where: CgroupPlace)
         assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT) is not None
 
 
+def test_a_dead_workers_groups_are_swept_though_what_is_in_them_forks_all_the_time(where: CgroupPlace) -> None:
+    """Each of these processes lives for no longer than it takes to start the next one."""
+    with ExitStack() as stack:
+        with Cgroup(where, LIMITS) as group:
+            names = [join.parent for join in group.joins]
+        dead = [folder.with_name(folder.name.replace(f"-{os.getpid()}-", "-4194303-")) for folder in names]
+        for folder in dead:
+            folder.mkdir()
+        stack.enter_context(started("next() { next & }; next; next; next", *dead))
+        assert cgroups.sweep(where) >= len(dead)
+        assert not any(folder.exists() for folder in dead)
+
+
 @pytest.fixture
 def version_2() -> Iterator[Path]:
     """A new group of version 2 in which a controller can be turned on for those below it."""

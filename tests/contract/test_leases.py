@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from farm.config import Settings
 from farm.control import Control
@@ -130,6 +131,49 @@ def test_a_wake_and_rubbish_wake_and_bring_nothing(control: Control) -> None:
     control.wake()
     control._redis.lpush("control", b"rubbish")
     assert control.receive(timeout_s=5).reports == ()
+    control.acknowledge()
+
+
+def test_a_claim_outlives_a_connection_that_breaks_and_is_the_same_one(leases: Leases, label: str) -> None:
+    """The first answer gets lost on its way: the lease is there, and nobody else's."""
+    work = replace(WORK, attempt=label)
+    leases.offer(work)
+    ask, lost = leases._claim, []
+
+    def ask_and_lose(**given: object) -> object:
+        answer = ask(**given)
+        if not lost:
+            lost.append(answer)
+            raise redis.ConnectionError("Connection reset by peer")
+        return answer
+
+    leases._claim = ask_and_lose  # type: ignore[assignment]
+    assert leases.claim(label, work.token, "w", wait_s=5) == work
+    assert lost
+
+
+def test_a_worker_that_is_not_understood_hides_no_other(leases: Leases, settings: Settings) -> None:
+    leases.announce(worker_facts(name="build@old"))
+    deep = b'{"more":' + b"[" * 100_000
+    with redis.Redis.from_url(settings.redis) as client:
+        for name, document in (
+            ("build@new", b'{"name":"build@new","arches":["riscv64"]}'),
+            ("a", b"\xff"),
+            ("b", deep),
+        ):
+            client.sadd("farm:workers", name)
+            client.set(f"farm:worker:{name}", document)
+        client.sadd("farm:workers", b"\xff")
+        assert [facts.name for facts in leases.workers()] == ["build@old"]
+        client.delete("farm:workers", "farm:worker:build@old")
+
+
+def test_a_control_document_that_nobody_can_read_is_dropped(control: Control) -> None:
+    deep = b"[" * 100_000
+    for rubbish in (b'{"notice":"resume","attempt":"\xff"}', b'{"notice":' + deep, b'{"v":3,"kind":' + deep, b"\xff"):
+        control._redis.lpush("control", rubbish)
+    inbox = control.receive(timeout_s=5)
+    assert (inbox.documents, inbox.reports, inbox.notices) == (4, (), ())
     control.acknowledge()
 
 

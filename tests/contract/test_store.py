@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -218,6 +219,36 @@ def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> No
     bad = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(), output=None)
     store.settle([report_for(message.attempt, message.token, message.kind, bad)], now(), AROUND)  # type: ignore[arg-type]
     step = store.build(1).steps[0]
+    assert step.status is Status.WAITING
+    assert "makes no sense" in (step.waits_for or "")
+
+
+@pytest.mark.parametrize("name", ["/etc/cron.d/farm", "../farm", "..", "", ".farm", "a\u202eb", "a" * 256])
+@pytest.mark.parametrize("place", ["archive", "spec", "srpm", "rpm", "log"])
+def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: str) -> None:
+    """What it says of an artifact, the next step's worker is given."""
+    add(store)
+    kind = {"srpm": StepKind.SRPM, "rpm": StepKind.BUILD}.get(place, StepKind.FETCH)
+    done = send(store)
+    while (message := done.orders[0].message).kind is not kind:
+        done = settle(store, done)
+        done = done if done.orders else send(store)
+    given, lie = succeed(kind), artifact(name, ArtifactKind.LOG)
+    output: Any = given.output
+    match place:
+        case "archive":
+            output = replace(output, archive=lie)
+        case "spec":
+            output = replace(output, spec=name)
+        case "srpm":
+            output = replace(output, srpm=lie)
+        case "rpm":
+            output = replace(output, rpms=(lie,))
+        case "log":
+            given = replace(given, artifacts=(lie,))
+    answer = replace(given, output=output)
+    store.settle([report_for(message.attempt, message.token, kind, answer)], now(), AROUND)
+    (step,) = (one for one in store.build(1).steps if one.kind is kind)
     assert step.status is Status.WAITING
     assert "makes no sense" in (step.waits_for or "")
 

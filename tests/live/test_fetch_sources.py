@@ -314,6 +314,12 @@ def test_a_file_with_too_long_a_name_is_refused(desk: Desk, tmp_path: Path) -> N
     assert _LONGEST in desk.content(desk.git(_with_long_name(tmp_path / "c", _LONGEST)))
 
 
+def test_a_spec_with_as_long_a_name_as_there_is_can_be_kept(desk: Desk, tmp_path: Path) -> None:
+    name = "a" * 245 + ".spec"
+    fetched = desk.git(repository(tmp_path / "a", {name: spec()}))
+    assert (fetched.spec, len(fetched.archive.name)) == (name, 200 + len("-0123456789ab.tar"))
+
+
 def test_a_source_with_too_long_a_name_is_not_downloaded(desk: Desk, tmp_path: Path, server: Server) -> None:
     listed = f"SHA512 ({_LONG}) = {_SHA512}\n".encode()
     for number, files in enumerate(

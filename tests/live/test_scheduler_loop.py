@@ -27,6 +27,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork, BuildInput, PinnedRepository, UploadInput
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.lock import Lock, SchedulerLock
+from farm.scheduler.salvage import Salvager
 from farm.store.orders import Order
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, fail, succeed
@@ -333,6 +334,42 @@ def test_an_artifact_store_that_hangs_keeps_no_build_waiting(
         assert finished(store, enqueue(settings, store)[0]).outcome is Outcome.SUCCEEDED
         goes_on.set()
         until(lambda: store.build(first).steps[0].attempts[0].artifacts, "its log")
+    leases.close()
+
+
+def test_a_database_that_goes_away_while_work_is_made_ends_no_build(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, failed = Store.note_head, []
+
+    def note_or_not(self: Store, path: str, *head: Any, **more: Any) -> Any:
+        if len(failed) < 2:
+            failed.append(path)
+            raise FarmNotRunning("database is locked")
+        return note(self, path, *head, **more)
+
+    monkeypatch.setattr(Store, "note_head", note_or_not)
+    with scheduling(settings), FakeWorkers(settings):
+        assert finished(store, enqueue(settings, store)[0]).outcome is Outcome.SUCCEEDED
+    assert failed
+
+
+def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Settings, store: Store) -> None:
+    settings = replace(settings, lease_s=30)
+    leases = Leases(settings)
+    salvager = Salvager(settings, leases, store)
+    build_id = enqueue(settings, store)[0]
+    label = f"{build_id}.fetch.1"
+    with store.looking() as look:
+        store.dispatch(look.ready("source", 0, "ann", most=1), datetime.now(UTC), wall_s=lambda *_: 60)
+    store.cancel(build_id, by="bob")
+    leases.show_log("nonsense", 0, b"no label")
+    with redis.Redis.from_url(settings.redis) as client:
+        client.lpush("farm:log:1.no.log", "at all")
+    leases.show_log(label, 0, b"cc -c a.c\n")
+    salvager.note(["nonsense", "1.no.log", label])
+    until(lambda: store.build(build_id).steps[0].attempts[0].artifacts, "the log")
+    salvager.close()
     leases.close()
 
 

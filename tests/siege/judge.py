@@ -7,7 +7,7 @@ for each.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.siege.facts import AttemptRow, Facts, StepRow
@@ -16,6 +16,7 @@ from tests.siege.stream import Asked
 
 _SUCCESSES = ("succeeded", "unchanged")
 _LOST = re.compile(r"worker-lost|renew")
+_TROUBLES = 3  # with as many builds
 _OS = "demo/x86_64/os"
 _SOURCE = "demo/source"
 
@@ -31,7 +32,8 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`lives` says from when to when each attempt was seen to be out, on the timeline on which the causes are.
+    """`lives` says from when to when each attempt was seen to be out, on the timeline on which the causes are. `held`
+    are the hosts that the farm quarantined.
     `may_double` where a database that was killed in the middle of a commit leaves it open whether a batch was written.
     """
 
@@ -39,6 +41,7 @@ class Case:
     asked: Sequence[Asked]
     causes: Sequence[Cause] = ()
     lives: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    held: Collection[str] = ()
     may_double: bool = False
 
 
@@ -49,6 +52,7 @@ def judge(case: Case) -> list[Broken]:
         everything_is_over,
         attempts_are_in_order,
         losses_have_a_cause,
+        quarantines_have_a_cause,
         packages_are_published_once,
         nothing_else_is_published,
         nothing_is_left,
@@ -137,6 +141,18 @@ def losses_have_a_cause(case: Case) -> Iterator[Broken]:
             if not any(_explains(cause, label, attempt.worker, life) for cause in case.causes):
                 text = f"{label} was given up at {life[1]:.1f} s ({attempt.reason}) though {attempt.worker} was well"
                 yield Broken(rule="lost-attempt", text=text, build=step.build)
+
+
+def quarantines_have_a_cause(case: Case) -> Iterator[Broken]:
+    """A host is given no work only where three builds met trouble on it."""
+    troubled: dict[str, set[int]] = defaultdict(set)
+    for step, attempts in _by_step(case.facts):
+        for attempt in attempts:
+            if attempt.outcome == "errored" and attempt.worker:
+                troubled[attempt.worker.partition("@")[2]].add(step.build)
+    for host in case.held:
+        if len(troubled[host]) < _TROUBLES:
+            yield Broken(rule="held", text=f"{host} was quarantined for trouble of builds {sorted(troubled[host])}")
 
 
 def _explains(cause: Cause, label: str, worker: str | None, life: tuple[float, float]) -> bool:

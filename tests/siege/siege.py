@@ -157,6 +157,7 @@ class Siege:
             asked=stream.asked,
             causes=self._field.causes,
             lives=self._watcher.lives,
+            held=self._watcher.held,
             may_double=self._shape.database is DatabaseKind.POSTGRESQL,
         )
         broken = judge(case)

@@ -4,6 +4,7 @@ The farm's own instants are no use here: hosts' clocks are stepped. Time in whic
 scheduler was away is the adversary's, and counts for nothing.
 """
 
+import json
 import re
 import threading
 import time
@@ -99,6 +100,9 @@ class Watcher(threading.Thread):
         self.is_away = False
         self.has_broker = True
         self.holder: bytes | None = None
+        #: Hosts that the farm has quarantined at some time; and what of theirs takes nothing now, by what it says.
+        self.held: set[str] = set()
+        self._idle_workers: set[str] = set()
         self._world = world
         self._timeline = world.timeline
         self._sql = world.sql()
@@ -199,10 +203,12 @@ class Watcher(threading.Thread):
         """Whether the adversary lets this worker say anything."""
         return not member.is_stopped and member.host not in self._world.ill_hosts
 
-    def expect_takeover(self, stopped: Member | None = None) -> None:
+    def expect_takeover(self, leader: Member) -> None:
         """As long as there is a standby: the adversary may have killed that too, meanwhile. A leader that was only
-        stopped, and that the adversary wakes before anybody missed it, leads on."""
-        holder, pid = self.holder, stopped.pid if stopped is not None else 0
+        stopped, and that the adversary wakes before anybody missed it, leads on; and after an outage of the broker
+        another may have taken over already from one that does not know it yet."""
+        holder, pid = self.holder, leader.pid
+        is_stopped = leader.is_stopped
         self.expect(
             Expectation(
                 rule="takeover",
@@ -211,11 +217,16 @@ class Watcher(threading.Thread):
                 limit_s=TAKEOVER_S,
                 is_met=lambda watcher: (
                     watcher.holder not in (None, holder)
-                    or (stopped is not None and stopped.pid == pid and not stopped.is_stopped)
+                    or watcher.is_led_by_another(leader)
+                    or (is_stopped and leader.pid == pid and not leader.is_stopped)
                 ),
                 counts=lambda watcher: watcher.has_broker and watcher.has_standby(),
             )
         )
+
+    def is_led_by_another(self, leader: Member) -> bool:
+        others = [one for one in self._world.members.schedulers() if one is not leader]
+        return self.holder is not None and any(self._world.leads(one) for one in others)
 
     def has_standby(self) -> bool:
         """Whether a scheduler is there that could take over."""
@@ -244,6 +255,8 @@ class Watcher(threading.Thread):
         for member in self._world.members.workers():
             if member.role is None or QUEUES[member.role] != queue or member.host == not_on:
                 continue
+            if member.worker in self._idle_workers:
+                continue
             if self._world.is_well(member) and len(self.on([member.worker])) < SLOTS:
                 return True
         return False
@@ -256,6 +269,7 @@ class Watcher(threading.Thread):
         try:
             rows = self._sql.rows(_LIVE)
             self.counts = {str(status): count for status, count in self._sql.rows(_COUNTS)}
+            self.held |= {name for (name,) in self._sql.rows(_HELD)}
         except DatabaseAway:
             has_database = False
         else:
@@ -267,6 +281,9 @@ class Watcher(threading.Thread):
         try:
             with self._world.redis() as client:
                 self.holder = client.get("farm:scheduler")
+                held = [one.worker for one in self._world.members.workers() if one.host in self.held]
+                said = {worker: client.get(f"farm:worker:{worker}") for worker in held}
+            self._idle_workers = {worker for worker, facts in said.items() if facts and not _takes_work(facts)}
             return True
         except redis.RedisError:
             return False
@@ -337,6 +354,7 @@ class Watcher(threading.Thread):
         self._timeline.add("watcher", f"BROKEN: {text}", frozenset({build}) if build else frozenset())
 
 
+_HELD = "SELECT name FROM host WHERE hold = 'quarantined'"
 _COUNTS = "SELECT COALESCE(outcome, status), count(*) FROM build GROUP BY 1"
 _LABEL = re.compile(r"(\d+)\.(.+)\.(\d+)")
 
@@ -362,3 +380,8 @@ def _seen(row: tuple[object, ...]) -> Seen:
         worker=str(worker) if worker is not None else None,
         is_offered=offered_at is not None,
     )
+
+
+def _takes_work(facts: bytes) -> bool:
+    """By what a worker says of itself. One on a quarantined host is asked to take nothing."""
+    return bool(json.loads(facts).get("consumes"))

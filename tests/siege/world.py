@@ -15,6 +15,8 @@ from pathlib import Path
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.pulp.postgresql import Cluster
 from farm.config import Settings
@@ -109,7 +111,11 @@ class World:
 
     def redis(self, timeout_s: float = 1.0) -> "redis.Redis":
         return redis.Redis(
-            unix_socket_path=str(self.socket), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, protocol=2
+            unix_socket_path=str(self.socket),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),  # one that is away is to be seen to be
         )
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -222,8 +228,12 @@ class World:
 
     def leader(self) -> Member | None:
         """The scheduler that last said that it schedules."""
-        leading = [member for member in self.members.schedulers() if member.is_running and _leads(self._log(member))]
+        leading = [member for member in self.members.schedulers() if self.leads(member)]
         return leading[0] if len(leading) == 1 else None
+
+    def leads(self, member: Member) -> bool:
+        """Whether this scheduler lives, and thinks that it leads."""
+        return member.is_running and _leads(self._log(member))
 
     def _log(self, member: Member) -> Path:
         return self.ground.log / f"{member.name}.log"

@@ -125,7 +125,7 @@ def kill_leader(at: Field) -> Wound | None:
     # One that is stopped leads no more, though it was the last to say that it does.
     if member is None or member.is_stopped or not _has_standby(at, member):
         return None
-    at.watcher.expect_takeover()
+    at.watcher.expect_takeover(member)
     at.world.members.send([member.pid], signal.SIGKILL)
     return Wound(kind="kill-leader", victim=member.name)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from farm.client.limits import limit_words
-from farm.errors import DiskFull, HostUnfit, LeaseLost, NetworkTrouble
+from farm.errors import DiskFull, HostUnfit, LeaseLost, NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import LIMIT_RANGES, Limits, RepositorySource, Target
 from workers.buildroot import cgroups, rpm, sandbox
+from workers.buildroot import shelf as shelves
 from workers.buildroot.cgroups import CgroupKind, find_place
 from workers.buildroot.dnf import target_repositories
 from workers.buildroot.ends import LimitsMet, judge
@@ -110,6 +111,38 @@ def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
         assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"a", "c", "d"}
     shelf.sweep(tmp_path / "alive")
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"c", "d"}
+
+
+def test_two_that_remove_old_ones_at_once_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at, key in enumerate("abcd"):
+        with Shelf(tmp_path, keep=9).use(key, lambda _: None, stop=NEVER):
+            pass
+        os.utime(tmp_path / key, (10 + at, 10 + at))
+    remove = shelves.remove_tree
+
+    def remove_after_another(folder: Path) -> None:
+        monkeypatch.setattr(shelves, "remove_tree", remove)
+        Shelf(tmp_path, keep=1).sweep(tmp_path / "alive")
+        remove(folder)
+
+    monkeypatch.setattr(shelves, "remove_tree", remove_after_another)
+    with Shelf(tmp_path, keep=2).use("e", lambda _: None, stop=NEVER) as made:
+        assert made.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "e.lock"]
+
+
+def test_an_old_one_that_cannot_be_removed_costs_nobody_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Shelf(tmp_path, keep=1).use("a", lambda _: None, stop=NEVER):
+        pass
+
+    def fail(folder: Path) -> None:
+        raise RootTrouble(f"{folder} cannot be removed")
+
+    monkeypatch.setattr(shelves, "remove_tree", fail)
+    with Shelf(tmp_path, keep=1).use("b", lambda _: None, stop=NEVER) as made:
+        assert made.is_dir()
 
 
 def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:

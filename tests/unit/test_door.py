@@ -4,7 +4,8 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,9 +188,16 @@ def test_the_context_has_the_orders_limits_and_is_shown_before_the_step(
     settings: Settings, step: Callable[[Step], None]
 ) -> None:
     seen: list[StepContext] = []
+
+    @contextmanager
+    def watch(context: StepContext) -> Iterator[None]:
+        seen.append(context)
+        yield
+        assert context.log.path.exists()
+
     step(succeed)
     work = replace(WORK, limits=Limits(wall_s=5, log_bytes=20))
-    result = run_step(work, settings, watch=seen.append)
+    result = run_step(work, settings, watch=watch)
     (context,) = seen
     assert (context.limits, context.log.limit_bytes, context.attempt) == (work.limits, 20, work.attempt)
     assert "the log reached its limit of 20 bytes" in log_of(settings, result.artifacts)

@@ -34,6 +34,9 @@ def test_a_plain_answer_is_read() -> None:
         "fd00:ec2::254",
         "fd00:ec2::254%eth0",
         "fd20:ce::254",
+        "100.100.100.200",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::6464:64c8",
     ],
 )
 def test_link_local_addresses_and_a_clouds_own_are_not_read_from(address: str) -> None:
@@ -42,7 +45,9 @@ def test_link_local_addresses_and_a_clouds_own_are_not_read_from(address: str) -
     assert "link-local" in refused.reason
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:192.0.2.1", "fd00::1", "2001:db8::1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "::ffff:192.0.2.1", "fd00::1", "2001:db8::1", "64:ff9b::1.2.3.4"]
+)
 def test_every_other_address_is_read_from(address: str) -> None:
     assert download.refusal(_answer(_URL, address=address), _URL, is_checked=True) is None
 

@@ -55,6 +55,23 @@ def test_a_probe_that_failed_is_asked_again_and_one_that_ran_is_not() -> None:
     assert answers == []
 
 
+def test_a_probe_that_hangs_is_asked_less_and_less_often() -> None:
+    asked: list[float] = []
+    now = [0.0]
+
+    def hang(_: Arch) -> str:
+        asked.append(now[0])
+        now[0] += 12.0
+        return "it hangs"
+
+    probe = Probes(hang, clock=lambda: now[0])
+    while now[0] < 24 * 3600:
+        assert probe(Arch.AARCH64, "entry") == "it hangs"
+        now[0] += 10.0
+    assert asked[1] < 60
+    assert len(asked) < 40
+
+
 def test_a_host_that_cannot_run_an_arch_says_why() -> None:
     foreign = next(arch for arch in Arch if arch is not host.native_arch())
     if host.emulator_problem(foreign) is None:

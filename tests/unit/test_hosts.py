@@ -101,6 +101,23 @@ def test_a_drained_host_takes_nothing_at_all() -> None:
     assert tells(health, replace(one, consumes=())) == [ON], "whoever stopped it, and a scheduler before this one"
 
 
+def test_a_quarantine_that_a_wrong_clock_has_written_is_none() -> None:
+    """Another scheduler's was hours ahead. A drain is a person's word, whatever its clock."""
+    ahead = timedelta(hours=2)
+    hold = HostHold(
+        host="one",
+        kind=HoldKind.QUARANTINED,
+        reason="trouble",
+        by="the farm",
+        at=NOW + ahead,
+        until_at=NOW + ahead + timedelta(minutes=10),
+    )
+    assert not hold.holds(NOW)
+    assert hold.holds(NOW + ahead)
+    assert not hold.holds(NOW + ahead + timedelta(minutes=11))
+    assert replace(drained(), at=NOW + ahead).holds(NOW)
+
+
 def test_a_worker_of_another_version_takes_nothing_and_the_queue_says_why() -> None:
     old = replace(worker_facts("build@one"), speaks=wire.VERSION - 1, consumes=(QUEUE,))
     assert tells(HostHealth(), old) == [OFF]

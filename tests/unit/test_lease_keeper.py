@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +54,14 @@ class Recorder:
 
 def keeper(recorder: Recorder) -> LeaseKeeper:
     return LeaseKeeper(cast("Leases", recorder), "1.build.x86_64.1", "token", worker="build@one", every_s=_SOON_S)
+
+
+def opened() -> set[str]:
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was what the folder was listed with
+            found.add(str(link.readlink()))
+    return found
 
 
 @pytest.fixture
@@ -128,8 +137,7 @@ def test_a_broker_that_comes_back_without_the_lease_stops_the_step() -> None:
 
 def test_the_log_is_shown_as_it_grows_each_byte_once(context: StepContext) -> None:
     recorder = Recorder()
-    with keeper(recorder) as kept:
-        kept.watch(context)
+    with keeper(recorder) as kept, kept.watch(context):
         for line in (b"first\n", b"second \xff\n"):
             context.log.write(line)
             until(lambda line=line: recorder.shown.endswith(line), "the line")
@@ -139,8 +147,7 @@ def test_the_log_is_shown_as_it_grows_each_byte_once(context: StepContext) -> No
 def test_no_more_of_a_log_is_shown_than_is_kept(context: StepContext) -> None:
     recorder = Recorder()
     context.log.write(b"x" * (LIVE_LOG_BYTES + 1000))
-    with keeper(recorder) as kept:
-        kept.watch(context)
+    with keeper(recorder) as kept, kept.watch(context):
         until(lambda: recorder.shown, "the log to be shown")
         before = len(recorder.touched)
         until(lambda: len(recorder.touched) > before + 2, "the lease to be touched")
@@ -154,8 +161,8 @@ def test_a_log_that_cannot_be_read_costs_no_lease(context: StepContext, instead:
         context.log.path.unlink()
         if instead == "a folder":
             context.log.path.mkdir()
-        kept.watch(context)
-        until(lambda: len(recorder.touched) > 3, "the lease to be touched")
+        with kept.watch(context):
+            until(lambda: len(recorder.touched) > 3, "the lease to be touched")
         assert not kept.stop.is_set()
 
 
@@ -163,8 +170,10 @@ def test_the_end_of_a_log_is_shown_although_its_folder_is_gone_by_then(context: 
     """Of an attempt that was stopped: nobody reports it, so that what is shown is all that is kept."""
     recorder = Recorder(held=lambda: False)
     with keeper(recorder) as kept:
-        kept.watch(context)
-        assert kept.stop.wait(10)
-        context.log.write(b"killed\n")
+        with kept.watch(context):
+            assert kept.stop.wait(10)
+            context.log.write(b"killed\n")
+        context.log.close()
         context.log.path.unlink()
+        assert f"{context.log.path} (deleted)" not in opened(), "NFS would keep its folder"
     until(lambda: recorder.shown == b"killed\n", "the end of the log")

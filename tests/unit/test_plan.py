@@ -213,6 +213,25 @@ def test_a_message_that_a_worker_takes_this_moment_is_not_sent_again_however_lon
     assert reconciler.examine([sent], {sent.label: OFFERED}, room(1), 107, messages={sent.queue: 0}) != ()
 
 
+def test_a_message_that_was_lost_is_missed_on_a_queue_that_is_hardly_ever_free_too() -> None:
+    sent = live("1.build.x86_64.1", Status.DISPATCHED)
+    for messages, seen_free in ((0, 7), (1, 62)):
+        reconciler = Reconciler(claim_s=60, lease_s=30)
+        looks = [
+            reconciler.examine([sent], {sent.label: OFFERED}, room(at % 10 == 0), at, messages={sent.queue: messages})
+            for at in range(1000)
+        ]
+        assert next(at for at, verdicts in enumerate(looks) if verdicts) in range(10 * seen_free - 20, 10 * seen_free)
+
+
+def test_what_waited_long_is_not_missed_when_it_is_taken_at_last() -> None:
+    sent = live("1.build.x86_64.1", Status.DISPATCHED)
+    reconciler = Reconciler(claim_s=60, lease_s=30)
+    for at in range(200):
+        reconciler.examine([sent], {sent.label: OFFERED}, room(at % 10 == 0), at, messages={sent.queue: 1})
+    assert reconciler.examine([sent], {sent.label: OFFERED}, room(1), 200, messages={sent.queue: 0}) == ()
+
+
 def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
     running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
     sent = live("2.build.x86_64.1", Status.DISPATCHED)

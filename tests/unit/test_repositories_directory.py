@@ -1,5 +1,7 @@
 """The directory back end's own promises: what is where, what stays, what goes."""
 
+import multiprocessing
+import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
 from farm.repositories.folder import RepositoryFolder
-from farm.repositories.ledger import Row
+from farm.repositories.ledger import Row, Writing
 from farm.repositories.staging import locked
 from tests.rpms import make_rpm, read_repository, sha256
 from tests.waiting import until
@@ -277,6 +279,32 @@ def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_no
     assert pool(tmp_path) == ["other-1-1.noarch.rpm"]
     assert backend.add(NAME, [both]) == 2
     repository.close()
+
+
+@pytest.mark.parametrize(
+    ("killed_in", "published"),
+    [((Writing, "_unknown"), {"mine", "other"}), ((RepositoryFolder, "_drop_unknown"), {"other"})],
+)
+def test_who_is_killed_while_it_withdraws_leaves_nothing_published_without_its_file(
+    backend: DirectoryRepositories, tmp_path: Path, killed_in: tuple[type, str], published: set[str]
+) -> None:
+    """Before the ledger has forgotten it, and after."""
+    (mine,) = make(tmp_path, "mine")
+    backend.add(NAME, [])
+
+    def withdraw() -> None:
+        repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+        ids = list(repository.submit({row_of(mine): mine.path}, stop=None))
+        setattr(*killed_in, lambda *_: os._exit(9))
+        repository.withdraw(ids)
+
+    process = multiprocessing.get_context("fork").Process(target=withdraw)
+    process.start()
+    process.join(10)
+    assert process.exitcode == 9
+    backend.add(NAME, make(tmp_path, "other"))
+    assert names(backend.url(NAME)) == published
+    assert pool(tmp_path) == sorted(f"{name}-1-1.noarch.rpm" for name in published)
 
 
 def test_a_version_whose_files_are_gone_is_not_offered(backend: DirectoryRepositories, tmp_path: Path) -> None:

@@ -121,6 +121,10 @@ LIES: dict[str, tuple[str, Lie]] = {
 }
 
 
+def test_the_judge_finds_out_when_a_host_is_quarantined_for_nothing() -> None:
+    assert [broken.rule for broken in judge(replace(honest(), held={"host1"}))] == ["held"]
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_the_judge_finds_out_when(lie: str) -> None:
     rule, tell = LIES[lie]

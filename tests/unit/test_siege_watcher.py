@@ -28,6 +28,9 @@ def worker(host: str) -> Any:
     )
 
 
+LEADER = SimpleNamespace(pid=1, is_stopped=False, leads=True)
+
+
 class World:
     """Two hosts with a build worker each. `ill_hosts` have no slot that counts."""
 
@@ -36,7 +39,7 @@ class World:
         self.timeline = Timeline()
         self.hosts: dict[str, object] = {"host1": None, "host2": None}
         self.ill_hosts: set[str] = set()
-        self.standby = SimpleNamespace(is_ready=True)
+        self.standby = SimpleNamespace(is_ready=True, leads=False)
         self.members = SimpleNamespace(
             workers=lambda: [worker(host) for host in self.hosts], schedulers=lambda: [self.standby]
         )
@@ -47,6 +50,9 @@ class World:
 
     def is_well(self, member: Any) -> bool:
         return member.host not in self.ill_hosts
+
+    def leads(self, member: Any) -> bool:
+        return bool(member.leads)
 
     def attempts_in(self, host: str) -> dict[int, str]:
         return self.rooms if host == "host1" else {}
@@ -95,6 +101,14 @@ def test_waiting_for_a_slot_or_for_what_is_away_does_not_count(looker: Looker) -
     looker.world.ill_hosts = {"host1", "host2"}
     for _ in range(20):
         looker.look(seen())
+    assert looker.broken == []
+
+
+def test_a_slot_on_a_host_that_the_farm_has_quarantined_is_not_free(looker: Looker) -> None:
+    looker.watcher._idle_workers = {"build@host2"}
+    busy = [seen(build, "running", worker="build@host1") for build in (1, 2)]
+    for _ in range(20):
+        looker.look(seen(), *busy)
     assert looker.broken == []
 
 
@@ -168,7 +182,7 @@ def test_who_is_stopped_by_the_adversary_cannot_obey_a_cancel(looker: Looker) ->
 
 def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> None:
     looker.watcher.holder = b"one"
-    looker.watcher.expect_takeover()
+    looker.watcher.expect_takeover(LEADER)  # type: ignore[arg-type]
     looker.look(is_away=True)
     assert looker.broken == []
     looker.world.standby.is_ready = False
@@ -180,11 +194,21 @@ def test_a_standby_takes_over_in_time_whatever_else_is_away(looker: Looker) -> N
 
 
 def test_a_leader_that_is_woken_again_leads_on(looker: Looker) -> None:
-    leader = SimpleNamespace(pid=1, is_stopped=True)
+    leader = SimpleNamespace(pid=1, is_stopped=True, leads=True)
     looker.watcher.holder = b"one"
     looker.watcher.expect_takeover(leader)  # type: ignore[arg-type]
     looker.look()
     leader.is_stopped = False
+    looker.look()
+    looker.look()
+    assert looker.broken == []
+
+
+def test_who_has_taken_over_before_the_leader_knows_is_not_waited_for(looker: Looker) -> None:
+    """After an outage: the one that is killed then was no leader any more."""
+    looker.watcher.holder = b"two"
+    looker.watcher.expect_takeover(LEADER)  # type: ignore[arg-type]
+    looker.world.standby.leads = True
     looker.look()
     looker.look()
     assert looker.broken == []

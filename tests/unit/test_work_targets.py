@@ -1,8 +1,10 @@
 """A target's file that cannot be read for a while ends no build that was asked for before."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 
@@ -63,9 +65,28 @@ def test_one_that_was_removed_is_gone_after_a_minute_and_one_that_is_broken_is_n
     clock.now += 10_000
     maker.target("mine")
     file.unlink()
-    clock.now += 2
+    clock.now += 10_000  # in which nobody asked: that says nothing of how long it is gone
+    maker.target("mine")
+    clock.now += 30
+    maker.target("mine")
+    clock.now += 31
     with pytest.raises(UnknownTarget):
         maker.target("mine")
+
+
+def test_a_folder_that_cannot_be_read_for_a_moment_is_no_error_of_the_schedulers(
+    maker: WorkMaker, file: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = maker.target("mine")
+
+    def stale(path: Path) -> NoReturn:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", stale)  # as on NFS, once the server has made the folder anew
+    clock.now += 10
+    assert maker.target("mine") == before
+    with pytest.raises(BadTarget, match=f"FARM_TARGETS '{file.parent}' cannot be read: Stale file handle"):
+        maker.target("other")
 
 
 def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file: Path) -> None:

@@ -154,8 +154,7 @@ class Cgroup:
         while pids and self._members() and time.monotonic() < until:
             # What is refused from here on is no doing of the limit.
             self._refused_before_kill = self.forks_refused()
-            with suppress(OSError):
-                (pids / "pids.max").write_text("0")
+            _forbid_forks(pids)
             for folder in self._folders.values():
                 _kill_members(folder)
             select.select([], [], [], _PAUSE_S)
@@ -197,17 +196,28 @@ class Cgroup:
 
 def sweep(where: CgroupPlace) -> int:
     """Remove the groups of workers of this pid namespace that are dead, wherever they were made; how many."""
-    swept = 0
-    for top in dict.fromkeys(_top(folder) for folder in where.folders):
-        for left in [Path(path) for path, _, _ in os.walk(top)]:
-            found = _NAME.fullmatch(left.name)
-            if not found or int(found["namespace"]) != _pid_namespace():
-                continue
-            if is_alive(int(found["pid"]), int(found["start"])):
-                continue
-            _kill_members(left)
-            swept += remove_group(left)
-    return swept
+    tops = dict.fromkeys(_top(folder) for folder in where.folders)
+    dead = [Path(path) for top in tops for path, _, _ in os.walk(top) if _is_of_the_dead(Path(path).name)]
+    for left in dead:  # before any is emptied: what may fork is as quick as who kills it
+        _forbid_forks(left)
+    return sum(_emptied(left) and remove_group(left) for left in dead)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    found = _NAME.fullmatch(name)
+    if not found or int(found["namespace"]) != _pid_namespace():
+        return False
+    return not is_alive(int(found["pid"]), int(found["start"]))
+
+
+def _emptied(folder: Path) -> bool:
+    until = time.monotonic() + _GONE_S
+    while members(folder):
+        if time.monotonic() > until:
+            return False
+        _kill_members(folder)
+        select.select([], [], [], _PAUSE_S)
+    return True
 
 
 def members(folder: Path) -> tuple[int, ...]:
@@ -243,6 +253,14 @@ def _own_members(folder: Path) -> tuple[int, ...]:
         return tuple(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
     except OSError:
         return ()
+
+
+def _forbid_forks(folder: Path) -> None:
+    """Where the group counts processes."""
+    limit = folder / "pids.max"
+    with suppress(OSError):
+        if limit.exists():
+            limit.write_text("0")
 
 
 def _kill_members(folder: Path) -> None:

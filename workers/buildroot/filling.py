@@ -14,14 +14,16 @@ from itertools import count
 from pathlib import Path
 
 from farm.config import Settings
-from farm.errors import RootTrouble
+from farm.errors import DiskFull, RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from workers.buildroot import blame, cgroups, dnf, sandbox
 from workers.buildroot.blame import End, host_state
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.disk import DiskWatch
 from workers.buildroot.dnf import DnfRepository
+from workers.buildroot.ends import LimitsMet, limits_met
 from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.buildroot.shelf import locked
@@ -31,7 +33,7 @@ from workers.steps.context import Ended, StepContext
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
 _SAID_BYTES = 2**20
-_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30)
+_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
 _CACHE = "/mnt/root/var/cache/dnf"
 _numbers = count(1)
 
@@ -131,21 +133,26 @@ class Filling:
     def _dnf(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
         """Raises what its end means."""
         log, logged_bytes = self._context.log, self._context.log.size_bytes
-        done = self._run_dnf(step, scratch)
-        if done.ending is Ending.TIMED_OUT:
-            raise RootTrouble(f"dnf did not fill the build root within {done.seconds:.0f} s")
+        done, met = self._run_dnf(step, scratch)
+        end = _limit_met(done, met)
+        if end and is_builds_own and not step.is_fetch:  # what ran were scriptlets of what it asks for
+            outcome, words = end
+            raise Ended(outcome, f"installing what it requires {words}")
+        if end:
+            raise RootTrouble(f"filling the build root {end[1]}")
         said = done.tail if log.is_cut else _from(log.path, logged_bytes)
         host = host_state((scratch, self._settings.cache), self._arch)
         verdict = blame.of_dnf(End(code=done.code, signal=done.signal, said=said, host=host))
         if verdict:
             raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
 
-    def _run_dnf(self, step: _DnfRun, scratch: Path) -> Completed:
+    def _run_dnf(self, step: _DnfRun, scratch: Path) -> tuple[Completed, LimitsMet]:
         context = self._context
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
-            return run(
+            watch = stack.enter_context(DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes))
+            done = run(
                 self._argv(step, scratch, group.joins if group else ()),
                 cwd=Path("/"),
                 env={"HOME": "/work/home"},
@@ -154,9 +161,12 @@ class Filling:
                 log=context.log,
                 ok_codes=None,
                 stop=context.stop,
+                silence_s=None if step.is_fetch else _LIMITS.silence_s,  # dnf itself gives up on a silent server
                 tree=group,
+                watch=watch.verdict,
                 shown=["dnf", *step.words],
             )
+            return done, limits_met(done, group)
 
     def _argv(self, step: _DnfRun, scratch: Path, joins: Sequence[Path]) -> list[str]:
         root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
@@ -195,6 +205,28 @@ class Filling:
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
+    """Which limit of a filling ended it, as an outcome and words; None when none did. Raises DiskFull when that is the
+    host's doing."""
+    match done.ending:
+        case Ending.TIMED_OUT:
+            return Outcome.TIMED_OUT, f"did not end within {done.seconds:.0f} s"
+        case Ending.STALLED:
+            return Outcome.STALLED, f"wrote nothing and used no CPU for {_LIMITS.silence_s} s"
+        case Ending.OVER_DISK:
+            return Outcome.OVER_LIMIT, f"used more disk than the {_LIMITS.disk_bytes // 2**30} GiB of a root"
+        case Ending.FLOODED:
+            return Outcome.OVER_LIMIT, "flooded the log"
+        case Ending.DISK_FULL:
+            raise DiskFull("the disk of this host is nearly full while a build root is filled; free some space")
+        case Ending.EXITED if met.memory_kills:
+            return Outcome.OVER_LIMIT, f"used more memory than the {_LIMITS.memory_bytes // 2**30} GiB of a filling"
+        case Ending.EXITED if met.forks_refused:
+            return Outcome.OVER_LIMIT, f"wanted more than the {_LIMITS.processes} processes of a filling"
+        case Ending.EXITED:
+            return None
 
 
 def _forget_locks(cache: Path) -> None:

@@ -90,10 +90,7 @@ class MockRoom:
     def give(self, path: Path, name: str) -> Path:
         """A copy of a file or folder that mock's account can read. Raises LeaseLost when the context is stopped."""
         into = self.given / name
-        if path.is_dir():
-            shutil.copytree(path, into, symlinks=True, copy_function=self._copy)
-        else:
-            self._copy(path, into)
+        self._copy(path, into)
         for found in (into, *into.rglob("*")):
             if not found.is_symlink():
                 found.chmod(0o755 if found.is_dir() else 0o644)
@@ -143,9 +140,19 @@ class MockRoom:
             raise RootTrouble(f"mock cannot make the target's root: {verdict.reason or ran.completed.shown}")
         return verdict
 
-    def _copy(self, path: str | Path, into: str | Path) -> None:
-        with open_watched(Path(path), self._context.stop) as source, Path(into).open("xb") as copy:
-            shutil.copyfileobj(source, copy, _PIECE_BYTES)
+    def _copy(self, path: Path, into: Path) -> None:
+        """`shutil.copytree` goes on after an error, and then does not say which it was: that the disk is full is not to
+        be unforeseen."""
+        if path.is_symlink():
+            into.symlink_to(path.readlink())
+            return
+        if path.is_dir():
+            into.mkdir()
+            for one in path.iterdir():
+                self._copy(one, into / one.name)
+        else:
+            with open_watched(path, self._context.stop) as source, into.open("xb") as copy:
+                shutil.copyfileobj(source, copy, _PIECE_BYTES)
         shutil.copystat(path, into)
 
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:

@@ -8,11 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from farm.errors import LeaseLost, RootTrouble
-from workers.buildroot.scratch import remove_tree, room_name, sweep_orphans
+from workers.buildroot.scratch import attempted, remove_tree, room_name, sweep_orphans
 
 _LOOK_S = 0.05
 _NEW = "new"
@@ -66,23 +67,30 @@ class Shelf:
         """Templates carry their lock beside them, so a folder in use by anyone stays."""
         folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
         folders.sort(key=_used_at, reverse=True)
-        removed = 0
-        for folder in folders[self._keep :]:
-            lock = self._root / f"{folder.name}.lock"
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Whoever makes another is not to end for what is wrong with an old one.
+        return sum(attempted(str(folder), partial(self._remove, folder)) for folder in folders[self._keep :])
+
+    def _remove(self, folder: Path) -> int:
+        """Unless somebody uses it; how many folders."""
+        lock = self._root / f"{folder.name}.lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_same(descriptor, lock):  # another has just removed it, and a third may be making it
+                return 0
+            gone = self._root / room_name(_NEW, next(_numbers))
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                gone = self._root / room_name(_NEW, next(_numbers))
                 folder.rename(gone)
-                lock.unlink(missing_ok=True)
-                remove_tree(gone)
-                removed += 1
+            except FileNotFoundError:  # another has removed it before
+                return 0
             finally:
-                os.close(descriptor)
-        return removed
+                lock.unlink(missing_ok=True)
+            remove_tree(gone)
+        except BlockingIOError:
+            return 0
+        finally:
+            os.close(descriptor)
+        return 1
 
     @contextmanager
     def _locked(self, key: str, kind: int, stop: threading.Event) -> Iterator[int]:

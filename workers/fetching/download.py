@@ -8,6 +8,7 @@ metadata service are not read from.
 import hashlib
 import ipaddress
 import logging
+import os
 import secrets
 import shutil
 import socket
@@ -44,8 +45,9 @@ _PART_KEPT_S = 24 * 3600
 _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
-#: Of a cloud's own services at addresses that are not link-local: Amazon's over IPv6, and Google's.
-_METADATA = (ipaddress.ip_network("fd00:ec2::/32"), ipaddress.ip_network("fd20:ce::254/128"))
+#: Of a cloud's own services at addresses that are not link-local: Amazon's and Google's over IPv6, and Alibaba's.
+_METADATA = tuple(map(ipaddress.ip_network, ("fd00:ec2::/32", "fd20:ce::254/128", "100.100.100.200/32")))
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # its last four bytes are an IPv4 address
 #: Answers that may be different in a while: too many requests, timeouts, and everything above.
 _PASSING = (408, 425, 429)
 
@@ -123,7 +125,9 @@ def _is_closed(address: str) -> bool:
     """Whether it is link-local, or else where a cloud tells its machines their secrets."""
     found = ipaddress.ip_address(address.partition("%")[0])
     # Python 3.11 does not see that ::ffff:169.254.169.254 is one.
-    plain = (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found
+    plain = found
+    if isinstance(found, ipaddress.IPv6Address):
+        plain = found.ipv4_mapped or (ipaddress.IPv4Address(found.packed[-4:]) if found in _NAT64 else found)
     return plain.is_link_local or any(plain in network for network in _METADATA)
 
 
@@ -236,6 +240,10 @@ class _Shelf:
         # Without a checksum nobody can ask for it again: it is this attempt's own.
         final = self._kept(wanted.checksum) or self._context.workdir / f"download-{part.stem}"
         final.parent.mkdir(exist_ok=True)
+        if wanted.checksum:
+            # What is in the cache is believed for ever, and a power cut can leave a name without its content.
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
         shutil.move(part, final)
         return final
 

@@ -5,6 +5,8 @@ Owns what goes into the root and what is taken from it. How a root is made is th
 
 from dataclasses import replace
 
+from farm.artifacts.names import check_name
+from farm.errors import BadSource
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, BuildResult, StepResult, Work
@@ -21,7 +23,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         target=work.target,
         arch=given.arch,
         options=work.options,
-        srpm=context.store.get(given.srpm, context.workdir / given.srpm.name, stop=context.stop),
+        srpm=context.store.get(given.srpm, context.workdir / _plain(given.srpm.name), stop=context.stop),
         build_requires=given.build_requires,
         repositories=tuple((one.name, one.url) for one in given.repositories),
     )
@@ -38,3 +40,11 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
             ended = replace(ended, outcome=refused.outcome, reason=refused.reason)
     records = (*store_root(made.root, context), store_provenance(work, packages, context))
     return replace(ended, artifacts=(*packages, *records))
+
+
+def _plain(name: str) -> str:
+    """A name that another host has given; it becomes a file's on this one."""
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise BadSource(f"the source package cannot be built: {error}; retry the srpm step") from error

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,10 @@ def run_step(
     settings: Settings,
     *,
     stop: threading.Event | None = None,
-    watch: Callable[[StepContext], None] | None = None,
+    watch: Callable[[StepContext], AbstractContextManager[object]] = nullcontext,
 ) -> AnyResult:
-    """Run one attempt and keep its log. `watch` is called once with the context, before the step starts.
+    """Run one attempt and keep its log. `watch` is entered with the context before the step starts, and left before its
+    work folder goes.
 
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
     Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
@@ -71,30 +72,34 @@ def run_step(
             stop=stop or threading.Event(),
             deadline=time.monotonic() + work.limits.wall_s,
         )
-        if watch:
-            watch(context)
         if settings.keep_failed:
             log.note(f"what is left of trouble is kept in {_kept(folder)}")
-        log.note(f"{work.kind} of {work.package} for {work.target.name}, attempt {work.attempt}")
-        try:
-            result = _run(work, context)
-        except LeaseLost:
-            raise
-        except FarmError as error:
-            log.note(f"farm trouble ({error.code}): {error}")
-            error.artifacts = _store_log(work, context)
-            raise
-        except Exception as error:
-            log.note("".join(traceback.format_exception(error)))
-            unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
-            unforeseen.artifacts = _store_log(work, context)
-            raise unforeseen from error
-        if context.stop.is_set():
-            raise LeaseLost(f"attempt {work.attempt} was stopped")
-        if not result.outcome.is_success:
-            result = _with_reason(result, log.path)
-            log.note(f"{result.outcome}: {result.reason}")
-        return replace(result, artifacts=(*result.artifacts, *_store_log(work, context)), phases=context.phases)
+        with watch(context):
+            return _logged(work, context)
+
+
+def _logged(work: AnyWork, context: StepContext) -> AnyResult:
+    log = context.log
+    log.note(f"{work.kind} of {work.package} for {work.target.name}, attempt {work.attempt}")
+    try:
+        result = _run(work, context)
+    except LeaseLost:
+        raise
+    except FarmError as error:
+        log.note(f"farm trouble ({error.code}): {error}")
+        error.artifacts = _store_log(work, context)
+        raise
+    except Exception as error:
+        log.note("".join(traceback.format_exception(error)))
+        unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
+        unforeseen.artifacts = _store_log(work, context)
+        raise unforeseen from error
+    if context.stop.is_set():
+        raise LeaseLost(f"attempt {work.attempt} was stopped")
+    if not result.outcome.is_success:
+        result = _with_reason(result, log.path)
+        log.note(f"{result.outcome}: {result.reason}")
+    return replace(result, artifacts=(*result.artifacts, *_store_log(work, context)), phases=context.phases)
 
 
 def _run(work: AnyWork, context: StepContext) -> AnyResult:

@@ -20,6 +20,7 @@ from workers.fetching.tree import Tree
 from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
 
+_STEM_CHARS = 200  # of the spec's name that the archive is called by, so that the whole is no longer than a name may be
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
 
 
@@ -53,7 +54,7 @@ def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> F
         path = context.workdir / "source.tar"
         tarball.write(path, gathered.members, at=commit.at, context=context)
         stem = _NOT_PLAIN.sub("_", gathered.spec.removesuffix(".spec")).strip("_") or "source"
-        name = f"{stem}-{commit.id[:12]}.tar"
+        name = f"{stem[:_STEM_CHARS]}-{commit.id[:12]}.tar"
         archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True, stop=context.stop)
         context.log.note(f"stored {name}: {len(gathered.members)} files, {archive.size_bytes} bytes")
     return FetchResult(archive=archive, spec=gathered.spec, commit=commit.id, commit_at=commit.at)
