@@ -76,8 +76,9 @@ class Control:
         taken = [first]
         while len(taken) < _BATCH and (body := self._redis.lmove(queues.CONTROL, _TAKEN, "RIGHT", "LEFT")):
             taken.append(body)
-        notices = {body: notice for body in taken if (notice := wire.decode_notice(body)) is not None}
-        reports = (_decode(body) for body in taken if body not in notices)
+        bodies = dict.fromkeys(taken)  # one that is sent again because its answer was lost says nothing new
+        notices = {body: notice for body in bodies if (notice := wire.decode_notice(body)) is not None}
+        reports = (_decode(body) for body in bodies if body not in notices)
         return Inbox(
             reports=tuple(report for report in reports if report is not None),
             notices=tuple(notices.values()),

@@ -42,7 +42,11 @@ _HELD = "farm:held"
 _CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
 local lease = redis.call('HMGET', KEYS[2], 'claim', 'work')
-if lease[1] then return lease[1] == ARGV[4] and lease[2] or 'gone' end
+if lease[1] then
+  if lease[1] ~= ARGV[4] then return 'gone' end
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  return lease[2]
+end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
 local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
 if not offer[1] then return 'wait' end

@@ -8,7 +8,9 @@ import redis
 
 from farm.config import Settings
 
-_LIMIT = "4mb"
+_LIMIT_BYTES = 4 * 2**20
+#: By how much it is over its limit then: what the server keeps for connections comes and goes.
+_OVER_BYTES = 2**19
 _SIZES = (10_000, 1_000, 100, 10)
 _AGAIN_S = 0.02
 
@@ -16,9 +18,10 @@ _AGAIN_S = 0.02
 class FilledRedis:
     """Not full before `fill`. The limit stays for the life of the server; `free` makes room below it."""
 
-    def __init__(self, settings: Settings, *, limit: str = _LIMIT) -> None:
+    def __init__(self, settings: Settings, *, limit_bytes: int = _LIMIT_BYTES) -> None:
         self._redis = redis.Redis.from_url(settings.redis, protocol=2)
-        self._redis.config_set("maxmemory", limit)
+        self._limit_bytes = limit_bytes
+        self._redis.config_set("maxmemory", limit_bytes)
         self._count = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -34,7 +37,9 @@ class FilledRedis:
 
     def fill(self) -> None:
         """Until nothing more goes in; what others free from then on, until `free`, is taken within moments."""
+        self._redis.config_set("maxmemory", self._limit_bytes + _OVER_BYTES)
         self._fill()
+        self._redis.config_set("maxmemory", self._limit_bytes)
         self._done.clear()
         self._thread = threading.Thread(target=self._keep_full, daemon=True)
         self._thread.start()

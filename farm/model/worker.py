@@ -64,11 +64,13 @@ class HostHold:
     times: int = 1
 
     def holds(self, now: datetime) -> bool:
-        """False for a quarantine that is over, which is kept to make the next one longer; and for one that is still to
-        begin, or lasts longer than any does: a clock that was wrong has written that."""
-        if self.until_at is None:
-            return True
-        return self.at - _SKEW <= now < self.until_at <= now + QUARANTINE_AT_MOST
+        """False for a quarantine that is over, which is kept to make the next one longer; and for one that would last
+        longer than any does, whose end was written by a clock that was wrong."""
+        return self.until_at is None or now < self.until_at <= now + QUARANTINE_AT_MOST
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether it is a quarantine that is still to begin, by a scheduler's clock: another one's was wrong then."""
+        return self.until_at is not None and self.at > now + _SKEW
 
     @property
     def shown(self) -> str:

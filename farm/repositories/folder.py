@@ -7,7 +7,7 @@ the form of the metadata is metadata.py's. The layout stands in directory.py.
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -115,14 +115,16 @@ class RepositoryFolder:
 
     def withdraw(self, ids: Sequence[int]) -> None:
         """Those of these that still wait are not to be published after all."""
-        with staging(self._unfinished) as folder:
+        folder = None
+        with ExitStack() as stack:
+            with suppress(OSError):  # a full disk is to keep nothing from being withdrawn
+                folder = stack.enter_context(staging(self._unfinished))
             with self._ledger.writing(durable=True) as writing:
-                for row in writing.withdraw(ids):
-                    noted = folder / row.sha256 / row.filename
-                    noted.parent.mkdir(exist_ok=True)
-                    noted.touch()
+                rows = writing.withdraw(ids)
+                if folder is not None:
+                    _note(folder, rows)
             # Only now, so that a process that is killed leaves the ledger no row without its file.
-            self._drop_unknown(folder)
+            self._drop(rows)
 
     def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
         """Wait until all are in a version that clients see, publishing if nobody else does; returns its number."""
@@ -203,10 +205,13 @@ class RepositoryFolder:
         return writing.add(row, xml), True
 
     def _drop_unknown(self, folder: Path) -> None:
-        """Take out of the pool what an unfinished `submit` put there and the ledger does not know."""
+        """Take out of the pool what an unfinished `submit` put there, or a `withdraw` was to take out, and the ledger
+        does not know."""
+        self._drop([Row(filename=path.name, sha256=path.parent.name) for path in folder.glob("*/*.rpm")])
+
+    def _drop(self, rows: Sequence[Row]) -> None:
         with self._ledger.writing(durable=False) as writing:
-            for path in folder.glob("*/*.rpm"):
-                row = Row(filename=path.name, sha256=path.parent.name)
+            for row in rows:
                 if not writing.knows(row):
                     (self._pool / _place(row)).unlink(missing_ok=True)
 
@@ -257,6 +262,14 @@ class RepositoryFolder:
                 # One link left means that no other version has this file.
                 if shared.stat().st_nlink == 1:
                     shared.unlink()
+
+
+def _note(folder: Path, rows: Sequence[Row]) -> None:
+    """For whoever cleans up after a process that is killed."""
+    for row in rows:
+        with suppress(OSError):
+            (folder / row.sha256).mkdir(exist_ok=True)
+            (folder / row.sha256 / row.filename).touch()
 
 
 def _place(row: Row) -> str:

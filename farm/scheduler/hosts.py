@@ -31,7 +31,7 @@ class HostHealth:
 
     def held(self, now: datetime) -> dict[str, HostHold]:
         """The hosts that get no work now."""
-        return {host: hold for host, hold in self._holds.items() if hold.holds(now)}
+        return {host: hold for host, hold in self._holds.items() if hold.holds(now) and not hold.is_ahead(now)}
 
     def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> HostHold | None:
         """How an attempt went on a worker; `trouble` is its message. Returns what holds the host from now on, if that

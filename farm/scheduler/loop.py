@@ -180,7 +180,7 @@ class Scheduler:
                     trouble = report.trouble.message if report.trouble else None
                     self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
             silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
-            self._salvager.note(label for label in silent if label not in dropped)
+            self._salvager.note(silent)
         if inbox.notices:
             verdicts = heed(inbox.notices, self._store, self._leases)
             self._judge(verdicts, now)

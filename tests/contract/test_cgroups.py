@@ -83,6 +83,23 @@ def test_a_dead_workers_groups_are_swept_though_what_is_in_them_forks_all_the_ti
         assert not any(folder.exists() for folder in dead)
 
 
+def test_who_is_killed_because_the_host_has_no_memory_left_did_not_reach_its_limit(where: CgroupPlace) -> None:
+    if where.kind is not CgroupKind.V1:
+        pytest.skip("groups of version 2 have to be delegated first")
+    parents = tuple((name, folder / f"farm-test-{os.getpid()}") for name, folder in where.parents)
+    host = CgroupPlace(kind=where.kind, parents=parents)
+    with ExitStack() as stack:
+        for folder in host.folders:
+            folder.mkdir()
+            stack.callback(remove_group, folder)
+        (dict(parents)["memory"] / "memory.limit_in_bytes").write_text(str(LIMITS.memory_bytes // 4))
+        group = stack.enter_context(Cgroup(host, LIMITS))
+        with started("tail /dev/zero", *(join.parent for join in group.joins)) as pid:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert cgroups._field(group._text("memory", "memory.oom_control"), "oom_kill") >= 1
+        assert group.memory_kills() == 0
+
+
 @pytest.fixture
 def version_2() -> Iterator[Path]:
     """A new group of version 2 in which a controller can be turned on for those below it."""

@@ -1,6 +1,7 @@
 """Leases on a real Redis: one claimer, fencing by token, a closed attempt found out at the next touch."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -144,12 +145,15 @@ def test_a_claim_outlives_a_connection_that_breaks_and_is_the_same_one(leases: L
         answer = ask(**given)
         if not lost:
             lost.append(answer)
+            time.sleep(0.6)  # and much of what the lease lasts goes by
             raise redis.ConnectionError("Connection reset by peer")
         return answer
 
     leases._claim = ask_and_lose  # type: ignore[assignment]
     assert leases.claim(label, work.token, "w", wait_s=5) == work
     assert lost
+    time.sleep(0.6)
+    assert leases.touch(label, work.token) is Touch.HELD, "it began anew with the second answer"
 
 
 def test_a_worker_that_is_not_understood_hides_no_other(leases: Leases, settings: Settings) -> None:

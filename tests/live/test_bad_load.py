@@ -85,7 +85,7 @@ def test_a_full_broker_loses_nothing_and_the_farm_goes_on_when_it_has_room(
     srpm = make_srpm("naps", tmp_path / "srpms")
     with running_farm(settings, build_slots=1) as embedded, Farm.connect(settings) as farm:
         members = dict(embedded.processes)
-        with FilledRedis(settings, limit="8mb") as filled:
+        with FilledRedis(settings, limit_bytes=8 * 2**20) as filled:
             builds = [
                 farm.enqueue(srpm=srpm, target="demo", arches=["x86_64"], defines=[("nap_s", nap_s), ("serial", nap_s)])
                 for nap_s in ("6", "0.1", "0.2", "0.3")

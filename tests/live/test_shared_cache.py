@@ -17,6 +17,7 @@ from plumbum import local
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
+from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import RepositorySource, Target
@@ -143,7 +144,7 @@ class Shelf:
         self.filled += 1
         folder = self.settings.data / f"filled-{self.filled}"
         (folder / "root").mkdir(parents=True)
-        with StepLog(self.log, limit_bytes=2**20) as log:
+        with StepLog(self.log.with_name(f"log-{self.filled}"), limit_bytes=2**20) as log:
             context = StepContext(
                 attempt="1",
                 workdir=folder,
@@ -219,3 +220,14 @@ def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble
     with pytest.raises(Ended, match=f"installing what it requires {words}") as caught:
         shelf.layer(template, package, poisons)
     assert caught.value.outcome is outcome
+
+
+@pytest.mark.parametrize("shelf", ["file"], indirect=True)
+def test_what_does_not_end_before_anything_is_installed_is_trouble(
+    shelf: Shelf, poisons: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository on a mount that hangs, say."""
+    template = shelf.template()
+    monkeypatch.setattr(filling, "_TIMEOUT_S", 0.2)
+    with pytest.raises(RootTrouble, match="filling the build root did not end within 0 s"):
+        shelf.layer(template, "bc", poisons)

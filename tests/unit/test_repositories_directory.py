@@ -1,5 +1,6 @@
 """The directory back end's own promises: what is where, what stays, what goes."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -281,9 +283,30 @@ def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_no
     repository.close()
 
 
+def test_a_full_disk_keeps_nothing_from_being_withdrawn(
+    backend: DirectoryRepositories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger's file has room for it. What the pool has, it keeps no longer than it is not in the way."""
+    (mine,) = make(tmp_path, "mine")
+    backend.add(NAME, [])
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    ids = list(repository.submit({row_of(mine): mine.path}, stop=None))
+
+    def full(path: Path, *_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        repository.withdraw(ids)
+    backend.add(NAME, make(tmp_path, "other"))
+    assert names(backend.url(NAME)) == {"other"}
+    assert pool(tmp_path) == ["other-1-1.noarch.rpm"]
+    repository.close()
+
+
 @pytest.mark.parametrize(
     ("killed_in", "published"),
-    [((Writing, "_unknown"), {"mine", "other"}), ((RepositoryFolder, "_drop_unknown"), {"other"})],
+    [((Writing, "_unknown"), {"mine", "other"}), ((RepositoryFolder, "_drop"), {"other"})],
 )
 def test_who_is_killed_while_it_withdraws_leaves_nothing_published_without_its_file(
     backend: DirectoryRepositories, tmp_path: Path, killed_in: tuple[type, str], published: set[str]

@@ -66,6 +66,11 @@ class End:
         """What dnf and scriptlets said from then on."""
         return self._parts[1]
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a scriptlet may have run."""
+        return bool(self.after)
+
     @cached_property
     def _parts(self) -> tuple[str, str]:
         text = self.said.decode(errors="backslashreplace")

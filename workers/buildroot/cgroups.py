@@ -136,10 +136,14 @@ class Cgroup:
         return self._number("", "memory.peak", default=0) or None
 
     def memory_kills(self) -> int:
-        """How many of its processes the kernel killed for want of memory."""
+        """How many of its processes the kernel killed because it had reached its limit; 0 where a host without memory
+        chose one of them."""
         if self.kind is CgroupKind.V1:
-            return _field(self._text("memory", "memory.oom_control"), "oom_kill")
-        return _field(self._text("", "memory.events"), "oom_kill")
+            # Not memory.failcnt, which stays 0 on newer kernels. What is asked for may be large, and so the rest, too.
+            has_reached_it = (self.peak_memory_bytes() or 0) > self._limits.memory_bytes * 7 // 8
+            return _field(self._text("memory", "memory.oom_control"), "oom_kill") if has_reached_it else 0
+        events = self._text("", "memory.events")
+        return _field(events, "oom_kill") if _field(events, "oom") else 0
 
     def forks_refused(self) -> int:
         """How many processes and threads it could not start because of its limit; 0 before Linux 4.8."""

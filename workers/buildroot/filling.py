@@ -134,16 +134,16 @@ class Filling:
         """Raises what its end means."""
         log, logged_bytes = self._context.log, self._context.log.size_bytes
         done, met = self._run_dnf(step, scratch)
-        end = _limit_met(done, met)
-        if end and is_builds_own and not step.is_fetch:  # what ran were scriptlets of what it asks for
-            outcome, words = end
-            raise Ended(outcome, f"installing what it requires {words}")
-        if end:
-            raise RootTrouble(f"filling the build root {end[1]}")
         said = done.tail if log.is_cut else _from(log.path, logged_bytes)
         host = host_state((scratch, self._settings.cache), self._arch)
-        verdict = blame.of_dnf(End(code=done.code, signal=done.signal, said=said, host=host))
-        if verdict:
+        end = End(code=done.code, signal=done.signal, said=said, host=host)
+        if met_one := _limit_met(done, met):
+            outcome, words = met_one
+            # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
+            if is_builds_own and end.has_begun:
+                raise Ended(outcome, f"installing what it requires {words}")
+            raise RootTrouble(f"filling the build root {words}")
+        if verdict := blame.of_dnf(end):
             raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
 
     def _run_dnf(self, step: _DnfRun, scratch: Path) -> tuple[Completed, LimitsMet]:
