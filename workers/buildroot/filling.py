@@ -117,12 +117,15 @@ class Filling:
             _forget_locks(cache)
             binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
-            words = [*self._options(), *words]
-            if lower is None or not all(one.is_local for one in repositories):
+            options = self._options()
+            words = [*options, *words]
+            is_remote = not all(one.is_local for one in repositories)
+            if lower is None or is_remote:
                 # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
                 # a template in any case: what dnf made of the target's metadata then serves all of its layers.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch", work=scratch / "fetch-work")
-                step = _DnfRun(words=("--downloadonly", *words), root=fetched, binds=binds, cache=cache)
+                fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+                step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
                 self._dnf(step, scratch, is_builds_own=is_builds_own)
                 words = ["--cacheonly", *words]
             overlay = Overlay(lowers=lowers, upper=upper, work=scratch / "work")
