@@ -41,6 +41,7 @@ class Member:
     started_at: float = 0.0
     start_at: float = field(default=0.0)
     starts: int = 0
+    logged_bytes: int = 0  # by those before it, in the same log
 
     @property
     def pid(self) -> int:
@@ -108,6 +109,7 @@ class Members:
             inside += ["unshare", "--uts", "--", "sh", "-c", 'hostname "$0" && exec "$@"', member.host]
         log = self._ground.log / f"{member.name}.log"
         with log.open("ab") as file:
+            member.logged_bytes = file.tell()
             member.popen = subprocess.Popen(
                 self._ground.joining([*inside, *member.argv]),
                 stdin=subprocess.DEVNULL,

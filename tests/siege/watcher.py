@@ -306,7 +306,11 @@ class Watcher(threading.Thread):
                 text = f"{one.label} {one.attempt_status}{where}" if one.attempt else f"{one.step} {one.status}"
                 self._timeline.add("farm", text, frozenset({one.build}))
         for key, before in self.seen.items():
-            if key not in seen:
+            after = seen.get(key)
+            if before.label in self.lives and (after is None or after.attempt != before.attempt):
+                # Until now nobody saw it end: the database may have been away since the look before.
+                self.lives[before.label] = (self.lives[before.label][0], now_s)
+            if after is None:
                 self._timeline.add("farm", f"{before.build}.{before.step} is over", frozenset({before.build}))
         self.seen = seen
 

@@ -233,7 +233,7 @@ class World:
 
     def leads(self, member: Member) -> bool:
         """Whether this scheduler lives, and thinks that it leads."""
-        return member.is_running and _leads(self._log(member))
+        return member.is_running and _leads(self._log(member).read_bytes()[member.logged_bytes :])
 
     def _log(self, member: Member) -> Path:
         return self.ground.log / f"{member.name}.log"
@@ -277,7 +277,7 @@ class World:
         self.network.close()
 
 
-def _leads(log: Path) -> bool:
+def _leads(log: bytes) -> bool:
     """By the last of what it said of itself since it was started."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if "action=st" in line]
-    return bool(lines) and lines[-1].rstrip().endswith("action=start")
+    lines = [line for line in log.splitlines() if b"action=st" in line]
+    return bool(lines) and lines[-1].rstrip().endswith(b"action=start")

@@ -1,7 +1,9 @@
 """What the siege's watcher counts as waiting, and what not; and the adversary's restraint."""
 
 import random
+import time
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.siege.field import Field
 from tests.siege.shape import DatabaseKind, Role, long_siege
 from tests.siege.timeline import Timeline
 from tests.siege.watcher import Seen, Watcher
+from tests.siege.world import World as RealWorld
 
 BUILD = "build.x86_64"
 SHAPE = long_siege(1, DatabaseKind.SQLITE, 1)
@@ -214,12 +217,33 @@ def test_who_has_taken_over_before_the_leader_knows_is_not_waited_for(looker: Lo
     assert looker.broken == []
 
 
+def test_a_scheduler_that_was_started_again_leads_only_once_it_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "scheduler1.log"
+    log.write_bytes(b"Scheduling action=start\n")
+    member = SimpleNamespace(is_running=True, logged_bytes=log.stat().st_size)
+    world: Any = SimpleNamespace(_log=lambda _: log)
+    for said, leads in ((b"", False), (b"waiting action=stand-by\n", False), (b"Scheduling action=start\n", True)):
+        with log.open("ab") as file:
+            file.write(said)
+        assert RealWorld.leads(world, member) is leads  # type: ignore[arg-type]
+
+
 def test_an_attempt_lives_from_when_it_is_sent(looker: Looker) -> None:
     looker.look(seen(8, is_offered=False), seen(7))
     looker.look(seen(8, is_offered=False), seen(7, "running", worker="build@host1"))
     assert set(looker.watcher.lives) == {"7.build.x86_64.1"}
     first, last = looker.watcher.lives["7.build.x86_64.1"]
     assert first < last
+
+
+def test_what_ends_while_nobody_can_look_lives_until_somebody_can(looker: Looker) -> None:
+    looker.look(seen(7, "running", worker="build@host1"))
+    looker.look(seen(8, "running", worker="build@host1"), seen(7, "running", worker="build@host1"))
+    time.sleep(0.05)  # the database is away
+    hurt_at_s = looker.world.timeline.now_s
+    looker.look(seen(8, "running", attempt=2, worker="build@host2"))
+    assert looker.watcher.lives["7.build.x86_64.1"][1] > hurt_at_s
+    assert looker.watcher.lives["8.build.x86_64.1"][1] > hurt_at_s
 
 
 def test_no_step_is_hurt_more_than_twice() -> None:
