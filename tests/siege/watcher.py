@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -25,9 +25,14 @@ TAKEOVER_S = 15.0
 GONE_S = 2.0
 GONE_ALLOWANCE_S = 2.5
 CHILD_S = 5.0
+CHILD_ALLOWANCE_S = 2.5
+#: A worker that has lost the broker sleeps for as long between two tries to connect, and hears of nothing meanwhile.
+DEAF_S = 8.0
+#: For a minute a step is kept back from hosts that it had trouble on; the rest is for looking.
+AVOIDED_S = 65.0
 _LIVE = (
     "SELECT s.build_id, s.kind, s.arch, s.attempts, s.status, s.queue, s.troubles,"
-    " a.number, a.status, a.worker, a.offered_at, s.outcome"
+    " a.number, a.status, a.worker, a.offered_at, s.trouble_hosts"
     " FROM step s LEFT JOIN attempt a ON a.step_id = s.id AND a.status <> 'finished'"
     " WHERE s.status <> 'finished'"
 )
@@ -46,6 +51,7 @@ class Seen:
     attempt_status: str | None
     worker: str | None
     is_offered: bool
+    avoids: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[int, str]:
@@ -59,7 +65,7 @@ class Seen:
 @dataclass(kw_only=True)
 class Expectation:
     """Something that has to come within a time that only counts while nothing else is broken. With `is_renewed` it
-    counts from the last time that something was: after such a thing whoever is silent gets a lease's time again."""
+    counts from the last time that the broker was: then whoever is silent gets a lease's time again, and `grace_s`."""
 
     rule: str
     about: str
@@ -68,6 +74,7 @@ class Expectation:
     is_met: Callable[["Watcher"], bool]
     counts: Callable[["Watcher"], bool]
     is_renewed: bool = False
+    grace_s: float = 0.0
     waited_s: float = 0.0
     over: bool = False
 
@@ -107,6 +114,7 @@ class Watcher(threading.Thread):
         self._timeline = world.timeline
         self._sql = world.sql()
         self._idle_s: dict[tuple[int, str], float] = defaultdict(float)
+        self._avoided_s: dict[tuple[int, str], float] = defaultdict(float)
         self._is_disturbed = False
         self._expected: list[Expectation] = []
         self._lock = threading.Lock()
@@ -174,7 +182,9 @@ class Watcher(threading.Thread):
                 rule="child",
                 about=f"{label} to be noticed, whose pool process was killed",
                 build=build,
-                limit_s=CHILD_S + 2 * EVERY_S,
+                limit_s=CHILD_S + CHILD_ALLOWANCE_S,
+                is_renewed=True,
+                grace_s=DEAF_S,
                 is_met=lambda watcher: (
                     (one := watcher.seen.get((build, step))) is None
                     or one.attempt != number
@@ -249,11 +259,17 @@ class Watcher(threading.Thread):
             return False
         if one.status == "waiting" and one.troubles > 1:
             return False  # the pause grows with each trouble, as it should
-        return self._has_free_slot(one.queue, not_on)
+        if self._is_kept_back(one) and self._avoided_s[key] < AVOIDED_S:
+            return False
+        return self._has_free_slot(one.queue, {not_on})
 
-    def _has_free_slot(self, queue: str, not_on: str = "") -> bool:
+    def _is_kept_back(self, one: Seen) -> bool:
+        """Whether slots are free on those hosts only on which it had trouble."""
+        return one.status == "ready" and bool(one.avoids) and not self._has_free_slot(one.queue, one.avoids)
+
+    def _has_free_slot(self, queue: str, not_on: Collection[str] = ()) -> bool:
         for member in self._world.members.workers():
-            if member.role is None or QUEUES[member.role] != queue or member.host == not_on:
+            if member.role is None or QUEUES[member.role] != queue or member.host in not_on:
                 continue
             if member.worker in self._idle_workers:
                 continue
@@ -317,7 +333,13 @@ class Watcher(threading.Thread):
     def _count(self, seconds: float) -> None:
         for key in [key for key in self._idle_s if key not in self.seen]:
             del self._idle_s[key]
+        for key in [key for key in self._avoided_s if key not in self.seen]:
+            del self._avoided_s[key]
         for key, one in self.seen.items():
+            if one.status != "ready":
+                self._avoided_s.pop(key, None)
+            elif one.avoids:  # the minute is counted from when it was ready
+                self._avoided_s[key] += seconds
             if one.status == "ready" or (one.status == "dispatched" and one.is_offered):
                 if self.could_run(key):
                     self._idle_s[key] += seconds
@@ -327,7 +349,7 @@ class Watcher(threading.Thread):
         self._count_expected(seconds)
 
     def _count_expected(self, seconds: float) -> None:
-        is_disturbed, self._is_disturbed = self._is_disturbed or self.is_away, False
+        is_disturbed, self._is_disturbed = self._is_disturbed or not self.has_broker, False
         with self._lock:
             expected = list(self._expected)
         for one in expected:
@@ -336,6 +358,7 @@ class Watcher(threading.Thread):
                 self.waits.note(one.rule, one.waited_s)
             elif one.is_renewed and is_disturbed:
                 one.waited_s = 0.0
+                one.limit_s, one.grace_s = one.limit_s + one.grace_s, 0.0
             elif one.counts(self):
                 one.waited_s += seconds
                 if one.waited_s > one.limit_s * self._world.shape.patience:
@@ -372,7 +395,7 @@ def _parts(label: str) -> tuple[int, str, int]:
 
 
 def _seen(row: tuple[object, ...]) -> Seen:
-    build, kind, arch, _, status, queue, troubles, number, attempt_status, worker, offered_at, _ = row
+    build, kind, arch, _, status, queue, troubles, number, attempt_status, worker, offered_at, avoids = row
     return Seen(
         build=int(str(build)),
         step=f"{kind}.{arch}" if arch else str(kind),
@@ -383,6 +406,7 @@ def _seen(row: tuple[object, ...]) -> Seen:
         attempt_status=str(attempt_status) if attempt_status is not None else None,
         worker=str(worker) if worker is not None else None,
         is_offered=offered_at is not None,
+        avoids=frozenset(json.loads(str(avoids))) if avoids else frozenset(),
     )
 
 

@@ -74,7 +74,8 @@ def stop_child(at: Field) -> Wound | None:
     if not at.may_hurt([], [attempts[child]]):
         return None
     lasts_s = at.world.shape.lease_s + at.rng.uniform(5.0, 10.0)
-    at.note([member], lasts_s, [attempts[child]])
+    at.note([member], labels=[attempts[child]])
+    at.note([], lasts_s, [attempts[child]])  # and nothing else of its worker's
     at.world.members.send([child], signal.SIGSTOP)
     at.watcher.expect_elsewhere([attempts[child]], member.host)
     return Wound(
@@ -112,7 +113,8 @@ def _stopped(at: Field, member: Member, kind: str) -> Wound:
 
     def wake() -> None:
         at.world.members.send([pid], signal.SIGCONT)
-        member.is_stopped = False
+        if member.pid == pid:  # else it died, and another is there, which may be stopped, too
+            member.is_stopped = False
 
     return Wound(kind=kind, victim=member.name, lasts_s=lasts_s, heal=wake)
 

@@ -73,8 +73,8 @@ class Looker:
         self.world = World()
         self.watcher = Watcher(self.world)  # type: ignore[arg-type]
 
-    def look(self, *found: Seen, seconds: float = 10.0, is_away: bool = False) -> None:
-        self.watcher.is_away = is_away
+    def look(self, *found: Seen, seconds: float = 10.0, is_away: bool = False, has_broker: bool = True) -> None:
+        self.watcher.is_away, self.watcher.has_broker = is_away, has_broker
         self.watcher._note({one.key: one for one in found})
         self.watcher._count(seconds)
 
@@ -105,6 +105,27 @@ def test_waiting_for_a_slot_or_for_what_is_away_does_not_count(looker: Looker) -
     for _ in range(20):
         looker.look(seen())
     assert looker.broken == []
+
+
+def test_who_is_silent_gets_no_time_again_after_the_database_was_away(looker: Looker) -> None:
+    running = seen(status="running", worker="build@host1")
+    looker.look(running)
+    looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
+    looker.look(running, seconds=40.0)
+    looker.look(running, seconds=100.0, is_away=True)
+    looker.look(running, seconds=10.0)
+    assert looker.broken == ["lost"]
+
+
+def test_a_step_is_kept_back_for_a_minute_from_hosts_that_it_had_trouble_on(looker: Looker) -> None:
+    busy = [seen(build, "running", worker="build@host1") for build in (1, 2)]
+    avoiding = seen(status="ready", attempt=None, attempt_status=None, avoids=frozenset({"host2"}))
+    for _ in range(13):
+        looker.look(avoiding, *busy)
+    assert looker.broken == [], "host2 is free, but it is not for this one yet"
+    for _ in range(4):
+        looker.look(avoiding, *busy)
+    assert looker.broken == ["idle"]
 
 
 def test_a_slot_on_a_host_that_the_farm_has_quarantined_is_not_free(looker: Looker) -> None:
@@ -141,7 +162,7 @@ def test_who_is_silent_gets_time_again_after_the_broker_was_away(looker: Looker)
     looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
     for _ in range(4):
         looker.look(running, seconds=40.0)
-        looker.look(running, is_away=True)
+        looker.look(running, is_away=True, has_broker=False)
     assert looker.broken == []
 
 
