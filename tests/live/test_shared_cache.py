@@ -224,10 +224,12 @@ def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble
 
 @pytest.mark.parametrize("shelf", ["file"], indirect=True)
 def test_what_does_not_end_before_anything_is_installed_is_trouble(
-    shelf: Shelf, poisons: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository on a mount that hangs, say."""
+    """As where a repository is on a mount that hangs."""
     template = shelf.template()
-    monkeypatch.setattr(filling, "_TIMEOUT_S", 0.2)
-    with pytest.raises(RootTrouble, match="filling the build root did not end within 0 s"):
-        shelf.layer(template, "bc", poisons)
+    (tmp_path / "hangs/repodata").mkdir(parents=True)
+    os.mkfifo(tmp_path / "hangs/repodata/repomd.xml")
+    monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, silence_s=2))
+    with pytest.raises(RootTrouble, match="filling the build root wrote nothing and used no CPU for 2 s"):
+        shelf.layer(template, "bc", tmp_path / "hangs")
