@@ -198,7 +198,7 @@ def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(shelf: Shelf
 @pytest.mark.parametrize(
     ("package", "limits", "outcome", "words"),
     [
-        ("sleeps", {"silence_s": 2}, Outcome.STALLED, "wrote nothing and used no CPU for 2 s"),
+        ("sleeps", {"silence_s": 6}, Outcome.STALLED, "wrote nothing and used no CPU for 6 s"),
         ("fills", {"disk_bytes": 100 * 2**20}, Outcome.OVER_LIMIT, "used more disk than"),
         ("burns", {}, Outcome.TIMED_OUT, "did not end within"),
     ],
@@ -216,7 +216,7 @@ def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble
     template = shelf.template()
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, **limits))
     if package == "burns":
-        monkeypatch.setattr(filling, "_TIMEOUT_S", 8.0)
+        monkeypatch.setattr(filling, "_TIMEOUT_S", 20.0)
     with pytest.raises(Ended, match=f"installing what it requires {words}") as caught:
         shelf.layer(template, package, poisons)
     assert caught.value.outcome is outcome
