@@ -31,10 +31,10 @@ _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
 _WAKE_KEPT_S = 60
 _WORKER_KEPT_S = 30
+_ASK_AGAIN_S = 0.2
 _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
 _NO_KEY = "farm:none"
-_ASK_AGAIN_S = 0.2
 _HELD = "farm:held"
 
 # A claim whose answer got lost is repeated under the same name, and is answered as before.

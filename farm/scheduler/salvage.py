@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _WRITTEN_WITHIN_S = 4.0
 _LOOK_EVERY_S = 1.0
 _CLOSE_S = 5.0
+_AWAY = (redis.ConnectionError, redis.TimeoutError, FarmNotRunning)
 _END = b"\n[farm] the log ends here: the attempt ended without a report\n"
 
 
@@ -64,7 +65,7 @@ class Salvager:
         while not self._is_closed.wait(_LOOK_EVERY_S):
             try:
                 self._salvage()
-            except (redis.ConnectionError, redis.TimeoutError, FarmNotRunning) as error:
+            except _AWAY as error:
                 _log.debug("No logs are kept for now: %s", error, extra={"action": "salvage"})
 
     def _salvage(self) -> None:
@@ -77,7 +78,7 @@ class Salvager:
             try:
                 if data := self._leases.read_log(label, 0):
                     self._keep(label, data)
-            except (redis.ConnectionError, redis.TimeoutError, FarmNotRunning):
+            except _AWAY:
                 raise
             except Exception:
                 # One log that cannot be kept, whatever is wrong with it, must not cost the others theirs.

@@ -67,19 +67,19 @@ def settle(changes: Changes, reports: Sequence[wire.AnyReport], around: Surround
     """Apply reports in order. Returns the labels of those that were dropped: late, repeated, or with a wrong token."""
     late = []
     for report in reports:
-        found = _find(changes.builds, report.attempt)
-        if found is None or found[2].token != report.token or found[1].kind is not report.kind:
-            late.append(report.attempt)
-            continue
-        _settle_one(changes, *found[:2], report, around)
+        match _find(changes.builds, report.attempt, report.token):
+            case (build, step, _) if step.kind is report.kind:
+                _settle_one(changes, build, step, report, around)
+            case _:
+                late.append(report.attempt)
     return late
 
 
 def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
-        found = _find(changes.builds, verdict.label)
-        if found is None or verdict.token not in (None, found[2].token):
+        found = _find(changes.builds, verdict.label, verdict.token)
+        if found is None:
             continue
         build, step, live = found
         match verdict.finding:
@@ -118,15 +118,17 @@ def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, 
     return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
-def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
-    """The live attempt with this label, if it has been offered: one whose turn has not come ends with the step before
-    it, and never alone."""
+def _find(
+    builds: Mapping[int, BuildState], label: str, token: str | None
+) -> tuple[BuildState, StepState, LiveAttempt] | None:
+    """The live attempt with this label, and with this token where one is given, if it has been offered: one whose turn
+    has not come ends with the step before it, and never alone."""
     build_id = build_of(label)
     build = builds.get(build_id) if build_id is not None else None
     step = build.by_label(label) if build is not None else None
     if build is None or step is None or step.live is None or step.live.offered_at is None:
         return None
-    return build, step, step.live
+    return (build, step, step.live) if token in (None, step.live.token) else None
 
 
 def _settle_one(

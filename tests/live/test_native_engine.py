@@ -278,7 +278,7 @@ def test_a_sandbox_that_is_killed_from_outside_is_not_the_packages_fault(bench: 
     srpm = bench.srpm("never-ends")
 
     def kill() -> None:
-        until(of_build_user, "it", 20)
+        until(of_build_user, "a process of the build user's", 20)
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (folder / "cmdline").read_bytes()
@@ -345,7 +345,7 @@ def test_stop_ends_everything_within_two_seconds(bench: Bench) -> None:
 
     thread = threading.Thread(target=build)
     thread.start()
-    until(of_build_user, "it", 20)
+    until(of_build_user, "a process of the build user's", 20)
     start = time.monotonic()
     stop.set()
     thread.join()

@@ -33,8 +33,8 @@ class Broken:
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`lives` says from when to when each attempt was seen to be out, on the timeline on which the causes are. `held`
-    are the hosts that the farm quarantined.
-    `may_double` where a database that was killed in the middle of a commit leaves it open whether a batch was written.
+    are the hosts that the farm quarantined. `may_double` where a database that was killed in the middle of a commit
+    leaves it open whether a batch was written.
     """
 
     facts: Facts

@@ -69,11 +69,11 @@ Du = Callable[[str], Callable[[], int]]
 def test_a_slow_walk_does_not_keep_the_watch_from_seeing_the_disk_fill(tmp_path: Path, disk: Disk, du: Du) -> None:
     calls = du("sleep 1; printf '0\\t.\\n'")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        until(lambda: calls() == 1, "it", 30)
+        until(lambda: calls() == 1, "a walk", 30)
         threading.Event().wait(1.5)  # it has ended, and the next comes in twenty seconds
         assert watch.verdict() is None
         disk.free_bytes = 2**20
-        until(watch.verdict, "it", 5)
+        until(watch.verdict, "a verdict", 5)
         assert watch.verdict() is Ending.DISK_FULL
 
 
@@ -83,9 +83,9 @@ def test_a_disk_that_fills_during_a_walk_waits_for_it_only_so_long(
     monkeypatch.setattr(disk_watch, "_LAST_WALK_S", 0.5)
     calls = du("sleep 60")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        until(lambda: calls() == 1, "it", 30)
+        until(lambda: calls() == 1, "a walk", 30)
         disk.free_bytes = 2**20
-        until(watch.verdict, "it", 5)
+        until(watch.verdict, "a verdict", 5)
     assert watch.verdict() is Ending.DISK_FULL
 
 
@@ -105,7 +105,7 @@ def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: 
     du("printf '2000\\t.\\n'")
     disk.free_bytes = 2**20
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
-        until(watch.verdict, "it", 30)
+        until(watch.verdict, "a verdict", 30)
         assert watch.verdict() is Ending.OVER_DISK
 
 
@@ -113,16 +113,16 @@ def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: 
 def test_a_walk_that_fails_changes_nothing_and_is_tried_again(tmp_path: Path, disk: Disk, du: Du, trouble: str) -> None:
     calls = du("printf '500\\t.\\n'")
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
-        until(lambda: disk.looks, "it", 30)
+        until(lambda: disk.looks, "a look at the disk", 30)
         disk.free_bytes -= 2**20
-        until(lambda: calls() == 1, "it", 30)
+        until(lambda: calls() == 1, "a walk", 30)
         calls = du(trouble)
         disk.free_bytes -= 2**20
-        until(lambda: calls() >= 2, "it", 30)
+        until(lambda: calls() >= 2, "more walks", 30)
         assert watch.verdict() is None
         # If it counted as nothing, this would not do for another walk.
         du("printf '2000\\t.\\n'")
-        until(watch.verdict, "it", 30)
+        until(watch.verdict, "a verdict", 30)
         assert watch.verdict() is Ending.OVER_DISK
 
 

@@ -154,17 +154,12 @@ class Cgroup:
     def kill(self) -> None:
         """End everything in it. First it may not fork any more, so that this ends."""
         pids = self._folders.get("pids", self._folders.get(""))
-        until = time.monotonic() + _GONE_S
-        while pids and self._members() and time.monotonic() < until:
+        folders = tuple(self._folders.values())
+        if pids and any(map(members, folders)):
             # What is refused from here on is no doing of the limit.
             self._refused_before_kill = self.forks_refused()
             _forbid_forks(pids)
-            for folder in self._folders.values():
-                _kill_members(folder)
-            select.select([], [], [], _PAUSE_S)
-
-    def _members(self) -> set[int]:
-        return {pid for folder in self._folders.values() for pid in members(folder)}
+            _emptied(folders)
 
     def _set_limits(self) -> None:
         memory, processes = str(self._limits.memory_bytes), str(self._limits.processes)
@@ -204,7 +199,7 @@ def sweep(where: CgroupPlace) -> int:
     dead = [Path(path) for top in tops for path, _, _ in os.walk(top) if _is_of_the_dead(Path(path).name)]
     for left in dead:  # before any is emptied: what may fork is as quick as who kills it
         _forbid_forks(left)
-    return sum(_emptied(left) and remove_group(left) for left in dead)
+    return sum(_emptied((left,)) and remove_group(left) for left in dead)
 
 
 def _is_of_the_dead(name: str) -> bool:
@@ -214,12 +209,14 @@ def _is_of_the_dead(name: str) -> bool:
     return not is_alive(int(found["pid"]), int(found["start"]))
 
 
-def _emptied(folder: Path) -> bool:
+def _emptied(folders: Sequence[Path]) -> bool:
+    """Kill what is in these groups until nothing is; False when it does not end."""
     until = time.monotonic() + _GONE_S
-    while members(folder):
+    while any(map(members, folders)):
         if time.monotonic() > until:
             return False
-        _kill_members(folder)
+        for folder in folders:
+            _kill_members(folder)
         select.select([], [], [], _PAUSE_S)
     return True
 

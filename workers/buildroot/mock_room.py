@@ -141,8 +141,8 @@ class MockRoom:
         return verdict
 
     def _copy(self, path: Path, into: Path) -> None:
-        """`shutil.copytree` goes on after an error, and then does not say which it was: that the disk is full is not to
-        be unforeseen."""
+        """A file, a symlink or a folder with all that is in it."""
+        # Not shutil.copytree, which goes on after an error, and then does not say that it was a full disk.
         if path.is_symlink():
             into.symlink_to(path.readlink())
             return
