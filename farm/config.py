@@ -30,6 +30,10 @@ class Settings:
     `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
     set, it does so where that is Pulp.
 
+    `first_root_id` is the first of the host's 131,072 user and group ids that the farm has for its build roots: nobody
+    else may have them. `unconfined` are the names of targets, parted by commas, that may be built on this host with the
+    host's own root in their build roots; `*` stands for all.
+
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
     in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_content_url` where clients find its
@@ -48,6 +52,8 @@ class Settings:
     log_level: str = "INFO"
     keep_failed: bool = False
     scratch: Path | None = None
+    first_root_id: int = 1_900_000_000
+    unconfined: str = ""
     lease_s: int = 30
     claim_s: int = 60
     max_troubles: int = 3
@@ -116,6 +122,10 @@ class Settings:
             raise BadSettings("FARM_PULP_KEY is set without FARM_PULP_CERT; name the certificate too")
         if bool(self.pulp_username) != bool(self.pulp_password):
             raise BadSettings("FARM_PULP_USERNAME and FARM_PULP_PASSWORD (or FARM_PULP_PASSWORD_FILE) go together")
+
+    @property
+    def unconfined_targets(self) -> frozenset[str]:
+        return frozenset(name for one in self.unconfined.split(",") if (name := one.strip()))
 
     @property
     def uploads_logs(self) -> bool:

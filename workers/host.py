@@ -15,14 +15,14 @@ from farm.config import Settings
 from farm.errors import HostUnfit
 from farm.model.arch import Arch
 from farm.model.target import EngineName
-from workers.buildroot import cgroups
+from workers.buildroot import cgroups, confine
 from workers.buildroot.cgroups import CgroupKind
 from workers.run import CommandFailed, capture
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _VERSION_BYTES = 4096
 _TIMEOUT_S = 10.0
-_NATIVE_TOOLS = ("bwrap", "dnf", "mount", "rpm", "unshare")
+_NATIVE_TOOLS = ("bwrap", "cc", "dnf", "rpm")
 _TOOLS = (*_NATIVE_TOOLS, "git", "mock")
 _PROBE_CODE = 42
 #: exit(42), as the kernel of each arch takes it.
@@ -56,7 +56,7 @@ class HostFacts:
 def host_facts(settings: Settings) -> HostFacts:
     """Cheap to ask again: what does not change is looked up once."""
     tools = _tools()
-    unfit = _unfit(tools)
+    unfit = _unfit(tools) or confine.host_problem(settings)
     engines = [str(EngineName.NATIVE)] if unfit is None else []
     engines += [str(EngineName.MOCK)] if "mock" in tools else []
     return HostFacts(

@@ -130,7 +130,7 @@ class MockSettings:
 class Target:
     """What a package is built for. `packages` are what every build root starts with; `macros` are RPM macros set
     for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is how many versions of
-    each of the target's own repositories are kept, at least two."""
+    each of the target's own repositories are kept, at least two. `user_namespaces` lets builds make user namespaces."""
 
     name: str
     distribution: str
@@ -148,6 +148,7 @@ class Target:
     limits: Limits = field(default_factory=Limits)
     package_limits: tuple[PackageLimits, ...] = ()
     keep_versions: int = 20
+    user_namespaces: bool = False
 
     def pinned(self, url_of: Callable[[str], str | None]) -> "Target":
         """With an address for each repository that the farm itself fills; `url_of` gives it by the target's name.

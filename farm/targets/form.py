@@ -107,6 +107,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     macros: dict[str, str] = {}
     rpmdb: str = "/var/lib/rpm"
     module_platform: str | None = None
+    user_namespaces: bool = False
     repositories: tuple[_Repository, ...]
     lookaside: _Lookaside | None = None
     mock: _Mock | None = None
@@ -160,6 +161,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         macros=tuple(_macro(key, value) for key, value in file.macros.items()),
         rpmdb=file.rpmdb,
         module_platform=file.module_platform,
+        user_namespaces=file.user_namespaces,
         lookaside=_lookaside(file.lookaside, fill),
         mock=_mock(file, fill),
         limits=Limits(**msgspec.structs.asdict(file.limits)),

@@ -6,6 +6,7 @@ from farm.config import Settings
 from farm.model.target import EngineName, Target
 from workers.buildroot import cgroups
 from workers.buildroot.base import BuildEngine
+from workers.buildroot.confine import confinement
 from workers.buildroot.native import NativeEngine
 from workers.buildroot.room import PREFIX
 from workers.buildroot.roots import sweep_roots
@@ -19,6 +20,7 @@ def engine_for(target: Target, settings: Settings) -> BuildEngine:
         case EngineName.MOCK:
             from workers.buildroot.mock import MockEngine
 
+            confinement(settings, target)
             return MockEngine(settings)
 
 

@@ -7,6 +7,7 @@ Scriptlets of packages that the farm built run as root in the install step, and 
 the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.disk import DiskWatch
 from workers.buildroot.dnf import DnfRepository
 from workers.buildroot.ends import LimitsMet, limits_met
-from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Overlay
+from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Confinement, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.buildroot.shelf import locked
 from workers.run import Completed, Ending, run
@@ -35,6 +36,8 @@ _TIMEOUT_S = 3600.0
 _SAID_BYTES = 2**20
 _LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
 _CACHE = "/mnt/root/var/cache/dnf"
+#: Where overlayfs keeps what it is about to change: in the folder of what it changes.
+_WORK = "overlay-work"
 _numbers = count(1)
 
 
@@ -56,11 +59,14 @@ class _DnfRun:
 class Filling:
     """For one target and arch, on behalf of one attempt."""
 
-    def __init__(self, settings: Settings, target: Target, arch: Arch, context: StepContext) -> None:
+    def __init__(
+        self, settings: Settings, target: Target, arch: Arch, context: StepContext, confinement: Confinement
+    ) -> None:
         self._settings = settings
         self._target = target
         self._arch = arch
         self._context = context
+        self._confinement = confinement
 
     def install(
         self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
@@ -106,29 +112,34 @@ class Filling:
         cache = self._settings.cache / "dnf" / f"{self._target.name}-{self._arch}"
         with ExitStack() as stack:
             stack.callback(remove_tree, scratch)
+            stack.callback(_remove, upper.parent / _WORK)
             work = scratch / "seen"
             for folder in (work / "home", scratch / "merged", cache):
                 folder.mkdir(parents=True, exist_ok=True)
             words = prepare(work)
             (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
             (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
+            self._own(work, work / "home")
+            self._own_cache(cache)
             # dnf's own lock names processes by number, which says nothing between pid namespaces.
             stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
             _forget_locks(cache)
             binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
+            if lower is None:
+                self._own(work / "empty")
             options = self._options()
             words = [*options, *words]
             is_remote = not all(one.is_local for one in repositories)
             if lower is None or is_remote:
                 # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
                 # a template in any case: what dnf made of the target's metadata then serves all of its layers.
-                fetched = Overlay(lowers=lowers, upper=scratch / "fetch", work=scratch / "fetch-work")
+                fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
                 fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
                 step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
                 self._dnf(step, scratch, is_builds_own=is_builds_own)
                 words = ["--cacheonly", *words]
-            overlay = Overlay(lowers=lowers, upper=upper, work=scratch / "work")
+            overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
             step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, list_to="/work/list")
             self._dnf(step, scratch, is_builds_own=is_builds_own)
             (work / "list").rename(into / "list")
@@ -175,21 +186,33 @@ class Filling:
         root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
         overlays = [(step.root, root)]
         if not step.is_fetch:
-            seen = Overlay(lowers=(step.cache,), upper=scratch / "cache-upper", work=scratch / "cache-work")
+            seen = Overlay(lowers=(step.cache,), upper=scratch / "cached/upper", work=scratch / "cached/work")
             overlays.append((seen, cache))
-        for overlay, merged in overlays:
-            for folder in (overlay.upper, overlay.work, merged):
+        for overlay, _ in overlays:
+            for folder in (overlay.upper.parent, overlay.upper, overlay.work):
                 folder.mkdir(exist_ok=True)
+                self._own(folder)
         scripts = [Bind(path=SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
         argv = sandbox.workshop(
             ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.list_to, *step.words],
+            self._confinement,
             root=root,
             binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
             has_network=step.is_fetch,
         )
-        for overlay, merged in overlays:
-            argv = sandbox.enter(argv, overlay=overlay, merged=merged, joins=joins, limits=_LIMITS)
-        return argv
+        return sandbox.enter(argv, self._confinement, overlays=overlays, joins=joins, limits=_LIMITS)
+
+    def _own(self, *paths: Path) -> None:
+        """Give to the root's own root what it is to change, or to reach."""
+        for path in paths:
+            os.chown(path, self._confinement.root_id, self._confinement.root_id)
+
+    def _own_cache(self, cache: Path) -> None:
+        """One that other ids filled, as an earlier setting had them, cannot be written to, and is made anew."""
+        if cache.stat().st_uid != self._confinement.root_id and any(cache.iterdir()):
+            remove_tree(cache)
+            cache.mkdir()
+        self._own(cache)
 
     def _options(self) -> list[str]:
         options = ["--config", "/work/dnf.conf", "--installroot", "/mnt/root", "--releasever", self._target.release]
@@ -230,6 +253,11 @@ def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
             return Outcome.OVER_LIMIT, f"wanted more than the {_LIMITS.processes} processes of a filling"
         case Ending.EXITED:
             return None
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        remove_tree(folder)
 
 
 def _forget_locks(cache: Path) -> None:

@@ -15,6 +15,7 @@ from farm.model.outcome import Outcome
 from workers.buildroot import cgroups, mock_results, sandbox
 from workers.buildroot.blame import disk_problem
 from workers.buildroot.cgroups import Cgroup, CgroupKind
+from workers.buildroot.confine import host_confinement
 from workers.buildroot.disk import DiskWatch
 from workers.buildroot.ends import LimitsMet, limits_met, over_limit
 from workers.buildroot.ends import judge as judge_ending
@@ -158,7 +159,7 @@ class MockRoom:
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:
         joins = group.joins if group else ()
         return run(
-            sandbox.enter(argv, overlay=None, merged=self._folder, joins=joins, limits=self._context.limits),
+            sandbox.enter(argv, host_confinement(self._context.settings), joins=joins, limits=self._context.limits),
             cwd=Path("/"),
             env={"HOME": "/nonexistent"},
             timeout_s=None,

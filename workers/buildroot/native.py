@@ -15,11 +15,12 @@ from workers.buildroot import blame, rpm
 from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
 from workers.buildroot.blame import Blame, End, host_state
 from workers.buildroot.capabilities import unmet
+from workers.buildroot.confine import confinement
 from workers.buildroot.header import read_header
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import Room, RoomRun, last_error
 from workers.buildroot.roots import Root, Roots, root_of
-from workers.buildroot.sandbox import SCRIPTS, Bind
+from workers.buildroot.sandbox import SCRIPTS, Bind, Confinement
 from workers.buildroot.scratch import remove_tree
 from workers.host import require_arch
 from workers.steps.context import Ended, StepContext
@@ -38,6 +39,7 @@ class NativeEngine:
 
     def make_srpm(self, request: SrpmRequest, context: StepContext) -> EngineRun:
         results = _require(request.arch, context)
+        confined = confinement(self._settings, request.target)
         env = {}
         if request.source_date_epoch is not None:
             env["SOURCE_DATE_EPOCH"] = str(request.source_date_epoch)
@@ -45,19 +47,20 @@ class NativeEngine:
         command = _pack(request, options)
         with ExitStack() as stack:
             with context.phase("template"):
-                roots = Roots(self._settings, request.target, request.arch)
+                roots = Roots(self._settings, request.target, request.arch, confined)
                 template = stack.enter_context(roots.template(context))
             root = root_of(template)
-            room = stack.enter_context(Room(root, context))
+            room = stack.enter_context(Room(root, context, confined))
             with context.phase("rpmbuild"):
-                done = _run(room, request.arch, command, inputs=(_sources(request),), env=env, shown=command)
+                done = _run(room, request.arch, command, inputs=(_sources(request, confined),), env=env, shown=command)
             if done.outcome is Outcome.SUCCEEDED:
                 room.results.rename(results)
             return _srpm_run(done, root, results)
 
     def make_rpms(self, request: RpmsRequest, context: StepContext) -> EngineRun:
         results = _require(request.arch, context)
-        roots = Roots(self._settings, request.target, request.arch)
+        confined = confinement(self._settings, request.target)
+        roots = Roots(self._settings, request.target, request.arch, confined)
         with ExitStack() as stack:
             with context.phase("template"):
                 template = stack.enter_context(roots.template(context))
@@ -73,7 +76,7 @@ class NativeEngine:
                             root = round_stack.enter_context(layer)
                     except Ended as ended:
                         return _nothing(ended.outcome, ended.reason, base, results)
-                    room = round_stack.enter_context(Room(root, context))
+                    room = round_stack.enter_context(Room(root, context, confined))
                     done = _rebuild(request, room, context)
                     asked = _asked(done, room)
                     if not set(asked) - set(wanted):
@@ -199,18 +202,20 @@ def _recipe(name: str) -> Bind:
     return Bind(path=SCRIPTS / name, inside=_INSIDE)
 
 
-def _sources(request: SrpmRequest) -> Bind:
+def _sources(request: SrpmRequest, confined: Confinement) -> Bind:
     """What the build user reads; it needs no right on the folders above, but one on the files themselves."""
     if request.srpm:
         return Bind(path=request.srpm, inside=f"/builddir/in/{_GIVEN}")
     if request.sources is None:
         raise ValueError("an SrpmRequest has either srpm or sources")
-    _let_read(request.sources)
+    _let_read(request.sources, confined)
     return Bind(path=request.sources, inside="/builddir/in")
 
 
-def _let_read(folder: Path) -> None:
+def _let_read(folder: Path, confined: Confinement) -> None:
+    """They belong to the root's own root, too: that is the owner that a source package records."""
     for path in (folder, *folder.iterdir()):
+        os.chown(path, confined.root_id, confined.root_id, follow_symlinks=False)
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             path.chmod(stat.S_IMODE(mode) | 0o555)

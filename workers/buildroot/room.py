@@ -19,14 +19,14 @@ from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.disk import DiskWatch
 from workers.buildroot.ends import LimitsMet, judge, limits_met
 from workers.buildroot.roots import Root
-from workers.buildroot.sandbox import BUILD_UID, Bind, Overlay
+from workers.buildroot.sandbox import Bind, Confinement, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.run import Completed, Ending, run
 from workers.steps.context import StepContext
 
 PREFIX = "room"
 _numbers = count(1)
-_ERROR = re.compile(rb"^(?:error|fatal|bwrap|mount|unshare|setpriv): [^\n]+", re.MULTILINE)
+_ERROR = re.compile(rb"^(?:error|fatal|bwrap|enter|mount): [^\n]+", re.MULTILINE)
 _REASON_CHARS = 300
 
 
@@ -43,8 +43,9 @@ class RoomRun:
 class Room:
     """A context manager for one command. `build`, `results` and `out` are folders that it sees in /builddir."""
 
-    def __init__(self, root: Root, context: StepContext) -> None:
+    def __init__(self, root: Root, context: StepContext, confinement: Confinement) -> None:
         self._context = context
+        self._confinement = confinement
         self._root = root
         self._cleanup = ExitStack()
         self.scratch = context.workdir / room_name(PREFIX, next(_numbers))
@@ -57,16 +58,16 @@ class Room:
     def __enter__(self) -> "Room":
         self._cleanup.callback(remove_tree, self.scratch)
         try:
+            root_id, build_id = self._confinement.root_id, self._confinement.build_id
             self.scratch.mkdir(mode=0o700)
-            for name in ("upper", "work", "merged", "mark", "tmp", "var-tmp"):
-                (self.scratch / name).mkdir()
+            for name in ("changes", "changes/upper", "changes/work", "mark", "tmp", "var-tmp"):
+                _make(self.scratch / name, root_id)
             for name in ("tmp", "var-tmp"):
                 (self.scratch / name).chmod(0o1777)
             for folder in (self._build, self.results, self.out):
-                folder.mkdir()
-                os.chown(folder, BUILD_UID, BUILD_UID)
+                _make(folder, build_id)
             # bubblewrap would make it itself, readable by root alone.
-            (self._build / "in").mkdir()
+            _make(self._build / "in", root_id)
         except BaseException:
             self._cleanup.close()
             raise
@@ -122,15 +123,21 @@ class Room:
         as_it_is = self._root.as_it_is
         overlay = None
         if as_it_is is None:
-            overlay = Overlay(lowers=self._root.lowers, upper=self.scratch / "upper", work=self.scratch / "work")
+            changes = self.scratch / "changes"
+            overlay = Overlay(lowers=self._root.lowers, upper=changes / "upper", work=changes / "work")
         root = Bind(path=as_it_is or self._merged, inside="/", is_writable=as_it_is is None)
         return sandbox.enter(
-            sandbox.room(command, root=root, binds=binds),
-            overlay=overlay,
-            merged=self._merged,
+            sandbox.room(command, self._confinement, root=root, binds=binds),
+            self._confinement,
+            overlays=[(overlay, self._merged)] if overlay else (),
             joins=group.joins if group else (),
             limits=self._context.limits,
         )
+
+
+def _make(folder: Path, owner: int) -> None:
+    folder.mkdir(mode=0o755)
+    os.chown(folder, owner, owner)
 
 
 def last_error(tail: bytes) -> str | None:

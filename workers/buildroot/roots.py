@@ -7,6 +7,7 @@ layer's holds `upper` and `list`. What a list says is hostile: the packages in t
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,12 +24,13 @@ from workers.buildroot.capabilities import Capability, Provided
 from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.buildroot.filling import Filling
 from workers.buildroot.hostile import read_list
+from workers.buildroot.sandbox import Confinement
 from workers.buildroot.scratch import alive_folder, attempted
 from workers.buildroot.shelf import Shelf
 from workers.steps.context import StepContext
 
 #: Raise it when what is done to a new root changes, so that older ones are not used any more.
-_VERSION = 3
+_VERSION = 4
 _KEY_CHARS = 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TEMPLATES_KEPT = 3
@@ -66,21 +68,23 @@ def root_of(template: Path) -> Root:
 class Roots:
     """The templates of one target and arch, and their layers."""
 
-    def __init__(self, settings: Settings, target: Target, arch: Arch) -> None:
+    def __init__(self, settings: Settings, target: Target, arch: Arch, confinement: Confinement) -> None:
         self._settings = settings
         self._target = target
         self._arch = arch
+        self._confinement = confinement
         self._shelf = Shelf(shelf_folder(settings, target, arch), keep=_TEMPLATES_KEPT)
 
     @contextmanager
     def template(self, context: StepContext) -> Iterator[Path]:
         """The template's folder, which stays while it is used. Raises trouble when it cannot be made."""
         repositories = target_repositories(self._target, self._arch)
-        key = template_key(self._target, self._arch, repositories)
+        key = template_key(self._target, self._arch, repositories, first_id=self._confinement.first_id)
 
         def make(folder: Path) -> None:
             root = folder / "root"
             root.mkdir(mode=0o755)
+            os.chown(root, self._confinement.root_id, self._confinement.root_id)
             self._filling(context).install(self._target.packages, repositories, root=root, into=folder)
             if not read_listing(folder / "list").packages:
                 raise RootTrouble(f"the new root of {self._target.name} {self._arch} has no package in it")
@@ -104,6 +108,7 @@ class Roots:
         def make(folder: Path) -> None:
             upper = folder / "upper"
             upper.mkdir(mode=0o755)
+            os.chown(upper, self._confinement.root_id, self._confinement.root_id)
             self._filling(context).add(wanted, repositories, lower=template / "root", upper=upper, into=folder)
 
         shelf = Shelf(template / "layers", keep=_LAYERS_KEPT)
@@ -111,7 +116,7 @@ class Roots:
             yield Root(lowers=(folder / "upper", *base.lowers), listing=read_listing(folder / "list"))
 
     def _filling(self, context: StepContext) -> Filling:
-        return Filling(self._settings, self._target, self._arch, context)
+        return Filling(self._settings, self._target, self._arch, context, self._confinement)
 
 
 def shelf_folder(settings: Settings, target: Target, arch: Arch) -> Path:
@@ -131,7 +136,9 @@ def sweep_roots(settings: Settings) -> int:
     return count + sum(swept(layers, _LAYERS_KEPT) for folder in folders for layers in folder.glob("*/layers"))
 
 
-def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepository]) -> str:
+def template_key(
+    target: Target, arch: Arch, repositories: Sequence[DnfRepository], *, first_id: int | None = None
+) -> str:
     """Everything that decides what is in the template. A local repository counts with its content, so a rebuilt one
     gives a new template; one behind a server counts with the day, so that its updates arrive within one. Nothing of a
     template is synced to the disk, so after a boot, which a crash may have come before, it is made anew."""
@@ -140,6 +147,7 @@ def template_key(target: Target, arch: Arch, repositories: Sequence[DnfRepositor
         [
             _VERSION,
             arch.rpm,
+            first_id,
             sorted(target.packages),
             target.rpmdb,
             target.module_platform,

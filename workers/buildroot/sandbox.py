@@ -1,52 +1,74 @@
-"""The command lines that lead into a sandbox: private mounts, cgroups, overlay, bubblewrap. Lists of words only.
+"""The command lines that lead into a sandbox: the helper that prepares it on the host, then bubblewrap. Words only.
 
 Two views: a *room*, which is the root and nothing of the host, and the *workshop*, which is the host's tools, read
-only, and the one root that they fill.
+only, and the one root that they fill. In a command line, a `Path` is a path of the host that has to be shown in the
+sandbox; `enter` replaces it by the name under which the helper shows it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import HostUnfit
 from farm.model.target import Limits
 
-#: The build user's number, inside and outside: one that distributions and systemd leave alone.
+#: The build user's number inside a root: one that distributions and systemd leave alone.
 BUILD_UID = 60990
+#: How many ids a root has; uid 0 of a root is the first of them.
+ID_COUNT = 65536
 _BLOCK_BYTES = 512
 SCRIPTS = Path(__file__).parent
-_ENTER = SCRIPTS / "enter.sh"
-# The mark tells a build that failed from a sandbox that never came up; the build user cannot take it away.
-_BEGIN = ': > /run/farm/entered && exec setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all -- "$@"'
-# What rpm and packages' scriptlets need to lay out a root, and no more.
+# Both as in enter.c.
+_STAGE = "/mnt"
+_FILTER_FD = "9"
+_HELPER_INSIDE = "/run/farm/enter"
+#: The helper makes this file. It tells a build that failed from a sandbox that never came up, and the build user cannot
+#: remove it.
+_MARK_INSIDE = "/run/farm/entered"
+# What rpm and packages' scriptlets need to lay out a root, and no more. Device nodes are not among it: a build root has
+# those that bubblewrap makes.
 _FILL_CAPABILITIES = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_SETFCAP", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SYS_CHROOT",
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SYS_CHROOT",
 )  # fmt: skip
+# CAP_SETPCAP lets the helper empty the bounding set.
+_ROOM_CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 _HOST_ETC = (
     "alternatives", "ca-certificates", "crypto-policies", "dnf/plugins", "gai.conf", "host.conf", "hosts",
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "pki", "resolv.conf", "rpm", "ssl",
 )  # fmt: skip
 
+#: A word of a command line, or a path of the host that the sandbox is to see.
+Word = str | Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """What this host confines a root session with. `first_id` is the host's id that uid 0 inside stands for; None where
+    uid 0 inside is the host's, which a setting has to allow. `helper` and `filter` are files: the compiled enter.c, and
+    the system call filter, where there is one."""
+
+    helper: Path
+    filter: Path | None
+    first_id: int | None
+
+    @property
+    def root_id(self) -> int:
+        """The host's id of a root's uid 0, which has to own what the root may change."""
+        return self.first_id or 0
+
+    @property
+    def build_id(self) -> int:
+        """The host's id of the build user."""
+        return self.root_id + BUILD_UID
+
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """`lowers` from the top down. `upper` and `work` are empty folders of one file system."""
+    """`lowers` from the top down. `upper` and `work` are empty folders in one folder of the host."""
 
     lowers: tuple[Path, ...]
     upper: Path
     work: Path
-
-    @property
-    def options(self) -> str:
-        """Raises HostUnfit for a path that the mount option cannot spell."""
-        for path in (*self.lowers, self.upper, self.work):
-            if any(char in str(path) for char in ',:\\"\n'):
-                raise HostUnfit(
-                    f"overlayfs cannot use {str(path)!r}; set FARM_DATA to a path without , : \\ and quotes"
-                )
-        lowers = ":".join(str(path) for path in self.lowers)
-        return f"lowerdir={lowers},upperdir={self.upper},workdir={self.work}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,46 +80,85 @@ class Bind:
     is_writable: bool = False
 
     @property
-    def words(self) -> tuple[str, str, str]:
-        return ("--bind" if self.is_writable else "--ro-bind", str(self.path), self.inside)
+    def words(self) -> tuple[Word, ...]:
+        return ("--bind" if self.is_writable else "--ro-bind", self.path, self.inside)
 
 
 def enter(
-    command: Sequence[str], *, overlay: Overlay | None, merged: Path, joins: Sequence[Path], limits: Limits
+    command: Sequence[Word],
+    confinement: Confinement,
+    *,
+    overlays: Sequence[tuple[Overlay, Path]] = (),
+    joins: Sequence[Path],
+    limits: Limits,
 ) -> list[str]:
-    """The whole command line; `joins` are the cgroups' files, without which resource limits stand in."""
-    blocks = str(max(1, limits.disk_bytes // _BLOCK_BYTES))
-    fallback: list[str] = []
+    """The whole command line. `joins` are the cgroups' files, without which resource limits stand in. Each overlay is
+    shown wherever the command has the path that it is paired with; nothing needs to be at that path."""
+    stage = _Stage()
+    options = [word for path in joins for word in ("--cgroup", str(path))]
+    options += ["--fsize", str(max(1, limits.disk_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)]
     if not joins:
-        fallback = ["prlimit", f"--nproc={limits.processes}", f"--as={limits.memory_bytes}", "--"]
-    return [
-        *(("unshare", "--mount", "--propagation", "private", "--") if overlay else ()),
-        *("sh", str(_ENTER), blocks, overlay.options if overlay else "", str(merged)),
-        *(str(path) for path in joins),
-        "--",
-        *fallback,
-        *command,
-    ]
+        options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
+    if confinement.first_id is not None:
+        options += ["--map", str(confinement.first_id), str(ID_COUNT)]
+    if confinement.filter is not None:
+        options += ["--seccomp", str(confinement.filter)]
+    for index, (overlay, merged) in enumerate(overlays):
+        stage.names[merged] = f"{_STAGE}/overlay{index}"
+        options += ["--overlay", _overlay_options(overlay, stage, has_map=confinement.first_id is not None)]
+    words = [stage.show(word) if isinstance(word, Path) else word for word in command]
+    options += [word for path in stage.binds for word in ("--bind", str(path))]
+    return [str(confinement.helper), "outside", *options, "--", *words]
 
 
-def room(command: Sequence[str], *, root: Bind, binds: Sequence[Bind]) -> list[str]:
+class _Stage:
+    """The names under which the helper shows paths of the host."""
+
+    def __init__(self) -> None:
+        self.binds: list[Path] = []
+        self.names: dict[Path, str] = {}
+
+    def show(self, path: Path) -> str:
+        if path not in self.names:
+            self.names[path] = f"{_STAGE}/{len(self.binds)}"
+            self.binds.append(path)
+        return self.names[path]
+
+
+def _overlay_options(overlay: Overlay, stage: _Stage, *, has_map: bool) -> str:
+    """The kernel wants `upperdir` and `workdir` on one mount, so their common folder is shown as a whole. Inside a user
+    namespace overlayfs keeps its marks in attributes that a namespace's root may write."""
+    lowers = ":".join(stage.show(path) for path in overlay.lowers)
+    if overlay.upper.parent != overlay.work.parent:
+        raise ValueError(f"{overlay.upper} and {overlay.work} are not in one folder")
+    changes = stage.show(overlay.upper.parent)
+    options = f"lowerdir={lowers},upperdir={changes}/{overlay.upper.name},workdir={changes}/{overlay.work.name}"
+    return f"{options},userxattr" if has_map else options
+
+
+def room(command: Sequence[str], confinement: Confinement, *, root: Bind, binds: Sequence[Bind]) -> list[Word]:
     """Run a command as the build user with `root` as its whole world: no network, no host path, no capability.
 
-    Becoming the build user takes the root's own setpriv (util-linux), since a host's program needs a host's libraries.
+    One of the binds shows a folder at /run/farm. The helper takes the step into the root there, and no program of the
+    root runs before it has become the build user.
     """
+    helper = Bind(path=confinement.helper, inside=_HELPER_INSIDE)
     return [
-        *("bwrap", *root.words, "--proc", "/proc", "--dev", "/dev"),
-        *(word for bind in binds for word in bind.words),
+        *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
+        *(word for bind in (*binds, helper) for word in bind.words),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
-        *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--"),
-        *("sh", "-c", _BEGIN.format(uid=BUILD_UID), "begin", *command),
+        *_capabilities(_ROOM_CAPABILITIES),
+        *_filter(confinement),
+        *("--", _HELPER_INSIDE, "inside", str(BUILD_UID), _MARK_INSIDE, "--", *command),
     ]
 
 
-def workshop(command: Sequence[str], *, root: Path, binds: Sequence[Bind], has_network: bool) -> list[str]:
+def workshop(
+    command: Sequence[str], confinement: Confinement, *, root: Path, binds: Sequence[Bind], has_network: bool
+) -> list[Word]:
     """Run a tool of the host on `root`, which it sees at /mnt/root; of the host it sees tools and certificates."""
-    words = ["bwrap", "--ro-bind", "/usr", "/usr"]
+    words: list[Word] = ["bwrap", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
@@ -106,13 +167,22 @@ def workshop(command: Sequence[str], *, root: Path, binds: Sequence[Bind], has_n
             words += ["--ro-bind", str(path), str(path)]
     for name in _HOST_ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/var"]  # noqa: S108
-    words += ["--dir", "/var/tmp", "--bind", str(root), "/mnt/root"]  # noqa: S108
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
+    words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/var", "--dir", "/var/tmp"]  # noqa: S108
+    words += ["--bind", root, "/mnt/root"]
     # Scriptlets look for /dev/null and /proc/self.
-    words += ["--proc", "/mnt/root/proc", "--dev", "/mnt/root/dev"]
+    words += ["--proc", "/mnt/root/proc", "--ro-bind", "/proc/sys", "/mnt/root/proc/sys", "--dev", "/mnt/root/dev"]
     words += [word for bind in binds for word in bind.words]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "farm"]
     words += [] if has_network else ["--unshare-net"]
-    words += ["--die-with-parent", "--chdir", "/", "--cap-drop", "ALL"]
-    words += [word for name in _FILL_CAPABILITIES for word in ("--cap-add", name)]
+    words += ["--die-with-parent", "--chdir", "/"]
+    words += [*_capabilities(_FILL_CAPABILITIES), *_filter(confinement)]
     return [*words, "--", *command]
+
+
+def _capabilities(kept: Sequence[str]) -> list[str]:
+    return ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", name))]
+
+
+def _filter(confinement: Confinement) -> list[str]:
+    return ["--seccomp", _FILTER_FD] if confinement.filter is not None else []
