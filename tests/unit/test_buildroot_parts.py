@@ -21,7 +21,7 @@ from workers.buildroot.dnf import target_repositories
 from workers.buildroot.ends import LimitsMet, judge
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import last_error
-from workers.buildroot.roots import parse_listing, template_key
+from workers.buildroot.roots import template_key
 from workers.buildroot.sandbox import Bind, Overlay
 from workers.buildroot.scratch import is_orphan, room_name
 from workers.buildroot.shelf import Shelf
@@ -163,19 +163,6 @@ def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None
 
 
 # --- roots
-
-
-def test_a_listing_is_read_and_what_is_strange_in_it_passed_over() -> None:
-    text = (
-        "P bash-0:5.2-1.x86_64 abc\nP gpg-pubkey-1-1.(none) x\nP nonsense\nC foo = 1:2-3\nC bar  \nF /usr/bin/a b\n?\n"
-    )
-    listing = parse_listing(text)
-    assert [(one.nevra, one.digest) for one in listing.packages] == [("bash-5.2-1.x86_64", "abc")]
-    assert listing.provided.meets("foo >= 1:2")
-    assert listing.provided.meets("bar")
-    assert listing.provided.meets("/usr/bin/a b") is False, "no requirement has a blank in its name"
-    assert listing.is_sealed
-    assert not parse_listing(text + "W /var/lib/open\n").is_sealed
 
 
 def test_a_rebuilt_local_repository_gives_a_new_template(tmp_path: Path) -> None:
