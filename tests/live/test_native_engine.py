@@ -30,6 +30,7 @@ from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
 from workers.buildroot.cgroups import owner
 from workers.buildroot.engines import engine_for, sweep
 from workers.buildroot.native import NativeEngine
+from workers.buildroot.sandbox import BUILD_UID
 from workers.buildroot.scratch import room_name
 from workers.log import StepLog
 from workers.steps.context import StepContext
@@ -161,10 +162,14 @@ def of_build_user() -> list[str]:
             text = status.read_text()
         except OSError:
             continue
-        ancestors = re.search(r"^Uid:\t60990\t", text, re.MULTILINE)
-        if ancestors and f"farm-{cgroups._pid_namespace()}-{os.getpid()}-" in read(status.with_name("cgroup")):
+        is_build_user = re.search(rf"^Uid:\t{Settings.first_root_id + BUILD_UID}\t", text, re.MULTILINE)
+        if is_build_user and is_in_a_group_of_mine(status.parent):
             found.append(status.parent.name)
     return found
+
+
+def is_in_a_group_of_mine(process: Path) -> bool:
+    return f"farm-{cgroups._pid_namespace()}-{os.getpid()}-" in read(process / "cgroup")
 
 
 def read(path: Path) -> str:
@@ -282,7 +287,7 @@ def test_a_sandbox_that_is_killed_from_outside_is_not_the_packages_fault(bench: 
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 words = (folder / "cmdline").read_bytes()
-                if words.startswith(b"bwrap") and bytes(bench.settings.work) in words:
+                if words.startswith(b"bwrap") and is_in_a_group_of_mine(folder):
                     os.kill(int(folder.name), signal.SIGKILL)
 
     thread = threading.Thread(target=kill)

@@ -8,13 +8,14 @@ from farm.model.arch import Arch
 from workers import host
 from workers.buildroot.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
 from workers.run import TAIL_BYTES
+from workers.steps.context import Ended
 
 _WELL = HostState()
 _BEGUN = b"Running transaction\n  Preparing        :    1/1 \n  Running scriptlet: evil-1-1.noarch   1/2 \n"
 
 
-def _dnf(said: bytes, host: HostState = _WELL) -> tuple[str, Blame]:
-    verdict = of_dnf(End(code=1, said=said, host=host))
+def _dnf(said: bytes, host: HostState = _WELL, *, has_begun: bool = False) -> tuple[str, Blame]:
+    verdict = of_dnf(End(code=1, said=said, host=host, has_begun=has_begun))
     assert verdict is not None
     return verdict.case.name, verdict.case.blame
 
@@ -44,8 +45,25 @@ def test_words_of_dnf_5_and_of_nobody(said: bytes, row: str) -> None:
     [b"Curl error (7): no", b"Error: Failed to download metadata for repo 'x'", b"  installing package x needs 3"],
 )
 def test_what_a_scriptlet_prints_is_neither_the_networks_nor_the_disks_trouble(words: bytes) -> None:
-    assert _dnf(_BEGUN + words + b"MB more space needed\n") == ("root", Blame.ROOT)
-    assert _dnf(_BEGUN + words + b"\nError in PREIN scriptlet in rpm package evil\n") == ("scriptlet", Blame.PACKAGE)
+    said = _BEGUN + words + b"MB more space needed\n"
+    assert _dnf(said, has_begun=True) == ("installing", Blame.PACKAGE)
+    assert _dnf(words, has_begun=True) == ("installing", Blame.PACKAGE), "whether or not the log has dnf's own words"
+    said += b"\nError in PREIN scriptlet in rpm package evil\n"
+    assert _dnf(said, has_begun=True) == ("scriptlet", Blame.PACKAGE)
+
+
+def test_before_dnf_installs_no_words_make_it_seem_so() -> None:
+    assert _dnf(_BEGUN + b">>> Curl error (7): no\n") == ("network", Blame.NETWORK)
+
+
+@pytest.mark.parametrize("code", [1, 3, 124, 137, 143, 255])
+def test_every_end_of_dnf_while_it_installs_is_the_packages_but_for_disk_and_emulator(code: int) -> None:
+    for said in (b"", _BEGUN, b"\xff" * 10):
+        verdict = of_dnf(End(code=code, said=said, host=_WELL, has_begun=True))
+        assert verdict is not None
+        assert isinstance(verdict.error("filling"), Ended)
+    assert _dnf(b"", HostState(disk="nearly full"), has_begun=True)[1] is Blame.DISK
+    assert _dnf(b"", HostState(emulator="no emulator"), has_begun=True)[1] is Blame.HOST
 
 
 @pytest.mark.parametrize(
@@ -85,12 +103,13 @@ def test_what_the_host_says_of_itself_comes_before_words() -> None:
 
 def test_an_end_in_success_is_nobodys_fault() -> None:
     assert of_rpmbuild(End(code=0, said=b"", host=HostState(disk="nearly full"))) is None
-    assert of_dnf(End(code=0, said=_BEGUN + b"Complete!\n", host=_WELL)) is None
+    assert of_dnf(End(code=0, said=_BEGUN + b"Complete!\n", host=_WELL, has_begun=True)) is None
 
 
 def test_a_great_log_is_searched_quickly() -> None:
     for line in (b"Running transaction\n", b"error: " * 20, b" " * 500 + b"\n", b"nothing provides " * 30 + b"\n"):
-        of_dnf(End(code=1, said=(line * (2**20 // len(line))), host=_WELL))
+        for has_begun in (False, True):
+            of_dnf(End(code=1, said=(line * (2**20 // len(line))), host=_WELL, has_begun=has_begun))
 
 
 def test_the_state_of_this_host_is_looked_up(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from farm.errors import DiskFull, FarmError, HostUnfit, NetworkTrouble, RootTrou
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.buildroot import mock_exit
-from workers.buildroot.blame import DNF, RPMBUILD, Blame, End, HostState, of_dnf, of_rpmbuild
+from workers.buildroot.blame import DNF, DNF_BEGUN, RPMBUILD, Blame, End, HostState, of_dnf, of_rpmbuild
 from workers.buildroot.ends import LimitsMet, judge
 from workers.fetching import blame as git_blame
 from workers.run import CommandFailed, Completed
@@ -40,7 +40,8 @@ def _said(tool: str, name: str, case: dict[str, Any]) -> bytes:
 
 def _end(tool: str, name: str, case: dict[str, Any]) -> End:
     host = HostState(disk=case.get("disk"), emulator=case.get("emulator"))
-    return End(code=case.get("code"), signal=case.get("signal"), said=_said(tool, name, case), host=host)
+    said, has_begun = _said(tool, name, case), case.get("begun", False)
+    return End(code=case.get("code"), signal=case.get("signal"), said=said, host=host, has_begun=has_begun)
 
 
 @_each("dnf")
@@ -108,7 +109,7 @@ def _verdict(error: FarmError) -> str:
 
 
 def test_every_row_has_a_log_and_every_log_a_case() -> None:
-    assert {case["row"] for case in _cases("dnf").values()} == {case.name for case in DNF}
+    assert {case["row"] for case in _cases("dnf").values()} == {case.name for case in (*DNF, *DNF_BEGUN)}
     assert {case["row"] for case in _cases("rpmbuild").values()} == {case.name for case in RPMBUILD} | {_OVER_LIMIT}
     assert {case["code"] for case in _cases("mock").values()} == set(mock_exit.EXIT_CODES)
     for tool in ("dnf", "rpmbuild", "git"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm.client.limits import limit_words
-from farm.errors import DiskFull, HostUnfit, LeaseLost, NetworkTrouble, RootTrouble
+from farm.errors import DiskFull, LeaseLost, NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -21,8 +21,8 @@ from workers.buildroot.dnf import target_repositories
 from workers.buildroot.ends import LimitsMet, judge
 from workers.buildroot.hostile import read_left
 from workers.buildroot.room import last_error
-from workers.buildroot.roots import parse_listing, template_key
-from workers.buildroot.sandbox import Bind, Overlay
+from workers.buildroot.roots import template_key
+from workers.buildroot.sandbox import Bind, Confinement, Overlay
 from workers.buildroot.scratch import is_orphan, room_name
 from workers.buildroot.shelf import Shelf
 from workers.run import Completed, Ending
@@ -165,19 +165,6 @@ def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None
 # --- roots
 
 
-def test_a_listing_is_read_and_what_is_strange_in_it_passed_over() -> None:
-    text = (
-        "P bash-0:5.2-1.x86_64 abc\nP gpg-pubkey-1-1.(none) x\nP nonsense\nC foo = 1:2-3\nC bar  \nF /usr/bin/a b\n?\n"
-    )
-    listing = parse_listing(text)
-    assert [(one.nevra, one.digest) for one in listing.packages] == [("bash-5.2-1.x86_64", "abc")]
-    assert listing.provided.meets("foo >= 1:2")
-    assert listing.provided.meets("bar")
-    assert listing.provided.meets("/usr/bin/a b") is False, "no requirement has a blank in its name"
-    assert listing.is_sealed
-    assert not parse_listing(text + "W /var/lib/open\n").is_sealed
-
-
 def test_a_rebuilt_local_repository_gives_a_new_template(tmp_path: Path) -> None:
     target = make_target(RepositorySource(name="base", baseurl=f"file://{tmp_path}/{{arch}}", gpgcheck=False))
     repositories = target_repositories(target, Arch.X86_64)
@@ -202,24 +189,46 @@ def make_target(*repositories: RepositorySource) -> Target:
 # --- sandbox
 
 
-def test_paths_that_an_overlay_cannot_spell_are_refused() -> None:
-    good = Overlay(lowers=(Path("/a"), Path("/b")), upper=Path("/u"), work=Path("/w"))
-    assert good.options == "lowerdir=/a:/b,upperdir=/u,workdir=/w"
-    with pytest.raises(HostUnfit, match="FARM_DATA"):
-        _ = Overlay(lowers=(Path("/a:b"),), upper=Path("/u"), work=Path("/w")).options
+CONFINED = Confinement(helper=Path("/h/enter"), filter=Path("/h/filter"), first_id=1000)
+
+
+def test_an_overlay_and_what_it_is_made_of_are_shown_under_names_that_any_path_has() -> None:
+    overlay = Overlay(lowers=(Path("/a:b"), Path("/c,d")), upper=Path("/e f/upper"), work=Path("/e f/work"))
+    words = sandbox.enter(
+        ["tool", Path("/merged")], CONFINED, overlays=[(overlay, Path("/merged"))], joins=(), limits=LIMITS
+    )
+    options = "lowerdir=/mnt/0:/mnt/1,upperdir=/mnt/2/upper,workdir=/mnt/2/work,userxattr"
+    assert words[words.index("--overlay") + 1] == options
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--bind"] == ["/a:b", "/c,d", "/e f"]
+    assert words[-2:] == ["tool", "/mnt/overlay0"]
 
 
 def test_a_room_has_no_network_no_capability_and_no_host_path() -> None:
-    words = sandbox.room(["true"], root=Bind(path=Path("/r"), inside="/"), binds=())
+    words = sandbox.room(["true"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
     assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "ALL"
-    assert [words[at + 1] for at, word in enumerate(words) if word.endswith("bind")] == ["/r"]
+    binds = [words[at + 1] for at, word in enumerate(words) if str(word).endswith("bind")]
+    assert binds == [Path("/r"), "/proc/sys", Path("/h/enter")]
+
+
+def test_no_program_of_the_root_runs_before_it_is_the_build_user() -> None:
+    words = sandbox.room(["sh", "x"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
+    inside = words[words.index("--") + 1 :]
+    assert inside == ["/run/farm/enter", "inside", "60990", "/run/farm/entered", "--", "sh", "x"]
+
+
+def test_a_session_has_ids_of_its_own_and_a_filter() -> None:
+    words = sandbox.enter(["true"], CONFINED, joins=(Path("/g/cgroup.procs"),), limits=LIMITS)
+    assert words[words.index("--map") + 1 :][:2] == ["1000", "65536"]
+    assert words[words.index("--seccomp") + 1] == "/h/filter"
+    assert words[words.index("--cgroup") + 1] == "/g/cgroup.procs"
+    assert "--as" not in words
 
 
 def test_without_cgroups_resource_limits_stand_in() -> None:
-    words = sandbox.enter(["true"], overlay=None, merged=Path("/m"), joins=(), limits=LIMITS)
-    assert f"--nproc={LIMITS.processes}" in words
-    assert f"--as={LIMITS.memory_bytes}" in words
+    words = sandbox.enter(["true"], CONFINED, joins=(), limits=LIMITS)
+    assert words[words.index("--nproc") + 1] == str(LIMITS.processes)
+    assert words[words.index("--as") + 1] == str(LIMITS.memory_bytes)
 
 
 def test_only_regular_files_of_a_bounded_size_are_read_back(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Who is to blame when dnf or rpmbuild fails: the package, or the farm's network, disk, root or host. Two tables.
+"""Who is to blame when dnf or rpmbuild fails: the package, or the farm's network, disk, root or host. Three tables.
 
 Owns the judgement. What this host can be asked itself, how much disk is free and whether the emulator works, is never
-taken from words. Words count where only the tool can have written them: of dnf's that is the start of a line, before
-the first scriptlet runs, since packages that the farm built bring scriptlets of their own; of rpmbuild's there are
-none, so what a recipe prints can only be held against the recipe. mock's table is in mock_exit.py, git's in
-workers/fetching/blame.py.
+taken from words. Words count where only the tool can have written them. dnf's count until it begins to install: from
+then on scriptlets of packages that the farm built may write, or end dnf, and every end but the host's own is held
+against the package. rpmbuild's words never count, so what a recipe prints can only be held against the recipe. mock's
+table is in mock_exit.py, git's in workers/fetching/blame.py.
 """
 
 import os
@@ -49,34 +49,18 @@ class HostState:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How the tool ended: `code`, or `signal` from outside. `said` is its output, or the last of it."""
+    """How the tool ended: `code`, or `signal` from outside. `said` is its output, or the last of it. `has_begun` tells
+    that dnf had named what it installs, so that a scriptlet may have run."""
 
     code: int | None
     signal: int | None = None
     said: bytes
     host: HostState
-
-    @property
-    def before(self) -> str:
-        """What dnf said before the first scriptlet could say anything."""
-        return self._parts[0]
-
-    @property
-    def after(self) -> str:
-        """What dnf and scriptlets said from then on."""
-        return self._parts[1]
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a scriptlet may have run."""
-        return bool(self.after)
+    has_begun: bool = False
 
     @cached_property
-    def _parts(self) -> tuple[str, str]:
-        text = self.said.decode(errors="backslashreplace")
-        begun = _BEGUN.search(text)
-        at = begun.start("packages") if begun else len(text)
-        return text[:at], text[at:]
+    def text(self) -> str:
+        return self.said.decode(errors="backslashreplace")
 
 
 #: From the end of a tool to the reason, when it is this case.
@@ -132,7 +116,8 @@ def host_state(folders: Sequence[Path], arch: Arch) -> HostState:
 
 def of_dnf(end: End) -> Verdict | None:
     """Why dnf failed; None when it did not."""
-    return _first((case for case in DNF if end.code != 0 or case.is_hidden), end)
+    table = DNF_BEGUN if end.has_begun else DNF
+    return _first((case for case in table if end.code != 0 or case.is_hidden), end)
 
 
 def of_rpmbuild(end: End) -> Verdict | None:
@@ -160,12 +145,6 @@ def disk_problem(folder: Path) -> str | None:
 
 # --- dnf --------------------------------------------------------------------------------------------------------------
 
-# dnf names each package before it runs anything of it. "Preparing" is rpm's last check, which may still refuse.
-_BEGUN = re.compile(
-    r"^Running transaction\r?\n(?:(?! +(?:Running scriptlet|Installing|Upgrading) *:)[^\n]*\n){0,50}"
-    r"(?P<packages> +(?:Running scriptlet|Installing|Upgrading) *:)",
-    re.MULTILINE,
-)
 _NOTHING = (
     re.compile(r"^No matching package to install: '(?P<what>[^\n]{1,300})'", re.MULTILINE),
     re.compile(
@@ -178,15 +157,16 @@ _NO_SPEC = re.compile(
     re.MULTILINE,
 )
 _SPEC_ERROR = re.compile(r"^(?:RPM: )?error: line \d+: (?P<what>[^\n]{1,300})", re.MULTILINE)
+_LAST_NAMED = re.compile(r"^ +(?:Running scriptlet|Installing|Upgrading) *: (?P<what>[^ \n]{1,300})", re.MULTILINE)
 _LAST_ERROR = re.compile(r"^(?:Error|error)[:(]? ?(?P<what>[^\n]{1,300})", re.MULTILINE)
 
 
 def _says(pattern: str) -> Test:
-    """The line that matches in what dnf said by itself."""
+    """The line that matches in what dnf said."""
     expression = re.compile(pattern, re.MULTILINE)
 
     def test(end: End) -> str | None:
-        found = expression.search(end.before)
+        found = expression.search(end.text)
         return (found.groupdict().get("what") or found[0]) if found else None
 
     return test
@@ -197,23 +177,23 @@ def _installing_says(pattern: str, words: str) -> Test:
     expression = re.compile(pattern, re.MULTILINE)
 
     def test(end: End) -> str | None:
-        found = expression.search(end.after)
+        found = expression.search(end.text)
         return words.format_map(found.groupdict()) if found else None
 
     return test
 
 
 def _nothing_provides(end: End) -> str | None:
-    text = end.before
+    text = end.text
     what = list(dict.fromkeys(found["what"] for pattern in _NOTHING for found in pattern.finditer(text)))
     return "nothing provides " + ", ".join(what) if what else None
 
 
 def _bad_requirement(end: End) -> str | None:
     """All that stands in the spec besides BuildRequires is the farm's, and the same for every package."""
-    if not _NO_SPEC.search(end.before):
+    if not _NO_SPEC.search(end.text):
         return None
-    found = _SPEC_ERROR.search(end.before)
+    found = _SPEC_ERROR.search(end.text)
     return "rpm cannot read a BuildRequires" + (f": {found['what']}" if found else "; the log may say which")
 
 
@@ -236,12 +216,20 @@ def _both(one: Test, other: Test) -> Test:
 
 
 def _last_error(end: End) -> str:
-    errors = [found["what"] for found in _LAST_ERROR.finditer(end.before + end.after)]
+    errors = [found["what"] for found in _LAST_ERROR.finditer(end.text)]
     return errors[-1] if errors else "dnf did not say why"
 
 
+def _installing(end: End) -> str:
+    """The last package that dnf named, as a hint: a scriptlet can write that as well."""
+    named = _LAST_NAMED.findall(end.text)
+    last = f" The log names {named[-1]} last." if named else ""
+    return f"installing what it requires failed: dnf ended with code {end.code} while scriptlets ran.{last}"
+
+
 _UNPACKING = _installing_says(
-    r"(?:^|[0-9])Error unpacking rpm package (?P<what>[^\n]{1,300})", "package {what} was not unpacked"
+    r"(?:^|[0-9])Error unpacking rpm package (?P<what>[^\n]{1,300})",
+    "installing what it requires failed: package {what} was not unpacked",
 )
 
 #: dnf 4.14's words and dnf 5's. The first row that holds counts.
@@ -275,7 +263,6 @@ DNF: tuple[Case, ...] = (
     ),
     Case(name="bad-requirement", blame=Blame.PACKAGE, test=_bad_requirement, outcome=Outcome.FAILED),
     # Before the network: a download that the disk did not take looks like one that was cut.
-    Case(name="disk-full-unpacking", blame=Blame.DISK, test=_both(_disk, _UNPACKING), is_hidden=True),
     Case(name="disk-full", blame=Blame.DISK, test=_disk),
     Case(
         name="network",
@@ -293,19 +280,28 @@ DNF: tuple[Case, ...] = (
         blame=Blame.ROOT,
         test=_says(r"^(?:Package [^\n]{1,300} is not signed|Public key for [^\n]{1,300}|Error: GPG check FAILED)"),
     ),
-    Case(name="unpacking", blame=Blame.ROOT, test=_UNPACKING, is_hidden=True),
+    Case(name="root", blame=Blame.ROOT, test=_last_error),
+)
+
+#: The same once dnf has begun to install. Words only choose among reasons that are all the package's.
+DNF_BEGUN: tuple[Case, ...] = (
+    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True),
+    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed),
+    Case(name="disk-full-unpacking", blame=Blame.DISK, test=_both(_disk, _UNPACKING), is_hidden=True),
+    Case(name="disk-full", blame=Blame.DISK, test=_disk),
+    Case(name="unpacking", blame=Blame.PACKAGE, test=_UNPACKING, outcome=Outcome.FAILED, is_hidden=True),
     # A failing %post is a warning for rpm; these two keep the package from being installed, and dnf says "Complete!".
     Case(
         name="scriptlet",
         blame=Blame.PACKAGE,
         test=_installing_says(
             r"^Error in (?P<script>PREIN|PRETRANS) scriptlet in rpm package (?P<what>[^\n]{1,300})",
-            "the {script} scriptlet of package {what} fails, so it cannot be installed",
+            "installing what it requires failed: the {script} scriptlet of package {what} fails",
         ),
         outcome=Outcome.FAILED,
         is_hidden=True,
     ),
-    Case(name="root", blame=Blame.ROOT, test=_last_error),
+    Case(name="installing", blame=Blame.PACKAGE, test=_installing, outcome=Outcome.FAILED),
 )
 
 

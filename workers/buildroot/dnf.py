@@ -14,6 +14,9 @@ from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
 
+#: Where the sandbox shows the farm's own plugins to dnf.
+PLUGINS = "/run/dnf-plugins"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DnfRepository:
@@ -59,6 +62,7 @@ def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
         "tsflags": "nodocs",
         "keepcache": "1",
         "plugins": "1",
+        "pluginpath": ",".join((PLUGINS, *_host_plugins())),
         "reposdir": "/dev/null",
         "varsdir": "/dev/null",
         "gpgcheck": "1",
@@ -96,6 +100,12 @@ def wanted_spec(requirements: Sequence[str]) -> str:
             raise ValueError(f"BuildRequires {requirement!r} is not a printable line")
         lines.append("BuildRequires: " + requirement.replace("%", "%%"))
     return "\n".join([*lines, "%description", ""])
+
+
+def _host_plugins() -> list[str]:
+    """Where Debian and Fedora put dnf's plugins: builddep is one."""
+    found = Path("/usr/lib").glob("python3*/*-packages/dnf-plugins")
+    return sorted(_line(str(folder)) for folder in found)
 
 
 def _repository(source: RepositorySource, arch: Arch) -> DnfRepository:

@@ -1,14 +1,15 @@
 #!/bin/sh
-# Runs in a sandbox that shows the host's tools and one root at /mnt/root: dnf, and then what the root is made of.
-# Scriptlets of packages that the farm built itself run here, so nothing else of the host is to be seen.
+# Runs in a sandbox that shows the host's tools and one root at /mnt/root: dnf, and what a room needs in the root.
+# Scriptlets of packages that the farm built itself run here, so nothing else of the host is to be seen, and the worker
+# believes nothing that is left here: it knows the packages from dnf's plan, which comes before any scriptlet.
 #
-#   fill.sh <user id> <rpm database> <file for the list, or "" to download only> <dnf arguments ...>
+#   fill.sh <user id> <rpm database> <"packages" or "all": what the plan names; "" to download only> <dnf arguments ...>
 set -eu
-uid=$1 database=$2 list=$3 root=/mnt/root
+uid=$1 database=$2 plan=$3 root=/mnt/root
 shift 3
 sh /run/database.sh before "$root" "$database"
-dnf "$@"
-[ -n "$list" ] || exit 0
+FARM_PLAN=$plan dnf "$@"
+[ -n "$plan" ] || exit 0
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
 grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
     # A room mounts over these, and its root may be read-only by then.
@@ -19,9 +20,4 @@ grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
     [ -e "$root/etc/hosts" ] || echo "127.0.0.1 localhost" > "$root/etc/hosts"
 }
 rm -rf "$root/var/log/dnf"* "$root/var/lib/dnf"
-rpm --root "$root" -qa --qf 'P %{NAME}-%|EPOCH?{%{EPOCH}}:{0}|:%{VERSION}-%{RELEASE}.%{ARCH} %{SHA256HEADER}
-[C %{PROVIDENAME} %{PROVIDEFLAGS:depflags} %{PROVIDEVERSION}
-][F %{FILENAMES}
-]' > "$list"
-find "$root" -xdev -type d -perm -0002 ! -path "$root/tmp" ! -path "$root/var/tmp" -printf 'W /%P\n' >> "$list"
 sh /run/database.sh after "$root" "$database"

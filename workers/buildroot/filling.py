@@ -4,7 +4,8 @@ Owns one filling: the work folder, the shared package cache and its lock, the tw
 scriptlet, install without network), and what a failure means.
 
 Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has
-the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees.
+the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees. The
+record of the root is dnf's plan, which the worker has before the first scriptlet runs; nothing is read afterwards.
 """
 
 import os
@@ -25,35 +26,40 @@ from workers.buildroot.cgroups import Cgroup, CgroupKind
 from workers.buildroot.disk import DiskWatch
 from workers.buildroot.dnf import DnfRepository
 from workers.buildroot.ends import LimitsMet, limits_met
+from workers.buildroot.plan import BadPlan, Plan, PlanPipe, plan_pipe
 from workers.buildroot.sandbox import BUILD_UID, SCRIPTS, Bind, Confinement, Overlay
 from workers.buildroot.scratch import remove_tree, room_name
 from workers.buildroot.shelf import locked
 from workers.run import Completed, Ending, run
 from workers.steps.context import Ended, StepContext
+from workers.steps.names import shown
 
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
 _SAID_BYTES = 2**20
+_SHOWN_CHARS = 300
 _LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
 _CACHE = "/mnt/root/var/cache/dnf"
 #: Where overlayfs keeps what it is about to change: in the folder of what it changes.
 _WORK = "overlay-work"
+_PLUGIN = "farm_plan"
+_PLAN_BYTES = {"packages": 16 * 2**20, "all": 48 * 2**20}
 _numbers = count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _DnfRun:
-    """Without `list_to` nothing is installed; there is network, and `cache` is the shared one and no view of it."""
+    """Without `plan` nothing is installed; there is network, and `cache` is the shared one and no view of it."""
 
     words: tuple[str, ...]
     root: Overlay
     binds: tuple[Bind, ...]
     cache: Path
-    list_to: str = ""
+    plan: str = ""
 
     @property
     def is_fetch(self) -> bool:
-        return not self.list_to
+        return not self.plan
 
 
 class Filling:
@@ -70,22 +76,23 @@ class Filling:
 
     def install(
         self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
-    ) -> None:
-        """Fill the empty folder `root`; its list goes to `into`. Raises trouble."""
+    ) -> Plan:
+        """Fill the empty folder `root`, with scratch files in `into`; what dnf installed. Raises trouble."""
 
         def prepare(work: Path) -> list[str]:
             # The lower folder is empty: the overlay is there for its mount option that spares every sync.
             (work / "empty").mkdir()
             return ["install", *packages]
 
-        self._fill(prepare, repositories, lower=None, upper=root, into=into)
+        return self._fill(prepare, repositories, lower=None, upper=root, into=into)
 
     def add(
         self, wanted: Sequence[str], repositories: Sequence[DnfRepository], *, lower: Path, upper: Path, into: Path
-    ) -> None:
-        """Install what meets the requirements over `lower`; the difference goes to `upper`, the list to `into`.
+    ) -> Plan:
+        """Install what meets the requirements over `lower`; the difference goes to `upper`. What dnf installed.
 
-        Raises trouble; and Ended, with UNRESOLVABLE, when nothing provides one of them.
+        Raises trouble; and Ended, with UNRESOLVABLE, when nothing provides one of them, and with FAILED when a
+        package that meets one cannot be installed.
         """
 
         def prepare(work: Path) -> list[str]:
@@ -96,7 +103,7 @@ class Filling:
             (work / "wanted.spec").write_text(spec)
             return ["builddep", "--spec", "/work/wanted.spec"]
 
-        self._fill(prepare, repositories, lower=lower, upper=upper, into=into, is_builds_own=True)
+        return self._fill(prepare, repositories, lower=lower, upper=upper, into=into, is_builds_own=True)
 
     def _fill(
         self,
@@ -107,7 +114,7 @@ class Filling:
         upper: Path,
         into: Path,
         is_builds_own: bool = False,
-    ) -> None:
+    ) -> Plan:
         scratch = into / room_name(PREFIX, next(_numbers))
         cache = self._settings.cache / "dnf" / f"{self._target.name}-{self._arch}"
         with ExitStack() as stack:
@@ -137,20 +144,44 @@ class Filling:
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
                 fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
                 step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
-                self._dnf(step, scratch, is_builds_own=is_builds_own)
+                self._fetch(step, scratch, is_builds_own=is_builds_own)
                 words = ["--cacheonly", *words]
             overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
-            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, list_to="/work/list")
-            self._dnf(step, scratch, is_builds_own=is_builds_own)
-            (work / "list").rename(into / "list")
+            named = "all" if lower is None else "packages"
+            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, plan=named)
+            return self._install(step, scratch, is_builds_own=is_builds_own)
 
-    def _dnf(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
-        """Raises what its end means."""
-        log, logged_bytes = self._context.log, self._context.log.size_bytes
-        done, met = self._run_dnf(step, scratch)
+    def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
+        logged_bytes = self._context.log.size_bytes
+        done, met = self._run_dnf(step, scratch, None)
+        self._judge(done, met, scratch, logged_bytes, is_builds_own=is_builds_own, has_begun=False)
+
+    def _install(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> Plan:
+        logged_bytes = self._context.log.size_bytes
+        with plan_pipe(scratch / "seen/plan", limit_bytes=_PLAN_BYTES[step.plan]) as pipe:
+            self._own(scratch / "seen/plan")
+            done, met = self._run_dnf(step, scratch, pipe)
+            pipe.take()
+        try:
+            plan = pipe.plan()
+        except BadPlan as error:
+            raise _refused(str(error), is_builds_own=is_builds_own) from error
+        if plan is not None and plan.refused:
+            words = f"a package to be installed cannot be read: {shown(plan.refused, limit=_SHOWN_CHARS)}"
+            raise _refused(words, is_builds_own=is_builds_own)
+        self._judge(done, met, scratch, logged_bytes, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
+        if plan is None:
+            raise RootTrouble(f"dnf did not say what it installs; is dnf on this host version 4, with {_PLUGIN}.py?")
+        return plan
+
+    def _judge(
+        self, done: Completed, met: LimitsMet, scratch: Path, logged_bytes: int, *, is_builds_own: bool, has_begun: bool
+    ) -> None:
+        """Raises what the end of dnf means."""
+        log = self._context.log
         said = done.tail if log.is_cut else _from(log.path, logged_bytes)
         host = host_state((scratch, self._settings.cache), self._arch)
-        end = End(code=done.code, signal=done.signal, said=said, host=host)
+        end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
         if met_one := _limit_met(done, met):
             outcome, words = met_one
             # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
@@ -160,12 +191,18 @@ class Filling:
         if verdict := blame.of_dnf(end):
             raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
 
-    def _run_dnf(self, step: _DnfRun, scratch: Path) -> tuple[Completed, LimitsMet]:
+    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> tuple[Completed, LimitsMet]:
         context = self._context
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
             watch = stack.enter_context(DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes))
+
+            def look() -> Ending | None:
+                if pipe:
+                    pipe.take()
+                return watch.verdict()
+
             done = run(
                 self._argv(step, scratch, group.joins if group else ()),
                 cwd=Path("/"),
@@ -177,7 +214,7 @@ class Filling:
                 stop=context.stop,
                 silence_s=None if step.is_fetch else _LIMITS.silence_s,  # dnf itself gives up on a silent server
                 tree=group,
-                watch=watch.verdict,
+                watch=look,
                 shown=["dnf", *step.words],
             )
             return done, limits_met(done, group)
@@ -193,8 +230,9 @@ class Filling:
                 folder.mkdir(exist_ok=True)
                 self._own(folder)
         scripts = [Bind(path=SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
+        scripts.append(Bind(path=SCRIPTS / f"dnf_plugins/{_PLUGIN}.py", inside=f"{dnf.PLUGINS}/{_PLUGIN}.py"))
         argv = sandbox.workshop(
-            ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.list_to, *step.words],
+            ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.plan, *step.words],
             self._confinement,
             root=root,
             binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
@@ -222,7 +260,7 @@ class Filling:
             self._arch.rpm,
             "--color=never",
             "--disableplugin=*",
-            "--enableplugin=builddep",
+            f"--enableplugin=builddep,{_PLUGIN}",
         ]
 
     def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
@@ -231,6 +269,12 @@ class Filling:
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:
+    if is_builds_own:
+        return Ended(Outcome.FAILED, f"installing what it requires failed: {words}")
+    return RootTrouble(f"the build root cannot be filled: {words}")
 
 
 def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:

@@ -24,9 +24,11 @@ def read_left(path: Path, *, limit_bytes: int) -> bytes | None:
     return data if len(data) <= limit_bytes else None
 
 
-def read_list(path: Path, *, limit_bytes: int) -> str:
-    """A list that a tool of the farm's own wrote in the workshop. Raises RootTrouble when it is not there."""
+def read_list(path: Path, *, limit_bytes: int) -> bytes:
+    """A list that the farm wrote itself. Raises RootTrouble when it is not there."""
     data = read_left(path, limit_bytes=limit_bytes)
     if data is None:
-        raise RootTrouble(f"{path.name} of the new root is missing or larger than {limit_bytes} bytes")
-    return data.decode(errors="backslashreplace")
+        raise RootTrouble(
+            f"{path} is missing or larger than {limit_bytes} bytes; remove its folder, and it is made again"
+        )
+    return data

@@ -1,10 +1,9 @@
 """Templates and layers: what a room is stacked on, made by the host's dnf, kept and found again by what defines them.
 
-Owns their keys, their folders and their lists of packages. A template's folder holds `root`, `list` and `layers`; a
-layer's holds `upper` and `list`. What a list says is hostile: the packages in the root may have been built here.
+Owns their keys and their folders. A template's folder holds `root`, `list` and `layers`; a layer's holds `upper` and
+`list`. The lists are made from dnf's plans, not from what is in the root: see `workers.buildroot.listing`.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -17,13 +16,10 @@ from pathlib import Path
 from farm.config import Settings
 from farm.errors import NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
-from farm.model.nevra import Nevra
 from farm.model.target import Target
-from workers.buildroot.base import RootPackage
-from workers.buildroot.capabilities import Capability, Provided
 from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.buildroot.filling import Filling
-from workers.buildroot.hostile import read_list
+from workers.buildroot.listing import Listing, is_sealed, of_layer, of_template, read_listing, write_listing
 from workers.buildroot.sandbox import Confinement
 from workers.buildroot.scratch import alive_folder, attempted
 from workers.buildroot.shelf import Shelf
@@ -35,17 +31,7 @@ _KEY_CHARS = 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TEMPLATES_KEPT = 3
 _LAYERS_KEPT = 64
-_LIST_BYTES = 256 * 2**20
 _REPOMD_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """What a root is made of. `is_sealed` when the build user could write nowhere in it but to /tmp and /var/tmp."""
-
-    packages: tuple[RootPackage, ...]
-    provided: Provided
-    is_sealed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +71,10 @@ class Roots:
             root = folder / "root"
             root.mkdir(mode=0o755)
             os.chown(root, self._confinement.root_id, self._confinement.root_id)
-            self._filling(context).install(self._target.packages, repositories, root=root, into=folder)
-            if not read_listing(folder / "list").packages:
+            plan = self._filling(context).install(self._target.packages, repositories, root=root, into=folder)
+            if not plan.added:
                 raise RootTrouble(f"the new root of {self._target.name} {self._arch} has no package in it")
+            write_listing(folder / "list", of_template(plan, is_sealed=is_sealed(root)))
 
         with self._shelf.use(key, make, stop=context.stop) as folder:
             yield folder
@@ -109,7 +96,10 @@ class Roots:
             upper = folder / "upper"
             upper.mkdir(mode=0o755)
             os.chown(upper, self._confinement.root_id, self._confinement.root_id)
-            self._filling(context).add(wanted, repositories, lower=template / "root", upper=upper, into=folder)
+            filling = self._filling(context)
+            plan = filling.add(wanted, repositories, lower=template / "root", upper=upper, into=folder)
+            # What no filling made a sound list of never gets to the shelf.
+            write_listing(folder / "list", of_layer(base.listing, plan))
 
         shelf = Shelf(template / "layers", keep=_LAYERS_KEPT)
         with shelf.use(key, make, stop=context.stop) as folder:
@@ -156,49 +146,6 @@ def template_key(
             _BOOT.read_text(),
         ]
     )
-
-
-def read_listing(path: Path) -> Listing:
-    """From the file that fill.sh wrote. Read once for each file, since these never change."""
-    found = path.stat()
-    return _read_listing(path, found.st_ino, found.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=32)
-def _read_listing(path: Path, _inode: int, _changed_ns: int) -> Listing:
-    return parse_listing(read_list(path, limit_bytes=_LIST_BYTES))
-
-
-def parse_listing(text: str) -> Listing:
-    """Lines `P nevra digest`, `C name op evr`, `F path`, `W folder that all may write`; others are passed over."""
-    packages: list[RootPackage] = []
-    capabilities: dict[str, list[Capability]] = {}
-    files: list[str] = []
-    is_sealed = True
-    for line in text.split("\n"):
-        kind, _, rest = line.partition(" ")
-        if kind == "F":
-            files.append(rest)
-        elif kind == "C":
-            name, _, version = rest.partition(" ")
-            op, _, evr = version.strip().partition(" ")
-            capabilities.setdefault(name, []).append(Capability(name=name, op=op, evr=evr))
-        elif kind == "W":
-            is_sealed = False
-        elif kind == "P" and not rest.startswith("gpg-pubkey-"):
-            packages += _package(rest)
-    packages.sort(key=lambda package: package.nevra)
-    by_name = {name: tuple(given) for name, given in capabilities.items()}
-    provided = Provided(capabilities=by_name, files=frozenset(files))
-    return Listing(packages=tuple(packages), provided=provided, is_sealed=is_sealed)
-
-
-def _package(text: str) -> tuple[RootPackage, ...]:
-    nevra, _, digest = text.partition(" ")
-    try:
-        return (RootPackage(nevra=str(Nevra.parse(nevra)), digest=digest),)
-    except ValueError:
-        return ()
 
 
 def _identity(repository: DnfRepository) -> object:

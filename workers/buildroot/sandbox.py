@@ -34,7 +34,9 @@ _FILL_CAPABILITIES = (
 _ROOM_CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 _HOST_ETC = (
     "alternatives", "ca-certificates", "crypto-policies", "dnf/plugins", "gai.conf", "host.conf", "hosts",
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "pki", "resolv.conf", "rpm", "ssl",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "resolv.conf", "rpm",
+    # Certificates and public keys only: their folders hold the host's private keys as well.
+    "pki/ca-trust/extracted", "pki/rpm-gpg", "pki/tls/cert.pem", "pki/tls/certs", "ssl/certs", "ssl/openssl.cnf",
 )  # fmt: skip
 
 #: A word of a command line, or a path of the host that the sandbox is to see.
