@@ -1,0 +1,305 @@
+"""Packages whose scriptlets attack the filling of a layer: real dnf, real roots, packages made with rpmbuild.
+
+A scriptlet runs as root. It can leave rpm's chroot, see the folders that the sandbox shares with the worker, write into
+dnf's output and end dnf. The worker must blame the package for it, record the root as dnf planned it, and follow
+nothing that is left.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import createrepo_c
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from farm.model.target import RepositorySource, Target
+from workers.buildroot.roots import Root, Roots, root_of
+from workers.log import StepLog
+from workers.steps.context import Ended, StepContext
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
+]
+
+# Leaves rpm's chroot, as root with CAP_SYS_CHROOT can, and runs a command of the shell there.
+_OUT = """
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <unistd.h>
+#include <sys/stat.h>
+int main(int c, char **v) {
+  mkdir("/tmp/.j", 0755);
+  int d = open("/", O_RDONLY);
+  if (chroot("/tmp/.j") || fchdir(d)) return 99;
+  for (int i = 0; i < 32; i++) if (chdir("..")) break;
+  if (chroot(".")) return 98;
+  execl("/bin/sh", "sh", "-c", v[1], (char *)0);
+  return 97;
+}
+"""
+_SPEC = """
+%global debug_package %{nil}
+%define __os_install_post %{nil}
+%define _build_id_links none
+Name: {name}
+Version: 1
+Release: 1
+Summary: {name}
+License: MIT
+AutoReqProv: no
+%description
+{name}
+%install
+install -D -m 755 {out} %{buildroot}/usr/libexec/{name}-out
+{scriptlet}
+%files
+/usr/libexec/{name}-out
+"""
+_NETWORK_WORDS = "Curl error (6): Could not resolve host name for http://mirror.example/repodata/repomd.xml"
+# The words of a broken network, and of a full disk.
+_FORGED = f"""echo '{_NETWORK_WORDS}'
+echo 'Error: Failed to download metadata for repo x'
+echo 'At least 9999MB more space needed on the / filesystem.'"""
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a layer: `root`, or the `ended` of the package's failure. `log` is the step's."""
+
+    root: Root | None
+    ended: Ended | None
+    log: bytes
+
+    @property
+    def names(self) -> list[str]:
+        assert self.root is not None, self.log[-3000:]
+        return [package.nevra for package in self.root.listing.packages]
+
+
+@dataclass
+class Layers:
+    """Layers of one template with one hostile package each."""
+
+    settings: Settings
+    target: Target
+    out: Path
+
+    def make(self, scriptlet: str, folder: Path, *, log_bytes: int = 8 * 2**20) -> Made:
+        name = f"evil{next(_numbers)}"
+        repository = self._package(name, scriptlet, folder / name)
+        with self._context(folder / name, log_bytes) as context:
+            roots = Roots(self.settings, self.target, Arch.X86_64)
+            root: Root | None = None
+            ended: Ended | None = None
+            with roots.template(context) as template:
+                try:
+                    with roots.layered(template, [name], [("farm", f"file://{repository}")], context) as root:
+                        pass
+                except Ended as error:
+                    ended = error
+                assert not [one for one in (template / "layers").iterdir() if one.name.startswith("new-")]
+            return Made(root=root, ended=ended, log=context.log.path.read_bytes())
+
+    def _package(self, name: str, scriptlet: str, folder: Path) -> Path:
+        folder.mkdir()
+        spec = folder / f"{name}.spec"
+        words = {
+            "name": name,
+            "out": str(self.out),
+            "scriptlet": scriptlet.replace("OUT", f"/usr/libexec/{name}-out").replace("NAME", name),
+        }
+        text = _SPEC
+        for key, value in words.items():
+            text = text.replace("{" + key + "}", value)
+        spec.write_text(text)
+        repository = folder / "repository"
+        repository.mkdir()
+        _run("rpmbuild", "-bb", "--define", f"_topdir {folder}", "--define", f"_rpmdir {repository}", str(spec))
+        createrepo_c_tool = Path(createrepo_c.__file__).parent / "data/bin/createrepo_c"
+        _run(str(createrepo_c_tool), "--quiet", str(repository))
+        return repository
+
+    @contextmanager
+    def _context(self, folder: Path, log_bytes: int) -> Iterator[StepContext]:
+        (folder / "work").mkdir()
+        with StepLog(folder / "log", limit_bytes=log_bytes) as log:
+            yield StepContext(
+                attempt=folder.name,
+                workdir=folder / "work",
+                log=log,
+                store=DirectoryStore(self.settings.artifacts),
+                settings=self.settings,
+                limits=self.target.limits,
+                stop=threading.Event(),
+                deadline=time.monotonic() + 200,
+            )
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def layers(demo_distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Layers:
+    folder = tmp_path_factory.mktemp("fillings")
+    (folder / "out.c").write_text(_OUT)
+    _run("gcc", "-static", "-o", str(folder / "out"), str(folder / "out.c"))
+    target = Target(
+        name="demo",
+        distribution="demo",
+        release="1",
+        arches=(Arch.X86_64,),
+        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
+        packages=("demo-build",),
+    )
+    return Layers(Settings.from_env({"FARM_DATA": str(folder / "farm")}), target, folder / "out")
+
+
+def _is_recorded(made: Made) -> bool:
+    return any(name.startswith("evil") for name in made.names)
+
+
+def test_an_honest_package_is_installed_and_the_record_is_what_rpm_has(layers: Layers, tmp_path: Path) -> None:
+    made = layers.make("", tmp_path)
+    assert _is_recorded(made)
+    assert made.root is not None
+    template = root_of(made.root.lowers[-1].parent)
+    assert len(made.names) == len(template.listing.packages) + 1
+    shape = "%{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH} %{SHA256HEADER}\n"
+    root = made.root.lowers[-1]
+    words = ["rpm", "--root", str(root), "--dbpath", layers.target.rpmdb, "-qa", "--qf", shape]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sorted(line for line in found if not line.startswith("gpg-pubkey")) == sorted(
+        f"{one.nevra} {one.digest}" for one in template.listing.packages
+    )
+    assert template.listing.provided.meets("/usr/bin/sh") or template.listing.provided.meets("/bin/sh")
+
+
+@pytest.mark.parametrize(
+    "scriptlet",
+    [
+        "%pre\nkill -9 $PPID",
+        "%post\nkill -9 $PPID",
+        "%posttrans\nkill -TERM $PPID; kill -9 $PPID",
+        "%post\nkill -STOP $PPID; kill -9 $PPID",
+        f"%pre\nexec > /proc/$PPID/fd/1 2>&1\necho\n{_FORGED}\nkill -9 $PPID",
+        "%pre -p <lua>\nerror('no')",
+        "%pretrans -p <lua>\nerror('no')",
+        "%pre\nexit 1",
+    ],
+    ids=["pre", "post", "posttrans", "stopped", "forged-words", "lua", "pretrans", "fails"],
+)
+def test_a_scriptlet_that_ends_dnf_is_the_packages_failure(layers: Layers, tmp_path: Path, scriptlet: str) -> None:
+    made = layers.make(scriptlet, tmp_path)
+    assert made.ended is not None, made.log[-3000:]
+    assert made.ended.outcome is Outcome.FAILED
+    assert "installing what it requires failed" in made.ended.reason
+
+
+def test_a_flood_that_hides_dnfs_words_is_no_broken_network(layers: Layers, tmp_path: Path) -> None:
+    line = "nothing to see here, just a line of some length " + "." * 40
+    loop = f"i=0\nwhile [ $i -lt 2000 ]; do i=$((i+1)); echo '{line}'; done"
+    flood = f"%pre\nexec > /proc/$PPID/fd/1\n{loop}\n{_FORGED}\nkill -9 $PPID"
+    made = layers.make(flood, tmp_path, log_bytes=64 * 2**10)
+    assert b"reached its limit" in made.log
+    assert made.ended is not None
+    assert made.ended.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ln -s /work/other /work/list",
+        "mkdir /work/list",
+        "rm -f /work/plan; ln -s /work/other /work/plan",
+        "rm -f /work/plan; mkfifo /work/plan /work/list",
+        'rm -f /work/plan; echo \'{"added": [], "removed": []}\' > /work/plan',
+        "timeout 2 sh -c 'echo {} > /work/plan; head -c 60000000 /dev/zero > /work/plan'; true",
+        "head -c 60000000 /dev/zero > /work/list",
+        "rm -rf /work/* /work/.[a-z]*",
+        # The database no longer names the package.
+        "rm -rf /mnt/root/var/lib/rpm /mnt/root/usr/lib/sysimage/rpm; true",
+        # A daemon that goes on while the sandbox is there.
+        "setsid sh -c 'while :; do echo P evil >> /work/list; rm -f /work/plan; done' < /dev/null > /dev/null 2>&1 &",
+    ],
+    ids=["link", "folder", "pipe-link", "pipes", "forged", "grown", "large", "gone", "database", "daemon"],
+)
+def test_what_a_scriptlet_does_to_the_shared_folder_changes_no_record(
+    layers: Layers, tmp_path: Path, command: str
+) -> None:
+    before = set(layers.settings.templates.glob("*/*/*/*"))
+    command = command.replace("'", "'\\''")
+    made = layers.make(f"%post\nOUT '{command}'; :", tmp_path)
+    if made.ended is not None:
+        assert made.ended.outcome is Outcome.FAILED, "the package broke the root, which then is not kept"
+        assert set(layers.settings.templates.glob("*/*/*/*")) <= before
+        return
+    assert _is_recorded(made)
+    assert made.root is not None
+    assert sorted(path.name for path in made.root.lowers[0].parent.iterdir()) == ["list", "upper"]
+    assert (made.root.lowers[0].parent / "list").stat().st_size < 2**20
+
+
+def test_a_package_that_hides_itself_from_rpm_is_recorded(layers: Layers, tmp_path: Path) -> None:
+    """Its daemon stops what comes after dnf, erases the package from the database, and lets the filling go on."""
+    daemon = """
+for p in /proc/[0-9]*; do
+  case "$(tr "\\0" " " < $p/cmdline 2>/dev/null)" in "sh /run/fill.sh"*) F=${p#/proc/}; kill -STOP $F;; esac
+done
+while grep -qs -- '/bin/[d]nf' /proc/[0-9]*/cmdline; do sleep 0.1; done
+rpm --root /mnt/root --dbpath DATABASE -e --justdb --nodeps --noscripts NAME
+rpm --root /mnt/root --dbpath DATABASE -q NAME > /mnt/root/etc/hidden 2>&1
+kill -CONT $F"""
+    start = "cat > /work/home/d.sh; setsid sh /work/home/d.sh < /dev/null > /dev/null 2>&1 &"
+    hide = f"%posttrans\nOUT '{start}' <<'EOF'\n{daemon}\nEOF\nsleep 1"
+    made = layers.make(hide.replace("DATABASE", layers.target.rpmdb), tmp_path)
+    assert made.root is not None, made.log[-3000:]
+    assert "is not installed" in (made.root.lowers[0] / "etc/hidden").read_text()
+    assert _is_recorded(made)
+
+
+@pytest.fixture
+def canaries() -> Iterator[str]:
+    """Private keys where distributions keep them; what was not there is gone afterwards."""
+    word = f"farm-canary-{os.getpid()}"
+    made: list[Path] = []
+    files = [Path("/etc/ssl/private", word), Path("/etc/pki/tls/private", word), Path("/etc/pki/nssdb", word)]
+    try:
+        for file in files:
+            missing = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
+            made += missing[-1:]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"content of {word}")
+        yield word
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_scriptlet_sees_no_private_key_of_the_host(layers: Layers, tmp_path: Path, canaries: str) -> None:
+    look = (
+        "%post\nOUT 'ls -aR /etc > /mnt/root/etc/seen; grep -rs canary /etc >> /mnt/root/etc/seen; "
+        "ls /root /home /srv >> /mnt/root/etc/seen 2>&1'; :"
+    )
+    made = layers.make(look, tmp_path)
+    assert made.root is not None, made.log[-3000:]
+    seen = (made.root.lowers[0] / "etc/seen").read_text(errors="replace")
+    assert "/etc/ssl/certs" in seen, "the scriptlet did leave the chroot"
+    assert canaries not in seen
+    assert "private" not in seen
