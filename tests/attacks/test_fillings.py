@@ -24,6 +24,7 @@ from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import RepositorySource, Target
+from workers.buildroot.confine import confinement
 from workers.buildroot.roots import Root, Roots, root_of
 from workers.log import StepLog
 from workers.steps.context import Ended, StepContext
@@ -101,7 +102,7 @@ class Layers:
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name)
         with self._context(folder / name, log_bytes) as context:
-            roots = Roots(self.settings, self.target, Arch.X86_64)
+            roots = Roots(self.settings, self.target, Arch.X86_64, confinement(self.settings, self.target))
             root: Root | None = None
             ended: Ended | None = None
             with roots.template(context) as template:

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections import Counter
 
 import farm
@@ -9,11 +10,14 @@ import workers
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.model.outcome import Outcome
 
+#: Run by alembic, and by the host's dnf with the host's Python.
+_FOREIGN = re.compile(r"\.migrations|\.dnf_plugins")
+
 
 def _all_errors() -> list[type[FarmError]]:
     for package in (farm, workers):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__") and ".migrations" not in module.name:
+            if not module.name.endswith("__main__") and not _FOREIGN.search(module.name):
                 importlib.import_module(module.name)
     found, todo = [], [FarmError]
     while todo:

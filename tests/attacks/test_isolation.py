@@ -1,0 +1,220 @@
+"""What a recipe and a scriptlet reach of the host: real rooms and real fillings, a program that asks for everything."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.errors import HostUnfit
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from farm.model.target import EngineName, RepositorySource, Target
+from tests.attacks.test_fillings import Layers
+from workers.buildroot.confine import confinement, host_problem
+from workers.buildroot.room import Room, RoomRun
+from workers.buildroot.roots import Root, Roots, root_of
+from workers.buildroot.sandbox import BUILD_UID, ID_COUNT, Bind
+from workers.log import StepLog
+from workers.steps.context import StepContext
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
+]
+
+_FAMILIES = {"1", "2", "10", "16"}  # UNIX, INET, INET6, NETLINK
+_MAY_SUCCEED = {"family-1", "family-2", "family-10", "netlink-0"}
+_REFUSED_BY_FILTER = {
+    "keyctl": "ENOSYS",
+    "add_key": "ENOSYS",
+    "request_key": "ENOSYS",
+    "bpf": "ENOSYS",
+    "perf": "ENOSYS",
+    "userfaultfd": "ENOSYS",
+    "io_uring": "ENOSYS",
+    "tiocsti": "EPERM",
+    "high-tiocsti": "EPERM",
+    "unshare-user": "EPERM",
+    "clone-user": "EPERM",
+    "clone3-user": "ENOSYS",
+    "high-family": "EAFNOSUPPORT",
+}
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("probe") / "probe"
+    source = Path(__file__).with_name("probe.c")
+    subprocess.run(["gcc", "-static", "-O1", "-o", program, source], check=True, timeout=60)
+    return program
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings.from_env({"FARM_DATA": str(tmp_path_factory.mktemp("farm"))})
+
+
+@pytest.fixture(scope="module")
+def target(demo_distribution: Path) -> Target:
+    return Target(
+        name="demo",
+        distribution="demo",
+        release="1",
+        arches=(Arch.X86_64,),
+        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
+        packages=("demo-build",),
+    )
+
+
+@contextmanager
+def step(settings: Settings, target: Target, folder: Path) -> Iterator[StepContext]:
+    (folder / "work").mkdir(parents=True)
+    with StepLog(folder / "log", limit_bytes=2**24) as log:
+        yield StepContext(
+            attempt=folder.name,
+            workdir=folder / "work",
+            log=log,
+            store=DirectoryStore(settings.artifacts),
+            settings=settings,
+            limits=target.limits,
+            stop=threading.Event(),
+            deadline=time.monotonic() + 300,
+        )
+
+
+@contextmanager
+def template(settings: Settings, target: Target, context: StepContext) -> Iterator[Root]:
+    roots = Roots(settings, target, Arch.X86_64, confinement(settings, target))
+    with roots.template(context) as found:
+        yield root_of(found)
+
+
+def run_in_room(
+    settings: Settings, target: Target, folder: Path, *command: str, program: Path, above: Path | None = None
+) -> tuple[RoomRun, str]:
+    """How the command ended, and the log. `above` is laid over the template, as a dependency's layer is."""
+    with step(settings, target, folder) as context, template(settings, target, context) as root:
+        if above is not None:
+            root = replace(root, lowers=(above, *root.lowers))
+        with Room(root, context, confinement(settings, target)) as room:
+            given = Bind(path=program, inside="/run/farm/probe")
+            done = room.run(command, inputs=[given], env={}, shown=command)
+        return done, context.log.path.read_text(errors="replace")
+
+
+def said(log: str) -> dict[str, str]:
+    return dict(re.findall(r"^PROBE (\S+) (\S+)$", log, re.MULTILINE))
+
+
+def check(found: dict[str, str]) -> None:
+    assert len(found) > 100
+    reached = {name for name, answer in found.items() if answer == "ok"}
+    assert reached <= _MAY_SUCCEED
+    assert {name: found[name] for name in _REFUSED_BY_FILTER} == _REFUSED_BY_FILTER
+    for name, answer in found.items():
+        kind, _, number = name.partition("-")
+        if kind in ("family", "pair") and number not in _FAMILIES:
+            assert answer == "EAFNOSUPPORT", name
+        if name.startswith("compat"):
+            assert answer in ("ENOSYS", "EPERM", "EAFNOSUPPORT"), name
+
+
+def test_a_recipe_reaches_nothing_of_the_kernel_that_has_no_namespace(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    done, log = run_in_room(settings, target, tmp_path / "a", "/run/farm/probe", program=probe)
+    assert done.outcome is Outcome.SUCCEEDED, log
+    found = said(log)
+    assert found["uid"] == str(BUILD_UID)
+    check({name: answer for name, answer in found.items() if name != "uid"})
+
+
+def test_a_scriptlet_reaches_nothing_of_the_kernel_that_has_no_namespace(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    made = Layers(settings=settings, target=target, out=probe).make("%post\nOUT", tmp_path)
+    assert made.root is not None, made.log
+    found = said(made.log.decode(errors="replace"))
+    assert found["uid"] == "0"
+    check({name: answer for name, answer in found.items() if name != "uid"})
+
+
+def test_a_target_may_allow_user_namespaces(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+    allowing = replace(target, user_namespaces=True)
+    _, log = run_in_room(settings, allowing, tmp_path / "a", "/run/farm/probe", program=probe)
+    found = said(log)
+    assert found["unshare-user"] == found["clone-user"] == "ok"
+    assert {found[name] for name in ("core_pattern", "keyctl", "io_uring", "mount-cgroup")} & {"ok"} == set()
+
+
+def test_no_program_of_a_dependency_runs_as_root_in_a_room(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    above = tmp_path / "above"
+    script = '#!/bin/bash\nread -r _ uid _ < <(grep ^Uid: /proc/self/status)\necho "RAN $0 as $UID"\n'
+    for folder in ("usr/local/sbin", "usr/local/bin", "usr/sbin"):
+        (above / folder).mkdir(parents=True)
+        for name in ("setpriv", "sh", "enter", "true", "env", "id"):
+            (above / folder / name).write_text(script)
+            (above / folder / name).chmod(0o4755)
+    os.chown(above, settings.first_root_id, settings.first_root_id)
+    command = ("bash", "-c", "setpriv; sh; env; id -u")
+    _, log = run_in_room(settings, target, tmp_path / "a", *command, program=probe, above=above)
+    uids = re.findall(r"^RAN \S+ as (\d+)$", log, re.MULTILINE)
+    assert len(uids) >= 3, log
+    assert set(uids) == {str(BUILD_UID)}
+
+
+def test_what_a_filling_leaves_belongs_to_nobody_on_the_host(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    scriptlet = (
+        "%post\ncp /usr/bin/env /usr/bin/red-suid; chmod 4755 /usr/bin/red-suid; chown 1:1 /usr/libexec/NAME-out"
+    )
+    made = Layers(settings=settings, target=target, out=probe).make(scriptlet, tmp_path)
+    assert made.root is not None, made.log
+    upper = made.root.lowers[0]
+    suid = upper / "usr/bin/red-suid"
+    assert suid.stat().st_mode & 0o7777 == 0o4755
+    assert suid.stat().st_uid == settings.first_root_id
+    assert next(upper.glob("usr/libexec/*-out")).stat().st_uid == settings.first_root_id + 1
+    for folder, folders, names in os.walk(upper):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            assert settings.first_root_id <= path.lstat().st_uid < settings.first_root_id + ID_COUNT, path
+
+
+def test_a_room_possesses_no_key_of_its_worker(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+    _, log = run_in_room(settings, target, tmp_path / "a", "cat", "/proc/keys", program=probe)
+    assert "farm" not in "".join(line for line in log.splitlines() if "keyring" in line and "_ses" not in line)
+
+
+def test_a_target_that_needs_the_hosts_root_is_refused_until_a_setting_allows_it(
+    target: Target, tmp_path: Path
+) -> None:
+    with_mock = replace(target, engine=EngineName.MOCK)
+    plain = Settings.from_env({"FARM_DATA": str(tmp_path)})
+    with pytest.raises(HostUnfit, match="FARM_UNCONFINED"):
+        confinement(plain, with_mock)
+    for names in ("demo", "other, demo", "*"):
+        allowing = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_UNCONFINED": names})
+        assert confinement(allowing, with_mock).first_id is None
+        assert confinement(allowing, target).first_id is not None, "what can be confined is"
+    with pytest.raises(HostUnfit, match="FARM_UNCONFINED"):
+        confinement(Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_UNCONFINED": "other"}), with_mock)
+
+
+def test_a_host_without_user_namespaces_says_so(target: Target, tmp_path: Path) -> None:
+    """Ids beyond what the kernel can map stand for a host that makes no user namespaces."""
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_FIRST_ROOT_ID": str(2**32 - 10)})
+    assert "user namespace" in (host_problem(settings) or "")
+    with pytest.raises(HostUnfit, match="name the target in FARM_UNCONFINED"):
+        confinement(settings, target)
