@@ -269,6 +269,8 @@ static void inside(char **words) {
     if (syscall(SYS_close_range, 3u, ~0u, 0u) && errno != ENOSYS)
         fail("closing descriptors");
     reset_signals();
+    for (int capability = 0; capability < 64; capability++)
+        prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
     if (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))
         fail("becoming user %u", (unsigned)user);
     drop_capabilities();
