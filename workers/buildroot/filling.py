@@ -172,7 +172,9 @@ class Filling:
     def _judge(self, ran: _Ran, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
         """Raises what the end of dnf means."""
         log, done = self._context.log, ran.done
-        said = done.tail if log.is_cut else _from(log.path, ran.log_from_bytes)
+        said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
+        if has_begun:  # a scriptlet may have written more than is read, before dnf said that it failed
+            said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
         end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
         if met_one := _limit_met(done, ran.met):
