@@ -201,8 +201,21 @@ def test_an_honest_package_is_installed_and_the_record_is_what_rpm_has(layers: L
         "%pre -p <lua>\nerror('no')",
         "%pretrans -p <lua>\nerror('no')",
         "%pre\nexit 1",
+        "%post\nrm -f /etc/passwd; OUT 'mkfifo /mnt/root/etc/passwd'",
+        "%post\nOUT 'ln -sf /work/x /mnt/root/etc/group'",
     ],
-    ids=["pre", "post", "posttrans", "stopped", "forged-words", "lua", "pretrans", "fails"],
+    ids=[
+        "pre",
+        "post",
+        "posttrans",
+        "stopped",
+        "forged-words",
+        "lua",
+        "pretrans",
+        "fails",
+        "passwd-pipe",
+        "group-link",
+    ],
 )
 def test_a_scriptlet_that_ends_dnf_is_the_packages_failure(layers: Layers, tmp_path: Path, scriptlet: str) -> None:
     made = layers.make(scriptlet, tmp_path)
@@ -219,6 +232,14 @@ def test_a_flood_that_hides_dnfs_words_is_no_broken_network(layers: Layers, tmp_
     assert b"reached its limit" in made.log
     assert made.ended is not None
     assert made.ended.outcome is Outcome.FAILED
+
+
+def test_a_flood_does_not_hide_that_a_package_was_not_installed(layers: Layers, tmp_path: Path) -> None:
+    loop = f"i=0\nwhile [ $i -lt 2000 ]; do i=$((i+1)); echo '{'.' * 100}'; done"
+    made = layers.make(f"%pre\nexec > /proc/$PPID/fd/1\n{loop}\nexit 1", tmp_path, log_bytes=64 * 2**10)
+    assert b"reached its limit" in made.log
+    assert made.ended is not None
+    assert "PREIN scriptlet" in made.ended.reason
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,14 @@ shift 3
 sh /run/database.sh before "$root" "$database"
 FARM_PLAN=$plan dnf "$@"
 [ -n "$plan" ] || exit 0
+# A scriptlet may have left a pipe or a link, which would be waited for or followed.
+for name in passwd group; do
+    file=$root/etc/$name
+    if [ -L "$file" ] || { [ -e "$file" ] && [ ! -f "$file" ]; }; then
+        echo "error: /etc/$name of the root is not a regular file"
+        exit 1
+    fi
+done
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
 grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
     # A room mounts over these, and its root may be read-only by then.

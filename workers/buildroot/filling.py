@@ -62,6 +62,15 @@ class _DnfRun:
         return not self.plan
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ran:
+    """How dnf ended, and where its words begin in the log."""
+
+    done: Completed
+    met: LimitsMet
+    log_from_bytes: int
+
+
 class Filling:
     """For one target and arch, on behalf of one attempt."""
 
@@ -152,15 +161,13 @@ class Filling:
             return self._install(step, scratch, is_builds_own=is_builds_own)
 
     def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
-        logged_bytes = self._context.log.size_bytes
-        done, met = self._run_dnf(step, scratch, None)
-        self._judge(done, met, scratch, logged_bytes, is_builds_own=is_builds_own, has_begun=False)
+        ran = self._run_dnf(step, scratch, None)
+        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=False)
 
     def _install(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> Plan:
-        logged_bytes = self._context.log.size_bytes
         with plan_pipe(scratch / "seen/plan", limit_bytes=_PLAN_BYTES[step.plan]) as pipe:
             self._own(scratch / "seen/plan")
-            done, met = self._run_dnf(step, scratch, pipe)
+            ran = self._run_dnf(step, scratch, pipe)
             pipe.take()
         try:
             plan = pipe.plan()
@@ -169,20 +176,20 @@ class Filling:
         if plan is not None and plan.refused:
             words = f"a package to be installed cannot be read: {shown(plan.refused, limit=_SHOWN_CHARS)}"
             raise _refused(words, is_builds_own=is_builds_own)
-        self._judge(done, met, scratch, logged_bytes, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
+        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
         if plan is None:
             raise RootTrouble(f"dnf did not say what it installs; is dnf on this host version 4, with {_PLUGIN}.py?")
         return plan
 
-    def _judge(
-        self, done: Completed, met: LimitsMet, scratch: Path, logged_bytes: int, *, is_builds_own: bool, has_begun: bool
-    ) -> None:
+    def _judge(self, ran: _Ran, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
         """Raises what the end of dnf means."""
-        log = self._context.log
-        said = done.tail if log.is_cut else _from(log.path, logged_bytes)
+        log, done = self._context.log, ran.done
+        said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
+        if has_begun:  # a scriptlet may have written more than is read, before dnf said that it failed
+            said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
         end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
-        if met_one := _limit_met(done, met):
+        if met_one := _limit_met(done, ran.met):
             outcome, words = met_one
             # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
             if is_builds_own and end.has_begun:
@@ -191,8 +198,8 @@ class Filling:
         if verdict := blame.of_dnf(end):
             raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
 
-    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> tuple[Completed, LimitsMet]:
-        context = self._context
+    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> _Ran:
+        context, log_from_bytes = self._context, self._context.log.size_bytes
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
@@ -217,7 +224,7 @@ class Filling:
                 watch=look,
                 shown=["dnf", *step.words],
             )
-            return done, limits_met(done, group)
+            return _Ran(done=done, met=limits_met(done, group), log_from_bytes=log_from_bytes)
 
     def _argv(self, step: _DnfRun, scratch: Path, joins: Sequence[Path]) -> list[str]:
         root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
