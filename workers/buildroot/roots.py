@@ -97,7 +97,7 @@ class Roots:
         if not wanted:
             yield base
             return
-        own = pinned_repositories(pinned)
+        own = pinned_repositories(pinned, without=[Nevra.parse(one.nevra).name for one in base.listing.packages])
         repositories = (*own, *target_repositories(self._target, self._arch))
         key = _digest([_VERSION, sorted(wanted), [_identity(one) for one in own]])
 
