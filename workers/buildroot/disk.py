@@ -55,9 +55,13 @@ class _Gauge:
 
     @property
     def has_most(self) -> bool:
-        """Whether the folder used most of what the disk lost meanwhile, and of what it had before."""
-        start = self.at_start or 0
-        return self.measured * 2 > max(start, start - self.free)
+        """Whether the folder used most of what the disk had before, which was not low then. That is more than half of
+        what was lost meanwhile, too, so no two rooms that began together have it."""
+        return self.has_got_low and self.measured * 2 > (self.at_start or 0)
+
+    @property
+    def has_got_low(self) -> bool:
+        return self.is_low and (self.at_start or 0) >= self.floor
 
 
 class DiskWatch:
@@ -90,6 +94,7 @@ class DiskWatch:
         self._walked_at = time.monotonic()
         self._rests_until = 0.0
         self._low_since: float | None = None
+        self._got_low = False
         self._looks = 0
 
     def verdict(self) -> Ending | None:
@@ -97,8 +102,9 @@ class DiskWatch:
 
     @property
     def was_low(self) -> bool:
-        """Whether the disk was low meanwhile, which may be why a command failed, and not by its own doing."""
-        return self._low_since is not None
+        """Whether the disk got low meanwhile, which may be why a command failed, and not by its own doing. For one that
+        was low before, what the command left behind says so still."""
+        return self._got_low
 
     def __enter__(self) -> "DiskWatch":
         self._thread.start()
@@ -148,6 +154,7 @@ class DiskWatch:
         for gauge in low:
             if gauge.has_most:
                 return gauge.most
+            self._got_low = self._got_low or gauge.has_got_low
         is_over = time.monotonic() - self._low_since > _GIVE_BACK_S
         return Ending.DISK_FULL if is_over else None
 

@@ -64,7 +64,7 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
                 return Outcome.SUCCEEDED, None
             reason = over_limit(completed, limits, met)
             if not reason and met.was_low:
-                raise DiskFull("the disk of this host was nearly full meanwhile, by others' doing; it is tried again")
+                raise DiskFull("the disk of this host got nearly full meanwhile, by others' doing; free some space")
             return (Outcome.OVER_LIMIT if reason else Outcome.FAILED), reason
 
 
