@@ -4,13 +4,22 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from plumbum import local
 
+from farm.config import Settings
+from farm.errors import DiskFull
+from farm.model.build import StepKind
+from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from farm.targets.load import find_target
 from tests.contract.test_cgroups import started
+from tests.line import Line
+from tests.waiting import until
 from workers.buildroot import cgroups
 from workers.buildroot.cgroups import Cgroup, CgroupKind, CgroupPlace
 from workers.buildroot.freezer import freezer_path, stray_freezers, thaw
@@ -133,3 +142,57 @@ def test_version_2_gives_each_step_one_weight(tmp_path: Path) -> None:
     assert place.shares_cpu
     (tmp_path / "cgroup.subtree_control").write_text("memory pids\n")
     assert not place.shares_cpu
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> Path:
+    folder = tmp_path_factory.mktemp("farm")
+    (folder / "demo").mkdir()
+    (folder / "demo/distribution").symlink_to(demo_distribution)
+    return folder
+
+
+def line_of(data: Path, folder: Path, **more: str) -> Line:
+    folder.mkdir(exist_ok=True)
+    settings = Settings.from_env({"FARM_DATA": str(data), **more})
+    return Line(settings, find_target(settings, "demo"), folder)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "build",
+    [
+        "n=0; while [ $n -lt 200000 ]; do n=$((n + 1)); : > file-$n; done",
+        "seq -f file-%.0f 200000 | xargs touch",
+    ],
+)
+def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neighbour(
+    data: Path, tmp_path: Path, build: str
+) -> None:
+    """200,000 empty files on a disk with room for 40,000, beside a step that makes a few. Where they come quicker than
+    any watch, the neighbour may meet the full disk: then it is tried again, and is no failed package."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    local["mount"]("-t", "tmpfs", "-o", "size=2g,nr_inodes=40000", "tmpfs", scratch)
+    try:
+        greedy = line_of(data, tmp_path / "greedy", FARM_SCRATCH=str(scratch))
+        honest = line_of(data, tmp_path / "honest", FARM_SCRATCH=str(scratch))
+        with ThreadPoolExecutor(2) as pool:
+            slow = pool.submit(honest.spec, build="for n in $(seq 80); do touch file-$n; sleep 0.1; done")
+            until(lambda: honest.ended_in is StepKind.BUILD, "the honest build", 90)
+            result = greedy.spec(build=build)
+            with suppress(DiskFull):
+                assert slow.result(60).outcome is Outcome.SUCCEEDED, honest.log[-500:]
+        assert result.outcome is Outcome.OVER_LIMIT
+        assert "made most of the files that its host had room for" in (result.reason or "")
+    finally:
+        local["umount"](scratch)
+
+
+@pytest.mark.live
+def test_a_step_that_makes_more_files_than_its_limit_is_over_it(data: Path, tmp_path: Path) -> None:
+    """By the walk over its files, so it takes no account of what others make on the disk meanwhile."""
+    line = line_of(data, tmp_path / "line")
+    result = line.spec(build="seq -f file-%.0f 60000 | xargs touch; sleep 60", files=20_000)
+    assert result.outcome is Outcome.OVER_LIMIT
+    assert result.reason == "made more files than its limit of 20000; --limit files=… or the target's limits raise it"

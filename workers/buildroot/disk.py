@@ -38,8 +38,10 @@ class _Gauge:
     free: int = 0
     at_start: int | None = None
     then: int = 0  # free when what is measured was so
+    is_falling: bool = False  # so quickly that it is low within a few looks
 
     def look(self, free: int) -> None:
+        self.is_falling = (self.free - free) * 4 > free - self.floor
         self.free = free
         if self.at_start is None:  # nothing runs yet
             self.at_start = self.then = free
@@ -95,10 +97,20 @@ class DiskWatch:
         self._rests_until = 0.0
         self._low_since: float | None = None
         self._got_low = False
+        self._lock = threading.Lock()
         self._looks = 0
 
     def verdict(self) -> Ending | None:
         return self._verdict
+
+    def last_word(self) -> Ending | None:
+        """For a command that failed by itself, perhaps for want of disk, and quicker than the watch: whether it used
+        most of a disk that is low."""
+        try:
+            self._look()
+        except (OSError, RuntimeError):
+            return None
+        return self._verdict if self._verdict in (Ending.MOST_OF_DISK, Ending.MOST_OF_FILES) else None
 
     @property
     def was_low(self) -> bool:
@@ -125,10 +137,17 @@ class DiskWatch:
                 if not has_failed:
                     _log.warning("Could not look at %s: %s", self._folder, error, extra={"action": "disk-watch"})
                 has_failed = True
-            if self._done.wait(_EVERY_S):
+            is_falling = self._bytes.is_falling or self._files.is_falling
+            if self._done.wait(_EVERY_S / 10 if is_falling else _EVERY_S):
                 return
 
     def _look(self) -> None:
+        with self._lock:
+            self._look_alone()
+
+    def _look_alone(self) -> None:
+        if self._verdict is not None:
+            return
         disk = os.statvfs(self._folder)
         self._bytes.look(disk.f_bavail * disk.f_frsize)
         self._files.look(disk.f_favail)

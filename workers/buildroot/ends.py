@@ -20,21 +20,23 @@ _TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
 @dataclass(frozen=True, kw_only=True)
 class LimitsMet:
     """What the kernel counted in the command's group: processes killed for want of memory, and forks refused; and
-    whether the disk was low meanwhile, by the doing of others."""
+    whether the disk got low meanwhile, by the doing of others or, in `most`, by its own."""
 
     memory_kills: int = 0
     forks_refused: int = 0
     was_low: bool = False
+    most: Ending | None = None
 
 
 def limits_met(completed: Completed, group: Cgroup | None, watch: DiskWatch | None = None) -> LimitsMet:
     """Nothing for a command that ended well: it got by. To be asked while the group is still there."""
     if completed.code == 0:
         return LimitsMet()
+    most = watch.last_word() if watch is not None and completed.ending is Ending.EXITED else None
     was_low = watch is not None and watch.was_low
     if group is None:
-        return LimitsMet(was_low=was_low)
-    return LimitsMet(memory_kills=group.memory_kills(), forks_refused=group.forks_refused(), was_low=was_low)
+        return LimitsMet(was_low=was_low, most=most)
+    return LimitsMet(memory_kills=group.memory_kills(), forks_refused=group.forks_refused(), was_low=was_low, most=most)
 
 
 def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome, str | None]:
@@ -63,6 +65,8 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
             if completed.code == 0:
                 return Outcome.SUCCEEDED, None
             reason = over_limit(completed, limits, met)
+            if not reason and met.most is not None:
+                return Outcome.OVER_LIMIT, _most(met.most)
             if not reason and met.was_low:
                 raise DiskFull("the disk of this host got nearly full meanwhile, by others' doing; free some space")
             return (Outcome.OVER_LIMIT if reason else Outcome.FAILED), reason
