@@ -19,6 +19,7 @@ from pathlib import Path
 from plumbum import local
 
 from farm import queues
+from farm.closed import close_data
 from farm.config import PULP, Settings
 from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
 from farm.leases import Leases
@@ -49,14 +50,15 @@ class Embedded:
         self._port_claim: socket.socket | None = None
         self._build_slots = build_slots or os.cpu_count() or 1
         self._say = say
+        self._warn = warn
         self._members = Members(self._logs, warn=warn)
 
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """All of it, in order: broker, database, scheduler, workers, Flower. Raises FarmError, with the log's name."""
-        for folder in (self.settings.data, self._logs, self.settings.work):
-            folder.mkdir(parents=True, exist_ok=True)
+        for line in close_data(self.settings):
+            self._warn(line)
         self._start_redis()
         self._say("database")
         Store.open(self.settings.database, create=True).close()

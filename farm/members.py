@@ -26,6 +26,9 @@ _TAIL_BYTES = 8192
 
 Say = Callable[[str], None]
 
+#: Whatever the caller's is: recipes and repositories get it, and what others may not read is in closed folders.
+_UMASK = 0o022
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -102,7 +105,7 @@ class Members:
         argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         with log.open("ab") as file:
             popen = local[argv[0]][argv[1:]].popen(
-                stdin=None, stdout=file, stderr=file, env=env, start_new_session=True, cwd="/"
+                stdin=None, stdout=file, stderr=file, env=env, start_new_session=True, cwd="/", umask=_UMASK
             )
         return Member(name=name, popen=popen, log=log)
 

@@ -23,6 +23,7 @@ import typer
 
 from farm import wire
 from farm.artifacts import open_store
+from farm.closed import close_data
 from farm.config import Settings
 from farm.errors import OUTCOME_EXIT_CODES, BadRequest, FarmError
 from farm.model.arch import Arch
@@ -176,6 +177,8 @@ def _output(kind: StepKind, outputs: dict[str, Any], after: Path) -> Any:
 
 def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
     start = time.monotonic()
+    for line in close_data(settings):
+        sys.stderr.write(f"{line}\n")
     result: AnyResult = run_step(_pinned(settings, work), settings)
     if result.output is not None:
         outputs = {**outputs, str(work.kind): msgspec.Raw(wire.to_json(result.output))}

@@ -28,6 +28,7 @@ _SIGNATURE_MAX_BYTES = 4 * 2**20
 _HEADER_MAX_BYTES = 32 * 2**20
 _ENTRIES_MAX = 65536
 _STRING_MAX_BYTES = 4096
+_REQUIRES_MAX = 10_000
 _CHUNK_BYTES = 2**20
 
 _INT32, _INT64, _STRING, _STRING_ARRAY, _I18N = 4, 5, 6, 8, 9
@@ -189,6 +190,8 @@ def _requirements(header: _Header) -> tuple[str, ...]:
     names, versions, flags = header.texts(_REQUIRE_NAME), header.texts(_REQUIRE_VERSION), header.numbers(_REQUIRE_FLAGS)
     if not len(names) == len(versions) == len(flags):
         raise BadRpm(f"has a damaged header: {len(names)} requirements with {len(versions)} versions")
+    if len(names) > _REQUIRES_MAX:
+        raise BadRpm(f"has {len(names)} BuildRequires; at most {_REQUIRES_MAX} are taken")
     found: list[str] = []
     for name, version, flag in zip(names, versions, flags, strict=True):
         sense = "".join(sign for bit, sign in ((_LESS, "<"), (_GREATER, ">"), (_EQUAL, "=")) if flag & bit)

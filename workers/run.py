@@ -35,6 +35,9 @@ class Ending(StrEnum):
     TIMED_OUT = "timed out"
     STALLED = "stalled"
     OVER_DISK = "over its disk limit"
+    OVER_FILES = "over its limit of files"
+    MOST_OF_DISK = "stopped because it used most of what the disk had left"
+    MOST_OF_FILES = "stopped because it made most of the files that the disk had room for"
     DISK_FULL = "stopped because the disk is nearly full"
     FLOODED = "flooded the log"
 

@@ -19,6 +19,7 @@ from celery import signals
 
 from farm import wire
 from farm.app import app
+from farm.closed import close_data
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import (
@@ -231,6 +232,10 @@ def _in_thread(name: str, do: Callable[[], None]) -> None:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _on_setup_logging(**_: Any) -> None:
+    settings = Settings.from_env()
     logging.basicConfig(
-        level=Settings.from_env().log_level, format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
     )
+    # Before there is a pool: what its processes make is not to be open for a moment.
+    for line in close_data(settings):
+        _log.warning("%s", line, extra={"action": "closed"})

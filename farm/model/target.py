@@ -65,6 +65,7 @@ class Limits:
     log_bytes: int = 256 * 2**20
     memory_bytes: int = 16 * 2**30
     disk_bytes: int = 64 * 2**30
+    files: int = 1_000_000
     processes: int = 4096
 
 
@@ -78,6 +79,7 @@ LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "log_bytes": (2**10, 2**50),
         "memory_bytes": (2**24, 2**50),
         "disk_bytes": (2**20, 2**50),
+        "files": (100, 2**40),
         "processes": (16, 2**22),
     }
 )
@@ -92,6 +94,7 @@ class OwnLimits:
     log_bytes: int | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    files: int | None = None
     processes: int | None = None
 
     @property

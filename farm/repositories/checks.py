@@ -32,13 +32,18 @@ def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) 
     by_name: dict[str, str] = {}
     for package in packages:
         filename = package.filename
-        if not _FILENAME.fullmatch(filename) or len(filename) > _FILENAME_MAX:
+        if not is_package_name(filename):
             raise BadSource(
                 f"{filename[:80]!a} is not an RPM's file name: at most {_FILENAME_MAX} letters, digits, ._+~^- and .rpm"
             )
         _check_digest(filename, package.sha256)
         if by_name.setdefault(filename, package.sha256) != package.sha256:
             raise BadSource(f"{filename!r} is given twice with different content; a repository has one of a name")
+
+
+def is_package_name(filename: str) -> bool:
+    """Whether a package's file may be called so in a repository."""
+    return bool(_FILENAME.fullmatch(filename)) and len(filename) <= _FILENAME_MAX
 
 
 def check_files(name: RepositoryName, files: Sequence[RepositoryFile]) -> None:

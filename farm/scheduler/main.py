@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 
+from farm.closed import close_data
 from farm.config import Settings
 from farm.errors import FarmError
 from farm.scheduler.loop import Scheduler
@@ -31,6 +32,8 @@ def main() -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        for line in close_data(settings):
+            _log.warning("%s", line, extra={"action": "closed"})
         scheduler = Scheduler(settings)
         # What is here by now stays: the collector need not look at all these modules again and again.
         gc.collect()

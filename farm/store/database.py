@@ -3,10 +3,11 @@
 Not the migrations themselves (migrate.py, which alone imports Alembic: it takes longer than all the rest).
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from farm.errors import BadSettings, FarmNotRunning
 from farm.store.schema import REVISION
 
 _BUSY_TIMEOUT_MS = 30_000
+_BESIDE = ("-wal", "-shm", "-journal")
 #: Nobody waits for long for the locks of a process that was stopped, or cut off, in the middle of a transaction: the
 #: server ends a transaction that is idle, and both sides find out within a minute that the other is gone.
 _POSTGRESQL = {
@@ -97,11 +99,41 @@ def open_database(url: str, *, create: bool) -> sa.Engine:
     if is_file and not create and not Path(str(path)).exists():
         raise FarmNotRunning(f"there is no farm at {path}; start it with `farm up`")
     try:
+        if is_file:
+            _close_file(Path(str(path)), create=create)
         _check_schema(engine, create=create)
     except BaseException:
         engine.dispose()
         raise
     return engine
+
+
+def _close_file(path: Path, *, create: bool) -> None:
+    """The database is its owner's alone: it has the passwords that are in sources' addresses. Its other files (-wal,
+    -shm, -journal) get its mode from SQLite. Raises BadSettings for another user's."""
+    if not path.exists() and create:
+        with suppress(OSError):  # SQLite says what is wrong
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600))
+    if not path.exists():
+        return
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise BadSettings(
+            f"{path} is {_owner_of(path)}'s alone: run farm as that user (sudo -u {_owner_of(path)} farm …), or give "
+            "the farm PostgreSQL (FARM_DATABASE_URL), which has accounts"
+        )
+    # By its path: to open and close it would end the locks that another connection of this process has on it.
+    for one in (path, *(path.with_name(path.name + end) for end in _BESIDE)):
+        with suppress(OSError):
+            found = one.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                one.chmod(0o600)
+
+
+def _owner_of(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError):
+        return "another user"
 
 
 def make_engine(url: str) -> sa.Engine:

@@ -23,6 +23,7 @@ from farm.store.heads import Head, publish_heads
 from farm.store.logs import logs_for
 from farm.store.machine import PUT_OFF_AT_MOST, clean
 from farm.store.orders import Order, make_order
+from farm.store.owners import claim, owners_for
 from farm.store.settling import Surroundings, Verdict
 from farm.store.state import BuildState, Changes, build_of, label_of
 from farm.store.waiting import QueueSeen
@@ -255,7 +256,7 @@ class SchedulerStore(Database):
             late.extend(settling.settle(changes, reports, around))
 
         ids = _builds_of(report.attempt for report in reports)
-        return self._change(ids, now, change, late=late, with_logs=around.uploads_logs)
+        return self._change(ids, now, change, late=late, with_logs=around.uploads_logs, reports=reports)
 
     def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
         """Apply what was found out about live attempts, in one transaction."""
@@ -307,14 +308,17 @@ class SchedulerStore(Database):
         late: Sequence[str] = (),
         is_chain: bool = False,
         with_logs: bool = False,
+        reports: Sequence[wire.AnyReport] = (),
     ) -> Done:
         if not ids:
             change(Changes(now=now, builds={}))
             return Done(late=tuple(late), used_s={})
         with self.writing() as connection:
             changes = Changes(now=now, builds=rows.load(connection, ids))
+            changes.owners = owners_for(connection, changes.builds, reports)
             change(changes)
             rows.flush(connection, changes)
+            claim(connection, changes.claims, now)
             published = [(path, Head(version=version, url=url)) for path, version, url in changes.published]
             heads = publish_heads(connection, published, now)
             secret = _secrets(connection, changes)

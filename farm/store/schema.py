@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0004"
+REVISION = "0006"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -230,6 +230,18 @@ repository = sa.Table(
     _column("version", sa.BigInteger),
     _column("url", sa.Text),
     _column("updated_at", UtcTime),
+)
+
+#: Whose a package name is in a target: the first to publish it has it. `kind` is `source` or `binary`.
+package_owner = sa.Table(
+    "package_owner",
+    metadata,
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    _column("owner", sa.Text),
+    _column("build_id", sa.BigInteger),
+    _column("claimed_at", UtcTime),
 )
 
 #: Slot-seconds that an owner's attempts used, decayed as of `at`.

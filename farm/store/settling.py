@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ from farm.model.worker import host_of
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
 from farm.store.machine import RetryPolicy, clean
+from farm.store.owners import claims_of, refusal
 from farm.store.state import BuildState, Changes, LiveAttempt, StepState, build_of
 
 _log = logging.getLogger(__name__)
@@ -194,6 +195,8 @@ def _settle_result(
     around: Surroundings,
 ) -> None:
     values = _facts(changes, report)
+    if result.outcome.is_success and (taken := refusal(changes.owners, build, result)) is not None:
+        result = replace(result, outcome=Outcome.FAILED, reason=taken)
     reason = clean(result.reason) if result.reason is not None else None
     values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}
     values |= {"phases": result.phases}
@@ -208,6 +211,10 @@ def _settle_result(
         changes.put(build, source_commit=clean(output.commit))
     if isinstance(output, UploadResult):
         changes.published += output.versions
+        if not step.is_logs_only:
+            made = build.find(StepKind.BUILD, step.arch)
+            text = made.output if made is not None else None
+            changes.claims += claims_of(build, wire.decode_output(StepKind.BUILD, text) if text else None)
     plan = None
     if isinstance(output, SrpmResult):
         changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)

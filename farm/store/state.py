@@ -142,6 +142,8 @@ class BuildState:
         return None
 
 
+#: Target, kind and name.
+PackageName = tuple[str, str, str]
 Thing = BuildState | StepState | LiveAttempt
 
 
@@ -160,6 +162,8 @@ class Changes:
     offers: list[tuple[BuildState, StepState]] = field(default_factory=list)
     used_s: dict[str, float] = field(default_factory=dict)
     published: list[tuple[str, int, str]] = field(default_factory=list)
+    owners: dict[PackageName, str] = field(default_factory=dict)
+    claims: list[tuple[PackageName, str, int]] = field(default_factory=list)
 
     def put(self, thing: Thing, **values: Any) -> None:
         """Set fields, and have them written. A value that is already so is not written."""

@@ -80,6 +80,7 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     log_bytes: int = Limits.log_bytes
     memory_bytes: int = Limits.memory_bytes
     disk_bytes: int = Limits.disk_bytes
+    files: int = Limits.files
     processes: int = Limits.processes
 
 
@@ -90,6 +91,7 @@ class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     log_bytes: int | None = None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    files: int | None = None
     processes: int | None = None
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from farm.errors import DiskFull
+from farm.model.target import Limits
 from tests.waiting import until
 from workers.buildroot import disk as disk_watch
 from workers.buildroot.disk import DiskWatch
-from workers.run import Ending
+from workers.buildroot.ends import judge, limits_met
+from workers.run import Completed, Ending
 
 
 @dataclass
@@ -37,6 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the waiting."""
     monkeypatch.setattr(disk_watch, "_EVERY_S", 0.1)
     monkeypatch.setattr(disk_watch, "_WALK_AGAIN_S", 0.2)
+    monkeypatch.setattr(disk_watch, "_GIVE_BACK_S", 0.3)
 
 
 @pytest.fixture
@@ -69,8 +73,8 @@ Du = Callable[[str], Callable[[], int]]
 def test_a_slow_walk_does_not_keep_the_watch_from_seeing_the_disk_fill(tmp_path: Path, disk: Disk, du: Du) -> None:
     calls = du("sleep 1; printf '0\\t.\\n'")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        until(lambda: calls() == 1, "a walk", 30)
-        threading.Event().wait(1.5)  # it has ended, and the next comes in twenty seconds
+        until(lambda: calls() >= 2, "both walks", 30)
+        threading.Event().wait(2.5)  # both have ended, and the next comes in twenty seconds
         assert watch.verdict() is None
         disk.free_bytes = 2**20
         until(watch.verdict, "a verdict", 5)
@@ -83,7 +87,7 @@ def test_a_disk_that_fills_during_a_walk_waits_for_it_only_so_long(
     monkeypatch.setattr(disk_watch, "_LAST_WALK_S", 0.5)
     calls = du("sleep 60")
     with DiskWatch(tmp_path, limit_bytes=0) as watch:
-        until(lambda: calls() == 1, "a walk", 30)
+        until(lambda: calls() >= 1, "a walk", 30)
         disk.free_bytes = 2**20
         until(watch.verdict, "a verdict", 5)
     assert watch.verdict() is Ending.DISK_FULL
@@ -115,7 +119,7 @@ def test_a_walk_that_fails_changes_nothing_and_is_tried_again(tmp_path: Path, di
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
         until(lambda: disk.looks, "a look at the disk", 30)
         disk.free_bytes -= 2**20
-        until(lambda: calls() == 1, "a walk", 30)
+        until(lambda: calls() >= 1, "a walk", 30)
         calls = du(trouble)
         disk.free_bytes -= 2**20
         until(lambda: calls() >= 2, "more walks", 30)
@@ -142,6 +146,59 @@ def test_the_watch_survives_a_host_without_du_and_a_folder_that_is_away(
         monkeypatch.setenv("PATH", path)
         until(watch.verdict, "the real du to say that a folder is not nothing", 30)
         assert watch.verdict() is Ending.OVER_DISK
+
+
+_BOTH = "case $* in *--inodes*) printf '{files}\\t.\\n' ;; *) printf '{size}\\t.\\n' ;; esac"
+
+
+def test_who_makes_more_files_than_its_limit_is_over_it(tmp_path: Path, disk: Disk, du: Du) -> None:
+    du(_BOTH.format(files=5001, size=100))
+    with DiskWatch(tmp_path, limit_bytes=2**40, limit_files=5000) as watch:
+        until(lambda: disk.looks, "a look at the disk", 30)
+        disk.free_files -= 5001
+        until(watch.verdict, "a verdict", 10)
+        assert watch.verdict() is Ending.OVER_FILES
+
+
+@pytest.mark.parametrize(("files", "ending"), [(36_000, Ending.MOST_OF_FILES), (100, Ending.DISK_FULL)])
+def test_of_a_disk_that_runs_out_of_files_the_room_that_made_most_is_ended(
+    tmp_path: Path, disk: Disk, du: Du, files: int, ending: Ending
+) -> None:
+    du(_BOTH.format(files=files, size=100))
+    disk.files, disk.free_files = 40_000, 39_000
+    with DiskWatch(tmp_path, limit_bytes=2**40, limit_files=10**6) as watch:
+        until(lambda: disk.looks, "a look at the disk", 30)
+        disk.free_files = 2500
+        until(watch.verdict, "a verdict", 10)
+        assert watch.verdict() is ending
+
+
+def test_of_a_disk_that_fills_the_room_that_used_most_is_ended(tmp_path: Path, disk: Disk, du: Du) -> None:
+    du(_BOTH.format(files=3, size=2**33))
+    disk.free_bytes = 2**33 + 2**20
+    with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
+        until(lambda: disk.looks, "a look at the disk", 30)
+        disk.free_bytes = 2**20
+        until(watch.verdict, "a verdict", 10)
+        assert watch.verdict() is Ending.MOST_OF_DISK
+
+
+def test_a_room_that_used_little_goes_on_when_the_disk_has_room_again(
+    tmp_path: Path, disk: Disk, du: Du, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what fails meanwhile is tried again: it may be the disk's doing."""
+    monkeypatch.setattr(disk_watch, "_GIVE_BACK_S", 30.0)
+    du(_BOTH.format(files=3, size=100))
+    with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
+        until(lambda: disk.looks, "a look at the disk", 30)
+        before, disk.free_bytes = disk.free_bytes, 2**20
+        until(lambda: watch.was_low, "the low disk to be seen", 10)
+        disk.free_bytes = before
+        threading.Event().wait(0.5)
+        assert watch.verdict() is None
+    failed = Completed(code=1, signal=None, seconds=1.0, ending=Ending.EXITED)
+    with pytest.raises(DiskFull, match="others' doing"):
+        judge(failed, Limits(), limits_met(failed, None, watch))
 
 
 def test_nobody_waits_for_a_measurement_of_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

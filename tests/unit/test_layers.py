@@ -12,7 +12,19 @@ PACKAGES = ("farm", "workers")
 MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
-SHARED = {"model", "errors", "wire", "queues", "config", "app", "leases", "control", "artifacts", "repositories"}
+SHARED = {
+    "model",
+    "errors",
+    "wire",
+    "queues",
+    "config",
+    "closed",
+    "app",
+    "leases",
+    "control",
+    "artifacts",
+    "repositories",
+}
 
 #: farm's base modules, each with what it may use of farm.
 BASE = {

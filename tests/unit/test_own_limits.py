@@ -51,7 +51,7 @@ def test_values_are_read_in_their_units(text: str, field: str, value: int) -> No
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["speed=9"], "use NAME=VALUE with one of wall, silence, log, memory, disk, processes"),
+        (["speed=9"], "use NAME=VALUE with one of wall, silence, log, memory, disk, files, processes"),
         (["memory"], "write memory=512MiB or 8GiB"),
         (["memory="], "write memory=512MiB or 8GiB"),
         (["memory=8GB"], "units are KiB, MiB, GiB and TiB"),

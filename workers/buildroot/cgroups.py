@@ -1,4 +1,5 @@
-"""Cgroups, version 1 and 2: limits on memory and processes, what was used, and the death of the whole tree.
+"""Cgroups, version 1 and 2: limits on memory and processes, a share of the CPU, what was used, and the death of the
+whole tree.
 
 Owns: finding a place where this process may make groups, making, reading, killing, removing and sweeping them.
 Where there is no such place, `place()` says so, and the room falls back to resource limits and the session.
@@ -20,11 +21,19 @@ from pathlib import Path
 
 from farm.errors import RootTrouble
 from farm.model.target import Limits
+from workers.buildroot.freezer import freezer_path, stray_freezers, thaw
 
 _MOUNTS = Path("/proc/self/mounts")
 _OWN = Path("/proc/self/cgroup")
 _V1_CONTROLLERS = ("memory", "pids", "cpuacct")
 _V2_CONTROLLERS = ("memory", "pids")
+#: Used where they can be had. In a group of its own of `cpu` a step has one share of the CPU, however many sessions it
+#: starts: outside of groups the kernel may give each session one. `freezer` holds the groups that a step makes there.
+_V1_OPTIONAL = ("cpu", "freezer")
+_V2_OPTIONAL = ("cpu",)
+#: One share each: the kernel's own default numbers.
+_V1_SHARES = "1024"
+_V2_WEIGHT = "100"
 #: Version 2 lets processes live in leaves only, so the worker moves itself into this one.
 _LEAF = "farm-worker"
 _NAME = re.compile(r"farm-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
@@ -52,6 +61,14 @@ class CgroupPlace:
     def folders(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for _, path in self.parents))
 
+    @property
+    def shares_cpu(self) -> bool:
+        """Whether each group has one share of the CPU."""
+        if self.kind is CgroupKind.V2:
+            control = self.folders[0] / "cgroup.subtree_control"
+            return control.exists() and "cpu" in control.read_text().split()
+        return "cpu" in dict(self.parents)
+
 
 def find_place(mounts: str, own: str) -> CgroupPlace:
     """From the texts of /proc/self/mounts and /proc/self/cgroup; nothing is tried."""
@@ -63,10 +80,10 @@ def find_place(mounts: str, own: str) -> CgroupPlace:
         if kind == "cgroup2":
             v2 = _under(Path(where), paths.get("", "/").removesuffix(f"/{_LEAF}"))
         elif kind == "cgroup":
-            for controller in set(options.split(",")) & set(_V1_CONTROLLERS):
+            for controller in set(options.split(",")) & {*_V1_CONTROLLERS, *_V1_OPTIONAL}:
                 own_path = next((path for names, path in paths.items() if controller in names.split(",")), "/")
                 v1[controller] = _under(Path(where), own_path)
-    if len(v1) == len(_V1_CONTROLLERS):
+    if set(v1) >= set(_V1_CONTROLLERS):
         return CgroupPlace(kind=CgroupKind.V1, parents=tuple(sorted(v1.items())))
     if v2 is not None:
         return CgroupPlace(kind=CgroupKind.V2, parents=(("", v2),))
@@ -86,13 +103,23 @@ def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
     """Raises OSError where groups cannot be made now; the cache keeps none of these."""
     found = find_place(mounts.read_text(), own.read_text())
     if found.kind is CgroupKind.V2:
-        _delegate(found.folders[0])
-    for folder in found.folders:
-        # Threads of one process may be here at the same time.
-        probe = folder / f"farm-probe-{os.getpid()}-{next(_numbers)}"
-        probe.mkdir()
-        probe.rmdir()
-    return found
+        folder = found.folders[0]
+        _delegate(folder)
+        with suppress(OSError):
+            _delegate(folder, _V2_OPTIONAL)
+    parents = []
+    for controller, folder in found.parents:
+        try:
+            # Threads of one process may be here at the same time.
+            probe = folder / f"farm-probe-{os.getpid()}-{next(_numbers)}"
+            probe.mkdir()
+            probe.rmdir()
+        except OSError:
+            if controller not in _V1_OPTIONAL:
+                raise
+        else:
+            parents.append((controller, folder))
+    return CgroupPlace(kind=found.kind, parents=tuple(parents))
 
 
 class Cgroup:
@@ -108,11 +135,16 @@ class Cgroup:
     @property
     def joins(self) -> tuple[Path, ...]:
         """A process that writes 0 to each of these is in the group, and so is everything that it starts."""
-        return tuple(folder / "cgroup.procs" for folder in self._folders.values())
+        return tuple(folder / "cgroup.procs" for folder in self._all)
+
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        """Each once: controllers may share a hierarchy."""
+        return tuple(dict.fromkeys(self._folders.values()))
 
     def __enter__(self) -> "Cgroup":
         try:
-            for folder in self._folders.values():
+            for folder in self._all:
                 folder.mkdir()
             self._set_limits()
         except OSError as error:
@@ -152,9 +184,9 @@ class Cgroup:
         return _field(self._text("pids" if self.kind is CgroupKind.V1 else "", "pids.events"), "max")
 
     def kill(self) -> None:
-        """End everything in it. First it may not fork any more, so that this ends."""
+        """End everything in it, frozen or not. First it may not fork any more, so that this ends."""
         pids = self._folders.get("pids", self._folders.get(""))
-        folders = tuple(self._folders.values())
+        folders = self._all
         if pids and any(map(members, folders)):
             # What is refused from here on is no doing of the limit.
             self._refused_before_kill = self.forks_refused()
@@ -170,15 +202,17 @@ class Cgroup:
             swap = self._folders["memory"] / "memory.memsw.limit_in_bytes"
             if swap.exists():
                 swap.write_text(memory)
+            if "cpu" in self._folders:
+                (self._folders["cpu"] / "cpu.shares").write_text(_V1_SHARES)
             return
         (self._folders[""] / "pids.max").write_text(processes)
         (self._folders[""] / "memory.max").write_text(memory)
-        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
+        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1"), ("cpu.weight", _V2_WEIGHT)):
             with suppress(FileNotFoundError):
                 (self._folders[""] / name).write_text(value)
 
     def _remove(self) -> None:
-        for folder in self._folders.values():
+        for folder in self._all:
             if not remove_group(folder):
                 raise RootTrouble(f"cgroup {folder} still has processes {_GONE_S:.0f} s after they were killed")
 
@@ -212,12 +246,20 @@ def _is_of_the_dead(name: str) -> bool:
 def _emptied(folders: Sequence[Path]) -> bool:
     """Kill what is in these groups until nothing is; False when it does not end."""
     until = time.monotonic() + _GONE_S
-    while any(map(members, folders)):
+    strays: set[Path] = set()
+    while pids := {pid for folder in folders for pid in members(folder)}:
         if time.monotonic() > until:
             return False
         for folder in folders:
             _kill_members(folder)
+        # Only what is thawed dies, and nothing may freeze it again before.
+        groups = stray_freezers(pids, _freezer_top(), freezer_path("self"))
+        thaw([*groups, *(group for folder in folders for group in _with_inner(folder))])
+        strays |= {group for group in groups if not any(group.is_relative_to(folder) for folder in folders)}
         select.select([], [], [], _PAUSE_S)
+    for group in sorted(strays, reverse=True):
+        with suppress(OSError):  # others are in it
+            group.rmdir()
     return True
 
 
@@ -293,6 +335,16 @@ def _start_of(pid: int) -> int:
         return 0 if state in (b"Z", b"X") else int(fields[18])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _freezer_top() -> Path | None:
+    """Where version 1 has its freezers."""
+    for line in _MOUNTS.read_text().splitlines():
+        _, where, kind, options = line.split(" ", 4)[:4]
+        if kind == "cgroup" and "freezer" in options.split(","):
+            return Path(where)
+    return None
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,6 +16,8 @@ from farm.model.target import RepositorySource, Target
 
 #: Where the sandbox shows the farm's own plugins to dnf.
 PLUGINS = "/run/dnf-plugins"
+#: A package's name without anything that dnf takes for a pattern or a separator.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,23 @@ def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]
     return tuple(_repository(source, arch) for source in target.repositories_for(arch))
 
 
-def pinned_repositories(repositories: Sequence[tuple[str, str]]) -> tuple[DnfRepository, ...]:
-    """The farm's own, by (name, URL). They win over the target's: what was built here is what is to be built with."""
+def pinned_repositories(
+    repositories: Sequence[tuple[str, str]], *, without: Sequence[str] = ()
+) -> tuple[DnfRepository, ...]:
+    """The farm's own, by (name, URL). They win over the target's: what was built here is what is to be built with.
+
+    But for packages named in `without`, which are those that the template consists of: who may publish anything at all
+    would otherwise replace the shell in everybody's build roots.
+    """
+    names = sorted({name for name in without if _PLAIN.fullmatch(name)})
+    excluded = (("excludepkgs", ",".join(names)),) if names else ()
     return tuple(
         DnfRepository(
             name=_word(name),
-            options=(("baseurl", _line(url)), ("gpgcheck", "0"), ("priority", "10"), ("metadata_expire", "-1")),
+            options=(
+                *(("baseurl", _line(url)), ("gpgcheck", "0"), ("priority", "10"), ("metadata_expire", "-1")),
+                *excluded,
+            ),
         )
         for name, url in repositories
     )

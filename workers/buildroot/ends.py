@@ -10,6 +10,7 @@ from farm.errors import DiskFull
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.buildroot.cgroups import Cgroup
+from workers.buildroot.disk import DiskWatch
 from workers.run import FLOOD_FACTOR, Completed, Ending
 
 # What a shell says of a program that the file size limit killed, and what programs say that lived on.
@@ -18,17 +19,24 @@ _TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsMet:
-    """What the kernel counted in the command's group: processes killed for want of memory, and forks refused."""
+    """What the kernel counted in the command's group: processes killed for want of memory, and forks refused; and
+    whether the disk got low meanwhile, by the doing of others or, in `most`, by its own."""
 
     memory_kills: int = 0
     forks_refused: int = 0
+    was_low: bool = False
+    most: Ending | None = None
 
 
-def limits_met(completed: Completed, group: Cgroup | None) -> LimitsMet:
+def limits_met(completed: Completed, group: Cgroup | None, watch: DiskWatch | None = None) -> LimitsMet:
     """Nothing for a command that ended well: it got by. To be asked while the group is still there."""
-    if group is None or completed.code == 0:
+    if completed.code == 0:
         return LimitsMet()
-    return LimitsMet(memory_kills=group.memory_kills(), forks_refused=group.forks_refused())
+    most = watch.last_word() if watch is not None and completed.ending is Ending.EXITED else None
+    was_low = watch is not None and watch.was_low
+    if group is None:
+        return LimitsMet(was_low=was_low, most=most)
+    return LimitsMet(memory_kills=group.memory_kills(), forks_refused=group.forks_refused(), was_low=was_low, most=most)
 
 
 def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome, str | None]:
@@ -44,6 +52,10 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
             return Outcome.STALLED, _over(words, "silence")
         case Ending.OVER_DISK:
             return Outcome.OVER_LIMIT, _over(f"used more disk than its limit of {_size(limits.disk_bytes)}", "disk")
+        case Ending.OVER_FILES:
+            return Outcome.OVER_LIMIT, _over(f"made more files than its limit of {limits.files}", "files")
+        case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
+            return Outcome.OVER_LIMIT, _most(completed.ending)
         case Ending.FLOODED:
             most = f"{FLOOD_FACTOR} times its limit of {_size(limits.log_bytes)}"
             return Outcome.OVER_LIMIT, _over(f"flooded the log: wrote more than {most}", "log")
@@ -53,6 +65,10 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
             if completed.code == 0:
                 return Outcome.SUCCEEDED, None
             reason = over_limit(completed, limits, met)
+            if not reason and met.most is not None:
+                return Outcome.OVER_LIMIT, _most(met.most)
+            if not reason and met.was_low:
+                raise DiskFull("the disk of this host got nearly full meanwhile, by others' doing; free some space")
             return (Outcome.OVER_LIMIT if reason else Outcome.FAILED), reason
 
 
@@ -67,6 +83,15 @@ def over_limit(completed: Completed, limits: Limits, met: LimitsMet) -> str | No
     if _TOO_LARGE.search(completed.tail):
         return _over(f"wrote a file larger than its disk limit of {_size(limits.disk_bytes)}", "disk")
     return None
+
+
+def _most(ending: Ending) -> str:
+    """No limit of the build's own: the disk was smaller than that, and others need it, too."""
+    used = "used most of the disk" if ending is Ending.MOST_OF_DISK else "made most of the files"
+    return (
+        f"{used} that its host had room for, though within its limit, and the others there had too little left; "
+        "build it where the disk is larger"
+    )
 
 
 def _size(size_bytes: int) -> str:

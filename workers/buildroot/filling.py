@@ -203,7 +203,9 @@ class Filling:
         where = cgroups.place()
         with ExitStack() as stack:
             group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
-            watch = stack.enter_context(DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes))
+            watch = stack.enter_context(
+                DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes, limit_files=_LIMITS.files)
+            )
 
             def look() -> Ending | None:
                 if pipe:
@@ -292,11 +294,13 @@ def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
             return Outcome.TIMED_OUT, f"did not end within {done.seconds:.0f} s"
         case Ending.STALLED:
             return Outcome.STALLED, f"wrote nothing and used no CPU for {_LIMITS.silence_s} s"
+        case Ending.OVER_FILES:
+            return Outcome.OVER_LIMIT, f"made more than the {_LIMITS.files} files of a root"
         case Ending.OVER_DISK:
             return Outcome.OVER_LIMIT, f"used more disk than the {_LIMITS.disk_bytes // 2**30} GiB of a root"
         case Ending.FLOODED:
             return Outcome.OVER_LIMIT, "flooded the log"
-        case Ending.DISK_FULL:
+        case Ending.DISK_FULL | Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
             raise DiskFull("the disk of this host is nearly full while a build root is filled; free some space")
         case Ending.EXITED if met.memory_kills:
             return Outcome.OVER_LIMIT, f"used more memory than the {_LIMITS.memory_bytes // 2**30} GiB of a filling"

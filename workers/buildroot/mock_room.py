@@ -110,7 +110,10 @@ class MockRoom:
             group = (
                 stack.enter_context(Cgroup(where, self._context.limits)) if where.kind is not CgroupKind.NONE else None
             )
-            watch = stack.enter_context(DiskWatch(self._folder, limit_bytes=self._context.limits.disk_bytes))
+            limits = self._context.limits
+            watch = stack.enter_context(
+                DiskWatch(self._folder, limit_bytes=limits.disk_bytes, limit_files=limits.files)
+            )
             completed = self._start(self._call.argv(*command, offline=offline), command, group, watch)
             met = limits_met(completed, group)
             if group:

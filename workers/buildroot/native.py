@@ -190,7 +190,8 @@ def _require(arch: Arch, context: StepContext) -> Path:
     if os.geteuid() != 0:
         raise HostUnfit("the native engine mounts overlays, so its worker must run as root; start it with sudo")
     require_arch(arch)
-    return context.workdir / "results"
+    # Now, since a recipe may leave a disk on which nothing can be made any more.
+    return _empty(context.workdir / "results")
 
 
 def _empty(results: Path) -> Path:

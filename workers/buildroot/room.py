@@ -95,7 +95,9 @@ class Room:
         with ExitStack() as stack:
             has_cgroup = where.kind is not CgroupKind.NONE
             group = stack.enter_context(Cgroup(where, limits)) if has_cgroup else None
-            watch = stack.enter_context(DiskWatch(self.scratch, limit_bytes=limits.disk_bytes))
+            watch = stack.enter_context(
+                DiskWatch(self.scratch, limit_bytes=limits.disk_bytes, limit_files=limits.files)
+            )
             completed = run(
                 self._argv(command, binds, group),
                 cwd=Path("/"),
@@ -110,7 +112,7 @@ class Room:
                 watch=watch.verdict,
                 shown=shown,
             )
-            met = limits_met(completed, group)
+            met = limits_met(completed, group, watch)
             peak = group.peak_memory_bytes() if group else None
         if not (self._mark / "entered").exists() and completed.ending is Ending.EXITED and met == LimitsMet():
             raise RootTrouble(f"the sandbox did not come up: {last_error(completed.tail) or completed.shown}")

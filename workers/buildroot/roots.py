@@ -16,6 +16,7 @@ from pathlib import Path
 from farm.config import Settings
 from farm.errors import NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
+from farm.model.nevra import Nevra
 from farm.model.target import Target
 from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.buildroot.filling import Filling
@@ -88,7 +89,7 @@ class Roots:
         if not wanted:
             yield base
             return
-        own = pinned_repositories(pinned)
+        own = pinned_repositories(pinned, without=[Nevra.parse(one.nevra).name for one in base.listing.packages])
         repositories = (*own, *target_repositories(self._target, self._arch))
         key = _digest([_VERSION, sorted(wanted), [_identity(one) for one in own]])
 

@@ -10,7 +10,7 @@ from workers.run import TAIL_BYTES
 #: rpmbuild's exit code when %generate_buildrequires named what the root does not have (rpm 4.15 and later).
 MISSING_REQUIRES = 11
 HEADER_BYTES = 4 * 2**20
-_LINES = 50_000
+_LINES = 10_000
 _LINE_CHARS = 4096
 _EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
 _SCRIPT_RAN = b"Executing(%"

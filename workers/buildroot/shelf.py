@@ -33,7 +33,7 @@ class Shelf:
 
         Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, and what `make` raises.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._root / key
         with self._locked(key, fcntl.LOCK_SH, stop) as descriptor:
             while not path.is_dir():
@@ -54,7 +54,7 @@ class Shelf:
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
         new = self._root / room_name(_NEW, next(_numbers))
-        new.mkdir(mode=0o755)
+        new.mkdir(mode=0o700)
         try:
             make(new)
             new.rename(path)

@@ -13,10 +13,12 @@ from farm import wire
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, Work
+from farm.repositories.checks import is_package_name
 from workers import rpmfile
 from workers.buildroot.base import RootPackage
 from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
+from workers.steps.publishable import check_publishable
 
 MAX_FILES = 5000
 _MAX_FOLDERS_DEEP = 8  # rpmbuild makes one, for the arch
@@ -76,12 +78,12 @@ def store_source(found: Sequence[Found], context: StepContext) -> tuple[Artifact
 def store_packages(found: Sequence[Found], *, source: str, arch: str, context: StepContext) -> tuple[Artifact, ...]:
     """Store binary packages. `source` is the file name of the source package that all must name as theirs.
 
-    Raises Ended for a package that is not what its name says, of another arch, of another source, or that cannot be
-    read; also when there is none.
+    Raises Ended for a package that is not what its name says, of another arch, of another source, that cannot be
+    read, or that a repository would refuse; also when there is none.
     """
     if not found:
         raise Ended(Outcome.FAILED, "the build made no package: the spec has no %files section for this arch")
-    stored = []
+    packages = []
     for one in found:
         try:
             package = rpmfile.read_binary(one.path)
@@ -89,12 +91,12 @@ def store_packages(found: Sequence[Found], *, source: str, arch: str, context: S
             raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {error}") from error
         for problem in _lies(one, package, source=source, arch=arch):
             raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {problem}")
-        stored.append(
-            context.store.put(
-                one.path, name=one.name, kind=ArtifactKind.RPM, nevra=str(package.nevra), move=True, stop=context.stop
-            )
-        )
-    return tuple(stored)
+        packages.append((one, str(package.nevra)))
+    check_publishable([one.path for one in found], context)
+    return tuple(
+        context.store.put(one.path, name=one.name, kind=ArtifactKind.RPM, nevra=nevra, move=True, stop=context.stop)
+        for one, nevra in packages
+    )
 
 
 def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[Artifact, ...]:
@@ -178,5 +180,7 @@ def _lies(one: Found, package: rpmfile.BinaryPackage, *, source: str, arch: str)
         yield f"says that it is {package.nevra}, which is another file name"
     if package.nevra.arch not in (arch, "noarch"):
         yield f"is for {package.nevra.arch}, and this was a build for {arch}"
+    if not is_package_name(one.name):
+        yield "has a name that no repository takes: letters, digits and ._+~^-, and first a letter or a digit"
     if package.source != source:
         yield f"says that it was built from {shown(package.source)!r}, and this was a build of {source!r}"

@@ -19,7 +19,7 @@ from farm.repositories import (
     open_repositories,
 )
 from farm.repositories.checks import is_file_name
-from workers.steps.context import StepContext
+from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
 
 _DEBUG = ("-debuginfo", "-debugsource")
@@ -28,8 +28,11 @@ Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
 
 def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResult]:
-    """Raises what `publish` does."""
-    return publish(work, open_repositories(context.settings), context)
+    """What a repository refuses is the package's failure, and no host's. Raises what else `publish` does."""
+    try:
+        return publish(work, open_repositories(context.settings), context)
+    except BadSource as error:
+        raise Ended(Outcome.FAILED, f"refused by the repository: {error}") from error
 
 
 def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepContext) -> StepResult[UploadResult]:

@@ -1,0 +1,104 @@
+"""Whose a package name is in a target: the first to publish it has it, and nobody else's build replaces it.
+
+Owns the table `package_owner`, and the words of a refusal. There are names of source packages, and of the packages
+that are built from them: one that comes as another's subpackage would replace it just as well.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from farm import wire
+from farm.model.nevra import Nevra
+from farm.model.work import AnyResult, BuildResult, SrpmResult
+from farm.store import schema
+from farm.store.state import BuildState, PackageName, build_of
+
+_COLUMN = schema.package_owner.c
+_AT_ONCE = 500  # names in one question
+_SHOWN = 3
+_CLAIM = sa.text(
+    "INSERT INTO package_owner (target, kind, name, owner, build_id, claimed_at)"
+    " VALUES (:target, :kind, :name, :owner, :build_id, :claimed_at) ON CONFLICT (target, kind, name) DO NOTHING"
+).bindparams(sa.bindparam("claimed_at", type_=schema.UtcTime()))
+
+
+class NameKind(StrEnum):
+    SOURCE = "source"
+    BINARY = "binary"
+
+
+def owners_for(
+    connection: sa.Connection, builds: Mapping[int, BuildState], reports: Iterable[wire.AnyReport]
+) -> dict[PackageName, str]:
+    """The owners of all names that these reports bring; names that nobody has are not in it."""
+    wanted: dict[tuple[str, NameKind], set[str]] = {}
+    for report in reports:
+        build = builds.get(build_of(report.attempt) or 0)
+        if build is not None and report.result is not None:
+            for target, kind, name in _names(build, report.result):
+                wanted.setdefault((target, NameKind(kind)), set()).add(name)
+    found: dict[PackageName, str] = {}
+    for (target, kind), names in wanted.items():
+        ordered = sorted(names)
+        for first in range(0, len(ordered), _AT_ONCE):
+            part = ordered[first : first + _AT_ONCE]
+            question = sa.select(_COLUMN.name, _COLUMN.owner).where(
+                _COLUMN.target == target, _COLUMN.kind == kind.value, _COLUMN.name.in_(part)
+            )
+            found |= {(target, kind.value, row.name): row.owner for row in connection.execute(question)}
+    return found
+
+
+def refusal(owners: Mapping[PackageName, str], build: BuildState, result: AnyResult) -> str | None:
+    """Why a build may not publish what it made, in words; None where all names are its owner's or nobody's."""
+    taken = [(name, owners[name]) for name in _names(build, result) if owners.get(name, build.owner) != build.owner]
+    if not taken:
+        return None
+    kind = "source package" if taken[0][0][1] == NameKind.SOURCE else "packages"
+    names = ", ".join(name for (_, _, name), _ in taken[:_SHOWN]) + (", …" if len(taken) > _SHOWN else "")
+    holders = ", ".join(sorted({owner for _, owner in taken})[:_SHOWN])
+    return (
+        f"{holders} published the {kind} {names} of target {build.target} first, and has the name; rename yours, build "
+        "for a target of your own, or have an administrator release the names (docs/operating.md)"
+    )
+
+
+def claims_of(build: BuildState, built: BuildResult | None) -> Iterator[tuple[PackageName, str, int]]:
+    """The names that a published build has from now on, if nobody had them before."""
+    yield (build.target, NameKind.SOURCE.value, build.package), build.owner, build.id
+    for name in _binary_names(built) if built is not None else ():
+        yield (build.target, NameKind.BINARY.value, name), build.owner, build.id
+
+
+def claim(connection: sa.Connection, claims: Iterable[tuple[PackageName, str, int]], at: datetime) -> None:
+    values = [
+        {"target": target, "kind": kind, "name": name, "owner": owner, "build_id": build_id, "claimed_at": at}
+        for (target, kind, name), owner, build_id in claims
+    ]
+    if values:
+        connection.execute(_CLAIM, values)
+
+
+def _names(build: BuildState, result: AnyResult) -> Iterator[PackageName]:
+    output = result.output
+    if isinstance(output, SrpmResult):
+        for name in _parsed([output.nevra]):
+            yield build.target, NameKind.SOURCE.value, name
+    elif isinstance(output, BuildResult):
+        for name in _binary_names(output):
+            yield build.target, NameKind.BINARY.value, name
+
+
+def _binary_names(built: BuildResult) -> list[str]:
+    return sorted(set(_parsed(rpm.nevra or "" for rpm in built.rpms)))
+
+
+def _parsed(nevras: Iterable[str]) -> Iterator[str]:
+    for text in nevras:
+        try:
+            yield Nevra.parse(text).name
+        except ValueError:  # publishing refuses it, in words
+            continue

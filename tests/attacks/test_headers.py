@@ -1,0 +1,135 @@
+"""Packages that a repository would refuse: found where they were built, as the package's failure and no host's."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.errors import BadSource, RootTrouble
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from tests.rpms import make_rpm
+from workers import rpmfile
+from workers.buildroot import rpm
+from workers.log import StepLog
+from workers.steps import publishable, upload
+from workers.steps.context import Ended, StepContext
+from workers.steps.publishable import check_publishable
+from workers.steps.results import collect, store_packages
+
+SOURCE = "hello-1-1.src.rpm"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StepContext]:
+    settings = Settings(data=tmp_path / "data")
+    with StepLog(tmp_path / "log", limit_bytes=10_000) as log:
+        yield StepContext(
+            attempt="1.build.x86_64.1",
+            workdir=tmp_path,
+            log=log,
+            store=DirectoryStore(settings.artifacts),
+            settings=settings,
+            limits=Limits(),
+            deadline=time.monotonic() + 60,
+        )
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("summary", [b"a\x01b", b"\x1b[31mred", b"\xed\xa0\x80", b"a\x0bb"])
+def test_a_package_with_a_header_that_cannot_be_said_is_the_builds_failure(
+    left: Path, context: StepContext, summary: bytes
+) -> None:
+    """Beside one that is sound; and nothing of the build is stored."""
+    make_rpm(left, "good")
+    make_rpm(left, "hello", summary=summary)
+    with pytest.raises(Ended) as refused:
+        store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+    assert refused.value.outcome is Outcome.FAILED
+    assert "hello-1-1.noarch.rpm" in refused.value.reason
+    assert refused.value.reason.isprintable()
+    assert not [path for path in context.settings.artifacts.rglob("*") if path.is_file()]
+
+
+def test_a_name_that_no_repository_takes_is_the_builds_failure(left: Path, context: StepContext) -> None:
+    make_rpm(left, "_hidden")
+    with pytest.raises(Ended, match="has a name that no repository takes"):
+        store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+
+
+def test_a_file_that_a_recipe_closed_is_read_all_the_same(left: Path, context: StepContext) -> None:
+    make_rpm(left).chmod(0o000)
+    assert store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+
+
+def test_more_metadata_than_a_repository_takes_is_refused_in_words(
+    left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(publishable, "XML_BYTES", 3000)
+    (tmp_path / "names").write_bytes(b"\0".join(bytes(make_rpm(left, f"p{number}")) for number in range(6)))
+    publishable.main([str(tmp_path / "names")])
+    assert "MiB of metadata" in json.loads(capsys.readouterr().out)["refused"]
+
+
+def _reader(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = folder / "reader"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(publishable.sys, "executable", str(tool))
+
+
+@pytest.mark.parametrize("end", ["kill -SEGV $$", "kill -ABRT $$", "kill -XCPU $$", "exit 1"])
+def test_a_header_that_brings_the_reader_down_is_the_builds_failure(
+    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    _reader(tmp_path, f"echo 'the reader is ready' >&2; {end}", monkeypatch)
+    with pytest.raises(Ended, match="header cannot be read") as refused:
+        check_publishable([make_rpm(left)], context)
+    assert refused.value.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("script", ["exit 1", "kill -SEGV $$", "echo 'the reader is ready' >&2; kill -KILL $$"])
+def test_a_host_that_cannot_run_the_reader_blames_no_package(
+    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    _reader(tmp_path, script, monkeypatch)
+    with pytest.raises(RootTrouble):
+        check_publishable([make_rpm(left)], context)
+
+
+def test_what_a_repository_refuses_at_last_ends_the_build_and_counts_on_no_host(
+    context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> object:
+        raise BadSource("hello has a header that cannot be said in XML")
+
+    monkeypatch.setattr(upload, "publish", refuse)
+    with pytest.raises(Ended, match="refused by the repository: hello has a header") as refused:
+        upload.run(None, context)  # type: ignore[arg-type]
+    assert refused.value.outcome is Outcome.FAILED
+
+
+def test_more_build_requires_than_any_package_has_are_refused() -> None:
+    with pytest.raises(rpm.BadHeader, match="more than 10000"):
+        rpm.parse_requirements(b"\n".join(b"foo-%d" % number for number in range(10_001)))
+    many = ("x",) * 10_001
+
+    class Header:
+        def texts(self, _: int) -> tuple[str, ...]:
+            return many
+
+        def numbers(self, _: int) -> tuple[int, ...]:
+            return (0,) * len(many)
+
+    with pytest.raises(rpmfile.BadRpm, match="has 10001 BuildRequires"):
+        rpmfile._requirements(Header())  # type: ignore[arg-type]

@@ -1,0 +1,166 @@
+"""Packages under other packages' names: another owner's, and those that build roots are made of."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from farm.artifacts.directory import DirectoryStore
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.outcome import Outcome
+from farm.model.source import Source, SourceKind
+from farm.model.target import Limits
+from farm.model.work import BuildResult, StepOutput, StepResult
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.directory import DirectoryRepositories
+from farm.store import schema
+from farm.store.store import Store
+from farm.targets.load import find_target
+from tests.contract.test_store import drive
+from tests.fake_workers import Answer, artifact, succeed
+from tests.rpms import make_rpm, sha256
+from workers.buildroot.dnf import pinned_repositories
+from workers.buildroot.roots import Roots
+from workers.log import StepLog
+from workers.steps.context import Ended, StepContext
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(f"sqlite:///{tmp_path}/farm.db", create=True)
+    yield opened
+    opened.close()
+
+
+def answers(package: str, *binaries: str) -> dict[StepKind, Answer]:
+    """Steps of a package whose build makes these."""
+    rpms = tuple(artifact(f"{name}-1-1.x86_64.rpm", ArtifactKind.RPM, f"{name}-1-1.x86_64") for name in binaries)
+    made: dict[StepKind, Answer] = {kind: succeed(kind, package) for kind in StepKind}
+    built: StepResult[StepOutput] = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
+    made[StepKind.BUILD] = built
+    return made
+
+
+def built(store: Store, owner: str, package: str, *binaries: str, target: str = "demo") -> Build:
+    source = Source(kind=SourceKind.GIT, url=f"https://git/{package}")
+    request = BuildRequest(source=source, target=target, arches=(Arch.X86_64,))
+    build_id = store.add_batch([request], owner=owner).builds[0].id
+    given = answers(package, *binaries)
+    if target != "demo":
+        upload = succeed(StepKind.UPLOAD)
+        given[StepKind.UPLOAD] = StepResult(outcome=upload.outcome, output=type(upload.output)(versions=()))  # type: ignore[call-arg,misc]
+    drive(store, given)
+    return store.build(build_id)
+
+
+def test_a_source_package_that_another_owner_published_is_not_replaced(store: Store) -> None:
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
+    build = built(store, "mallory", "hello", "hello")
+    assert build.outcome is Outcome.FAILED
+    assert "honest published the source package hello of target demo first" in (build.reason or "")
+    statuses = {step.kind: step.outcome for step in build.steps}
+    assert statuses[StepKind.SRPM] is Outcome.FAILED
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
+
+
+def test_a_subpackage_with_the_name_of_anothers_package_is_not_published(store: Store) -> None:
+    assert built(store, "honest", "ncurses", "ncurses", "ncurses-devel").outcome is Outcome.SUCCEEDED
+    build = built(store, "mallory", "sly", "sly", "ncurses-devel")
+    assert build.outcome is Outcome.FAILED
+    assert "honest published the packages ncurses-devel of target demo first" in (build.reason or "")
+    uploads = [step for step in build.steps if step.kind is StepKind.UPLOAD]
+    assert [attempt for step in uploads for attempt in step.attempts if attempt.outcome is Outcome.SUCCEEDED] == []
+
+
+def test_what_was_not_published_claims_no_name(store: Store) -> None:
+    source = Source(kind=SourceKind.GIT, url="https://git/hello")
+    store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="mallory")
+    failed: StepResult[StepOutput] = StepResult(outcome=Outcome.FAILED, reason="make: error")
+    drive(store, answers("hello", "hello") | {StepKind.UPLOAD: failed})
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
+
+
+def test_a_name_is_one_targets_and_can_be_released(store: Store) -> None:
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
+    assert built(store, "mallory", "hello", "hello").outcome is Outcome.FAILED
+    with store.writing() as connection:
+        connection.execute(sa.delete(schema.package_owner).where(schema.package_owner.c.name == "hello"))
+    assert built(store, "mallory", "hello", "hello").outcome is Outcome.SUCCEEDED
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.FAILED
+
+
+def test_an_older_farms_names_are_those_of_their_first_builders(tmp_path: Path) -> None:
+    from alembic import command
+
+    from farm.store.database import make_engine
+    from farm.store.migrate import alembic_config
+
+    url = f"sqlite:///{tmp_path}/old.db"
+    engine = make_engine(url)
+    config = alembic_config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        columns = "batch_id, package, source, target, arches, options, priority, owner, status, outcome, created_at"
+        connection.execute(schema.batch.insert(), {"owner": "x", "created_at": datetime.now(UTC)})
+        for owner, outcome in (("early", "failed"), ("honest", "succeeded"), ("late", "succeeded")):
+            connection.execute(
+                sa.text(
+                    f"INSERT INTO build ({columns}) VALUES (1, 'hello', '{{}}', 'demo', '[]', '{{}}', 0,"
+                    " :owner, 'finished', :outcome, '2026-01-01')"
+                ),
+                {"owner": owner, "outcome": outcome},
+            )
+    engine.dispose()
+    store = Store.open(url, create=True)
+    with store.reading() as connection:
+        found = connection.execute(sa.select(schema.package_owner.c.name, schema.package_owner.c.owner)).all()
+    store.close()
+    assert [tuple(row) for row in found] == [("hello", "honest")]
+
+
+def test_the_farms_own_repository_is_told_to_leave_the_templates_packages_out() -> None:
+    names = ["bash", "libstdc++", "evil*", "a,b", "a b"]
+    (own,) = pinned_repositories([("farm", "file:///r")], without=names)
+    assert dict(own.options)["excludepkgs"] == "bash,libstdc++"
+    (plain,) = pinned_repositories([("farm", "file:///r")])
+    assert "excludepkgs" not in dict(plain.options)
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root fills roots")
+def test_a_real_build_root_takes_no_bash_from_the_farms_own_repository(tmp_path: Path, demo_distribution: Path) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path / "data")})
+    (settings.data / "demo").mkdir(parents=True)
+    (settings.data / "demo/distribution").symlink_to(demo_distribution)
+    package = make_rpm(tmp_path, "bash", version="99", arch="x86_64")
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+    repositories = DirectoryRepositories(settings.repositories_dir)
+    given = RepositoryPackage(path=package, sha256=sha256(package), filename=package.name)
+    version = repositories.add(name, [given])
+    (tmp_path / "work").mkdir()
+    with StepLog(tmp_path / "log", limit_bytes=2**20) as log:
+        context = StepContext(
+            attempt="1.build.x86_64.1",
+            workdir=tmp_path / "work",
+            log=log,
+            store=DirectoryStore(settings.artifacts),
+            settings=settings,
+            limits=Limits(),
+            stop=threading.Event(),
+            deadline=time.monotonic() + 120,
+        )
+        roots = Roots(settings, find_target(settings, "demo"), Arch.X86_64)
+        pinned = [("farm", repositories.url(name, version))]
+        with roots.template(context) as template, pytest.raises(Ended) as refused:  # noqa: SIM117
+            with roots.layered(template, ["bash = 99"], pinned, context):
+                pass
+    assert refused.value.outcome is Outcome.UNRESOLVABLE

@@ -1,0 +1,54 @@
+"""Frozen groups: a process that a freezer holds does not die of SIGKILL before it is thawed.
+
+Owns finding the frozen groups of processes that are to die, and thawing them. cgroups.py kills.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_V1, _V2 = ("freezer.state", "THAWED"), ("cgroup.freeze", "0")
+
+
+def thaw(groups: Iterable[Path]) -> None:
+    """Each of them, of either version; the outer ones first, since a frozen group freezes those below it."""
+    for group in groups:
+        for name, value in (_V1, _V2):
+            switch = group / name
+            with suppress(OSError):
+                if switch.exists() and switch.read_text().strip() != value:
+                    switch.write_text(value)
+
+
+def stray_freezers(pids: Iterable[int], top: Path | None, own: str) -> list[Path]:
+    """The freezer groups of version 1 that these processes sit in, and those above, from the top down.
+
+    `top` is where that hierarchy is mounted; without it there are none. A process can have moved itself there out of
+    the group that it was started in. `own` is the path of this process's own group: it and what is above it are left
+    alone, since others put them there.
+    """
+    if top is None:
+        return []
+    kept = {top / own.lstrip("/"), *(top / own.lstrip("/")).parents}
+    found: dict[Path, None] = {}
+    for pid in pids:
+        path = freezer_path(pid)
+        if not path or ".." in Path(path).parts:  # outside of this process's own namespace
+            continue
+        group = top / path.lstrip("/")
+        found |= dict.fromkeys(one for one in (group, *group.parents) if one not in kept and one.is_relative_to(top))
+    return sorted(found)
+
+
+def freezer_path(pid: int | str) -> str:
+    """The process's group in the freezer hierarchy of version 1; empty without one."""
+    try:
+        lines = (_PROC / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        if "freezer" in names.split(","):
+            return path
+    return ""
