@@ -64,7 +64,7 @@ _LOAD = (
         *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
         *(_STEP.deaths, _STEP.covers, _STEP.output),
-        *(_ATTEMPT.id, _ATTEMPT.number, _ATTEMPT.token, _ATTEMPT.status, _ATTEMPT.wall_s, _ATTEMPT.dispatched_at),
+        *(_ATTEMPT.id, _ATTEMPT.number, _ATTEMPT.holder, _ATTEMPT.status, _ATTEMPT.wall_s, _ATTEMPT.dispatched_at),
         *(_ATTEMPT.offered_at, _ATTEMPT.worker, _ATTEMPT.started_at),
     )
     .select_from(
@@ -147,13 +147,13 @@ def _step_state(row: Any) -> StepState:
 
 
 def _live_attempt(row: Any) -> LiveAttempt | None:
-    id_, number, token, status, wall_s, dispatched_at, offered_at, worker, started_at = row
+    id_, number, holder, status, wall_s, dispatched_at, offered_at, worker, started_at = row
     if id_ is None:
         return None
     return LiveAttempt(
         id=id_,
         number=number,
-        token=token,
+        holder=holder,
         status=Status(status),
         wall_s=wall_s,
         dispatched_at=dispatched_at,
@@ -244,7 +244,6 @@ def _attempt_row(step: StepState, attempt: LiveAttempt) -> dict[str, Any]:
     return {
         "step_id": step.id,
         "number": attempt.number,
-        "token": attempt.token,
         "status": attempt.status.value,
         "wall_s": attempt.wall_s,
         "dispatched_at": attempt.dispatched_at,

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0004"
+REVISION = "0005"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -144,14 +144,15 @@ sa.Index(
 
 IS_LIVE = "attempt.status <> 'finished'"
 
-#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs.
+#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs. `holder` is the
+#: digest of the token with which its worker holds the lease, from when it was seen running.
 attempt = sa.Table(
     "attempt",
     metadata,
     sa.Column("id", _Id, primary_key=True),
     _column("step_id", _Id, sa.ForeignKey("step.id")),
     _column("number", sa.Integer),
-    _column("token", sa.Text),
+    _column("holder", sa.Text, null=True),
     _column("status", sa.Text),
     _column("outcome", sa.Text, null=True),
     _column("reason", sa.Text, null=True),

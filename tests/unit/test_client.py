@@ -175,6 +175,7 @@ def test_waiting_returns_within_milliseconds_of_the_end(driven: DrivenFarm) -> N
     def end() -> None:
         waits.wait(10)
         driven.farm.cancel(build.id)
+        driven.tell(build.id)
         ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=end)
