@@ -145,13 +145,15 @@ sa.Index(
 IS_LIVE = "attempt.status <> 'finished'"
 
 #: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs. `holder` is the
-#: digest of the token with which its worker holds the lease, from when it was seen running.
+#: digest of the token with which its worker holds the lease, from when it was seen running. `token` is empty but where
+#: a scheduler of a version before 0005 made the attempt, whose worker was given it.
 attempt = sa.Table(
     "attempt",
     metadata,
     sa.Column("id", _Id, primary_key=True),
     _column("step_id", _Id, sa.ForeignKey("step.id")),
     _column("number", sa.Integer),
+    _column("token", sa.Text),
     _column("holder", sa.Text, null=True),
     _column("status", sa.Text),
     _column("outcome", sa.Text, null=True),

@@ -44,8 +44,8 @@ _ADD_STEPS = (
 )
 _DIGEST = "0123456789abcdef" * 4
 _ADD_ATTEMPTS = (
-    "INSERT INTO attempt (id, step_id, number, holder, status, outcome, worker, wall_s, dispatched_at, offered_at,"
-    f" started_at, finished_at) SELECT step.id, step.id, 1, '{_DIGEST}', 'finished', step.outcome,"
+    "INSERT INTO attempt (id, step_id, number, token, holder, status, outcome, worker, wall_s, dispatched_at,"
+    f" offered_at, started_at, finished_at) SELECT step.id, step.id, 1, '', '{_DIGEST}', 'finished', step.outcome,"
     " 'build@builder1', 3600, :at, :at, :at, :at FROM step WHERE step.build_id > :base AND step.attempts = 1"
 )
 

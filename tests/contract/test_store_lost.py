@@ -10,6 +10,7 @@ from farm.errors import WorkerLost
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder, HoldKind, HostHold
+from farm.store import schema
 from farm.store.scheduling import Held
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
@@ -122,6 +123,17 @@ def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
     assert store.held([label, waiting, "99.fetch.1", "rubbish"]) == {label: held}, "the srpm step has not its turn"
     store.cancel(build_id, by="ann")
     assert store.held([label]) == {}
+
+
+def test_a_report_of_what_an_older_scheduler_sent_still_counts(store: Store) -> None:
+    """It went out under a token that the scheduler made, and the worker is of that version as well."""
+    build_id = add(store)
+    label = send(store).orders[0].message.attempt
+    with store.writing() as connection:
+        connection.execute(schema.attempt.update().values(token="the-old-way"))
+    for token, late in (("", 1), ("another", 1), ("the-old-way", 0)):
+        assert len(store.settle([report_for(label, token, StepKind.FETCH)], now(), AROUND, {}).late) == late
+    assert store.build(build_id).steps[0].outcome is Outcome.SUCCEEDED
 
 
 def test_whose_an_attempt_was_first_it_stays(store: Store) -> None:
