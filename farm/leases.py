@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import queues, wire
+from farm import lease_scripts, queues, wire
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
@@ -40,61 +40,6 @@ _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
 _NO_KEY = "farm:none"
 _HELD = "farm:held"
-
-# A claim whose answer got lost is repeated under the same name, and is answered as before.
-# An offer without work is that of an attempt whose turn is still to come. Messages for it may be forged, and whoever
-# waits occupies a slot, so only so many may wait.
-# PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
-_CLAIM = """
-if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
-local lease = redis.call('HMGET', KEYS[2], 'claim', 'holder', 'work')
-if lease[1] then
-  if lease[1] ~= ARGV[4] or lease[2] ~= ARGV[1] then return 'gone' end
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-  return lease[3]
-end
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
-local offer = redis.call('HMGET', KEYS[1], 'work', 'waits')
-if not offer[1] then
-  if not offer[2] then return 'unexpected' end
-  if ARGV[6] == '1' then
-    if tonumber(offer[2]) >= tonumber(ARGV[7]) then return 'unexpected' end
-    redis.call('PERSIST', KEYS[1])
-    redis.call('HINCRBY', KEYS[1], 'waits', 1)
-  end
-  return 'wait'
-end
-local why = redis.call('HGET', KEYS[4], ARGV[5])
-if why then return 'held ' .. why end
-redis.call('PERSIST', KEYS[1])
-redis.call('HSET', KEYS[2], 'holder', ARGV[1], 'worker', ARGV[2], 'claim', ARGV[4], 'work', offer[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-redis.call('DEL', KEYS[1])
-return offer[1]
-"""
-_TOUCH = """
-local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  redis.call('EXPIRE', KEYS[4], ARGV[3])
-  return 'held'
-end
-if holder or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
-return 'missing'
-"""
-# In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
-_CLOSE = """
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[1])
-redis.call('LPUSH', KEYS[4], '1')
-redis.call('EXPIRE', KEYS[4], ARGV[2])
-"""
-_RESTORE = """
-if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'worker', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('DEL', KEYS[3])
-"""
 
 
 class Touch(StrEnum):
@@ -125,10 +70,10 @@ class Leases:
         self._redis = redis.Redis.from_url(
             settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2, health_check_interval=25
         )
-        self._claim = self._redis.register_script(_CLAIM)
-        self._touch = self._redis.register_script(_TOUCH)
-        self._close = self._redis.register_script(_CLOSE)
-        self._restore = self._redis.register_script(_RESTORE)
+        self._claim = self._redis.register_script(lease_scripts.CLAIM)
+        self._touch = self._redis.register_script(lease_scripts.TOUCH)
+        self._close = self._redis.register_script(lease_scripts.CLOSE)
+        self._restore = self._redis.register_script(lease_scripts.RESTORE)
         self._strangers: set[str] = set()
 
     def ping(self) -> None:

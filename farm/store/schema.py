@@ -225,7 +225,7 @@ host = sa.Table(
     _column("times", sa.Integer),
 )
 
-#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as publishers reported it.
+#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as the back end said.
 repository = sa.Table(
     "repository",
     metadata,

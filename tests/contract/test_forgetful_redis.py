@@ -139,6 +139,18 @@ def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, lea
     assert control.receive(timeout_s=0.1).documents == 0
 
 
+def test_a_lease_is_kept_until_its_report_is_settled(outbox: Outbox, leases: Leases) -> None:
+    """By it a scheduler that was away all the time knows whose report it is."""
+    leases.offer(WORK)
+    leases.claim(LABEL, TOKEN, "build@one", wait_s=1)
+    outbox.send(replace(report_of(StepKind.BUILD), attempt=LABEL, token=TOKEN))
+    time.sleep(4)  # longer than a lease
+    assert leases.holders([LABEL]) == {LABEL: held_by("build@one", LABEL, TOKEN)}
+    leases.close_attempts([LABEL])
+    until(lambda: not outbox._sent, "the report to be forgotten")
+    assert leases.holders([LABEL]) == {}
+
+
 def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
