@@ -1,10 +1,12 @@
 """Who may work on what, in Redis: offers, leases, live logs, the register of workers, events. Never the truth.
 
-An attempt's life here: the scheduler *offers* its work under a token; one worker *claims* it, which takes the offer
-away and starts the lease in one atomic command; the worker *touches* the lease while it works; the scheduler
-*closes* it when the report is settled or the attempt is cancelled, which wakes the worker. A lease that is missing and
-was not closed went with a Redis that was emptied: the worker asks to go on, and the scheduler, which knows from SQL
-whether the attempt is still the worker's, *restores* or closes it.
+An attempt's life here: the scheduler *offers* its work; one worker *claims* it under a token of its own making, which
+takes the offer away and starts the lease in one atomic command; the worker *touches* the lease while it works; the
+scheduler *closes* it when the report is settled or the attempt is cancelled, which wakes the worker. Here is only the
+token's digest, so that whoever reads a lease cannot speak for its holder. A lease that is missing and was not closed
+went with a Redis that was emptied: the worker asks to go on, and the scheduler, which knows from SQL whether the
+attempt is still the worker's, *restores* it or turns this one worker away
+(docs/decisions/0010-claims-without-tokens.md).
 """
 
 import logging
@@ -18,11 +20,11 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import queues, wire
+from farm import lease_scripts, queues, wire
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
-from farm.model.worker import WorkerFacts, host_of
+from farm.model.worker import Holder, WorkerFacts, host_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,58 +32,14 @@ LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whol
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
 _WAKE_KEPT_S = 60
+_TURNED_AWAY_KEPT_S = 60  # a worker asks every second
+_WAITS = 2  # messages that may wait for an attempt whose turn is still to come: its own, and one that Celery repeats
 _WORKER_KEPT_S = 30
 _ASK_AGAIN_S = 0.2
 _EVENTS = "farm:events"
 _WORKERS = "farm:workers"
 _NO_KEY = "farm:none"
 _HELD = "farm:held"
-
-# A claim whose answer got lost is repeated under the same name, and is answered as before.
-# PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
-_CLAIM = """
-if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
-local lease = redis.call('HMGET', KEYS[2], 'claim', 'work')
-if lease[1] then
-  if lease[1] ~= ARGV[4] then return 'gone' end
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-  return lease[2]
-end
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
-local offer = redis.call('HMGET', KEYS[1], 'token', 'work')
-if not offer[1] then return 'wait' end
-if offer[1] ~= ARGV[1] then return 'gone' end
-local why = redis.call('HGET', KEYS[4], ARGV[5])
-if why then return 'held ' .. why end
-redis.call('PERSIST', KEYS[1])
-redis.call('HSET', KEYS[2], 'token', ARGV[1], 'worker', ARGV[2], 'claim', ARGV[4], 'work', offer[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-redis.call('DEL', KEYS[1])
-return offer[2]
-"""
-_TOUCH = """
-local token = redis.call('HGET', KEYS[1], 'token')
-if token == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  redis.call('EXPIRE', KEYS[3], ARGV[3])
-  return 'held'
-end
-if token or redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
-return 'missing'
-"""
-# In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
-_CLOSE = """
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[1])
-redis.call('LPUSH', KEYS[4], '1')
-redis.call('EXPIRE', KEYS[4], ARGV[2])
-"""
-_RESTORE = """
-if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'worker', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('DEL', KEYS[3])
-"""
 
 
 class Touch(StrEnum):
@@ -97,11 +55,11 @@ class LeaseState:
     """What Redis knows of an attempt. Neither offered nor held: lost, or not yet the chain's turn."""
 
     is_offered: bool
-    worker: str | None = None
+    holder: Holder | None = None
 
     @property
     def is_held(self) -> bool:
-        return self.worker is not None
+        return self.holder is not None
 
 
 class Leases:
@@ -112,10 +70,10 @@ class Leases:
         self._redis = redis.Redis.from_url(
             settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2, health_check_interval=25
         )
-        self._claim = self._redis.register_script(_CLAIM)
-        self._touch = self._redis.register_script(_TOUCH)
-        self._close = self._redis.register_script(_CLOSE)
-        self._restore = self._redis.register_script(_RESTORE)
+        self._claim = self._redis.register_script(lease_scripts.CLAIM)
+        self._touch = self._redis.register_script(lease_scripts.TOUCH)
+        self._close = self._redis.register_script(lease_scripts.CLOSE)
+        self._restore = self._redis.register_script(lease_scripts.RESTORE)
         self._strangers: set[str] = set()
 
     def ping(self) -> None:
@@ -161,7 +119,7 @@ class Leases:
     # --- the scheduler's side -----------------------------------------------------------------------------------
 
     def offer(self, work: AnyWork) -> None:
-        """Put the work where the holder of its token can claim it; wakes a worker that already waits for it."""
+        """Put the work where the workers of its queue can claim it; wakes one that already waits for it."""
         self.hand_on(works=(work,))
 
     def close_attempts(self, labels: Iterable[str]) -> None:
@@ -169,25 +127,43 @@ class Leases:
         self.hand_on(closes=labels)
 
     def hand_on(
-        self, *, closes: Iterable[str] = (), works: Iterable[AnyWork] = (), events: Iterable[dict[str, Any]] = ()
+        self,
+        *,
+        closes: Iterable[str] = (),
+        works: Iterable[AnyWork] = (),
+        expects: Iterable[str] = (),
+        events: Iterable[dict[str, Any]] = (),
     ) -> None:
-        """`close_attempts`, `offer` and `publish` for many, in this order and in one round trip."""
+        """`close_attempts`, `offer`, `expect` and `publish` for many, in this order and in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in closes:
                 keys = [_offer(label), _lease(label), _closed(label), _wake(label)]
                 self._close(keys=keys, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
             for work in works:
-                pipe.hset(_offer(work.attempt), mapping={"token": work.token, "work": wire.encode_work(work)})
+                pipe.hset(_offer(work.attempt), "work", wire.encode_work(work))
                 pipe.lpush(_wake(work.attempt), b"1")
                 pipe.expire(_wake(work.attempt), _WAKE_KEPT_S)
+            for label in expects:
+                pipe.hsetnx(_offer(label), "waits", 0)
             for event in events:
                 pipe.publish(_EVENTS, msgspec.json.encode(event))
             pipe.execute()
 
-    def restore(self, label: str, token: str, worker: str) -> None:
+    def expect(self, label: str) -> None:
+        """The attempt is to be offered later, and its message may come before that: it may wait."""
+        self.hand_on(expects=(label,))
+
+    def restore(self, label: str, holder: Holder) -> None:
         """The lease is this worker's again, unless somebody has it or it was closed meanwhile."""
         keys = [_lease(label), _closed(label), _offer(label)]
-        self._restore(keys=keys, args=[token, worker, self._ttl_ms])
+        self._restore(keys=keys, args=[holder.digest, holder.worker, self._ttl_ms])
+
+    def turn_away(self, asking: Iterable[tuple[str, str]]) -> None:
+        """These attempts are not theirs who asked under a token with this digest. Nobody else is told anything."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for label, digest in asking:
+                pipe.set(_turned_away(label, digest), b"1", ex=_TURNED_AWAY_KEPT_S)
+            pipe.execute()
 
     def hold_hosts(self, why: Mapping[str, str]) -> None:
         """Workers on these hosts, and no others, are given no work from now on, for the reason given in words."""
@@ -208,22 +184,31 @@ class Leases:
         """What Redis knows of these attempts, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
-                pipe.exists(_offer(label))
-                pipe.hget(_lease(label), "worker")
+                pipe.hexists(_offer(label), "work")
+                pipe.hmget(_lease(label), ["worker", "holder"])
             answers = pipe.execute()
-        states = {}
-        for label, offered, worker in zip(labels, answers[::2], answers[1::2], strict=True):
-            name = worker.decode(errors="replace") if worker else None
-            states[label] = LeaseState(is_offered=bool(offered), worker=name)
-        return states
+        return {
+            label: LeaseState(is_offered=bool(offered), holder=_holder(*lease))
+            for label, offered, lease in zip(labels, answers[::2], answers[1::2], strict=True)
+        }
+
+    def holders(self, labels: Iterable[str]) -> dict[str, Holder]:
+        """Who holds these attempts, in one round trip. Those that nobody does are left out."""
+        wanted = sorted(set(labels))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for label in wanted:
+                pipe.hmget(_lease(label), ["worker", "holder"])
+            found = zip(wanted, pipe.execute(), strict=True)
+        return {label: holder for label, lease in found if (holder := _holder(*lease)) is not None}
 
     # --- a worker's side ----------------------------------------------------------------------------------------
 
     def claim(self, label: str, token: str, worker: str, *, wait_s: float) -> AnyWork:
-        """The work of this attempt, which is now this worker's.
+        """The work of this attempt, which is now this worker's, for as long as it renews the lease with this token.
 
         Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
-        is being settled. Raises LeaseLost when the attempt is another's, closed, or not offered within `wait_s`;
+        is being settled. Raises LeaseLost when the attempt is another's, closed, not expected, or not offered within
+        `wait_s`;
         HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
         lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer, for
         which it is asked again for as long.
@@ -241,12 +226,14 @@ class Leases:
 
     def _claimed(self, label: str, token: str, worker: str, wait_s: float, *, name: str) -> AnyWork:
         keys = [_offer(label), _lease(label), _closed(label), _HELD]
-        host = host_of(worker)
+        args: list[str | int] = [wire.digest_of(token), worker, self._ttl_ms, name, host_of(worker)]
         waited = False
         while True:
-            answer: Any = self._claim(keys=keys, args=[token, worker, self._ttl_ms, name, host])
+            answer: Any = self._claim(keys=keys, args=[*args, int(not waited), _WAITS])
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
+            if answer == b"unexpected":
+                raise LeaseLost(f"attempt {label} is not expected by now, or too many wait for it")
             if answer.startswith(b"held "):
                 raise HostHeld(answer[5:].decode())
             if answer != b"wait":
@@ -257,8 +244,9 @@ class Leases:
 
     def touch(self, label: str, token: str) -> Touch:
         """Renew the lease, and keep what is shown of the log."""
-        keys = [_lease(label), _closed(label), _live_log(label)]
-        answer: Any = self._touch(keys=keys, args=[token, self._ttl_ms, _LIVE_LOG_KEPT_S])
+        digest = wire.digest_of(token)
+        keys = [_lease(label), _closed(label), _turned_away(label, digest), _live_log(label)]
+        answer: Any = self._touch(keys=keys, args=[digest, self._ttl_ms, _LIVE_LOG_KEPT_S])
         return Touch(answer.decode())
 
     def closed(self, labels: Sequence[str]) -> list[str]:
@@ -280,7 +268,7 @@ class Leases:
             pipe.execute()
 
     def ask_back(self, label: str, token: str, worker: str) -> None:
-        """Have the scheduler restore a lease that is missing, or close it if the attempt is no longer this worker's."""
+        """Have the scheduler restore a lease that is missing, or turn this worker away if the attempt is not its."""
         notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
         self._redis.lpush(queues.CONTROL, wire.encode_notice(notice))
 
@@ -359,9 +347,20 @@ def _closed(label: str) -> str:
     return f"farm:closed:{label}"
 
 
+def _turned_away(label: str, digest: str) -> str:
+    return f"farm:closed:{label}:{digest}"
+
+
 def _wake(label: str) -> str:
     return f"farm:wake:{label}"
 
 
 def _live_log(label: str) -> str:
     return f"farm:log:{label}"
+
+
+def _holder(worker: bytes | None, digest: bytes | None) -> Holder | None:
+    """From a lease's fields. That of a worker of an older version has no digest."""
+    if worker is None:
+        return None
+    return Holder(digest=(digest or b"").decode(errors="replace"), worker=worker.decode(errors="replace"))

@@ -6,6 +6,7 @@ Reports are read one version back, so that what old workers still run when a new
 change that reports of the version before do not fit has to raise VERSION by two.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,7 +33,7 @@ from farm.model.work import (
     Work,
 )
 
-VERSION = 3
+VERSION = 4
 _READ_BACK = 1
 
 #: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
@@ -51,7 +52,11 @@ class TroubleReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Generic[OutputT]):
-    """How one attempt ended, as its worker says. Exactly one of `result` and `trouble`."""
+    """How one attempt ended. Exactly one of `result` and `trouble`.
+
+    It counts when `token` is that of the attempt's lease. `worker` is for people who read a log; whose report it is the
+    lease says, since a sender can write any name here.
+    """
 
     attempt: str
     token: str
@@ -70,7 +75,7 @@ class NoticeKind(StrEnum):
     """What a worker has to say of an attempt beside its report."""
 
     RESUME = "resume"  # it runs it, and Redis knows nothing of that any more
-    REFUSED = "refused"  # it took the message, and will not do it
+    REFUSED = "refused"  # it took the message, and will not do it; its token, where it has no lease, proves nothing
     HANDED_BACK = "handed-back"  # it ran it, and was told to end now
 
 
@@ -111,6 +116,11 @@ class _Head(msgspec.Struct, frozen=True):
 
     v: int
     kind: StepKind
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token wherever anybody but its owner and the scheduler may read."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
 def encode_work(work: AnyWork) -> bytes:

@@ -13,15 +13,15 @@ import redis
 from farm.artifacts import open_store
 from farm.client import Farm
 from farm.config import Settings
+from farm.leases import Leases
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Build, StepKind
-from farm.model.outcome import Outcome
+from farm.model.outcome import Outcome, Status
 from farm.model.work import StepResult
 from farm.store.machine import RetryPolicy
-from farm.store.scheduling import Done
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, output_of, report_for
+from tests.fake_workers import Answer, held_by, output_of, report_for, settle_reports, token_of
 from tests.redis_server import redis_server
 
 AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=60))
@@ -36,7 +36,6 @@ class DrivenFarm:
         self.farm = Farm.connect(settings)
         self.env = {"FARM_DATA": str(settings.data), "FARM_OWNER": "ann"}
         self.around = AROUND
-        self._tokens: dict[str, str] = {}
 
     def close(self) -> None:
         self.farm.close()
@@ -49,20 +48,17 @@ class DrivenFarm:
             for queue, groups in look.groups(most=100).items():
                 for priority, owner in groups:
                     picks += look.ready(queue, priority, owner, most=1000)
-        self._note(
-            self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600, with_logs=self.around.uploads_logs)
-        )
+        self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600, with_logs=self.around.uploads_logs)
 
     def start(self, label: str, worker: str = "build@one") -> None:
-        verdict = Verdict(label=label, finding=Finding.RUNNING, worker=worker)
-        self._note(self.store.judge([verdict], datetime.now(UTC), self.around))
+        verdict = Verdict(label=label, finding=Finding.RUNNING, lease=held_by(worker, label))
+        self.store.judge([verdict], datetime.now(UTC), self.around)
 
     def report(self, label: str, answer: Answer) -> None:
         kind = StepKind(label.split(".")[1])
-        report = report_for(label, self._tokens[label], kind, answer)
-        done = self.store.settle([report], datetime.now(UTC), self.around)
+        report = report_for(label, token_of(label), kind, answer)
+        done = settle_reports(self.store, [report], datetime.now(UTC), self.around)
         assert not done.late, label
-        self._note(done)
 
     def succeed(self, label: str, log: bytes = b"all is well\n", *, files: tuple[Artifact, ...] = ()) -> None:
         kind = StepKind(label.split(".")[1])
@@ -101,16 +97,16 @@ class DrivenFarm:
         self.succeed(f"{build_id}.upload.{arch}.1")
         return self.farm.build(build_id)
 
+    def tell(self, build_id: int) -> None:
+        """Whoever waits for the build hears that it is over, as the scheduler has them."""
+        leases = Leases(self.settings)
+        leases.publish({"build": build_id, "step": None, "status": Status.FINISHED})
+        leases.close()
+
     def subscribers(self) -> int:
         """How many clients listen to events."""
         with redis.Redis.from_url(self.settings.redis) as client:
             return int(client.pubsub_numsub("farm:events")[0][1])
-
-    def _note(self, done: Done) -> None:
-        for order in done.orders:
-            for message in (order.message, order.following):
-                if message is not None:
-                    self._tokens[message.attempt] = message.token
 
 
 @contextmanager

@@ -32,6 +32,10 @@ from farm.model.work import (
     UploadResult,
     Work,
 )
+from farm.model.worker import Holder
+from farm.store.scheduling import Done
+from farm.store.settling import Surroundings
+from farm.store.store import Store
 from tests.messages import worker_facts
 
 Answer = StepResult[StepOutput] | wire.TroubleReport
@@ -67,7 +71,7 @@ def output_of(
         case StepKind.BUILD:
             return BuildResult(rpms=(artifact(f"{package}-1-1.x86_64.rpm", ArtifactKind.RPM, f"{package}-1-1.x86_64"),))
         case StepKind.UPLOAD:
-            return UploadResult(versions=(("demo/x86_64/os", 1, "file:///demo/1/"),))
+            return UploadResult(versions=(("demo/source", 1, "file:///demo/1/"),))
 
 
 def succeed(kind: StepKind, package: str = "hello", **spec: Any) -> StepResult[StepOutput]:
@@ -77,6 +81,22 @@ def succeed(kind: StepKind, package: str = "hello", **spec: Any) -> StepResult[S
 
 def fail(reason: str = "make: *** [all] Error 2", outcome: Outcome = Outcome.FAILED) -> StepResult[StepOutput]:
     return StepResult(outcome=outcome, reason=reason, excerpt="lines around it")
+
+
+def token_of(label: str) -> str:
+    """What a worker of the tests' makes for an attempt."""
+    return f"token of {label}"
+
+
+def held_by(worker: str, label: str, token: str | None = None) -> Holder:
+    """The lease of a worker of the tests'."""
+    return Holder(digest=wire.digest_of(token or token_of(label)), worker=worker)
+
+
+def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
+    """As the scheduler does, where each attempt is leased by the worker that its report names."""
+    leases = {report.attempt: held_by(report.worker, report.attempt) for report in reports}
+    return store.settle(reports, now, around, leases)
 
 
 def report_for(
@@ -177,7 +197,8 @@ class FakeWorkers:
     def _attempt(self, name: str, order: dict[str, Any]) -> bool:
         """True when the chain is to go on."""
         try:
-            work = self._leases.claim(order["attempt"], order["token"], self.node(name), wait_s=self._offer_wait_s)
+            token = token_of(order["attempt"])
+            work = self._leases.claim(order["attempt"], token, self.node(name), wait_s=self._offer_wait_s)
         except LeaseLost:
             self.turned_away.append(order["attempt"])
             return False
@@ -185,7 +206,7 @@ class FakeWorkers:
         answer = self._answer(work)
         if answer is None:
             return False
-        report = report_for(work.attempt, work.token, work.kind, answer, worker=self.node(name))
+        report = report_for(work.attempt, token, work.kind, answer, worker=self.node(name))
         self._control.report(report)
         return report.result is not None and report.result.outcome.is_success
 

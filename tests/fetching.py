@@ -74,7 +74,6 @@ class Desk:
         )
         work = Work(
             attempt="1.fetch.1",
-            token="t",
             kind=StepKind.FETCH,
             build_id=1,
             package=source.guessed_name,

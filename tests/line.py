@@ -85,7 +85,6 @@ s
     def _step(self, kind: StepKind, order: StepInput, options: BuildOptions, limits: Limits) -> AnyResult:
         work: Work[Any] = Work(
             attempt=f"1.{kind}.1",
-            token="t",
             kind=kind,
             build_id=1,
             package="bad",

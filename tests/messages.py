@@ -77,7 +77,6 @@ OUTPUTS: dict[StepKind, StepOutput] = {
 def work_of(kind: StepKind) -> AnyWork:
     return Work(
         attempt=f"1.{kind}.1",
-        token="t",
         kind=kind,
         build_id=1,
         package="hello",

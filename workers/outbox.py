@@ -2,6 +2,7 @@
 
 What was sent may be lost all the same: a Redis that is emptied forgets it. A report that is settled shows by its
 attempt being closed, so one that is neither settled nor waiting is sent again; the scheduler drops what it has had.
+Until then the lease is kept, since it says whose report it is: a scheduler that was away may never have seen it.
 """
 
 import logging
@@ -88,6 +89,9 @@ class Outbox:
         is_empty = self._control.is_empty()
         settled = set(self._leases.closed(list(kept)))
         for attempt, (report, sends) in kept.items():
+            if attempt not in settled:
+                # By its lease the scheduler knows whose report it is, when it did not see the attempt run.
+                self._leases.touch(attempt, report.token)
             if attempt not in settled and is_empty and sends < _SENDS:
                 extra = {"action": "report-again", "attempt": attempt}
                 _log.warning("The report of %s was lost before it was settled; sending it again", attempt, extra=extra)

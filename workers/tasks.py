@@ -3,8 +3,11 @@
 Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made after the fork, once a process.
 """
 
+import hashlib
+import hmac
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -33,8 +36,10 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.leases import Leases
+from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
+from farm.queues import queue_for, queue_of
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 from workers.register import Register
@@ -43,6 +48,10 @@ from workers.steps.door import run_step, sweep
 _log = logging.getLogger(__name__)
 
 _OFFER_WAIT_S = 20.0
+#: Made before the fork, so that all processes of a worker have it, and no other worker.
+_SECRET = secrets.token_bytes(32)
+#: What this worker was started for; None outside of a worker.
+_queues: frozenset[str] | None = None
 _SWEEP_AGAIN_S = 5.0
 
 
@@ -86,13 +95,20 @@ def upload(self: Any, **order: Any) -> str:
     return _attempt(self, **order)
 
 
-def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
-    """Do one attempt; the answer is for Flower's eyes only."""
+def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
+    """Do one attempt; the answer is for Flower's eyes only. What is passed over are fields of other versions."""
+    # Nothing that is said before the claim bears the token: a message that somebody made up must not have this worker
+    # speak for an attempt that it runs already.
+    token = ""
     try:
+        _check_is_ours(attempt, task.name)
         if v != wire.VERSION:
             raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
+        token = _token(attempt)
         work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
-        report = _work(work, task.request.hostname)
+        if (work.attempt, wire.TASKS[work.kind]) != (attempt, task.name):
+            raise LeaseLost(f"the work that was offered for {attempt} is that of {work.attempt}, a {work.kind} step")
+        report = _work(work, token, task.request.hostname)
     except SystemExit:
         # The worker is told to stop at once. The step is ended by now: let it go on elsewhere.
         _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
@@ -111,12 +127,30 @@ def _attempt(task: Any, *, attempt: str, token: str, v: int) -> str:
     return f"{report.result.outcome}: {report.result.reason}" if report.result.reason else str(report.result.outcome)
 
 
-def _work(work: AnyWork, worker: str) -> wire.AnyReport:
+def _token(attempt: str) -> str:
+    """Proves to the scheduler, and to nobody else, that a report is from whoever claimed the attempt. The worker's main
+    process can make it too, for a process that died; no other worker can."""
+    return hmac.new(_SECRET, attempt.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+
+def _check_is_ours(attempt: str, task: str) -> None:
+    """A message may be forged, or moved from another queue: what this worker is not there for it does not touch.
+
+    Raises LeaseLost.
+    """
+    queue = queue_of(attempt)
+    if queue is None or wire.TASKS[StepKind(attempt.split(".")[1])] != task:
+        raise LeaseLost(f"{attempt[:64]!a} is no attempt of {task}")
+    if _queues is not None and queue not in _queues:
+        raise LeaseLost(f"{attempt} is for {queue}, and this worker is for {', '.join(sorted(_queues))}")
+
+
+def _work(work: AnyWork, token: str, worker: str) -> wire.AnyReport:
     here = _here()
     started_at = datetime.now(UTC)
     result: AnyResult | None = None
     trouble: wire.TroubleReport | None = None
-    with LeaseKeeper(here.leases, work.attempt, work.token, worker=worker) as keeper:
+    with LeaseKeeper(here.leases, work.attempt, token, worker=worker) as keeper:
         try:
             result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
         except LeaseLost:
@@ -132,7 +166,7 @@ def _work(work: AnyWork, worker: str) -> wire.AnyReport:
             trouble = _trouble(Unforeseen(f"{type(error).__name__} around the step: {error}"))
     return wire.Report(
         attempt=work.attempt,
-        token=work.token,
+        token=token,
         kind=work.kind,
         worker=worker,
         started_at=started_at,
@@ -164,6 +198,22 @@ def _notify(kind: wire.NoticeKind, attempt: str, token: str, task: Any, reason: 
 @cache
 def _register() -> Register:
     return Register(Settings.from_env())
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _on_setup(instance: Any, **_: Any) -> None:
+    """Before there are pool processes: they know too what this worker is for. It is what it was started with; nobody
+    who has it consume more makes it do more."""
+    global _queues  # noqa: PLW0603 - what a fork takes along
+    _queues = frozenset(instance.app.amqp.queues.consume_from)
+    kinds = {kind for kind in StepKind for queue in _queues if _is_for(queue, kind)}
+    for kind in set(StepKind) - kinds:
+        instance.app.tasks.unregister(wire.TASKS[kind])
+
+
+def _is_for(queue: str, kind: StepKind) -> bool:
+    """Whether steps of this kind are sent to the queue."""
+    return any(queue == queue_for(kind, arch) for arch in (Arch if kind is StepKind.BUILD else (None,)))
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -203,13 +253,13 @@ def _on_failure(sender: Any, exception: BaseException, kwargs: Any, **_: Any) ->
         _in_thread("report-death", lambda: _report_death(sender.name, exception, worker, **kwargs))
 
 
-def _report_death(name: str, exception: BaseException, worker: str, *, attempt: str, token: str, v: int) -> None:  # noqa: ARG001
+def _report_death(name: str, exception: BaseException, worker: str, *, attempt: str, **_: Any) -> None:
     """The attempt cannot speak for itself any more, and its lease would take half a minute to end."""
     now = datetime.now(UTC)
     message = f"{worker}: the process that ran it died: {exception}"
     report: wire.AnyReport = wire.Report(
         attempt=attempt,
-        token=token,
+        token=_token(attempt),
         kind=next(kind for kind, task in wire.TASKS.items() if task == name),
         worker=worker,
         started_at=now,

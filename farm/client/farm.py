@@ -337,16 +337,12 @@ class Farm:
     # --- change -------------------------------------------------------------------------------------------------
 
     def cancel(self, build: BuildRef) -> Build:
-        """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over."""
-        import redis
+        """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over.
 
-        labels = self._store.cancel(id_of(build), by=owner_name(self.settings, None))
-        try:
-            self._leases.close_attempts(labels)
-            self._leases.publish({"build": id_of(build), "step": None, "status": Status.FINISHED})  # for who waits
-        except redis.RedisError as error:
-            # The scheduler finds what is still to be closed in SQL.
-            _log.warning("The broker does not answer (%s); what runs is stopped when it is back", error)
+        It is over at once. What runs is stopped by the scheduler, which finds in SQL what is to be closed; while there
+        is none, when there is one again.
+        """
+        self._store.cancel(id_of(build), by=owner_name(self.settings, None))
         self._wake()
         return self.build(build)
 

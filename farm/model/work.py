@@ -118,7 +118,6 @@ class Work(Generic[InputT]):
     """One attempt's whole order: everything its worker may know."""
 
     attempt: str
-    token: str
     kind: StepKind
     build_id: int
     package: str

@@ -32,6 +32,14 @@ class WorkerFacts:
     consumes: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who has an attempt's lease: the digest of the token that it made itself, and its worker's name."""
+
+    digest: str
+    worker: str
+
+
 def host_of(worker: str) -> str:
     """From Celery's node name, `build@host`."""
     return worker.partition("@")[2] or worker

@@ -37,7 +37,8 @@ class Delivery:
         self._unclosed += done.closes
         works, offered, refused = self._make(done.orders, workers)
         if self._unclosed or works or done.events:
-            self._leases.hand_on(closes=self._unclosed, works=works, events=done.events)
+            expects = [order.following.attempt for order in offered if order.following is not None]
+            self._leases.hand_on(closes=self._unclosed, works=works, expects=expects, events=done.events)
             self._unclosed = []
         return offered, refused
 

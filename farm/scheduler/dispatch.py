@@ -1,7 +1,7 @@
 """Sends Celery chains: the only part of the farm's library that knows Celery as a sender.
 
-A message is a pointer: attempt, token, version. What is to be done is offered in Redis beforehand (farm.leases), so
-a message that is lost, late or delivered twice does no harm.
+A message is a pointer: attempt and version. What is to be done is offered in Redis beforehand (farm.leases), so a
+message that is lost, late or delivered twice does no harm, and one that is forged gives no right to anything.
 """
 
 from collections.abc import Iterable, Iterator
@@ -76,7 +76,7 @@ def _link(message: Message) -> Any:
     name = f"{message.kind} {message.package} {message.arch}" if message.arch else f"{message.kind} {message.package}"
     return signature(
         wire.TASKS[message.kind],
-        kwargs={"attempt": message.attempt, "token": message.token, "v": wire.VERSION},
+        kwargs={"attempt": message.attempt, "v": wire.VERSION},
         immutable=True,
         app=app,
         options={"task_id": message.attempt, "queue": message.queue, "shadow": name, "ignore_result": True},

@@ -29,7 +29,7 @@ from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.heads import Heads
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
-from farm.scheduler.notices import heed
+from farm.scheduler.notices import Notices
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
 from farm.scheduler.salvage import Salvager
@@ -40,6 +40,7 @@ from farm.store.machine import RetryPolicy
 from farm.store.orders import Order
 from farm.store.scheduling import Done, Live, Look, Ready
 from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.state import build_of
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 
@@ -71,6 +72,7 @@ class Scheduler:
         self._maker = WorkMaker(settings, self._heads)
         self._delivery = Delivery(self._leases, self._maker)
         self._reconciler = Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s)
+        self._notices = Notices(self._store, self._leases)
         self._sweeper = Sweeper(settings, self._leases)
         self._salvager = Salvager(settings, self._leases, self._store)
         self._hosts = HeldHosts(self._store, self._leases, self._dispatcher.consume)
@@ -131,7 +133,8 @@ class Scheduler:
         if is_tick and not inbox.has_more:
             self._tick(now)
         is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
-        if is_woken:  # by somebody who may have rolled a repository back before, or drained a host
+        if is_woken:  # by somebody who may have cancelled a build, rolled a repository back, or drained a host
+            self._close_cancelled()
             self._heads.read(self._store.heads())
             self._look_at_hosts(now)
         if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
@@ -174,26 +177,26 @@ class Scheduler:
 
     def _settle(self, inbox: Inbox, now: datetime) -> None:
         if inbox.reports:
-            dropped = self._settle_all(inbox.reports, now)
-            for report in inbox.reports:
-                if report.attempt not in dropped:
-                    trouble = report.trouble.message if report.trouble else None
-                    self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
-            silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
+            heard = self._settle_all(inbox.reports, now)
+            for report, worker in heard:
+                trouble = report.trouble.message if report.trouble else None
+                self._hosts.note(worker, report.attempt, now, trouble=trouble)
+            silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
-            verdicts = heed(inbox.notices, self._store, self._leases)
+            verdicts = self._notices.heed(inbox.notices)
             self._judge(verdicts, now)
-            if any(verdict.finding is Finding.UNSENT for verdict in verdicts):  # nor is it to be given the next one
+            if verdicts:  # nor is whoever refused it to be given the next one
                 self._workers = self._leases.workers()
                 self._look_at_hosts(now)
         if inbox.documents:
             self._control.acknowledge()
 
-    def _settle_all(self, reports: Sequence[wire.AnyReport], now: datetime) -> set[str]:
-        """Returns the attempts of which a report was dropped."""
+    def _settle_all(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[tuple[wire.AnyReport, str]]:
+        """Returns the reports that counted, each with the worker that it is from."""
         try:
-            done = self._store.settle(reports, now, self._surroundings())
+            leases = self._leases.holders(report.attempt for report in reports)
+            done = self._store.settle(reports, now, self._surroundings(), leases)
             self._deliver(done, now)
         except (redis.RedisError, FarmError):
             raise
@@ -203,9 +206,9 @@ class Scheduler:
             if len(reports) == 1:
                 extra = {"action": "bad-report", "attempt": reports[0].attempt}
                 _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
-                return {reports[0].attempt}
-            return set().union(*(self._settle_all((report,), now) for report in reports))
-        return set(done.late)
+                return ()
+            return [heard for report in reports for heard in self._settle_all((report,), now)]
+        return done.heard
 
     def _judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
         if verdicts:
@@ -294,10 +297,7 @@ class Scheduler:
         self._workers = self._leases.workers()
         self._look_at_hosts(now)
         self._heads.read(self._store.heads())
-        if labels := self._store.closing():
-            self._leases.close_attempts(labels)
-            self._store.closed(labels)
-            self._salvager.note(labels)
+        self._close_cancelled()
         self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
         self._reconcile(now)
         if self._next_tick > self._next_sweep:
@@ -306,6 +306,15 @@ class Scheduler:
         if self._next_tick > self._next_loads:
             self._next_loads = self._next_tick + _LOADS_EVERY_S
             self._store.note_loads(self._loads.all(now), now)
+
+    def _close_cancelled(self) -> None:
+        """What people cancelled in SQL ends in Redis too: what runs is stopped, and whoever waits is told."""
+        if labels := self._store.closing():
+            builds = sorted({build for label in labels if (build := build_of(label)) is not None})
+            events = [{"build": build, "step": None, "status": Status.FINISHED} for build in builds]
+            self._leases.hand_on(closes=labels, events=events)
+            self._store.closed(labels)
+            self._salvager.note(labels)
 
     def _reconcile(self, now: datetime) -> None:
         with self._store.looking() as look:

@@ -1,42 +1,92 @@
-"""What workers say of attempts beside their reports, and what follows from it. SQL knows whose each attempt is."""
+"""What workers say of attempts beside their reports, and what follows from it.
+
+Anybody who may report can write anything here, so it counts only with the token of the attempt's worker: SQL, or else
+the lease, knows whose the attempt is.
+
+Whoever is wrong about an attempt changes nothing of it: a worker that asks for what is not its own is turned away, by
+itself. One that will not do what it was sent has claimed nothing and can prove nothing; it only has the scheduler look
+early at what it would see by itself some seconds later.
+"""
 
 import logging
+import time
 from collections.abc import Sequence
 
 from farm.leases import Leases
+from farm.queues import queue_of
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
-from farm.wire import Notice, NoticeKind
+from farm.wire import Notice, NoticeKind, digest_of
 
 _log = logging.getLogger(__name__)
 
-_FINDINGS = {NoticeKind.REFUSED: Finding.UNSENT, NoticeKind.HANDED_BACK: Finding.HANDED_BACK}
+#: How often a step that nobody holds is sent again at most because somebody says that it refused it. Between two times
+#: there is enough for a worker that is willing to claim it, and the step's attempts do not become many.
+SEND_AGAIN_EVERY_S = 5.0
+_REMEMBERED = 10_000  # steps
 
 
-def heed(notices: Sequence[Notice], store: Store, leases: Leases) -> list[Verdict]:
-    """Answers those who ask for their leases; returns what is to be judged of the others."""
-    _answer([notice for notice in notices if notice.notice is NoticeKind.RESUME], store, leases)
-    verdicts = [
-        Verdict(label=one.attempt, finding=_FINDINGS[one.notice], message=one.reason, token=one.token)
-        for one in notices
-        if one.notice in _FINDINGS
-    ]
-    for verdict in verdicts:
-        extra = {"action": verdict.finding.value, "attempt": verdict.label}
-        _log.info("Attempt %s is %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra)
-    return verdicts
+class Notices:
+    """For the scheduler's thread alone."""
 
+    def __init__(self, store: Store, leases: Leases) -> None:
+        self._store = store
+        self._leases = leases
+        self._sent_again: dict[str, float] = {}  # by step: when
 
-def _answer(asking: Sequence[Notice], store: Store, leases: Leases) -> None:
-    if not asking:
-        return
-    tokens = store.tokens([notice.attempt for notice in asking])
-    lost = []
-    for notice in asking:
-        if tokens.get(notice.attempt) == notice.token:
-            leases.restore(notice.attempt, notice.token, notice.worker)
-        else:
-            lost.append(notice.attempt)
-    leases.close_attempts(lost)
-    extra = {"action": "resume"}
-    _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(lost), extra=extra)
+    def heed(self, notices: Sequence[Notice]) -> list[Verdict]:
+        """Answers those who ask for their leases; returns what is to be judged of the others."""
+        notices = [one for one in notices if queue_of(one.attempt) is not None]
+        self._answer([one for one in notices if one.notice is NoticeKind.RESUME])
+        verdicts = self._given_up([one for one in notices if one.notice is not NoticeKind.RESUME])
+        for verdict in verdicts:
+            extra = {"action": verdict.finding.value, "attempt": verdict.label}
+            _log.info(
+                "Attempt %s is said to be %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra
+            )
+        return verdicts
+
+    def _answer(self, asking: Sequence[Notice]) -> None:
+        if not asking:
+            return
+        held = self._store.held([notice.attempt for notice in asking])
+        strangers, following = [], []
+        for notice in asking:
+            digest = digest_of(notice.token)
+            found = held.get(notice.attempt)
+            if found is not None and found.holder.digest == digest:
+                self._leases.restore(notice.attempt, found.holder)
+                following += [found.following] if found.following is not None else []
+            else:
+                strangers.append((notice.attempt, digest))
+        self._leases.hand_on(expects=following)  # Redis forgot those too
+        self._leases.turn_away(strangers)
+        extra = {"action": "resume"}
+        _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(strangers), extra=extra)
+
+    def _given_up(self, notices: Sequence[Notice]) -> list[Verdict]:
+        """Verdicts on attempts that somebody holds count only for the holder's token."""
+        states = self._leases.states([one.attempt for one in notices]) if notices else {}
+        verdicts = []
+        for one in notices:
+            state = states[one.attempt]
+            if state.holder is not None or not state.is_offered:
+                finding, digest = Finding.HANDED_BACK, digest_of(one.token)
+            elif self._may_send_again(one.attempt):
+                finding, digest = Finding.UNSENT, None
+            else:
+                continue
+            verdict = Verdict(label=one.attempt, finding=finding, message=one.reason, digest=digest, lease=state.holder)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _may_send_again(self, label: str) -> bool:
+        now, step = time.monotonic(), label.rpartition(".")[0]
+        if now - self._sent_again.get(step, -SEND_AGAIN_EVERY_S) < SEND_AGAIN_EVERY_S:
+            return False
+        if len(self._sent_again) >= _REMEMBERED:
+            self._sent_again = {key: at for key, at in self._sent_again.items() if now - at < SEND_AGAIN_EVERY_S}
+        if len(self._sent_again) >= _REMEMBERED:
+            return False  # as if nobody had said anything: the reconciler finds it in its time
+        self._sent_again[step] = now
+        return True

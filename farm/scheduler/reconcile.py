@@ -83,9 +83,9 @@ class Reconciler:
         for one in offered:
             state = states[one.label]
             for_s = now - self._since[one.label, one.status]
-            if state.worker is not None:
+            if state.holder is not None:
                 if one.status is Status.DISPATCHED:
-                    yield Verdict(label=one.label, finding=Finding.RUNNING, worker=state.worker)
+                    yield Verdict(label=one.label, finding=Finding.RUNNING, lease=state.holder)
                 elif for_s > one.wall_s + OVERDUE_AFTER_S:
                     yield Verdict(label=one.label, finding=Finding.OVERDUE)
             elif state.is_offered and one.status is Status.DISPATCHED:

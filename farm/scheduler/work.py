@@ -72,7 +72,6 @@ class WorkMaker:
         message = order.message
         head: _Head = {
             "attempt": message.attempt,
-            "token": message.token,
             "kind": message.kind,
             "build_id": order.build_id,
             "package": message.package,
@@ -146,7 +145,6 @@ class _Head(TypedDict):
     """What work of every kind has."""
 
     attempt: str
-    token: str
     kind: StepKind
     build_id: int
     package: str

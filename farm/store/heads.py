@@ -61,6 +61,17 @@ class HeadStore(Database):
             return _read(connection, [path]).get(path, head)
 
 
+def doubt_heads(connection: sa.Connection, changed: Iterable[tuple[str, int]]) -> Mapping[str, Head | None]:
+    """Drop the heads of repositories of which somebody says that they have another version now, and return them, each
+    None. Whoever needs one then asks the back end: what a report says a repository is, or where, is not believed."""
+    said = dict(changed)
+    known = _read(connection, list(said), is_locked=True) if said else {}
+    doubted = sorted(path for path, version in said.items() if path not in known or known[path].version != version)
+    if doubted:
+        connection.execute(schema.repository.delete().where(_COLUMN.path.in_(doubted)))
+    return dict.fromkeys(doubted)
+
+
 def publish_heads(
     connection: sa.Connection, published: Iterable[tuple[str, Head]], at: datetime
 ) -> Mapping[str, Head | None]:

@@ -53,35 +53,34 @@ def send(
     step: StepState,
     *,
     wall_s: Callable[[StepKind], int],
-    token: Callable[[], str],
 ) -> None:
     """A ready step goes out, and with it what follows in its chain, which is claimed when its turn comes."""
-    _attempt(changes, step, wall_s(step.kind), token(), is_first=True)
+    _attempt(changes, step, wall_s(step.kind), is_first=True)
     following = build.next_in_chain(step)
     if following is not None and following.status is Status.WAITING:
-        _attempt(changes, following, wall_s(following.kind), token(), is_first=False)
+        _attempt(changes, following, wall_s(following.kind), is_first=False)
 
 
 def send_again(changes: Changes, build: BuildState, step: StepState) -> None:
-    """Nobody has the attempt's message: it never was. The step is ready again, for an attempt with another token."""
+    """Nobody has the attempt's message: it never was. The step is ready again, for another attempt."""
     _withdraw(changes, step, Status.READY)
     _withdraw_following(changes, build, step)
 
 
-def running(changes: Changes, build: BuildState, step: StepState, *, worker: str) -> None:
-    """A worker holds the attempt's lease."""
+def running(changes: Changes, build: BuildState, step: StepState, *, worker: str, holder: str) -> None:
+    """A worker holds the attempt's lease. Whose it was first it stays, whatever Redis says later."""
     assert step.live is not None  # noqa: S101 - the caller looked
-    changes.put(step.live, status=Status.RUNNING, worker=clean(worker), started_at=changes.now)
+    holder = step.live.holder or clean(holder)
+    changes.put(step.live, status=Status.RUNNING, worker=clean(worker), holder=holder or None, started_at=changes.now)
     changes.put(step, status=Status.RUNNING)
     _is_going(changes, build)
 
 
-def _attempt(changes: Changes, step: StepState, wall_s: int, token: str, *, is_first: bool) -> None:
+def _attempt(changes: Changes, step: StepState, wall_s: int, *, is_first: bool) -> None:
     number = step.attempts + 1
     step.live = LiveAttempt(
         id=None,
         number=number,
-        token=token,
         status=Status.DISPATCHED,
         wall_s=wall_s,
         dispatched_at=changes.now,

@@ -19,7 +19,6 @@ class Message:
     """One link of a Celery chain."""
 
     attempt: str
-    token: str
     kind: StepKind
     arch: Arch | None
     package: str
@@ -97,8 +96,7 @@ def make_order(
 
 
 def _message(build: BuildState, step: StepState) -> Message:
-    token = step.live.token if step.live else ""
-    return Message(attempt=step.label, token=token, kind=step.kind, arch=step.arch, package=build.package)
+    return Message(attempt=step.label, kind=step.kind, arch=step.arch, package=build.package)
 
 
 def _maker(build: BuildState, kind: StepKind, arch: Arch | None) -> str:

@@ -16,6 +16,7 @@ from farm.model.source import Source
 from farm.queues import queue_for
 from farm.store import schema
 from farm.store.state import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
+from farm.wire import digest_of
 
 decode_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
 decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -64,7 +65,15 @@ _LOAD = (
         *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
         *(_STEP.deaths, _STEP.covers, _STEP.output),
-        *(_ATTEMPT.id, _ATTEMPT.number, _ATTEMPT.token, _ATTEMPT.status, _ATTEMPT.wall_s, _ATTEMPT.dispatched_at),
+        *(
+            _ATTEMPT.id,
+            _ATTEMPT.number,
+            _ATTEMPT.token,
+            _ATTEMPT.holder,
+            _ATTEMPT.status,
+            _ATTEMPT.wall_s,
+            _ATTEMPT.dispatched_at,
+        ),
         *(_ATTEMPT.offered_at, _ATTEMPT.worker, _ATTEMPT.started_at),
     )
     .select_from(
@@ -147,13 +156,14 @@ def _step_state(row: Any) -> StepState:
 
 
 def _live_attempt(row: Any) -> LiveAttempt | None:
-    id_, number, token, status, wall_s, dispatched_at, offered_at, worker, started_at = row
+    id_, number, token, holder, status, wall_s, dispatched_at, offered_at, worker, started_at = row
     if id_ is None:
         return None
     return LiveAttempt(
         id=id_,
         number=number,
-        token=token,
+        # What a scheduler of an older version sent is still to count.
+        holder=holder or (digest_of(token) if token else None),
         status=Status(status),
         wall_s=wall_s,
         dispatched_at=dispatched_at,
@@ -244,7 +254,7 @@ def _attempt_row(step: StepState, attempt: LiveAttempt) -> dict[str, Any]:
     return {
         "step_id": step.id,
         "number": attempt.number,
-        "token": attempt.token,
+        "token": "",
         "status": attempt.status.value,
         "wall_s": attempt.wall_s,
         "dispatched_at": attempt.dispatched_at,

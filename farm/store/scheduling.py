@@ -3,10 +3,9 @@
 The clients' half is clients.py. Whatever is returned here was committed.
 """
 
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,9 +16,10 @@ from farm import wire
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
+from farm.model.worker import Holder
 from farm.store import machine, rows, schema, settling
 from farm.store.database import Database, write_alone
-from farm.store.heads import Head, publish_heads
+from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
 from farm.store.machine import PUT_OFF_AT_MOST, clean
 from farm.store.orders import Order, make_order
@@ -63,17 +63,26 @@ class Live:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """Who holds an attempt, and the attempt whose message goes out when it succeeds."""
+
+    holder: Holder
+    following: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Done:
     """What a transaction left to be done in Redis: offers of successors, leases to close, events to tell.
 
     `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
-    None where none is known any more.
+    None where none is known any more. `heard` are the reports that counted, each with the worker that it is from.
     """
 
     orders: tuple[Order, ...] = ()
     closes: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()
     late: tuple[str, ...] = ()
+    heard: tuple[tuple[wire.AnyReport, str], ...] = ()
     used_s: Mapping[str, float]
     heads: Mapping[str, Head | None] = field(default_factory=dict)
 
@@ -188,16 +197,20 @@ class SchedulerStore(Database):
         with self.reading() as connection:
             return {row.owner: (row.load_s, row.at) for row in connection.execute(sa.select(schema.owner_load))}
 
-    def tokens(self, labels: Sequence[str]) -> dict[str, str]:
-        """Of these attempts, those that are live and may be worked on, with their tokens."""
+    def held(self, labels: Sequence[str]) -> dict[str, Held]:
+        """Of these attempts, those that were seen running and still are live."""
         with self.reading() as connection:
             builds = rows.load(connection, _builds_of(labels)) if labels else {}
         found = {}
         for label in labels:
             build = builds.get(build_of(label) or 0)
             step = build.by_label(label) if build is not None else None
-            if step is not None and step.live is not None and step.live.offered_at is not None:
-                found[label] = step.live.token
+            if build is not None and step is not None and step.live is not None and step.live.holder:
+                following = build.next_in_chain(step)
+                found[label] = Held(
+                    holder=Holder(digest=step.live.holder, worker=step.live.worker or ""),
+                    following=following.label if following is not None and following.live is not None else None,
+                )
         return found
 
     def closing(self) -> tuple[str, ...]:
@@ -229,7 +242,7 @@ class SchedulerStore(Database):
         wall_s: Callable[[str, str, BuildOptions, StepKind], int],
         with_logs: bool = False,
     ) -> Done:
-        """Make attempts for these steps and for what follows each in its chain, all under new tokens.
+        """Make attempts for these steps and for what follows each in its chain.
 
         `wall_s` gives the limit of a step's time, from the names of target and package, the options and the kind.
         Leaves out what is not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
@@ -243,20 +256,25 @@ class SchedulerStore(Database):
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
                         limit = partial(wall_s, build.target, build.package, build.options)
-                        machine.send(changes, build, step, wall_s=limit, token=_token)
+                        machine.send(changes, build, step, wall_s=limit)
                         changes.offers.append((build, step))
 
         return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
 
-    def settle(self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
-        """Apply reports in one transaction. Those that are late, repeated or have a wrong token change nothing."""
-        late: list[str] = []
+    def settle(
+        self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings, leases: Mapping[str, Holder]
+    ) -> Done:
+        """Apply reports in one transaction. Those that are late, repeated or not from whoever holds the attempt change
+        nothing; `leases` are who does in Redis, for attempts that were not seen running before they ended."""
+        settled = settling.Settled()
 
         def change(changes: Changes) -> None:
-            late.extend(settling.settle(changes, reports, around))
+            found = settling.settle(changes, reports, around, leases)
+            settled.heard, settled.late = found.heard, found.late
 
         ids = _builds_of(report.attempt for report in reports)
-        return self._change(ids, now, change, late=late, with_logs=around.uploads_logs, reports=reports)
+        done = self._change(ids, now, change, with_logs=around.uploads_logs, reports=reports)
+        return replace(done, heard=tuple(settled.heard), late=tuple(settled.late))
 
     def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
         """Apply what was found out about live attempts, in one transaction."""
@@ -305,38 +323,32 @@ class SchedulerStore(Database):
         now: datetime,
         change: Callable[[Changes], None],
         *,
-        late: Sequence[str] = (),
         is_chain: bool = False,
         with_logs: bool = False,
         reports: Sequence[wire.AnyReport] = (),
     ) -> Done:
         if not ids:
             change(Changes(now=now, builds={}))
-            return Done(late=tuple(late), used_s={})
+            return Done(used_s={})
         with self.writing() as connection:
             changes = Changes(now=now, builds=rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
             change(changes)
             rows.flush(connection, changes)
             claim(connection, changes.claims, now)
-            published = [(path, Head(version=version, url=url)) for path, version, url in changes.published]
-            heads = publish_heads(connection, published, now)
+            heads = doubt_heads(connection, changes.published)
+            changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
             secret = _secrets(connection, changes)
             uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
             logs = logs_for(connection, uploads)
             orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
         return Done(
-            orders=tuple(order for order in orders if order.message.token),
+            orders=tuple(orders),
             closes=tuple(changes.closes),
             events=tuple(changes.events()),
-            late=tuple(late),
             used_s=changes.used_s,
             heads=heads,
         )
-
-
-def _token() -> str:
-    return secrets.token_urlsafe(16)
 
 
 def _builds_of(labels: Iterable[str]) -> set[int]:

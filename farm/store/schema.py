@@ -144,7 +144,9 @@ sa.Index(
 
 IS_LIVE = "attempt.status <> 'finished'"
 
-#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs.
+#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs. `holder` is the
+#: digest of the token with which its worker holds the lease, from when it was seen running. `token` is empty but where
+#: a scheduler of a version before 0005 made the attempt, whose worker was given it.
 attempt = sa.Table(
     "attempt",
     metadata,
@@ -152,6 +154,7 @@ attempt = sa.Table(
     _column("step_id", _Id, sa.ForeignKey("step.id")),
     _column("number", sa.Integer),
     _column("token", sa.Text),
+    _column("holder", sa.Text, null=True),
     _column("status", sa.Text),
     _column("outcome", sa.Text, null=True),
     _column("reason", sa.Text, null=True),
@@ -222,7 +225,7 @@ host = sa.Table(
     _column("times", sa.Integer),
 )
 
-#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as publishers reported it.
+#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as the back end said.
 repository = sa.Table(
     "repository",
     metadata,

@@ -3,9 +3,10 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from hmac import compare_digest
 from typing import Any
 
 from farm import wire
@@ -17,7 +18,8 @@ from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
 from farm.model.work import AnyResult, BuildResult, FetchResult, SrpmResult, UploadResult
-from farm.model.worker import host_of
+from farm.model.worker import Holder, host_of
+from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.store import machine, rows
 from farm.store.arches import plan_arches
 from farm.store.machine import RetryPolicy, clean
@@ -44,14 +46,15 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`worker` is for RUNNING; `message` says more where the finding does not. With a `token` it is about the attempt
-    that has it, and no other."""
+    """`lease` is who holds the attempt in Redis, for RUNNING and where there is a `digest`; `message` says more where
+    the finding does not. With the `digest` of a token it is what this token's owner says, and counts only where the
+    attempt is that owner's."""
 
     label: str
     finding: Finding
-    worker: str = ""
+    lease: Holder | None = None
     message: str = ""
-    token: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,29 +67,56 @@ class Surroundings:
     uploads_logs: bool = False
 
 
-def settle(changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings) -> list[str]:
-    """Apply reports in order. Returns the labels of those that were dropped: late, repeated, or with a wrong token."""
-    late = []
+@dataclass(kw_only=True)
+class Settled:
+    """`heard` are the reports that counted, each with the worker that it is from; `late` the labels of those that are
+    late, repeated or not from whoever holds the attempt."""
+
+    heard: list[tuple[wire.AnyReport, str]] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+
+
+def settle(
+    changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings, leases: Mapping[str, Holder]
+) -> Settled:
+    """Apply reports in order. `leases` are who holds these attempts in Redis, by label."""
+    settled = Settled()
     for report in reports:
-        match _find(changes.builds, report.attempt, report.token):
-            case (build, step, _) if step.kind is report.kind:
-                _settle_one(changes, build, step, report, around)
+        lease = leases.get(report.attempt)
+        match _find(changes.builds, report.attempt):
+            case (build, step, live) if step.kind is report.kind and _is_holder(
+                live, wire.digest_of(report.token), lease
+            ):
+                worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
+                _settle_one(changes, build, step, report, worker, around)
+                settled.heard.append((report, worker))
             case _:
-                late.append(report.attempt)
-    return late
+                settled.late.append(report.attempt)
+    return settled
+
+
+def _counts(verdict: Verdict, live: LiveAttempt) -> bool:
+    return verdict.digest is None or _is_holder(live, verdict.digest, verdict.lease)
+
+
+def _is_holder(live: LiveAttempt, digest: str, lease: Holder | None) -> bool:
+    """Whether a token with this digest is that of the attempt's worker. What SQL has seen stays so, whatever Redis says
+    since."""
+    known = live.holder or (lease.digest if lease is not None else "")
+    return bool(known) and compare_digest(known.encode(), digest.encode())
 
 
 def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
-        found = _find(changes.builds, verdict.label, verdict.token)
-        if found is None:
+        found = _find(changes.builds, verdict.label)
+        if found is None or not _counts(verdict, found[2]):
             continue
         build, step, live = found
         match verdict.finding:
             case Finding.RUNNING:
-                if live.status is Status.DISPATCHED:
-                    machine.running(changes, build, step, worker=verdict.worker)
+                if live.status is Status.DISPATCHED and (lease := verdict.lease) is not None:
+                    machine.running(changes, build, step, worker=lease.worker, holder=lease.digest)
             case Finding.UNSENT:
                 if live.status is Status.DISPATCHED:  # else somebody has it after all
                     machine.send_again(changes, build, step)
@@ -119,26 +149,24 @@ def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, 
     return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
-def _find(
-    builds: Mapping[int, BuildState], label: str, token: str | None
-) -> tuple[BuildState, StepState, LiveAttempt] | None:
-    """The live attempt with this label, and with this token where one is given, if it has been offered: one whose turn
-    has not come ends with the step before it, and never alone."""
+def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
+    """The live attempt with this label, if it has been offered: one whose turn has not come ends with the step before
+    it, and never alone."""
     build_id = build_of(label)
     build = builds.get(build_id) if build_id is not None else None
     step = build.by_label(label) if build is not None else None
     if build is None or step is None or step.live is None or step.live.offered_at is None:
         return None
-    return (build, step, step.live) if token in (None, step.live.token) else None
+    return build, step, step.live
 
 
 def _settle_one(
-    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, around: Surroundings
+    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, around: Surroundings
 ) -> None:
-    nonsense = _nonsense(build, report)
+    nonsense = _nonsense(build, step, report)
     if nonsense is not None:
-        message = clean(f"{report.worker} sent a report that makes no sense: {nonsense}")
-        _trouble(changes, build, step, around, message, host=host_of(report.worker))
+        message = clean(f"{worker} sent a report that makes no sense: {nonsense}")
+        _trouble(changes, build, step, around, message, host=host_of(worker))
     elif report.trouble is not None:
         _trouble(
             changes,
@@ -146,14 +174,15 @@ def _settle_one(
             step,
             around,
             clean(f"{report.trouble.code}: {report.trouble.message}"),
-            host=host_of(report.worker),
+            host=host_of(worker),
             artifacts=report.trouble.artifacts,
             is_retryable=report.trouble.retryable,
             is_death=report.trouble.code == WorkerLost.code,
-            **_facts(changes, report),
+            **_facts(changes, report, worker),
         )
     elif report.result is not None:
-        _settle_result(changes, build, step, report, report.result, around)
+        facts = _facts(changes, report, worker)
+        _settle_result(changes, build, step, report.result, facts, around)
 
 
 def _trouble(
@@ -190,11 +219,11 @@ def _settle_result(
     changes: Changes,
     build: BuildState,
     step: StepState,
-    report: wire.AnyReport,
     result: AnyResult,
+    facts: dict[str, Any],
     around: Surroundings,
 ) -> None:
-    values = _facts(changes, report)
+    values = dict(facts)
     if result.outcome.is_success and (taken := refusal(changes.owners, build, result)) is not None:
         result = replace(result, outcome=Outcome.FAILED, reason=taken)
     reason = clean(result.reason) if result.reason is not None else None
@@ -210,7 +239,7 @@ def _settle_result(
     if isinstance(output, FetchResult) and output.commit is not None:
         changes.put(build, source_commit=clean(output.commit))
     if isinstance(output, UploadResult):
-        changes.published += output.versions
+        changes.published += [(path, version) for path, version, _ in output.versions]
         if not step.is_logs_only:
             made = build.find(StepKind.BUILD, step.arch)
             text = made.output if made is not None else None
@@ -222,14 +251,14 @@ def _settle_result(
     machine.succeeded(changes, build, step, outcome=result.outcome, output=rows.to_text(output), plan=plan)
 
 
-def _facts(changes: Changes, report: wire.AnyReport) -> dict[str, Any]:
+def _facts(changes: Changes, report: wire.AnyReport, worker: str) -> dict[str, Any]:
     """Both times are by the worker's clock, so that their difference is right."""
     if report.trouble is not None and report.trouble.code == WorkerLost.code:
-        return {"worker": clean(report.worker)}  # whoever says so for the dead does not know when it began; SQL does
+        return {"worker": worker}  # whoever says so for the dead does not know when it began; SQL does
     started_at, finished_at = _aware(report.started_at), _aware(report.finished_at)
     if started_at is None or finished_at is None:
         started_at = finished_at = changes.now
-    return {"started_at": started_at, "finished_at": finished_at, "worker": clean(report.worker)}
+    return {"started_at": started_at, "finished_at": finished_at, "worker": worker}
 
 
 def _aware(at: datetime) -> datetime | None:
@@ -253,7 +282,7 @@ def _close(
     step.live = None
 
 
-def _nonsense(build: BuildState, report: wire.AnyReport) -> str | None:
+def _nonsense(build: BuildState, step: StepState, report: wire.AnyReport) -> str | None:
     """Why a report cannot be believed, whoever sent it; None for a sound one."""
     if (report.result is None) == (report.trouble is None):
         return "it has not exactly one of a result and trouble"
@@ -273,7 +302,8 @@ def _nonsense(build: BuildState, report: wire.AnyReport) -> str | None:
     if isinstance(result.output, SrpmResult):
         return _bad_nevra(result.output.nevra)
     if isinstance(result.output, UploadResult):
-        return next((bad for one in result.output.versions if (bad := _bad_version(build, *one))), None)
+        allowed = _destinations(build, step)
+        return next((bad for path, version, _ in result.output.versions if (bad := _bad(allowed, path, version))), None)
     return None
 
 
@@ -304,14 +334,20 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _bad_version(build: BuildState, path: str, version: int, url: str) -> str | None:
-    """The next builds are given it, so it is of this build's target, and can be written down."""
-    is_sound = path.isascii() and path.isprintable() and path.startswith(f"{build.target}/") and 0 < version <= _MAX_INT
-    if not is_sound or len(path) > _NAME_CHARS:
-        return f"version {version} of {path[:_NAME_CHARS]!a}, which is no repository of {build.target}"
-    if not url.isprintable() or any(char.isspace() for char in url) or len(url) > 4 * _NAME_CHARS or "://" not in url:
-        return f"the URL {url[:_NAME_CHARS]!a} of {path}"
-    return None
+def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
+    """The paths of the repositories that an upload may have changed: of its own target and arches."""
+    arches = step.covers or ((step.arch,) if step.arch else ())
+    named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
+    for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
+        named += [RepositoryName(target=build.target, kind=kind, arch=arch) for arch in arches]
+    return frozenset(name.path for name in named)
+
+
+def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
+    """It is a hint that the repository changed; what is there now, and where, the back end is asked."""
+    if path in allowed and 0 < version <= _MAX_INT:
+        return None
+    return f"version {version} of {path[:_NAME_CHARS]!a}, to which this upload does not publish"
 
 
 def _bad_nevra(nevra: str) -> str | None:

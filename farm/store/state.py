@@ -34,15 +34,16 @@ def build_of(label: str) -> int | None:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class LiveAttempt:
-    """An attempt that is not finished. `id` is None until it is written."""
+    """An attempt that is not finished. `id` is None until it is written, `holder` until it was seen running: the digest
+    of its worker's token."""
 
     id: int | None
     number: int
-    token: str
     status: Status
     wall_s: int
     dispatched_at: datetime
     offered_at: datetime | None
+    holder: str | None = None
     worker: str | None = None
     started_at: datetime | None = None
 
@@ -161,7 +162,7 @@ class Changes:
     closes: list[str] = field(default_factory=list)
     offers: list[tuple[BuildState, StepState]] = field(default_factory=list)
     used_s: dict[str, float] = field(default_factory=dict)
-    published: list[tuple[str, int, str]] = field(default_factory=list)
+    published: list[tuple[str, int]] = field(default_factory=list)
     owners: dict[PackageName, str] = field(default_factory=dict)
     claims: list[tuple[PackageName, str, int]] = field(default_factory=list)
 

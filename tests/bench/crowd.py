@@ -42,9 +42,10 @@ _ADD_STEPS = (
     " troubles, output) " + _NUMBERS + "SELECT :base_step + (n - 1) * {kinds} + {place}, :base + n, '{kind}', '{arch}',"
     " '{queue}', 0, 'user-' || (n % :owners), '{status}', {outcome}, {is_skipped}, {attempts}, 0, {output} FROM number"
 )
+_DIGEST = "0123456789abcdef" * 4
 _ADD_ATTEMPTS = (
-    "INSERT INTO attempt (id, step_id, number, token, status, outcome, worker, wall_s, dispatched_at, offered_at,"
-    " started_at, finished_at) SELECT step.id, step.id, 1, 'token-of-22-characters', 'finished', step.outcome,"
+    "INSERT INTO attempt (id, step_id, number, token, holder, status, outcome, worker, wall_s, dispatched_at,"
+    f" offered_at, started_at, finished_at) SELECT step.id, step.id, 1, '', '{_DIGEST}', 'finished', step.outcome,"
     " 'build@builder1', 3600, :at, :at, :at, :at FROM step WHERE step.build_id > :base AND step.attempts = 1"
 )
 

@@ -15,14 +15,16 @@ from farm.errors import HostHeld, LeaseLost
 from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.scheduler.lock import Lock, SchedulerLock
+from farm.wire import digest_of
+from tests.fake_workers import held_by
 from tests.messages import report_of, work_of
 from tests.redis_server import redis_server
 from tests.waiting import until
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 
-WORK = work_of(StepKind.BUILD)
-LABEL, TOKEN = WORK.attempt, WORK.token
+WORK = replace(work_of(StepKind.BUILD), attempt="1.build.x86_64.1")
+LABEL, TOKEN = "1.build.x86_64.1", "t"
 WITHIN_S = 10.0
 
 
@@ -55,8 +57,8 @@ def test_a_worker_asks_for_a_lease_that_redis_forgot_and_goes_on_when_it_is_rest
         empty()
         (notice,) = control.receive(timeout_s=WITHIN_S).notices
         assert (notice.notice, notice.attempt, notice.token) == (wire.NoticeKind.RESUME, LABEL, TOKEN)
-        leases.restore(LABEL, TOKEN, notice.worker)
-        assert leases.states([LABEL])[LABEL].worker == "build@one"
+        leases.restore(LABEL, held_by(notice.worker, LABEL, TOKEN))
+        assert leases.states([LABEL])[LABEL].holder == held_by("build@one", LABEL, TOKEN)
         assert leases.touch(LABEL, TOKEN) is Touch.HELD
         assert not keeper.stop.is_set()
 
@@ -67,7 +69,9 @@ def test_a_worker_whose_attempt_is_over_stops_when_its_request_is_answered(
     with LeaseKeeper(leases, LABEL, TOKEN, worker="build@one") as keeper:
         assert control.receive(timeout_s=WITHIN_S).notices
         assert not keeper.stop.is_set(), "nobody has said that it is over"
-        leases.close_attempts([LABEL])
+        leases.turn_away([(LABEL, digest_of("another"))])
+        assert not keeper.stop.wait(3), "somebody else was told"
+        leases.turn_away([(LABEL, digest_of(TOKEN))])
         assert keeper.stop.wait(WITHIN_S)
 
 
@@ -81,20 +85,20 @@ def test_an_attempt_that_is_closed_is_stopped_at_once(leases: Leases) -> None:
 
 def test_a_lease_is_not_restored_over_another_or_a_closed_one(leases: Leases) -> None:
     leases.close_attempts([LABEL])
-    leases.restore(LABEL, TOKEN, "build@one")
+    leases.restore(LABEL, held_by("build@one", LABEL, TOKEN))
     assert leases.touch(LABEL, TOKEN) is Touch.GONE
     other = "2.fetch.1"
-    leases.offer(replace(WORK, attempt=other, token="new"))
+    leases.offer(replace(WORK, attempt=other))
     leases.claim(other, "new", "build@two", wait_s=1)
-    leases.restore(other, "old", "build@one")
-    assert leases.states([other])[other].worker == "build@two"
+    leases.restore(other, held_by("build@one", other, "old"))
+    assert leases.states([other])[other].holder == held_by("build@two", other, "new")
 
 
 def test_a_claim_that_is_repeated_by_its_client_is_answered_as_before(leases: Leases) -> None:
     """As when the connection broke before the answer came. Another client, the same worker's too, gets nothing."""
     leases.offer(WORK)
     keys = [f"farm:{name}:{LABEL}" for name in ("offer", "lease", "closed")]
-    args = [TOKEN, "build@one", 3000, "a-name", "one"]
+    args = [digest_of(TOKEN), "build@one", 3000, "a-name", "one", 1, 2]
     first = leases._claim(keys=[*keys, "farm:held"], args=args)
     assert wire.decode_work(first) == WORK
     assert leases._claim(keys=[*keys, "farm:held"], args=args) == first
@@ -133,6 +137,18 @@ def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, lea
     control.acknowledge()
     until(lambda: not outbox._sent, "the report to be forgotten")
     assert control.receive(timeout_s=0.1).documents == 0
+
+
+def test_a_lease_is_kept_until_its_report_is_settled(outbox: Outbox, leases: Leases) -> None:
+    """By it a scheduler that was away all the time knows whose report it is."""
+    leases.offer(WORK)
+    leases.claim(LABEL, TOKEN, "build@one", wait_s=1)
+    outbox.send(replace(report_of(StepKind.BUILD), attempt=LABEL, token=TOKEN))
+    time.sleep(4)  # longer than a lease
+    assert leases.holders([LABEL]) == {LABEL: held_by("build@one", LABEL, TOKEN)}
+    leases.close_attempts([LABEL])
+    until(lambda: not outbox._sent, "the report to be forgotten")
+    assert leases.holders([LABEL]) == {}
 
 
 def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(

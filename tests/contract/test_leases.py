@@ -15,10 +15,13 @@ from farm.control import Control
 from farm.errors import FarmNotRunning, LeaseLost
 from farm.leases import Leases, Touch
 from farm.model.build import StepKind
+from farm.wire import digest_of
+from tests.fake_workers import held_by
 from tests.messages import report_of, work_of, worker_facts
 from tests.redis_server import redis_server
 
 WORK = work_of(StepKind.FETCH)
+TOKEN = "t"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def test_exactly_one_of_many_claims_an_attempt(leases: Leases, label: str) -> No
 
     def claim(worker: int) -> bool:
         try:
-            return leases.claim(label, work.token, f"w{worker}", wait_s=0.2) == work
+            return leases.claim(label, TOKEN, f"w{worker}", wait_s=0.2) == work
         except LeaseLost:
             return False
 
@@ -49,46 +52,85 @@ def test_exactly_one_of_many_claims_an_attempt(leases: Leases, label: str) -> No
     assert leases.states([label])[label].is_held
 
 
-def test_an_old_token_claims_nothing_and_renews_nothing(leases: Leases, label: str) -> None:
-    leases.offer(replace(WORK, attempt=label, token="new"))
-    with pytest.raises(LeaseLost):
-        leases.claim(label, "old", "w", wait_s=0.1)
-    leases.claim(label, "new", "w", wait_s=0.1)
-    assert leases.touch(label, "new") is Touch.HELD
-    assert leases.touch(label, "old") is Touch.GONE
+def test_another_token_renews_nothing(leases: Leases, label: str) -> None:
+    leases.offer(replace(WORK, attempt=label))
+    leases.claim(label, "mine", "w", wait_s=0.1)
+    assert leases.touch(label, "mine") is Touch.HELD
+    assert leases.touch(label, "another") is Touch.GONE
+    assert leases.holders([label, "9.fetch.1"]) == {label: held_by("w", label, "mine")}
+
+
+def test_no_key_has_a_token(leases: Leases, settings: Settings, label: str) -> None:
+    leases.offer(replace(WORK, attempt=label))
+    leases.claim(label, "a-very-secret-token", "w", wait_s=0.1)
+    leases.turn_away([(label, digest_of("a-very-secret-token"))])
+    with redis.Redis.from_url(settings.redis) as client:
+        for key in client.scan_iter():
+            assert b"secret" not in key
+            assert b"secret" not in (client.dump(key) or b""), key
+
+
+def test_who_is_turned_away_is_gone_and_nobody_else(leases: Leases, label: str) -> None:
+    leases.turn_away([(label, digest_of("guess"))])
+    assert leases.touch(label, "guess") is Touch.GONE
+    assert leases.touch(label, "honest") is Touch.MISSING
+    leases.offer(replace(WORK, attempt=label))
+    leases.claim(label, "honest", "w", wait_s=0.1)
+    assert leases.touch(label, "honest") is Touch.HELD
 
 
 def test_a_claim_waits_for_an_offer_that_is_still_to_come(leases: Leases, label: str) -> None:
     work = replace(WORK, attempt=label)
+    leases.expect(label)
     with ThreadPoolExecutor(1) as pool:
-        claimed = pool.submit(leases.claim, label, work.token, "w", wait_s=10)
+        claimed = pool.submit(leases.claim, label, TOKEN, "w", wait_s=10)
         leases.offer(work)
         assert claimed.result(timeout=5) == work
 
 
 def test_a_claim_of_nothing_ends(leases: Leases, label: str) -> None:
+    leases.expect(label)
     with pytest.raises(LeaseLost, match="not offered"):
         leases.claim(label, "t", "w", wait_s=0.1)
+
+
+def test_only_a_few_wait_for_what_is_expected_and_nobody_for_what_is_not(leases: Leases, label: str) -> None:
+    """A slot is occupied by whoever waits, and messages may be forged."""
+    began_at = time.monotonic()
+    with pytest.raises(LeaseLost, match="not expected"):
+        leases.claim(label, "t", "w", wait_s=20)
+    leases.expect(label)
+    for _ in range(2):
+        with pytest.raises(LeaseLost, match="not offered"):
+            leases.claim(label, "t", "w", wait_s=0.1)
+    leases.expect(label)
+    for _ in range(50):
+        with pytest.raises(LeaseLost, match="too many wait"):
+            leases.claim(label, "t", "w", wait_s=20)
+    assert time.monotonic() - began_at < 10
+    leases.offer(replace(WORK, attempt=label))
+    assert leases.claim(label, "t", "w", wait_s=0.1).attempt == label
 
 
 def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) -> None:
     waiting, held, offered = f"{label}w", f"{label}h", f"{label}o"
     leases.offer(replace(WORK, attempt=held))
-    leases.claim(held, WORK.token, "w", wait_s=0.1)
+    leases.claim(held, TOKEN, "w", wait_s=0.1)
     leases.offer(replace(WORK, attempt=offered))
+    leases.expect(waiting)
     with ThreadPoolExecutor(1) as pool:
         claim = pool.submit(leases.claim, waiting, "t", "w", wait_s=20)
         leases.close_attempts([waiting, held, offered])
         with pytest.raises(LeaseLost):
             claim.result(timeout=5)
-    assert leases.touch(held, WORK.token) is Touch.GONE
+    assert leases.touch(held, TOKEN) is Touch.GONE
     with pytest.raises(LeaseLost):
-        leases.claim(offered, WORK.token, "w", wait_s=0.1)
+        leases.claim(offered, TOKEN, "w", wait_s=0.1)
 
 
 def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
     leases.offer(replace(WORK, attempt=label))
-    leases.claim(label, WORK.token, "w", wait_s=0.1)
+    leases.claim(label, TOKEN, "w", wait_s=0.1)
     ended = threading.Event()
     for _ in range(300):
         if not leases.states([label])[label].is_held:
@@ -96,7 +138,7 @@ def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
             break
         ended.wait(0.01)
     assert ended.is_set()
-    assert leases.touch(label, WORK.token) is Touch.MISSING
+    assert leases.touch(label, TOKEN) is Touch.MISSING
 
 
 def test_a_live_log_is_read_from_any_offset(leases: Leases, label: str) -> None:
@@ -151,7 +193,7 @@ def test_a_claim_outlives_a_connection_that_breaks_and_is_the_same_one(settings:
         return answer
 
     leases._claim = ask_and_lose  # type: ignore[assignment]
-    assert leases.claim(label, work.token, "w", wait_s=20) == work
+    assert leases.claim(label, TOKEN, "w", wait_s=20) == work
     assert lost
     assert leases._redis.pttl(f"farm:lease:{label}") > 28_300
     leases.close()

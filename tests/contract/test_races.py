@@ -36,7 +36,7 @@ from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
-from tests.fake_workers import Answer, fail, report_for
+from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, token_of
 from tests.invariants import broken
 from tests.messages import work_of
 from tests.redis_server import redis_server
@@ -68,7 +68,7 @@ class Case:
 
     def report(self, answer: Answer | None = None) -> wire.AnyReport:
         assert self.message
-        return report_for(self.message.attempt, self.message.token, self.message.kind, answer)
+        return report_for(self.message.attempt, token_of(self.message.attempt), self.message.kind, answer)
 
 
 Act = Callable[[Store, Case], bool]
@@ -94,21 +94,21 @@ def retry(store: Store, case: Case) -> bool:
 
 
 def settle(store: Store, case: Case) -> bool:
-    return not store.settle([case.report()], now(), AROUND).late
+    return not settle_reports(store, [case.report()], now(), AROUND).late
 
 
 def settle_failure(store: Store, case: Case) -> bool:
-    return not store.settle([case.report(fail())], now(), AROUND).late
+    return not settle_reports(store, [case.report(fail())], now(), AROUND).late
 
 
 def settle_trouble(store: Store, case: Case) -> bool:
-    return not store.settle([case.report(TROUBLE)], now(), AROUND).late
+    return not settle_reports(store, [case.report(TROUBLE)], now(), AROUND).late
 
 
 def _judge(finding: Finding) -> Act:
     def judge(store: Store, case: Case) -> bool:
         assert case.message
-        verdict = Verdict(label=case.message.attempt, finding=finding, worker="w@h")
+        verdict = Verdict(label=case.message.attempt, finding=finding, lease=held_by("w@h", case.message.attempt))
         return bool(store.judge([verdict], now(), AROUND).events)
 
     return judge
@@ -145,14 +145,14 @@ def cases(store: Store, stage: str, count: int) -> list[Case]:
             found[order.build_id].message = order.message
 
     def settle_all(answer: Answer | None = None) -> None:
-        note(store.settle([case.report(answer) for case in found.values()], now(), AROUND))
+        note(settle_reports(store, [case.report(answer) for case in found.values()], now(), AROUND))
 
     def send_all() -> None:
         note(store.dispatch(ready(store), now(), wall_s=lambda *_: 60))
 
     def run_all() -> None:
         labels = [case.message.attempt for case in found.values() if case.message]
-        verdicts = [Verdict(label=label, finding=Finding.RUNNING, worker="w@h") for label in labels]
+        verdicts = [Verdict(label=label, finding=Finding.RUNNING, lease=held_by("w@h", label)) for label in labels]
         store.judge(verdicts, now(), AROUND)
 
     stages: dict[str, list[Callable[[], object]]] = {
@@ -386,21 +386,21 @@ def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_re
         def claim(_: Store, case: Case) -> bool:
             assert case.message
             try:
-                worker.claim(case.message.attempt, case.message.token, "w@h", wait_s=0.0)
+                worker.claim(case.message.attempt, token_of(case.message.attempt), "w@h", wait_s=0.0)
             except LeaseLost:
                 return False
             return True
 
         for case in found:
             assert case.message
-            work = replace(work_of(StepKind.FETCH), attempt=case.message.attempt, token=case.message.token)
+            work = replace(work_of(StepKind.FETCH), attempt=case.message.attempt)
             client.offer(work)
             meet(pool, stores, (cancel_and_close, claim), case, case.build)
-            worker.touch(work.attempt, work.token)
+            worker.touch(work.attempt, token_of(work.attempt))
             state = worker.states([work.attempt])[work.attempt]
             assert (state.is_held, state.is_offered) == (False, False)
             with pytest.raises(LeaseLost):
-                worker.claim(work.attempt, work.token, "w@h", wait_s=0.0)
+                worker.claim(work.attempt, token_of(work.attempt), "w@h", wait_s=0.0)
         client.close()
         worker.close()
 

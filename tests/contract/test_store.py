@@ -31,7 +31,7 @@ from farm.store.scheduling import Done
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
-from tests.fake_workers import Answer, artifact, fail, report_for, succeed
+from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
 
 AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
@@ -71,13 +71,13 @@ def settle(store: Store, done: Done, answers: dict[StepKind, Answer] | None = No
     reports = [
         report_for(
             order.message.attempt,
-            order.message.token,
+            token_of(order.message.attempt),
             order.message.kind,
             (answers or {}).get(order.message.kind),
         )
         for order in done.orders
     ]
-    return store.settle(reports, now(), AROUND)
+    return settle_reports(store, reports, now(), AROUND)
 
 
 def drive(store: Store, answers: dict[StepKind, Answer] | None = None) -> None:
@@ -189,9 +189,9 @@ def test_the_other_arches_go_on_when_one_fails(store: Store) -> None:
     srpm = settle(store, send(store))
     settle(store, srpm)
     both = send(store)
-    first, second = [report_for(o.message.attempt, o.message.token, o.message.kind) for o in both.orders]
+    first, second = [report_for(o.message.attempt, token_of(o.message.attempt), o.message.kind) for o in both.orders]
     bad = report_for(first.attempt, first.token, first.kind, fail())
-    after = store.settle([bad, second], now(), AROUND)
+    after = settle_reports(store, [bad, second], now(), AROUND)
     assert [order.message.attempt for order in after.orders] == ["1.upload.ppc64le.1"]
     settle(store, after)
     assert store.build(1).outcome is Outcome.FAILED
@@ -204,12 +204,12 @@ def test_an_attempt_is_settled_once_and_only_with_its_token(store: Store) -> Non
     order = done.orders[0]
     assert order.following is not None
     wrong = report_for(order.message.attempt, "guess", StepKind.FETCH)
-    early = report_for(order.following.attempt, order.following.token, StepKind.SRPM)
+    early = report_for(order.following.attempt, token_of(order.following.attempt), StepKind.SRPM)
     nonsense = [report_for(label, "t", StepKind.FETCH) for label in ("", "1.", "x.fetch.1", "99.fetch.1", "9" * 40)]
-    assert len(store.settle([wrong, early, *nonsense], now(), AROUND).late) == 7
-    right = report_for(order.message.attempt, order.message.token, StepKind.FETCH)
-    assert store.settle([right, right], now(), AROUND).late == (right.attempt,)
-    assert store.settle([right], now(), AROUND).late == (right.attempt,)
+    assert len(settle_reports(store, [wrong, early, *nonsense], now(), AROUND).late) == 7
+    right = report_for(order.message.attempt, token_of(order.message.attempt), StepKind.FETCH)
+    assert settle_reports(store, [right, right], now(), AROUND).late == (right.attempt,)
+    assert settle_reports(store, [right], now(), AROUND).late == (right.attempt,)
 
 
 def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> None:
@@ -217,7 +217,7 @@ def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> No
     done = send(store)
     message = done.orders[0].message
     bad = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(), output=None)
-    store.settle([report_for(message.attempt, message.token, message.kind, bad)], now(), AROUND)  # type: ignore[arg-type]
+    settle_reports(store, [report_for(message.attempt, token_of(message.attempt), message.kind, bad)], now(), AROUND)  # type: ignore[arg-type]
     step = store.build(1).steps[0]
     assert step.status is Status.WAITING
     assert "makes no sense" in (step.waits_for or "")
@@ -247,7 +247,7 @@ def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: 
         case "log":
             given = replace(given, artifacts=(lie,))
     answer = replace(given, output=output)
-    store.settle([report_for(message.attempt, message.token, kind, answer)], now(), AROUND)
+    settle_reports(store, [report_for(message.attempt, token_of(message.attempt), kind, answer)], now(), AROUND)
     (step,) = (one for one in store.build(1).steps if one.kind is kind)
     assert step.status is Status.WAITING
     assert "makes no sense" in (step.waits_for or "")
@@ -258,8 +258,10 @@ def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) ->
     at = now()
     for wait_s in (5, 15, 45):
         done = send(store, at)
-        report = report_for(done.orders[0].message.attempt, done.orders[0].message.token, StepKind.FETCH, TROUBLE)
-        store.settle([report], at, AROUND)
+        report = report_for(
+            done.orders[0].message.attempt, token_of(done.orders[0].message.attempt), StepKind.FETCH, TROUBLE
+        )
+        settle_reports(store, [report], at, AROUND)
         fetch, srpm = store.build(1).steps
         assert (fetch.status, srpm.status, srpm.attempts) == (Status.WAITING, Status.WAITING, ())
         assert "after network: no route to host" in (fetch.waits_for or "")
@@ -293,13 +295,13 @@ def test_what_is_found_out_about_an_attempt(
 ) -> None:
     add(store)
     send(store)
-    done = store.judge([Verdict(label="1.fetch.1", finding=finding, worker="w@h")], now(), AROUND)
+    done = store.judge([Verdict(label="1.fetch.1", finding=finding, lease=held_by("w@h", "1.fetch.1"))], now(), AROUND)
     fetch, srpm = store.build(1).steps
     assert (fetch.status, fetch.outcome) == (status, outcome)
     assert bool(done.closes) == (finding is not Finding.RUNNING)
     if finding is not Finding.RUNNING:
         assert srpm.attempts == ()
-        late = store.settle([report_for("1.fetch.1", "any", StepKind.FETCH)], now(), AROUND)
+        late = settle_reports(store, [report_for("1.fetch.1", "any", StepKind.FETCH)], now(), AROUND)
         assert late.late == ("1.fetch.1",)
 
 
@@ -308,7 +310,7 @@ def test_no_label_is_used_twice(store: Store) -> None:
     seen = set()
     for _ in range(3):
         message = send(store).orders[0].message
-        seen.add((message.attempt, message.token))
+        seen.add((message.attempt, token_of(message.attempt)))
         store.judge([Verdict(label=message.attempt, finding=Finding.UNSENT)], now(), AROUND)
     assert len({label for label, _ in seen}) == len({token for _, token in seen}) == 3
 
@@ -365,8 +367,8 @@ def test_a_retry_leaves_the_arch_alone_that_a_noarch_package_was_first_built_on(
     drive(store, noarch)
     store.retry(build_id, by="ann", step=StepKind.SRPM)
     sent = send(store).orders[0].message
-    report = report_for(sent.attempt, sent.token, StepKind.SRPM, noarch[StepKind.SRPM])
-    store.settle([report], now(), replace(AROUND, native=(Arch.AARCH64,)))
+    report = report_for(sent.attempt, token_of(sent.attempt), StepKind.SRPM, noarch[StepKind.SRPM])
+    settle_reports(store, [report], now(), replace(AROUND, native=(Arch.AARCH64,)))
     drive(store, noarch)
     build = store.build(build_id)
     assert build.outcome is Outcome.SUCCEEDED
@@ -397,7 +399,7 @@ def test_cancel_works_wherever_a_build_is(store: Store) -> None:
     late = settle(store, done)
     assert late.late == ()
     store.cancel(1, by="bob")
-    after = store.settle([report_for("1.srpm.2", "t", StepKind.SRPM)], now(), AROUND)
+    after = settle_reports(store, [report_for("1.srpm.2", "t", StepKind.SRPM)], now(), AROUND)
     assert after.late == ("1.srpm.2",)
 
 
@@ -419,7 +421,7 @@ def _wait_with_queue(store: Store, build_id: int) -> str | None:
 def test_clients_and_scheduler_do_not_lose_each_others_changes(store: Store) -> None:
     ids = [add(store) for _ in range(20)]
     done = send(store)
-    reports = [report_for(o.message.attempt, o.message.token, o.message.kind) for o in done.orders]
+    reports = [report_for(o.message.attempt, token_of(o.message.attempt), o.message.kind) for o in done.orders]
     start = threading.Barrier(2)
 
     def cancel() -> None:
@@ -431,7 +433,7 @@ def test_clients_and_scheduler_do_not_lose_each_others_changes(store: Store) -> 
         cancelled = pool.submit(cancel)
         start.wait()
         for report in reports:
-            store.settle([report], now(), AROUND)
+            settle_reports(store, [report], now(), AROUND)
         cancelled.result()
     assert {store.build(build_id).outcome for build_id in ids} == {Outcome.CANCELLED}
     with store.looking() as look:
@@ -462,16 +464,17 @@ def head(version: int, path: str = PATH) -> Head:
     return Head(version=version, url=f"https://farm/{path}/{version}/")
 
 
-def test_an_upload_writes_the_heads_with_its_end(store: Store) -> None:
+def test_an_uploads_report_writes_no_head_and_has_the_back_end_asked(store: Store) -> None:
+    store.publish_head(PATH, head(4))
     add(store)
-    drive(store, {StepKind.UPLOAD: published(4)})
-    assert store.heads() == {PATH: head(4)}
+    drive(store, {StepKind.UPLOAD: published(4, url="http://evil/")})
+    assert store.heads() == {PATH: head(4)}, "nothing is new"
     add(store)
-    drive(store, {StepKind.UPLOAD: published(5)})
-    assert store.heads() == {PATH: head(5)}
+    drive(store, {StepKind.UPLOAD: published(5, url="http://evil/")})
+    assert store.heads() == {}
 
 
-def test_of_uploads_that_are_settled_together_the_newest_counts(store: Store) -> None:
+def test_a_head_that_only_the_scheduler_remembers_is_doubted_too(store: Store) -> None:
     for _ in range(2):
         add(store)
     done = send(store)
@@ -480,18 +483,10 @@ def test_of_uploads_that_are_settled_together_the_newest_counts(store: Store) ->
     done = settle(store, send(store))
     answers = [published(6), published(5)]
     reports = [
-        report_for(order.message.attempt, order.message.token, StepKind.UPLOAD, answer)
+        report_for(order.message.attempt, token_of(order.message.attempt), StepKind.UPLOAD, answer)
         for order, answer in zip(done.orders, answers, strict=True)
     ]
-    assert store.settle(reports, now(), AROUND).heads == {PATH: head(6)}
-
-
-def test_a_head_that_goes_backwards_is_dropped_so_that_the_back_end_is_asked(store: Store) -> None:
-    """A late report, or a repository that somebody deleted: SQL cannot tell which."""
-    for version in (6, 5):
-        add(store)
-        drive(store, {StepKind.UPLOAD: published(version)})
-    assert store.heads() == {}
+    assert settle_reports(store, reports, now(), AROUND).heads == {PATH: None}
 
 
 def test_what_the_back_end_says_is_written_unless_somebody_was_quicker(store: Store) -> None:
@@ -511,8 +506,9 @@ def test_what_the_back_end_says_is_written_unless_somebody_was_quicker(store: St
         published(0),
         published(-1),
         published(2**63),
-        published(1, url="nowhere"),
-        published(1, url="https://farm/\n[evil]"),
+        published(1, path="demo/aarch64/os"),
+        published(1, path="demo/logs"),
+        published(1, path="demo/x86_64/os/../../source"),
     ],
 )
 def test_a_head_that_makes_no_sense_is_trouble_and_is_not_written(store: Store, answer: StepResult[StepOutput]) -> None:

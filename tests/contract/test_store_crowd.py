@@ -20,7 +20,7 @@ from farm.store.scheduling import Ready
 from farm.store.settling import Surroundings
 from farm.store.store import Store
 from tests.bench import crowd
-from tests.fake_workers import fail, report_for, succeed
+from tests.fake_workers import fail, report_for, settle_reports, succeed, token_of
 
 MANY = 1_000
 AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
@@ -54,9 +54,10 @@ def work_off(store: Store) -> None:
         messages = [order.message for order in done.orders]
         answers = [fail() if one.kind is StepKind.UPLOAD else succeed(one.kind) for one in messages]
         reports = [
-            report_for(one.attempt, one.token, one.kind, answer) for one, answer in zip(messages, answers, strict=True)
+            report_for(one.attempt, token_of(one.attempt), one.kind, answer)
+            for one, answer in zip(messages, answers, strict=True)
         ]
-        done = store.settle(reports, now(), AROUND)
+        done = settle_reports(store, reports, now(), AROUND)
 
 
 @contextmanager
@@ -156,8 +157,8 @@ def test_a_queue_that_nobody_serves_hides_no_other_however_many_wait_in_it(datab
         done = store.dispatch(first, now(), wall_s=lambda *_: 60)
         while done.orders:
             messages = [order.message for order in done.orders]
-            reports = [report_for(one.attempt, one.token, one.kind, succeed(one.kind)) for one in messages]
-            done = store.settle(reports, now(), AROUND)
+            reports = [report_for(one.attempt, token_of(one.attempt), one.kind, succeed(one.kind)) for one in messages]
+            done = settle_reports(store, reports, now(), AROUND)
         store.add_batch([replace(request, priority=5), request, replace(request, priority=-5)], owner="zoe")
         with store.looking() as look:
             groups = look.groups(most=7)

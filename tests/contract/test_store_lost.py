@@ -9,11 +9,14 @@ from farm import wire
 from farm.errors import WorkerLost
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
-from farm.model.worker import HoldKind, HostHold
+from farm.model.worker import Holder, HoldKind, HostHold
+from farm.store import schema
+from farm.store.scheduling import Held
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
+from farm.wire import digest_of
 from tests.contract.test_store import AROUND, add, drive, now, send
-from tests.fake_workers import report_for
+from tests.fake_workers import held_by, report_for, settle_reports, token_of
 
 DIED = wire.TroubleReport(code=WorkerLost.code, retryable=True, message="the process that ran it died: signal 9")
 
@@ -29,10 +32,12 @@ def sent(store: Store, build_id: int) -> tuple[str, str]:
     """Label and token of the one attempt that goes out now; it runs on a host of its own."""
     store.promote_due(now() + timedelta(hours=1), most=10)
     message = send(store).orders[0].message
-    running = Verdict(label=message.attempt, finding=Finding.RUNNING, worker=f"build@h{message.number}")
+    running = Verdict(
+        label=message.attempt, finding=Finding.RUNNING, lease=held_by(f"build@h{message.number}", message.attempt)
+    )
     store.judge([running], now(), AROUND)
     assert store.build(build_id).steps[0].status is Status.RUNNING
-    return message.attempt, message.token
+    return message.attempt, token_of(message.attempt)
 
 
 @pytest.mark.parametrize("how", ["its lease ends", "its main process says so"])
@@ -44,7 +49,7 @@ def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how:
             store.judge([Verdict(label=label, finding=Finding.LOST)], now(), AROUND)
         else:
             report = report_for(label, token, StepKind.FETCH, DIED, worker=f"build@h{number}")
-            assert store.settle([report], now(), AROUND).late == ()
+            assert settle_reports(store, [report], now(), AROUND).late == ()
     build = store.build(build_id)
     assert (build.outcome, len(build.steps[0].attempts)) == (Outcome.ERRORED, 3)
     assert "3 workers were lost while they ran it (on h1, h2, h3)" in (build.reason or "")
@@ -56,10 +61,12 @@ def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how:
 def test_who_speaks_for_a_dead_process_changes_nothing_of_when_it_began(store: Store) -> None:
     build_id = add(store)
     message = send(store).orders[0].message
-    running = Verdict(label=message.attempt, finding=Finding.RUNNING, worker="build@h1")
+    running = Verdict(label=message.attempt, finding=Finding.RUNNING, lease=held_by("build@h1", message.attempt))
     began_at = now() - timedelta(seconds=40)
     store.judge([running], began_at, AROUND)
-    done = store.settle([report_for(message.attempt, message.token, StepKind.FETCH, DIED)], now(), AROUND)
+    done = settle_reports(
+        store, [report_for(message.attempt, token_of(message.attempt), StepKind.FETCH, DIED)], now(), AROUND
+    )
     assert store.build(build_id).steps[0].attempts[0].started_at == began_at
     assert 40 <= done.used_s["ann"] < 60
 
@@ -75,7 +82,9 @@ def test_what_is_handed_back_is_nobodys_fault_and_ready_at_once(store: Store) ->
     build_id = add(store)
     for _ in range(5):
         label, token = sent(store, build_id)
-        verdict = Verdict(label=label, finding=Finding.HANDED_BACK, message="one is drained by ann", token=token)
+        verdict = Verdict(
+            label=label, finding=Finding.HANDED_BACK, message="one is drained by ann", digest=digest_of(token)
+        )
         done = store.judge([verdict], now(), AROUND)
         assert done.closes == (label, f"{build_id}.srpm.{label.rpartition('.')[2]}")
         step = store.build(build_id).steps[0]
@@ -89,7 +98,7 @@ def test_a_verdict_on_another_token_changes_nothing(store: Store) -> None:
     build_id = add(store)
     label, _ = sent(store, build_id)
     for finding in (Finding.HANDED_BACK, Finding.UNSENT):
-        store.judge([Verdict(label=label, finding=finding, token="another")], now(), AROUND)
+        store.judge([Verdict(label=label, finding=finding, digest=digest_of("another"))], now(), AROUND)
     assert store.build(build_id).steps[0].status is Status.RUNNING
 
 
@@ -98,7 +107,11 @@ def test_no_verdict_ends_what_nobody_was_given_yet(store: Store, finding: Findin
     build_id = add(store)
     sent(store, build_id)
     before = store.build(build_id)
-    store.judge([Verdict(label=f"{build_id}.srpm.1", finding=finding, worker="w@h")], now(), AROUND)
+    store.judge(
+        [Verdict(label=f"{build_id}.srpm.1", finding=finding, lease=held_by("w@h", f"{build_id}.srpm.1"))],
+        now(),
+        AROUND,
+    )
     assert store.build(build_id) == before, "it ends with the fetch step, and never alone"
 
 
@@ -106,9 +119,33 @@ def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
     build_id = add(store)
     label, token = sent(store, build_id)
     waiting = f"{build_id}.srpm.1"
-    assert store.tokens([label, waiting, "99.fetch.1", "rubbish"]) == {label: token}, "the srpm step has not its turn"
+    held = Held(holder=Holder(digest=digest_of(token), worker="build@h1"), following=waiting)
+    assert store.held([label, waiting, "99.fetch.1", "rubbish"]) == {label: held}, "the srpm step has not its turn"
     store.cancel(build_id, by="ann")
-    assert store.tokens([label]) == {}
+    assert store.held([label]) == {}
+
+
+def test_a_report_of_what_an_older_scheduler_sent_still_counts(store: Store) -> None:
+    """It went out under a token that the scheduler made, and the worker is of that version as well."""
+    build_id = add(store)
+    label = send(store).orders[0].message.attempt
+    with store.writing() as connection:
+        connection.execute(schema.attempt.update().values(token="the-old-way"))
+    for token, late in (("", 1), ("another", 1), ("the-old-way", 0)):
+        assert len(store.settle([report_for(label, token, StepKind.FETCH)], now(), AROUND, {}).late) == late
+    assert store.build(build_id).steps[0].outcome is Outcome.SUCCEEDED
+
+
+def test_whose_an_attempt_was_first_it_stays(store: Store) -> None:
+    """A worker of the same queue may write a lease: what SQL has seen is not changed by that."""
+    build_id = add(store)
+    label, token = sent(store, build_id)
+    forged = report_for(label, "another", StepKind.FETCH)
+    lease = {label: held_by("build@evil", label, "another")}
+    assert store.settle([forged], now(), AROUND, lease).late == (label,)
+    done = store.settle([report_for(label, token, StepKind.FETCH, worker="build@liar")], now(), AROUND, lease)
+    assert [worker for _, worker in done.heard] == ["build@h1"]
+    assert store.build(build_id).steps[0].attempts[0].worker == "build@h1"
 
 
 def hold(kind: HoldKind = HoldKind.DRAINED, *, minutes: int | None = None) -> HostHold:

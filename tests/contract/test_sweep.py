@@ -53,16 +53,16 @@ def test_an_offer_of_an_attempt_that_is_over_goes_and_that_of_a_live_one_stays(
     assert _sweep(sweeper) == Swept(offers=1)
     assert client.exists(f"farm:offer:{LIVE}")
     assert not client.exists(f"farm:offer:{OVER}")
-    assert leases.claim(LIVE, WORK.token, "w", wait_s=1).attempt == LIVE
+    assert leases.claim(LIVE, "t", "w", wait_s=1).attempt == LIVE
 
 
 def test_the_worker_of_an_attempt_that_is_over_hears_that_its_lease_is_lost(sweeper: Sweeper, leases: Leases) -> None:
     for label in (LIVE, OVER):
         leases.offer(replace(WORK, attempt=label))
-        leases.claim(label, WORK.token, "w", wait_s=1)
+        leases.claim(label, "t", "w", wait_s=1)
     assert _sweep(sweeper) == Swept(leases=1)
-    assert leases.touch(LIVE, WORK.token) is Touch.HELD
-    assert leases.touch(OVER, WORK.token) is Touch.GONE
+    assert leases.touch(LIVE, "t") is Touch.HELD
+    assert leases.touch(OVER, "t") is Touch.GONE
 
 
 def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
@@ -130,7 +130,7 @@ def test_a_sweep_looks_at_a_portion_and_the_next_one_goes_on_from_there(
     many = 5000
     with client.pipeline() as pipe:
         for number in range(many):
-            pipe.hset(f"farm:offer:{number + 10}.fetch.1", "token", "t")
+            pipe.hset(f"farm:offer:{number + 10}.fetch.1", "work", "w")
         pipe.execute()
     sweeper = Sweeper(settings, leases, portion=1000)
     try:
@@ -162,6 +162,6 @@ def test_what_was_swept_is_logged_and_an_idle_farm_asks_the_database_nothing(
         pytest.fail("there is nothing to compare")
 
     assert sweeper.sweep(live).total == 0
-    client.hset("farm:offer:9.fetch.1", "token", "t")
+    client.hset("farm:offer:9.fetch.1", "work", "w")
     _sweep(sweeper)
     assert [record.action for record in caplog.records if hasattr(record, "action")] == ["sweep"]

@@ -46,7 +46,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parent.parent.parent
-QUEUE = queues.build_queue(Arch.X86_64)
+QUEUE = queues.SOURCE
 SLOTS = 2
 WITHIN_S = 30.0
 
@@ -108,13 +108,12 @@ class Place:
     control: Control
     gate: threading.Event = field(default_factory=threading.Event)
 
-    def offer(self, label: str, body: bytes = b"no RPM") -> str:
-        """Work that ends once `gate` is open, as a failure unless `body` is a source package; its token."""
+    def offer(self, label: str, body: bytes = b"no RPM") -> None:
+        """Work that ends once `gate` is open, as a failure unless `body` is a source package."""
         self.server.answers[f"/{label}.src.rpm"] = lambda request: self._answer(request, body)
         order = FetchInput(source=Source(kind=SourceKind.SRPM, url=self.server.url(f"/{label}.src.rpm")))
-        work = replace(work_of(StepKind.FETCH), attempt=label, token=f"token of {label}", input=order)
+        work = replace(work_of(StepKind.FETCH), attempt=label, input=order)
         self.leases.offer(work)  # type: ignore[arg-type]
-        return work.token
 
     def _answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         assert self.gate.wait(WITHIN_S)
@@ -123,13 +122,13 @@ class Place:
         request.end_headers()
         request.wfile.write(body)
 
-    def order(self, label: str, token: str, queue: str = QUEUE, **more: Any) -> Any:
-        order = {"attempt": label, "token": token, "v": wire.VERSION, **more}
+    def order(self, label: str, queue: str = QUEUE, kind: StepKind = StepKind.FETCH, **more: Any) -> Any:
+        order = {"attempt": label, "v": wire.VERSION, **more}
         app = self.setup.app
-        return app.signature(wire.TASKS[StepKind.FETCH], kwargs=order, immutable=True, queue=queue, ignore_result=True)
+        return app.signature(wire.TASKS[kind], kwargs=order, immutable=True, queue=queue, ignore_result=True)
 
-    def send(self, label: str, token: str, queue: str = QUEUE, **more: Any) -> None:
-        self.order(label, token, queue, **more).apply_async()
+    def send(self, label: str, queue: str = QUEUE, **more: Any) -> None:
+        self.order(label, queue, **more).apply_async()
 
     def starts(self, label: str) -> int:
         """How many times the step ran."""
@@ -211,34 +210,39 @@ def _quiet(place: Place) -> Iterator[None]:
 
 
 def test_only_its_own_queue_is_consumed(place: Place) -> None:
-    mine, others = place.offer("1.fetch.1"), place.offer("2.fetch.1")
+    place.offer("1.fetch.1")
+    place.offer("2.fetch.1")
     place.gate.set()
-    for queue in (queues.SOURCE, queues.PUBLISH, queues.build_queue(Arch.AARCH64)):
-        place.send("2.fetch.1", others, queue)
-    place.send("1.fetch.1", mine)
+    others = (queues.PUBLISH, queues.build_queue(Arch.X86_64), queues.build_queue(Arch.AARCH64))
+    for queue in others:
+        place.send("2.fetch.1", queue)
+    place.send("1.fetch.1")
     (report,) = place.reported("1.fetch.1")
     assert report.result is not None
     assert report.result.outcome is Outcome.FAILED
     assert report.worker == "build@here"
-    assert [place.broker.llen(queue) for queue in (queues.SOURCE, queues.PUBLISH, "build.aarch64")] == [1, 1, 1]
+    assert [place.broker.llen(queue) for queue in others] == [1, 1, 1]
     assert place.starts("2.fetch.1") == 0
 
 
 def test_orders_that_are_not_to_be_done_are_dropped_and_the_slots_live_on(place: Place) -> None:
-    token = place.offer("3.fetch.1")
-    closed = place.offer("4.fetch.1")
+    place.offer("3.fetch.1")
+    place.offer("4.fetch.1")
     place.leases.close_attempts(["4.fetch.1"])
     for _ in range(SLOTS):
-        place.send("3.fetch.1", "another's token")
-        place.send("4.fetch.1", closed)
-        place.send("3.fetch.1", token, v=99)
-        place.send("3.fetch.1", token, unknown="word")
+        place.send("4.fetch.1")
+        place.send("33.fetch.1")
+        place.send("3.fetch.1", v=99)
+        place.send("3.fetch.1", v=3, token="as version 3 had it", unknown="word")
         place.setup.app.send_task("farm.nonsense", queue=QUEUE, ignore_result=True)
+        for label in ("3.fetch", "rubbish", "3.srpm.1", "3.build.x86_64.1", ["3.fetch.1"]):
+            place.send(label)  # type: ignore[arg-type]
     place.gate.set()
-    place.send("3.fetch.1", token)
+    place.send("3.fetch.1")
     place.reported("3.fetch.1")
     worker = place.setup.worker
-    worker.assert_log_exists("Dropped 3.fetch.1: attempt 3.fetch.1 is no longer to be done")
+    worker.assert_log_exists("Dropped 33.fetch.1: attempt 33.fetch.1 is not expected")
+    worker.assert_log_exists("Dropped 3.srpm.1: '3.srpm.1' is no attempt of farm.fetch")
     worker.assert_log_exists("Dropped 4.fetch.1: ")
     worker.assert_log_exists(f"Dropped 3.fetch.1: message version 99 is not {wire.VERSION}")
     assert (place.starts("3.fetch.1"), place.starts("4.fetch.1")) == (1, 0)
@@ -247,21 +251,22 @@ def test_orders_that_are_not_to_be_done_are_dropped_and_the_slots_live_on(place:
 def test_a_running_step_is_acknowledged_and_a_busy_worker_holds_back_nothing(place: Place) -> None:
     labels = [f"5.fetch.{number}" for number in range(1, 2 * SLOTS + 1)]
     for label in labels:
-        place.send(label, place.offer(label))
+        place.offer(label)
+        place.send(label)
     until(lambda: sum(map(place.starts, labels)) == SLOTS, "both slots to be busy")
     running = [label for label in labels if place.starts(label)]
     assert place.broker.hlen("unacked") == 0
     assert place.broker.llen(QUEUE) == SLOTS, "another worker could take what this one has no slot for"
-    assert all(state.worker == "build@here" for state in place.leases.states(running).values())
+    assert {one.worker for one in place.leases.holders(running).values()} == {"build@here"}
     place.gate.set()
     place.reported(*labels)
     assert [place.starts(label) for label in labels] == [1] * len(labels)
 
 
 def test_a_message_delivered_twice_runs_once(place: Place) -> None:
-    token = place.offer("6.fetch.1")
-    place.send("6.fetch.1", token)
-    place.send("6.fetch.1", token)
+    place.offer("6.fetch.1")
+    place.send("6.fetch.1")
+    place.send("6.fetch.1")
     place.started("6.fetch.1")
     until(lambda: "Dropped 6.fetch.1" in place.setup.worker.logs(), "the second to be dropped")
     place.gate.set()
@@ -273,15 +278,17 @@ def test_the_rest_of_a_chain_follows_a_success_and_nothing_else(place: Place, tm
     good = make_rpm(tmp_path, arch="src").read_bytes()
     place.gate.set()
     for label, body in (("8.fetch", good), ("9.fetch", b"no RPM")):
-        tokens = [place.offer(f"{label}.1", body), place.offer(f"{label}.2")]
-        chain(*(place.order(f"{label}.{number}", token) for number, token in enumerate(tokens, 1))).apply_async()
+        place.offer(f"{label}.1", body)
+        place.offer(f"{label}.2")
+        chain(*(place.order(f"{label}.{number}") for number in (1, 2))).apply_async()
     reports = place.reported("8.fetch.1", "8.fetch.2", "9.fetch.1")
     outcomes = {report.attempt: report.result.outcome for report in reports if report.result}
     assert outcomes["8.fetch.1"] is Outcome.SUCCEEDED
     # A slot takes these after whatever the failed step has sent.
     last = [f"10.fetch.{number}" for number in range(SLOTS)]
     for label in last:
-        place.send(label, place.offer(label))
+        place.offer(label)
+        place.send(label)
     place.reported(*last)
     assert place.starts("9.fetch.2") == 0
 
@@ -289,7 +296,8 @@ def test_the_rest_of_a_chain_follows_a_success_and_nothing_else(place: Place, tm
 def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -> None:
     labels = [f"7.fetch.{number}" for number in range(1, 2 * SLOTS + 1)]
     for label in labels:
-        place.send(label, place.offer(label))
+        place.offer(label)
+        place.send(label)
     until(lambda: sum(map(place.starts, labels)) == SLOTS, "both slots to be busy")
     for kind in ("normal", "pubsub"):
         place.broker.client_kill_filter(_type=kind, skipme=True)
@@ -301,10 +309,10 @@ def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -
 
 def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     """The source package of this order is in no store."""
-    work = replace(work_of(StepKind.BUILD), attempt="11.build.1", token="token")
+    work = replace(work_of(StepKind.SRPM), attempt="11.srpm.1")
     place.leases.offer(work)
-    place.send("11.build.1", "token")
-    (report,) = place.reported("11.build.1")
+    place.send("11.srpm.1", kind=StepKind.SRPM)
+    (report,) = place.reported("11.srpm.1")
     assert report.result is None
     assert report.trouble is not None
     assert (report.trouble.code, report.trouble.retryable) == ("not-found", False)

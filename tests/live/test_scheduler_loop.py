@@ -1,5 +1,6 @@
 """The scheduler's loop on a real Redis and a real database, with workers that build nothing."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,15 +25,17 @@ from farm.model.artifact import Artifact
 from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import AnyWork, BuildInput, PinnedRepository, UploadInput
+from farm.model.work import AnyWork, BuildInput, PinnedRepository, StepResult, UploadInput, UploadResult
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.lock import Lock, SchedulerLock
 from farm.scheduler.salvage import Salvager
 from farm.store.orders import Order
 from farm.store.store import Store
-from tests.fake_workers import Answer, FakeWorkers, fail, succeed
+from tests.fake_workers import Answer, FakeWorkers, fail, succeed, token_of
 from tests.messages import report_of
 from tests.redis_server import redis_server
+from tests.rpms import make_rpm
 from tests.scheduling import scheduling
 from tests.waiting import until
 
@@ -92,10 +95,25 @@ def given_to_builds(workers: FakeWorkers) -> list[tuple[PinnedRepository, ...]]:
 
 
 def test_a_build_is_given_what_the_one_before_it_published(settings: Settings, store: Store) -> None:
-    with scheduling(settings), FakeWorkers(settings) as workers:
+    """And not what its report says of it: version 1 at some address of the publisher's choice."""
+    backend = open_repositories(settings)
+    name = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+    package = make_rpm(settings.data, arch="x86_64")
+    given = RepositoryPackage(
+        path=package, sha256=hashlib.sha256(package.read_bytes()).hexdigest(), filename=package.name
+    )
+
+    def answer(work: AnyWork) -> Answer:
+        if work.kind is not StepKind.UPLOAD:
+            return succeed(work.kind)
+        backend.add(name, [given])
+        said = UploadResult(versions=(("demo/x86_64/os", 1, "http://evil/"),))
+        return StepResult(outcome=Outcome.SUCCEEDED, output=said)
+
+    with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
         for _ in range(2):
             finished(store, enqueue(settings, store)[0])
-    published = PinnedRepository(name="farm-demo-x86_64", url="file:///demo/1/", version=1)
+    published = PinnedRepository(name="farm-demo-x86_64", url=backend.url(name, 1), version=1)
     assert given_to_builds(workers) == [(), (published,)]
 
 
@@ -196,10 +214,9 @@ def test_cancelling_takes_the_lease_away(settings: Settings, store: Store) -> No
         build_id = enqueue(settings, store)[0]
         until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
         work = workers.done[-1]
-        assert leases.touch(work.attempt, work.token) is Touch.HELD
+        assert leases.touch(work.attempt, token_of(work.attempt)) is Touch.HELD
         assert work.attempt in store.cancel(build_id, by="bob")
-        # The client would close the lease; here it died before, and the scheduler does it.
-        until(lambda: leases.touch(work.attempt, work.token) is Touch.GONE, "the end of the lease")
+        until(lambda: leases.touch(work.attempt, token_of(work.attempt)) is Touch.GONE, "the end of the lease")
         go_on.set()
         build = finished(store, build_id)
     assert (build.outcome, build.reason) == (Outcome.CANCELLED, "cancelled by bob")
@@ -446,8 +463,8 @@ def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settin
             time.sleep(3)  # some looks: nothing is to happen, so there is nothing to wait for
             assert _runs(store, build_id)
             work = workers.done[-1]
-            leases.ask_back(work.attempt, work.token, "build@one")
-            until(lambda: leases.touch(work.attempt, work.token) is Touch.HELD, "the lease")
+            leases.ask_back(work.attempt, token_of(work.attempt), "build@one")
+            until(lambda: leases.touch(work.attempt, token_of(work.attempt)) is Touch.HELD, "the lease")
             go_on.set()
             build = finished(store, build_id)
     assert [len(step.attempts) for step in build.steps] == [1, 1, 1, 1]

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from farm import Farm
 from farm.client import Event
 from farm.config import Settings
+from farm.control import Control
 from farm.errors import (
     BadRequest,
     BadSource,
@@ -175,6 +177,7 @@ def test_waiting_returns_within_milliseconds_of_the_end(driven: DrivenFarm) -> N
     def end() -> None:
         waits.wait(10)
         driven.farm.cancel(build.id)
+        driven.tell(build.id)
         ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=end)
@@ -254,10 +257,21 @@ def test_events_tell_what_happened_in_words(driven: DrivenFarm) -> None:
 # --- cancel, retry ----------------------------------------------------------------------------------------------
 
 
-def test_cancelling_closes_the_leases_of_what_runs(driven: DrivenFarm) -> None:
+def test_cancelling_has_the_scheduler_close_the_leases_of_what_runs(driven: DrivenFarm) -> None:
+    """A client needs no right on any lease: it writes SQL, and wakes the scheduler."""
     build_id = ask(driven.farm)
     driven.send()
-    ended = driven.farm.cancel(build_id)
+    control = Control(driven.settings)
+    while control.receive(timeout_s=0.01).documents:  # what asking woke
+        control.acknowledge()
+    with redis.Redis.from_url(driven.settings.redis) as client:
+        client.hset("farm:lease:1.fetch.1", mapping={"holder": "x", "worker": "w@h"})
+        ended = driven.farm.cancel(build_id)
+        assert client.exists("farm:lease:1.fetch.1")
+        assert not list(client.scan_iter("farm:closed:*"))
+    assert set(driven.store.closing()) == {"1.fetch.1", "1.srpm.1"}
+    assert control.receive(timeout_s=1).documents == 1
+    control.close()
     assert (ended.status, ended.outcome, ended.reason) == (Status.FINISHED, Outcome.CANCELLED, "cancelled by ann")
     with pytest.raises(WrongState, match="over already"):
         driven.farm.cancel(build_id)

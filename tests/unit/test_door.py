@@ -33,7 +33,6 @@ Step = Callable[[AnyWork, StepContext], Any]
 
 WORK = Work(
     attempt="1.build.x86_64.1",
-    token="t",
     kind=StepKind.BUILD,
     build_id=1,
     package="hello",

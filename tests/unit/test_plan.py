@@ -11,7 +11,7 @@ from farm.leases import LeaseState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold
+from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
 from farm.store.scheduling import Live, Ready
@@ -159,7 +159,7 @@ def test_only_owners_who_can_have_a_turn_are_asked_for() -> None:
 
 FREE = LeaseState(is_offered=False)
 OFFERED = LeaseState(is_offered=True)
-HELD = LeaseState(is_offered=False, worker="build@one")
+HELD = LeaseState(is_offered=False, holder=Holder(digest="d", worker="build@one"))
 
 
 def found(one: Live, state: LeaseState, *, after_s: tuple[float, ...] = (0,), slots: int = 1) -> list[Finding]:

@@ -272,7 +272,6 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
     )
     work = Work(
         attempt="12.build.x86_64.2",
-        token="t",
         kind=StepKind.BUILD,
         build_id=12,
         package="hello",

@@ -47,7 +47,6 @@ def _work(kind: StepKind, given: SrpmInput | BuildInput) -> Work[Any]:
     target = Target(name="t", distribution="t", release="1", arches=(Arch.X86_64,), repositories=(), packages=())
     return Work(
         attempt="1.x.1",
-        token="t",
         kind=kind,
         build_id=1,
         package="large",

@@ -18,7 +18,7 @@ from farm.store.machine import RetryPolicy
 from farm.store.scheduling import Done, Ready
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, fail, report_for, succeed
+from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, succeed, token_of
 
 POLICY = RetryPolicy(max_troubles=1, delay_s=5.0)
 ARCHES = (Arch.X86_64, Arch.AARCH64)
@@ -82,7 +82,7 @@ class Play:
             case ("find", int(which), Finding() as finding):
                 if self.known:
                     label = self.known[which % len(self.known)][0]
-                    verdict = Verdict(label=label, finding=finding, worker="w@h")
+                    verdict = Verdict(label=label, finding=finding, lease=held_by("w@h", label))
                     self.learn(self.store.judge([verdict], self.now, self.around))
             case ("due",):
                 self.now += timedelta(seconds=20)
@@ -106,7 +106,9 @@ class Play:
             label, token, kind = self.known[which % len(self.known)]
             is_noarch = which % 2 == 0 and kind is StepKind.SRPM
             answer = answer or succeed(kind, noarch=is_noarch)
-            self.learn(self.store.settle([report_for(label, token + forged, kind, answer)], self.now, self.around))
+            self.learn(
+                settle_reports(self.store, [report_for(label, token + forged, kind, answer)], self.now, self.around)
+            )
 
     def ready(self) -> list[Ready]:
         with self.store.looking() as look:
@@ -126,7 +128,7 @@ class Play:
                 assert self.around.uploads_logs or not order.logs
             for message in (order.message, order.following):
                 if message is not None:
-                    self.known.append((message.attempt, message.token, message.kind))
+                    self.known.append((message.attempt, token_of(message.attempt), message.kind))
 
     def check(self) -> None:
         build = self.build()

@@ -20,7 +20,7 @@ from farm.store.orders import Order
 from farm.store.scheduling import Done
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, artifact, fail, report_for, succeed
+from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
 
 AROUND = Surroundings(policy=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
 LOG = artifact("a.log", ArtifactKind.LOG)
@@ -63,7 +63,7 @@ class Driven:
     def report(self, label: str, answer: Answer | None = None) -> list[str]:
         """The labels of what goes out by that."""
         kind = StepKind(label.split(".")[1])
-        done = self.store.settle([report_for(label, self.tokens[label], kind, answer)], self.now, self.around)
+        done = settle_reports(self.store, [report_for(label, self.tokens[label], kind, answer)], self.now, self.around)
         assert not done.late
         return self.note(done)
 
@@ -71,7 +71,7 @@ class Driven:
         for order in done.orders:
             self.orders[order.message.attempt] = order
             for message in filter(None, (order.message, order.following)):
-                self.tokens[message.attempt] = message.token
+                self.tokens[message.attempt] = token_of(message.attempt)
         return [order.message.attempt for order in done.orders]
 
     def to_build(self) -> None:
@@ -202,7 +202,11 @@ def test_a_worker_that_is_lost_for_good_leaves_the_logs_of_earlier_tries(store: 
     driven.report("1.fetch.1", TROUBLE)
     driven.send()
     for finding in (Finding.RUNNING, Finding.LOST):
-        driven.note(store.judge([Verdict(label="1.fetch.2", finding=finding, worker="w@h")], driven.now, AROUND))
+        driven.note(
+            store.judge(
+                [Verdict(label="1.fetch.2", finding=finding, lease=held_by("w@h", "1.fetch.2"))], driven.now, AROUND
+            )
+        )
     assert driven.send() == ["1.upload.1"]
     assert [log.attempt for log in driven.orders["1.upload.1"].logs] == ["1.fetch.1"]
 

@@ -115,7 +115,6 @@ def work_for(context: StepContext, tmp_path: Path, arches: tuple[Arch, ...] = BO
     )
     return Work(
         attempt=context.attempt,
-        token="t",
         kind=StepKind.UPLOAD,
         build_id=1,
         package="hello",

@@ -1,0 +1,133 @@
+"""Messages that somebody forged, or moved, in the queue of a worker that may do more: a real publisher of one slot."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+
+from farm import queues, wire
+from farm.config import Settings
+from farm.control import Control
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.work import UploadInput
+from tests.messages import work_of
+from tests.redis_server import redis_server
+from tests.waiting import until
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).parent.parent.parent
+BUILD = "3.build.x86_64.1"
+UPLOAD = "4.upload.x86_64.1"
+
+
+@dataclass
+class Publisher:
+    log: Path
+    leases: Leases
+    control: Control
+    client: redis.Redis
+    app: Celery
+
+    def says(self, words: str) -> bool:
+        return words in self.log.read_text(errors="replace")
+
+    def forge(self, task: str, label: object, **more: object) -> None:
+        order = {"attempt": label, "v": wire.VERSION, **more}
+        self.app.send_task(task, kwargs=order, queue=queues.PUBLISH, ignore_result=True)
+
+    def offer(self, label: str) -> None:
+        """An upload of nothing, which any publisher can do."""
+        order = UploadInput(srpm=None, rpms=(), arches=(Arch.X86_64,))
+        self.leases.offer(replace(work_of(StepKind.UPLOAD), attempt=label, input=order))  # type: ignore[arg-type]
+
+    def reported(self, label: str, *, within_s: float = 15) -> float:
+        """How long it takes until it is reported as done."""
+        reports: list[wire.AnyReport] = []
+
+        def is_there() -> bool:
+            reports.extend(self.control.receive(timeout_s=0.05).reports)
+            self.control.acknowledge()
+            return label in {report.attempt for report in reports}
+
+        took_s = until(is_there, f"the report of {label}", within_s=within_s)
+        (report,) = reports
+        assert report.result is not None
+        assert report.result.outcome.is_success
+        return took_s
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Iterator[Publisher]:
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FARM_DATA": str(tmp_path)}
+    settings = Settings.from_env(env)
+    argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", "publish@here"]
+    argv += ["-Q", queues.PUBLISH, "-c", "1", "-P", "prefork"]
+    log = tmp_path / "worker.log"
+    with redis_server(settings.socket), redis.Redis.from_url(settings.redis) as client, log.open("wb") as output:
+        worker = subprocess.Popen(argv, env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        app = Celery("forger", broker=settings.broker)
+        app.conf.task_create_missing_queues = True
+        leases, control = Leases(settings), Control(settings)
+        try:
+            until(lambda: b"publish@here ready." in log.read_bytes(), "the worker to be ready")
+            yield Publisher(log, leases, control, client, app)
+            assert worker.poll() is None
+        finally:
+            app.close()
+            leases.close()
+            control.close()
+            worker.terminate()
+            worker.wait(30)
+
+
+def test_a_build_that_is_moved_to_a_publisher_does_not_run_there(publisher: Publisher) -> None:
+    """With no task of that kind, and not under the name of another kind either."""
+    publisher.leases.offer(replace(work_of(StepKind.BUILD), attempt=BUILD))
+    for kind in StepKind:
+        publisher.forge(wire.TASKS[kind], BUILD)
+    for label in ("3.fetch.1", "rubbish", "../..", 7, None, ["x"], "9" * 100_000):
+        publisher.forge(wire.TASKS[StepKind.UPLOAD], label)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], BUILD, v=99)
+    publisher.offer(UPLOAD)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.reported(UPLOAD)
+    states = publisher.leases.states([BUILD])
+    assert (states[BUILD].is_offered, states[BUILD].holder) == (True, None)
+    assert publisher.says("Received unregistered task of type 'farm.build'")
+    assert publisher.says(f"Dropped {BUILD}: '{BUILD}' is no attempt of farm.upload")
+
+
+def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher: Publisher) -> None:
+    for number in range(300):
+        publisher.forge(wire.TASKS[StepKind.UPLOAD], f"{number + 10}.upload.x86_64.1")
+    publisher.offer(UPLOAD)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    assert publisher.reported(UPLOAD) < 10
+
+
+def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) -> None:
+    publisher.leases.expect(UPLOAD)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    until(lambda: publisher.client.hget(f"farm:offer:{UPLOAD}", "waits") == b"1", "it to wait")
+    time.sleep(0.5)
+    assert not publisher.says("Dropped")
+    publisher.offer(UPLOAD)
+    assert publisher.reported(UPLOAD) < 5
+
+
+def test_work_of_another_step_under_an_uploads_label_is_not_done(publisher: Publisher) -> None:
+    """Whoever may write offers of its own queue may try."""
+    evil = replace(work_of(StepKind.BUILD), attempt=BUILD)
+    publisher.client.hset(f"farm:offer:{UPLOAD}", "work", wire.encode_work(evil))  # type: ignore[arg-type]
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    until(lambda: publisher.says(f"Dropped {UPLOAD}: the work that was offered"), "it to be dropped")

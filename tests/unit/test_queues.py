@@ -1,0 +1,40 @@
+"""Which queue an attempt's label belongs to, and what is no label."""
+
+import pytest
+
+from farm.queues import queue_of
+
+
+@pytest.mark.parametrize(
+    ("label", "queue"),
+    [
+        ("12.fetch.1", "source"),
+        ("12.srpm.3", "source"),
+        ("12.build.x86_64.1", "build.x86_64"),
+        ("12.build.aarch64.2", "build.aarch64"),
+        ("12.upload.x86_64.1", "publish"),
+        ("12.upload.1", "publish"),  # of logs, before there are arches
+    ],
+)
+def test_a_label_says_its_queue(label: str, queue: str) -> None:
+    assert queue_of(label) == queue
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("", ".", "12", "12.fetch", "12.cook.1", "12.build.1", "12.build.vax.1", "12.build.x86_64.1.1", "x.fetch.1"),
+        *(
+            "12.fetch.x",
+            "-1.fetch.1",
+            "12.fetch.-1",
+            "12.fetch.\u0661",
+            "12.fetch. 1",
+            "12.fetch.1\n",
+            "9" * 70 + ".fetch.1",
+        ),
+        *("12..fetch.1", "12.FETCH.1", "../12.fetch.1", "12.fetch.1:x"),
+    ],
+)
+def test_what_is_no_label_has_none(label: str) -> None:
+    assert queue_of(label) is None
