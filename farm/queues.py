@@ -1,4 +1,8 @@
-"""Queue names: who sends what where. The strings are here and nowhere else."""
+"""Queue names: who sends what where. The strings are here and nowhere else.
+
+A worker's *role* is the name of a queue that it serves. The role says which control list its documents come in, which
+part of the register is its own, and which account of the broker it has (farm/broker_roles.py).
+"""
 
 from farm.model.arch import Arch
 from farm.model.build import StepKind
@@ -6,6 +10,10 @@ from farm.model.build import StepKind
 SOURCE = "source"
 PUBLISH = "publish"
 CONTROL = "control"
+CLIENT = "client"
+
+#: One element at most: it ends the scheduler's wait for a document in any of the control lists.
+CONTROL_BELL = f"{CONTROL}:bell"
 
 
 def build_queue(arch: Arch) -> str:
@@ -25,4 +33,28 @@ def queue_for(kind: StepKind, arch: Arch | None) -> str:
             return PUBLISH
 
 
+#: The roles of workers, which are the queues of steps.
+WORKER_ROLES = (SOURCE, PUBLISH, *(build_queue(arch) for arch in Arch))
 ALL = (SOURCE, PUBLISH, CONTROL, *(build_queue(arch) for arch in Arch))
+#: The roles whose documents the scheduler takes.
+CONTROL_ROLES = (*WORKER_ROLES, CLIENT)
+
+
+def role_of(label: str) -> str | None:
+    """The role of the workers that run this attempt; None for text that is no label."""
+    parts = label.split(".")
+    try:
+        kind = StepKind(parts[1])
+        return queue_for(kind, Arch(parts[2]) if kind is StepKind.BUILD else None)
+    except (ValueError, IndexError):
+        return None
+
+
+def control_list(role: str) -> str:
+    """The list of a role's documents for the scheduler."""
+    return f"{CONTROL}:{role}"
+
+
+def control_taken(role: str) -> str:
+    """The documents of `control_list` that the scheduler took and has not settled yet."""
+    return f"{CONTROL}:taken:{role}"

@@ -93,8 +93,9 @@ def report_of(kind: StepKind) -> wire.AnyReport:
     result = StepResult(
         outcome=Outcome.SUCCEEDED, artifacts=(FILE,), phases=(Phase(name="layer", seconds=0.5),), output=OUTPUTS[kind]
     )
+    label = f"1.build.{Arch.X86_64}.1" if kind is StepKind.BUILD else f"1.{kind}.1"
     return wire.Report(
-        attempt=f"1.{kind}.1", token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
+        attempt=label, token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
     )
 
 

@@ -340,14 +340,13 @@ class Farm:
         """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over."""
         import redis
 
-        labels = self._store.cancel(id_of(build), by=owner_name(self.settings, None))
+        self._store.cancel(id_of(build), by=owner_name(self.settings, None))
+        # The scheduler ends the leases: a client has no right to them.
+        self._wake()
         try:
-            self._leases.close_attempts(labels)
             self._leases.publish({"build": id_of(build), "step": None, "status": Status.FINISHED})  # for who waits
         except redis.RedisError as error:
-            # The scheduler finds what is still to be closed in SQL.
             _log.warning("The broker does not answer (%s); what runs is stopped when it is back", error)
-        self._wake()
         return self.build(build)
 
     def retry(self, build: BuildRef, step: str | None = None, arch: str | Arch | None = None) -> tuple[Step, ...]:

@@ -12,7 +12,10 @@ PACKAGES = ("farm", "workers")
 MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
-SHARED = {"model", "errors", "wire", "queues", "config", "app", "leases", "control", "artifacts", "repositories"}
+SHARED = {
+    *("model", "errors", "wire", "queues", "config", "app", "bounds", "broker_roles", "leases", "control"),
+    *("artifacts", "repositories"),
+}
 
 #: farm's base modules, each with what it may use of farm.
 BASE = {
@@ -22,13 +25,15 @@ BASE = {
     "queues": {"model"},
     "config": {"model", "errors"},
     "app": set(),
-    "leases": {"model", "errors", "wire", "queues", "config"},
-    "control": {"model", "errors", "wire", "queues", "config"},
+    "bounds": {"model", "wire", "queues"},
+    "broker_roles": {"model", "queues"},
+    "leases": {"model", "errors", "wire", "queues", "config", "bounds"},
+    "control": {"model", "errors", "wire", "queues", "config", "bounds"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "repositories"},
     "targets": {"model", "errors", "config", "targets"},
 }
-CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py"}
+CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py", "workers/denial.py"}
 #: The hand-run tool is given a target's name where a farm's worker is given the target.
 READS_TARGETS = {"workers/main.py"}
 
