@@ -91,6 +91,11 @@ def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Ite
         yield f"user {account} on #{digest} resetkeys resetchannels -@all {_EVERYONE} {first} {groups}".rstrip()
 
 
+def admin(name: str, password: str) -> str:
+    """The line of an account that may do everything."""
+    return f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} ~* &* +@all"
+
+
 def _rules(account: str) -> tuple[str, ...]:
     """The account's own permissions, then its selectors."""
     match account:

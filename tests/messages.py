@@ -74,9 +74,13 @@ OUTPUTS: dict[StepKind, StepOutput] = {
 }
 
 
+def _label(kind: StepKind) -> str:
+    return f"1.build.{Arch.X86_64}.1" if kind is StepKind.BUILD else f"1.{kind}.1"
+
+
 def work_of(kind: StepKind) -> AnyWork:
     return Work(
-        attempt=f"1.{kind}.1",
+        attempt=_label(kind),
         token="t",
         kind=kind,
         build_id=1,
@@ -93,9 +97,8 @@ def report_of(kind: StepKind) -> wire.AnyReport:
     result = StepResult(
         outcome=Outcome.SUCCEEDED, artifacts=(FILE,), phases=(Phase(name="layer", seconds=0.5),), output=OUTPUTS[kind]
     )
-    label = f"1.build.{Arch.X86_64}.1" if kind is StepKind.BUILD else f"1.{kind}.1"
     return wire.Report(
-        attempt=label, token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
+        attempt=_label(kind), token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
     )
 
 

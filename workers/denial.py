@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from farm.broker_roles import account_of
 from farm.config import Settings
@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 #: The worker's exit code: EX_NOPERM of sysexits.h.
 EXIT_CODE = 77
 _BYTES = 2048
+_DENIED_IN_A_SCRIPT = ("The user executing the script", "ACL failure in script")  # Redis 7.0; 7.2 and newer
 #: Shared with the pool's processes, which are forked after this: the first denial that one of them met, as text.
 _met = mmap.mmap(-1, _BYTES)
 
@@ -43,7 +44,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
 
 def stop_for(error: Exception) -> bool:
     """Have this worker's main process stop where the error is a denial: what runs is finished. Says it once."""
-    denial = next((one for one in _chain(error) if isinstance(one, NoPermissionError | Denied)), None)
+    denial = next((one for one in _chain(error) if isinstance(one, Denied) or _is_denial(one)), None)
     if denial is None:
         return False
     if state.should_stop != EXIT_CODE:
@@ -62,7 +63,7 @@ def stop_for(error: Exception) -> bool:
 def note(error: BaseException) -> None:
     """In a process of the pool: have the main process stop, if the error is a denial."""
     for one in _chain(error):
-        if isinstance(one, NoPermissionError):
+        if _is_denial(one):
             text = str(one).encode()[: _BYTES - 1]
             _met[: len(text) + 1] = text + b"\0"
             _log.error("Denied by the broker's ACL: %s", one, extra={"action": "denied", "pid": os.getpid()})
@@ -73,6 +74,13 @@ def raise_noted() -> None:
     """In the main process: raises Denied when a process of the pool noted a denial."""
     if text := bytes(_met[:_BYTES]).partition(b"\0")[0]:
         raise Denied(text.decode(errors="replace"))
+
+
+def _is_denial(error: BaseException) -> bool:
+    """Redis answers a command of a script that is denied with another error than one that stands alone."""
+    return isinstance(error, NoPermissionError) or (
+        isinstance(error, ResponseError) and str(error).startswith(_DENIED_IN_A_SCRIPT)
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
