@@ -303,10 +303,10 @@ def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -
 
 def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     """The source package of this order is in no store."""
-    work = replace(work_of(StepKind.BUILD), attempt="11.build.1", token="token")
+    work = replace(work_of(StepKind.BUILD), attempt="11.build.x86_64.1", token="token")
     place.leases.offer(work)
-    place.send("11.build.1", "token")
-    (report,) = place.reported("11.build.1")
+    place.send("11.build.x86_64.1", "token")
+    (report,) = place.reported("11.build.x86_64.1")
     assert report.result is None
     assert report.trouble is not None
     assert (report.trouble.code, report.trouble.retryable) == ("not-found", False)
