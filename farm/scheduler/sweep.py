@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _SCAN_COUNT = 500
 _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 #: These have a time to live; without one they are left over.
-_PASSING = ("farm:wake:", "farm:log:", "farm:closed:")
+_PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _REPLY = ".reply.celery.pidbox"
 _REPLY_BINDINGS = "_kombu.binding.reply.celery.pidbox"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer

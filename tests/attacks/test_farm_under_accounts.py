@@ -1,6 +1,7 @@
 """A whole farm under the accounts that `farm keys acl` prints: what people and processes do, without one denial."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -157,6 +158,25 @@ def test_a_worker_that_is_denied_something_says_so_and_ends(place: HostsFarm, br
     assert said.count("The broker's ACL denies account 'build.aarch64'") == 1
     assert "farm keys acl" in said
     assert "build@wrong" not in {worker.name for worker in place.farm.workers()}
+    with broker.client(ADMIN) as client:
+        client.acl_log_reset()
+
+
+def test_a_worker_whose_claims_are_denied_ends_too(place: HostsFarm, broker: Broker, tmp_path: Path) -> None:
+    """A process of the pool meets the denial, and the worker's main process none."""
+    account = "build.aarch64"
+    place._start("build@arm", _worker("build@arm", account), {"FARM_BROKER_URL": broker.url(account)})
+    until(lambda: "build@arm" in {worker.name for worker in place.farm.workers()}, "it to register")
+    with broker.client(ADMIN) as client:
+        rules = next(line for line in client.acl_list() if line.startswith(f"user {account} "))
+        claims = re.compile(r"\([^()]*farm:offer:[^()]*hset[^()]*\)")
+        assert claims.search(rules)
+        words = re.findall(r"\([^)]*\)|[^ ]+", claims.sub("", rules))[2:]
+        client.execute_command("ACL", "SETUSER", account, "reset", *words)
+    build = place.farm.enqueue(srpm=make_srpm("hello-c", tmp_path), target="demo", arches=["aarch64"]).id
+    assert place.ended("build@arm", 90) == EXIT_CODE
+    assert place.log("build@arm").count(f"The broker's ACL denies account {account!r}") == 1
+    place.farm.cancel(build)
     with broker.client(ADMIN) as client:
         client.acl_log_reset()
 
