@@ -28,7 +28,7 @@ _ITEMS = 20_000
 _TEXT_CHARS = 4096
 #: Words for people, which the store cuts.
 _LONG_TEXTS = {"reason": 2**16, "message": 2**16, "excerpt": 2**18}
-_NAME_CHARS = 255
+NAME_CHARS = 255
 _YEARS = range(1971, 9000)  # with room for a change of zone at both ends
 _SLOTS = range(1, 10_001)
 _CPUS = range(1_000_001)
@@ -42,7 +42,7 @@ def decode_facts(role: str, node: str, document: bytes) -> WorkerFacts:
         raise ValueError(f"the document is over {FACTS_BYTES} bytes")
     facts = msgspec.json.decode(document, type=WorkerFacts)
     if facts.name != node or facts.host != host_of(node):
-        raise ValueError(f"the document names worker {facts.name[:_NAME_CHARS]!a}, and its key names {node!a}")
+        raise ValueError(f"the document names worker {facts.name[:NAME_CHARS]!a}, and its key names {node!a}")
     if facts.queues != (role,) or not {*(facts.consumes or ())} <= {role} or len(facts.consumes or ()) > 1:
         raise ValueError(f"the queues are not {role} alone")
     for name in ("name", "host", "version", "unfit"):
@@ -125,10 +125,10 @@ def _check_length(name: str, items: int) -> None:
 
 
 def _check_name(name: str, text: str) -> None:
-    if not 0 < len(text) <= _NAME_CHARS or "\0" in text:
-        raise ValueError(f"{name} is {text[:_NAME_CHARS]!a}, which is empty, too long, or has a NUL")
+    if not 0 < len(text) <= NAME_CHARS or "\0" in text:
+        raise ValueError(f"{name} is {text[:NAME_CHARS]!a}, which is empty, too long, or has a NUL")
 
 
 def _check_origin(label: str, role: str) -> None:
     if queues.role_of(label) != role:
-        raise ValueError(f"attempt {label[:_NAME_CHARS]!a} is none of {role}'s")
+        raise ValueError(f"attempt {label[:NAME_CHARS]!a} is none of {role}'s")

@@ -20,6 +20,9 @@ import redis
 from farm import bounds, queues, wire
 from farm.config import Settings
 from farm.errors import FarmNotRunning, UnknownVersion
+from farm.model.artifact import ArtifactKind
+from farm.model.outcome import Outcome
+from farm.model.work import AnyResult, StepResult
 
 _log = logging.getLogger(__name__)
 _WAKE = b"wake"
@@ -28,7 +31,7 @@ _BATCH_BYTES = bounds.DOCUMENT_BYTES
 _LOOKED_BYTES = 16 * 2**20  # of documents that are too long, which are dropped, of one role at a time
 #: Documents that wait in one list. Senders stop at the first number; at the second the newest ones are dropped.
 _WAITING, _WAITING_AT_MOST = 10_000, 20_000
-_TOO_LARGE = "report-too-large"
+_REASON_CHARS, _LOGS = 4096, 4
 _SAID_AT_MOST = 1000
 
 _SEND = """
@@ -102,12 +105,18 @@ class Control:
     def report(self, report: wire.AnyReport) -> None:
         """Raises FarmNotRunning when the broker does not take it; then it may be sent again.
 
-        A report that is too long is sent as trouble that says so.
+        A report that the scheduler would drop, since a package makes it too long, is sent as a failure that says so: it
+        is the package's doing, and neither the worker nor its host is to blame.
         """
+        role = _role(report.attempt)
         body = wire.encode_report(report)
-        if len(body) > bounds.DOCUMENT_BYTES:
-            body = wire.encode_report(_shortened(report, len(body)))
-        self._send(_role(report.attempt), body)
+        try:
+            bounds.check_report(report, role)
+            if len(body) > bounds.DOCUMENT_BYTES:
+                raise ValueError(f"the report has {len(body)} bytes, and {bounds.DOCUMENT_BYTES} are taken")
+        except ValueError as error:
+            body = wire.encode_report(_shortened(report, str(error)))
+        self._send(role, body)
 
     def notify(self, notice: wire.Notice) -> None:
         """Raises FarmNotRunning when the broker does not take it; what it says shows by itself in time."""
@@ -220,8 +229,18 @@ def _role(label: str) -> str:
     return role
 
 
-def _shortened(report: wire.AnyReport, size_bytes: int) -> wire.AnyReport:
-    message = f"the report has {size_bytes} bytes, and {bounds.DOCUMENT_BYTES} are taken: split the package"
-    logs = report.result.artifacts[-10:] if report.result else ()
-    trouble = wire.TroubleReport(code=_TOO_LARGE, retryable=False, message=message, artifacts=logs)
-    return replace(report, result=None, trouble=trouble)
+def _shortened(report: wire.AnyReport, why: str) -> wire.AnyReport:
+    """The same end of the attempt in few bytes, with its first logs."""
+    if report.result is None:
+        trouble = report.trouble
+        if trouble is None:
+            return report
+        return replace(report, trouble=replace(trouble, message=trouble.message[:_REASON_CHARS], artifacts=()))
+    ended = report.result.outcome
+    logs = [item for item in report.result.artifacts if item.kind is ArtifactKind.LOG]
+    result: AnyResult = StepResult(
+        outcome=Outcome.FAILED if ended.is_success else ended,
+        reason=f"what the package makes is too much to report: {why}",
+        artifacts=tuple(logs[:_LOGS]),
+    )
+    return replace(report, result=result)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from farm import wire
+from farm.bounds import NAME_CHARS
 from farm.config import Settings
 from farm.leases import Leases
 from farm.model.version import VERSION
@@ -98,7 +99,7 @@ class Register:
             memory_bytes=host.memory_bytes,
             disk_free_bytes=host.disk_free_bytes,
             engines=host.engines,
-            unfit=host.unfit,
+            unfit=host.unfit[:NAME_CHARS] if host.unfit else None,
             speaks=wire.VERSION,
             consumes=consumes,
         )
