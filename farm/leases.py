@@ -7,11 +7,9 @@ was not closed went with a Redis that was emptied: the worker asks to go on, and
 whether the attempt is still the worker's, *restores* or closes it.
 """
 
-import json
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from secrets import token_hex
 from typing import Any
@@ -23,20 +21,17 @@ from farm import bounds, queues, wire
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
-from farm.model.worker import WorkerFacts, host_of
-
-_log = logging.getLogger(__name__)
+from farm.model.worker import host_of
+from farm.worker_register import WorkerRegister
 
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
 _WAKE_KEPT_S = 60
-_WORKER_KEPT_S = 30
 _ASK_AGAIN_S = 0.2
 _EVENTS = "farm:events"
 _NO_KEY = "farm:none"
 _HELD = "farm:held"
-_NAME_BYTES = 255
 
 # A claim whose answer got lost is repeated under the same name, and is answered as before.
 # PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
@@ -83,17 +78,6 @@ redis.call('HSET', KEYS[1], 'token', ARGV[1], 'worker', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('DEL', KEYS[3])
 """
-# Only the scheduler runs it. A role's workers can fill their own part of the register, and nobody else's.
-_PRUNE = """
-redis.call('DEL', KEYS[2])
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind ~= 'set' and kind ~= 'none' then redis.call('DEL', KEYS[1]) return end
-local over = redis.call('SCARD', KEYS[1]) - tonumber(ARGV[2])
-if over > 0 then redis.call('SPOP', KEYS[1], over) end
-for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  if #name > tonumber(ARGV[3]) or redis.call('EXISTS', ARGV[1] .. name) == 0 then redis.call('SREM', KEYS[1], name) end
-end
-"""
 
 
 class Touch(StrEnum):
@@ -116,8 +100,8 @@ class LeaseState:
         return self.worker is not None
 
 
-class Leases:
-    """One connection pool to the farm's Redis. Safe to use from several threads."""
+class Leases(WorkerRegister):
+    """Beside leases, the register of workers. One connection pool to the farm's Redis, for any number of threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._ttl_ms = settings.lease_s * 1000
@@ -128,8 +112,7 @@ class Leases:
         self._touch = self._redis.register_script(_TOUCH)
         self._close = self._redis.register_script(_CLOSE)
         self._restore = self._redis.register_script(_RESTORE)
-        self._prune = self._redis.register_script(_PRUNE)
-        self._strangers: set[tuple[str, str]] = set()
+        super().__init__(self._redis)
 
     def ping(self) -> None:
         """Raises FarmNotRunning when the broker does not answer."""
@@ -209,21 +192,6 @@ class Leases:
             if why:
                 pipe.hset(_HELD, mapping={host: reason.encode() for host, reason in why.items()})
             pipe.execute()
-
-    def turn_off(self, off: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """By role and node name: the queues from which a worker is to stop taking. Workers not named take from all."""
-        with self._redis.pipeline() as pipe:
-            for role in queues.WORKER_ROLES:
-                pipe.delete(_off(role))
-                if nodes := off.get(role):
-                    pipe.hset(_off(role), mapping={node: json.dumps([*names]) for node, names in nodes.items()})
-            pipe.execute()
-
-    def prune_workers(self) -> None:
-        """Take out of the register the names of workers that are gone, and those that are too long or too many."""
-        for role in queues.WORKER_ROLES:
-            args: list[str | int] = [_worker(role, ""), bounds.WORKERS_OF_A_ROLE, _NAME_BYTES]
-            self._prune(keys=[_workers(role), _NO_KEY], args=args)
 
     def unclaimed(self, names: Sequence[str]) -> dict[str, int]:
         """How many messages are in each of these Celery queues."""
@@ -319,32 +287,6 @@ class Leases:
             pipe.expire(_live_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 
-    def announce(self, facts: WorkerFacts) -> None:
-        """Say that this worker is there, once in each of its roles; to be repeated more often than every 30 s."""
-        with self._redis.pipeline() as pipe:
-            for role in facts.queues:
-                consumes = None if facts.consumes is None else tuple(name for name in facts.consumes if name == role)
-                document = wire.to_json(replace(facts, queues=(role,), consumes=consumes))
-                pipe.sadd(_workers(role), facts.name)
-                pipe.set(_worker(role, facts.name), document, ex=_WORKER_KEPT_S)
-            pipe.execute()
-
-    def is_announced(self, name: str, roles: Sequence[str]) -> bool:
-        """Whether this worker is known in each of its roles."""
-        return int(self._redis.exists(*(_worker(role, name) for role in roles))) == len(roles)
-
-    def retire(self, name: str, roles: Sequence[str] = queues.WORKER_ROLES) -> None:
-        """Say that this worker takes no more work."""
-        self._redis.delete(*(_worker(role, name) for role in roles))
-
-    def turned_off(self, name: str, roles: Sequence[str]) -> frozenset[str]:
-        """The queues from which the scheduler has this worker stop taking."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for role in roles:
-                pipe.hget(_off(role), name)
-            answers = pipe.execute()
-        return frozenset(name for answer in answers if answer is not None for name in _names(answer))
-
     # --- anybody's ----------------------------------------------------------------------------------------------
 
     def read_log(self, label: str, offset: int) -> bytes:
@@ -354,41 +296,6 @@ class Leases:
             return b""
         data: bytes = self._redis.getrange(_live_log(label), offset, LIVE_LOG_BYTES - 1)  # type: ignore[assignment]  # no decode_responses
         return data
-
-    def workers(self) -> tuple[WorkerFacts, ...]:
-        """The workers that were heard of within the last 30 s, by name; one that has several roles once for each."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for role in queues.WORKER_ROLES:
-                pipe.srandmember(_workers(role), bounds.WORKERS_OF_A_ROLE)
-            answers = pipe.execute(raise_on_error=False)
-        known = [
-            (bytes(name).decode(errors="replace"), role)
-            for role, names in zip(queues.WORKER_ROLES, answers, strict=True)
-            for name in _or_raise(names, [])
-            if len(name) <= _NAME_BYTES
-        ]
-        known.sort()
-        with self._redis.pipeline(transaction=False) as pipe:
-            for name, role in known:
-                pipe.getrange(_worker(role, name), 0, bounds.FACTS_BYTES)
-            documents = pipe.execute(raise_on_error=False) if known else []
-        found = (
-            self._facts(role, name, document)
-            for (name, role), answer in zip(known, documents, strict=True)
-            if (document := _or_raise(answer, b""))
-        )
-        return tuple(facts for facts in found if facts is not None)
-
-    def _facts(self, role: str, name: str, document: bytes) -> WorkerFacts | None:
-        """None for a document that is not understood, such as that of a newer worker; it hides no other worker."""
-        try:
-            return bounds.decode_facts(role, name, document)
-        except (ValueError, RecursionError) as error:
-            if (role, name) not in self._strangers and len(self._strangers) < bounds.WORKERS_OF_A_ROLE:
-                self._strangers.add((role, name))
-                extra = {"action": "bad-document", "role": role}
-                _log.warning("Worker %a is not understood, and given no work: %a", name, str(error)[:300], extra=extra)
-            return None
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
@@ -404,34 +311,6 @@ class Leases:
                     yield None
                 elif (event := bounds.decode_event(message["data"])) is not None:
                     yield event
-
-
-def _or_raise(answer: Any, empty: Any) -> Any:
-    """`empty` for a key that holds a value of another type. Raises the broker's other errors."""
-    if isinstance(answer, Exception):
-        if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
-            return empty
-        raise answer
-    return answer
-
-
-def _names(document: bytes) -> list[str]:
-    try:
-        return msgspec.json.decode(document, type=list[str])
-    except (ValueError, RecursionError):
-        return []
-
-
-def _workers(role: str) -> str:
-    return f"farm:workers:{role}"
-
-
-def _worker(role: str, node: str) -> str:
-    return f"farm:worker:{role}:{node}"
-
-
-def _off(role: str) -> str:
-    return f"farm:off:{role}"
 
 
 def _offer(label: str) -> str:

@@ -13,7 +13,8 @@ MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
 SHARED = {
-    *("model", "errors", "wire", "queues", "config", "app", "bounds", "broker_roles", "leases", "control"),
+    *("model", "errors", "wire", "queues", "config", "app", "bounds", "broker_roles", "worker_register"),
+    *("leases", "control"),
     *("artifacts", "repositories"),
 }
 
@@ -27,7 +28,8 @@ BASE = {
     "app": set(),
     "bounds": {"model", "wire", "queues"},
     "broker_roles": {"model", "queues"},
-    "leases": {"model", "errors", "wire", "queues", "config", "bounds"},
+    "worker_register": {"model", "wire", "queues", "bounds"},
+    "leases": {"model", "errors", "wire", "queues", "config", "bounds", "worker_register"},
     "control": {"model", "errors", "wire", "queues", "config", "bounds"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "repositories"},
