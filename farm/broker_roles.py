@@ -31,6 +31,8 @@ _SCHEDULER_OWN = (
     "+sadd +srem +smembers +scard +spop +srandmember +zadd +zrem +zrangebyscore +zrange +zcard"
 )
 _SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
+#: The lock of one of Pulp's repositories. A client takes it for a rollback.
+_PUBLISHING = "+eval +evalsha +get +set +del +expire ~farm:publishing:*"
 _CLIENT = (
     "+evalsha +lpush +llen ~control:client ~control:bell",
     "+llen %R~control:taken:client",
@@ -40,6 +42,7 @@ _CLIENT = (
     "+getrange %R~farm:worker:*",
     f"{_SUBSCRIBE} &farm:events",
     "+publish &farm:events",
+    _PUBLISHING,
 )
 _FLOWER = (
     "+llen %R~source* %R~publish* %R~build.* %R~control*",
@@ -53,7 +56,7 @@ _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
     "+get +set ~farm:publish-took:*",
     "+lpush +lpop +blpop +expire +del ~farm:published:*",
-    "+eval +evalsha +get +set +del +expire ~farm:publishing:*",
+    _PUBLISHING,
 )
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from farm.control import Control
 from farm.errors import BadRequest
 from farm.leases import Leases
 from farm.model.build import StepKind
+from farm.repositories.pulp.together import Together
 from tests.attacks.conftest import ADMIN, Broker
 from tests.messages import report_of, worker_facts
 
@@ -144,6 +147,24 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
     leases.close()
     with Connection(settings.broker) as connection:
         connection.default_channel.client.ping()
+
+
+def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Broker, tmp_path: Path) -> None:
+    given = {"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("publish")}
+    together = Together(Settings.from_env(given))
+    never = threading.Event()
+
+    def publish(name: str) -> int:
+        with together.coming("farm/demo"):
+            return together.publish("farm/demo", {name: name}, lambda units: len(units), never)
+
+    before = broker.denials()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(publish, "abcdefgh"))
+    rolling_back = Together(Settings.from_env(given | {"FARM_BROKER_URL": broker.url("client")}))
+    with rolling_back.locked("farm/demo", never):
+        pass
+    assert broker.denials() == before
 
 
 def test_each_account_has_keys_of_its_own_for_messages_that_are_not_acknowledged() -> None:
