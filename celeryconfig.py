@@ -5,7 +5,7 @@ Values only. What each key means: https://docs.celeryq.dev/en/v5.7.0/userguide/c
 
 from kombu import Queue
 
-from farm import queues
+from farm import broker_roles, queues
 from farm.config import Settings
 
 broker_url = Settings.from_env().broker
@@ -35,6 +35,8 @@ broker_transport_options = {
     "socket_connect_timeout": 10,  # seconds
     "socket_keepalive": True,
     "queue_order_strategy": "priority",
+    # With an account in the URL, keys of its own for what is taken and not acknowledged: whole messages lie there.
+    **broker_roles.celery_options(broker_url),
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # for ever: a worker outlives any outage of the broker
@@ -45,6 +47,9 @@ broker_channel_error_retry = True
 # no queue holds more than its workers are about to take.
 worker_send_task_events = True
 task_send_sent_event = False
+
+# Celery's own, but for its end when the broker's ACL denies it something, which no retry mends.
+worker_consumer = "workers.denial:Consumer"
 
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

@@ -1,107 +1,246 @@
-"""The `control` queue: workers' reports to the scheduler, and a nudge when something is due.
+"""The control lists: workers' reports to the scheduler, and a nudge when something is due.
 
-A plain Redis list and not a Celery task: it has one reader, which takes all that waits and settles it in one
-transaction, and it needs at-least-once delivery, which a second list gives: what was taken stays there until it
-is settled, so a scheduler that dies in between loses no report (docs/decisions/0003-control-queue.md).
+Plain Redis lists and not Celery tasks: they have one reader, which takes all that waits and settles it in one
+transaction, and they need at-least-once delivery, which a second list gives: a document that was taken stays there
+until it is settled, so a scheduler that dies in between loses no report (docs/decisions/0003-control-queue.md).
+
+Each role has a list of its own. An account of the broker can write its role's list only, so the list says where a
+document came from, and a role that floods its list delays no other role's reports.
 """
 
 import logging
-from dataclasses import dataclass
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import redis
 
-from farm import queues, wire
+from farm import bounds, queues, wire
 from farm.config import Settings
 from farm.errors import FarmNotRunning, UnknownVersion
+from farm.model.artifact import ArtifactKind
+from farm.model.outcome import Outcome
+from farm.model.work import AnyResult, StepResult
 
 _log = logging.getLogger(__name__)
-_TAKEN = f"{queues.CONTROL}:taken"
 _WAKE = b"wake"
-_BATCH = 200
+_BATCH = 200  # documents of one role at a time
+_BATCH_BYTES = bounds.DOCUMENT_BYTES
+_LOOKED_BYTES = 16 * 2**20  # of documents that are too long, which are dropped, of one role at a time
+#: Documents that wait in one list. Senders stop at the first number; at the second the newest ones are dropped.
+_WAITING, _WAITING_AT_MOST = 10_000, 20_000
+_REASON_CHARS, _LOGS = 4096, 4
+_SAID_AT_MOST = 1000
+
+_SEND = """
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('LPUSH', KEYS[1], ARGV[1])
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('LPUSH', KEYS[2], '1') end
+return 1
+"""
+# The first write is DEL, which needs no memory: after it the script may go on at the memory limit. A document that is
+# too long is dropped here, so that it never leaves Redis.
+_TAKE = """
+redis.call('DEL', KEYS[1])
+local answer = {}
+for i = 2, #KEYS, 2 do
+  local from, to = KEYS[i], KEYS[i + 1]
+  local docs, bytes, looked, dropped = {}, 0, 0, 0
+  local left = redis.pcall('LLEN', from)
+  if type(left) == 'table' then
+    redis.call('DEL', from)
+    left, dropped = 0, 1
+  end
+  if left > tonumber(ARGV[5]) then
+    redis.call('LTRIM', from, -tonumber(ARGV[5]), -1)
+    dropped, left = left - tonumber(ARGV[5]), tonumber(ARGV[5])
+  end
+  while left > 0 and #docs < tonumber(ARGV[1]) and bytes < tonumber(ARGV[2]) and looked < tonumber(ARGV[4]) do
+    local body = redis.call('LINDEX', from, -1)
+    if #body > tonumber(ARGV[3]) then
+      redis.call('LTRIM', from, 0, -2)
+      looked, dropped = looked + #body, dropped + 1
+    else
+      redis.call('LMOVE', from, to, 'RIGHT', 'LEFT')
+      docs[#docs + 1], bytes = body, bytes + #body
+    end
+    left = left - 1
+  end
+  answer[#answer + 1] = {left, dropped, docs}
+end
+return answer
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
-    """What one look at the queue brought. `documents` counts nudges too; with `has_more` some were left there."""
+    """What one look at the lists brought. `documents` counts all that were taken, `is_woken` says whether one of them
+    was a nudge; with `has_more` some were left there."""
 
     reports: tuple[wire.AnyReport, ...]
     notices: tuple[wire.Notice, ...] = ()
     documents: int = 0
+    is_woken: bool = False
     has_more: bool = False
 
 
 class Control:
-    """Both ends of the queue. Any number may send; one receives. Safe to use from several threads."""
+    """Both ends of the lists. Any number may send; one receives. Safe to use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._redis = redis.Redis.from_url(
             settings.redis, socket_timeout=60, socket_connect_timeout=5, protocol=2, health_check_interval=25
         )
+        self._put = self._redis.register_script(_SEND)
+        self._take = self._redis.register_script(_TAKE)
+        self._sent_to: set[str] = set()
+        self._has_more = False
+        self._complaints = Complaints()
 
     def close(self) -> None:
         self._redis.close()
 
     def report(self, report: wire.AnyReport) -> None:
-        """Raises FarmNotRunning when the broker does not take it; then it may be sent again."""
-        self._send(wire.encode_report(report))
+        """Raises FarmNotRunning when the broker does not take it; then it may be sent again.
+
+        A report that the scheduler would drop, since a package makes it too long, is sent as a failure that says so: it
+        is the package's doing, and neither the worker nor its host is to blame.
+        """
+        role = _role(report.attempt)
+        body = wire.encode_report(report)
+        try:
+            bounds.check_report(report, role)
+            if len(body) > bounds.DOCUMENT_BYTES:
+                raise ValueError(f"the report has {len(body)} bytes, and {bounds.DOCUMENT_BYTES} are taken")
+        except ValueError as error:
+            body = wire.encode_report(_shortened(report, str(error)))
+        self._send(role, body)
 
     def notify(self, notice: wire.Notice) -> None:
         """Raises FarmNotRunning when the broker does not take it; what it says shows by itself in time."""
-        self._send(wire.encode_notice(notice))
+        self._send(_role(notice.attempt), wire.encode_notice(notice))
 
     def wake(self) -> None:
         """Have the scheduler look at SQL now. Raises FarmNotRunning."""
-        self._send(_WAKE)
+        self._send(queues.CLIENT, _WAKE)
 
     def is_empty(self) -> bool:
-        """Whether nothing waits to be settled. Raises redis.RedisError."""
+        """Whether nothing that was sent from here waits to be settled. Raises redis.RedisError."""
         with self._redis.pipeline() as pipe:
-            pipe.llen(queues.CONTROL)
-            pipe.llen(_TAKEN)
+            for role in sorted(self._sent_to):
+                pipe.llen(queues.control_list(role))
+                pipe.llen(queues.control_taken(role))
             return not any(pipe.execute())
 
     def recover(self) -> None:
         """Put back what an earlier receiver took and did not settle. Call once, before the first `receive`."""
-        while self._redis.lmove(_TAKEN, queues.CONTROL, "LEFT", "RIGHT") is not None:
-            pass
+        for role in queues.CONTROL_ROLES:
+            while self._redis.lmove(queues.control_taken(role), queues.control_list(role), "LEFT", "RIGHT") is not None:
+                pass
 
     def receive(self, *, timeout_s: float) -> Inbox:
-        """All that waits, at most 200 documents; blocks up to `timeout_s` for the first.
+        """The documents that wait, at most 200 and 2 MiB of each role; blocks up to `timeout_s` for the first.
 
-        What is no report is logged and dropped. Raises redis.RedisError while the broker is away.
+        A document that is no report, breaks a bound, or speaks of another role's attempt is logged and dropped.
+        Raises redis.RedisError while the broker is away.
         """
-        first = self._redis.blmove(queues.CONTROL, _TAKEN, timeout_s, "RIGHT", "LEFT")  # type: ignore[arg-type]  # the server takes fractions
-        if first is None:
-            return Inbox(reports=())
-        taken = [first]
-        while len(taken) < _BATCH and (body := self._redis.lmove(queues.CONTROL, _TAKEN, "RIGHT", "LEFT")):
-            taken.append(body)
-        bodies = dict.fromkeys(taken)  # one that is sent again because its answer was lost says nothing new
-        notices = {body: notice for body in bodies if (notice := wire.decode_notice(body)) is not None}
-        reports = (_decode(body) for body in bodies if body not in notices)
+        if not self._has_more:
+            self._redis.blpop([queues.CONTROL_BELL], timeout=timeout_s)
+        keys = [queues.CONTROL_BELL]
+        for role in queues.CONTROL_ROLES:
+            keys += [queues.control_list(role), queues.control_taken(role)]
+        limits = (_BATCH, _BATCH_BYTES, bounds.DOCUMENT_BYTES, _LOOKED_BYTES, _WAITING_AT_MOST)
+        answers: Any = self._take(keys=keys, args=limits)
+        taken = dict(zip(queues.CONTROL_ROLES, answers, strict=True))
+        self._has_more = any(left for left, _, _ in taken.values())
+        for role, (_, dropped, _) in taken.items():
+            if dropped:
+                self._complaints.say(role, "too long", f"{dropped} documents that were too long or too many")
+        found = [item for role, (_, _, bodies) in taken.items() for item in self._read_all(role, bodies)]
         return Inbox(
-            reports=tuple(report for report in reports if report is not None),
-            notices=tuple(notices.values()),
-            documents=len(taken),
-            has_more=len(taken) >= _BATCH,
+            reports=tuple(item for item in found if isinstance(item, wire.Report)),
+            notices=tuple(item for item in found if isinstance(item, wire.Notice)),
+            documents=sum(len(bodies) for _, _, bodies in taken.values()),
+            is_woken=any(item is None for item in found),
+            has_more=self._has_more,
         )
 
     def acknowledge(self) -> None:
         """All that was received is settled."""
-        self._redis.delete(_TAKEN)
+        self._redis.delete(*(queues.control_taken(role) for role in queues.CONTROL_ROLES))
 
-    def _send(self, body: bytes) -> None:
+    def _read_all(self, role: str, bodies: list[bytes]) -> Iterator[wire.AnyReport | wire.Notice | None]:
+        """None for a nudge. A document that is sent again because its answer was lost is read once."""
+        for body in dict.fromkeys(bodies):
+            try:
+                yield _read(role, body)
+            except (ValueError, RecursionError, UnknownVersion) as error:
+                self._complaints.say(role, type(error).__name__, f"a document: {str(error)[:300]!a}")
+
+    def _send(self, role: str, body: bytes) -> None:
         try:
-            self._redis.lpush(queues.CONTROL, body)
+            is_taken = self._put(keys=[queues.control_list(role), queues.CONTROL_BELL], args=[body, _WAITING])
         except redis.RedisError as error:
             raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+        self._sent_to.add(role)
+        if not is_taken:
+            name = queues.control_list(role)
+            raise FarmNotRunning(f"{_WAITING} documents wait in {name} already; see whether the scheduler runs")
 
 
-def _decode(body: bytes | str) -> wire.AnyReport | None:
+class Complaints:
+    """Warnings about documents that were dropped: the first of each role and kind, then each time ten times as many."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def say(self, role: str, kind: str, what: str) -> None:
+        with self._lock:
+            if len(self._counts) >= _SAID_AT_MOST and (role, kind) not in self._counts:
+                return
+            self._counts[role, kind] += 1
+            count = self._counts[role, kind]
+        if str(count).strip("0") == "1":
+            extra = {"action": "bad-document", "role": role}
+            _log.warning("Dropped %s (from the role %s, which has sent %d such)", what, role, count, extra=extra)
+
+
+def _read(role: str, body: bytes) -> wire.AnyReport | wire.Notice | None:
     if body == _WAKE:
         return None
-    try:
-        return wire.decode_report(body)
-    except (ValueError, RecursionError, UnknownVersion) as error:
-        _log.warning("Dropped a document on %s that is no report: %s", queues.CONTROL, error)
-        return None
+    if role == queues.CLIENT:
+        raise ValueError("a client sends nudges only")
+    notice = wire.decode_notice(body)
+    if notice is not None:
+        bounds.check_notice(notice, role)
+        return notice
+    report = wire.decode_report(body)
+    bounds.check_report(report, role)
+    return report
+
+
+def _role(label: str) -> str:
+    role = queues.queue_of(label)
+    if role is None:
+        raise ValueError(f"{label!r} is no attempt's label, such as 12.fetch.1")
+    return role
+
+
+def _shortened(report: wire.AnyReport, why: str) -> wire.AnyReport:
+    """The same end of the attempt in few bytes, with its first logs."""
+    if report.result is None:
+        trouble = report.trouble
+        if trouble is None:
+            return report
+        return replace(report, trouble=replace(trouble, message=trouble.message[:_REASON_CHARS], artifacts=()))
+    ended = report.result.outcome
+    logs = [item for item in report.result.artifacts if item.kind is ArtifactKind.LOG]
+    result: AnyResult = StepResult(
+        outcome=Outcome.FAILED if ended.is_success else ended,
+        reason=f"what the package makes is too much to report: {why}",
+        artifacts=tuple(logs[:_LOGS]),
+    )
+    return replace(report, result=result)

@@ -81,6 +81,8 @@ class Embedded:
         self.settings.socket.unlink(missing_ok=True)
         # Nothing is persisted: SQL is the truth, and queues of an earlier life would only be turned away.
         options = {"port": "0", "unixsocket": str(self.settings.socket), "unixsocketperm": "700", "save": ""}
+        # No honest document is longer, and Redis refuses one that is before it takes any memory.
+        options |= {"proto-max-bulk-len": "16mb"}
         options |= {"dir": str(self.settings.data), "maxmemory-policy": "noeviction", "daemonize": "no"}
         argv = [find_redis_server()]
         for key, value in options.items():

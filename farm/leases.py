@@ -9,7 +9,6 @@ attempt is still the worker's, *restores* it or turns this one worker away
 (docs/decisions/0010-claims-without-tokens.md).
 """
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,12 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import lease_scripts, queues, wire
+from farm import bounds, lease_scripts, queues, wire
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
-from farm.model.worker import Holder, WorkerFacts, host_of
-
-_log = logging.getLogger(__name__)
+from farm.model.worker import Holder, host_of
+from farm.worker_register import WorkerRegister
 
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
@@ -34,10 +32,8 @@ _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turn
 _WAKE_KEPT_S = 60
 _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
 _WAITS = 2  # messages that may wait for an attempt whose turn is still to come: its own, and one that Celery repeats
-_WORKER_KEPT_S = 30
 _ASK_AGAIN_S = 0.2
 _EVENTS = "farm:events"
-_WORKERS = "farm:workers"
 _NO_KEY = "farm:none"
 _HELD = "farm:held"
 
@@ -62,8 +58,8 @@ class LeaseState:
         return self.holder is not None
 
 
-class Leases:
-    """One connection pool to the farm's Redis. Safe to use from several threads."""
+class Leases(WorkerRegister):
+    """Beside leases, the register of workers. One connection pool to the farm's Redis, for any number of threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._ttl_ms = settings.lease_s * 1000
@@ -74,7 +70,7 @@ class Leases:
         self._touch = self._redis.register_script(lease_scripts.TOUCH)
         self._close = self._redis.register_script(lease_scripts.CLOSE)
         self._restore = self._redis.register_script(lease_scripts.RESTORE)
-        self._strangers: set[str] = set()
+        super().__init__(self._redis)
 
     def ping(self) -> None:
         """Raises FarmNotRunning when the broker does not answer."""
@@ -270,7 +266,7 @@ class Leases:
     def ask_back(self, label: str, token: str, worker: str) -> None:
         """Have the scheduler restore a lease that is missing, or turn this worker away if the attempt is not its."""
         notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
-        self._redis.lpush(queues.CONTROL, wire.encode_notice(notice))
+        self._redis.lpush(queues.control_list(queues.queue_of(label) or queues.SOURCE), wire.encode_notice(notice))
 
     def show_log(self, label: str, offset: int, data: bytes) -> None:
         """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""
@@ -279,48 +275,15 @@ class Leases:
             pipe.expire(_live_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 
-    def announce(self, facts: WorkerFacts) -> None:
-        """Say that this worker is there; to be repeated more often than every 30 s."""
-        with self._redis.pipeline() as pipe:
-            pipe.sadd(_WORKERS, facts.name)
-            pipe.set(f"farm:worker:{facts.name}", wire.to_json(facts), ex=_WORKER_KEPT_S)
-            pipe.execute()
-
-    def is_announced(self, name: str) -> bool:
-        return bool(self._redis.exists(f"farm:worker:{name}"))
-
-    def retire(self, name: str) -> None:
-        """Say that this worker takes no more work."""
-        self._redis.delete(f"farm:worker:{name}")
-
     # --- anybody's ----------------------------------------------------------------------------------------------
 
     def read_log(self, label: str, offset: int) -> bytes:
-        """The live log from a byte offset on; empty when there is nothing new or it is no longer kept."""
-        data: bytes = self._redis.getrange(_live_log(label), offset, -1)  # type: ignore[assignment]  # no decode_responses
+        """The live log from a byte offset on, at most up to LIVE_LOG_BYTES; empty when there is nothing new or it is
+        no longer kept."""
+        if offset >= LIVE_LOG_BYTES:
+            return b""
+        data: bytes = self._redis.getrange(_live_log(label), offset, LIVE_LOG_BYTES - 1)  # type: ignore[assignment]  # no decode_responses
         return data
-
-    def workers(self) -> tuple[WorkerFacts, ...]:
-        """The workers that were heard of within the last 30 s, by name."""
-        names = sorted(bytes(name).decode(errors="replace") for name in self._redis.smembers(_WORKERS))  # type: ignore[arg-type]
-        if not names:
-            return ()
-        answers = self._redis.mget([f"farm:worker:{name}" for name in names])
-        silent = [name for name, answer in zip(names, answers, strict=True) if answer is None]
-        if silent:
-            self._redis.srem(_WORKERS, *silent)
-        found = (self._facts(name, answer) for name, answer in zip(names, answers, strict=True) if answer is not None)
-        return tuple(facts for facts in found if facts is not None)
-
-    def _facts(self, name: str, document: bytes | str) -> WorkerFacts | None:
-        """None for what is not to be understood, such as that of a newer worker; it keeps nobody from the others."""
-        try:
-            return msgspec.json.decode(document, type=WorkerFacts)
-        except (ValueError, RecursionError) as error:
-            if name not in self._strangers:
-                self._strangers.add(name)
-                _log.warning("Worker %s is not understood, and given no work: %s", name, error)
-            return None
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
@@ -332,7 +295,10 @@ class Leases:
             pubsub.subscribe(_EVENTS)
             while True:
                 message = pubsub.get_message(timeout=timeout_s)
-                yield msgspec.json.decode(message["data"]) if message else None
+                if message is None:
+                    yield None
+                elif (event := bounds.decode_event(message["data"])) is not None:
+                    yield event
 
 
 def _offer(label: str) -> str:

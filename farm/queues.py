@@ -1,4 +1,8 @@
-"""Queue names: who sends what where. The strings are here and nowhere else."""
+"""Queue names: who sends what where. The strings are here and nowhere else.
+
+A worker's *role* is the name of a queue that it serves. The role says which control list its documents come in, which
+part of the register is its own, and which account of the broker it has (farm/broker_roles.py).
+"""
 
 from farm.model.arch import Arch
 from farm.model.build import StepKind
@@ -7,6 +11,10 @@ SOURCE = "source"
 PUBLISH = "publish"
 CONTROL = "control"
 _LABEL_CHARS = 64
+CLIENT = "client"
+
+#: One element at most: it ends the scheduler's wait for a document in any of the control lists.
+CONTROL_BELL = f"{CONTROL}:bell"
 
 
 def build_queue(arch: Arch) -> str:
@@ -39,4 +47,18 @@ def queue_of(label: str) -> str | None:
         return None
 
 
+#: The roles of workers, which are the queues of steps.
+WORKER_ROLES = (SOURCE, PUBLISH, *(build_queue(arch) for arch in Arch))
 ALL = (SOURCE, PUBLISH, CONTROL, *(build_queue(arch) for arch in Arch))
+#: The roles whose documents the scheduler takes.
+CONTROL_ROLES = (*WORKER_ROLES, CLIENT)
+
+
+def control_list(role: str) -> str:
+    """The list of a role's documents for the scheduler."""
+    return f"{CONTROL}:{role}"
+
+
+def control_taken(role: str) -> str:
+    """The documents of `control_list` that the scheduler took and has not settled yet."""
+    return f"{CONTROL}:taken:{role}"

@@ -74,9 +74,13 @@ OUTPUTS: dict[StepKind, StepOutput] = {
 }
 
 
+def _label(kind: StepKind) -> str:
+    return f"1.build.{Arch.X86_64}.1" if kind is StepKind.BUILD else f"1.{kind}.1"
+
+
 def work_of(kind: StepKind) -> AnyWork:
     return Work(
-        attempt=f"1.{kind}.1",
+        attempt=_label(kind),
         kind=kind,
         build_id=1,
         package="hello",
@@ -93,7 +97,7 @@ def report_of(kind: StepKind) -> wire.AnyReport:
         outcome=Outcome.SUCCEEDED, artifacts=(FILE,), phases=(Phase(name="layer", seconds=0.5),), output=OUTPUTS[kind]
     )
     return wire.Report(
-        attempt=f"1.{kind}.1", token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
+        attempt=_label(kind), token="t", kind=kind, worker="w@h", started_at=now, finished_at=now, result=result
     )
 
 

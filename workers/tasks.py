@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import redis
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
@@ -40,6 +41,7 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
 from farm.queues import queue_for, queue_of
+from workers import denial
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 from workers.register import Register
@@ -114,6 +116,7 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
         _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
         raise
     except (LeaseLost, UnknownVersion, HostHeld, FarmNotRunning, BrokerFull) as lost:
+        denial.note(lost)
         if isinstance(lost, UnknownVersion | HostHeld):
             _notify(wire.NoticeKind.REFUSED, attempt, token, task, str(lost))
         _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
@@ -232,9 +235,26 @@ def _on_ready(sender: Any, **_: Any) -> None:
         slots=sender.controller.concurrency,
         # Asked anew each time: after an outage of the broker it is another consumer.
         is_consuming=lambda name: (consumer := sender.task_consumer) is not None and consumer.consuming_from(name),
+        consume=lambda name, is_on: _consume(sender, name, is_on),
+        check=denial.raise_noted,
+        stop_for=_stop_for,
     )
     # A pool of threads starts no process that would do this.
     _in_thread("sweep", _sweep)
+
+
+def _consume(consumer: Any, queue: str, is_on: bool) -> None:
+    """Have Celery's loop do it, as it does for a command of its remote control: consumers are not for other threads."""
+    consumer.call_soon(consumer.add_task_queue if is_on else consumer.cancel_task_queue, queue)
+
+
+def _stop_for(error: Exception) -> bool:
+    """When it says True the worker stops, and is not to be known any more."""
+    if not denial.stop_for(error):
+        return False
+    with suppress(redis.RedisError):
+        _register().stop()
+    return True
 
 
 def _sweep() -> None:

@@ -14,7 +14,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Step
 from farm.model.source import Source
 from farm.model.target import Target
-from farm.model.worker import HostHold, WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
 
 
@@ -131,7 +131,8 @@ def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
 
 def worker(value: WorkerFacts, holds: Mapping[str, HostHold], running: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """`holds` by host; `running` are labels of attempts, by worker."""
-    found = holds.get(value.host)
+    holding = (hold_of(value.host, queue, holds) for queue in value.queues)
+    found = next((one for one in holding if one), None)
     return {
         "name": value.name,
         "host": value.host,
@@ -154,6 +155,7 @@ def worker(value: WorkerFacts, holds: Mapping[str, HostHold], running: Mapping[s
 def hold(value: HostHold) -> dict[str, Any]:
     return {
         "host": value.host,
+        "role": value.role or None,
         "hold": value.kind,
         "reason": value.reason,
         "by": value.by,

@@ -16,7 +16,7 @@ from farm.errors import BadTarget
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
-from farm.model.worker import HostHold, WorkerFacts
+from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
 
 #: Columns of a terminal from which on the less important columns of a table are shown.
@@ -189,7 +189,8 @@ def _why_idle(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> Text:
         return Text(clean(worker.unfit), style="red")
     if worker.speaks != wire.VERSION:
         return Text(f"speaks version {worker.speaks}, not {wire.VERSION}: restart it with this version", style="red")
-    found = holds.get(worker.host)
+    holding = (hold_of(worker.host, queue, holds) for queue in worker.queues)
+    found = next((one for one in holding if one), None)
     return Text(found.kind, style="yellow") if found else Text("")
 
 

@@ -11,7 +11,7 @@ from farm.store.store import Store
 
 
 def held(store: Store) -> dict[str, HostHold]:
-    """Those that get no work now, by name."""
+    """Those that get no work now, by HostHold.key."""
     now = datetime.now(UTC)
     return {host: hold for host, hold in store.holds().items() if hold.holds(now)}
 
@@ -40,7 +40,7 @@ def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> di
 
 def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: str, hands_back: bool) -> HostHold:
     """Raises NotFound for a host that is not known and that nothing holds."""
-    names = {*known, *store.holds()}
+    names = {*known, *(hold.host for hold in store.holds().values())}
     if host not in names:
         there = ", ".join(sorted(names)) or "none"
         raise NotFound(f"no worker on host {host!r} was heard of; there are {there}; --force drains it all the same")
@@ -57,8 +57,8 @@ def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: s
 
 def undrain(store: Store, host: str) -> HostHold:
     """What held it until now. Raises WrongState when nothing did."""
-    holds = held(store)
-    if host not in holds or not store.release(host, datetime.now(UTC)):
-        names = ", ".join(sorted(holds)) or "none"
+    holds = [hold for hold in held(store).values() if hold.host == host]
+    if not holds or not store.release(host, datetime.now(UTC)):
+        names = ", ".join(sorted({hold.host for hold in held(store).values()})) or "none"
         raise WrongState(f"host {host!r} is neither drained nor quarantined; those that are: {names}")
-    return holds[host]
+    return holds[0]

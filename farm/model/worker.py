@@ -60,7 +60,8 @@ class HoldKind(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class HostHold:
     """`by` is who, `until_at` when it ends by itself. With `hands_back` what runs there is run elsewhere instead of
-    being finished. `times` counts quarantines that followed each other."""
+    being finished. `times` counts quarantines that followed each other. With a `role`, which is a queue's name, it
+    holds the host for the workers of that role only: trouble that one role reports says nothing of another."""
 
     host: str
     kind: HoldKind
@@ -70,6 +71,12 @@ class HostHold:
     until_at: datetime | None = None
     hands_back: bool = False
     times: int = 1
+    role: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is kept under: two roles of one host can be held apart."""
+        return f"{self.role}@{self.host}" if self.role else self.host
 
     def holds(self, now: datetime) -> bool:
         """False for a quarantine that is over, which is kept to make the next one longer; and for one that would last
@@ -84,21 +91,30 @@ class HostHold:
     def shown(self) -> str:
         """One line for people."""
         until = f" until {self.until_at:%Y-%m-%d %H:%M} UTC" if self.until_at else ""
-        return f"{self.host} is {self.kind} by {self.by}{until}: {self.reason}"
+        host = f"{self.host} ({self.role})" if self.role else self.host
+        return f"{host} is {self.kind} by {self.by}{until}: {self.reason}"
+
+
+def hold_of(host: str, queue: str, held: Mapping[str, HostHold]) -> HostHold | None:
+    """What keeps the workers of a host from a queue. `held` is by HostHold.key."""
+    return held.get(host) or held.get(f"{queue}@{host}")
 
 
 def kept_from(
     worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
 ) -> str | None:
     """Why a worker that is fit gets nothing from one of its queues; None when it does. `held` are hosts without work,
-    `speaks` is the version of messages that the scheduler sends."""
+    by HostHold.key; `speaks` is the version of messages that the scheduler sends."""
     if worker.speaks != speaks:
         return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"
-    hold = held.get(worker.host)
+    hold = hold_of(worker.host, queue, held)
     if hold is None:
         return None
     if hold.kind is HoldKind.QUARANTINED and not any(
-        queue in other.queues and other.host not in held and other.speaks == speaks and other.unfit is None
+        queue in other.queues
+        and hold_of(other.host, queue, held) is None
+        and other.speaks == speaks
+        and other.unfit is None
         for other in workers
     ):
         return None  # a queue's last host is better than none

@@ -35,15 +35,6 @@ class Dispatcher:
                 _publish(order, self._producer)
             stack.pop_all()
 
-    def consume(self, worker: str, queue: str, is_off: bool) -> None:
-        """Have a worker stop, or go on, taking from a queue. A worker that does not hear it is not waited for.
-
-        Raises FarmNotRunning when the broker does not take it.
-        """
-        change = app.control.cancel_consumer if is_off else app.control.add_consumer
-        with _broker():
-            change(queue, destination=[worker], reply=False)
-
     def close(self) -> None:
         if self._producer is not None:
             producer, self._producer = self._producer, None

@@ -1,7 +1,7 @@
 """Carries out what HostHealth decides about hosts: reads and writes SQL, tells workers, has work handed back."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from farm.leases import Leases
@@ -14,18 +14,19 @@ _log = logging.getLogger(__name__)
 
 
 class HeldHosts:
-    """`consume(worker, queue, is_off)` tells a worker to stop, or go on, taking from a queue."""
+    """Workers read by themselves what is written for them here. The scheduler sends a worker no command: it would do
+    so with its own rights, for whoever wrote what it acts on."""
 
-    def __init__(self, store: Store, leases: Leases, consume: Callable[[str, str, bool], None]) -> None:
+    def __init__(self, store: Store, leases: Leases) -> None:
         self._store = store
         self._leases = leases
-        self._consume = consume
         self._health = HostHealth()
         self._told: dict[str, str] | None = None
+        self._off: dict[str, dict[str, list[str]]] | None = None
 
     def forget(self) -> None:
         """What Redis was told may be gone."""
-        self._told = None
+        self._told = self._off = None
 
     def held(self, now: datetime) -> dict[str, HostHold]:
         """The hosts that get no work now."""
@@ -36,12 +37,15 @@ class HeldHosts:
         self._health.read(self._store.holds())
         held = self._health.held(now)
         # Quarantined hosts are asked to stop, and serve on where there is no other; drained ones are refused work.
-        drained = {host: hold.shown for host, hold in held.items() if hold.kind is HoldKind.DRAINED}
+        drained = {hold.host: hold.shown for hold in held.values() if hold.kind is HoldKind.DRAINED}
         if drained != self._told:
             self._leases.hold_hosts(drained)
             self._told = drained
-        self._health.hold_off(workers, now, self._consume)
-        return self._handed_back({host: hold.shown for host, hold in held.items() if hold.hands_back})
+        off = self._health.off(workers, now)
+        if off != self._off:
+            self._leases.turn_off(off)
+            self._off = off
+        return self._handed_back({hold.host: hold.shown for hold in held.values() if hold.hands_back and not hold.role})
 
     def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> None:
         """How an attempt went on a worker; `trouble` is its message."""

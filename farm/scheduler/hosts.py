@@ -6,11 +6,12 @@ decided is in SQL (farm.store.hosts); only the counting is lost with a scheduler
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from farm import wire
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of, kept_from
+from farm.queues import queue_of
 from farm.store.state import build_of
 
 TROUBLES = 3
@@ -35,8 +36,14 @@ class HostHealth:
 
     def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> HostHold | None:
         """How an attempt went on a worker; `trouble` is its message. Returns what holds the host from now on, if that
-        is new and to be written down."""
-        host = host_of(worker)
+        is new and to be written down.
+
+        It counts for the worker's host in the role that the attempt belongs to, and in no other: whoever has an account
+        of one role cannot have a host of another role quarantined.
+        """
+        role = queue_of(label) or ""
+        name = host_of(worker)
+        host = f"{role}@{name}" if role else name
         self._seen_at[host] = now
         if trouble is None:
             self._troubles.pop(host, None)
@@ -44,7 +51,7 @@ class HostHealth:
         troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
         if build_of(label) not in {build for _, build, _ in troubles}:  # one build's bad server is not the host's fault
             troubles.append((now, build_of(label), trouble))
-        if len(troubles) < TROUBLES or now - troubles[0][0] > WITHIN or host in self.held(now):
+        if len(troubles) < TROUBLES or now - troubles[0][0] > WITHIN or self._is_held(host, now):
             return None
         if self._is_general(host, now):
             return None
@@ -56,7 +63,8 @@ class HostHealth:
         )
         builds = ", ".join(str(build) for _, build, _ in troubles)
         hold = HostHold(
-            host=host,
+            host=name,
+            role=role,
             kind=HoldKind.QUARANTINED,
             by="the farm",
             at=now,
@@ -68,23 +76,26 @@ class HostHealth:
         del self._troubles[host]
         return hold
 
+    def _is_held(self, host: str, now: datetime) -> bool:
+        """`host` is a HostHold's key. A drained host is held in all of its roles."""
+        held = self.held(now)
+        return host in held or host.partition("@")[2] in held
+
     def _is_general(self, host: str, now: datetime) -> bool:
-        """Whether at least half of the other hosts that did anything of late have trouble too."""
-        others = [other for other, at in self._seen_at.items() if other != host and now - at <= WITHIN]
-        ill = [other for other in others if len(self._troubles.get(other, ())) >= _GENERAL or other in self.held(now)]
-        return bool(others) and len(ill) * 2 >= len(others) and any(other not in self.held(now) for other in ill)
+        """Whether at least half of the other hosts of this role that did anything of late have trouble too."""
+        role = host.partition("@")[0]
+        seen = [(other, at) for other, at in self._seen_at.items() if other.partition("@")[0] == role]
+        others = [other for other, at in seen if other != host and now - at <= WITHIN]
+        ill = [other for other in others if len(self._troubles.get(other, ())) >= _GENERAL or self._is_held(other, now)]
+        return bool(others) and len(ill) * 2 >= len(others) and any(not self._is_held(other, now) for other in ill)
 
-    def hold_off(self, workers: Iterable[WorkerFacts], now: datetime, change: Callable[[str, str, bool], None]) -> None:
-        """Call `change(worker, queue, is_off)` for each that is to stop, or to go on, taking from a queue.
-
-        Again and again, until the worker says that it does: a broadcast may be lost, and so may what was sent before.
-        """
+    def off(self, workers: Iterable[WorkerFacts], now: datetime) -> dict[str, dict[str, list[str]]]:
+        """By role and node name: the queues from which a worker is to stop taking."""
         workers = tuple(workers)
         held = self.held(now)
+        found: dict[str, dict[str, list[str]]] = {}
         for worker in workers:
-            if worker.consumes is None:
-                continue
             for queue in worker.queues:
-                is_off = kept_from(worker, queue, held, workers, speaks=wire.VERSION) is not None
-                if is_off is (queue in worker.consumes):
-                    change(worker.name, queue, is_off)
+                if kept_from(worker, queue, held, workers, speaks=wire.VERSION) is not None:
+                    found.setdefault(queue, {}).setdefault(worker.name, []).append(queue)
+        return found

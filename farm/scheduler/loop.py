@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,6 +26,7 @@ from farm.model.worker import WorkerFacts
 from farm.repositories import open_repositories
 from farm.scheduler.deliver import Delivery
 from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.guard import Guard, is_outage
 from farm.scheduler.heads import Heads
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
@@ -56,7 +57,7 @@ _SWEEP_EVERY_S = 60.0
 _SILENT_AT_START = 1000  # attempts whose logs the scheduler before may not have got to keep
 _GROUPS_AT_ONCE = 500
 _BACKOFF_S = (0.2, 2.0)  # first and longest pause while the broker or the database is away
-_FED = tuple(name for name in queues.ALL if name != queues.CONTROL)
+_FED = queues.WORKER_ROLES
 
 
 class Scheduler:
@@ -75,7 +76,8 @@ class Scheduler:
         self._notices = Notices(self._store, self._leases)
         self._sweeper = Sweeper(settings, self._leases)
         self._salvager = Salvager(settings, self._leases, self._store)
-        self._hosts = HeldHosts(self._store, self._leases, self._dispatcher.consume)
+        self._hosts = HeldHosts(self._store, self._leases)
+        self._guard = Guard()
         self._loads = Loads()
         self._has_loads = False
         self._policy = RetryPolicy(
@@ -100,7 +102,12 @@ class Scheduler:
             while not stop.is_set():
                 try:
                     self._pass(stop)
-                except (redis.RedisError, FarmNotRunning) as error:
+                except Exception as error:
+                    if not is_outage(error):
+                        # Nothing that goes wrong in one pass, whoever is behind it, ends the scheduler.
+                        self._guard.note("pass", error)
+                        stop.wait(_BACKOFF_S[0])
+                        continue
                     if not is_away:
                         _log.warning("Waiting for broker and database: %s", error, extra={"action": "outage"})
                     is_away, self._is_recovered = True, False
@@ -130,15 +137,14 @@ class Scheduler:
             self._take()
         self._settle(inbox, now)
         is_tick = time.monotonic() >= self._next_tick
-        if is_tick and not inbox.has_more:
+        if is_tick and (not inbox.has_more or self._is_tick_overdue()):
             self._tick(now)
-        is_woken = inbox.documents > len(inbox.reports) + len(inbox.notices)
-        if is_woken:  # by somebody who may have cancelled a build, rolled a repository back, or drained a host
-            self._close_cancelled()
-            self._heads.read(self._store.heads())
-            self._look_at_hosts(now)
-        if is_tick or is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
-            self._plan(now)
+        if inbox.is_woken:  # by a client that may have cancelled a build, rolled a repository back, or drained a host
+            self._guard.run("close", self._close_cancelled)
+            self._guard.run("heads", lambda: self._heads.read(self._store.heads()))
+            self._guard.run("hosts", lambda: self._look_at_hosts(now))
+        if is_tick or inbox.is_woken or inbox.notices or any(_frees_a_slot(report) for report in inbox.reports):
+            self._guard.run("plan", lambda: self._plan(now))
         if inbox.documents:
             self._heard_at = time.monotonic()
             self._pass_s = self._heard_at - began_at
@@ -184,11 +190,11 @@ class Scheduler:
             silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
-            verdicts = self._notices.heed(inbox.notices)
+            verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.heed)
             self._judge(verdicts, now)
             if verdicts:  # nor is whoever refused it to be given the next one
-                self._workers = self._leases.workers()
-                self._look_at_hosts(now)
+                self._guard.run("workers", self._look_at_workers)
+                self._guard.run("hosts", lambda: self._look_at_hosts(now))
         if inbox.documents:
             self._control.acknowledge()
 
@@ -212,8 +218,16 @@ class Scheduler:
 
     def _judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
         if verdicts:
-            self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+            self._guard.split("judge", verdicts, lambda some: self._judge_some(some, now))
             self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
+
+    def _judge_some(self, verdicts: Sequence[Verdict], now: datetime) -> Sequence[Verdict]:
+        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+        return verdicts
+
+    def _look_at_workers(self) -> None:
+        self._leases.prune_workers()
+        self._workers = self._leases.workers()
 
     def _look_at_hosts(self, now: datetime) -> None:
         self._judge(self._hosts.look(self._workers, now), now)
@@ -293,19 +307,27 @@ class Scheduler:
     def _tick(self, now: datetime) -> None:
         self._next_tick = time.monotonic() + _TICK_S
         self._take()
-        self._delivery.close_rest()
-        self._workers = self._leases.workers()
-        self._look_at_hosts(now)
-        self._heads.read(self._store.heads())
-        self._close_cancelled()
-        self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
-        self._reconcile(now)
+        jobs: dict[str, Callable[[], object]] = {
+            "close-rest": self._delivery.close_rest,
+            "workers": self._look_at_workers,
+            "hosts": lambda: self._look_at_hosts(now),
+            "heads": lambda: self._heads.read(self._store.heads()),
+            "close": self._close_cancelled,
+            "promote": lambda: self._deliver(self._store.promote_due(now, most=_PROMOTE_AT_ONCE), now),
+            "reconcile": lambda: self._reconcile(now),
+        }
         if self._next_tick > self._next_sweep:
             self._next_sweep = self._next_tick + _SWEEP_EVERY_S
-            self._sweeper.sweep(self._live_labels)
+            jobs["sweep"] = lambda: self._sweeper.sweep(self._live_labels)
         if self._next_tick > self._next_loads:
             self._next_loads = self._next_tick + _LOADS_EVERY_S
-            self._store.note_loads(self._loads.all(now), now)
+            jobs["loads"] = lambda: self._store.note_loads(self._loads.all(now), now)
+        for name, job in jobs.items():
+            self._guard.run(name, job)
+
+    def _is_tick_overdue(self) -> bool:
+        """A sender that keeps its list full must not keep the scheduler from its other jobs."""
+        return time.monotonic() > self._next_tick + _TICK_S
 
     def _close_cancelled(self) -> None:
         """What people cancelled in SQL ends in Redis too: what runs is stopped, and whoever waits is told."""
@@ -320,7 +342,7 @@ class Scheduler:
         with self._store.looking() as look:
             live = look.live()
         self._look_at_queues(live)
-        self._note_queues()
+        self._guard.run("queues", self._note_queues)
         if not live:
             return
         labels = [one.label for one in live if one.offered_at is not None]

@@ -15,6 +15,7 @@ from farm import wire
 from farm.model.arch import Arch
 from farm.model.outcome import Status
 from farm.model.worker import HostHold, WorkerFacts, kept_from
+from farm.queues import build_queue
 from farm.store.scheduling import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
@@ -52,11 +53,13 @@ def queue_states(
     held: Mapping[str, HostHold] | None = None,
 ) -> dict[str, QueueState]:
     """Every queue as it is now. A worker that is unfit, or kept from the queue, has no slots there."""
-    busy: dict[str, int] = {}
+    # By queue too: a lease names its worker in the worker's own words, and one role's says nothing of another's.
+    busy: dict[tuple[str, str], int] = {}
     sent: dict[str, int] = {}
     for attempt in live:
         if attempt.status is Status.RUNNING and attempt.worker:
-            busy[attempt.worker] = busy.get(attempt.worker, 0) + 1
+            key = attempt.queue, attempt.worker
+            busy[key] = busy.get(key, 0) + 1
         elif attempt.offered_at is not None:
             sent[attempt.queue] = sent.get(attempt.queue, 0) + 1
     states = {}
@@ -66,7 +69,7 @@ def queue_states(
         why = {one.name: one.unfit or kept_from(one, name, held or {}, workers, speaks=wire.VERSION) for one in serving}
         mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
-            free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get(worker.name, 0))
+            free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get((name, worker.name), 0))
         slots = sum(worker.slots for worker in mine)
         states[name] = QueueState(name=name, slots=slots, free=free, sent=sent.get(name, 0), note=_note(why))
     return states
@@ -79,7 +82,8 @@ def _note(why: Mapping[str, str | None]) -> str:
 def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueState]) -> tuple[Arch, ...]:
     """Arches that a worker runs without emulation, those with the most free slots first. A worker's first arch is
     its own."""
-    found = {worker.arches[0] for worker in workers if worker.arches and worker.unfit is None}
+    natives = ((worker.arches[0], worker) for worker in workers if worker.arches and worker.unfit is None)
+    found = {arch for arch, worker in natives if build_queue(arch) in worker.queues}
     have = [arch for arch in queue_of if arch in found and queue_of[arch].slots]
     return tuple(sorted(have, key=lambda arch: queue_of[arch].sent - queue_of[arch].free_slots))
 

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
+from farm import broker_roles
 from farm.config import Settings
 from farm.leases import Leases
 from farm.store.state import build_of
@@ -23,11 +24,10 @@ _log = logging.getLogger(__name__)
 _SCAN_COUNT = 500
 _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 #: These have a time to live; without one they are left over.
-_PASSING = ("farm:wake:", "farm:log:", "farm:closed:")
+_PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _REPLY = ".reply.celery.pidbox"
 _REPLY_BINDINGS = "_kombu.binding.reply.celery.pidbox"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
-_UNACKED, _UNACKED_INDEX = "unacked", "unacked_index"
 _UNACKED_SURE_S = 60  # from taking a message to acknowledging it are milliseconds
 _UNACKED_OLD_S = 2 * 3600  # twice the visibility timeout: by then somebody should have sent it again
 _UNACKED_AT_ONCE = 500
@@ -46,6 +46,14 @@ class Swept:
     @property
     def total(self) -> int:
         return self.offers + self.leases + self.passing + self.replies + self.unacked
+
+
+class _Taken(NamedTuple):
+    """A message that a worker took: Celery's keys, and its tag there."""
+
+    key: str
+    index_key: str
+    tag: bytes
 
 
 class Sweeper:
@@ -131,29 +139,34 @@ class Sweeper:
             self._redis.srem(_REPLY_BINDINGS, *dead)
         return self._delete(old)
 
-    def _unacked(self) -> list[tuple[bytes, str, bool]]:
-        """Messages that somebody took a while ago and never acknowledged: tag, label, whether it is hours ago.
+    def _unacked(self) -> list[tuple[_Taken, str, bool]]:
+        """Messages that a worker took a while ago and never acknowledged, of every account: place, label, and whether
+        it is hours ago.
 
         Redis gives each to another worker after an hour; one of an attempt that is over would only hold up a slot.
         """
         now = datetime.now(UTC).timestamp()
-        ages: Any = self._redis.zrangebyscore(
-            _UNACKED_INDEX, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
-        )
-        if not ages:
-            return []
-        bodies: Any = self._redis.hmget(_UNACKED, [tag for tag, _ in ages])
-        return [
-            (tag, _label_in(body), now - taken_at > _UNACKED_OLD_S)
-            for (tag, taken_at), body in zip(ages, bodies, strict=True)
-        ]
+        found = []
+        for key, index in broker_roles.unacked_keys():
+            ages: Any = self._redis.zrangebyscore(
+                index, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
+            )
+            if not ages:
+                continue
+            bodies: Any = self._redis.hmget(key, [tag for tag, _ in ages])
+            found += [
+                (_Taken(key, index, tag), _label_in(body), now - taken_at > _UNACKED_OLD_S)
+                for (tag, taken_at), body in zip(ages, bodies, strict=True)
+            ]
+        return found
 
-    def _drop_unacked(self, tags: Iterable[bytes]) -> int:
-        dropped = list(tags)
+    def _drop_unacked(self, taken: Iterable[_Taken]) -> int:
+        dropped = list(taken)
         if dropped:
             with self._redis.pipeline() as pipe:
-                pipe.hdel(_UNACKED, *dropped)
-                pipe.zrem(_UNACKED_INDEX, *dropped)
+                for one in dropped:
+                    pipe.hdel(one.key, one.tag)
+                    pipe.zrem(one.index_key, one.tag)
                 pipe.execute()
         return len(dropped)
 

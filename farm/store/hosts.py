@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from farm import queues
 from farm.model.worker import HoldKind, HostHold
 from farm.store import schema
 from farm.store.database import Database, write_alone
@@ -17,7 +18,7 @@ class HostStore(Database):
     """The part of the store that knows of hosts."""
 
     def holds(self) -> dict[str, HostHold]:
-        """By host, those that are over included."""
+        """By HostHold.key, those that are over included."""
         with self.reading() as connection:
             return {row.name: _hold(row) for row in connection.execute(sa.select(schema.host))}
 
@@ -28,7 +29,7 @@ class HostStore(Database):
         """
         with self.writing() as connection:
             write_alone(connection, schema.host)
-            name = clean(hold.host)
+            name = clean(hold.key)
             row = connection.execute(sa.select(schema.host).where(_COLUMN.name == name)).one_or_none()
             if row is not None and hold.kind is HoldKind.QUARANTINED and row.hold == HoldKind.DRAINED.value:
                 return _hold(row)
@@ -37,19 +38,23 @@ class HostStore(Database):
         return hold
 
     def release(self, host: str, now: datetime) -> bool:
-        """Work goes there again. False when nothing held the host."""
+        """Work goes there again, in every role. False when nothing held the host."""
+        names = [host, *(f"{role}@{host}" for role in queues.WORKER_ROLES)]
         with self.writing() as connection:
             write_alone(connection, schema.host)
-            row = connection.execute(sa.select(schema.host).where(_COLUMN.name == host)).one_or_none()
-            if row is None:
+            rows = connection.execute(sa.select(schema.host).where(_COLUMN.name.in_(names))).all()
+            if not rows:
                 return False
-            connection.execute(schema.host.delete().where(_COLUMN.name == host))
-            return _hold(row).holds(now)
+            connection.execute(schema.host.delete().where(_COLUMN.name.in_(names)))
+            return any(_hold(row).holds(now) for row in rows)
 
 
 def _hold(row: Any) -> HostHold:
+    role, at, host = row.name.partition("@")
+    is_of_a_role = bool(at) and role in queues.WORKER_ROLES
     return HostHold(
-        host=row.name,
+        host=host if is_of_a_role else row.name,
+        role=role if is_of_a_role else "",
         kind=HoldKind(row.hold),
         reason=row.reason,
         by=row.held_by,
@@ -62,7 +67,7 @@ def _hold(row: Any) -> HostHold:
 
 def _row(hold: HostHold) -> dict[str, Any]:
     return {
-        "name": clean(hold.host),
+        "name": clean(hold.key),
         "hold": hold.kind.value,
         "reason": clean(hold.reason),
         "held_by": clean(hold.by),

@@ -23,7 +23,7 @@ from farm.embedded import running_farm
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
-from tests.bench import bare, idle, latency, leases, load, pulp, room, tiny
+from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, tiny
 from tests.distribution import demo_distribution
 
 MANY = 200
@@ -42,9 +42,11 @@ GOALS: dict[str, tuple[float, float]] = {
     "postgresql_finished_growth": (2.0, 1.2),
     "lease_cost.sum": (0.25, 0.1),
     "pulp_over_cli": (4.0, 8.0),
+    "hostile_documents_per_s": (2000, 10_000),
+    "hostile_latency_ms.p95": (100, 50),
 }
-MORE_IS_BETTER = {"pulp_over_cli", "enqueue_per_s"}
-FARM, LOAD, LEASES, PULP = PARTS = ("farm", "load", "leases", "pulp")
+MORE_IS_BETTER = {"pulp_over_cli", "enqueue_per_s", "hostile_documents_per_s"}
+FARM, LOAD, LEASES, PULP, HOSTILE = PARTS = ("farm", "load", "leases", "pulp", "hostile")
 
 console = Console()
 
@@ -62,6 +64,9 @@ def main(parts: Sequence[str]) -> None:
         if LEASES in parts:
             with _said(f"the leases of {leases.RUNNING} running builds"):
                 figures["lease_cost"] = leases.cost(data / "leases")
+        if HOSTILE in parts:
+            with _said("a scheduler beside a sender that floods it"):
+                figures |= hostile.figures(data / "hostile")
         if PULP in parts:
             figures |= pulp.figures(data / "pulp", _said)
     _print(figures)

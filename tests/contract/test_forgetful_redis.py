@@ -176,7 +176,9 @@ def test_the_schedulers_lock_says_when_redis_was_emptied(settings: Settings, emp
 
 def test_a_notice_of_a_newer_kind_is_read_as_far_as_it_is_known(control: Control) -> None:
     body = b'{"notice":"refused","attempt":"1.fetch.1","token":"t","worker":"w","reason":"r","more":[1]}'
-    control._redis.lpush("control", body, b'{"notice":"unheard-of","attempt":"1.fetch.1","token":"t","worker":"w"}')
+    control._redis.lpush(
+        "control:source", body, b'{"notice":"unheard-of","attempt":"1.fetch.1","token":"t","worker":"w"}'
+    )
     inbox = control.receive(timeout_s=1)
     assert [notice.reason for notice in inbox.notices] == ["r"]
     assert inbox.documents == 2

@@ -162,9 +162,9 @@ def test_reports_are_there_until_they_are_settled(control: Control) -> None:
     reports = [report_of(kind) for kind in StepKind]
     for report in reports:
         control.report(report)
-    assert control.receive(timeout_s=1).reports == tuple(reports)
+    assert set(control.receive(timeout_s=1).reports) == set(reports)
     control.recover()  # what a scheduler that died in between does at its next start
-    assert control.receive(timeout_s=1).reports == tuple(reports)
+    assert set(control.receive(timeout_s=1).reports) == set(reports)
     control.acknowledge()
     control.recover()
     assert control.receive(timeout_s=0.01).reports == ()
@@ -172,7 +172,7 @@ def test_reports_are_there_until_they_are_settled(control: Control) -> None:
 
 def test_a_wake_and_rubbish_wake_and_bring_nothing(control: Control) -> None:
     control.wake()
-    control._redis.lpush("control", b"rubbish")
+    control._redis.lpush("control:source", b"rubbish")
     assert control.receive(timeout_s=5).reports == ()
     control.acknowledge()
 
@@ -208,18 +208,18 @@ def test_a_worker_that_is_not_understood_hides_no_other(leases: Leases, settings
             ("a", b"\xff"),
             ("b", deep),
         ):
-            client.sadd("farm:workers", name)
-            client.set(f"farm:worker:{name}", document)
-        client.sadd("farm:workers", b"\xff")
+            client.sadd("farm:workers:build.x86_64", name)
+            client.set(f"farm:worker:build.x86_64:{name}", document)
+        client.sadd("farm:workers:build.x86_64", b"\xff")
         assert [facts.name for facts in leases.workers()] == ["build@old"]
-        client.delete("farm:workers", "farm:worker:build@old")
+        client.delete("farm:workers:build.x86_64", "farm:worker:build.x86_64:build@old")
 
 
 def test_a_control_document_that_nobody_can_read_is_dropped(control: Control) -> None:
     deep = b"[" * 100_000
     for rubbish in (b'{"notice":"resume","attempt":"\xff"}', b'{"notice":' + deep, b'{"v":3,"kind":' + deep, b"\xff"):
-        control._redis.lpush("control", rubbish)
-    inbox = control.receive(timeout_s=5)
+        control._redis.lpush("control:source", rubbish)
+    inbox = control.receive(timeout_s=0.1)
     assert (inbox.documents, inbox.reports, inbox.notices) == (4, (), ())
     control.acknowledge()
 

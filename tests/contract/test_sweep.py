@@ -77,7 +77,7 @@ def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
 
 
 def test_what_is_none_of_the_farms_is_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
-    names = [b"farm:worker:build@one", b"farm:events", b"source", b"control", b"build.x86_64", b"\xff\xfe", b"mine"]
+    names = [b"farm:off:build.x86_64", b"farm:events", b"source", b"control", b"build.x86_64", b"\xff\xfe", b"mine"]
     for name in names:
         client.set(name, b"1")
     assert _sweep(sweeper).total == 0

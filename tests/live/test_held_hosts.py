@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> 
 @pytest.fixture(autouse=True)
 def _nothing_is_held(place: HostsFarm) -> Iterator[None]:
     yield
-    for host in place.farm.host_holds():
+    for host in {hold.host for hold in place.farm.host_holds().values()}:
         place.farm.undrain_host(host)
 
 
@@ -165,7 +165,7 @@ def _quarantine(place: HostsFarm, tmp_path: Path, full: Path) -> None:
     place.start_worker("build@bad", BUILD, env={"FARM_SCRATCH": str(full)})
     builds = [enqueue(place, tmp_path) for _ in range(12)]
     assert {ends(place, build) for build in builds} == {Outcome.SUCCEEDED}
-    hold = place.farm.host_holds()["bad"]
+    hold = place.farm.host_holds()[f"{BUILD}@bad"]
     assert hold.kind is HoldKind.QUARANTINED
     assert "trouble with 3 builds in a row" in hold.reason
     assert hold.until_at is not None

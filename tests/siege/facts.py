@@ -220,6 +220,7 @@ def _keys(world: World) -> Iterator[str]:
         for pattern in ("farm:lease:*", "farm:offer:*"):
             for key in client.scan_iter(pattern):
                 yield f"broker's key {key.decode()}"
-        for queue in ("control", "control:taken", *QUEUES.values()):
+        lists = [f"control:{more}{role}" for role in (*QUEUES.values(), "client") for more in ("", "taken:")]
+        for queue in (*lists, *QUEUES.values()):
             if client.llen(queue):
                 yield f"broker's queue {queue} with {client.llen(queue)} documents"

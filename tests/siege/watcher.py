@@ -298,7 +298,8 @@ class Watcher(threading.Thread):
             with self._world.redis() as client:
                 self.holder = client.get("farm:scheduler")
                 held = [one.worker for one in self._world.members.workers() if one.host in self.held]
-                said = {worker: client.get(f"farm:worker:{worker}") for worker in held}
+                names = {key.decode().split(":", 3)[3]: key for key in client.scan_iter("farm:worker:*")}
+                said = {worker: client.get(names[worker]) if worker in names else None for worker in held}
             self._idle_workers = {worker for worker, facts in said.items() if facts and not _takes_work(facts)}
             return True
         except redis.RedisError:

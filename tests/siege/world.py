@@ -216,7 +216,7 @@ class World:
     def registered(self) -> set[str]:
         """Names of the workers that the broker knows of."""
         with self.redis() as client:
-            return {key.decode().removeprefix("farm:worker:") for key in client.scan_iter("farm:worker:*")}
+            return {key.decode().split(":", 3)[3] for key in client.scan_iter("farm:worker:*")}
 
     def until(self, is_so: Callable[[], object], what: str) -> None:
         """Raises WorldTrouble when it is not so in time."""

@@ -13,17 +13,9 @@ MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
 SHARED = {
-    "model",
-    "errors",
-    "wire",
-    "queues",
-    "config",
-    "closed",
-    "app",
-    "leases",
-    "control",
-    "artifacts",
-    "repositories",
+    *("model", "errors", "wire", "queues", "config", "closed", "app", "bounds", "broker_roles", "worker_register"),
+    *("leases", "control"),
+    *("artifacts", "repositories"),
 }
 
 #: farm's base modules, each with what it may use of farm.
@@ -34,14 +26,17 @@ BASE = {
     "queues": {"model"},
     "config": {"model", "errors"},
     "app": set(),
-    "leases": {"model", "errors", "wire", "queues", "config", "lease_scripts"},
+    "bounds": {"model", "wire", "queues"},
+    "broker_roles": {"model", "queues"},
+    "worker_register": {"model", "wire", "queues", "bounds"},
+    "leases": {"model", "errors", "wire", "queues", "config", "bounds", "lease_scripts", "worker_register"},
     "lease_scripts": set(),
-    "control": {"model", "errors", "wire", "queues", "config"},
+    "control": {"model", "errors", "wire", "queues", "config", "bounds"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "repositories"},
     "targets": {"model", "errors", "config", "targets"},
 }
-CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py"}
+CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py", "workers/denial.py"}
 #: The hand-run tool is given a target's name where a farm's worker is given the target.
 READS_TARGETS = {"workers/main.py"}
 

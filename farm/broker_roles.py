@@ -1,0 +1,158 @@
+"""Accounts of the broker: which keys, channels and commands each role of the farm needs. `farm keys acl` prints them.
+
+The table below is the only place that says so. An account's name is its role's. Redis 7 is needed, for selectors (the
+groups in parentheses) and for `%R~`. A command has to be allowed by one selector with all of its keys, which is why
+EVALSHA, which reads and writes, has selectors of its own; the commands of a script are checked each by itself.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote, urlsplit
+
+from farm import queues
+from farm.model.build import StepKind
+
+SCHEDULER, FLOWER = "scheduler", "flower"
+ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
+
+#: What every connection uses. CLIENT's subcommands that reach other connections, or stop the server, are taken away.
+_EVERYONE = (
+    "+auth +hello +ping +echo +select +quit +reset +multi +exec +discard +time +script|load +script|exists +client "
+    "-client|kill -client|list -client|pause -client|unpause -client|unblock -client|no-evict -client|tracking "
+    "-client|caching"
+)
+_SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
+_BINDINGS = "+sadd +srem +smembers +zadd +zrangebyscore +evalsha ~_kombu.*"
+_SCHEDULER_OWN = (
+    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~_kombu.* ~*.reply.celery.pidbox "
+    "+evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist +del +unlink "
+    "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hincrby "
+    "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
+    "+sadd +srem +smembers +scard +spop +srandmember +zadd +zrem +zrangebyscore +zrange +zcard"
+)
+_SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
+#: The lock of one of Pulp's repositories. A client takes it for a rollback.
+_PUBLISHING = "+eval +evalsha +get +set +del +expire ~farm:publishing:*"
+_CLIENT = (
+    "+evalsha +lpush +llen ~control:client ~control:bell",
+    "+llen %R~control:taken:client",
+    "+lpushx ~farm:none",
+    "+getrange %R~farm:log:*",
+    "+srandmember %R~farm:workers:*",
+    "+getrange %R~farm:worker:*",
+    f"{_SUBSCRIBE} &farm:events",
+    "+publish &farm:events",
+    _PUBLISHING,
+)
+_FLOWER = (
+    "+llen %R~source* %R~publish* %R~build.* %R~control*",
+    "+brpop +llen +del ~*.reply.celery.pidbox* ~celeryev.*",
+    _BINDINGS,
+    f"{_SUBSCRIBE} &/0.celeryev/*",
+    "+publish &/0.celery.pidbox &/0.celery.pidbox*",
+)
+#: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
+_TOGETHER = (
+    "+hset +hget +hgetall +hdel ~farm:publish:*",
+    "+get +set ~farm:publish-took:*",
+    "+lpush +lpop +blpop +expire +del ~farm:published:*",
+    _PUBLISHING,
+)
+
+
+def account_of(broker_url: str) -> str:
+    """The account that a broker's URL names; empty without one."""
+    return unquote(urlsplit(broker_url).username or "")
+
+
+def celery_options(broker_url: str) -> dict[str, str]:
+    """Celery's keys for messages that were taken and not acknowledged yet: each account's own, since whole messages lie
+    there. The names that Celery uses by itself where the URL names no account."""
+    account = account_of(broker_url)
+    if not account:
+        return {}
+    key, index = _unacked(account)
+    return {"unacked_key": key, "unacked_index_key": index, "unacked_mutex_key": f"unacked:{account}:mutex"}
+
+
+def unacked_keys() -> list[tuple[str, str]]:
+    """The keys of messages that were not acknowledged, and of their index, of every account and of none."""
+    return [("unacked", "unacked_index"), *(_unacked(account) for account in ACCOUNTS)]
+
+
+def _unacked(account: str) -> tuple[str, str]:
+    return f"unacked:{account}", f"unacked:{account}:index"
+
+
+def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Iterator[str]:
+    """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off."""
+    yield "user default off resetkeys resetchannels -@all"
+    for account in accounts:
+        first, *selectors = _rules(account)
+        groups = " ".join(f"({selector})" for selector in selectors)
+        digest = hashlib.sha256(passwords[account].encode()).hexdigest()
+        yield f"user {account} on #{digest} resetkeys resetchannels -@all {_EVERYONE} {first} {groups}".rstrip()
+
+
+def admin(name: str, password: str) -> str:
+    """The line of an account that may do everything."""
+    return f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} ~* &* +@all"
+
+
+def _rules(account: str) -> tuple[str, ...]:
+    """The account's own permissions, then its selectors."""
+    match account:
+        case "scheduler":
+            return _SCHEDULER
+        case "client":
+            return ("", *_CLIENT)
+        case "flower":
+            return ("", *_FLOWER, *_celery(account))
+        case _:
+            return ("", *_worker(account), *(_TOGETHER if account == queues.PUBLISH else ()))
+
+
+def _worker(role: str) -> tuple[str, ...]:
+    """A worker reaches its queue, and the offers, leases and logs of its own kinds of attempts."""
+    kinds = [*_kinds(role)]
+
+    def of(what: str, mark: str = "~") -> str:
+        return " ".join(f"{mark}farm:{what}:*.{kind}.*" for kind in kinds)
+
+    nodes = " ".join(f"~{name}@*.celery.pidbox*" for name in dict.fromkeys((role, role.partition(".")[0])))
+    return (
+        f"+brpop +lpush +llen ~{role} ~{role}?*",
+        f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
+        f"+exists +hmget +hget +hset +hexists +hincrby +persist +pexpire +del {of('offer')} {of('lease')}",
+        f"+exists {of('closed', '%R~')}",
+        "+hget %R~farm:held",
+        f"+setrange +expire {of('log', '%W~')}",
+        f"+blpop +lpush +expire {of('wake')}",
+        f"+evalsha +lpush +llen ~control:{role} ~control:bell",
+        f"+llen %R~control:taken:{role}",
+        f"+sadd %W~farm:workers:{role}",
+        f"+set +exists +del ~farm:worker:{role}:*",
+        f"+hget %R~farm:off:{role}",
+        *_celery(role),
+        _BINDINGS,
+        "+lpush ~*.reply.celery.pidbox*",
+        f"+llen +del +lpush +brpop {nodes}",
+        # Not together with PUBLISH: who may publish there commands every worker.
+        f"{_SUBSCRIBE} &/0.celery.pidbox &/0.celery.pidbox*",
+        "+publish &/0.celeryev/*",
+    )
+
+
+def _celery(account: str) -> tuple[str, ...]:
+    commands = "+hset +hdel +hget +zadd +zrem +zrevrangebyscore +zrange +watch +unwatch +set +get +del +evalsha"
+    return (f"{commands} ~unacked:{account} ~unacked:{account}:*",)
+
+
+def _kinds(role: str) -> Iterator[str]:
+    """What the labels of this role's attempts have after the build's number."""
+    for kind in StepKind:
+        if kind is StepKind.BUILD:
+            if role.startswith("build."):
+                yield role
+        elif queues.queue_for(kind, None) == role:
+            yield kind.value

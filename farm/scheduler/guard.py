@@ -1,0 +1,72 @@
+"""Keeps one failure from ending the scheduler: each of its jobs runs behind a guard, and the others run all the same.
+
+An outage of the broker or the database is not a failure of a job: it is raised, and the scheduler waits for its end.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import redis
+
+from farm.errors import FarmNotRunning
+
+_log = logging.getLogger(__name__)
+_KINDS = 1000
+ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the broker or the database is away. A key that holds a value of another type is none: it is one sender's
+    doing, and waiting does not help."""
+    if isinstance(error, redis.ResponseError):
+        return not str(error).startswith("WRONGTYPE")
+    return isinstance(error, redis.RedisError | FarmNotRunning)
+
+
+class Guard:
+    """For one thread. The first failure of each job and kind is logged with its traceback, then each time that there
+    were ten times as many."""
+
+    def __init__(self) -> None:
+        self._failures: Counter[tuple[str, str]] = Counter()
+
+    def run(self, job: str, do: Callable[[], object]) -> bool:
+        """False when the job failed. Raises what `is_outage` says is an outage."""
+        try:
+            do()
+        except Exception as error:
+            if is_outage(error):
+                raise
+            self.note(job, error)
+            return False
+        return True
+
+    def split(self, job: str, items: Sequence[ItemT], do: Callable[[Sequence[ItemT]], Sequence[Any]]) -> list[Any]:
+        """`do` with all items, and where that fails with each half of them: an item that fails costs itself alone."""
+        if not items:
+            return []
+        try:
+            return list(do(items))
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(items) == 1:
+                self.note(job, error)
+                return []
+        half = len(items) // 2
+        return self.split(job, items[:half], do) + self.split(job, items[half:], do)
+
+    def note(self, job: str, error: Exception) -> None:
+        """Log it, unless it was logged before."""
+        kind = (job, type(error).__name__)
+        if len(self._failures) >= _KINDS and kind not in self._failures:
+            return
+        self._failures[kind] += 1
+        if str(self._failures[kind]).strip("0") == "1":
+            extra = {"action": "guard", "job": job}
+            _log.error(
+                "The scheduler's job %r failed (%d times)", job, self._failures[kind], extra=extra, exc_info=error
+            )

@@ -1,0 +1,154 @@
+"""The register of workers, in Redis: what each says of itself, and the queues that it is to stop taking from.
+
+Each role has a part of its own: the set `farm:workers:<role>`, the documents `farm:worker:<role>:<node>`, and the hash
+`farm:off:<role>`. An account of the broker writes the first two of its own role only, so a document says nothing of
+another role's workers. A worker is its role and its node name; one that serves several queues is there once for each.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import redis
+
+from farm import bounds, queues, wire
+from farm.model.worker import WorkerFacts
+
+_log = logging.getLogger(__name__)
+
+_WORKER_KEPT_S = 30
+_NAME_BYTES = 255
+_NO_KEY = "farm:none"
+# Only the scheduler runs it. A role's workers can fill their own part of the register, and nobody else's.
+_PRUNE = """
+redis.call('DEL', KEYS[2])
+local kind = redis.call('TYPE', KEYS[1])['ok']
+if kind ~= 'set' and kind ~= 'none' then redis.call('DEL', KEYS[1]) return end
+local over = redis.call('SCARD', KEYS[1]) - tonumber(ARGV[2])
+if over > 0 then redis.call('SPOP', KEYS[1], over) end
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if #name > tonumber(ARGV[3]) or redis.call('EXISTS', ARGV[1] .. name) == 0 then redis.call('SREM', KEYS[1], name) end
+end
+"""
+
+
+class WorkerRegister:
+    """The part of Leases that knows of workers. Safe to use from several threads."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._prune = client.register_script(_PRUNE)
+        self._strangers: set[tuple[str, str]] = set()
+
+    # --- the scheduler's side -----------------------------------------------------------------------------------
+
+    def turn_off(self, off: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """By role and node name: the queues from which a worker is to stop taking. Workers not named take from all."""
+        with self._redis.pipeline() as pipe:
+            for role in queues.WORKER_ROLES:
+                pipe.delete(_off(role))
+                if nodes := off.get(role):
+                    pipe.hset(_off(role), mapping={node: json.dumps([*names]) for node, names in nodes.items()})
+            pipe.execute()
+
+    def prune_workers(self) -> None:
+        """Take out of the register the names of workers that are gone, and those that are too long or too many."""
+        for role in queues.WORKER_ROLES:
+            args: list[str | int] = [_worker(role, ""), bounds.WORKERS_OF_A_ROLE, _NAME_BYTES]
+            self._prune(keys=[_workers(role), _NO_KEY], args=args)
+
+    # --- a worker's side ----------------------------------------------------------------------------------------
+
+    def announce(self, facts: WorkerFacts) -> None:
+        """Say that this worker is there, once in each of its roles; to be repeated more often than every 30 s."""
+        with self._redis.pipeline() as pipe:
+            for role in facts.queues:
+                consumes = None if facts.consumes is None else tuple(name for name in facts.consumes if name == role)
+                document = wire.to_json(replace(facts, queues=(role,), consumes=consumes))
+                pipe.sadd(_workers(role), facts.name)
+                pipe.set(_worker(role, facts.name), document, ex=_WORKER_KEPT_S)
+            pipe.execute()
+
+    def is_announced(self, name: str, roles: Sequence[str]) -> bool:
+        """Whether this worker is known in each of its roles."""
+        return int(self._redis.exists(*(_worker(role, name) for role in roles))) == len(roles)
+
+    def retire(self, name: str, roles: Sequence[str] = queues.WORKER_ROLES) -> None:
+        """Say that this worker takes no more work."""
+        self._redis.delete(*(_worker(role, name) for role in roles))
+
+    def turned_off(self, name: str, roles: Sequence[str]) -> frozenset[str]:
+        """The queues from which the scheduler has this worker stop taking."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for role in roles:
+                pipe.hget(_off(role), name)
+            answers = pipe.execute()
+        return frozenset(name for answer in answers if answer is not None for name in _names(answer))
+
+    # --- anybody's ----------------------------------------------------------------------------------------------
+
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """The workers that were heard of within the last 30 s, by name; one that has several roles once for each."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for role in queues.WORKER_ROLES:
+                pipe.srandmember(_workers(role), bounds.WORKERS_OF_A_ROLE)
+            answers = pipe.execute(raise_on_error=False)
+        known = [
+            (bytes(name).decode(errors="replace"), role)
+            for role, names in zip(queues.WORKER_ROLES, answers, strict=True)
+            for name in _or_raise(names, [])
+            if len(name) <= _NAME_BYTES
+        ]
+        known.sort()
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name, role in known:
+                pipe.getrange(_worker(role, name), 0, bounds.FACTS_BYTES)
+            documents = pipe.execute(raise_on_error=False) if known else []
+        found = (
+            self._facts(role, name, document)
+            for (name, role), answer in zip(known, documents, strict=True)
+            if (document := _or_raise(answer, b""))
+        )
+        return tuple(facts for facts in found if facts is not None)
+
+    def _facts(self, role: str, name: str, document: bytes) -> WorkerFacts | None:
+        """None for a document that is not understood, such as that of a newer worker; it hides no other worker."""
+        try:
+            return bounds.decode_facts(role, name, document)
+        except (ValueError, RecursionError) as error:
+            if (role, name) not in self._strangers and len(self._strangers) < bounds.WORKERS_OF_A_ROLE:
+                self._strangers.add((role, name))
+                extra = {"action": "bad-document", "role": role}
+                _log.warning("Worker %a is not understood, and given no work: %a", name, str(error)[:300], extra=extra)
+            return None
+
+
+def _or_raise(answer: Any, empty: Any) -> Any:
+    """`empty` for a key that holds a value of another type. Raises the broker's other errors."""
+    if isinstance(answer, Exception):
+        if isinstance(answer, redis.ResponseError) and str(answer).startswith("WRONGTYPE"):
+            return empty
+        raise answer
+    return answer
+
+
+def _names(document: bytes) -> list[str]:
+    try:
+        return msgspec.json.decode(document, type=list[str])
+    except (ValueError, RecursionError):
+        return []
+
+
+def _workers(role: str) -> str:
+    return f"farm:workers:{role}"
+
+
+def _worker(role: str, node: str) -> str:
+    return f"farm:worker:{role}:{node}"
+
+
+def _off(role: str) -> str:
+    return f"farm:off:{role}"

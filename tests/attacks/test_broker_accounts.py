@@ -1,0 +1,193 @@
+"""Each account of the broker is refused what other roles have, and its URL reaches Redis however it is spelled."""
+
+import hashlib
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import redis
+from kombu import Connection
+from typer.testing import CliRunner
+
+from farm import broker_roles, queues
+from farm.cli.main import app
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import BadRequest
+from farm.leases import Leases
+from farm.model.build import StepKind
+from farm.repositories.pulp.together import Together
+from tests.attacks.conftest import ADMIN, Broker
+from tests.messages import report_of, worker_facts
+
+BUILDER = "build.x86_64"
+OTHER = "build.aarch64"
+
+REFUSED = {
+    BUILDER: (
+        ("LPUSH", "source", "x"),
+        ("LPUSH", "publish", "x"),
+        ("BRPOP", OTHER, "0.01"),
+        ("LPUSH", "control", "x"),
+        ("LPUSH", f"control:{OTHER}", "x"),
+        ("LPUSH", "control:publish", "x"),
+        ("RPOP", f"control:{BUILDER}"),
+        ("DEL", f"control:{BUILDER}"),
+        ("LMOVE", f"control:{BUILDER}", f"control:taken:{BUILDER}", "LEFT", "LEFT"),
+        ("HGETALL", "farm:lease:1.build.x86_64.1"),
+        ("HGET", "farm:lease:1.fetch.1", "work"),
+        ("HGET", "farm:offer:1.build.aarch64.1", "work"),
+        ("HGET", "farm:lease:1.upload.1", "work"),
+        ("DEL", "farm:lease:1.upload.1"),
+        ("SET", "farm:closed:1.build.x86_64.1", "1"),
+        ("GETRANGE", "farm:log:1.build.x86_64.1", "0", "10"),
+        ("SETRANGE", "farm:log:1.fetch.1", "0", "x"),
+        ("SET", "farm:worker:publish:publish@one", "{}"),
+        ("SADD", "farm:workers:publish", "x"),
+        ("SMEMBERS", f"farm:workers:{BUILDER}"),
+        ("HSET", f"farm:off:{BUILDER}", "build@one", "[]"),
+        ("HSET", "farm:held", "one", "x"),
+        ("SET", "farm:scheduler", "x"),
+        ("HGET", "unacked:publish", "x"),
+        ("HGET", "unacked", "x"),
+        ("PUBLISH", "/0.celery.pidbox", "x"),
+        ("PUBLISH", "farm:events", "x"),
+        ("SUBSCRIBE", "farm:events"),
+        ("KEYS", "*"),
+        ("SCAN", "0"),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("CLIENT", "LIST"),
+        ("CLIENT", "KILL", "TYPE", "normal"),
+        ("CLIENT", "PAUSE", "1"),
+        ("MONITOR",),
+        ("FLUSHALL",),
+        ("SHUTDOWN",),
+        ("SCRIPT", "FLUSH"),
+        ("FUNCTION", "LIST"),
+        ("MIGRATE", "127.0.0.1", "1", "x", "0", "1"),
+    ),
+    "source": (
+        ("BRPOP", BUILDER, "0.01"),
+        ("HGET", "farm:lease:1.build.x86_64.1", "work"),
+        ("HGET", "farm:lease:1.upload.1", "work"),
+        ("LPUSH", "publish", "x"),
+        ("LPUSH", f"control:{BUILDER}", "x"),
+        ("HGET", "farm:publish:x", "x"),
+    ),
+    "publish": (
+        ("BRPOP", "source", "0.01"),
+        ("HGET", "farm:lease:1.fetch.1", "work"),
+        ("LPUSH", "control:source", "x"),
+        ("LPUSH", BUILDER, "x"),
+    ),
+    "client": (
+        ("HGET", "farm:lease:1.fetch.1", "work"),
+        ("DEL", "farm:lease:1.fetch.1"),
+        ("LPUSH", "control:source", "x"),
+        ("LPUSH", "source", "x"),
+        ("SET", "farm:worker:source:source@one", "{}"),
+        ("SREM", "farm:workers:source", "x"),
+        ("PUBLISH", "/0.celery.pidbox", "x"),
+        ("SET", "farm:log:1.fetch.1", "x"),
+    ),
+    "flower": (
+        ("LPUSH", "source", "x"),
+        ("LRANGE", "source", "0", "-1"),
+        ("HGET", "farm:lease:1.fetch.1", "work"),
+        ("LPUSH", "control:client", "wake"),
+        ("GETRANGE", "farm:log:1.fetch.1", "0", "1"),
+    ),
+    "scheduler": (("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("PUBLISH", "/0.celery.pidbox", "x")),
+}
+
+
+@pytest.mark.parametrize("account", REFUSED)
+def test_an_account_is_refused_what_its_role_does_not_need(broker: Broker, account: str) -> None:
+    for words in REFUSED[account]:
+        with broker.client(account) as client, pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*words)
+
+
+def test_a_script_of_a_worker_has_no_more_rights_than_the_worker(broker: Broker) -> None:
+    with broker.client(BUILDER) as client:
+        name = client.script_load("return redis.call('HGET', 'farm:lease:1.upload.1', 'work')")
+        with pytest.raises(redis.ResponseError, match=r"executing the script|ACL failure"):
+            client.evalsha(name, 1, "farm:wake:1.build.x86_64.1")
+
+
+@pytest.mark.parametrize("account", queues.WORKER_ROLES)
+def test_a_worker_registers_and_reports_in_its_own_role(broker: Broker, account: str, tmp_path: Path) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url(account)})
+    leases, control = Leases(settings), Control(settings)
+    name = f"{account.partition('.')[0]}@one"
+    leases.announce(worker_facts(name, names=(account,)))
+    assert leases.is_announced(name, (account,))
+    assert leases.turned_off(name, (account,)) == frozenset()
+    if account != OTHER and account != "build.ppc64le":
+        kind = {"source": StepKind.FETCH, "publish": StepKind.UPLOAD}.get(account, StepKind.BUILD)
+        control.report(report_of(kind))
+        assert not control.is_empty()
+    leases.retire(name, (account,))
+    leases.close()
+    control.close()
+
+
+@pytest.mark.parametrize("spelled", ["url", "unix_url"])
+def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, spelled: str, tmp_path: Path) -> None:
+    """The password has characters that a URL has to quote."""
+    url = getattr(broker, spelled)(BUILDER)
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": url})
+    assert broker_roles.account_of(settings.broker) == BUILDER
+    assert broker.passwords[BUILDER] not in str(settings.shown())
+    leases = Leases(settings)
+    leases.ping()
+    leases.close()
+    with Connection(settings.broker) as connection:
+        connection.default_channel.client.ping()
+
+
+def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Broker, tmp_path: Path) -> None:
+    given = {"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("publish")}
+    together = Together(Settings.from_env(given))
+    never = threading.Event()
+
+    def publish(name: str) -> int:
+        with together.coming("farm/demo"):
+            return together.publish("farm/demo", {name: name}, lambda units: len(units), never)
+
+    before = broker.denials()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(publish, "abcdefgh"))
+    rolling_back = Together(Settings.from_env(given | {"FARM_BROKER_URL": broker.url("client")}))
+    with rolling_back.locked("farm/demo", never):
+        pass
+    assert broker.denials() == before
+
+
+def test_each_account_has_keys_of_its_own_for_messages_that_are_not_acknowledged() -> None:
+    assert broker_roles.celery_options("redis://127.0.0.1/0") == {}
+    names = [str(broker_roles.celery_options(f"redis://{account}:x@h/0")) for account in broker_roles.ACCOUNTS]
+    assert len(set(names)) == len(names)
+
+
+def test_passwords_are_kept_and_only_their_hashes_are_printed(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    first = CliRunner().invoke(app, ["keys", "acl", "--passwords", str(file)])
+    again = CliRunner().invoke(app, ["keys", "acl", "--passwords", str(file)])
+    assert first.stdout == again.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for line in file.read_text().splitlines():
+        account, password = line.split()
+        assert password not in first.stdout
+        assert f"user {account} on #{hashlib.sha256(password.encode()).hexdigest()} " in first.stdout
+    file.write_text("nonsense\n")
+    refused = CliRunner().invoke(app, ["keys", "acl", "--passwords", str(file)])
+    assert refused.exit_code == BadRequest.exit_code
+
+
+def test_there_is_an_administrator_when_one_is_asked_for(broker: Broker) -> None:
+    with broker.client(ADMIN) as client:
+        assert client.acl_whoami() == ADMIN
