@@ -36,10 +36,12 @@ class Desk:
     stop: threading.Event = field(default_factory=threading.Event)
     wall_s: float = 60
     attempts: int = 0
+    allow: str = "127.0.0.0/8"  # the servers of tests listen there
+    reader_uid: int | None = field(default_factory=os.geteuid)
 
     @property
     def settings(self) -> Settings:
-        return Settings(data=self.folder / "data")
+        return Settings(data=self.folder / "data", allow_networks=self.allow)
 
     @property
     def store(self) -> DirectoryStore:
@@ -90,7 +92,7 @@ class Desk:
         return result.output
 
     def git(self, url: Path | str, **where: str) -> FetchResult:
-        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), **where))
+        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), reader_uid=self.reader_uid, **where))
 
     @property
     def log(self) -> str:

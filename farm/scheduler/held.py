@@ -43,9 +43,9 @@ class HeldHosts:
         self._health.hold_off(workers, now, self._consume)
         return self._handed_back({host: hold.shown for host, hold in held.items() if hold.hands_back})
 
-    def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> None:
-        """How an attempt went on a worker; `trouble` is its message."""
-        hold = self._health.note(worker, label, now, trouble=trouble)
+    def note(self, worker: str, label: str, now: datetime, *, trouble: str | None, remote: str | None = None) -> None:
+        """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with."""
+        hold = self._health.note(worker, label, now, trouble=trouble, remote=remote)
         if hold is not None:
             extra = {"action": "quarantine", "host": hold.host}
             _log.warning("%s; `farm workers undrain %s` ends that", hold.shown, hold.host, extra=extra)

@@ -178,7 +178,8 @@ class Scheduler:
             for report in inbox.reports:
                 if report.attempt not in dropped:
                     trouble = report.trouble.message if report.trouble else None
-                    self._hosts.note(report.worker, report.attempt, now, trouble=trouble)
+                    remote = report.trouble.remote if report.trouble else None
+                    self._hosts.note(report.worker, report.attempt, now, trouble=trouble, remote=remote)
             silent = (one.attempt for one in inbox.reports if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
