@@ -224,6 +224,10 @@ class _Shelf:
         except (httpx.InvalidURL, ValueError):
             # What the error says may hold a part of the credentials.
             return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
+        except httpx.RemoteProtocolError as error:
+            if "Invalid URL in location header" not in str(error):
+                raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
+            return Missing(reason=f"{hide(url)} cannot be downloaded: where it leads does not parse")
         except httpx.HTTPError as error:
             raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
 

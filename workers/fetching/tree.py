@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from farm.errors import NetworkTrouble
+from farm.errors import HostUnfit, NetworkTrouble
 from farm.model.outcome import Outcome
 from workers.fetching.git import Commit, Mirror
 from workers.fetching.giturl import of_submodule
@@ -31,6 +31,8 @@ _PATH_BYTES_PER_COMMAND = 100_000
 _POINTER_MAX_BYTES = 1024
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,15})\n")
+#: Go connects to loopback addresses itself, whatever proxy is set; its network namespace has nothing there.
+_LFS_HERE = re.compile(rb"dial tcp (?:127\.[0-9.]+|\[::1\]):")
 _LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
@@ -311,6 +313,8 @@ class Tree:
     def _fetch_lfs(self, pointers: dict[str, tuple[str, int]], names: str) -> None:
         if not self.mirror.url.reads_as_farm:
             raise Ended(Outcome.FAILED, f"{names}: kept in Git LFS, which is not read from another user's repository")
+        if not self.mirror.url.is_local and not self.mirror.gateway.is_sealed:
+            raise HostUnfit("this worker may not make a network namespace, without which Git LFS is not held back")
         try:
             self.mirror.output("lfs", "version")
         except (Ended, NetworkTrouble) as error:
@@ -326,6 +330,10 @@ class Tree:
             try:
                 self.mirror.run(*remote, "lfs", "fetch", f"--include={','.join(few)}", "origin", self.commit.id)
             except CommandFailed as error:
+                if _LFS_HERE.search(error.output):
+                    raise Ended(
+                        Outcome.FAILED, f"{names}: its Git LFS server would be the worker's own host"
+                    ) from error
                 if self.mirror.gateway.refused or not _LFS_MISSING.search(error.output):
                     raise self.mirror.judged(error) from error
 
