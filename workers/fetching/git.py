@@ -291,9 +291,10 @@ class Mirror:
     def _here(self, commit: str) -> Commit | None:
         if not (self.path / "HEAD").exists():
             return None
+        # Not `git show`, which compares the whole tree with nothing even where it is to print none of that.
         said = self._captured(
             f"--git-dir={self.path}",
-            *("show", "-s", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
+            *("log", "--max-count=1", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
             limit_bytes=1000,
             ok_codes=(0, 128),
         ).split()

@@ -278,7 +278,9 @@ class Tree:
         name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
         file = self._context.workdir / name
         try:
-            self.mirror.run("archive", "--format=tar", f"--output={file}", self.commit.id, "--", *paths)
+            # Without --worktree-attributes git reads the whole tree into an index first, for the tree's attributes.
+            options = ("--worktree-attributes", "--format=tar", f"--output={file}")
+            self.mirror.run("archive", *options, self.commit.id, "--", *paths)
         except CommandFailed as error:
             raise self.mirror.judged(error) from error
         with (
@@ -323,7 +325,8 @@ class Tree:
                 f"{names}: kept in Git LFS, and this worker has no git-lfs; commit the file or use a lookaside",
             ) from error
         # The tree's own .lfsconfig may name another server, or a folder of this machine; these settings go before it.
-        remote = ["-c", f"remote.origin.url={self.mirror.url.plain}"]
+        # The farm tries again itself; eight pauses of git-lfs would only hold the slot.
+        remote = ["-c", f"remote.origin.url={self.mirror.url.plain}", "-c", "lfs.transfer.maxretries=1"]
         if self.mirror.url.lfs:
             remote += ["-c", f"lfs.url={self.mirror.url.lfs}"]
         for few in _in_pieces(list(pointers)):
