@@ -4,6 +4,7 @@ Unknown `FARM_*` keys are errors. A secret may be given as the path of a file: `
 `FARM_BROKER_URL`.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ class Settings:
 
     `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
     `scratch` is where build roots live while they are used; it should be on the file system of `data`.
+
+    `allow_networks` are networks that `fetch` may connect to although they are not public, such as `10.0.0.0/8`, with
+    commas between them; a target can allow more. `ssh_key` is the private key that git gets for ssh, `ssh_known_hosts`
+    the file of host keys besides the system's own.
 
     `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
     set, it does so where that is Pulp.
@@ -60,6 +65,9 @@ class Settings:
     max_deaths: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
+    allow_networks: str = ""
+    ssh_key: Path | None = None
+    ssh_known_hosts: Path | None = None
     repositories: str = DIRECTORY
     upload_logs: bool | None = None
     pulp_url: str = ""
@@ -104,6 +112,11 @@ class Settings:
         object.__setattr__(self, "data", self.data.absolute())
         if not self.broker_url and len(str(self.socket)) > _SOCKET_PATH_MAX:
             raise BadSettings(f"FARM_DATA {str(self.data)!r} is too long for a unix socket; use a shorter path")
+        for network in self.networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise BadSettings(f"FARM_ALLOW_NETWORKS: {error}; write 10.0.0.0/8 or fd00::/8") from error
         if self.repositories not in _BACKENDS:
             raise BadSettings(f"FARM_REPOSITORIES={self.repositories!r} is not one of {', '.join(_BACKENDS)}")
         if self.repositories == PULP:
@@ -131,6 +144,11 @@ class Settings:
     def uploads_logs(self) -> bool:
         """`upload_logs`, or what stands for it when it is not set."""
         return self.repositories == PULP if self.upload_logs is None else self.upload_logs
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """`allow_networks`, one by one."""
+        return tuple(word for word in re.split(r"[,\s]+", self.allow_networks) if word)
 
     @property
     def socket(self) -> Path:

@@ -21,6 +21,8 @@ class FarmError(Exception):
 
     #: What was stored of an attempt that this ended: its log. Set where the log is closed, not where this is raised.
     artifacts: tuple[Artifact, ...] = ()
+    #: The far end that failed, where it was another machine: a host's name or address.
+    remote: str | None = None
 
 
 # --- what the asker can mend ------------------------------------------------------------------------------------
@@ -122,10 +124,20 @@ class Trouble(FarmError):
 
 
 class NetworkTrouble(Trouble):
-    """A server that a step needs did not answer, or broke off."""
+    """A server that a step needs did not answer, or broke off.
+
+    Positional arguments: the message, and the server's host where it is known.
+    """
 
     code = "network"
     exit_code = 41
+
+    def __init__(self, message: str = "", remote: str | None = None) -> None:
+        super().__init__(message, remote)
+        self.remote = remote
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DiskFull(Trouble):

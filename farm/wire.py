@@ -35,6 +35,7 @@ from farm.model.work import (
 
 VERSION = 4
 _READ_BACK = 1
+REMOTE_MAX_CHARS = 255
 
 #: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
 TASKS = {kind: f"farm.{kind}" for kind in StepKind}
@@ -42,12 +43,14 @@ TASKS = {kind: f"farm.{kind}" for kind in StepKind}
 
 @dataclass(frozen=True, kw_only=True)
 class TroubleReport:
-    """Farm trouble as its error's code, whether it may be tried again, a message, and what was stored all the same."""
+    """Farm trouble as its error's code, whether it may be tried again, a message, and what was stored all the same.
+    `remote` is the far end that failed, a host's name of at most REMOTE_MAX_CHARS, where the trouble was with one."""
 
     code: str
     retryable: bool
     message: str
     artifacts: tuple[Artifact, ...] = ()
+    remote: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

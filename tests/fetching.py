@@ -36,10 +36,12 @@ class Desk:
     stop: threading.Event = field(default_factory=threading.Event)
     wall_s: float = 60
     attempts: int = 0
+    allow: str = "127.0.0.0/8"  # the servers of tests listen there
+    reader_uid: int | None = field(default_factory=os.geteuid)
 
     @property
     def settings(self) -> Settings:
-        return Settings(data=self.folder / "data")
+        return Settings(data=self.folder / "data", allow_networks=self.allow)
 
     @property
     def store(self) -> DirectoryStore:
@@ -89,7 +91,7 @@ class Desk:
         return result.output
 
     def git(self, url: Path | str, **where: str) -> FetchResult:
-        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), **where))
+        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), reader_uid=self.reader_uid, **where))
 
     @property
     def log(self) -> str:
@@ -145,6 +147,7 @@ class Server:
     """Answers by path; `seen` are the paths asked for, `authorizations` what came with them."""
 
     port: int = 0
+    host: str = "127.0.0.1"
     answers: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     repositories: Path | None = None
     login: str | None = None
@@ -152,7 +155,7 @@ class Server:
     authorizations: list[str | None] = field(default_factory=list)
 
     def url(self, path: str, *, login: str = "") -> str:
-        return f"http://{login}{'@' if login else ''}127.0.0.1:{self.port}{path}"
+        return f"http://{login}{'@' if login else ''}{self.host}:{self.port}{path}"
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
@@ -208,9 +211,9 @@ def _smart_git(request: BaseHTTPRequestHandler, root: Path) -> None:
 
 
 @contextmanager
-def http_server() -> Iterator[Server]:
-    """Serve on a free port of the loopback until the block ends."""
-    server = Server()
+def http_server(host: str = "127.0.0.1") -> Iterator[Server]:
+    """Serve on a free port of an address of the loopback until the block ends."""
+    server = Server(host=host)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -221,7 +224,7 @@ def http_server() -> Iterator[Server]:
         def log_message(self, *_: object) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    with ThreadingHTTPServer((host, 0), Handler) as listening:
         listening.daemon_threads = True
         server.port = listening.server_address[1]
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})

@@ -178,6 +178,7 @@ def capture(
     limit_bytes: int,
     ok_codes: Iterable[int] | None = (0,),
     stop: threading.Event | None = None,
+    tree: Tree | None = None,
     shown: Sequence[str] | None = None,
 ) -> bytes:
     """What a tool of the farm's own writes to standard output, at most `limit_bytes`.
@@ -199,7 +200,7 @@ def capture(
         watch=lambda: Ending.FLOODED if len(kept) > limit_bytes else None,
     )
     with pipe() as (out, out_into), pipe() as (err, err_into):
-        completed = _drive(argv, cwd, env, {out: keep, err: errors.add}, (out_into, err_into), limits, None)
+        completed = _drive(argv, cwd, env, {out: keep, err: errors.add}, (out_into, err_into), limits, tree)
     if stop is not None and stop.is_set():
         raise LeaseLost(f"stopped while {_name(words)} ran")
     if len(kept) > limit_bytes:

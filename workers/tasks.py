@@ -185,6 +185,7 @@ def _trouble(error: FarmError) -> wire.TroubleReport:
         retryable=error.retryable,
         message=f"{socket.gethostname()}: {error}" if str(error) else f"{socket.gethostname()}: {error!r}",
         artifacts=error.artifacts,
+        remote=error.remote[: wire.REMOTE_MAX_CHARS] if error.remote else None,
     )
 
 

@@ -3,8 +3,10 @@
 Reads the first bytes of a src.rpm and looks whether a folder is a git repository; the `fetch` step does the rest.
 """
 
+import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,12 +33,15 @@ def git_source(git: str | Path, *, ref: str | None, subdir: str | None, spec: st
         raise BadSource(f"--ref {ref[:80]!r} is not a name that git allows; use a branch, a tag or a commit")
     if spec is not None and not spec.endswith(".spec"):
         raise BadSource(f"--spec {spec[:80]!r} does not end in .spec; name the spec file, relative to the tree")
+    url = _git_url(str(git))
     return Source(
         kind=SourceKind.GIT,
-        url=_git_url(str(git)),
+        url=url,
         ref=ref,
         subdir=_inside("--subdir", subdir),
         spec=_inside("--spec", spec),
+        # A worker reads a local repository with the rights of whoever asks, not with its own.
+        reader_uid=os.geteuid() if url.startswith(("/", "file://")) else None,
     )
 
 
@@ -72,10 +77,13 @@ def check_source(source: Source) -> None:
     """The same for a `Source` that somebody made by hand. Raises BadSource."""
     match source.kind:
         case SourceKind.GIT:
-            if source.url is None or source != git_source(
-                source.url, ref=source.ref, subdir=source.subdir, spec=source.spec
-            ):
+            made = source.url and git_source(source.url, ref=source.ref, subdir=source.subdir, spec=source.spec)
+            if not made or replace(source, reader_uid=made.reader_uid) != made:
                 raise BadSource(f"{source.shown!r} is not a git source; make it with Farm.request(git=…)")
+            if source.reader_uid not in (None, made.reader_uid) and os.geteuid() != 0:
+                raise BadSource(
+                    f"{source.shown!r} is to be read as user {source.reader_uid}; only root asks for others"
+                )
         case SourceKind.SRPM:
             stored = bool(source.sha256 and source.filename and source.url is None)
             if not stored and (source.url is None or check_srpm(source.url) != source.url):

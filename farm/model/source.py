@@ -16,6 +16,7 @@ class Source:
 
     For `git`: `url`, `ref` (branch, tag or commit; None is the remote's HEAD), `subdir` and `spec` (both
     relative to the tree). For `srpm`: `url`, or `sha256` and `filename` of an artifact that the client stored.
+    `reader_uid` is the user with whose rights a git repository on this machine is read; None stands for nobody's.
     """
 
     kind: SourceKind
@@ -25,6 +26,7 @@ class Source:
     spec: str | None = None
     sha256: str | None = None
     filename: str | None = None
+    reader_uid: int | None = None
 
     @property
     def shown(self) -> str:

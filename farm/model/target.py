@@ -133,7 +133,8 @@ class MockSettings:
 class Target:
     """What a package is built for. `packages` are what every build root starts with; `macros` are RPM macros set
     for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is how many versions of
-    each of the target's own repositories are kept, at least two. `user_namespaces` lets builds make user namespaces."""
+    each of the target's own repositories are kept, at least two. `user_namespaces` lets builds make user namespaces.
+    `allow_networks` are networks that `fetch` may connect to although they are not public."""
 
     name: str
     distribution: str
@@ -147,6 +148,7 @@ class Target:
     rpmdb: str = "/var/lib/rpm"
     module_platform: str | None = None
     lookaside: Lookaside | None = None
+    allow_networks: tuple[str, ...] = ()
     mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
     package_limits: tuple[PackageLimits, ...] = ()

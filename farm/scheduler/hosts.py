@@ -3,10 +3,14 @@
 Three troubles in a row within ten minutes, with three builds, and a host is quarantined: for ten minutes, and twice as
 long each time that this happens again. Trouble that half of the other hosts have too is not the host's. What was
 decided is in SQL (farm.store.hosts); only the counting is lost with a scheduler.
+
+Trouble with a far end, a server that a build named, may be the server's own. It counts for the host only once another
+host has done the same step of the same build, and then once for each far end.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farm import wire
@@ -17,12 +21,24 @@ from farm.store.state import build_of
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)
 QUARANTINE = timedelta(minutes=10)
+_UNCLEAR_MAX = 10_000
 _GENERAL = 2  # troubles that make another host count as one that has them too
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """`build` is None for a label that does not parse, `remote` where no far end was in it."""
+
+    at: datetime
+    build: int | None
+    message: str
+    remote: str | None = None
 
 
 class HostHealth:
     def __init__(self) -> None:
-        self._troubles: dict[str, deque[tuple[datetime, int | None, str]]] = {}
+        self._troubles: dict[str, deque[_Trouble]] = {}
+        self._unclear: dict[str, tuple[str, _Trouble]] = {}
         self._seen_at: dict[str, datetime] = {}
         self._holds: dict[str, HostHold] = {}
 
@@ -34,24 +50,39 @@ class HostHealth:
         """The hosts that get no work now."""
         return {host: hold for host, hold in self._holds.items() if hold.holds(now) and not hold.is_ahead(now)}
 
-    def note(self, worker: str, label: str, now: datetime, *, trouble: str | None) -> HostHold | None:
-        """How an attempt went on a worker; `trouble` is its message. Returns what holds the host from now on, if that
-        is new and to be written down.
+    def note(
+        self, worker: str, label: str, now: datetime, *, trouble: str | None, remote: str | None = None
+    ) -> HostHold | None:
+        """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with. Returns
+        what holds a host from now on, if that is new and to be written down.
 
         It counts for the worker's host in the role that the attempt belongs to, and in no other: whoever has an account
         of one role cannot have a host of another role quarantined.
         """
-        role = queue_of(label) or ""
-        name = host_of(worker)
+        role, name = queue_of(label) or "", host_of(worker)
         host = f"{role}@{name}" if role else name
         self._seen_at[host] = now
+        step = label.rpartition(".")[0]
         if trouble is None:
             self._troubles.pop(host, None)
-            return None
+            before, unclear = self._unclear.pop(step, ("", None))
+            return self._count(before, unclear, now) if unclear and before != host else None
+        found = _Trouble(now, build_of(label), trouble, remote)
+        if remote is None:
+            return self._count(host, found, now)
+        while len(self._unclear) >= _UNCLEAR_MAX:
+            self._unclear.pop(next(iter(self._unclear)))
+        self._unclear.setdefault(step, (host, found))
+        return None
+
+    def _count(self, host: str, found: _Trouble, now: datetime) -> HostHold | None:
+        """This was the host's own trouble. Returns what holds the host, if that is new."""
         troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
-        if build_of(label) not in {build for _, build, _ in troubles}:  # one build's bad server is not the host's fault
-            troubles.append((now, build_of(label), trouble))
-        if len(troubles) < TROUBLES or now - troubles[0][0] > WITHIN or self._is_held(host, now):
+        # One build's bad server is not the host's fault, nor is one server that several builds name.
+        is_known = any(one.build == found.build or (one.remote and one.remote == found.remote) for one in troubles)
+        if not is_known:
+            troubles.append(found)
+        if len(troubles) < TROUBLES or now - troubles[0].at > WITHIN or self._is_held(host, now):
             return None
         if self._is_general(host, now):
             return None
@@ -61,15 +92,16 @@ class HostHealth:
             if before is not None and before.until_at and now - before.until_at < QUARANTINE_AT_MOST
             else 1
         )
-        builds = ", ".join(str(build) for _, build, _ in troubles)
+        builds = ", ".join(str(one.build) for one in troubles)
+        role, at, name = host.partition("@")
         hold = HostHold(
-            host=name,
-            role=role,
+            host=name if at else host,
+            role=role if at else "",
             kind=HoldKind.QUARANTINED,
             by="the farm",
             at=now,
             until_at=now + min(QUARANTINE * 2 ** (times - 1), QUARANTINE_AT_MOST),
-            reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {trouble}",
+            reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {found.message}",
             times=times,
         )
         self._holds[host] = hold

@@ -186,7 +186,8 @@ class Scheduler:
             heard = self._settle_all(inbox.reports, now)
             for report, worker in heard:
                 trouble = report.trouble.message if report.trouble else None
-                self._hosts.note(worker, report.attempt, now, trouble=trouble)
+                remote = report.trouble.remote if report.trouble else None
+                self._hosts.note(worker, report.attempt, now, trouble=trouble, remote=remote)
             silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:

@@ -3,6 +3,7 @@
 Does not look for files: farm/targets/load.py does. What each key means, docs/targets.md says.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -112,6 +113,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     user_namespaces: bool = False
     repositories: tuple[_Repository, ...]
     lookaside: _Lookaside | None = None
+    allow_networks: tuple[str, ...] = ()
     mock: _Mock | None = None
     limits: _Limits = msgspec.field(default_factory=_Limits)
     package_limits: tuple[_PackageLimits, ...] = ()
@@ -165,6 +167,9 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         module_platform=file.module_platform,
         user_namespaces=file.user_namespaces,
         lookaside=_lookaside(file.lookaside, fill),
+        allow_networks=tuple(
+            _network(f"allow_networks[{index}]", text) for index, text in enumerate(file.allow_networks)
+        ),
         mock=_mock(file, fill),
         limits=Limits(**msgspec.structs.asdict(file.limits)),
         package_limits=tuple(
@@ -280,6 +285,13 @@ def _lookaside(one: _Lookaside | None, fill: Mapping[str, str]) -> Lookaside | N
     if one is None:
         return None
     return Lookaside(form=one.form, base_url=_url("lookaside.base_url", one.base_url, fill).rstrip("/"))
+
+
+def _network(key: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise Invalid(key, f"{text!r} is not a network, such as 10.0.0.0/8 or fd00::/8: {error}") from error
 
 
 def _mock(file: _File, fill: Mapping[str, str]) -> MockSettings | None:

@@ -92,7 +92,14 @@ def _whole_farm(data: Path) -> dict[str, object]:
 def _settings(data: Path) -> Settings:
     (data / "demo").mkdir()
     (data / "demo" / "distribution").symlink_to(demo_distribution())
-    return Settings.from_env({"FARM_DATA": str(data), "FARM_LOG_LEVEL": "WARNING", "FARM_OWNER": "bench"})
+    return Settings.from_env(
+        {
+            "FARM_DATA": str(data),
+            "FARM_LOG_LEVEL": "WARNING",
+            "FARM_OWNER": "bench",
+            "FARM_ALLOW_NETWORKS": "127.0.0.0/8",
+        }
+    )
 
 
 def _room(settings: Settings, srpm: Path, data: Path) -> tuple[float, float]:

@@ -126,7 +126,7 @@ def siege(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> 
     data = tmp_path_factory.mktemp("f")
     (data / "demo").mkdir()
     (data / "demo/distribution").symlink_to(demo_distribution)
-    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_OWNER": "tester"})
+    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_OWNER": "tester", "FARM_ALLOW_NETWORKS": "127.0.0.0/8"})
     with ExitStack() as stack:
         embedded = stack.enter_context(running_farm(settings, build_slots=2))
         stack.callback(_foreign_worker(embedded))

@@ -160,6 +160,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         "PYTHONPATH": str(ROOT),
         "FARM_DATA": str(folder),
         "FARM_BROKER_URL": f"redis+socket://{redis_socket}",
+        "FARM_ALLOW_NETWORKS": "127.0.0.0/8",
     }
     settings = Settings.from_env(env)
     argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", "build@here"]

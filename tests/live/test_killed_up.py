@@ -26,7 +26,7 @@ from tests.up import Up, farm_up, kill_all, leftovers, processes, published
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
-ENV = {"FARM_LEASE_S": "5", "FARM_RETRY_DELAY_S": "0.1", "FARM_FLOWER_PORT": "0"}
+ENV = {"FARM_LEASE_S": "5", "FARM_RETRY_DELAY_S": "0.1", "FARM_FLOWER_PORT": "0", "FARM_ALLOW_NETWORKS": "127.0.0.0/8"}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from workers.steps.context import Ended
 def test_what_git_calls_a_url_is_taken_unchanged(url: str) -> None:
     found = giturl.parse(url)
     assert found.plain == url
-    assert found.settings == {}
+    assert found.config == {}
     assert found.is_local == (url.startswith(("/", "file:")))
 
 
@@ -68,8 +68,7 @@ def test_credentials_go_into_the_environment_and_nowhere_else(login: str, header
     found = giturl.parse(f"https://{login}@h.example/x.git")
     assert found.plain == "https://h.example/x.git"
     assert found.shown == "https://***@h.example/x.git"
-    assert found.settings["GIT_CONFIG_KEY_0"] == "http.https://h.example/.extraHeader"
-    assert found.settings["GIT_CONFIG_VALUE_0"] == f"Authorization: {header}"
+    assert found.config == {"http.https://h.example/.extraHeader": f"Authorization: {header}"}
 
 
 def test_a_password_for_ssh_is_dropped() -> None:

@@ -59,6 +59,31 @@ def test_trouble_that_every_host_has_is_no_hosts_own() -> None:
     assert ill(health, "one") is not None
 
 
+def test_one_dead_server_that_many_builds_name_is_no_hosts_fault() -> None:
+    health = HostHealth()
+    for number in range(9):
+        for host in ("one", "two"):
+            health.note(f"build@{host}", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote="dead.example")
+    assert health.held(NOW) == {}
+
+
+def test_dead_servers_that_no_host_reaches_are_no_hosts_fault() -> None:
+    health = HostHealth()
+    health.note("build@two", "99.fetch.1", NOW, trouble=None)
+    for number in range(9):
+        health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=f"{number}.dead.example")
+    assert health.held(NOW) == {}
+
+
+def test_a_host_that_does_not_reach_several_servers_that_others_reach_is_quarantined() -> None:
+    for remotes, is_held in ((("a", "b", "c"), True), (("a", "a", "a"), False)):
+        health = HostHealth()
+        for number, remote in enumerate(remotes):
+            health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=remote)
+            health.note("build@two", f"{number}.fetch.2", NOW, trouble=None)
+        assert (set(health.held(NOW)) == {"source@one"}) is is_held
+
+
 def tells(health: HostHealth, *workers: WorkerFacts, at: datetime = NOW) -> set[tuple[str, str]]:
     """The workers that are to stop, each with the queue that it is to stop taking from."""
     off = health.off(workers, at)

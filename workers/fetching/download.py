@@ -1,12 +1,11 @@
 """Files over http and https: within limits, checked, and kept by their checksum.
 
 Only whole files with the right checksum leave here. What a server answers decides whose fault it is: 4xx the asker's,
-everything else the network's. Addresses come from specs, which are hostile: link-local addresses and those of a cloud's
-metadata service are not read from.
+everything else the network's. Addresses come from specs, which are hostile: every connection, those of redirects
+too, is made by the Border.
 """
 
 import hashlib
-import ipaddress
 import logging
 import os
 import secrets
@@ -15,20 +14,24 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import httpcore
 import httpx
+from httpcore._backends.sync import SyncStream
 
 from farm.errors import LeaseLost, NetworkTrouble, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
+from workers.fetching.border import CONNECT_S, Border, Closed
 from workers.fetching.lookaside import Checksum
 from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
@@ -45,9 +48,7 @@ _PART_KEPT_S = 24 * 3600
 _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
-#: Of a cloud's own services at addresses that are not link-local: Amazon's and Google's over IPv6, and Alibaba's.
-_METADATA = tuple(map(ipaddress.ip_network, ("fd00:ec2::/32", "fd20:ce::254/128", "100.100.100.200/32")))
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # its last four bytes are an IPv4 address
+_HTTP_PORT = 80
 #: Answers that may be different in a while: too many requests, timeouts, and everything above.
 _PASSING = (408, 425, 429)
 
@@ -78,14 +79,14 @@ def hide(url: str) -> str:
     return shown(urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", "")))
 
 
-def fetch(wanted: Sequence[Wanted], context: StepContext) -> dict[str, Path | Missing]:
+def fetch(wanted: Sequence[Wanted], context: StepContext, border: Border) -> dict[str, Path | Missing]:
     """Download files, a few at a time; by name, where each is or why it is not.
 
     Raises NetworkTrouble, DiskFull, LeaseLost when the step is stopped, and Ended at its deadline or disk limit.
     """
     if not wanted:
         return {}
-    shelf = _Shelf(context)
+    shelf = _Shelf(context, border)
     found: dict[str, Path | Missing] = {}
     pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(wanted)), thread_name_prefix="download")
     try:
@@ -106,29 +107,14 @@ def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | 
     """Why the answer is not read; None if it is. Raises NetworkTrouble for what may pass."""
     code = answer.status_code
     if code in _PASSING or code >= 500:
-        raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}")
+        raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}", answer.url.host)
     if code != 200:
         return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
-    stream = answer.extensions.get("network_stream")
-    address = stream.get_extra_info("server_addr") if stream else None
-    if address and _is_closed(address[0]):
-        what = "a link-local address, or a cloud's own"
-        return Missing(reason=f"{hide(url)} is at {what}, which the farm does not read from")
     schemes = [response.url.scheme for response in (*answer.history, answer)]
     if not is_checked and schemes != sorted(schemes):
         # "http" sorts before "https": any step back is a fall to an unprotected connection.
         return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
     return None
-
-
-def _is_closed(address: str) -> bool:
-    """Whether it is link-local, or else where a cloud tells its machines their secrets."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    # Python 3.11 does not see that ::ffff:169.254.169.254 is one.
-    plain = found
-    if isinstance(found, ipaddress.IPv6Address):
-        plain = found.ipv4_mapped or (ipaddress.IPv4Address(found.packed[-4:]) if found in _NAT64 else found)
-    return plain.is_link_local or any(plain in network for network in _METADATA)
 
 
 @lru_cache(maxsize=1)
@@ -137,12 +123,49 @@ def _certificates(_period: int) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+class _Backend(httpcore.NetworkBackend):
+    """Httpcore's connections, made by the Border."""
+
+    def __init__(self, border: Border) -> None:
+        self._border = border
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,  # noqa: ARG002
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        scheme = "http" if port == _HTTP_PORT else "https"
+        try:
+            connection = self._border.connect(host, port, timeout_s=timeout or CONNECT_S, scheme=scheme)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host} port {port} does not answer") from error
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return SyncStream(connection)
+
+
+def _client(border: Border) -> httpx.Client:
+    """The environment's proxies are the Border's to use, and root's netrc has logins that no asker gets."""
+    trust = _certificates(int(time.monotonic() // _CERTIFICATES_KEPT_S))
+    transport = httpx.HTTPTransport(verify=trust, trust_env=False)
+    # Httpx 0.28 takes no backend of its own for the pool that it makes.
+    transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Backend(border))  # noqa: SLF001
+    return httpx.Client(
+        transport=transport, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX, trust_env=False
+    )
+
+
 class _Shelf:
     """The folder of downloads, and what one call of `fetch` may still write."""
 
-    def __init__(self, context: StepContext) -> None:
+    def __init__(self, context: StepContext, border: Border) -> None:
         self.closed = threading.Event()
         self._context = context
+        self._border = border
         self._folder = context.settings.cache / "downloads"
         self._left_bytes = context.limits.disk_bytes
         self._lock = threading.Lock()
@@ -151,8 +174,7 @@ class _Shelf:
     @cached_property
     def _client(self) -> httpx.Client:
         """One for all threads, made only when something is to be downloaded."""
-        trust = _certificates(int(time.monotonic() // _CERTIFICATES_KEPT_S))
-        return httpx.Client(verify=trust, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX)
+        return _client(self._border)
 
     def close(self) -> None:
         """Whoever still waits for a server's next byte is woken, and leaves nothing behind; who waits for its first
@@ -195,13 +217,19 @@ class _Shelf:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._forget_left_over()
                 return self._into(self._folder / f"{secrets.token_hex(12)}.part", url, wanted)
+        except Closed as error:
+            return Missing(reason=f"{hide(url)} is not downloaded: {shown(str(error))}")
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             return Missing(reason=f"{hide(url)} cannot be downloaded: {_said(error)}")
         except (httpx.InvalidURL, ValueError):
             # What the error says may hold a part of the credentials.
             return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
+        except httpx.RemoteProtocolError as error:
+            if "Invalid URL in location header" not in str(error):
+                raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
+            return Missing(reason=f"{hide(url)} cannot be downloaded: where it leads does not parse")
         except httpx.HTTPError as error:
-            raise NetworkTrouble(f"{hide(url)}: {_said(error)}") from error
+            raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
 
     def _forget_left_over(self) -> None:
         """What a worker that was killed had begun. One that lives writes every few seconds, or gives up."""
@@ -283,6 +311,13 @@ def _hang_up(answer: httpx.Response) -> None:
     if connection is not None:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+def _host(error: httpx.HTTPError, url: str) -> str | None:
+    """The far end: where a redirect led, if one did."""
+    with suppress(RuntimeError):  # an error without a request
+        return error.request.url.host
+    return urlsplit(url).hostname
 
 
 def _said(error: Exception) -> str:

@@ -11,20 +11,25 @@ repository acts here. Does not own what files mean, nor whose fault a failure is
 
 import fcntl
 import hashlib
+import os
+import pwd
 import re
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import getproxies_environment
 
-from farm.errors import HostUnfit, LeaseLost, Trouble
+from farm.errors import HostUnfit, LeaseLost, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
-from workers.fetching import blame
+from workers.fetching import blame, gateway
+from workers.fetching.confined import confined
+from workers.fetching.gateway import Gateway
 from workers.fetching.giturl import GitUrl
 from workers.run import CommandFailed, Ending, capture, run
+from workers.steps import names
 from workers.steps.context import Ended, StepContext
 
 #: Read in place of the host's and the user's git configuration.
@@ -68,13 +73,17 @@ _ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst 
 
 _CONFIG_VERSION = hashlib.sha256(_CONFIG.encode()).hexdigest()[:8]
 
-# What lives no longer than the thread that started it. The kernel's signal goes to the one process alone, and git's
-# helpers may wait for a server for ever: timeout, whose time has no end here, passes it on to the whole group.
-_TIED = ("setpriv", "--pdeathsig", "TERM", "--", "timeout", "--kill-after=1", "0")
-_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4"
+#: Neither root's keys and known hosts nor its ssh configuration: ssh looks for them by the user, not by HOME.
+_SSH = (
+    *("ssh", "-F", "/dev/null", "-oBatchMode=yes", "-oConnectTimeout=20", "-oServerAliveInterval=15"),
+    *("-oServerAliveCountMax=4", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"),
+    *("-oPreferredAuthentications=publickey", "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts"),
+    *("-oClearAllForwardings=yes", "-oUpdateHostKeys=no", "-oControlPath=none"),
+)
+_NOBODY = 65534
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
-_LISTING_MAX_BYTES = 256 * 2**20
+_LISTING_MAX_BYTES = 16 * 2**20
 _LOCK_POLL_S = 0.05
 _LEFT_OVER = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
@@ -96,8 +105,9 @@ class Commit:
 class Mirror:
     """The mirror of one URL, for one attempt. Safe with any number of processes on the same cache."""
 
-    def __init__(self, url: GitUrl, context: StepContext) -> None:
+    def __init__(self, url: GitUrl, context: StepContext, out: Gateway) -> None:
         self.url = url
+        self.gateway = out
         self._context = context
         self._root = context.settings.cache / "git"
         self.path = self._root / url.key
@@ -124,15 +134,7 @@ class Mirror:
         """What a git command says about the mirror, or about the remote. Raises as `commit` does."""
         where = () if remote else (f"--git-dir={self.path}",)
         try:
-            return capture(
-                [*_TIED, _git(), *where, *args],
-                cwd=self._root,
-                env=self.environment(),
-                timeout_s=min(_LOOK_TIMEOUT_S, self._left_s()),
-                limit_bytes=limit_bytes,
-                stop=self._context.stop,
-                shown=["git", *(str(arg) for arg in args)],
-            )
+            return self._captured(*where, *args, limit_bytes=limit_bytes)
         except CommandFailed as error:
             done = error.completed
             if done.ending is Ending.FLOODED or (done.ending is Ending.EXITED and done.code == 0):
@@ -142,48 +144,96 @@ class Mirror:
 
     def run(self, *args: str | Path) -> None:
         """A git command on the mirror whose output goes to the log. Raises CommandFailed."""
-        run(
-            # The limit is for each file that git writes: a pack is one file.
-            [*_TIED, "prlimit", f"--fsize={self._context.limits.disk_bytes}", _git(), f"--git-dir={self.path}", *args],
-            cwd=self._root,
-            env=self.environment(),
-            timeout_s=None,
-            deadline=self._context.deadline,
-            silence_s=min(_SILENCE_S, self._context.limits.silence_s),
-            log=self._context.log,
-            stop=self._context.stop,
-            shown=["git", *(str(arg) for arg in args)],
-        )
+        self.gateway.forget()
+        # The limit is for each file that git writes: a pack is one file.
+        size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
+        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+            run(
+                around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={self.path}", *args]),
+                cwd=self._root,
+                env=self.environment(),
+                timeout_s=None,
+                deadline=self._context.deadline,
+                silence_s=min(_SILENCE_S, self._context.limits.silence_s),
+                log=self._context.log,
+                stop=self._context.stop,
+                tree=around.group,
+                shown=["git", *(str(arg) for arg in args)],
+            )
 
     def environment(self) -> dict[str, str]:
-        proxies = {f"{name}_proxy": value for name, value in getproxies_environment().items()}
+        known_hosts = self._context.settings.ssh_known_hosts or "/dev/null"
+        key = self._context.settings.ssh_key if self.url.may_use_key else None
+        ssh = [*_SSH, f"-oUserKnownHostsFile={known_hosts}", f"-oIdentityFile={key or 'none'}"]
+        settings = {**self.url.config, **self.gateway.settings}
         return {
-            **proxies,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self._config()),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "/bin/false",
-            "GIT_SSH_COMMAND": _SSH,
+            "GIT_SSH_COMMAND": shlex.join([*ssh, f"-oProxyCommand={gateway.proxy_command()}"]),
+            "GIT_SSH_VARIANT": "ssh",
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_LITERAL_PATHSPECS": "1",
             "HOME": "/nonexistent",
-            **self.url.settings,
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(settings)},
+            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
+            **self.gateway.environment,
         }
 
     def judged(self, error: CommandFailed) -> Ended | Trouble:
         """Whose fault a failed git command is."""
         if error.completed.ending is Ending.TIMED_OUT:
             self._left_s()
-        return blame.judge(error, shown=self.url.shown, root=self._root, limit_bytes=self._context.limits.disk_bytes)
+        if self.gateway.refused:
+            return Ended(Outcome.FAILED, f"{self.url.shown} is not fetched: {names.shown(self.gateway.refused[0])}")
+        found = blame.judge(error, shown=self.url.shown, root=self._root, limit_bytes=self._context.limits.disk_bytes)
+        failed = self.gateway.failed[-1:]
+        if isinstance(found, NetworkTrouble) and failed:
+            return NetworkTrouble(f"{found} ({names.shown(failed[0][1])})", failed[0][0])
+        if found.remote is None:
+            found.remote = self.url.host
+        return found
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    def _captured(
+        self, *args: str | Path, limit_bytes: int, ok_codes: tuple[int, ...] = (0,), timeout_s: float = _LOOK_TIMEOUT_S
+    ) -> bytes:
+        self.gateway.forget()
+        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+            return capture(
+                around.argv([*self.gateway.prefix, _git(), *args]),
+                cwd=self._root,
+                env=self.environment(),
+                timeout_s=min(timeout_s, self._left_s()),
+                limit_bytes=limit_bytes,
+                ok_codes=ok_codes,
+                stop=self._context.stop,
+                tree=around.group,
+                shown=["git", *(str(arg) for arg in args)],
+            )
+
+    def _verb(self, args: Sequence[str | Path]) -> str:
+        return next((str(arg) for arg in args if str(arg).isalpha() or "-" in str(arg)[1:2]), "")
+
+    @property
+    def _upload_pack(self) -> tuple[str, ...]:
+        """How git reads a local repository: in another process, with the asker's rights, not the farm's."""
+        if self.url.reads_as_farm:
+            return ()
+        safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
+        clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null")
+        words = (*clean, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
+        return (f"--upload-pack={shlex.join(words)}",)
 
     def _ask(self, ref: str) -> str | None:
         """What the remote says the ref is: the commit's id (an annotated tag's commit, not the tag's own id)."""
         is_full = ref == "HEAD" or ref.startswith("refs/")
-        names = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
-        wanted = [name for plain in names for name in (f"{plain}^{{}}", plain)]
-        listed = self._listed("ls-remote", "--", self.url.plain, *wanted)
+        plains = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
+        wanted = [name for plain in plains for name in (f"{plain}^{{}}", plain)]
+        listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.plain, *wanted)
         found = [name for name in wanted if name in listed]
         if len({name.removesuffix("^{}") for name in found}) > 1:
             self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is taken")
@@ -194,12 +244,12 @@ class Mirror:
         return {name: commit for commit, _, name in (line.partition("\t") for line in lines) if name}
 
     def _unknown(self, ref: str) -> Ended:
-        heads = self._listed("ls-remote", "--heads", "--", self.url.plain)
+        heads = self._listed("ls-remote", "--heads", *self._upload_pack, "--", self.url.plain)
         if not heads:
             return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
-        names = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
-        known = ", ".join(ascii(name)[1:-1] for name in names[:_SHOWN_BRANCHES])
-        more = f" and {len(names) - _SHOWN_BRANCHES} more" if len(names) > _SHOWN_BRANCHES else ""
+        branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
+        known = ", ".join(ascii(name)[1:-1] for name in branches[:_SHOWN_BRANCHES])
+        more = f" and {len(branches) - _SHOWN_BRANCHES} more" if len(branches) > _SHOWN_BRANCHES else ""
         what = "there is no default branch" if ref == "HEAD" else f"ref {ref!r:.200} does not exist"
         return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; known branches are {known}{more}")
 
@@ -241,14 +291,12 @@ class Mirror:
     def _here(self, commit: str) -> Commit | None:
         if not (self.path / "HEAD").exists():
             return None
-        said = capture(
-            ["git", f"--git-dir={self.path}", "show", "-s", "--format=%H %ct", f"{commit}^{{commit}}", "--"],
-            cwd=self._root,
-            env=self.environment(),
-            timeout_s=_LOOK_TIMEOUT_S,
+        # Not `git show`, which compares the whole tree with nothing even where it is to print none of that.
+        said = self._captured(
+            f"--git-dir={self.path}",
+            *("log", "--max-count=1", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
             limit_bytes=1000,
             ok_codes=(0, 128),
-            stop=self._context.stop,
         ).split()
         return Commit(id=said[0].decode(), at=max(0, int(said[1]))) if said else None
 
@@ -285,7 +333,7 @@ class Mirror:
         options = [arg for arg in args if arg.startswith("--")]
         refspecs = [arg for arg in args if not arg.startswith("--")]
         common = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        self.run(*common, *options, "--", self.url.plain, *refspecs)
+        self.run(*common, *options, *self._upload_pack, "--", self.url.plain, *refspecs)
 
     def _config(self) -> Path:
         path = self._root / f"config-{_CONFIG_VERSION}"
@@ -319,6 +367,16 @@ class Mirror:
         if left <= 0:
             raise Ended(Outcome.TIMED_OUT, f"fetching {self.url.shown} took longer than the step's time limit")
         return left
+
+
+def _rights_of(uid: int | None) -> tuple[str, ...]:
+    """A command line's beginning that gives up root: to the user, or to nobody where none is known."""
+    drop = ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
+    if uid is not None:
+        with suppress(KeyError):
+            user = pwd.getpwuid(uid)
+            return ("setpriv", f"--reuid={uid}", f"--regid={user.pw_gid}", "--init-groups", *drop)
+    return ("setpriv", f"--reuid={_NOBODY if uid is None else uid}", f"--regid={_NOBODY}", "--clear-groups", *drop)
 
 
 def _git() -> str:

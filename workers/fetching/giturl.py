@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import os
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from farm.model.outcome import Outcome
@@ -22,7 +23,9 @@ _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 @dataclass(frozen=True, kw_only=True)
 class GitUrl:
     """A checked URL. `plain` is what git is told, without secrets; `shown` is for logs and messages. `key` names
-    its mirror: made of the whole URL, so that who has no credentials does not get at what others fetched.
+    its mirror: made of the whole URL and, for a local one, of its reader, so that who has no credentials or rights does
+    not get at what others fetched. `reader_uid` is whose rights a local repository is read with; None is nobody's.
+    `may_use_key` is whether ssh gets the farm's key.
     """
 
     full: str
@@ -31,21 +34,55 @@ class GitUrl:
     key: str
     is_local: bool
     authorization: str | None = None
+    reader_uid: int | None = None
+    may_use_key: bool = True
 
     @property
-    def settings(self) -> dict[str, str]:
-        """Environment variables that give git the credentials: neither argv nor the disk has them.
+    def host(self) -> str | None:
+        """The far end; None for a local repository."""
+        if self.is_local:
+            return None
+        if "://" in self.plain:
+            return urlsplit(self.plain).hostname
+        return self.plain.partition("@")[2].partition(":")[0] or self.plain.partition(":")[0]
+
+    @property
+    def is_ssh(self) -> bool:
+        return not self.is_local and ("://" not in self.plain or self.plain.startswith("ssh://"))
+
+    @property
+    def reads_as_farm(self) -> bool:
+        """Whether git needs no other user's rights: not for servers, nor where the farm has only its asker's."""
+        return not self.is_local or self.reader_uid == os.geteuid() or os.geteuid() != 0
+
+    @property
+    def lfs(self) -> str | None:
+        """The address of its LFS server, as git-lfs derives it; None for a local repository."""
+        if self.is_local:
+            return None
+        if self.is_ssh:
+            return self.plain
+        parts = urlsplit(self.plain)
+        path = parts.path.rstrip("/")
+        ending = "/info/lfs" if path.endswith(".git") else ".git/info/lfs"
+        return urlunsplit(("https" if parts.scheme == "git" else parts.scheme, parts.netloc, path + ending, "", ""))
+
+    def read_by(self, uid: int | None) -> "GitUrl":
+        """The same, with a reader of its own if it is local."""
+        if not self.is_local:
+            return self
+        return replace(self, reader_uid=uid, key=hashlib.sha256(f"{uid}\0{self.full}".encode()).hexdigest())
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Git settings that give it the credentials, for its environment: neither argv nor the disk has them.
 
         The header is bound to scheme and host, so that no redirect and no other remote gets it.
         """
         if self.authorization is None:
             return {}
         parts = urlsplit(self.plain)
-        return {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"http.{parts.scheme}://{parts.netloc}/.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: {self.authorization}",
-        }
+        return {f"http.{parts.scheme}://{parts.netloc}/.extraHeader": f"Authorization: {self.authorization}"}
 
 
 def parse(url: str) -> GitUrl:
@@ -95,13 +132,20 @@ def _parse_with_scheme(url: str) -> GitUrl:
 def of_submodule(parent: GitUrl, url: str) -> GitUrl:
     """The URL of a submodule as `.gitmodules` gives it: relative ones against the parent's, with its credentials.
 
+    A local one is read with the rights of whoever reads its parent. The farm's ssh key is for the parent's host alone:
+    the parent's author may not reach with it whatever the key opens elsewhere.
     Raises Ended for what `parse` refuses, and for a local path in a repository that is not local itself.
     """
+    found = _resolved(parent, url)
+    if found.is_local and not parent.is_local:
+        raise _refused(url, f"a submodule of {parent.shown} may not be a path on this machine")
+    may_use_key = parent.may_use_key and parent.is_ssh and parent.host == found.host
+    return replace(found.read_by(parent.reader_uid), may_use_key=may_use_key)
+
+
+def _resolved(parent: GitUrl, url: str) -> GitUrl:
     if not url.startswith(("./", "../")):
-        found = parse(url)
-        if found.is_local and not parent.is_local:
-            raise _refused(url, f"a submodule of {parent.shown} may not be a path on this machine")
-        return found
+        return parse(url)
     if "://" in parent.full:
         parts = urlsplit(parent.full)
         path = posixpath.normpath(posixpath.join(parts.path, url))

@@ -15,6 +15,7 @@ from workers.steps.context import Ended
 _HASH_BY_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 _BSD = re.compile(r"(?P<algorithm>MD5|SHA1|SHA256|SHA512) \((?P<name>[^/]+)\) = (?P<hash>[0-9a-fA-F]+)")
 _PLAIN = re.compile(r"(?P<hash>[0-9a-fA-F]+)[ \t]+\*?(?P<path>\S.*)")
+_LINES_MAX = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,13 @@ class Listed:
 def parse(content: bytes, *, where: str) -> tuple[Listed, ...]:
     """Read a list in any of the three forms. `where` is its name, for messages.
 
-    Raises Ended for a line that is in none of them, and for a file that is listed twice and differently.
+    Raises Ended for a line that is in none of them, for too many lines, and for a file that is listed twice and
+    differently.
     """
     listed: dict[str, Listed] = {}
-    for number, raw in enumerate(content.decode("utf-8", "backslashreplace").splitlines(), start=1):
+    if content.count(b"\n") > _LINES_MAX:
+        raise Ended(Outcome.OVER_LIMIT, f"{where} has more than {_LINES_MAX} lines; no package has so many sources")
+    for number, raw in enumerate(content.decode("utf-8", "backslashreplace").split("\n"), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

@@ -22,8 +22,8 @@ from workers.fetching.tree import Content, Tree
 from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
 
-_SPEC_MAX_BYTES = 16 * 2**20
-_LIST_MAX_BYTES = 16 * 2**20
+_SPEC_MAX_BYTES = 8 * 2**20
+_LIST_MAX_BYTES = 4 * 2**20
 _METADATA = re.compile(r"\.[^/]+\.metadata")
 _CHUNK_BYTES = 2**20
 _SHOWN_SPECS = 10
@@ -181,7 +181,7 @@ def _read_spec(state: _Gathering, defines: Iterable[tuple[str, str]]) -> Spec:
     content = state.files[state.spec_name]
     if content.size_bytes > _SPEC_MAX_BYTES:
         raise Ended(
-            Outcome.FAILED, f"spec {shown(state.spec_path)} has {content.size_bytes} bytes; no spec has so many"
+            Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {content.size_bytes} bytes; no spec has so many"
         )
     return spec.read(content.read(), defines=(*state.target.macros, *defines))
 
@@ -197,7 +197,9 @@ def _read_lists(state: _Gathering, folder: str) -> None:
     found = [entry.path for path in paths if (entry := state.tree.file(path))]
     for path, content in state.tree.take(found).items():
         if content.size_bytes > _LIST_MAX_BYTES:
-            raise Ended(Outcome.FAILED, f"{shown(path)} has {content.size_bytes} bytes; no list of sources has so many")
+            raise Ended(
+                Outcome.OVER_LIMIT, f"{shown(path)} has {content.size_bytes} bytes; no list of sources has so many"
+            )
         for listed in lookaside.parse(content.read(), where=shown(path)):
             # A file may be in both kinds of list, with different kinds of checksum; the first one read holds.
             state.listed.setdefault(listed.name, listed)
@@ -295,7 +297,7 @@ def _miss(state: _Gathering, item: SpecSource) -> None:
 
 
 def _download(state: _Gathering) -> None:
-    got = download.fetch(tuple(state.wanted.values()), state.context)
+    got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.border)
     for name, found in got.items():
         if not isinstance(found, download.Missing):
             state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 _EXPANSION_MAX_CHARS = 8192
 _DEPTH_MAX = 16
 _ENTRIES_MAX = 20_000
+_EXPANDED_MAX_CHARS = 16 * 2**20  # of all values together
+_LINE = re.compile(r"[^\n]*\n?")
 
 _TAG = re.compile(r"(?P<tag>[A-Za-z]+)(?P<number>[0-9]*)[ \t]*:[ \t]*(?P<value>.*)")
 _DEFINE = re.compile(r"[ \t]*%(?:global|define)[ \t]+(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<rest>.*)", re.DOTALL)
@@ -87,6 +89,7 @@ class _Reader:
     next_number: dict[str, int] = field(default_factory=lambda: {"Source": 0, "Patch": 0})
     section: str = "package"
     depth: int = 0
+    left_chars: int = _EXPANDED_MAX_CHARS
 
     def line(self, line: str) -> None:
         """Take one logical line, with what its backslashes continue."""
@@ -119,6 +122,8 @@ class _Reader:
 
     def _keep(self, name: str, value: str | None) -> None:
         """Inside %if a value counts only if it was the same before: nobody here knows which branch is taken."""
+        if name not in self.macros and len(self.macros) >= _ENTRIES_MAX:
+            return
         self.macros[name] = value if not self.depth or self.macros.get(name) == value else None
 
     def _add(self, kind: str, number: str, value: str) -> None:
@@ -133,7 +138,10 @@ class _Reader:
     def _expand(self, text: str) -> str | None:
         """The text with its macros replaced; None if any of them is not plainly known, or if it has a literal %%."""
         for _ in range(_DEPTH_MAX):
+            if len(text) > _EXPANSION_MAX_CHARS or self.left_chars < 0:
+                return None
             if "%" not in text:
+                self.left_chars -= len(text)
                 return text
             parts, at = [], 0
             for macro in _MACRO.finditer(text):
@@ -143,8 +151,6 @@ class _Reader:
                 parts += [text[at : macro.start()], value]
                 at = macro.end()
             text = "".join([*parts, text[at:]])
-            if len(text) > _EXPANSION_MAX_CHARS:
-                return None
         return None
 
 
@@ -155,7 +161,8 @@ def read(content: bytes, *, defines: Iterable[tuple[str, str]] = ()) -> Spec:
     """
     reader = _Reader(macros=dict(defines))
     pending = ""
-    for line in content.decode("utf-8", "surrogateescape").splitlines():
+    for found in _LINE.finditer(content.decode("utf-8", "surrogateescape")):
+        line = found[0].removesuffix("\n").removesuffix("\r")
         if line.endswith("\\"):
             pending += line[:-1] + "\n"
             continue

@@ -93,7 +93,7 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
 
 def _members(tree: Tree, prefix: str) -> Iterable[Member]:
     files = [entry for entry in tree.entries.values() if not entry.is_link and not entry.is_submodule]
-    contents = tree.take(entry.path for entry in tree.entries.values() if not entry.is_submodule)
+    contents = tree.take_all()
     for entry in files:
         yield Member(name=f"{prefix}/{entry.path}", content=contents[entry.path], is_executable=entry.is_executable)
     for entry in tree.entries.values():

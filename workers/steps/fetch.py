@@ -14,6 +14,8 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import FetchInput, FetchResult, StepResult, Work
 from workers import rpmfile
 from workers.fetching import download, giturl, sources, tarball
+from workers.fetching.border import Border
+from workers.fetching.gateway import Gateway
 from workers.fetching.git import Mirror
 from workers.fetching.spec import is_fetchable
 from workers.fetching.tree import Tree
@@ -39,11 +41,22 @@ def _fetch(work: Work[FetchInput], source: Source, context: StepContext) -> Fetc
         case SourceKind.GIT:
             return _from_git(work, source, context)
         case SourceKind.SRPM:
-            return _from_store(source, context) if source.sha256 else _from_url(source, context)
+            return _from_store(source, context) if source.sha256 else _from_url(source, context, _border(work, context))
 
 
 def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
-    mirror = Mirror(giturl.parse(source.url or ""), context)
+    with Gateway(_border(work, context), context.workdir) as out:
+        return _through(out, work, source, context)
+
+
+def _border(work: Work[FetchInput], context: StepContext) -> Border:
+    return Border.of((*context.settings.networks, *work.target.allow_networks))
+
+
+def _through(out: Gateway, work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
+    if not out.is_sealed:
+        context.log.note("this worker may not make a network namespace: git's own settings alone lead to the gateway")
+    mirror = Mirror(giturl.parse(source.url or "").read_by(source.reader_uid), context, out)
     with context.phase("git"):
         commit = mirror.commit(source.ref)
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
@@ -79,13 +92,13 @@ def _from_store(source: Source, context: StepContext) -> FetchResult:
     return FetchResult(archive=archive)
 
 
-def _from_url(source: Source, context: StepContext) -> FetchResult:
+def _from_url(source: Source, context: StepContext, border: Border) -> FetchResult:
     url = source.url or ""
     if not is_fetchable(url):
         raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a src.rpm comes from one")
     name = download.hide(url).rpartition("/")[2] or "the src.rpm"
     with context.phase("download"):
-        found = download.fetch([download.Wanted(name=name, urls=(url,))], context)[name]
+        found = download.fetch([download.Wanted(name=name, urls=(url,))], context, border)[name]
     if isinstance(found, download.Missing):
         raise Ended(Outcome.FAILED, found.reason)
     package = _checked(found, download.hide(url), context)

@@ -12,10 +12,12 @@ from pathlib import Path
 from farm.errors import StoreTrouble, disk_errors
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
+from farm.model.target import Limits
 from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
 from workers.buildroot.base import EngineRun, SrpmRequest
 from workers.buildroot.engines import engine_for
-from workers.steps.context import Ended, StepContext, open_watched
+from workers.fetching.untar import members, open_tar
+from workers.steps.context import Ended, StepContext, open_watched, over_disk
 from workers.steps.names import shown
 from workers.steps.results import collect, store_root, store_source
 
@@ -47,7 +49,7 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
         srpm = context.store.get(given.archive, context.workdir / "given.src.rpm", stop=context.stop)
         return SrpmRequest(target=work.target, arch=given.arch, options=work.options, srpm=srpm)
     folder = context.workdir / "sources"
-    _unpack(context.store.open_path(given.archive.sha256), folder, context.stop)
+    _unpack(context.store.open_path(given.archive.sha256), folder, context.stop, context.limits.disk_bytes)
     return SrpmRequest(
         target=work.target,
         arch=given.arch,
@@ -58,7 +60,7 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
     )
 
 
-def _unpack(archive: Path, folder: Path, stop: threading.Event) -> None:
+def _unpack(archive: Path, folder: Path, stop: threading.Event, limit_bytes: int = Limits.disk_bytes) -> None:
     """The fetch step's tar: regular files side by side. Anything else in it is not of its making.
 
     Raises StoreTrouble for an archive that is damaged, which the fetch step does not make, and LeaseLost.
@@ -68,10 +70,14 @@ def _unpack(archive: Path, folder: Path, stop: threading.Event) -> None:
         with (
             disk_errors(StoreTrouble, f"unpacking the source archive {archive.name}"),
             open_watched(archive, stop) as file,
-            tarfile.open(fileobj=file, mode="r:") as tar,
+            open_tar(file) as tar,
         ):
-            for member in tar:
+            size_bytes = 0
+            for member in members(tar):
                 _check_member(member)
+                size_bytes += member.size
+                if size_bytes > limit_bytes:
+                    raise over_disk(f"the sources are larger than the step's disk limit of {limit_bytes} bytes")
                 tar.extract(member, folder, filter="data")
     except tarfile.TarError as error:
         raise StoreTrouble(

@@ -1,0 +1,204 @@
+"""Sources that are small to send and large to read: the worker's memory stays small, and the end is in words."""
+
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from tests.fetching import Desk, http_server, repository, spec
+from tests.packages import git
+from workers.fetching import spec as spec_reader
+from workers.fetching.tree import Budget
+from workers.steps import srpm
+from workers.steps.context import Ended
+
+pytestmark = pytest.mark.live
+
+_MEMORY_MAX_KIB = 200 * 1024
+_FETCH = """
+import resource, sys, pathlib, tests.fetching as f
+from workers.steps.context import Ended
+try:
+    f.Desk(folder=pathlib.Path(sys.argv[1])).git(sys.argv[2])
+    print("succeeded")
+except Ended as ended:
+    print(ended.outcome, ended.reason)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def _fetched(tmp_path: Path, repo: Path) -> str:
+    """What became of it, in a process whose memory can be told."""
+    argv = [sys.executable, "-c", _FETCH, str(tmp_path / "desk"), str(repo)]
+    began_at = time.monotonic()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    words, peak_kib = done.stdout.strip().rsplit("\n", 1)
+    assert int(peak_kib) < _MEMORY_MAX_KIB, words
+    assert time.monotonic() - began_at < 60
+    return words
+
+
+class _Bomb:
+    """A repository that is made of objects, without a checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        git(folder, "init", "--quiet", "--initial-branch=main")
+        self.empty = self.made("hash-object", "-w", "--stdin", given=b"")
+
+    def made(self, *args: str, given: bytes) -> str:
+        done = subprocess.run(["git", "-C", self.folder, *args], input=given, capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    def tree(self, *lines: str) -> str:
+        return self.made("mktree", given="".join(f"{line}\n" for line in lines).encode())
+
+    def files(self, count: int) -> str:
+        return self.tree(*(f"100644 blob {self.empty}\t{number:07}" for number in range(count)))
+
+    def folders(self, inner: str, count: int) -> str:
+        return self.tree(*(f"040000 tree {inner}\t{number:03}" for number in range(count)))
+
+    def millions(self) -> str:
+        return self.folders(self.folders(self.files(150), 150), 150)
+
+    def done(self, spec_text: bytes, *lines: str) -> Path:
+        blob = self.made("hash-object", "-w", "--stdin", given=spec_text)
+        root = self.tree(f"100644 blob {blob}\thello.spec", *lines)
+        commit = git(self.folder, "commit-tree", "-m", "x", root)
+        git(self.folder, "update-ref", "refs/heads/main", commit)
+        return self.folder
+
+
+def test_a_tree_of_millions_beside_the_spec_is_not_looked_at(tmp_path: Path) -> None:
+    bomb = _Bomb(tmp_path / "bomb")
+    assert _fetched(tmp_path, bomb.done(spec(), f"040000 tree {bomb.millions()}\tx")) == "succeeded"
+
+
+def test_a_tree_of_millions_below_the_sources_is_not_looked_at(tmp_path: Path) -> None:
+    bomb = _Bomb(tmp_path / "bomb")
+    many = [f"100644 blob {bomb.empty}\tf{number:04}" for number in range(900)]
+    sources = bomb.tree(f"040000 tree {bomb.millions()}\tx", *many)
+    assert _fetched(tmp_path, bomb.done(spec(), f"040000 tree {sources}\tSOURCES")) == "succeeded"
+
+
+def test_a_tarball_of_a_tree_of_millions_is_refused(tmp_path: Path) -> None:
+    bomb = _Bomb(tmp_path / "bomb")
+    repo = bomb.done(spec(sources=("hello-1.0.tar",)), f"040000 tree {bomb.millions()}\tx")
+    words = _fetched(tmp_path, repo)
+    assert words.startswith("failed git ls-tree of ")
+    assert "no package has so much to say" in words
+
+
+def test_a_folder_of_very_many_files_is_refused(tmp_path: Path) -> None:
+    bomb = _Bomb(tmp_path / "bomb")
+    assert "no package has so much to say" in _fetched(
+        tmp_path, bomb.done(spec(), f"040000 tree {bomb.files(200_000)}\tSOURCES")
+    )
+
+
+def test_a_tree_that_is_very_deep_is_refused(tmp_path: Path) -> None:
+    bomb = _Bomb(tmp_path / "bomb")
+    inner = bomb.files(1)
+    for _ in range(300):
+        inner = bomb.tree(f"040000 tree {inner}\td")
+    path = "d/" * 300
+    repo = bomb.done(spec(sources=(f"{path}0000000",)), f"040000 tree {inner}\td")
+    assert "more than 64 folders deep" in _fetched(tmp_path, repo)
+
+
+def test_very_many_submodules_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget.__init__, "__defaults__", (200_000, 5_000, 3))
+    monkeypatch.setattr(Budget, "submodules", 3)
+    library = repository(tmp_path / "library", {"a": b"a"})
+    commit = git(library, "rev-parse", "HEAD")
+    repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=("hello-1.0.tar",))})
+    (repo / ".gitmodules").write_text(
+        "".join(f'[submodule "{n}"]\n\tpath = m{n}\n\turl = {library}\n' for n in range(5))
+    )
+    for number in range(5):
+        git(repo, "update-index", "--add", "--cacheinfo", f"160000,{commit},m{number}")
+    git(repo, "add", ".gitmodules")
+    git(repo, "commit", "--quiet", "--message=Submodules")
+    with pytest.raises(Ended, match="more than 3 submodules to look at") as ended:
+        Desk(folder=tmp_path / "desk").git(repo)
+    assert ended.value.outcome is Outcome.OVER_LIMIT
+
+
+def test_a_list_of_very_many_sources_is_refused(tmp_path: Path) -> None:
+    lines = b"".join(b"%032x  f%x\n" % (number, number) for number in range(60_000))
+    words = _fetched(tmp_path, repository(tmp_path / "repo", {"hello.spec": spec(), "sources": lines}))
+    assert words == "over_limit sources has more than 20000 lines; no package has so many sources"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\n" * 8_000_000,
+        b"\\\n" * 4_000_000,
+        b"".join(b"%%global a%06d x\n" % number for number in range(400_000)),
+        b"%global a " + b"x" * 8000 + b"\n" + b"Source: %a\n" * 700_000,
+        b"%global aa %aa%aa\n" * 400_000,
+        b"Source: " + b"%a" * 4_000_000,
+    ],
+    ids=["lines", "continued", "macros", "sources", "doubling", "long"],
+)
+def test_a_large_spec_is_read_in_little_memory(tmp_path: Path, text: bytes) -> None:
+    _fetched(tmp_path, repository(tmp_path / "repo", {"hello.spec": spec() + text}))
+
+
+def test_lines_of_a_spec_are_what_rpm_takes_for_lines() -> None:
+    read = spec_reader.read(b"Name: a\r\nSource: x\nPatch: b\x0cc\n\nSource: z")
+    assert read.name == "a"
+    assert [source.written for source in read.sources] == ["x", "b\x0cc", "z"]
+
+
+def test_git_runs_within_the_steps_memory(tmp_path: Path) -> None:
+    """One file that a delta or a compressor makes large: git holds it in memory."""
+    repo = repository(tmp_path / "repo", {"hello.spec": spec(), "zeros.tar": bytes(200 * 2**20)})
+    with http_server() as server:
+        server.repositories = tmp_path
+        desk = Desk(folder=tmp_path / "desk", limits=Limits(memory_bytes=48 * 2**20))
+        with pytest.raises(Ended) as ended:
+            desk.git(server.url("/git/repo"))
+    assert repo.exists()
+    assert ended.value.outcome in (Outcome.OVER_LIMIT, Outcome.FAILED)
+
+
+# --- the archive that the srpm step unpacks ---------------------------------------------------------------------------
+
+
+def _tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=form) as tar:
+        for info, content in members:
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
+    return path
+
+
+def _unpack(tmp_path: Path, archive: Path, limit_bytes: int = 2**30) -> Ended:
+    with pytest.raises(Ended) as ended:
+        srpm._unpack(archive, tmp_path / "out", threading.Event(), limit_bytes)
+    return ended.value
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_an_archive_with_a_header_of_megabytes_is_refused(tmp_path: Path, form: int) -> None:
+    archive = _tar(tmp_path / "a.tar", (tarfile.TarInfo("x" * 3_000_000), b""), form=form)
+    ended = _unpack(tmp_path, archive)
+    assert ended.outcome is Outcome.OVER_LIMIT
+    assert "a header in the archive has" in ended.reason
+
+
+def test_an_archive_that_is_larger_than_the_disk_limit_is_refused(tmp_path: Path) -> None:
+    archive = _tar(tmp_path / "a.tar", (tarfile.TarInfo("a"), bytes(2000)), (tarfile.TarInfo("b"), bytes(2000)))
+    assert _unpack(tmp_path, archive, 3000).outcome is Outcome.OVER_LIMIT

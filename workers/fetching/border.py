@@ -1,0 +1,221 @@
+"""Which addresses a fetch may connect to, and every connection that a fetch makes.
+
+A name is resolved here, each address is checked, and the connection is made to the checked address itself: a name that
+resolves to something else a moment later gains nothing. Owns the policy and the connecting; gateway.py brings git's
+connections here, download.py those of httpx.
+"""
+
+import base64
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from farm.errors import FarmError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolver = Callable[[str, int], list[str]]
+
+CONNECT_S = 20.0
+_ANSWER_MAX_BYTES = 16 * 1024
+_HOST_MAX_CHARS = 255
+_STATUS_OK = re.compile(rb"HTTP/1\.[01] 2\d\d\b")
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+#: A cloud's machines get their secrets here: Amazon's, Google's and others' by link-local addresses, Amazon's and
+#: Google's over IPv6, Alibaba's. No setting opens them.
+_METADATA = _networks(
+    "169.254.169.254/32",
+    "169.254.169.253/32",
+    "169.254.170.0/24",
+    "fd00:ec2::/32",
+    "fd20:ce::254/128",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+)
+#: IANA's registry of special-purpose IPv4 addresses, multicast and the reserved rest.
+_CLOSED_V4 = _networks(
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+)
+#: Of IPv6 only global unicast is open, and of that not the protocols' own (Teredo among them) and documentation.
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+_CLOSED_V6 = _networks("2001::/23", "2001:db8::/32", "3fff::/20")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
+
+
+class Closed(FarmError):
+    """The address is one that a fetch may not connect to. The argument is the whole sentence."""
+
+    code = "closed-address"
+    exit_code = 55
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The system's resolver. It also reads the old spellings of IPv4 addresses: octal, hexadecimal, one number."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+def plain(text: str) -> Address:
+    """The address without its zone; an IPv4 address that is written as an IPv6 one as what it is."""
+    found = ipaddress.ip_address(text.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def embedded(address: Address) -> Iterator[ipaddress.IPv4Address]:
+    """The IPv4 addresses that a gateway on the way may make of an IPv6 address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if address in _NAT64 or address.packed[8:12] in _ISATAP:
+        yield ipaddress.IPv4Address(address.packed[-4:])
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo
+
+
+def _is_closed(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return any(address in network for network in _CLOSED_V4)
+    if address in _NAT64:  # what matters is the address in it
+        return False
+    return address not in _GLOBAL_V6 or any(address in network for network in _CLOSED_V6)
+
+
+def _is_this_host(address: Address) -> bool:
+    """Whether the kernel would answer itself. Nothing is sent: connecting a datagram socket only looks up the route."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            return plain(probe.getsockname()[0]) == address
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Border:
+    """`allowed` are networks of a target or the farm that are open although they are not public. `proxies` are the
+    host's own, by scheme; a connection through one is made by name, and the proxy's rules come on top of these."""
+
+    allowed: tuple[Network, ...] = ()
+    resolver: Resolver = resolve
+    proxies: dict[str, str] = field(default_factory=getproxies_environment)
+
+    @classmethod
+    def of(cls, networks: Iterable[str]) -> "Border":
+        """From networks as texts, which whoever took them from a person has checked."""
+        return cls(allowed=tuple(ipaddress.ip_network(text) for text in networks))
+
+    def refuses(self, text: str) -> str | None:
+        """Why an address is closed; None if it is open."""
+        address = plain(text)
+        every = (address, *embedded(address))
+        if any(one in network for one in every for network in _METADATA):
+            return "it is a cloud's metadata service"
+        if all(self._allows(one) for one in every):
+            return None
+        if any(_is_closed(one) and not self._allows(one) for one in every):
+            return "it is not public"
+        return "it is this host's own" if _is_this_host(address) else None
+
+    def _allows(self, address: Address) -> bool:
+        return any(address in network for network in self.allowed)
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """The open addresses of a name. Raises Closed when it has only others, OSError when it has none."""
+        if not host or len(host) > _HOST_MAX_CHARS or not host.isprintable():
+            raise Closed(f"{host!r:.100} is not the name of a host")
+        try:
+            found = self.resolver(host, port)
+        except (UnicodeError, ValueError) as error:
+            raise Closed(f"{host!r:.100} is not the name of a host") from error
+        refused = {text: why for text in found if (why := self.refuses(text))}
+        is_open = [text for text in found if text not in refused]
+        if refused and not is_open:
+            text, why = next(iter(refused.items()))
+            raise Closed(
+                f"{host} is {text}, which a fetch may not connect to: {why}; "
+                f"allow_networks of the target or FARM_ALLOW_NETWORKS can allow a network"
+            )
+        return is_open
+
+    def connect(self, host: str, port: int, *, timeout_s: float = CONNECT_S, scheme: str = "https") -> socket.socket:
+        """A connection to an open address. Raises Closed, and OSError for what the network says."""
+        host = host.strip("[]")
+        proxy = self.proxies.get(scheme) or self.proxies.get("all")
+        if proxy and not proxy_bypass(host):
+            return self._through(proxy, host, port, timeout_s)
+        failed: OSError = OSError(f"{host} has no address")
+        until = time.monotonic() + timeout_s
+        for address in self.addresses(host, port):
+            try:
+                return socket.create_connection((address, port), timeout=max(0.1, until - time.monotonic()))
+            except OSError as error:
+                failed = error
+        raise failed
+
+    def _through(self, proxy: str, host: str, port: int, timeout_s: float) -> socket.socket:
+        """Through the host's own proxy. A name that this host cannot resolve is left to the proxy."""
+        with suppress(OSError):
+            self.addresses(host, port)
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise OSError(f"the host's proxy {parts.scheme}://{parts.hostname} is not an http:// one; set one that is")
+        connection = socket.create_connection((parts.hostname, parts.port or 3128), timeout=timeout_s)
+        try:
+            connection.sendall(_request(parts, host, port))
+            head = _head(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if not _STATUS_OK.match(head):
+            connection.close()
+            said = head.partition(b"\r\n")[0].decode("ascii", "backslashreplace")[:100]
+            raise OSError(f"the host's proxy does not connect to {host} port {port}: {said}")
+        return connection
+
+
+def _request(proxy: SplitResult, host: str, port: int) -> bytes:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
+    if proxy.username is not None:
+        pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        lines.append("Proxy-Authorization: Basic " + base64.b64encode(pair.encode()).decode())
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _head(connection: socket.socket) -> bytes:
+    """Byte by byte, since what follows it is not ours."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        piece = connection.recv(1)
+        if not piece or len(head) > _ANSWER_MAX_BYTES:
+            raise OSError("the host's proxy broke off")
+        head += piece
+    return head
