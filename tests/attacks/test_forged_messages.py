@@ -60,9 +60,8 @@ class Publisher:
             return label in {report.attempt for report in reports}
 
         took_s = until(is_there, f"the report of {label}", within_s=within_s)
-        (report,) = reports
-        assert report.result is not None
-        assert report.result.outcome.is_success
+        assert {report.attempt for report in reports} == {label}
+        assert all(report.result is not None and report.result.outcome.is_success for report in reports)
         return took_s
 
 

@@ -142,8 +142,10 @@ class Place:
         found: list[wire.AnyReport] = []
 
         def are_all_there() -> bool:
-            found.extend(self.control.receive(timeout_s=0.05).reports)
+            reports = self.control.receive(timeout_s=0.05).reports
+            self.leases.close_attempts(report.attempt for report in reports)  # or else it is sent again
             self.control.acknowledge()
+            found.extend(reports)
             return len(found) >= len(labels)
 
         until(are_all_there, f"the reports of {labels}")
