@@ -1,6 +1,7 @@
 """Packages that a repository would refuse: found where they were built, as the package's failure and no host's."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.rpms import make_rpm
 from workers import rpmfile
 from workers.buildroot import rpm
 from workers.log import StepLog
-from workers.steps import publishable, upload
+from workers.steps import package_reader, publishable, upload
 from workers.steps.context import Ended, StepContext
 from workers.steps.publishable import check_publishable
 from workers.steps.results import collect, store_packages
@@ -75,36 +76,59 @@ def test_a_file_that_a_recipe_closed_is_read_all_the_same(left: Path, context: S
 def test_more_metadata_than_a_repository_takes_is_refused_in_words(
     left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(publishable, "XML_BYTES", 3000)
+    monkeypatch.setattr(package_reader, "XML_BYTES", 3000)
     (tmp_path / "names").write_bytes(b"\0".join(bytes(make_rpm(left, f"p{number}")) for number in range(6)))
-    publishable.main([str(tmp_path / "names")])
+    package_reader.main([str(tmp_path / "names")])
     assert "MiB of metadata" in json.loads(capsys.readouterr().out)["refused"]
 
 
-def _reader(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = folder / "reader"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setattr(publishable.sys, "executable", str(tool))
+def _reader(folder: Path, end: str, monkeypatch: pytest.MonkeyPatch, *, is_ready: bool = True) -> None:
+    """A reader that ends like this, once it has said that it is ready."""
+    (folder / "reader").mkdir()
+    program = folder / "reader/reader.py"
+    said = f"sys.stderr.write({package_reader.READY!r}); sys.stderr.flush()" if is_ready else ""
+    program.write_text(f"import os, signal, sys\n{said}\n{end}\n")
+    monkeypatch.setattr(publishable, "_READER", program)
 
 
-@pytest.mark.parametrize("end", ["kill -SEGV $$", "kill -ABRT $$", "kill -XCPU $$", "exit 1"])
+def _killed(number: str) -> str:
+    return f"os.kill(os.getpid(), signal.{number})"
+
+
+@pytest.mark.parametrize("end", [_killed("SIGSEGV"), _killed("SIGABRT"), _killed("SIGXCPU"), "sys.exit(1)"])
 def test_a_header_that_brings_the_reader_down_is_the_builds_failure(
     left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    _reader(tmp_path, f"echo 'the reader is ready' >&2; {end}", monkeypatch)
+    _reader(tmp_path, end, monkeypatch)
     with pytest.raises(Ended, match="header cannot be read") as refused:
         check_publishable([make_rpm(left)], context)
     assert refused.value.outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize("script", ["exit 1", "kill -SEGV $$", "echo 'the reader is ready' >&2; kill -KILL $$"])
+@pytest.mark.parametrize(
+    ("end", "is_ready"), [("sys.exit(1)", False), (_killed("SIGSEGV"), False), (_killed("SIGKILL"), True)]
+)
 def test_a_host_that_cannot_run_the_reader_blames_no_package(
-    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch, script: str
+    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch, end: str, is_ready: bool
 ) -> None:
-    _reader(tmp_path, script, monkeypatch)
+    _reader(tmp_path, end, monkeypatch, is_ready=is_ready)
     with pytest.raises(RootTrouble):
         check_publishable([make_rpm(left)], context)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the reader has a view of its own where the worker is root")
+def test_the_reader_has_nothing_of_the_host(
+    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header that takes the reader over finds no file of the host that is not the farm's code, and no uid of its."""
+    canary = tmp_path / "secret"
+    canary.write_text("secret")
+    said = f"open({str(canary)!r})"
+    tries = [said, "open('/etc/shadow')", "open('/proc/sys/kernel/core_pattern', 'w')", "open('/usr/x', 'w')"]
+    end = "\n".join(f"try:\n    {one}; sys.stdout.write('REACHED'); os._exit(0)\nexcept OSError: pass" for one in tries)
+    held = '"os.getuid() is the host\'s" if open("/proc/self/uid_map").read().split()[1] == "0" else None'
+    _reader(tmp_path, f"import json\n{end}\nsys.stdout.write(json.dumps({{'refused': {held}}}))", monkeypatch)
+    check_publishable([make_rpm(left)], context)
 
 
 def test_what_a_repository_refuses_at_last_ends_the_build_and_counts_on_no_host(

@@ -53,6 +53,19 @@ def host_confinement(settings: Settings) -> Confinement:
     return Confinement(helper=_helper(settings.data), filter=None, first_id=None)
 
 
+def reader_confinement(settings: Settings) -> Confinement:
+    """For a program of the farm's own that reads hostile files. Where a setting allows a host without user namespaces to
+    build, the program does without one as well. Raises HostUnfit."""
+    helper, filters = _helper(settings.data), _filter(settings.data, False)
+    confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
+    problem = _problem(settings.data, confined)
+    if problem is None:
+        return confined
+    if not settings.unconfined_targets:
+        raise HostUnfit(f"{problem}; packages are not read with the host's root")
+    return Confinement(helper=helper, filter=filters, first_id=None)
+
+
 def host_problem(settings: Settings) -> str | None:
     """Why this host cannot run root sessions in user namespaces; None when it can, or when a setting does without."""
     if settings.unconfined_targets:

@@ -160,13 +160,7 @@ def workshop(
     command: Sequence[str], confinement: Confinement, *, root: Path, binds: Sequence[Bind], has_network: bool
 ) -> list[Word]:
     """Run a tool of the host on `root`, which it sees at /mnt/root; of the host it sees tools and certificates."""
-    words: list[Word] = ["bwrap", "--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
-        path = Path("/", name)
-        if path.is_symlink():
-            words += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            words += ["--ro-bind", str(path), str(path)]
+    words: list[Word] = ["bwrap", *_host_programs()]
     for name in _HOST_ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
@@ -180,6 +174,28 @@ def workshop(
     words += ["--die-with-parent", "--chdir", "/"]
     words += [*_capabilities(_FILL_CAPABILITIES), *_filter(confinement)]
     return [*words, "--", *command]
+
+
+def tool(command: Sequence[str], confinement: Confinement, *, binds: Sequence[Bind]) -> list[Word]:
+    """Run a program of the host on hostile files: read-only, without network, capabilities or anything of the host but
+    its programs and the binds."""
+    words: list[Word] = ["bwrap", *_host_programs(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    words += [word for bind in binds for word in bind.words]
+    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
+    words += ["--die-with-parent", "--chdir", "/", "--cap-drop", "ALL", *_filter(confinement)]
+    return [*words, "--", *command]
+
+
+def _host_programs() -> list[Word]:
+    words: list[Word] = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            words += ["--ro-bind", str(path), str(path)]
+    return words
 
 
 def _capabilities(kept: Sequence[str]) -> list[str]:

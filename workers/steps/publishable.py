@@ -1,30 +1,34 @@
 """Whether a repository will take packages: asked on the build host, of the same reader that publishes.
 
-Owns the process in which hostile headers are parsed, and its bounds. Run as a module it is that process.
+Owns the process in which hostile headers are parsed, and its bounds. workers/steps/package_reader.py runs there.
 """
 
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from farm.errors import BadRequest, RootTrouble
+import createrepo_c
+
+import farm
+from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from workers.buildroot import sandbox
+from workers.buildroot.confine import reader_confinement
+from workers.buildroot.sandbox import Bind
 from workers.run import CommandFailed, capture
 from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
+from workers.steps.package_reader import READY
 
-_READY = "the reader is ready"
-#: Of all of a build's packages together. A distribution's largest builds have a tenth of it.
-XML_BYTES = 64 * 2**20
-_MEMORY_BYTES = 2 * 2**30
+_READER = Path(__file__).with_name("package_reader.py")
+_LIMITS = Limits(memory_bytes=2 * 2**30, processes=16, disk_bytes=2**20)
 _CPU_S = 300
 _TIMEOUT_S = 900.0
 _ANSWER_BYTES = 2**20
-_TEXT_CHARS = 300
 _KILLED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -33,15 +37,19 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
 
     Raises RootTrouble when the reader cannot be run, and LeaseLost.
     """
+    folders = sorted({path.parent for path in paths})
+    inside = {folder: f"/packages/{number}" for number, folder in enumerate(folders)}
     names = context.workdir / "publishable"
-    names.write_bytes(b"\0".join(os.fsencode(path) for path in paths))
+    names.write_bytes(b"\0".join(os.fsencode(f"{inside[path.parent]}/{path.name}") for path in paths))
+    names.chmod(0o644)
     for path in paths:
         path.chmod(0o644)  # a recipe's own file, of one name; the reader has no right to files that are closed to it
-    argv = [sys.executable, "-I", "-m", "workers.steps.publishable", str(names)]
-    bounds = ["prlimit", f"--as={_MEMORY_BYTES}", f"--cpu={_CPU_S}", "--core=0", "--"]
+    for folder in folders:
+        folder.chmod(0o755)
+    binds = [Bind(path=folder, inside=place) for folder, place in inside.items()]
     try:
         answer = capture(
-            [*_sandboxed(), *bounds, *argv],
+            _argv([*binds, Bind(path=names, inside="/names")], context),
             cwd=Path("/"),
             timeout_s=_TIMEOUT_S,
             limit_bytes=_ANSWER_BYTES,
@@ -49,10 +57,10 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
             shown=["the reader of packages"],
         )
     except CommandFailed as error:
-        if _READY.encode() not in error.output or _signal_of(error) in _KILLED_BY_OTHERS:
-            raise RootTrouble(
-                f"packages cannot be checked: {error}; run deploy/bootstrap, or see the host's log"
-            ) from error
+        if READY.encode() not in error.output or _signal_of(error) in _KILLED_BY_OTHERS:
+            said = shown(error.output.decode(errors="replace")[-300:], limit=300)
+            message = f"packages cannot be checked: {error} ({said}); all users must be able to read the farm's code"
+            raise RootTrouble(message) from error
         raise Ended(Outcome.FAILED, f"a package's header cannot be read: the reader {error.completed.shown}") from error
     finally:
         names.unlink(missing_ok=True)
@@ -65,41 +73,16 @@ def _signal_of(error: CommandFailed) -> int | None:
     return error.completed.signal or (error.completed.code or 0) - 128
 
 
-def _sandboxed() -> list[str]:
-    """Where it can be had: the host read-only, no network, no capability."""
-    if os.geteuid() != 0 or shutil.which("bwrap") is None:
-        return []
-    words = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid", "--unshare-net"]
-    return [*words, "--unshare-ipc", "--die-with-parent", "--cap-drop", "ALL", "--"]
-
-
-def main(argv: Sequence[str]) -> None:
-    """One JSON document: what is refused, or null."""
-    from farm.repositories.metadata import entry_of
-
-    sys.stderr.write(f"{_READY}\n")
-    sys.stderr.flush()
-    size_bytes = 0
-    reason: str | None = None
-    for path in Path(argv[0]).read_bytes().split(b"\0"):
-        name = shown(os.fsdecode(path.rpartition(b"/")[2]), limit=_TEXT_CHARS)
-        try:
-            entry = entry_of(Path(os.fsdecode(path)), shown=f"the package {name!r}")
-        except MemoryError:
-            reason = f"the package {name!r} has a header that takes more than {_MEMORY_BYTES // 2**30} GiB to read"
-            break
-        except BadRequest as error:
-            reason = str(error)
-            break
-        size_bytes += len(entry.primary) + len(entry.filelists) + len(entry.other)
-        if size_bytes > XML_BYTES:
-            reason = (
-                f"the packages have more than {XML_BYTES // 2**20} MiB of metadata, which every user of the repository "
-                "would download; give them fewer files, or shorter paths"
-            )
-            break
-    sys.stdout.write(json.dumps({"refused": reason}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
+    """Without the interpreter's site module, which takes longer than the reading."""
+    modules = dict.fromkeys(str(Path(file or "").parent.parent) for file in (farm.__file__, createrepo_c.__file__))
+    argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(list(modules)), "/names"]
+    bounds = ["prlimit", f"--cpu={_CPU_S}", f"--as={_LIMITS.memory_bytes}", "--"]
+    if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
+        given = {bind.inside: str(bind.path) for bind in binds}
+        return [*bounds, *argv[:-1], given["/names"], json.dumps(given)]
+    confinement = reader_confinement(context.settings)
+    code = {Path(folder) for folder in (*modules, sys.prefix, sys.base_prefix, str(_READER.parent))}
+    shown_code = [Bind(path=folder, inside=str(folder)) for folder in sorted(code) if not folder.is_relative_to("/usr")]
+    words = sandbox.tool([*bounds, *argv], confinement, binds=[*shown_code, *binds])
+    return sandbox.enter(words, confinement, joins=(), limits=_LIMITS)
