@@ -54,8 +54,8 @@ def host_confinement(settings: Settings) -> Confinement:
 
 
 def reader_confinement(settings: Settings) -> Confinement:
-    """For a program of the farm's own that reads hostile files. Where a setting allows a host without user namespaces to
-    build, the program does without one as well. Raises HostUnfit."""
+    """For a program of the farm's own that reads hostile files. Where a setting allows a host without user namespaces
+    to build, the program does without one as well. Raises HostUnfit."""
     helper, filters = _helper(settings.data), _filter(settings.data, False)
     confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
     problem = _problem(settings.data, confined)
