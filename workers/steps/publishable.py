@@ -12,7 +12,7 @@ from pathlib import Path
 
 import createrepo_c
 
-import farm
+import farm.errors
 from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
@@ -24,7 +24,7 @@ from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
 from workers.steps.package_reader import READY
 
-_READER = Path(__file__).with_name("package_reader.py")
+_READER = Path(__file__).absolute().with_name("package_reader.py")
 _LIMITS = Limits(memory_bytes=2 * 2**30, processes=16, disk_bytes=2**20)
 _CPU_S = 300
 _TIMEOUT_S = 900.0
@@ -73,10 +73,17 @@ def _signal_of(error: CommandFailed) -> int | None:
     return error.completed.signal or (error.completed.code or 0) - 128
 
 
+def _code_folders() -> list[str]:
+    """Where the reader finds its modules. The package `farm` itself has no file in a worker that Celery started: there
+    it was found in two places, the folder of the start and the installation."""
+    files = (farm.errors.__file__, createrepo_c.__file__)
+    return list(dict.fromkeys(str(Path(file).absolute().parent.parent) for file in files))
+
+
 def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
     """Without the interpreter's site module, which takes longer than the reading."""
-    modules = dict.fromkeys(str(Path(file or "").parent.parent) for file in (farm.__file__, createrepo_c.__file__))
-    argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(list(modules)), "/names"]
+    modules = _code_folders()
+    argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(modules), "/names"]
     bounds = ["prlimit", f"--cpu={_CPU_S}", f"--as={_LIMITS.memory_bytes}", "--"]
     if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
         given = {bind.inside: str(bind.path) for bind in binds}
