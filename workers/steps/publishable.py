@@ -41,7 +41,7 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
     bounds = ["prlimit", f"--as={_MEMORY_BYTES}", f"--cpu={_CPU_S}", "--core=0", "--"]
     try:
         answer = capture(
-            [*_sandboxed(), *bounds, *argv],
+            [*_sandboxed(context.workdir, paths), *bounds, *argv],
             cwd=Path("/"),
             timeout_s=_TIMEOUT_S,
             limit_bytes=_ANSWER_BYTES,
@@ -65,12 +65,33 @@ def _signal_of(error: CommandFailed) -> int | None:
     return error.completed.signal or (error.completed.code or 0) - 128
 
 
-def _sandboxed() -> list[str]:
-    """Where it can be had: the host read-only, no network, no capability."""
+def _sandboxed(workdir: Path, packages: Sequence[Path] = ()) -> list[str | Path]:
+    """Where it can be had: Python, the farm's code and the packages, read-only; no network and no capability. It is
+    uid 0 of the host, so nothing else of the host is shown: no file, no socket, no setting of the kernel.
+    """
     if os.geteuid() != 0 or shutil.which("bwrap") is None:
         return []
-    words = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid", "--unshare-net"]
-    return [*words, "--unshare-ipc", "--die-with-parent", "--cap-drop", "ALL", "--"]
+    words: list[str | Path] = ["bwrap", "--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
+        if (path := Path("/", name)).exists():
+            words += ["--symlink", path.readlink(), path] if path.is_symlink() else ["--ro-bind", path, path]
+    for name in ("alternatives", "ld.so.cache", "rpm"):
+        words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    code = (Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[2])
+    for path in dict.fromkeys((*code, workdir, *(one.parent for one in packages if not one.is_relative_to(workdir)))):
+        words += ["--ro-bind", path, path]
+    words += [
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--ro-bind",
+        "/proc/sys",
+        "/proc/sys",
+        "--unshare-pid",
+        "--unshare-net",
+    ]
+    return [*words, "--unshare-ipc", "--die-with-parent", "--chdir", "/", "--cap-drop", "ALL", "--"]
 
 
 def main(argv: Sequence[str]) -> None:
