@@ -15,18 +15,21 @@ from farm.model.build import StepKind
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 
-#: What every connection uses. CLIENT's subcommands that reach other connections, or stop the server, are taken away.
+#: What every connection uses. CLIENT's subcommands that reach other connections, or stop the server, are taken away. No
+#: SELECT: nobody sweeps the server's other databases.
 _EVERYONE = (
-    "+auth +hello +ping +echo +select +quit +reset +multi +exec +discard +time +script|load +script|exists +client "
+    "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +script|load +script|exists +client "
     "-client|kill -client|list -client|pause -client|unpause -client|unblock -client|no-evict -client|tracking "
     "-client|caching"
 )
 _SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
-_BINDINGS = "+sadd +srem +smembers +zadd +zrangebyscore +evalsha ~_kombu.*"
+#: Kombu's tables of bindings are sets that all accounts share. An account that could make one a value of another type
+#: would keep the scheduler and all workers from connecting, so each key has the commands of its own type only.
+_BINDING_SCRIPTS = ("+evalsha ~_kombu.binding*", "+zadd +zrangebyscore ~_kombu.binding_deadlines")
 _SCHEDULER_OWN = (
     "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~_kombu.* ~*.reply.celery.pidbox "
     "+evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist +del +unlink "
-    "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hincrby "
+    "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
     "+sadd +srem +smembers +scard +spop +srandmember +zadd +zrem +zrangebyscore +zrange +zcard"
 )
@@ -47,7 +50,8 @@ _CLIENT = (
 _FLOWER = (
     "+llen %R~source* %R~publish* %R~build.* %R~control*",
     "+brpop +llen +del ~*.reply.celery.pidbox* ~celeryev.*",
-    _BINDINGS,
+    "+sadd +srem +smembers ~_kombu.binding.* ~_kombu.binding_permanent.*",
+    *_BINDING_SCRIPTS,
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
@@ -134,12 +138,20 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+set +exists +del ~farm:worker:{role}:*",
         f"+hget %R~farm:off:{role}",
         *_celery(role),
-        _BINDINGS,
+        f"+sadd +srem {_bindings('control', 'celery.pidbox')}",
+        "+smembers %R~_kombu.binding.*",
+        *_BINDING_SCRIPTS,
         "+lpush ~*.reply.celery.pidbox*",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.
         f"{_SUBSCRIBE} &/0.celery.pidbox &/0.celery.pidbox*",
         "+publish &/0.celeryev/*",
+    )
+
+
+def _bindings(*exchanges: str) -> str:
+    return " ".join(
+        f"~_kombu.{table}.{exchange}" for exchange in exchanges for table in ("binding", "binding_permanent")
     )
 
 

@@ -22,7 +22,7 @@ def is_outage(error: Exception) -> bool:
     """Whether the broker or the database is away. A key that holds a value of another type is none: it is one sender's
     doing, and waiting does not help."""
     if isinstance(error, redis.ResponseError):
-        return not str(error).startswith("WRONGTYPE")
+        return "WRONGTYPE " not in str(error)  # in a pipeline's error it stands behind the command
     return isinstance(error, redis.RedisError | FarmNotRunning)
 
 

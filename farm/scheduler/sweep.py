@@ -17,6 +17,7 @@ import redis
 from farm import broker_roles
 from farm.config import Settings
 from farm.leases import Leases
+from farm.scheduler.guard import is_outage
 from farm.store.state import build_of
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
 _UNACKED_SURE_S = 60  # from taking a message to acknowledging it are milliseconds
 _UNACKED_OLD_S = 2 * 3600  # twice the visibility timeout: by then somebody should have sent it again
 _UNACKED_AT_ONCE = 500
+_UNACKED_BYTES = 64 * 2**10  # a message names an attempt and the next step's, in some 2 KiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,19 +147,31 @@ class Sweeper:
 
         Redis gives each to another worker after an hour; one of an attempt that is over would only hold up a slot.
         """
-        now = datetime.now(UTC).timestamp()
-        found = []
+        found: list[tuple[_Taken, str, bool]] = []
         for key, index in broker_roles.unacked_keys():
-            ages: Any = self._redis.zrangebyscore(
-                index, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
-            )
-            if not ages:
-                continue
-            bodies: Any = self._redis.hmget(key, [tag for tag, _ in ages])
-            found += [
-                (_Taken(key, index, tag), _label_in(body), now - taken_at > _UNACKED_OLD_S)
-                for (tag, taken_at), body in zip(ages, bodies, strict=True)
-            ]
+            try:
+                found += self._unacked_of(key, index)
+            except redis.ResponseError as error:
+                if is_outage(error):
+                    raise
+                # Its account alone can have done that, and gets nothing back; the others are swept all the same.
+                self._redis.delete(key, index)
+        return found
+
+    def _unacked_of(self, key: str, index: str) -> list[tuple[_Taken, str, bool]]:
+        """The same of one account, which may have written anything there: what is too long is not read."""
+        now = datetime.now(UTC).timestamp()
+        ages: Any = self._redis.zrangebyscore(
+            index, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
+        )
+        with self._redis.pipeline(transaction=False) as pipe:
+            for tag, _ in ages:
+                pipe.hstrlen(key, tag)
+            lengths = pipe.execute()
+        found = []
+        for (tag, taken_at), length in zip(ages, lengths, strict=True):
+            body: Any = self._redis.hget(key, tag) if 0 < length <= _UNACKED_BYTES else None
+            found.append((_Taken(key, index, tag), _label_in(body), now - taken_at > _UNACKED_OLD_S))
         return found
 
     def _drop_unacked(self, taken: Iterable[_Taken]) -> int:
@@ -180,6 +194,6 @@ def _label_in(body: bytes | None) -> str:
     try:
         message = json.loads(body or b"")[0]
         label = str(message["headers"]["id"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return label if build_of(label) is not None else ""

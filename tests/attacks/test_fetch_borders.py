@@ -294,6 +294,31 @@ def test_a_submodule_on_this_machine_is_read_with_its_parents_rights(open_tmp: P
     assert "may not be a path on this machine" in _why(desk, public.url(f"/git/{len(f'file://{secret}')}"))
 
 
+@needs_root
+def test_a_bundle_is_not_read_with_the_farms_rights(open_tmp: Path) -> None:
+    secret = repository(open_tmp / "secret", {"hello.spec": spec()})
+    bundle = open_tmp / "secret.bundle"
+    git(secret, "bundle", "create", "--quiet", str(bundle), "HEAD", "main")
+    bundle.chmod(0o600)
+    secret.chmod(0o700)
+    for number, url in enumerate((bundle, f"file://{bundle}")):
+        with pytest.raises(Ended):
+            Desk(folder=open_tmp / "desk", attempts=10 * number, reader_uid=None).git(url)
+    parent = _tree_of(open_tmp / "parent", str(bundle))
+    secret.chmod(0o755)
+    commit = git(secret, "rev-parse", "HEAD")
+    git(parent, "update-index", "--cacheinfo", f"160000,{commit},lib")
+    git(parent, "commit", "--quiet", "--message=Pin")
+    with pytest.raises(Ended):
+        Desk(folder=open_tmp / "desk", attempts=100, reader_uid=None).git(parent)
+
+
+@needs_root
+def test_a_path_with_characters_of_urls_is_still_read(open_tmp: Path) -> None:
+    repo = repository(open_tmp / "a %41?b#c", {"hello.spec": spec()})
+    assert Desk(folder=open_tmp / "desk", reader_uid=None).git(repo).spec == "hello.spec"
+
+
 def test_a_commit_of_the_asker_is_still_read(tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec()})
     put(repo, {"more.patch": b"x"})

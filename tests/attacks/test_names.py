@@ -27,6 +27,7 @@ from farm.targets.load import find_target
 from tests.contract.test_store import drive
 from tests.fake_workers import Answer, artifact, succeed
 from tests.rpms import make_rpm, sha256
+from workers.buildroot.confine import confinement
 from workers.buildroot.dnf import pinned_repositories
 from workers.buildroot.roots import Roots
 from workers.log import StepLog
@@ -158,7 +159,8 @@ def test_a_real_build_root_takes_no_bash_from_the_farms_own_repository(tmp_path:
             stop=threading.Event(),
             deadline=time.monotonic() + 120,
         )
-        roots = Roots(settings, find_target(settings, "demo"), Arch.X86_64)
+        target = find_target(settings, "demo")
+        roots = Roots(settings, target, Arch.X86_64, confinement(settings, target))
         pinned = [("farm", repositories.url(name, version))]
         with roots.template(context) as template, pytest.raises(Ended) as refused:  # noqa: SIM117
             with roots.layered(template, ["bash = 99"], pinned, context):

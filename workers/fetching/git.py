@@ -233,7 +233,7 @@ class Mirror:
         is_full = ref == "HEAD" or ref.startswith("refs/")
         plains = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
         wanted = [name for plain in plains for name in (f"{plain}^{{}}", plain)]
-        listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.plain, *wanted)
+        listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.asked, *wanted)
         found = [name for name in wanted if name in listed]
         if len({name.removesuffix("^{}") for name in found}) > 1:
             self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is taken")
@@ -244,7 +244,7 @@ class Mirror:
         return {name: commit for commit, _, name in (line.partition("\t") for line in lines) if name}
 
     def _unknown(self, ref: str) -> Ended:
-        heads = self._listed("ls-remote", "--heads", *self._upload_pack, "--", self.url.plain)
+        heads = self._listed("ls-remote", "--heads", *self._upload_pack, "--", self.url.asked)
         if not heads:
             return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
         branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
@@ -333,7 +333,7 @@ class Mirror:
         options = [arg for arg in args if arg.startswith("--")]
         refspecs = [arg for arg in args if not arg.startswith("--")]
         common = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        self.run(*common, *options, *self._upload_pack, "--", self.url.plain, *refspecs)
+        self.run(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
 
     def _config(self) -> Path:
         path = self._root / f"config-{_CONFIG_VERSION}"

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
@@ -17,6 +17,7 @@ SCHEMES = ("https", "http", "ssh", "git", "file")
 
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _SCP_LIKE = re.compile(rf"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*@)?(?:{_HOST}|\[[0-9A-Fa-f:.]+\]):(?![:/]{{0,1}}-)(?!:).+")
+_SAFE_HOST = re.compile(rf"{_HOST}|[0-9A-Fa-f:.]+")
 _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -45,6 +46,12 @@ class GitUrl:
         if "://" in self.plain:
             return urlsplit(self.plain).hostname
         return self.plain.partition("@")[2].partition(":")[0] or self.plain.partition(":")[0]
+
+    @property
+    def asked(self) -> str:
+        """What git is told to read. A path as a URL: of a plain one git itself would read a bundle, and with the farm's
+        rights instead of the reader's."""
+        return f"file://{quote(self.plain)}" if self.plain.startswith("/") else self.plain
 
     @property
     def is_ssh(self) -> bool:
@@ -115,6 +122,9 @@ def _parse_with_scheme(url: str) -> GitUrl:
         return _made(url, url, is_local=True)
     if not host or host.startswith("-") or parts.path.startswith("/-"):
         raise _refused(url, "it has no host, or one that starts with '-'")
+    if parts.scheme in ("ssh", "git") and not _SAFE_HOST.fullmatch(host):
+        # Before 9.6, ssh has a shell read the host in its ProxyCommand.
+        raise _refused(url, "its host is not a plain name")
     netloc = parts.netloc.rpartition("@")[2]
     authorization = None
     if parts.scheme == "ssh" and parts.username is not None:

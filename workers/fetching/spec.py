@@ -139,6 +139,7 @@ class _Reader:
         """The text with its macros replaced; None if any of them is not plainly known, or if it has a literal %%."""
         for _ in range(_DEPTH_MAX):
             if len(text) > _EXPANSION_MAX_CHARS or self.left_chars < 0:
+                self.left_chars -= len(text)  # it took as long to make
                 return None
             if "%" not in text:
                 self.left_chars -= len(text)

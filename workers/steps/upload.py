@@ -4,6 +4,8 @@ Owns which file goes to which repository; how it gets there is the repository ba
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import Artifact
@@ -19,10 +21,12 @@ from farm.repositories import (
     open_repositories,
 )
 from farm.repositories.checks import is_file_name
+from workers import rpmfile
 from workers.steps.context import Ended, StepContext
 from workers.steps.names import shown
 
 _DEBUG = ("-debuginfo", "-debugsource")
+_SOURCE = ("src", "nosrc")
 _AT_ONCE = 4  # repositories: source, debuginfo and logs, then those of three arches
 Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
@@ -47,6 +51,8 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
     with context.phase("download"):
         digests = {artifact.sha256 for content in plan.values() for artifact, _ in content}
         paths = {sha256: context.store.open_path(sha256) for sha256 in digests}
+        for artifact in dict.fromkeys(artifact for content in plan.values() for artifact, _ in content):
+            _check_header(artifact, paths[artifact.sha256])
 
     def add(name: RepositoryName) -> tuple[str, int, str]:
         _check_stop(context, name)
@@ -83,9 +89,7 @@ def destinations(target: str, given: UploadInput) -> Destinations:
     """
     if given.srpm is None:
         return {}
-    plan: Destinations = {
-        RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, ("src", "nosrc"))]
-    }
+    plan: Destinations = {RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, _SOURCE)]}
     allowed = ("noarch", *(arch.rpm for arch in given.arches))
     for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
         is_debug = kind is RepositoryKind.DEBUG
@@ -158,6 +162,19 @@ def _nevra(artifact: Artifact) -> Nevra:
         return Nevra.parse(artifact.nevra or "")
     except ValueError as error:
         raise BadSource(f"artifact {artifact.name!a} cannot be published: {error}") from error
+
+
+def _check_header(artifact: Artifact, path: Path) -> None:
+    """Names decide who may publish, and it is a builder that reported this one: the file has to say the same of itself.
+    Raises BadSource."""
+    nevra = _nevra(artifact)
+    read = rpmfile.read_source_tags if nevra.arch in _SOURCE else rpmfile.read_binary
+    try:
+        found = read(path).nevra
+    except rpmfile.BadRpm as error:
+        raise BadSource(f"{nevra.filename!a} {error}") from error
+    if replace(found, arch=nevra.arch if found.arch in _SOURCE else found.arch) != nevra:
+        raise BadSource(f"{nevra.filename!a} says of itself that it is {found}, and was reported as {nevra}")
 
 
 def _is_debug(name: str) -> bool:
