@@ -85,8 +85,13 @@ def _unacked(account: str) -> tuple[str, str]:
 
 
 def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Iterator[str]:
-    """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off."""
-    yield "user default off resetkeys resetchannels -@all"
+    """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off.
+
+    It keeps its permissions: Redis loads its append-only file as that account, and checks them again at each EXEC, so
+    that without them a restart drops every transaction and every write of a script. Nobody can use the account: it is
+    off and has no password.
+    """
+    yield "user default off resetpass ~* &* +@all"
     for account in accounts:
         first, *selectors = _rules(account)
         groups = " ".join(f"({selector})" for selector in selectors)

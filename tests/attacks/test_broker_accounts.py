@@ -19,7 +19,7 @@ from farm.errors import BadRequest
 from farm.leases import Leases
 from farm.model.build import StepKind
 from farm.repositories.pulp.together import Together
-from tests.attacks.conftest import ADMIN, Broker
+from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
 from tests.messages import report_of, worker_facts
 
 BUILDER = "build.x86_64"
@@ -191,3 +191,25 @@ def test_passwords_are_kept_and_only_their_hashes_are_printed(tmp_path: Path) ->
 def test_there_is_an_administrator_when_one_is_asked_for(broker: Broker) -> None:
     with broker.client(ADMIN) as client:
         assert client.acl_whoami() == ADMIN
+
+
+def test_the_default_account_lets_nobody_in(broker: Broker) -> None:
+    with redis.Redis(unix_socket_path=str(broker.unix), protocol=2) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    for password in ("", "default"):
+        with (
+            redis.Redis(unix_socket_path=str(broker.unix), username="default", password=password, protocol=2) as client,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            client.ping()
+
+
+def test_a_restart_keeps_transactions_and_what_scripts_wrote(tmp_path: Path) -> None:
+    """Redis 7.0 loads its append-only file as the default account, and checks the account's permissions at EXEC."""
+    with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
+        client.mset({"plain": "1"})
+        with client.pipeline(transaction=True) as pipe:
+            pipe.set("one", "1").set("two", "2").execute()
+        client.eval("redis.call('SET', 'three', 3) redis.call('SET', 'four', 4)", 0)
+    with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
+        assert {bytes(key) for key in client.scan_iter()} == {b"plain", b"one", b"two", b"three", b"four"}
