@@ -51,6 +51,8 @@ _FLOWER = (
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
+#: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
+_CHAIN = (f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
@@ -114,7 +116,13 @@ def _rules(account: str) -> tuple[str, ...]:
         case "flower":
             return ("", *_FLOWER, *_celery(account))
         case _:
-            return ("", *_worker(account), *(_TOGETHER if account == queues.PUBLISH else ()))
+            return ("", *_worker(account), *_more(account))
+
+
+def _more(role: str) -> tuple[str, ...]:
+    if role == queues.PUBLISH:
+        return _TOGETHER
+    return _CHAIN if role.startswith("build.") else ()
 
 
 def _worker(role: str) -> tuple[str, ...]:

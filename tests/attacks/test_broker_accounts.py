@@ -28,7 +28,8 @@ OTHER = "build.aarch64"
 REFUSED = {
     BUILDER: (
         ("LPUSH", "source", "x"),
-        ("LPUSH", "publish", "x"),
+        ("BRPOP", "publish", "0.01"),
+        ("LPUSH", OTHER, "x"),
         ("BRPOP", OTHER, "0.01"),
         ("LPUSH", "control", "x"),
         ("LPUSH", f"control:{OTHER}", "x"),
@@ -147,6 +148,13 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
     leases.close()
     with Connection(settings.broker) as connection:
         connection.default_channel.client.ping()
+
+
+def test_a_builder_sends_the_message_of_the_upload_in_its_chain(broker: Broker) -> None:
+    with Connection(broker.url(BUILDER)) as connection:
+        connection.SimpleQueue(queues.PUBLISH).put({"x": 1})
+    with broker.client(ADMIN) as client:
+        assert client.delete(queues.PUBLISH) == 1
 
 
 def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Broker, tmp_path: Path) -> None:
