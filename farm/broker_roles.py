@@ -22,7 +22,12 @@ _EVERYONE = (
     "-client|caching"
 )
 _SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
-_BINDINGS = "+sadd +srem +smembers +zadd +zrangebyscore +evalsha ~_kombu.*"
+#: kombu's tables. No account can make one of them a key of another type, which would keep workers from starting.
+_BINDINGS = (
+    "+sadd +srem +smembers ~_kombu.binding.* ~_kombu.binding_permanent.*",
+    "+zadd +zrangebyscore ~_kombu.binding_deadlines",
+    "+evalsha ~_kombu.binding*",
+)
 _SCHEDULER_OWN = (
     "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~_kombu.* ~*.reply.celery.pidbox "
     "+evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist +del +unlink "
@@ -47,7 +52,7 @@ _CLIENT = (
 _FLOWER = (
     "+llen %R~source* %R~publish* %R~build.* %R~control*",
     "+brpop +llen +del ~*.reply.celery.pidbox* ~celeryev.*",
-    _BINDINGS,
+    *_BINDINGS,
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
@@ -147,7 +152,7 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+set +exists +del ~farm:worker:{role}:*",
         f"+hget %R~farm:off:{role}",
         *_celery(role),
-        _BINDINGS,
+        *_BINDINGS,
         "+lpush ~*.reply.celery.pidbox*",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.

@@ -53,6 +53,8 @@ REFUSED = {
         ("SET", "farm:scheduler", "x"),
         ("HGET", "unacked:publish", "x"),
         ("HGET", "unacked", "x"),
+        ("ZADD", "_kombu.binding.control", "1", "x"),
+        ("SADD", "_kombu.binding_deadlines", "x"),
         ("PUBLISH", "/0.celery.pidbox", "x"),
         ("PUBLISH", "farm:events", "x"),
         ("SUBSCRIBE", "farm:events"),

@@ -256,6 +256,7 @@ def _of_others(label: str) -> Iterator[tuple[str, ...]]:
     yield "SET", "farm:scheduler", MARK
     yield "PUBLISH", "farm:events", MARK
     yield "PUBLISH", "/0.celery.pidbox", MARK
+    yield "ZADD", "_kombu.binding.control", "1", MARK
     yield ("MONITOR",)
     yield "ACL", "LIST"
     yield ("FLUSHALL",)

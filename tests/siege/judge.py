@@ -260,14 +260,17 @@ def nothing_of_an_attack_reaches_an_honest_build(case: Case) -> Iterator[Broken]
 
 
 def attacks_cost_no_host_its_trust(case: Case) -> Iterator[Broken]:
-    """A hostile build meets trouble only by a wound, as an honest one does; else its host would count it. An honest
-    host is quarantined neither for what the evil host says nor for such trouble."""
+    """A hostile build meets trouble only by a wound, as an honest one does. Other trouble of it would count against the
+    host that ran it, and in the end quarantine that host."""
     hostile = _hostile(case)
     for attempt, step in _attempts(case.facts):
         if step.build not in hostile or attempt.outcome != "errored":
             continue
-        if not _WOUNDS.match(attempt.reason or ""):
-            text = f"{_name(step)}.{attempt.number} is booked as trouble of {attempt.worker}: {attempt.reason}"
+        label = f"{_name(step)}.{attempt.number}"
+        life = case.lives.get(label, (0.0, math.inf))
+        is_wounded = any(_explains(cause, label, attempt.worker, life) for cause in case.causes)
+        if not is_wounded and not _WOUNDS.match(attempt.reason or ""):
+            text = f"{label} is booked as trouble of {attempt.worker}: {attempt.reason}"
             yield Broken(rule="blamed", text=text, build=step.build)
 
 

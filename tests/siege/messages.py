@@ -57,8 +57,8 @@ class Wiretap(threading.Thread):
         parts = words[:-1].split(b'" "', 2)
         if len(parts) == 3 and parts[0].upper() == b"LPUSH":
             queue = parts[1].decode(errors="replace")
-            if queue not in self._heard:
-                return  # the evil host's are of any form
+            if queue not in self._heard or b'" "' in parts[2]:
+                return  # several entries at once are the evil host's
             body = ast.literal_eval(f'b"{parts[2].decode("ascii")}"')
             if body != b"wake":
                 self._heard[queue].append(body)
