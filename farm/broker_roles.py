@@ -55,6 +55,8 @@ _FLOWER = (
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
+#: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
+_CHAIN = (f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
@@ -89,8 +91,13 @@ def _unacked(account: str) -> tuple[str, str]:
 
 
 def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Iterator[str]:
-    """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off."""
-    yield "user default off resetkeys resetchannels -@all"
+    """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off.
+
+    It keeps its permissions: Redis loads its append-only file as that account, and checks them again at each EXEC, so
+    that without them a restart drops every transaction and every write of a script. Nobody can use the account: it is
+    off and has no password.
+    """
+    yield "user default off resetpass ~* &* +@all"
     for account in accounts:
         first, *selectors = _rules(account)
         groups = " ".join(f"({selector})" for selector in selectors)
@@ -113,7 +120,13 @@ def _rules(account: str) -> tuple[str, ...]:
         case "flower":
             return ("", *_FLOWER, *_celery(account))
         case _:
-            return ("", *_worker(account), *(_TOGETHER if account == queues.PUBLISH else ()))
+            return ("", *_worker(account), *_more(account))
+
+
+def _more(role: str) -> tuple[str, ...]:
+    if role == queues.PUBLISH:
+        return _TOGETHER
+    return _CHAIN if role.startswith("build.") else ()
 
 
 def _worker(role: str) -> tuple[str, ...]:

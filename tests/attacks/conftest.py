@@ -56,11 +56,13 @@ def server_of_7() -> str:
 
 
 @contextmanager
-def broker_with_accounts(folder: Path) -> Iterator[Broker]:
+def broker_with_accounts(folder: Path, *more: str) -> Iterator[Broker]:
+    """`more` are options of the server. With the same folder again it has the same accounts."""
     binary = server_of_7()
     passwords = folder / "passwords"
-    passwords.write_text("build.x86_64 p@ss:w/o?r%d#\n")
-    passwords.chmod(0o600)
+    if not passwords.exists():
+        passwords.write_text("build.x86_64 p@ss:w/o?r%d#\n")
+        passwords.chmod(0o600)
     made = CliRunner().invoke(app, ["keys", "acl", "--passwords", str(passwords), "--admin", ADMIN])
     assert made.exit_code == 0, made.output
     acl = folder / "farm.acl"
@@ -71,7 +73,8 @@ def broker_with_accounts(folder: Path) -> Iterator[Broker]:
     found = dict(line.split() for line in passwords.read_text().splitlines())
     broker = Broker(port=port, unix=folder / "r.sock", passwords=found)
     options = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(broker.unix), "--save", ""]
-    options += ["--aclfile", str(acl), "--dir", str(folder), "--acllog-max-len", "1000", "--proto-max-bulk-len", "16mb"]
+    options += ["--aclfile", str(acl), "--dir", str(folder), "--acllog-max-len", "1000"]
+    options += ["--proto-max-bulk-len", "16mb", *more]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen([binary, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:

@@ -19,7 +19,7 @@ from farm.errors import BadRequest
 from farm.leases import Leases
 from farm.model.build import StepKind
 from farm.repositories.pulp.together import Together
-from tests.attacks.conftest import ADMIN, Broker
+from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
 from tests.messages import report_of, worker_facts
 
 BUILDER = "build.x86_64"
@@ -28,7 +28,8 @@ OTHER = "build.aarch64"
 REFUSED = {
     BUILDER: (
         ("LPUSH", "source", "x"),
-        ("LPUSH", "publish", "x"),
+        ("BRPOP", "publish", "0.01"),
+        ("LPUSH", OTHER, "x"),
         ("BRPOP", OTHER, "0.01"),
         ("LPUSH", "control", "x"),
         ("LPUSH", f"control:{OTHER}", "x"),
@@ -52,6 +53,8 @@ REFUSED = {
         ("SET", "farm:scheduler", "x"),
         ("HGET", "unacked:publish", "x"),
         ("HGET", "unacked", "x"),
+        ("ZADD", "_kombu.binding.control", "1", "x"),
+        ("SADD", "_kombu.binding_deadlines", "x"),
         ("PUBLISH", "/0.celery.pidbox", "x"),
         ("PUBLISH", "farm:events", "x"),
         ("SUBSCRIBE", "farm:events"),
@@ -149,6 +152,13 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
         connection.default_channel.client.ping()
 
 
+def test_a_builder_sends_the_message_of_the_upload_in_its_chain(broker: Broker) -> None:
+    with Connection(broker.url(BUILDER)) as connection:
+        connection.SimpleQueue(queues.PUBLISH).put({"x": 1})
+    with broker.client(ADMIN) as client:
+        assert client.delete(queues.PUBLISH) == 1
+
+
 def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Broker, tmp_path: Path) -> None:
     given = {"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("publish")}
     together = Together(Settings.from_env(given))
@@ -191,3 +201,25 @@ def test_passwords_are_kept_and_only_their_hashes_are_printed(tmp_path: Path) ->
 def test_there_is_an_administrator_when_one_is_asked_for(broker: Broker) -> None:
     with broker.client(ADMIN) as client:
         assert client.acl_whoami() == ADMIN
+
+
+def test_the_default_account_lets_nobody_in(broker: Broker) -> None:
+    with redis.Redis(unix_socket_path=str(broker.unix), protocol=2) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    for password in ("", "default"):
+        with (
+            redis.Redis(unix_socket_path=str(broker.unix), username="default", password=password, protocol=2) as client,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            client.ping()
+
+
+def test_a_restart_keeps_transactions_and_what_scripts_wrote(tmp_path: Path) -> None:
+    """Redis 7.0 loads its append-only file as the default account, and checks the account's permissions at EXEC."""
+    with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
+        client.mset({"plain": "1"})
+        with client.pipeline(transaction=True) as pipe:
+            pipe.set("one", "1").set("two", "2").execute()
+        client.eval("redis.call('SET', 'three', 3) redis.call('SET', 'four', 4)", 0)
+    with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
+        assert {bytes(key) for key in client.scan_iter()} == {b"plain", b"one", b"two", b"three", b"four"}

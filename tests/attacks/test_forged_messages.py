@@ -1,5 +1,6 @@
 """Messages that somebody forged, or moved, in the queue of a worker that may do more: a real publisher of one slot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -112,6 +113,32 @@ def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher
     publisher.offer(UPLOAD)
     publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
     assert publisher.reported(UPLOAD) < 10
+
+
+_PICKLED = {
+    "body": "x",
+    "headers": {"task": "farm.upload", "id": UPLOAD},
+    "content-type": "application/x-python-serialize",
+    "content-encoding": "binary",
+    "properties": {"body_encoding": "base64", "delivery_tag": "x", "delivery_info": {}},
+}
+RUBBISH = (
+    *(b"rubbish", b"", b"\xff\xfe", b"{}", b"[]", b"1", b"null", b'{"body":1}', b"[" * 100_000),
+    json.dumps(_PICKLED).encode(),
+    json.dumps(_PICKLED | {"properties": {"delivery_tag": ["x"], "delivery_info": 7}}).encode(),
+    json.dumps(_PICKLED | {"headers": 7}).encode(),
+    json.dumps(_PICKLED | {"content-type": "application/json", "content-encoding": "no-such"}).encode(),
+)
+
+
+def test_what_is_no_message_ends_no_worker(publisher: Publisher) -> None:
+    """The fixture looks whether the worker lives. Each before a message that is sound."""
+    for number, entry in enumerate(RUBBISH, start=10):
+        label = f"{number}.upload.x86_64.1"
+        publisher.client.lpush(queues.PUBLISH, entry)
+        publisher.offer(label)
+        publisher.forge(wire.TASKS[StepKind.UPLOAD], label)
+        publisher.reported(label)
 
 
 def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from tests.siege.sql import Sql
-from tests.siege.world import QUEUES, World
+from tests.siege.world import EVIL_ROLE, QUEUES, World
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
 _COMMON = "{http://linux.duke.edu/metadata/common}"
@@ -68,8 +68,18 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Words:
+    """A text, and where it is. `build` is None for one that is of the whole farm."""
+
+    build: int | None
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
-    """`pool` has the files of all versions, as (repository, file name, digest). `left` is what should be gone."""
+    """`pool` has the files of all versions, as (repository, file name, digest). `words` are all texts that the farm
+    keeps of builds and of itself. `left` is what should be gone."""
 
     builds: tuple[BuildRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
@@ -78,6 +88,7 @@ class Facts:
     closing: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     pool: tuple[tuple[str, str, str], ...] = ()
+    words: tuple[Words, ...] = ()
     left: tuple[str, ...] = ()
 
 
@@ -99,6 +110,7 @@ def collect(world: World) -> Facts:
             closing=tuple(str(label) for (label,) in sql.rows("SELECT label FROM closing")),
             published=tuple(_published(world.repositories)),
             pool=tuple(_pool(world.repositories)),
+            words=tuple(_words(sql, world.store)),
             left=tuple(left_over(world)),
         )
     finally:
@@ -124,6 +136,36 @@ def _attempts(sql: Sql) -> Iterator[AttemptRow]:
             reason=row[5],
             worker=row[6],
         )
+
+
+_OF_ARTIFACTS = "FROM attempt_artifact x JOIN attempt a ON a.id = x.attempt_id JOIN step s ON s.id = a.step_id"
+_TEXTS = (
+    ("build", "SELECT id, nevra, reason FROM build"),
+    ("step", "SELECT build_id, reason, trouble, trouble_hosts, output FROM step"),
+    (
+        "attempt",
+        "SELECT s.build_id, a.reason, a.excerpt, a.worker, a.phases FROM attempt a JOIN step s ON s.id = a.step_id",
+    ),
+    (
+        "artifact",
+        f"SELECT s.build_id, x.name, x.nevra, x.sha256 {_OF_ARTIFACTS}",
+    ),
+    ("repository", "SELECT NULL, path, url FROM repository"),
+    ("queue", "SELECT NULL, name, note FROM queue WHERE name NOT LIKE '%aarch64'"),
+    ("quarantine", "SELECT NULL, name, reason FROM host"),
+)
+_RECORDS = f"SELECT DISTINCT s.build_id, x.name, x.sha256 {_OF_ARTIFACTS} WHERE x.kind = 'record'"
+
+
+def _words(sql: Sql, store: Path) -> Iterator[Words]:
+    """Of the database, and of the records of build roots, which name the packages in them and where those came from."""
+    for where, query in _TEXTS:
+        for build, *texts in sql.rows(query):
+            yield Words(build=build, where=where, text=" ".join(str(text) for text in texts if text is not None))
+    for build, name, sha256 in sql.rows(_RECORDS):
+        with suppress(FileNotFoundError):
+            text = (store / sha256[:2] / sha256[2:4] / sha256).read_text(errors="replace")
+            yield Words(build=build, where=name, text=text)
 
 
 # --- repositories -----------------------------------------------------------------------------------------------
@@ -219,8 +261,10 @@ def _keys(world: World) -> Iterator[str]:
     with world.redis() as client:
         for pattern in ("farm:lease:*", "farm:offer:*"):
             for key in client.scan_iter(pattern):
+                if f".{EVIL_ROLE}." in key.decode(errors="replace"):
+                    continue  # the evil host may write them, whenever it likes
                 yield f"broker's key {key.decode()}"
-        lists = [f"control:{more}{role}" for role in (*QUEUES.values(), "client") for more in ("", "taken:")]
+        lists = [f"control:{more}{role}" for role in (*QUEUES.values(), EVIL_ROLE, "client") for more in ("", "taken:")]
         for queue in (*lists, *QUEUES.values()):
             if client.llen(queue):
                 yield f"broker's queue {queue} with {client.llen(queue)} documents"

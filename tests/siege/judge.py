@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 from tests.siege.facts import AttemptRow, Facts, StepRow
 from tests.siege.field import Cause
+from tests.siege.hostile import MARK
 from tests.siege.stream import Asked
 
 _SUCCESSES = ("succeeded", "unchanged")
 _LOST = re.compile(r"worker-lost|renew")
+#: Trouble that the adversary's wounds make, as the reason of an attempt begins: its code.
+_WOUNDS = re.compile(r"(worker-lost|disk-full|artifact-store|host-unfit|repository|farm-not-running)\b|.*renew")
 _TROUBLES = 3  # with as many builds
 _OS = "demo/x86_64/os"
 _SOURCE = "demo/source"
@@ -33,7 +36,9 @@ class Broken:
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`lives` says from when to when each attempt was seen to be out, on the timeline on which the causes are. `held`
-    are the hosts that the farm quarantined. `may_double` where a database that was killed in the middle of a commit
+    are the hosts that the farm quarantined, as `role@host`, or `host` for all roles. `denials` are commands that the
+    broker refused an honest account, `let_through` those of other roles that it did not refuse the evil host's.
+    `may_double` where a database that was killed in the middle of a commit
     leaves it open whether a batch was written.
     """
 
@@ -42,6 +47,8 @@ class Case:
     causes: Sequence[Cause] = ()
     lives: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     held: Collection[str] = ()
+    denials: Collection[str] = ()
+    let_through: Collection[str] = ()
     may_double: bool = False
 
 
@@ -55,6 +62,9 @@ def judge(case: Case) -> list[Broken]:
         quarantines_have_a_cause,
         packages_are_published_once,
         nothing_else_is_published,
+        nothing_of_an_attack_reaches_an_honest_build,
+        attacks_cost_no_host_its_trust,
+        accounts_have_the_rights_of_their_roles,
         nothing_is_left,
     )
     return [broken for rule in rules for broken in rule(case)]
@@ -145,14 +155,23 @@ def losses_have_a_cause(case: Case) -> Iterator[Broken]:
 
 def quarantines_have_a_cause(case: Case) -> Iterator[Broken]:
     """A host is given no work only where three builds met trouble on it."""
-    troubled: dict[str, set[int]] = defaultdict(set)
-    for step, attempts in _by_step(case.facts):
-        for attempt in attempts:
-            if attempt.outcome == "errored" and attempt.worker:
-                troubled[attempt.worker.partition("@")[2]].add(step.build)
     for host in case.held:
-        if len(troubled[host]) < _TROUBLES:
-            yield Broken(rule="held", text=f"{host} was quarantined for trouble of builds {sorted(troubled[host])}")
+        builds = _troubled(case, host)
+        if len(builds) < _TROUBLES:
+            yield Broken(rule="held", text=f"{host} was quarantined for trouble of builds {sorted(builds)}")
+
+
+def _troubled(case: Case, host: str) -> set[int]:
+    """Builds that met trouble on a host, in the role that is named with it."""
+    role, at, name = host.rpartition("@")
+    return {
+        step.build
+        for step, attempts in _by_step(case.facts)
+        for attempt in attempts
+        if attempt.outcome == "errored"
+        and (attempt.worker or "").partition("@")[2] == name
+        and (not at or (attempt.worker or "").partition("@")[0] == role.partition(".")[0])
+    }
 
 
 def _explains(cause: Cause, label: str, worker: str | None, life: tuple[float, float]) -> bool:
@@ -221,12 +240,69 @@ def nothing_else_is_published(case: Case) -> Iterator[Broken]:
             yield Broken(rule="fenced", text=text)
 
 
+# --- attacks ----------------------------------------------------------------------------------------------------
+
+
+def nothing_of_an_attack_reaches_an_honest_build(case: Case) -> Iterator[Broken]:
+    """All that is forged, and all that a hostile package makes, bears a mark. No text that the farm keeps of an honest
+    build, or of the whole farm, has it; nor has the record of an honest build's root, which names its packages.
+    """
+    hostile = _hostile(case)
+    for words in case.facts.words:
+        if words.build not in hostile and MARK in words.text:
+            at = words.text.index(MARK)
+            text = f"{words.where} of {_whose(words.build)} has {words.text[max(0, at - 40) : at + 60]!r} of an attack"
+            yield Broken(rule="reached", text=text, build=words.build)
+    for attempt, step in _attempts(case.facts):
+        if step.build not in hostile and attempt.worker and MARK in attempt.worker:
+            text = f"{_name(step)}.{attempt.number} was given to {attempt.worker}"
+            yield Broken(rule="reached", text=text, build=step.build)
+
+
+def attacks_cost_no_host_its_trust(case: Case) -> Iterator[Broken]:
+    """A hostile build meets trouble only by a wound, as an honest one does. Other trouble of it would count against the
+    host that ran it, and in the end quarantine that host."""
+    hostile = _hostile(case)
+    for attempt, step in _attempts(case.facts):
+        if step.build not in hostile or attempt.outcome != "errored":
+            continue
+        label = f"{_name(step)}.{attempt.number}"
+        life = case.lives.get(label, (0.0, math.inf))
+        is_wounded = any(_explains(cause, label, attempt.worker, life) for cause in case.causes)
+        if not is_wounded and not _WOUNDS.match(attempt.reason or ""):
+            text = f"{label} is booked as trouble of {attempt.worker}: {attempt.reason}"
+            yield Broken(rule="blamed", text=text, build=step.build)
+
+
+def accounts_have_the_rights_of_their_roles(case: Case) -> Iterator[Broken]:
+    for text in sorted(case.denials):
+        yield Broken(rule="denied", text=text)
+    for text in sorted(case.let_through):
+        yield Broken(rule="let-through", text=f"the evil host's account was allowed {text}")
+
+
+def _hostile(case: Case) -> set[int]:
+    names = {one.recipe.filename for one in case.asked if one.recipe.is_hostile}
+    asked = {build for one in case.asked if one.recipe.is_hostile for build in one.ids}
+    return asked | {build.id for build in case.facts.builds if build.filename in names}
+
+
+def _whose(build: int | None) -> str:
+    return "the farm" if build is None else f"build {build}"
+
+
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 
 def nothing_is_left(case: Case) -> Iterator[Broken]:
     for text in case.facts.left:
         yield Broken(rule="left", text=f"left behind: {text}")
+
+
+def _attempts(facts: Facts) -> Iterator[tuple[AttemptRow, StepRow]]:
+    for step, attempts in _by_step(facts):
+        for attempt in attempts:
+            yield attempt, step
 
 
 def _by_step(facts: Facts) -> Iterable[tuple[StepRow, list[AttemptRow]]]:

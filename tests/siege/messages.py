@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import redis
 
-from farm.queues import CONTROL
+from farm.queues import CLIENT, control_list
 from tests.siege.world import QUEUES, World
 
 _KEPT = 40
@@ -21,7 +21,9 @@ class Wiretap(threading.Thread):
         super().__init__(name="wiretap", daemon=True)
         self.stop = threading.Event()
         self._world = world
-        self._heard: dict[str, deque[bytes]] = {name: deque(maxlen=_KEPT) for name in (CONTROL, *QUEUES.values())}
+        roles = QUEUES.values()
+        names = (*roles, *(control_list(role) for role in (CLIENT, *roles)))
+        self._heard: dict[str, deque[bytes]] = {name: deque(maxlen=_KEPT) for name in names}
 
     def pick(self, rng: random.Random) -> tuple[str, bytes] | None:
         """A queue, and what was pushed there."""
@@ -55,6 +57,8 @@ class Wiretap(threading.Thread):
         parts = words[:-1].split(b'" "', 2)
         if len(parts) == 3 and parts[0].upper() == b"LPUSH":
             queue = parts[1].decode(errors="replace")
+            if queue not in self._heard or b'" "' in parts[2]:
+                return  # several entries at once are the evil host's
             body = ast.literal_eval(f'b"{parts[2].decode("ascii")}"')
-            if queue in self._heard and body != b"wake":
+            if body != b"wake":
                 self._heard[queue].append(body)

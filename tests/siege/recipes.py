@@ -5,12 +5,13 @@ Every attempt makes other bytes, so that a package in a repository tells which a
 
 import random
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 _WITHIN_S = 60.0
-_SPEC = """\
+SPEC = """\
 %global debug_package %{{nil}}
 Name:           {name}
 Version:        1
@@ -76,16 +77,15 @@ _LAYERS = ("bison", "bc", "autoconf")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """`timeout_s` is what is asked for with it."""
+    """`outcome` is how it ends when nobody hurts it. `timeout_s` and `limits` are what is asked for with it."""
 
     name: str
-    kind: Kind
+    kind: StrEnum
     spec: str
-    timeout_s: int | None
-
-    @property
-    def outcome(self) -> str:
-        return OUTCOMES.get(self.kind, "succeeded")
+    outcome: str
+    timeout_s: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    is_hostile: bool = False
 
     @property
     def filename(self) -> str:
@@ -123,7 +123,7 @@ def make(number: int, kind: Kind, rng: random.Random, *, longest_s: int) -> Reci
             head.append("ExclusiveArch:  s390x")
         case Kind.TIMES_OUT:
             build = "sleep 86400"
-    spec = _SPEC.format(
+    spec = SPEC.format(
         name=name,
         release=rng.randint(1, 9),
         head="\n".join(head),
@@ -133,7 +133,8 @@ def make(number: int, kind: Kind, rng: random.Random, *, longest_s: int) -> Reci
         check=check,
         files=files,
     )
-    return Recipe(name=name, kind=kind, spec=spec, timeout_s=TIMEOUT_S if kind is Kind.TIMES_OUT else None)
+    timeout_s = TIMEOUT_S if kind is Kind.TIMES_OUT else None
+    return Recipe(name=name, kind=kind, spec=spec, outcome=OUTCOMES.get(kind, "succeeded"), timeout_s=timeout_s)
 
 
 def make_srpm(recipe: Recipe, into: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 import redis
 
 from tests.siege.adversary import Adversary
+from tests.siege.evil_host import EvilHost
 from tests.siege.facts import Facts, collect, left_over
 from tests.siege.field import Field
 from tests.siege.judge import Broken, Case, judge
@@ -45,6 +46,9 @@ class Report:
     timeline: Timeline
     outcomes: Counter[str] = field(default_factory=Counter)
     wounds: Counter[str] = field(default_factory=Counter)
+    deeds: Counter[str] = field(default_factory=Counter)
+    attacks: Counter[str] = field(default_factory=Counter)
+    has_accounts: bool = False
     lost: int = 0
     attempts: int = 0
     retried: int = 0
@@ -63,7 +67,7 @@ class Siege:
         self._say = say
         rng = random.Random(shape.seed)
         # Each has a generator of its own, so that one's pace does not change what the others choose.
-        seeds = [rng.getrandbits(32) for _ in range(3)]
+        seeds = [rng.getrandbits(32) for _ in range(4)]
         self._timeline = Timeline()
         tag = f"sg{os.getpid()}-{next(_numbers)}"
         self._world = World(shape, tag, random.Random(seeds[0]), distribution, self._timeline)
@@ -72,6 +76,7 @@ class Siege:
         self._field = Field(
             world=self._world, watcher=self._watcher, wiretap=self._wiretap, rng=random.Random(seeds[1])
         )
+        self._evil = EvilHost(self._world, self._watcher, random.Random(seeds[3]))
         self._stream_rng = random.Random(seeds[2])
         self._stream: Stream | None = None
         self._adversary: Adversary | None = None
@@ -105,6 +110,10 @@ class Siege:
         world.start()
         if not world.has_clocks:
             self._say("NOT TRIED: stepping clocks, since cc did not compile tests/siege/clock.c; install gcc")
+        if not world.accounts.passwords:
+            self._say(
+                "NOT TRIED: the broker's accounts, which need Redis 7; install redis-server 7 or newer, or valkey"
+            )
         self._watcher.start()
         self._wiretap.start()
         stream = self._stream = Stream(
@@ -118,11 +127,13 @@ class Siege:
     def _attack(self, stream: Stream) -> None:
         self._adversary = Adversary(self._field)
         stream.start()
+        self._evil.start()
         until = time.monotonic() + self._shape.attack_s
         while time.monotonic() < until:
             self._tick()
             self._adversary.act()
         stream.stop.set()
+        self._evil.stop.set()
         self._adversary.heal_all()
         self._timeline.add("adversary", "everything is healed")
         self._say(f"{self._timeline.now_s:.0f} s: everything is healed; waiting for the farm to finish")
@@ -131,10 +142,12 @@ class Siege:
         """Seconds until nothing was under way any more, or until the farm's time was up."""
         began_at = time.monotonic()
         with suppress(WorldTrouble):
-            self._until(lambda: not stream.is_alive() and self._is_all_over(), self._shape.quiet_s, "everything to end")
+            self._until(lambda: self._is_all_over(stream), self._shape.quiet_s, "everything to end")
         return time.monotonic() - began_at
 
-    def _is_all_over(self) -> bool:
+    def _is_all_over(self, stream: Stream) -> bool:
+        if stream.is_alive() or self._evil.is_alive():
+            return False
         return not self._watcher.is_away and set(self._watcher.counts) <= _OVER
 
     def _look(self) -> Facts:
@@ -158,11 +171,13 @@ class Siege:
             causes=self._field.causes,
             lives=self._watcher.lives,
             held=self._watcher.held,
+            denials=self._watcher.denials,
+            let_through=self._evil.let_through,
             may_double=self._shape.database is DatabaseKind.POSTGRESQL,
         )
         broken = judge(case)
         broken += [Broken(rule=rule, build=build, text=text) for rule, build, text in self._watcher.waits.broken]
-        for thread in (stream, self._watcher):
+        for thread in (stream, self._watcher, self._evil):
             if thread.failure is not None:
                 broken.append(Broken(rule="siege", text=f"the {thread.name} itself failed: {thread.failure!r}"))
         lost = [one for one in facts.attempts if one.outcome == "errored"]
@@ -172,6 +187,9 @@ class Siege:
             timeline=self._timeline,
             outcomes=Counter(build.outcome or build.status for build in facts.builds),
             wounds=self._adversary.done if self._adversary else Counter(),
+            deeds=self._evil.done,
+            attacks=Counter(str(one.recipe.kind) for one in stream.asked if one.recipe.is_hostile),
+            has_accounts=bool(self._world.accounts.passwords),
             lost=len(lost),
             attempts=len(facts.attempts),
             retried=sum(one.retried for one in stream.asked),
@@ -182,13 +200,14 @@ class Siege:
     def _end(self, *, keep: bool) -> None:
         self._watcher.stop.set()
         self._wiretap.stop.set()
+        self._evil.stop.set()
         if self._stream is not None:
             self._stream.stop.set()
         if self._adversary is not None:
             with suppress(Exception):
                 self._adversary.heal_all()
         self._world.close(keep=keep)
-        threads: list[threading.Thread] = [self._watcher, self._wiretap]
+        threads: list[threading.Thread] = [self._watcher, self._wiretap, self._evil]
         for thread in [*threads, *([self._stream] if self._stream else [])]:
             if thread.ident is not None:
                 thread.join(_JOIN_WITHIN_S)

@@ -16,6 +16,7 @@ from farm.config import Settings
 from farm.errors import FarmError, FarmNotRunning, WrongState
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
+from tests.siege.hostile import ORDER, OWNER, REQUIRES, Attack, make_hostile
 from tests.siege.recipes import Kind, Recipe, make, make_srpm, pick
 from tests.siege.shape import Shape
 from tests.siege.timeline import Timeline
@@ -25,6 +26,7 @@ _CANCELLED_SHARE = 0.15
 _STILL_THERE_SHARE = 0.7
 _RETRIED_SHARE = 0.5  # of those that were cancelled, that failed, and of these:
 _AGAIN_SHARE = 0.12  # of the others: their build step is run anew once they succeeded, and makes other packages
+_HOSTILE_EVERY = 4  # one of as many
 _PAUSE_S = 0.5
 _TICK_S = 0.1
 
@@ -62,6 +64,7 @@ class Stream(threading.Thread):
         self._timeline = timeline
         self._watcher = watcher
         self._farm: Farm | None = None
+        self._attacks = list(ORDER)
 
     def run(self) -> None:
         try:
@@ -91,6 +94,8 @@ class Stream(threading.Thread):
 
     def _next(self) -> Asked:
         number, longest_s = len(self.asked), self._shape.longest_build_s
+        if number % _HOSTILE_EVERY == 1 and (hostile := self._next_hostile(number)) is not None:
+            return hostile
         chance = self._rng.random()
         if chance < _CANCELLED_SHARE:
             # Mostly one that is still there when the cancel comes.
@@ -106,6 +111,32 @@ class Stream(threading.Thread):
         may_retry = can_retry and recipe.outcome in ("succeeded", "failed") and self._rng.random() < _RETRIED_SHARE
         return Asked(recipe=recipe, outcomes={recipe.outcome}, may_retry=may_retry)
 
+    def _next_hostile(self, number: int) -> Asked | None:
+        """In turn; one that requires another when that is published. None while none can be had."""
+        for attack in self._attacks:
+            wanted = REQUIRES.get(attack)
+            there = self._published(wanted) if wanted is not None else [""]
+            if there:
+                self._attacks.remove(attack)
+                self._attacks.append(attack)
+                recipe = make_hostile(number, attack, self._rng, requires=self._rng.choice(there))
+                return Asked(recipe=recipe, outcomes={recipe.outcome})
+        return None
+
+    def _published(self, attack: Attack) -> list[str]:
+        """Names of the packages of this kind that are in the repository."""
+        found = []
+        for one in self.asked:
+            if one.recipe.kind is attack and one.ids:
+                try:
+                    build = self._connected().build(one.ids[-1])
+                except FarmError:
+                    self._forget_farm()
+                    continue
+                if build.outcome is Outcome.SUCCEEDED:
+                    found.append(one.recipe.name)
+        return found
+
     def _enqueue(self, one: Asked) -> None:
         self.asked.append(one)
         path = make_srpm(one.recipe, self._folder)
@@ -119,11 +150,15 @@ class Stream(threading.Thread):
     def _try_enqueue(self, one: Asked, path: Path) -> int | None:
         """The build; None where the farm said that it has none."""
         try:
-            return (
-                self._connected()
-                .enqueue(srpm=path, target="demo", arches=["x86_64"], timeout_s=one.recipe.timeout_s)
-                .id
+            handle = self._connected().enqueue(
+                srpm=path,
+                target="demo",
+                arches=["x86_64"],
+                timeout_s=one.recipe.timeout_s,
+                limits=one.recipe.limits or None,
+                owner=OWNER if one.recipe.is_hostile else None,
             )
+            return handle.id
         except FarmError as error:
             one.raised += 1
             self._timeline.add("stream", f"enqueue of {one.recipe.name} was refused: {error}")

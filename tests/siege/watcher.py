@@ -12,12 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import redis
 
 from tests.siege.members import Member
 from tests.siege.sql import DatabaseAway
-from tests.siege.world import QUEUES, SLOTS, World
+from tests.siege.world import EVIL_ROLE, QUEUES, SLOTS, World
 
 EVERY_S = 0.5
 TAKEOVER_S = 15.0
@@ -107,8 +108,11 @@ class Watcher(threading.Thread):
         self.is_away = False
         self.has_broker = True
         self.holder: bytes | None = None
-        #: Hosts that the farm has quarantined at some time; and what of theirs takes nothing now, by what it says.
-        self.held: set[str] = set()
+        #: Hosts that the farm has quarantined at some time, as it names them (`build.x86_64@host1`, or `host1` in every
+        #: role), and why; and what of theirs takes nothing now, by what it says.
+        self.held: dict[str, str] = {}
+        #: What the broker refused an honest member's account.
+        self.denials: set[str] = set()
         self._idle_workers: set[str] = set()
         self._world = world
         self._timeline = world.timeline
@@ -285,7 +289,7 @@ class Watcher(threading.Thread):
         try:
             rows = self._sql.rows(_LIVE)
             self.counts = {str(status): count for status, count in self._sql.rows(_COUNTS)}
-            self.held |= {name for (name,) in self._sql.rows(_HELD)}
+            self.held |= dict(self._sql.rows(_HELD))
         except DatabaseAway:
             has_database = False
         else:
@@ -297,13 +301,25 @@ class Watcher(threading.Thread):
         try:
             with self._world.redis() as client:
                 self.holder = client.get("farm:scheduler")
-                held = [one.worker for one in self._world.members.workers() if one.host in self.held]
-                names = {key.decode().split(":", 3)[3]: key for key in client.scan_iter("farm:worker:*")}
-                said = {worker: client.get(names[worker]) if worker in names else None for worker in held}
+                # Its own role's entry: the evil host may write any name into another.
+                said = {
+                    one.worker: client.get(f"farm:worker:{QUEUES[one.role]}:{one.worker}")
+                    for one in self._world.members.workers()
+                    if one.role is not None and _is_held(one, self.held)
+                }
+                self._note_denials(client)
             self._idle_workers = {worker for worker, facts in said.items() if facts and not _takes_work(facts)}
             return True
         except redis.RedisError:
             return False
+
+    def _note_denials(self, client: Any) -> None:
+        if not self._world.accounts.passwords:
+            return
+        for entry in client.acl_log():
+            if entry["username"] != EVIL_ROLE and entry["reason"] != "auth":
+                words = f"{entry['client-info'].get('cmd', '')} ({entry['reason']} {entry['object']})"
+                self.denials.add(f"{entry['username']} was denied {words}")
 
     def _is_led(self) -> bool:
         leader = self._world.leader()
@@ -382,7 +398,7 @@ class Watcher(threading.Thread):
         self._timeline.add("watcher", f"BROKEN: {text}", frozenset({build}) if build else frozenset())
 
 
-_HELD = "SELECT name FROM host WHERE hold = 'quarantined'"
+_HELD = "SELECT name, reason FROM host WHERE hold = 'quarantined'"
 _COUNTS = "SELECT COALESCE(outcome, status), count(*) FROM build GROUP BY 1"
 _LABEL = re.compile(r"(\d+)\.(.+)\.(\d+)")
 
@@ -409,6 +425,10 @@ def _seen(row: tuple[object, ...]) -> Seen:
         is_offered=offered_at is not None,
         avoids=frozenset(json.loads(str(avoids))) if avoids else frozenset(),
     )
+
+
+def _is_held(member: Member, held: Collection[str]) -> bool:
+    return member.role is not None and not {member.host, f"{QUEUES[member.role]}@{member.host}"}.isdisjoint(held)
 
 
 def _takes_work(facts: bytes) -> bool:

@@ -19,6 +19,9 @@ def _table(report: Report) -> Iterator[str]:
     yield f"siege with SEED={shape.seed} on {shape.database}: {times}"
     yield f"  builds     {sum(report.outcomes.values())}: {_counted(report.outcomes)}"
     yield f"  wounds     {sum(report.wounds.values())}: {_counted(report.wounds)}"
+    accounts = "with the accounts of the roles" if report.has_accounts else "without accounts"
+    yield f"  attacks    {sum(report.attacks.values())} hostile packages: {_counted(report.attacks)}"
+    yield f"  evil host  {sum(report.deeds.values())} deeds, {accounts}: {_counted(report.deeds)}"
     yield f"  attempts   {report.attempts}, of which {report.lost} met trouble; {report.retried} builds were retried"
     yield f"  refused    {report.refused} enqueues, asked again"
     waits = ", ".join(f"{rule} {seconds:.1f} s" for rule, seconds in sorted(report.longest_s.items()))

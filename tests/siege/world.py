@@ -20,10 +20,10 @@ from redis.retry import Retry
 
 from deploy.pulp.postgresql import Cluster
 from farm.config import Settings
-from farm.embedded import find_redis_server
 from farm.model.arch import Arch
-from farm.queues import PUBLISH, SOURCE, build_queue
+from farm.queues import CLIENT, PUBLISH, SOURCE, build_queue
 from farm.store.store import Store
+from tests.siege.accounts import ADMIN, Accounts, make_accounts
 from tests.siege.commands import CommandFailed, run
 from tests.siege.ground import Ground
 from tests.siege.members import Member, Members
@@ -34,6 +34,10 @@ from tests.siege.timeline import Timeline
 
 SLOTS = 2
 QUEUES = {Role.SOURCE: SOURCE, Role.BUILD: build_queue(Arch.X86_64), Role.PUBLISH: PUBLISH}
+#: The evil host's role. No honest worker has it, and no package is built for it, so that the time limits of a siege
+#: stay true: a second host of an honest role could take messages of its queue, as the farm allows it to.
+EVIL_ROLE = build_queue(Arch.AARCH64)
+_SCHEDULER = "scheduler"
 _START_WITHIN_S = 90.0
 _ANSWER_WITHIN_S = 3.0
 _ALL_ROLES = (Role.SOURCE, Role.BUILD, Role.PUBLISH)
@@ -55,6 +59,7 @@ class World:
         self._clock = self.ground.folder / "clock"
         self._preload = self.ground.folder / "clock.so"
         self._distribution = distribution
+        self.accounts = Accounts(server="", file=self.ground.folder / "none")
         self.hosts: dict[str, Path] = {}
         #: Hosts that nothing is expected of: cut off, or with a full disk.
         self.ill_hosts: set[str] = set()
@@ -86,7 +91,6 @@ class World:
     def environment(self) -> dict[str, str]:
         found = {
             "FARM_DATA": str(self.ground.data),
-            "FARM_BROKER_URL": f"redis://{CORE_ADDRESS}:6379/0",
             "FARM_OWNER": "siege",
             "FARM_LEASE_S": str(self.shape.lease_s),
             "FARM_CLAIM_S": str(self.shape.claim_s),
@@ -101,7 +105,14 @@ class World:
     @property
     def settings(self) -> Settings:
         """A client's, outside of all namespaces."""
-        return Settings.from_env({**self.environment, "FARM_BROKER_URL": f"redis+socket://{self.socket}"})
+        return Settings.from_env({**self.environment, "FARM_BROKER_URL": self._socket_url(CLIENT)})
+
+    def _socket_url(self, account: str) -> str:
+        return f"redis+socket://{self.accounts.user(account)}{self.socket}"
+
+    def _broker(self, account: str) -> dict[str, str]:
+        """What tells a member of the farm its broker."""
+        return {"FARM_BROKER_URL": f"redis://{self.accounts.user(account)}{CORE_ADDRESS}:6379/0"}
 
     def sql(self) -> Sql:
         """A connection of the caller's own."""
@@ -109,9 +120,12 @@ class World:
             return postgresql(self._cluster.socket, "pulp", "farm")
         return sqlite(self.ground.data / "farm.db")
 
-    def redis(self, timeout_s: float = 1.0) -> "redis.Redis":
+    def redis(self, timeout_s: float = 1.0, account: str = ADMIN) -> "redis.Redis":
+        passwords = self.accounts.passwords
         return redis.Redis(
             unix_socket_path=str(self.socket),
+            username=account if passwords else None,
+            password=passwords.get(account),
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             protocol=2,
@@ -126,6 +140,7 @@ class World:
         (self.ground.data / "demo").mkdir()
         (self.ground.data / "demo" / "distribution").symlink_to(self._distribution)
         self.ground.mount_store()
+        self.accounts = make_accounts(self.ground.folder)
         self._start_redis()
         if self.shape.database is DatabaseKind.POSTGRESQL:
             self._start_postgresql()
@@ -133,7 +148,7 @@ class World:
         for number in (1, 2):
             argv = [sys.executable, "-m", "farm.scheduler"]
             name = f"scheduler{number}"
-            env = self._env() | self._with_clock(name)
+            env = self._env() | self._broker(_SCHEDULER) | self._with_clock(name)
             self.members.add(Member(name=name, argv=argv, env=env, namespace=self.network.core))
         self.add_host("host1", _ALL_ROLES)
         self.add_host("host2", _ALL_ROLES)
@@ -147,8 +162,9 @@ class World:
         env = self._env() | {"FARM_SCRATCH": str(scratch)} | self._with_clock(name)
         for role in roles:
             argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{role}@%h"]
+            its_env = env | self._broker(QUEUES[role])
             argv += ["-c", str(SLOTS), "-Q", QUEUES[role], "--without-gossip", "--without-mingle", "-l", "INFO"]
-            member = Member(name=f"{name}.{role}", argv=argv, env=env, namespace=namespace, host=name, role=role)
+            member = Member(name=f"{name}.{role}", argv=argv, env=its_env, namespace=namespace, host=name, role=role)
             self.members.add(member)
 
     def _make_clocks(self) -> None:
@@ -176,8 +192,8 @@ class World:
         # The page cache outlives the process, so nothing need be synchronised for a server that is only killed.
         options = {"bind": CORE_ADDRESS, "port": "6379", "unixsocket": str(self.socket), "protected-mode": "no"}
         options |= {"appendonly": "yes", "appendfsync": "no", "save": "", "dir": str(folder), "daemonize": "no"}
-        options |= {"maxmemory-policy": "noeviction"}
-        argv = [find_redis_server(), *(word for key, value in options.items() for word in (f"--{key}", value))]
+        options |= {"maxmemory-policy": "noeviction"} | self.accounts.options
+        argv = [self.accounts.server, *(word for key, value in options.items() for word in (f"--{key}", value))]
         self.members.add(Member(name="redis", argv=argv, env=self._env(), namespace=self.network.core))
         self.until(self.redis_answers, "the broker to answer")
 
@@ -214,9 +230,10 @@ class World:
             return False
 
     def registered(self) -> set[str]:
-        """Names of the workers that the broker knows of."""
+        """Names of the honest workers that the broker knows of."""
         with self.redis() as client:
-            return {key.decode().split(":", 3)[3] for key in client.scan_iter("farm:worker:*")}
+            keys = [key.decode().split(":", 3) for key in client.scan_iter("farm:worker:*")]
+        return {name for _, _, role, name in keys if role != EVIL_ROLE}
 
     def until(self, is_so: Callable[[], object], what: str) -> None:
         """Raises WorldTrouble when it is not so in time."""
@@ -257,7 +274,7 @@ class World:
 
     def active(self) -> dict[str, list[str]]:
         """What each worker that answers believes that its pool is at: a process that hangs hides nowhere else."""
-        app = Celery("siege", broker=f"redis+socket://{self.socket}", set_as_current=False)
+        app = Celery("siege", broker=self._socket_url(ADMIN), set_as_current=False)
         try:
             with app.connection_for_write() as connection:
                 asked = app.control.inspect(timeout=_ANSWER_WITHIN_S, connection=connection)
