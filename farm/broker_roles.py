@@ -56,7 +56,10 @@ _FLOWER = (
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
 #: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
-_CHAIN = (f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",)
+_CHAIN = (
+    f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",
+    f"+sadd ~_kombu.binding.{queues.PUBLISH} ~_kombu.binding_permanent.{queues.PUBLISH}",
+)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
