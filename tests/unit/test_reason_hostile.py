@@ -13,7 +13,7 @@ LOG_BYTES = 2 * 2**20
 READ_BYTES = 2**20
 LARGE_LOG_BYTES = 8 * 2**20
 #: Measured for the large log: 0.3 s at most on an idle two-core machine; the rest is for busy ones.
-LIMIT_S = 1.0
+LIMIT_S = 4.0  # on a busy machine; what takes time that grows with the square takes minutes
 
 _PATTERNS = [*SURROUNDINGS]
 for _table in (*OF_PHASE.values(), *(table for _, table in ANYWHERE)):
@@ -60,7 +60,7 @@ def test_a_hostile_log_costs_linear_time_and_yields_bounded_text(tmp_path: Path,
 
 
 @pytest.mark.parametrize("unit", [b"e", b"o", b" ", b": error: \n"])
-def test_a_log_of_8_mib_takes_less_than_a_second(tmp_path: Path, unit: bytes) -> None:
+def test_a_log_of_8_mib_takes_seconds_at_most(tmp_path: Path, unit: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(unit * (LARGE_LOG_BYTES // len(unit)))
     start = time.monotonic()

@@ -51,7 +51,7 @@ def test_the_shipped_targets_are_all_valid_and_for_three_arches(tmp_path: Path) 
         assert all(target.repositories_for(arch) for arch in Arch)
 
 
-def test_all_targets_load_in_less_than_ten_milliseconds(tmp_path: Path) -> None:
+def test_all_targets_load_in_a_moment(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
     load_targets(settings)
     times_s = []
@@ -59,7 +59,7 @@ def test_all_targets_load_in_less_than_ten_milliseconds(tmp_path: Path) -> None:
         start = time.perf_counter()
         load_targets(settings)
         times_s.append(time.perf_counter() - start)
-    assert min(times_s) < 0.010
+    assert min(times_s) < 0.050
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED_NAMES if name != "demo"])
