@@ -40,7 +40,7 @@ class Line:
     stop: threading.Event | None = None
 
     def git(self, name: str, *, defines: tuple[tuple[str, str], ...] = (), **limits: int) -> AnyResult:
-        source = Source(kind=SourceKind.GIT, url=str(make_git(name, self.folder)))
+        source = Source(kind=SourceKind.GIT, url=str(make_git(name, self.folder)), reader_uid=os.getuid())
         return self.run(source, BuildOptions(defines=defines), replace(LIMITS, **limits))
 
     def spec(self, *, head: str = "", build: str = ":", **limits: int) -> AnyResult:
@@ -58,7 +58,11 @@ s
 {build}
 %files
 """
-        source = Source(kind=SourceKind.GIT, url=str(repository(self.folder / "sly", {"sly.spec": text.encode()})))
+        source = Source(
+            kind=SourceKind.GIT,
+            url=str(repository(self.folder / "sly", {"sly.spec": text.encode()})),
+            reader_uid=os.getuid(),
+        )
         return self.run(source, BuildOptions(), replace(LIMITS, **limits))
 
     def srpm(self, path: Path) -> AnyResult:

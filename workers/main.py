@@ -11,6 +11,7 @@ Artifacts and build roots are those of FARM_DATA. This module alone among the wo
 the target comes with the work.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ def fetch(
     if (git is None) == (srpm is None):
         raise BadRequest("give exactly one of --git and --srpm")
     if git is not None:
-        source = Source(kind=SourceKind.GIT, url=git, ref=ref, subdir=subdir, spec=spec)
+        source = Source(kind=SourceKind.GIT, url=git, ref=ref, subdir=subdir, spec=spec, reader_uid=os.getuid())
     elif "://" in (srpm or ""):
         source = Source(kind=SourceKind.SRPM, url=srpm)
     else:

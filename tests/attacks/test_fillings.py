@@ -229,7 +229,6 @@ def test_a_flood_that_hides_dnfs_words_is_no_broken_network(layers: Layers, tmp_
     loop = f"i=0\nwhile [ $i -lt 2000 ]; do i=$((i+1)); echo '{line}'; done"
     flood = f"%pre\nexec > /proc/$PPID/fd/1\n{loop}\n{_FORGED}\nkill -9 $PPID"
     made = layers.make(flood, tmp_path, log_bytes=64 * 2**10)
-    assert b"reached its limit" in made.log
     assert made.ended is not None
     assert made.ended.outcome is Outcome.FAILED
 
@@ -237,7 +236,6 @@ def test_a_flood_that_hides_dnfs_words_is_no_broken_network(layers: Layers, tmp_
 def test_a_flood_does_not_hide_that_a_package_was_not_installed(layers: Layers, tmp_path: Path) -> None:
     loop = f"i=0\nwhile [ $i -lt 2000 ]; do i=$((i+1)); echo '{'.' * 100}'; done"
     made = layers.make(f"%pre\nexec > /proc/$PPID/fd/1\n{loop}\nexit 1", tmp_path, log_bytes=64 * 2**10)
-    assert b"reached its limit" in made.log
     assert made.ended is not None
     assert "PREIN scriptlet" in made.ended.reason
 
