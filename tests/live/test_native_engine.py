@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import createrepo_c
 import pytest
 from plumbum import local
 
@@ -253,7 +254,9 @@ def test_a_build_uses_what_another_build_made(bench: Bench, tmp_path: Path) -> N
     assert made.outcome is Outcome.SUCCEEDED, bench.log
     repository = tmp_path / "repository"
     shutil.copytree(made.results, repository)
-    local["createrepo_c"]["--quiet", str(repository)].run(stdin=None)
+    # The wheel's own: its script is on the PATH of an activated environment only.
+    tool = Path(createrepo_c.__file__).parent / "data/bin/createrepo_c"
+    local[str(tool)]["--quiet", str(repository)].run(stdin=None)
     run = bench.build("uses-libgreet", repositories=(("farm", f"file://{repository}"),))
     assert run.outcome is Outcome.SUCCEEDED, bench.log
     assert [package.nevra for package in run.root if "libgreet-devel" in package.nevra]
