@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # `make demo PULP=1`; 0, no and nothing mean without.
 WITH_PULP := $(if $(filter-out 0 no,$(PULP)),--pulp)
+# Without cached bytecode each of the tests' processes, and every process of every farm that they start, compiles all
+# modules again; some machines switch the cache off.
+export PYTHONDONTWRITEBYTECODE :=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 
 help: ## list these commands

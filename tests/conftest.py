@@ -1,7 +1,6 @@
 """What tests of every kind share: no settings of the caller's, databases, the demo distribution, and a Pulp."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
 from farm.store.store import Store
 from tests import distribution
-from tests.databases import NoPostgresql, cluster, new_database
+from tests.databases import NoPostgresql, cluster, new_database, sqlite_template
 from tests.pulp_server import local_pulp
 
 #: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
@@ -88,13 +87,6 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "template.db"
-    Store.open(f"sqlite:///{path}", create=True).close()
-    return path
-
-
-@pytest.fixture(scope="session")
 def postgresql_template(postgresql: str) -> Iterator[str]:
     """The name of a database with the current schema."""
     with new_database(postgresql) as url:
@@ -106,7 +98,7 @@ def postgresql_template(postgresql: str) -> Iterator[str]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database of the test's own, with the current schema: a copy, since migrating takes longer than most tests."""
     if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "farm.db")
+        (tmp_path / "farm.db").write_bytes(sqlite_template())
         yield f"sqlite:///{tmp_path / 'farm.db'}"
         return
     template = request.getfixturevalue("postgresql_template")

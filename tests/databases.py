@@ -1,13 +1,15 @@
-"""A PostgreSQL of a test's own: a throw-away cluster on a unix socket, and databases in it.
+"""Databases of a test's own: a SQLite file with the current schema, and a throw-away PostgreSQL on a unix socket.
 
 Owns the server's life, to a SIGKILL and the start after it. The fixtures are in conftest.py.
 """
 
+import functools
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +18,21 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from farm.store.database import make_engine
+from farm.store.store import Store
 
 # What is not on the disk is lost with the machine, which tests do not kill.
 _FAST = "-c fsync=off -c full_page_writes=off -c listen_addresses="
 # What was committed within the last fifth of a second is lost with the server.
 _FASTER = "-c synchronous_commit=off"
+
+
+@functools.lru_cache(maxsize=1)
+def sqlite_template() -> bytes:
+    """A SQLite database with the current schema: migrating takes longer than most tests, so it is done once."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "farm.db"
+        Store.open(f"sqlite:///{path}", create=True).close()
+        return path.read_bytes()
 
 
 class NoPostgresql(Exception):

@@ -21,6 +21,7 @@ from farm.model.work import StepResult
 from farm.store.machine import RetryPolicy
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
+from tests.databases import sqlite_template
 from tests.fake_workers import Answer, held_by, output_of, report_for, settle_reports, token_of
 from tests.redis_server import redis_server
 
@@ -32,6 +33,8 @@ class DrivenFarm:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if not settings.database_url:
+            (settings.data / "farm.db").write_bytes(sqlite_template())
         self.store = Store.open(settings.database, create=True)
         self.farm = Farm.connect(settings)
         self.env = {"FARM_DATA": str(settings.data), "FARM_OWNER": "ann"}
