@@ -18,6 +18,9 @@ _SECRETS = ("broker_url", "database_url", "pulp_password")
 DIRECTORY, PULP = "directory", "pulp"
 _BACKENDS = (DIRECTORY, PULP)
 _PULP_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+#: The least and the greatest `first_root_id`. Below are the ids that systems give to users and services, the root's 0
+#: among them; above, the 131,072 ids of build roots would reach those that mean "nobody" and "no id".
+_FIRST_ROOT_ID = (100_000, 2**32 - 2 - 131_072)
 _SOCKET_PATH_MAX = 100  # the kernel's limit is 108 bytes, with the final NUL
 
 
@@ -112,6 +115,12 @@ class Settings:
         object.__setattr__(self, "data", self.data.absolute())
         if not self.broker_url and len(str(self.socket)) > _SOCKET_PATH_MAX:
             raise BadSettings(f"FARM_DATA {str(self.data)!r} is too long for a unix socket; use a shorter path")
+        least, most = _FIRST_ROOT_ID
+        if not least <= self.first_root_id <= most:
+            raise BadSettings(
+                f"FARM_FIRST_ROOT_ID={self.first_root_id} is not from {least} to {most}: no id of a build root may be "
+                "one of the host's own users"
+            )
         for network in self.networks:
             try:
                 ipaddress.ip_network(network)

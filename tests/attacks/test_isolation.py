@@ -1,5 +1,6 @@
 """What a recipe and a scriptlet reach of the host: real rooms and real fillings, a program that asks for everything."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -14,11 +15,12 @@ import pytest
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.errors import HostUnfit
+from farm.errors import BadSettings, HostUnfit
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import EngineName, RepositorySource, Target
 from tests.attacks.test_fillings import Layers
+from workers.buildroot import confine
 from workers.buildroot.confine import confinement, host_problem
 from workers.buildroot.room import Room, RoomRun
 from workers.buildroot.roots import Root, Roots, root_of
@@ -31,6 +33,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
 ]
 
+# Numbers of linux/keyctl.h and, for x86_64, of the system calls.
+_ADD_KEY, _KEYCTL, _JOIN_SESSION_KEYRING, _SESSION_KEYRING = 248, 250, 1, -3
 _FAMILIES = {"1", "2", "10", "16"}  # UNIX, INET, INET6, NETLINK
 _MAY_SUCCEED = {"family-1", "family-2", "family-10", "netlink-0"}
 _REFUSED_BY_FILTER = {
@@ -160,7 +164,7 @@ def test_no_program_of_a_dependency_runs_as_root_in_a_room(
     settings: Settings, target: Target, probe: Path, tmp_path: Path
 ) -> None:
     above = tmp_path / "above"
-    script = '#!/bin/bash\nread -r _ uid _ < <(grep ^Uid: /proc/self/status)\necho "RAN $0 as $UID"\n'
+    script = '#!/bin/bash\necho "RAN $0 as $UID"\n'
     for folder in ("usr/local/sbin", "usr/local/bin", "usr/sbin"):
         (above / folder).mkdir(parents=True)
         for name in ("setpriv", "sh", "enter", "true", "env", "id"):
@@ -193,8 +197,15 @@ def test_what_a_filling_leaves_belongs_to_nobody_on_the_host(
 
 
 def test_a_room_possesses_no_key_of_its_worker(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+    """As with ssh and kinit, which start a session keyring and leave keys in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(_KEYCTL, _JOIN_SESSION_KEYRING, b"farm-test-session") >= 0
+    assert libc.syscall(_ADD_KEY, b"user", b"farm:canary", b"secret", 6, ctypes.c_int(_SESSION_KEYRING)) >= 0
+    assert "farm:canary" in Path("/proc/keys").read_text()
     _, log = run_in_room(settings, target, tmp_path / "a", "cat", "/proc/keys", program=probe)
-    assert "farm" not in "".join(line for line in log.splitlines() if "keyring" in line and "_ses" not in line)
+    assert "keyring" in log, "what it possesses is listed"
+    assert "farm:canary" not in log
+    assert "farm-test-session" not in log
 
 
 def test_a_target_that_needs_the_hosts_root_is_refused_until_a_setting_allows_it(
@@ -213,8 +224,25 @@ def test_a_target_that_needs_the_hosts_root_is_refused_until_a_setting_allows_it
 
 
 def test_a_host_without_user_namespaces_says_so(target: Target, tmp_path: Path) -> None:
-    """Ids beyond what the kernel can map stand for a host that makes no user namespaces."""
-    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_FIRST_ROOT_ID": str(2**32 - 10)})
-    assert "user namespace" in (host_problem(settings) or "")
+    """A helper that ends as it does where the kernel refuses stands for such a host."""
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path)})
+    helper = confinement(settings, target).helper
+    helper.write_text("#!/bin/sh\necho 'enter: a user namespace: No space left on device' >&2; exit 125\n")
+    confine._worked.clear()
+    assert "makes no user namespace" in (host_problem(settings) or "")
     with pytest.raises(HostUnfit, match="name the target in FARM_UNCONFINED"):
         confinement(settings, target)
+    allowing = replace(settings, unconfined="demo")
+    assert confinement(allowing, target).first_id is None
+
+
+def test_no_setting_makes_the_root_inside_one_of_the_hosts_users(
+    settings: Settings, target: Target, tmp_path: Path
+) -> None:
+    for first in (0, 1, 1000, 99_999, 2**32 - 131_072, 2**40):
+        with pytest.raises(BadSettings, match="FARM_FIRST_ROOT_ID"):
+            Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_FIRST_ROOT_ID": str(first)})
+    helper = confinement(settings, target).helper
+    done = subprocess.run([helper, "outside", "--map", "0", "65536", "--", "id"], capture_output=True, text=True)
+    assert done.returncode == 125
+    assert "one of the host's own users" in done.stderr

@@ -98,6 +98,15 @@ def test_every_spelling_of_this_host_is_closed_when_it_is_resolved(name: str) ->
         Border(proxies={}).connect(name, 80)
 
 
+def test_an_address_is_named_once_and_no_setting_is_offered_that_does_not_help() -> None:
+    border = Border(resolver=lambda host, _: [host], proxies={})
+    with pytest.raises(Closed, match=r"^it leads to 10\.0\.0\.1, which a fetch .* not public; allow_networks"):
+        border.addresses("10.0.0.1", 80)
+    with pytest.raises(Closed) as metadata:
+        border.addresses("169.254.169.254", 80)
+    assert "allow_networks" not in str(metadata.value)
+
+
 def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> None:
     asked: list[str] = []
 

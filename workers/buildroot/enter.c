@@ -43,6 +43,8 @@
 /* User namespaces are accounted to their owner. Each gets an owner of its own, from the ids after the mapped ones, so
  * that one sandbox cannot use up what all of them, or the host's root, may have of inotify instances and the like. */
 #define OWNERS 65536
+/* The ids that a host gives to its own users and services, its root among them. */
+#define COUNT_OF_HOST_IDS 65536
 
 static void fail(const char *format, ...) {
     int error = errno;
@@ -146,6 +148,10 @@ static void stage(char **binds, int count, int overlays) {
 /* The maps are written by a child that stays the host's root: who enters the namespace has no right to by then. */
 static void enter_user_namespace(unsigned long long base, unsigned long long count) {
     int go[2], status;
+    if (base < COUNT_OF_HOST_IDS) {
+        errno = EINVAL;
+        fail("a map to %llu: the root inside would be one of the host's own users", base);
+    }
     char byte = 0, path[64], map[64];
     pid_t self = getpid();
     if (pipe2(go, O_CLOEXEC))

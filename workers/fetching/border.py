@@ -67,6 +67,10 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
+_METADATA_SERVICE = "it is a cloud's metadata service"
+_REMEDY = "allow_networks of the target or FARM_ALLOW_NETWORKS can allow a network"
+
+
 class Closed(FarmError):
     """The address is one that a fetch may not connect to. The argument is the whole sentence."""
 
@@ -137,7 +141,7 @@ class Border:
         address = plain(text)
         every = (address, *embedded(address))
         if any(one in network for one in every for network in _METADATA):
-            return "it is a cloud's metadata service"
+            return _METADATA_SERVICE
         if all(self._allows(one) for one in every):
             return None
         if any(_is_closed(one) and not self._allows(one) for one in every):
@@ -159,10 +163,9 @@ class Border:
         is_open = [text for text in found if text not in refused]
         if refused and not is_open:
             text, why = next(iter(refused.items()))
-            raise Closed(
-                f"{host} is {text}, which a fetch may not connect to: {why}; "
-                f"allow_networks of the target or FARM_ALLOW_NETWORKS can allow a network"
-            )
+            where = f"it leads to {text}" if host == text else f"{host} is {text}"
+            remedy = "no setting opens it" if why == _METADATA_SERVICE else _REMEDY
+            raise Closed(f"{where}, which a fetch may not connect to: {why}; {remedy}")
         return is_open
 
     def connect(self, host: str, port: int, *, timeout_s: float = CONNECT_S, scheme: str = "https") -> socket.socket:
