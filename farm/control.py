@@ -9,8 +9,6 @@ document came from, and a role that floods its list delays no other role's repor
 """
 
 import logging
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +20,7 @@ from farm.config import Settings
 from farm.errors import FarmNotRunning, UnknownVersion
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
+from farm.model.tally import Tally
 from farm.model.work import AnyResult, StepResult
 
 _log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ _LOOKED_BYTES = 16 * 2**20  # of documents that are too long, which are dropped,
 #: Documents that wait in one list. Senders stop at the first number; at the second the newest ones are dropped.
 _WAITING, _WAITING_AT_MOST = 10_000, 20_000
 _REASON_CHARS, _LOGS = 4096, 4
-_SAID_AT_MOST = 1000
 
 _SEND = """
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
@@ -194,16 +192,10 @@ class Complaints:
     """Warnings about documents that were dropped: the first of each role and kind, then each time ten times as many."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
+        self._counts = Tally()
 
     def say(self, role: str, kind: str, what: str) -> None:
-        with self._lock:
-            if len(self._counts) >= _SAID_AT_MOST and (role, kind) not in self._counts:
-                return
-            self._counts[role, kind] += 1
-            count = self._counts[role, kind]
-        if str(count).strip("0") == "1":
+        if count := self._counts.due((role, kind)):
             extra = {"action": "bad-document", "role": role}
             _log.warning("Dropped %s (from the role %s, which has sent %d such)", what, role, count, extra=extra)
 

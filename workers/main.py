@@ -24,7 +24,6 @@ import typer
 
 from farm import wire
 from farm.artifacts import open_store
-from farm.closed import close_data
 from farm.config import Settings
 from farm.errors import OUTCOME_EXIT_CODES, BadRequest, FarmError
 from farm.model.arch import Arch
@@ -42,6 +41,7 @@ from farm.model.work import (
     UploadInput,
     Work,
 )
+from farm.permissions import close_data
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.targets.load import find_target

@@ -23,7 +23,6 @@ from celery import signals
 
 from farm import wire
 from farm.app import app
-from farm.closed import close_data
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import (
@@ -40,15 +39,16 @@ from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
+from farm.permissions import close_data
 from farm.queues import queue_for, queue_of
-from workers import denial, rubbish
+from workers import denial, transport
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 from workers.register import Register
 from workers.steps.door import run_step, sweep
 
 _log = logging.getLogger(__name__)
-rubbish.install()
+transport.install()
 
 _OFFER_WAIT_S = 20.0
 #: Made before the fork, so that all processes of a worker have it, and no other worker.

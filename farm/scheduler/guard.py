@@ -4,16 +4,15 @@ An outage of the broker or the database is not a failure of a job: it is raised,
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
 
 from farm.errors import FarmNotRunning
+from farm.model.tally import Tally
 
 _log = logging.getLogger(__name__)
-_KINDS = 1000
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
 
@@ -27,11 +26,11 @@ def is_outage(error: Exception) -> bool:
 
 
 class Guard:
-    """For one thread. The first failure of each job and kind is logged with its traceback, then each time that there
-    were ten times as many."""
+    """The first failure of each job and kind is logged with its traceback, then each time that there were ten times as
+    many."""
 
     def __init__(self) -> None:
-        self._failures: Counter[tuple[str, str]] = Counter()
+        self._failures = Tally()
 
     def run(self, job: str, do: Callable[[], object]) -> bool:
         """False when the job failed. Raises what `is_outage` says is an outage."""
@@ -61,12 +60,6 @@ class Guard:
 
     def note(self, job: str, error: Exception) -> None:
         """Log it, unless it was logged before."""
-        kind = (job, type(error).__name__)
-        if len(self._failures) >= _KINDS and kind not in self._failures:
-            return
-        self._failures[kind] += 1
-        if str(self._failures[kind]).strip("0") == "1":
+        if times := self._failures.due((job, type(error).__name__)):
             extra = {"action": "guard", "job": job}
-            _log.error(
-                "The scheduler's job %r failed (%d times)", job, self._failures[kind], extra=extra, exc_info=error
-            )
+            _log.error("The scheduler's job %r failed (%d times)", job, times, extra=extra, exc_info=error)

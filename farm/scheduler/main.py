@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 
-from farm.closed import close_data
 from farm.config import Settings
 from farm.errors import FarmError
+from farm.permissions import close_data
 from farm.scheduler.loop import Scheduler
 
 _log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.closed import close_data
 from farm.config import Settings
 from farm.errors import BadSettings
+from farm.permissions import close_data
 from farm.store.store import Store
 from farm.targets.load import find_target
 from tests.line import Line

@@ -13,7 +13,7 @@ MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
 SHARED = {
-    *("model", "errors", "wire", "queues", "config", "closed", "app", "bounds", "broker_roles", "worker_register"),
+    *("model", "errors", "wire", "queues", "config", "permissions", "app", "bounds", "broker_roles", "worker_register"),
     *("leases", "control"),
     *("artifacts", "repositories"),
 }

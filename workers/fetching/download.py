@@ -2,7 +2,7 @@
 
 Only whole files with the right checksum leave here. What a server answers decides whose fault it is: 4xx the asker's,
 everything else the network's. Addresses come from specs, which are hostile: every connection, those of redirects
-too, is made by the Border.
+too, is made by the EgressPolicy.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from httpcore._backends.sync import SyncStream
 from farm.errors import LeaseLost, NetworkTrouble, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
-from workers.fetching.border import CONNECT_S, Border, Closed
+from workers.fetching.egress import CONNECT_S, Closed, EgressPolicy
 from workers.fetching.lookaside import Checksum
 from workers.steps.context import Ended, StepContext, over_disk
 from workers.steps.names import shown
@@ -79,14 +79,14 @@ def hide(url: str) -> str:
     return shown(urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", "")))
 
 
-def fetch(wanted: Sequence[Wanted], context: StepContext, border: Border) -> dict[str, Path | Missing]:
+def fetch(wanted: Sequence[Wanted], context: StepContext, egress: EgressPolicy) -> dict[str, Path | Missing]:
     """Download files, a few at a time; by name, where each is or why it is not.
 
     Raises NetworkTrouble, DiskFull, LeaseLost when the step is stopped, and Ended at its deadline or disk limit.
     """
     if not wanted:
         return {}
-    shelf = _Shelf(context, border)
+    shelf = _Shelf(context, egress)
     found: dict[str, Path | Missing] = {}
     pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(wanted)), thread_name_prefix="download")
     try:
@@ -124,10 +124,10 @@ def _certificates(_period: int) -> ssl.SSLContext:
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Httpcore's connections, made by the Border."""
+    """Httpcore's connections, made by the EgressPolicy."""
 
-    def __init__(self, border: Border) -> None:
-        self._border = border
+    def __init__(self, egress: EgressPolicy) -> None:
+        self._egress = egress
 
     def connect_tcp(
         self,
@@ -139,7 +139,7 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         scheme = "http" if port == _HTTP_PORT else "https"
         try:
-            connection = self._border.connect(host, port, timeout_s=timeout or CONNECT_S, scheme=scheme)
+            connection = self._egress.connect(host, port, timeout_s=timeout or CONNECT_S, scheme=scheme)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"{host} port {port} does not answer") from error
         except OSError as error:
@@ -148,12 +148,12 @@ class _Backend(httpcore.NetworkBackend):
         return SyncStream(connection)
 
 
-def _client(border: Border) -> httpx.Client:
-    """The environment's proxies are the Border's to use, and root's netrc has logins that no asker gets."""
+def _client(egress: EgressPolicy) -> httpx.Client:
+    """The environment's proxies are the EgressPolicy's to use, and root's netrc has logins that no asker gets."""
     trust = _certificates(int(time.monotonic() // _CERTIFICATES_KEPT_S))
     transport = httpx.HTTPTransport(verify=trust, trust_env=False)
     # Httpx 0.28 takes no backend of its own for the pool that it makes.
-    transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Backend(border))  # noqa: SLF001
+    transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Backend(egress))  # noqa: SLF001
     return httpx.Client(
         transport=transport, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX, trust_env=False
     )
@@ -162,10 +162,10 @@ def _client(border: Border) -> httpx.Client:
 class _Shelf:
     """The folder of downloads, and what one call of `fetch` may still write."""
 
-    def __init__(self, context: StepContext, border: Border) -> None:
+    def __init__(self, context: StepContext, egress: EgressPolicy) -> None:
         self.closed = threading.Event()
         self._context = context
-        self._border = border
+        self._egress = egress
         self._folder = context.settings.cache / "downloads"
         self._left_bytes = context.limits.disk_bytes
         self._lock = threading.Lock()
@@ -174,7 +174,7 @@ class _Shelf:
     @cached_property
     def _client(self) -> httpx.Client:
         """One for all threads, made only when something is to be downloaded."""
-        return _client(self._border)
+        return _client(self._egress)
 
     def close(self) -> None:
         """Whoever still waits for a server's next byte is woken, and leaves nothing behind; who waits for its first

@@ -2,7 +2,7 @@
 
 Git's own settings (`http.proxy`, GIT_PROXY_COMMAND, ssh's ProxyCommand) point here; a repository, a redirect or an LFS
 answer that gets around them finds a network namespace with nothing but this server in it. Each connection is made by
-the Border. Where this process may not make a namespace, the settings alone stand, and the log says so.
+the EgressPolicy. Where this process may not make a namespace, the settings alone stand, and the log says so.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from workers.fetching.border import Border, Closed
+from workers.fetching.egress import Closed, EgressPolicy
 from workers.fetching.through import _exactly
 
 _CLONE_NEWNET = 0x40000000
@@ -39,8 +39,8 @@ class Gateway:
     """A context manager for one step; `folder` is the step's own. `refused` are the sentences about addresses that it
     did not connect to, and `failed` pairs of host and complaint, both since `forget` was called."""
 
-    def __init__(self, border: Border, folder: Path) -> None:
-        self.border = border
+    def __init__(self, egress: EgressPolicy, folder: Path) -> None:
+        self.egress = egress
         self.refused: list[str] = []
         self.failed: list[tuple[str, str]] = []
         self._credential = secrets.token_hex(16)
@@ -190,7 +190,7 @@ class Gateway:
 
     def _relay(self, client: socket.socket, host: str, port: int) -> None:
         try:
-            server = self.border.connect(host, port, scheme="http" if port == _HTTP_PORT else "https")
+            server = self.egress.connect(host, port, scheme="http" if port == _HTTP_PORT else "https")
         except Closed as error:
             self.refused.append(str(error))
             _answer(client, _NOT_ALLOWED)

@@ -297,7 +297,7 @@ def _miss(state: _Gathering, item: SpecSource) -> None:
 
 
 def _download(state: _Gathering) -> None:
-    got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.border)
+    got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.egress)
     for name, found in got.items():
         if not isinstance(found, download.Missing):
             state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)

@@ -14,7 +14,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import FetchInput, FetchResult, StepResult, Work
 from workers import rpmfile
 from workers.fetching import download, giturl, sources, tarball
-from workers.fetching.border import Border
+from workers.fetching.egress import EgressPolicy
 from workers.fetching.gateway import Gateway
 from workers.fetching.git import Mirror
 from workers.fetching.spec import is_fetchable
@@ -41,16 +41,16 @@ def _fetch(work: Work[FetchInput], source: Source, context: StepContext) -> Fetc
         case SourceKind.GIT:
             return _from_git(work, source, context)
         case SourceKind.SRPM:
-            return _from_store(source, context) if source.sha256 else _from_url(source, context, _border(work, context))
+            return _from_store(source, context) if source.sha256 else _from_url(source, context, _egress(work, context))
 
 
 def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
-    with Gateway(_border(work, context), context.workdir) as out:
+    with Gateway(_egress(work, context), context.workdir) as out:
         return _through(out, work, source, context)
 
 
-def _border(work: Work[FetchInput], context: StepContext) -> Border:
-    return Border.of((*context.settings.networks, *work.target.allow_networks))
+def _egress(work: Work[FetchInput], context: StepContext) -> EgressPolicy:
+    return EgressPolicy.of((*context.settings.networks, *work.target.allow_networks))
 
 
 def _through(out: Gateway, work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
@@ -92,13 +92,13 @@ def _from_store(source: Source, context: StepContext) -> FetchResult:
     return FetchResult(archive=archive)
 
 
-def _from_url(source: Source, context: StepContext, border: Border) -> FetchResult:
+def _from_url(source: Source, context: StepContext, egress: EgressPolicy) -> FetchResult:
     url = source.url or ""
     if not is_fetchable(url):
         raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a src.rpm comes from one")
     name = download.hide(url).rpartition("/")[2] or "the src.rpm"
     with context.phase("download"):
-        found = download.fetch([download.Wanted(name=name, urls=(url,))], context, border)[name]
+        found = download.fetch([download.Wanted(name=name, urls=(url,))], context, egress)[name]
     if isinstance(found, download.Missing):
         raise Ended(Outcome.FAILED, found.reason)
     package = _checked(found, download.hide(url), context)

@@ -123,7 +123,7 @@ def _is_this_host(address: Address) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Border:
+class EgressPolicy:
     """`allowed` are networks of a target or the farm that are open although they are not public. `proxies` are the
     host's own, by scheme; a connection through one is made by name, and the proxy's rules come on top of these."""
 
@@ -132,7 +132,7 @@ class Border:
     proxies: dict[str, str] = field(default_factory=getproxies_environment)
 
     @classmethod
-    def of(cls, networks: Iterable[str]) -> "Border":
+    def of(cls, networks: Iterable[str]) -> "EgressPolicy":
         """From networks as texts, which whoever took them from a person has checked."""
         return cls(allowed=tuple(ipaddress.ip_network(text) for text in networks))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.fetching.border import Border, Closed
+from workers.fetching.egress import Closed, EgressPolicy
 
 CLOSED = [
     "0.0.0.0",
@@ -62,17 +62,17 @@ METADATA = [
 
 @pytest.mark.parametrize("address", CLOSED)
 def test_an_address_that_is_not_public_is_closed(address: str) -> None:
-    assert Border().refuses(address) == "it is not public"
+    assert EgressPolicy().refuses(address) == "it is not public"
 
 
 @pytest.mark.parametrize("address", METADATA)
 def test_a_clouds_metadata_service_is_closed_whatever_is_allowed(address: str) -> None:
-    assert Border.of(("0.0.0.0/0", "::/0")).refuses(address) == "it is a cloud's metadata service"
+    assert EgressPolicy.of(("0.0.0.0/0", "::/0")).refuses(address) == "it is a cloud's metadata service"
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "9.9.9.9", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::1"])
 def test_a_public_address_is_open(address: str) -> None:
-    assert Border().refuses(address) is None
+    assert EgressPolicy().refuses(address) is None
 
 
 @pytest.mark.parametrize(
@@ -87,23 +87,23 @@ def test_a_public_address_is_open(address: str) -> None:
     ],
 )
 def test_a_network_that_is_allowed_is_open_and_no_other(network: str, address: str) -> None:
-    border = Border.of((network,))
-    assert border.refuses(address) is None
-    assert border.refuses("192.168.0.1") is not None
+    egress = EgressPolicy.of((network,))
+    assert egress.refuses(address) is None
+    assert egress.refuses("192.168.0.1") is not None
 
 
 @pytest.mark.parametrize("name", ["localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "[::1]"])
 def test_every_spelling_of_this_host_is_closed_when_it_is_resolved(name: str) -> None:
     with pytest.raises(Closed, match="which a fetch may not connect to: it is not public"):
-        Border(proxies={}).connect(name, 80)
+        EgressPolicy(proxies={}).connect(name, 80)
 
 
 def test_an_address_is_named_once_and_no_setting_is_offered_that_does_not_help() -> None:
-    border = Border(resolver=lambda host, _: [host], proxies={})
+    egress = EgressPolicy(resolver=lambda host, _: [host], proxies={})
     with pytest.raises(Closed, match=r"^it leads to 10\.0\.0\.1, which a fetch .* not public; allow_networks"):
-        border.addresses("10.0.0.1", 80)
+        egress.addresses("10.0.0.1", 80)
     with pytest.raises(Closed) as metadata:
-        border.addresses("169.254.169.254", 80)
+        egress.addresses("169.254.169.254", 80)
     assert "allow_networks" not in str(metadata.value)
 
 
@@ -115,16 +115,16 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> No
         return ["192.0.2.1"] if len(asked) > 1 else ["127.0.0.1"]
 
     with pytest.raises(Closed, match=r"evil\.example is 127\.0\.0\.1"):
-        Border(resolver=rebinding, proxies={}).connect("evil.example", 80)
+        EgressPolicy(resolver=rebinding, proxies={}).connect("evil.example", 80)
     assert asked == ["evil.example"]
 
 
 def test_of_several_addresses_only_the_open_ones_are_used() -> None:
-    border = Border(resolver=lambda *_: ["127.0.0.1", "1.1.1.1"], proxies={})
-    assert border.addresses("both.example", 80) == ["1.1.1.1"]
+    egress = EgressPolicy(resolver=lambda *_: ["127.0.0.1", "1.1.1.1"], proxies={})
+    assert egress.addresses("both.example", 80) == ["1.1.1.1"]
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 300, "a" * 64 + ".example"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(Closed, match="is not the name of a host"):
-        Border(proxies={}).connect(name, 80)
+        EgressPolicy(proxies={}).connect(name, 80)

@@ -42,4 +42,4 @@ def install() -> None:
 
 
 def _drop(error: Exception) -> None:
-    _log.warning("Dropped an entry of a queue that is no message: %.200r", error, extra={"action": "rubbish"})
+    _log.warning("Dropped an entry of a queue that is no message: %.200r", error, extra={"action": "bad-message"})

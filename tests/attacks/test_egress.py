@@ -19,7 +19,7 @@ from farm.model.target import Lookaside, LookasideForm
 from tests.fetching import Answer, Desk, Server, _send, http_server, put, repository, spec
 from tests.packages import commit_all, git
 from workers.fetching import giturl
-from workers.fetching.border import Border
+from workers.fetching.egress import EgressPolicy
 from workers.fetching.gateway import Gateway
 from workers.fetching.git import Mirror
 from workers.steps import fetch
@@ -152,12 +152,12 @@ _POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{_OID}\nsize
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Git LFS takes no proxy to loopback addresses, so the servers need names."""
     known = {"forge.example": "127.0.0.1", "secret.example": "127.0.0.9"}
-    border = Border(
-        allowed=Border.of(("127.0.0.1/32",)).allowed,
+    egress = EgressPolicy(
+        allowed=EgressPolicy.of(("127.0.0.1/32",)).allowed,
         resolver=lambda host, _: [known.get(host, host)],
         proxies={},
     )
-    monkeypatch.setattr(fetch, "_border", lambda *_: border)
+    monkeypatch.setattr(fetch, "_egress", lambda *_: egress)
 
 
 def _with_lfs(public: Server, tmp_path: Path, files: dict[str, bytes | str]) -> str:
@@ -200,7 +200,7 @@ def test_the_trees_own_lfs_settings_name_no_other_server(
 
 @needs_root
 def test_git_has_no_network_but_the_gateway(tmp_path: Path, private: Server) -> None:
-    with Gateway(Border.of(("127.0.0.1/32",)), tmp_path) as out:
+    with Gateway(EgressPolicy.of(("127.0.0.1/32",)), tmp_path) as out:
         assert out.is_sealed
         script = f"import socket; socket.create_connection(('127.0.0.9', {private.port}), 5)"
         done = subprocess.run([*out.prefix, "python3", "-c", script], capture_output=True, check=False, timeout=30)
@@ -209,7 +209,7 @@ def test_git_has_no_network_but_the_gateway(tmp_path: Path, private: Server) -> 
 
 @needs_root
 def test_the_gateway_serves_none_but_its_step(tmp_path: Path) -> None:
-    with Gateway(Border(), tmp_path) as out, Gateway(Border(), tmp_path) as other:
+    with Gateway(EgressPolicy(), tmp_path) as out, Gateway(EgressPolicy(), tmp_path) as other:
         port = int(out.environment["FARM_GATEWAY"].partition(":")[0])
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", port), 5).close()
@@ -224,7 +224,7 @@ def test_ssh_has_nothing_of_roots_and_the_farms_key_for_the_askers_host_alone(tm
     context = Desk(folder=tmp_path / "desk").context()
     object.__setattr__(context.settings, "ssh_key", Path("/etc/farm/key"))
     parent = giturl.parse("ssh://git@forge.example/a")
-    with context.log, Gateway(Border(), tmp_path) as out:
+    with context.log, Gateway(EgressPolicy(), tmp_path) as out:
         told = Mirror(parent, context, out).environment()["GIT_SSH_COMMAND"]
         assert "-F /dev/null" in told
         assert "IdentityAgent=none" in told
