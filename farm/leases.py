@@ -53,6 +53,10 @@ class LeaseState:
     is_offered: bool
     holder: Holder | None = None
 
+    @property
+    def is_held(self) -> bool:
+        return self.holder is not None
+
 
 class Leases(WorkerRegister):
     """Beside leases, the register of workers. One connection pool to the farm's Redis, for any number of threads."""
