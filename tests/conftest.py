@@ -10,6 +10,9 @@ import sqlalchemy as sa
 
 from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
+from farm.config import Settings
+from farm.control import Control
+from farm.leases import Leases
 from farm.store.store import Store
 from tests import distribution
 from tests.databases import NoPostgresql, cluster, new_database, sqlite_template
@@ -113,3 +116,19 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
         return
     with new_database(request.getfixturevalue("postgresql")) as url:
         yield url
+
+
+@pytest.fixture
+def leases(settings: Settings) -> Iterator[Leases]:
+    """On the Redis of `settings`, a fixture of the test's file."""
+    leases = Leases(settings)
+    yield leases
+    leases.close()
+
+
+@pytest.fixture
+def control(settings: Settings) -> Iterator[Control]:
+    """Likewise."""
+    control = Control(settings)
+    yield control
+    control.close()

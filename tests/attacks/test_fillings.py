@@ -9,8 +9,6 @@ import itertools
 import os
 import shutil
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +17,13 @@ from pathlib import Path
 import createrepo_c
 import pytest
 
-from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
-from farm.model.target import RepositorySource, Target
+from farm.model.target import Target
+from tests.contexts import demo_target, step_context
 from workers.buildroot.confine import confinement
 from workers.buildroot.roots import Root, Roots, root_of
-from workers.log import StepLog
 from workers.steps.context import Ended, StepContext
 
 pytestmark = [
@@ -136,17 +133,11 @@ class Layers:
     @contextmanager
     def _context(self, folder: Path, log_bytes: int) -> Iterator[StepContext]:
         (folder / "work").mkdir()
-        with StepLog(folder / "log", limit_bytes=log_bytes) as log:
-            yield StepContext(
-                attempt=folder.name,
-                workdir=folder / "work",
-                log=log,
-                store=DirectoryStore(self.settings.artifacts),
-                settings=self.settings,
-                limits=self.target.limits,
-                stop=threading.Event(),
-                deadline=time.monotonic() + 200,
-            )
+        limits = self.target.limits
+        with step_context(
+            self.settings, folder / "work", folder / "log", limits=limits, log_bytes=log_bytes, wall_s=200
+        ) as context:
+            yield context
 
 
 def _run(*words: str) -> None:
@@ -159,14 +150,7 @@ def layers(demo_distribution: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("fillings")
     (folder / "out.c").write_text(_OUT)
     _run("gcc", "-static", "-o", str(folder / "out"), str(folder / "out.c"))
-    target = Target(
-        name="demo",
-        distribution="demo",
-        release="1",
-        arches=(Arch.X86_64,),
-        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
-        packages=("demo-build",),
-    )
+    target = demo_target(demo_distribution)
     return Layers(Settings.from_env({"FARM_DATA": str(folder / "farm")}), target, folder / "out")
 
 

@@ -2,21 +2,19 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import BadSource, RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers import rpmfile
 from workers.buildroot import rpm
-from workers.log import StepLog
 from workers.steps import package_reader, publishable, upload
 from workers.steps.context import Ended, StepContext
 from workers.steps.publishable import check_publishable
@@ -28,16 +26,8 @@ SOURCE = "hello-1-1.src.rpm"
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[StepContext]:
     settings = Settings(data=tmp_path / "data")
-    with StepLog(tmp_path / "log", limit_bytes=10_000) as log:
-        yield StepContext(
-            attempt="1.build.x86_64.1",
-            workdir=tmp_path,
-            log=log,
-            store=DirectoryStore(settings.artifacts),
-            settings=settings,
-            limits=Limits(),
-            deadline=time.monotonic() + 60,
-        )
+    with step_context(settings, tmp_path, tmp_path / "log", limits=Limits(), log_bytes=10_000, wall_s=60) as context:
+        yield context
 
 
 @pytest.fixture

@@ -54,20 +54,6 @@ def client(settings: Settings) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture
-def leases(settings: Settings) -> Iterator[Leases]:
-    leases = Leases(settings)
-    yield leases
-    leases.close()
-
-
-@pytest.fixture
-def control(settings: Settings) -> Iterator[Control]:
-    control = Control(settings)
-    yield control
-    control.close()
-
-
 def facts(**changed: Any) -> bytes:
     return json.dumps(json.loads(wire.to_json(worker_facts("build@evil"))) | changed).encode()
 

@@ -4,8 +4,6 @@ import ctypes
 import os
 import re
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import BadSettings, HostUnfit
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
-from farm.model.target import EngineName, RepositorySource, Target
+from farm.model.target import EngineName, Target
 from tests.attacks.test_fillings import Layers
+from tests.contexts import demo_target, step_context
 from workers.buildroot import confine
 from workers.buildroot.confine import confinement, host_problem
 from workers.buildroot.room import Room, RoomRun
 from workers.buildroot.roots import Root, Roots, root_of
 from workers.buildroot.sandbox import BUILD_UID, ID_COUNT, Bind
-from workers.log import StepLog
 from workers.steps.context import StepContext
 
 pytestmark = [
@@ -69,30 +66,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def target(demo_distribution: Path) -> Target:
-    return Target(
-        name="demo",
-        distribution="demo",
-        release="1",
-        arches=(Arch.X86_64,),
-        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
-        packages=("demo-build",),
-    )
+    return demo_target(demo_distribution)
 
 
 @contextmanager
 def step(settings: Settings, target: Target, folder: Path) -> Iterator[StepContext]:
     (folder / "work").mkdir(parents=True)
-    with StepLog(folder / "log", limit_bytes=2**24) as log:
-        yield StepContext(
-            attempt=folder.name,
-            workdir=folder / "work",
-            log=log,
-            store=DirectoryStore(settings.artifacts),
-            settings=settings,
-            limits=target.limits,
-            stop=threading.Event(),
-            deadline=time.monotonic() + 300,
-        )
+    with step_context(settings, folder / "work", folder / "log", limits=target.limits, wall_s=300) as context:
+        yield context
 
 
 @contextmanager

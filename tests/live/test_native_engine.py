@@ -23,7 +23,8 @@ from farm.errors import DiskFull, LeaseLost, NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import RepositorySource, Target
+from farm.model.target import Target
+from tests import contexts
 from tests.packages import package_dir
 from tests.waiting import until
 from workers.buildroot import cgroups
@@ -47,15 +48,7 @@ _attempts = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def demo_target(demo_distribution: Path) -> Target:
-    return Target(
-        name="demo",
-        distribution="demo",
-        release="1",
-        arches=(Arch.X86_64,),
-        repositories=(RepositorySource(name="demo", baseurl=f"file://{demo_distribution}/{{arch}}", gpgcheck=False),),
-        packages=("demo-build",),
-        macros=(("dist", ".demo1"),),
-    )
+    return contexts.demo_target(demo_distribution)
 
 
 @dataclass

@@ -3,14 +3,12 @@
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
@@ -18,8 +16,8 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from farm.model.work import BuildInput, PinnedRepository, Work
+from tests.contexts import step_context
 from tests.rpms import make_rpm
-from workers.log import StepLog
 from workers.steps import results
 from workers.steps.context import Ended, StepContext
 from workers.steps.results import collect, store_log, store_packages, store_provenance, store_source
@@ -37,16 +35,8 @@ def left(tmp_path: Path) -> Path:
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[StepContext]:
     settings = Settings(data=tmp_path / "data")
-    with StepLog(tmp_path / "log", limit_bytes=10_000) as log:
-        yield StepContext(
-            attempt="1.build.x86_64.1",
-            workdir=tmp_path,
-            log=log,
-            store=DirectoryStore(settings.artifacts),
-            settings=settings,
-            limits=Limits(),
-            deadline=time.monotonic() + 60,
-        )
+    with step_context(settings, tmp_path, tmp_path / "log", limits=Limits(), log_bytes=10_000, wall_s=60) as context:
+        yield context
 
 
 def refusal(act: Callable[[], object]) -> str:

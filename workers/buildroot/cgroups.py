@@ -61,6 +61,14 @@ class CgroupPlace:
     def folders(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys(path for _, path in self.parents))
 
+    @property
+    def shares_cpu(self) -> bool:
+        """Whether each group has one share of the CPU."""
+        if self.kind is CgroupKind.V2:
+            control = self.folders[0] / "cgroup.subtree_control"
+            return control.exists() and "cpu" in control.read_text().split()
+        return "cpu" in dict(self.parents)
+
 
 def find_place(mounts: str, own: str) -> CgroupPlace:
     """From the texts of /proc/self/mounts and /proc/self/cgroup; nothing is tried."""
