@@ -12,6 +12,13 @@ CORE_ADDRESS = "10.213.0.1"
 _BRIDGE = "bridge"
 
 
+def remove_left(tag: str) -> None:
+    """Remove the namespaces of a siege that did not close its network."""
+    for namespace in Path("/run/netns").glob(f"{tag}-*"):
+        with suppress(CommandFailed):
+            run("ip", "netns", "delete", namespace.name)
+
+
 class Network:
     """Use `close` in the end, whatever happened."""
 

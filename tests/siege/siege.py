@@ -1,6 +1,5 @@
 """One siege from beginning to end: build the world, let stream and adversary loose, heal, wait, judge, clean up."""
 
-import os
 import random
 import signal
 import threading
@@ -18,6 +17,7 @@ from tests.siege.adversary import Adversary
 from tests.siege.evil_host import EvilHost
 from tests.siege.facts import Facts, collect, left_over
 from tests.siege.field import Field
+from tests.siege.ground import sweep_dead, tag_of
 from tests.siege.judge import Broken, Case, judge
 from tests.siege.messages import Wiretap
 from tests.siege.shape import DatabaseKind, Shape
@@ -69,7 +69,8 @@ class Siege:
         # Each has a generator of its own, so that one's pace does not change what the others choose.
         seeds = [rng.getrandbits(32) for _ in range(4)]
         self._timeline = Timeline()
-        tag = f"sg{os.getpid()}-{next(_numbers)}"
+        sweep_dead()
+        tag = tag_of(next(_numbers))
         self._world = World(shape, tag, random.Random(seeds[0]), distribution, self._timeline)
         self._watcher = Watcher(self._world)
         self._wiretap = Wiretap(self._world)
