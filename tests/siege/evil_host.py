@@ -136,11 +136,12 @@ class EvilHost(threading.Thread):
             client.lpush(f"farm:wake:{label}", MARK)
 
     def tamper_with_bindings(self, client: "redis.Redis") -> None:
-        """Kombu's tables of who gets which message: they are everybody's."""
+        """Kombu's tables of who gets which message, as far as they are everybody's."""
         for queue in (*QUEUES.values(), queues.CONTROL):
-            for table in ("_kombu.binding.control", "_kombu.binding_permanent.control", f"_kombu.binding.{queue}"):
+            for table in ("_kombu.binding.control", "_kombu.binding_permanent.control"):
                 client.srem(table, f"{queue}{_SEPARATOR}{_SEPARATOR}{queue}")
                 client.sadd(table, f"{queue}{_SEPARATOR}{_SEPARATOR}{EVIL_ROLE}")
+            client.sadd(f"_kombu.binding.{queues.PUBLISH}", f"{queue}{_SEPARATOR}{_SEPARATOR}{EVIL_ROLE}")
 
     def send_events(self, client: "redis.Redis") -> None:
         for worker in self._workers():
@@ -256,6 +257,8 @@ def _of_others(label: str) -> Iterator[tuple[str, ...]]:
     yield "SET", "farm:scheduler", MARK
     yield "PUBLISH", "farm:events", MARK
     yield "PUBLISH", "/0.celery.pidbox", MARK
+    yield "SREM", f"_kombu.binding.{queues.PUBLISH}", MARK
+    yield "SADD", f"_kombu.binding.{queues.SOURCE}", MARK
     yield "ZADD", "_kombu.binding.control", "1", MARK
     yield ("MONITOR",)
     yield "ACL", "LIST"
