@@ -2,5 +2,8 @@
 
 from celery import Celery
 
+from farm import transport
+
+transport.install()
 app = Celery("farm")
 app.config_from_object("celeryconfig")

@@ -18,24 +18,22 @@ ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 #: What every connection uses. CLIENT's subcommands that reach other connections, or stop the server, are taken away. No
 #: SELECT: nobody sweeps the server's other databases.
 _EVERYONE = (
-    "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +script|load +script|exists +client "
+    "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +client "
     "-client|kill -client|list -client|pause -client|unpause -client|unblock -client|no-evict -client|tracking "
     "-client|caching"
 )
 _SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
-#: Kombu's tables of bindings are sets that all accounts share. An account that could make one a value of another type
-#: would keep the scheduler and all workers from connecting, so each key has the commands of its own type only.
-_BINDING_SCRIPTS = ("+evalsha ~_kombu.binding*", "+zadd +zrangebyscore ~_kombu.binding_deadlines")
 _SCHEDULER_OWN = (
-    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~_kombu.* ~*.reply.celery.pidbox "
-    "+evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist +del +unlink "
+    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~*.reply.celery.pidbox "
+    "+script|load +script|exists +evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist "
+    "+del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
     "+sadd +srem +smembers +scard +spop +srandmember +zadd +zrem +zrangebyscore +zrange +zcard"
 )
 _SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
 #: The lock of one of Pulp's repositories. A client takes it for a rollback.
-_PUBLISHING = "+eval +evalsha +get +set +del +expire ~farm:publishing:*"
+_PUBLISHING = "+evalsha +get +set +del +expire ~farm:publishing:*"
 _CLIENT = (
     "+evalsha +lpush +llen ~control:client ~control:bell",
     "+llen %R~control:taken:client",
@@ -50,16 +48,11 @@ _CLIENT = (
 _FLOWER = (
     "+llen %R~source* %R~publish* %R~build.* %R~control*",
     "+brpop +llen +del ~*.reply.celery.pidbox* ~celeryev.*",
-    "+sadd +srem +smembers ~_kombu.binding.* ~_kombu.binding_permanent.*",
-    *_BINDING_SCRIPTS,
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
 #: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
-_CHAIN = (
-    f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",
-    f"+sadd ~_kombu.binding.{queues.PUBLISH} ~_kombu.binding_permanent.{queues.PUBLISH}",
-)
+_CHAIN = (f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
@@ -81,7 +74,7 @@ def celery_options(broker_url: str) -> dict[str, str]:
     if not account:
         return {}
     key, index = _unacked(account)
-    return {"unacked_key": key, "unacked_index_key": index, "unacked_mutex_key": f"unacked:{account}:mutex"}
+    return {"unacked_key": key, "unacked_index_key": index}
 
 
 def unacked_keys() -> list[tuple[str, str]]:
@@ -141,7 +134,7 @@ def _worker(role: str) -> tuple[str, ...]:
 
     nodes = " ".join(f"~{name}@*.celery.pidbox*" for name in dict.fromkeys((role, role.partition(".")[0])))
     return (
-        f"+brpop +lpush +llen ~{role} ~{role}?*",
+        f"+brpop +lpush +rpush +llen ~{role} ~{role}?*",
         f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
         f"+exists +hmget +hget +hset +hexists +hincrby +persist +pexpire +del {of('offer')} {of('lease')}",
         f"+exists {of('closed', '%R~')}",
@@ -154,9 +147,6 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+set +exists +del ~farm:worker:{role}:*",
         f"+hget %R~farm:off:{role}",
         *_celery(role),
-        f"+sadd +srem {_bindings('control', 'celery.pidbox')}",
-        "+smembers %R~_kombu.binding.*",
-        *_BINDING_SCRIPTS,
         "+lpush ~*.reply.celery.pidbox*",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.
@@ -165,14 +155,8 @@ def _worker(role: str) -> tuple[str, ...]:
     )
 
 
-def _bindings(*exchanges: str) -> str:
-    return " ".join(
-        f"~_kombu.{table}.{exchange}" for exchange in exchanges for table in ("binding", "binding_permanent")
-    )
-
-
 def _celery(account: str) -> tuple[str, ...]:
-    commands = "+hset +hdel +hget +zadd +zrem +zrevrangebyscore +zrange +watch +unwatch +set +get +del +evalsha"
+    commands = "+hset +hdel +hget +zadd +zrem +zrange +watch +unwatch"
     return (f"{commands} ~unacked:{account} ~unacked:{account}:*",)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 
-from farm import bounds, queues, wire
+from farm import bounds, queues, scripts, wire
 from farm.config import Settings
 from farm.errors import FarmNotRunning, UnknownVersion
 from farm.model.artifact import ArtifactKind
@@ -32,12 +32,6 @@ _LOOKED_BYTES = 16 * 2**20  # of documents that are too long, which are dropped,
 _WAITING, _WAITING_AT_MOST = 10_000, 20_000
 _REASON_CHARS, _LOGS = 4096, 4
 
-_SEND = """
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('LPUSH', KEYS[1], ARGV[1])
-if redis.call('LLEN', KEYS[2]) == 0 then redis.call('LPUSH', KEYS[2], '1') end
-return 1
-"""
 # The first write is DEL, which needs no memory: after it the script may go on at the memory limit. A document that is
 # too long is dropped here, so that it never leaves Redis.
 _TAKE = """
@@ -91,7 +85,7 @@ class Control:
         self._redis = redis.Redis.from_url(
             settings.redis, socket_timeout=60, socket_connect_timeout=5, protocol=2, health_check_interval=25
         )
-        self._put = self._redis.register_script(_SEND)
+        self._put = scripts.Script(self._redis, scripts.SEND)
         self._take = self._redis.register_script(_TAKE)
         self._sent_to: set[str] = set()
         self._has_more = False

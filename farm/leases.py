@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import bounds, lease_scripts, queues, wire
+from farm import bounds, queues, scripts, wire
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
@@ -66,10 +66,11 @@ class Leases(WorkerRegister):
         self._redis = redis.Redis.from_url(
             settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2, health_check_interval=25
         )
-        self._claim = self._redis.register_script(lease_scripts.CLAIM)
-        self._touch = self._redis.register_script(lease_scripts.TOUCH)
-        self._close = self._redis.register_script(lease_scripts.CLOSE)
-        self._restore = self._redis.register_script(lease_scripts.RESTORE)
+        self._claim = scripts.Script(self._redis, scripts.CLAIM)
+        self._touch = scripts.Script(self._redis, scripts.TOUCH)
+        self._close = self._redis.register_script(scripts.CLOSE)
+        self._restore = self._redis.register_script(scripts.RESTORE)
+        self._loader = scripts.ScriptLoader(self._redis)
         super().__init__(self._redis)
 
     def ping(self) -> None:
@@ -113,6 +114,10 @@ class Leases(WorkerRegister):
         return self._ttl_ms / 6000
 
     # --- the scheduler's side -----------------------------------------------------------------------------------
+
+    def load_scripts(self) -> None:
+        """Have the broker know the scripts that other accounts run and may not load."""
+        self._loader.load()
 
     def offer(self, work: AnyWork) -> None:
         """Put the work where the workers of its queue can claim it; wakes one that already waits for it."""

@@ -41,14 +41,13 @@ from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork
 from farm.permissions import close_data
 from farm.queues import queue_for, queue_of
-from workers import denial, transport
+from workers import denial
 from workers.lease import LeaseKeeper
 from workers.outbox import Outbox
 from workers.register import Register
 from workers.steps.door import run_step, sweep
 
 _log = logging.getLogger(__name__)
-transport.install()
 
 _OFFER_WAIT_S = 20.0
 #: Made before the fork, so that all processes of a worker have it, and no other worker.

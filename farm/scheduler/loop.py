@@ -169,6 +169,7 @@ class Scheduler:
             self._has_loads = False
         if not self._has_loads:  # as whoever scheduled before left them; after an outage our own are newer
             self._loads, self._has_loads = Loads(self._store.loads()), True
+        self._leases.load_scripts()
         self._control.recover()
         # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
         # once more because a scheduler died, or the database was away.
@@ -309,6 +310,7 @@ class Scheduler:
         self._next_tick = time.monotonic() + _TICK_S
         self._take()
         jobs: dict[str, Callable[[], object]] = {
+            "scripts": self._leases.load_scripts,
             "close-rest": self._delivery.close_rest,
             "workers": self._look_at_workers,
             "hosts": lambda: self._look_at_hosts(now),

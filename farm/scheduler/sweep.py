@@ -27,7 +27,6 @@ _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 #: These have a time to live; without one they are left over.
 _PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _REPLY = ".reply.celery.pidbox"
-_REPLY_BINDINGS = "_kombu.binding.reply.celery.pidbox"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
 _UNACKED_SURE_S = 60  # from taking a message to acknowledging it are milliseconds
 _UNACKED_OLD_S = 2 * 3600  # twice the visibility timeout: by then somebody should have sent it again
@@ -101,7 +100,7 @@ class Sweeper:
             answer: Any = self._redis.scan(self._cursor, count=_SCAN_COUNT)
             self._cursor, names = int(answer[0]), answer[1]
             texts = (name.decode(errors="replace") for name in names)
-            found |= dict.fromkeys(text for text in texts if text.startswith(kinds) or _is_reply(text))
+            found |= dict.fromkeys(text for text in texts if text.startswith(kinds) or text.endswith(_REPLY))
             if self._cursor == 0:
                 break
         return list(found)
@@ -125,20 +124,13 @@ class Sweeper:
     # --- Celery's -----------------------------------------------------------------------------------------------
 
     def _drop_replies(self, keys: Sequence[str]) -> int:
-        """Answers to clients that asked workers something and died before they read them. With them goes the binding
-        of their queue, which else stays for ever and makes every answer a little slower."""
+        """Answers to clients that asked workers something and died before they read them."""
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.object("IDLETIME", key)
             # A Redis that counts uses instead of ages (LFU) does not say; and a key may be gone by now.
             idle_s = pipe.execute(raise_on_error=False)
         old = [key for key, age_s in zip(keys, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S]
-        if not old:
-            return 0
-        bound: Any = self._redis.smembers(_REPLY_BINDINGS)
-        queues = {key.encode() for key in old}
-        if dead := [binding for binding in bound if binding.rpartition(b"\x06\x16")[2] in queues]:
-            self._redis.srem(_REPLY_BINDINGS, *dead)
         return self._delete(old)
 
     def _unacked(self) -> list[tuple[_Taken, str, bool]]:
@@ -183,10 +175,6 @@ class Sweeper:
                     pipe.zrem(one.index_key, one.tag)
                 pipe.execute()
         return len(dropped)
-
-
-def _is_reply(key: str) -> bool:
-    return key.endswith(_REPLY) and key != _REPLY_BINDINGS
 
 
 def _label_in(body: bytes | None) -> str:

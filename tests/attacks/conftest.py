@@ -15,6 +15,7 @@ import redis
 from typer.testing import CliRunner
 
 from farm.cli.main import app
+from farm.scripts import ScriptLoader
 
 ADMIN = "admin"
 _WITHIN_S = 10.0
@@ -37,6 +38,11 @@ class Broker:
 
     def client(self, account: str) -> redis.Redis:
         return redis.Redis.from_url(self.url(account), protocol=2)
+
+    def load_scripts(self) -> None:
+        """As a scheduler does."""
+        with self.client("scheduler") as client:
+            ScriptLoader(client).load()
 
     def denials(self) -> list[tuple[str, str, str]]:
         """Account, command and object of each denial so far, without the connections of tests."""
@@ -101,4 +107,5 @@ def _await(broker: Broker, process: "subprocess.Popen[bytes]", log: Path) -> Non
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with broker_with_accounts(tmp_path_factory.mktemp("acl")) as broker:
+        broker.load_scripts()
         yield broker

@@ -1,26 +1,30 @@
 """Each account of the broker is refused what other roles have, and its URL reaches Redis however it is spelled."""
 
 import hashlib
+import json
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
-from kombu import Connection
+from kombu import Connection, Producer
 from typer.testing import CliRunner
 
-from farm import broker_roles, queues
+from farm import broker_roles, queues, scripts, transport
 from farm.cli.main import app
 from farm.config import Settings
 from farm.control import Control
-from farm.errors import BadRequest
-from farm.leases import Leases
+from farm.errors import BadRequest, FarmNotRunning
+from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.repositories.pulp.together import Together
 from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
 from tests.messages import report_of, worker_facts
+
+transport.install()
 
 BUILDER = "build.x86_64"
 OTHER = "build.aarch64"
@@ -53,8 +57,6 @@ REFUSED = {
         ("SET", "farm:scheduler", "x"),
         ("HGET", "unacked:publish", "x"),
         ("HGET", "unacked", "x"),
-        ("ZADD", "_kombu.binding.control", "1", "x"),
-        ("SADD", "_kombu.binding_deadlines", "x"),
         ("PUBLISH", "/0.celery.pidbox", "x"),
         ("PUBLISH", "farm:events", "x"),
         ("SUBSCRIBE", "farm:events"),
@@ -114,11 +116,53 @@ def test_an_account_is_refused_what_its_role_does_not_need(broker: Broker, accou
             client.execute_command(*words)
 
 
-def test_a_script_of_a_worker_has_no_more_rights_than_the_worker(broker: Broker) -> None:
-    with broker.client(BUILDER) as client:
-        name = client.script_load("return redis.call('HGET', 'farm:lease:1.upload.1', 'work')")
+@pytest.mark.parametrize("account", [*queues.WORKER_ROLES, "flower", queues.CLIENT])
+def test_no_account_but_the_schedulers_makes_up_a_script(broker: Broker, account: str) -> None:
+    """It could run for ever, or fill the broker with what nothing removes."""
+    for words in (
+        ("SCRIPT", "LOAD", "while true do end"),
+        ("EVAL", "while true do end", "0"),
+        ("EVAL_RO", "while true do end", "0"),
+        ("FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() end)"),
+        ("SCRIPT", "FLUSH"),
+        ("SCRIPT", "KILL"),
+    ):
+        with broker.client(account) as client, pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*words)
+
+
+def test_a_script_has_no_more_rights_than_the_worker_that_runs_it(broker: Broker) -> None:
+    with broker.client(ADMIN) as admin, broker.client(BUILDER) as client:
+        name = admin.script_load("return redis.call('HGET', 'farm:lease:1.upload.1', 'work')")
         with pytest.raises(redis.ResponseError, match=r"executing the script|ACL failure"):
             client.evalsha(name, 1, "farm:wake:1.build.x86_64.1")
+
+
+def test_a_worker_waits_for_the_scheduler_to_load_the_scripts(broker: Broker, tmp_path: Path) -> None:
+    of_worker, of_scheduler = (
+        Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url(account)})
+        for account in (BUILDER, "scheduler")
+    )
+    with broker.client(ADMIN) as admin:
+        admin.script_flush()
+    with closing(Leases(of_worker)) as worker, closing(Leases(of_scheduler)) as scheduler, ThreadPoolExecutor() as pool:
+        touched = pool.submit(worker.touch, "1.build.x86_64.1", "digest")
+        wait([touched], timeout=0.5)
+        assert not touched.done()
+        scheduler.load_scripts()
+        assert touched.result(timeout=5) is Touch.MISSING
+
+
+def test_without_a_scheduler_the_scripts_that_are_missing_are_an_outage(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "_PATIENCE_S", 0.2)
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url(queues.CLIENT)})
+    with broker.client(ADMIN) as admin:
+        admin.script_flush()
+    with closing(Control(settings)) as control, pytest.raises(FarmNotRunning, match="no scheduler has loaded"):
+        control.wake()
+    broker.load_scripts()
 
 
 @pytest.mark.parametrize("account", queues.WORKER_ROLES)
@@ -153,10 +197,30 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
 
 
 def test_a_builder_sends_the_message_of_the_upload_in_its_chain(broker: Broker) -> None:
-    with Connection(broker.url(BUILDER)) as connection:
-        connection.SimpleQueue(queues.PUBLISH).put({"x": 1})
+    _send(broker.url(BUILDER), to=queues.PUBLISH)
     with broker.client(ADMIN) as client:
         assert client.delete(queues.PUBLISH) == 1
+
+
+def test_a_message_goes_back_to_the_queue_that_it_came_from(broker: Broker) -> None:
+    """Whatever its sender wrote about that: a publisher would be denied the other queue, and end."""
+    url = broker.url(queues.PUBLISH)
+    _send(broker.url(BUILDER), to=queues.PUBLISH)
+    with broker.client(ADMIN) as client:
+        message = json.loads(client.rpop(queues.PUBLISH))
+        message["properties"]["delivery_info"] = {"exchange": "elsewhere", "routing_key": queues.SOURCE}
+        client.lpush(queues.PUBLISH, json.dumps(message))
+    with Connection(url, transport_options=broker_roles.celery_options(url)) as connection:
+        taken = connection.SimpleQueue(queues.PUBLISH).get(timeout=5)
+        taken.channel.qos.restore_unacked()
+    with broker.client(ADMIN) as client:
+        assert client.delete(queues.PUBLISH) == 1
+    assert not [denial for denial in broker.denials() if denial[0] == queues.PUBLISH]
+
+
+def _send(url: str, *, to: str) -> None:
+    with Connection(url) as connection, connection.channel() as channel:
+        Producer(channel).publish({"x": 1}, exchange="", routing_key=to)
 
 
 def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Broker, tmp_path: Path) -> None:

@@ -135,14 +135,6 @@ class EvilHost(threading.Thread):
             client.expire(f"farm:log:{label}", 60)
             client.lpush(f"farm:wake:{label}", MARK)
 
-    def tamper_with_bindings(self, client: "redis.Redis") -> None:
-        """Kombu's tables of who gets which message, as far as they are everybody's."""
-        for queue in (*QUEUES.values(), queues.CONTROL):
-            for table in ("_kombu.binding.control", "_kombu.binding_permanent.control"):
-                client.srem(table, f"{queue}{_SEPARATOR}{_SEPARATOR}{queue}")
-                client.sadd(table, f"{queue}{_SEPARATOR}{_SEPARATOR}{EVIL_ROLE}")
-            client.sadd(f"_kombu.binding.{queues.PUBLISH}", f"{queue}{_SEPARATOR}{_SEPARATOR}{EVIL_ROLE}")
-
     def send_events(self, client: "redis.Redis") -> None:
         for worker in self._workers():
             client.publish("/0.celeryev/worker.offline", json.dumps({"hostname": worker, "type": "worker-offline"}))
@@ -169,7 +161,6 @@ DEEDS: tuple[Callable[[EvilHost, "redis.Redis"], None], ...] = (
     EvilHost.try_what_other_roles_may,
     EvilHost.forge_leases,
     EvilHost.send_messages,
-    EvilHost.tamper_with_bindings,
     EvilHost.send_too_long,
     EvilHost.flood_control,
     EvilHost.flood_register,
@@ -257,9 +248,10 @@ def _of_others(label: str) -> Iterator[tuple[str, ...]]:
     yield "SET", "farm:scheduler", MARK
     yield "PUBLISH", "farm:events", MARK
     yield "PUBLISH", "/0.celery.pidbox", MARK
-    yield "SREM", f"_kombu.binding.{queues.PUBLISH}", MARK
-    yield "SADD", f"_kombu.binding.{queues.SOURCE}", MARK
-    yield "ZADD", "_kombu.binding.control", "1", MARK
+    yield "SADD", f"_kombu.binding.{queues.PUBLISH}", MARK
+    yield "ZADD", "_kombu.binding_deadlines", "1", MARK
+    yield "SCRIPT", "LOAD", "while true do end"
+    yield "EVAL", "while true do end", "0"
     yield ("MONITOR",)
     yield "ACL", "LIST"
     yield ("FLUSHALL",)

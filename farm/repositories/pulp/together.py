@@ -23,8 +23,10 @@ from typing import Any
 
 import redis
 
+from farm import scripts
 from farm.config import Settings
 from farm.errors import LeaseLost
+from farm.scripts import Script
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +39,6 @@ _ANSWER_KEPT_S = 60
 _TOOK_KEPT_S = 24 * 3600
 _GATHER_S = (1.0, 15.0)  # for a repository that was not published yet, and at most
 _LOOK_S = 0.05
-_UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
-_RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
 
 #: What is to be added: path in the repository to content unit.
 Units = Mapping[str, str]
@@ -52,6 +52,8 @@ class Together:
     def __init__(self, settings: Settings, *, alone_after: Sequence[type[Exception]] = ()) -> None:
         """`alone_after`: errors after which each one's part is tried by itself, since one of them is to blame."""
         self._redis = redis.Redis.from_url(settings.redis, socket_timeout=10, socket_connect_timeout=2, protocol=2)
+        self._renew = Script(self._redis, scripts.RENEW_LOCK)
+        self._unlock = Script(self._redis, scripts.UNLOCK)
         self._alone_after = tuple(alone_after)
 
     @contextmanager
@@ -174,11 +176,11 @@ class Together:
     def _renewed(self, key: str, me: str) -> Iterator[None]:
         """Holding the lock for the block, which may be long."""
         try:
-            with _repeating(lambda: self._redis.eval(_RENEW, 1, _locked(key), me, str(_LOCK_S)), _RENEW_S):
+            with _repeating(lambda: self._renew(keys=[_locked(key)], args=[me, _LOCK_S]), _RENEW_S):
                 yield
         finally:
             with suppress(redis.RedisError):
-                self._redis.eval(_UNLOCK, 1, _locked(key), me)
+                self._unlock(keys=[_locked(key)], args=[me])
 
     def _now_s(self) -> float:
         """By Redis's clock, which is one for all hosts."""

@@ -1,0 +1,123 @@
+"""The Lua scripts that several accounts of the broker run. Keys and arguments are those of the modules that use them.
+
+A script that somebody made up may run for ever, which stops the broker, or lie there for good, which fills it. So the
+scheduler's account alone may load scripts. It loads all of these, and loads them again when the broker has lost them;
+whoever is there earlier waits for it.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+
+_PATIENCE_S = 5.0
+_LOOK_EVERY_S = 0.1
+
+# A claim whose answer got lost is repeated under the same name, and is answered as before.
+# An offer without work is that of an attempt whose turn is still to come. Messages for it may be forged, and whoever
+# waits occupies a slot, so only so many may wait.
+# PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
+CLAIM = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
+local lease = redis.call('HMGET', KEYS[2], 'claim', 'holder', 'work')
+if lease[1] then
+  if lease[1] ~= ARGV[4] or lease[2] ~= ARGV[1] then return 'gone' end
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  return lease[3]
+end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
+local offer = redis.call('HMGET', KEYS[1], 'work', 'waits')
+if not offer[1] then
+  if not offer[2] then return 'unexpected' end
+  if ARGV[6] == '1' then
+    if tonumber(offer[2]) >= tonumber(ARGV[7]) then return 'unexpected' end
+    redis.call('PERSIST', KEYS[1])
+    redis.call('HINCRBY', KEYS[1], 'waits', 1)
+  end
+  return 'wait'
+end
+local why = redis.call('HGET', KEYS[4], ARGV[5])
+if why then return 'held ' .. why end
+redis.call('PERSIST', KEYS[1])
+redis.call('HSET', KEYS[2], 'holder', ARGV[1], 'worker', ARGV[2], 'claim', ARGV[4], 'work', offer[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('DEL', KEYS[1])
+return offer[1]
+"""
+TOUCH = """
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[4], ARGV[3])
+  return 'held'
+end
+if holder or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
+return 'missing'
+"""
+# In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
+CLOSE = """
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[1])
+redis.call('LPUSH', KEYS[4], '1')
+redis.call('EXPIRE', KEYS[4], ARGV[2])
+"""
+RESTORE = """
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'worker', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('DEL', KEYS[3])
+"""
+SEND = """
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('LPUSH', KEYS[1], ARGV[1])
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('LPUSH', KEYS[2], '1') end
+return 1
+"""
+UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+RENEW_LOCK = """
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end
+"""
+#: What accounts run that may not load it.
+SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK)
+
+
+class ScriptMissing(redis.ConnectionError):
+    """No scheduler has loaded the farm's scripts yet. It passes, as an outage does."""
+
+
+class Script:
+    """A script of this module. A client with an account of its own never loads it, so that nothing is denied."""
+
+    def __init__(self, client: redis.Redis, text: str) -> None:
+        self._redis = client
+        self._script = client.register_script(text)
+        self._may_load = not client.connection_pool.connection_kwargs.get("username")
+
+    def __call__(self, *, keys: Sequence[str], args: Sequence[str | int | bytes]) -> Any:
+        """Raises ScriptMissing when no scheduler loads it within five seconds, and other redis.RedisError."""
+        if self._may_load:
+            return self._script(keys=keys, args=args)
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._redis.evalsha(self._script.sha, len(keys), *keys, *args)
+            except NoScriptError as error:
+                if time.monotonic() > deadline:
+                    raise ScriptMissing("no scheduler has loaded the farm's scripts into the broker") from error
+            time.sleep(_LOOK_EVERY_S)
+
+
+class ScriptLoader:
+    """The scheduler's part. Remembers nothing of the broker, which may lose its scripts at any time."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._names = [client.register_script(text).sha for text in SHARED]
+
+    def load(self) -> None:
+        """Have the broker know all scripts. Raises redis.RedisError."""
+        if not all(self._redis.script_exists(*self._names)):
+            for text in SHARED:
+                self._redis.script_load(text)

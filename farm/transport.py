@@ -1,0 +1,97 @@
+"""A Redis transport of kombu that needs nothing which the accounts of the broker share, and outlives bad entries.
+
+kombu keeps what leads from exchanges to queues in tables that every account would have to read and write, and keeps
+them up with scripts of its own. The farm's exchanges need neither: a task's routing key is its queue, an answer to a
+question to workers goes to the queue that is named after who asked, and all else is published to whoever listens.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import kombu.transport
+from kombu.transport import redis
+from redis.exceptions import NoPermissionError
+
+_log = logging.getLogger(__name__)
+_REPLIES = "reply.celery.pidbox"
+
+
+class QoS(redis.QoS):  # type: ignore[misc]
+    """Gives messages that a dead worker had taken to others, without kombu's lock, which needs a script, and past
+    those that cannot be given back. A message that two workers give back at once is claimed once all the same."""
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        self._vrestore_count += 1
+        if (self._vrestore_count - 1) % (interval or 1):
+            return
+        until = datetime.now(UTC).timestamp() - self.visibility_timeout
+        with self.channel.conn_or_acquire() as client:
+            tags = client.zrange(
+                self.unacked_index_key, until, 0, desc=True, byscore=True, offset=num and start, num=num
+            )
+            for tag in tags:
+                self.restore_by_tag(tag, client)
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        try:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)
+        except (ValueError, LookupError, TypeError, RecursionError, NoPermissionError) as error:
+            self._remove_from_indices(tag).execute()
+            _drop(error)
+
+
+class Channel(redis.Channel):  # type: ignore[misc]
+    """Routes by name, and reads on after an entry that is not JSON in UTF-8.
+
+    kombu 5.7 raises what its JSON decoder raises, and a KeyError for an entry without the fields of a message. Either
+    ends the worker. Builders push messages to the queue of uploads, so one of them could end every publisher.
+    """
+
+    QoS = QoS
+
+    def _queue_bind(self, exchange: str, routing_key: str, _pattern: str, queue: str) -> None:
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+
+    def _lookup(self, exchange: str, routing_key: str, _default: str | None = None) -> list[str]:
+        return [f"{routing_key}.{exchange}" if exchange == _REPLIES else routing_key]
+
+    def _delete(self, queue: str, *_binding: object, **options: Any) -> None:
+        self.auto_delete_queues.discard(queue)
+        with self.conn_or_acquire(client=options.get("client")) as client:
+            client.delete(*(self._q_for_pri(queue, priority) for priority in self.priority_steps))
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """There are no tables that expire."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError) as error:
+            _drop(error)
+            return True  # an entry was read
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """Reads on after an entry that has not the fields of a message."""
+
+    Channel = Channel
+
+    def _deliver(self, message: Any, queue: Any) -> None:
+        try:
+            # Where it goes if its reader dies is for who reads it to say, not for who sent it.
+            message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
+            super()._deliver(message, queue)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            _drop(error)
+
+
+def install() -> None:
+    """Make kombu use it for `redis://`, `rediss://` and `redis+socket://` in connections that are made from now on."""
+    for scheme in ("redis", "rediss"):
+        kombu.transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+
+
+def _drop(error: Exception) -> None:
+    _log.warning("Dropped an entry of a queue that is no message: %.200r", error, extra={"action": "bad-message"})
