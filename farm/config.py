@@ -19,8 +19,8 @@ DIRECTORY, PULP = "directory", "pulp"
 _BACKENDS = (DIRECTORY, PULP)
 _PULP_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 #: The least and the greatest `first_root_id`. Below are the ids that systems give to users and services, the root's 0
-#: among them; above, the 131,072 ids of build roots would reach those that mean "nobody" and "no id".
-_FIRST_ROOT_ID = (100_000, 2**32 - 2 - 131_072)
+#: among them; above, the 196,608 ids of build roots would reach those that mean "nobody" and "no id".
+_FIRST_ROOT_ID = (100_000, 2**32 - 2 - 196_608)
 _SOCKET_PATH_MAX = 100  # the kernel's limit is 108 bytes, with the final NUL
 
 
@@ -38,7 +38,7 @@ class Settings:
     `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
     set, it does so where that is Pulp.
 
-    `first_root_id` is the first of the host's 131,072 user and group ids that the farm has for its build roots: nobody
+    `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots: nobody
     else may have them. `unconfined` are the names of targets, parted by commas, that may be built on this host with the
     host's own root in their build roots; `*` stands for all.
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from farm.model.outcome import Outcome
 from farm.model.target import EngineName, Target
 from tests.attacks.test_fillings import Layers
 from tests.contexts import demo_target, step_context
+from tests.waiting import until
 from workers.buildroot import confine
 from workers.buildroot.confine import confinement, host_problem
 from workers.buildroot.room import Room, RoomRun
 from workers.buildroot.roots import Root, Roots, root_of
-from workers.buildroot.sandbox import BUILD_UID, ID_COUNT, Bind
+from workers.buildroot.sandbox import BUILD_UID, ID_COUNT, Bind, room_ids
 from workers.steps.context import StepContext
 
 pytestmark = [
@@ -51,12 +53,20 @@ _REFUSED_BY_FILTER = {
 }
 
 
+def compiled(name: str, folder: Path) -> Path:
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run(["gcc", "-static", "-O1", "-o", folder / name, source], check=True, timeout=60)
+    return folder / name
+
+
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("probe") / "probe"
-    source = Path(__file__).with_name("probe.c")
-    subprocess.run(["gcc", "-static", "-O1", "-o", program, source], check=True, timeout=60)
-    return program
+    return compiled("probe", tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled("crowd", tmp_path_factory.mktemp("crowd"))
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +187,39 @@ def test_what_a_filling_leaves_belongs_to_nobody_on_the_host(
             assert settings.first_root_id <= path.lstat().st_uid < settings.first_root_id + ID_COUNT, path
 
 
+def test_each_room_is_another_user_of_the_host(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+    command = ("cat", "/proc/self/uid_map", "/proc/self/gid_map")
+    seen = set()
+    for name in ("a", "b"):
+        _, log = run_in_room(settings, target, tmp_path / name, *command, program=probe)
+        uid, gid = (int(found) for found in re.findall(rf"^ +{BUILD_UID} +(\d+) +1$", log, re.MULTILINE))
+        assert uid == gid in room_ids(settings.first_root_id)
+        seen.add(uid)
+    assert len(seen) == 2
+
+
+def test_a_room_that_has_all_that_a_user_may_have_takes_nothing_from_another(
+    settings: Settings, target: Target, crowd: Path, tmp_path: Path
+) -> None:
+    """Descriptors in flight over unix sockets, and pipes of the normal size."""
+
+    def look(name: str) -> list[str]:
+        _, log = run_in_room(settings, target, tmp_path / name, "/run/farm/probe", "look", program=crowd)
+        return re.findall(r"^CROWD (.+)$", log, re.MULTILINE)
+
+    alone = look("alone")
+    assert alone == ["descriptor ok", "pipe 65536"]
+    hold = ("/run/farm/probe", "hold")
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(run_in_room, settings, target, tmp_path / "hold", *hold, program=crowd)
+        until(lambda: holder.done() or [*tmp_path.glob("hold/work/*/results/full")], "the room that holds all", 60)
+        (full,) = tmp_path.glob("hold/work/*/results/full")
+        beside = look("beside")
+        full.with_name("over").touch()
+        assert "CROWD held ETOOMANYREFS" in holder.result()[1]
+    assert beside == alone
+
+
 def test_a_room_possesses_no_key_of_its_worker(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
     """As with ssh and kinit, which start a session keyring and leave keys in it."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -220,10 +263,21 @@ def test_a_host_without_user_namespaces_says_so(target: Target, tmp_path: Path) 
 def test_no_setting_makes_the_root_inside_one_of_the_hosts_users(
     settings: Settings, target: Target, tmp_path: Path
 ) -> None:
-    for first in (0, 1, 1000, 99_999, 2**32 - 131_072, 2**40):
+    most = 2**32 - 2 - 196_608
+    assert room_ids(Settings(data=tmp_path, first_root_id=most).first_root_id).stop == 2**32 - 2
+    for first in (0, 1, 1000, 99_999, most + 1, 2**32 - 131_072, 2**40):
         with pytest.raises(BadSettings, match="FARM_FIRST_ROOT_ID"):
             Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_FIRST_ROOT_ID": str(first)})
     helper = confinement(settings, target).helper
-    done = subprocess.run([helper, "outside", "--map", "0", "65536", "--", "id"], capture_output=True, text=True)
-    assert done.returncode == 125
-    assert "one of the host's own users" in done.stderr
+    shared = str(settings.first_root_id + 7)
+    for map_words, problem in (
+        (("--map", "0", "65536"), "one of the host's own users"),
+        (("--map", "200000", "65536", "--user", "60990", "0"), "one after the map"),
+        (("--map", str(settings.first_root_id), "65536", "--user", "60990", shared), "one after the map"),
+        (("--map", "200000", "65536", "--user", "65535", "400000"), "an id within the map"),
+        (("--map", "200000", "65536", "--user", "0", "400000"), "an id within the map"),
+        (("--user", "60990", "400000"), "without --map"),
+    ):
+        done = subprocess.run([helper, "outside", *map_words, "--", "id"], capture_output=True, text=True)
+        assert done.returncode == 125
+        assert problem in done.stderr

@@ -190,6 +190,16 @@ def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neigh
 
 
 @pytest.mark.live
+def test_results_that_only_their_own_user_may_read_are_taken(data: Path, tmp_path: Path) -> None:
+    """The source package is read in a room of another user, the package by the reader of headers."""
+    line = line_of(data, tmp_path / "line")
+    head = '%{lua: posix.umask("rwx------")}'
+    result = line.spec(head=head, build="chmod 700 /builddir/results")
+    assert result.outcome is Outcome.SUCCEEDED, line.log[-2000:]
+    assert result.output is not None
+
+
+@pytest.mark.live
 def test_a_step_that_makes_more_files_than_its_limit_is_over_it(data: Path, tmp_path: Path) -> None:
     """By the walk over its files, so it takes no account of what others make on the disk meanwhile."""
     line = line_of(data, tmp_path / "line")

@@ -32,7 +32,7 @@ from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
 from workers.buildroot.cgroups import owner
 from workers.buildroot.engines import engine_for, sweep
 from workers.buildroot.native import NativeEngine
-from workers.buildroot.sandbox import BUILD_UID
+from workers.buildroot.sandbox import room_ids
 from workers.buildroot.scratch import room_name
 from workers.log import StepLog
 from workers.steps.context import StepContext
@@ -156,8 +156,8 @@ def of_build_user() -> list[str]:
             text = status.read_text()
         except OSError:
             continue
-        is_build_user = re.search(rf"^Uid:\t{Settings.first_root_id + BUILD_UID}\t", text, re.MULTILINE)
-        if is_build_user and is_in_a_group_of_mine(status.parent):
+        uid = re.search(r"^Uid:\t(\d+)\t", text, re.MULTILINE)
+        if uid and int(uid[1]) in room_ids(Settings.first_root_id) and is_in_a_group_of_mine(status.parent):
             found.append(status.parent.name)
     return found
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,16 @@ def test_a_session_has_ids_of_its_own_and_a_filter() -> None:
     assert words[words.index("--seccomp") + 1] == "/h/filter"
     assert words[words.index("--cgroup") + 1] == "/g/cgroup.procs"
     assert "--as" not in words
+
+
+def test_the_build_user_of_a_room_is_a_user_of_its_own_on_the_host() -> None:
+    room = CONFINED.of_room()
+    assert room.build_id in range(1000 + 2 * 65536, 1000 + 3 * 65536)
+    words = sandbox.enter(["true"], room, joins=(), limits=LIMITS)
+    assert words[words.index("--user") + 1 :][:2] == ["60990", str(room.build_id)]
+    assert "--user" not in sandbox.enter(["true"], CONFINED, joins=(), limits=LIMITS), "a session that is no room"
+    unconfined = replace(CONFINED, first_id=None)
+    assert unconfined.of_room().build_id == 60990
 
 
 def test_without_cgroups_resource_limits_stand_in() -> None:

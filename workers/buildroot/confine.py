@@ -11,13 +11,14 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from farm.config import Settings
 from farm.errors import FarmError, HostUnfit
 from farm.model.target import EngineName, Limits, Target
 from workers.buildroot import sandbox
-from workers.buildroot.sandbox import ID_COUNT, Confinement, Overlay
+from workers.buildroot.sandbox import ID_COUNT, Confinement, Overlay, room_ids
 from workers.run import CommandFailed, capture
 
 _SOURCE = Path(__file__).parent / "enter.c"
@@ -142,6 +143,8 @@ def _problem(data: Path, confined: Confinement) -> str | None:
         return None
     if os.geteuid() != 0:
         return "only root can map the ids of a user namespace"
+    if confined.first_id is not None:  # a host that is a container may not have the last of the ids itself
+        confined = replace(confined, room_id=room_ids(confined.first_id)[-1])
     with tempfile.TemporaryDirectory(dir=data / "sandbox") as name:
         folder = Path(name)
         for part in ("lower", "upper", "work"):

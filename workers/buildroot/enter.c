@@ -8,6 +8,7 @@
  *       --nproc N          how many processes there may be, where there is no cgroup to count them
  *       --as BYTES         the address space of each process, likewise
  *       --map BASE COUNT   a user namespace of its own, in which uid 0 is the host's uid BASE
+ *       --user UID HOST    with --map: uid UID inside is the host's uid HOST, and not BASE + UID
  *       --bind PATH        show PATH as STAGE/0, the next one as STAGE/1, and so on
  *       --overlay OPTIONS  mount an overlay on STAGE/overlay0, the next one on STAGE/overlay1, and so on
  *       --seccomp FILE     open the filter as descriptor FILTER_FD for bubblewrap's --seccomp
@@ -145,14 +146,34 @@ static void stage(char **binds, int count, int overlays) {
     }
 }
 
+struct ids {
+    unsigned long long base, count, user, host;
+    int has_user;
+};
+
+/* The kernel's text for uid_map and gid_map. Without a user there is one range, else the user's lies between two. */
+static void write_map(char *map, size_t size, const struct ids *ids) {
+    if (!ids->has_user)
+        snprintf(map, size, "0 %llu %llu", ids->base, ids->count);
+    else
+        snprintf(map, size, "0 %llu %llu\n%llu %llu 1\n%llu %llu %llu", ids->base, ids->user, ids->user, ids->host,
+                 ids->user + 1, ids->base + ids->user + 1, ids->count - ids->user - 1);
+}
+
 /* The maps are written by a child that stays the host's root: who enters the namespace has no right to by then. */
-static void enter_user_namespace(unsigned long long base, unsigned long long count) {
+static void enter_user_namespace(const struct ids *ids) {
     int go[2], status;
-    if (base < COUNT_OF_HOST_IDS) {
+    if (ids->base < COUNT_OF_HOST_IDS) {
         errno = EINVAL;
-        fail("a map to %llu: the root inside would be one of the host's own users", base);
+        fail("a map to %llu: the root inside would be one of the host's own users", ids->base);
     }
-    char byte = 0, path[64], map[64];
+    if (ids->has_user &&
+        (!ids->user || ids->user >= ids->count - 1 || ids->host < ids->base + ids->count + OWNERS)) {
+        errno = EINVAL;
+        fail("--user %llu %llu: the first must be an id within the map, the second one after the map and its owners",
+             ids->user, ids->host);
+    }
+    char byte = 0, path[64], map[256];
     pid_t self = getpid();
     if (pipe2(go, O_CLOEXEC))
         fail("a pipe");
@@ -163,7 +184,7 @@ static void enter_user_namespace(unsigned long long base, unsigned long long cou
         close(go[1]);
         if (read(go[0], &byte, 1) != 1)
             _exit(125);
-        snprintf(map, sizeof map, "0 %llu %llu", base, count);
+        write_map(map, sizeof map, ids);
         snprintf(path, sizeof path, "/proc/%d/gid_map", self);
         put(path, map);
         snprintf(path, sizeof path, "/proc/%d/uid_map", self);
@@ -171,7 +192,7 @@ static void enter_user_namespace(unsigned long long base, unsigned long long cou
         _exit(0);
     }
     close(go[0]);
-    id_t owner = base + count + self % OWNERS;
+    id_t owner = ids->base + ids->count + self % OWNERS;
     /* Where a security module lets only privileged processes make user namespaces, this one still is. */
     if (setgroups(0, NULL) || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setresgid(owner, owner, owner) ||
         setresuid(owner, owner, owner))
@@ -207,7 +228,7 @@ static void mount_overlay(const char *options, int index) {
 static void outside(char **words) {
     char *binds[MOST], *overlays[MOST], *filter = NULL;
     int bind_count = 0, overlay_count = 0;
-    unsigned long long base = 0, count = 0;
+    struct ids ids = {0};
     limit(RLIMIT_CORE, "0");
     for (; *words && strcmp(*words, "--"); words += 2) {
         if (!words[1])
@@ -227,7 +248,10 @@ static void outside(char **words) {
         else if (!strcmp(*words, "--overlay") && overlay_count < MOST)
             overlays[overlay_count++] = words[1];
         else if (!strcmp(*words, "--map") && words[2]) {
-            base = number(words[1]), count = number(words[2]);
+            ids.base = number(words[1]), ids.count = number(words[2]);
+            words++;
+        } else if (!strcmp(*words, "--user") && words[2]) {
+            ids.user = number(words[1]), ids.host = number(words[2]), ids.has_user = 1;
             words++;
         } else {
             errno = EINVAL;
@@ -237,6 +261,10 @@ static void outside(char **words) {
     if (!*words || !words[1]) {
         errno = EINVAL;
         fail("no command after --");
+    }
+    if (ids.has_user && !ids.count) {
+        errno = EINVAL;
+        fail("--user without --map");
     }
     reset_signals();
     if (filter) {
@@ -250,8 +278,8 @@ static void outside(char **words) {
         fail("a mount namespace");
     if (bind_count || overlay_count)
         stage(binds, bind_count, overlay_count);
-    if (count)
-        enter_user_namespace(base, count);
+    if (ids.count)
+        enter_user_namespace(&ids);
     /* Keys belong to sessions and to users: nothing of the worker's is to be found from inside. */
     if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
         fail("a session keyring");

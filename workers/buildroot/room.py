@@ -45,7 +45,7 @@ class Room:
 
     def __init__(self, root: Root, context: StepContext, confinement: Confinement) -> None:
         self._context = context
-        self._confinement = confinement
+        self._confinement = confinement.of_room()
         self._root = root
         self._cleanup = ExitStack()
         self.scratch = context.workdir / room_name(PREFIX, next(_numbers))

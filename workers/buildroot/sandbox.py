@@ -5,8 +5,9 @@ only, and the one root that they fill. In a command line, a `Path` is a path of 
 sandbox; `enter` replaces it by the name under which the helper shows it.
 """
 
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farm.model.target import Limits
@@ -15,6 +16,9 @@ from farm.model.target import Limits
 BUILD_UID = 60990
 #: How many ids a root has; uid 0 of a root is the first of them.
 ID_COUNT = 65536
+# After those of the roots come the ids that own their user namespaces, as in enter.c, and then those of rooms.
+_OWNER_COUNT = 65536
+_ROOM_COUNT = 65536
 _BLOCK_BYTES = 512
 SCRIPTS = Path(__file__).parent
 # Both as in enter.c.
@@ -47,11 +51,13 @@ Word = str | Path
 class Confinement:
     """What this host confines a root session with. `first_id` is the host's id that uid 0 inside stands for; None where
     uid 0 inside is the host's, which a setting has to allow. `helper` and `filter` are files: the compiled enter.c, and
-    the system call filter, where there is one."""
+    the system call filter, where there is one. `room_id` is the host's id of one room's build user; None for a session
+    that is no room, and where there is no user namespace."""
 
     helper: Path
     filter: Path | None
     first_id: int | None
+    room_id: int | None = None
 
     @property
     def root_id(self) -> int:
@@ -61,7 +67,22 @@ class Confinement:
     @property
     def build_id(self) -> int:
         """The host's id of the build user."""
-        return self.root_id + BUILD_UID
+        return self.root_id + BUILD_UID if self.room_id is None else self.room_id
+
+    def of_room(self) -> "Confinement":
+        """The same for a new room, whose build user has an id of its own, since the kernel counts descriptors in flight
+        and the buffers of pipes by the host's id of a user.
+
+        The id is random: workers of one host need not share a folder or a pid namespace in which they could agree. Two
+        rooms that have the same one can disturb each other, and no more than that.
+        """
+        return self if self.first_id is None else replace(self, room_id=secrets.choice(room_ids(self.first_id)))
+
+
+def room_ids(first_id: int) -> range:
+    """The host's ids from which rooms have theirs."""
+    start = first_id + ID_COUNT + _OWNER_COUNT
+    return range(start, start + _ROOM_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +124,8 @@ def enter(
         options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
     if confinement.first_id is not None:
         options += ["--map", str(confinement.first_id), str(ID_COUNT)]
+    if confinement.room_id is not None:
+        options += ["--user", str(BUILD_UID), str(confinement.room_id)]
     if confinement.filter is not None:
         options += ["--seccomp", str(confinement.filter)]
     for index, (overlay, merged) in enumerate(overlays):
