@@ -19,10 +19,14 @@ import pytest
 
 from farm.config import Settings
 from farm.model.arch import Arch
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from tests.contexts import demo_target, step_context
+from tests.packages import make_srpm
+from workers.buildroot.base import EngineRun, RpmsRequest
 from workers.buildroot.confine import confinement
+from workers.buildroot.native import NativeEngine
 from workers.buildroot.roots import Root, Roots, root_of
 from workers.steps.context import Ended, StepContext
 
@@ -110,6 +114,21 @@ class Layers:
                     ended = error
                 assert not [one for one in (template / "layers").iterdir() if one.name.startswith("new-")]
             return Made(root=root, ended=ended, log=context.log.path.read_bytes())
+
+    def build(self, scriptlet: str, folder: Path) -> EngineRun:
+        """An honest package that requires the hostile one."""
+        name = f"evil{next(_numbers)}"
+        repository = self._package(name, scriptlet, folder / name)
+        with self._context(folder / name, 8 * 2**20) as context:
+            request = RpmsRequest(
+                target=self.target,
+                arch=Arch.X86_64,
+                options=BuildOptions(),
+                srpm=make_srpm("hello-noarch", folder),
+                build_requires=(name,),
+                repositories=(("farm", f"file://{repository}"),),
+            )
+            return NativeEngine(self.settings).make_rpms(request, context)
 
     def _package(self, name: str, scriptlet: str, folder: Path) -> Path:
         folder.mkdir()
@@ -307,3 +326,42 @@ def test_a_scriptlet_sees_no_private_key_of_the_host(layers: Layers, tmp_path: P
     assert "/etc/ssl/certs" in seen, "the scriptlet did leave the chroot"
     assert canaries not in seen
     assert "private" not in seen
+
+
+_TO_A_LINK = "mkdir -p /evil/farm; cp /usr/libexec/NAME-out /evil/farm/enter; mv /run /was; ln -s /newroot/evil /run"
+
+
+@pytest.mark.parametrize(
+    ("command", "replaced"),
+    [
+        (_TO_A_LINK, "/run"),
+        ("rm -rf /run/farm; ln -s /usr/libexec /run/farm", "/run/farm"),
+        ("rm -rf /run; : > /run", "/run"),
+        ("rm -rf /builddir; ln -s /nowhere /builddir", "/builddir"),
+        ("mv /var/tmp /was; : > /var/tmp", "/var/tmp"),
+    ],
+)
+def test_a_package_that_replaces_a_folder_where_a_room_puts_its_own_fails(
+    layers: Layers, tmp_path: Path, command: str, replaced: str
+) -> None:
+    """A link there would have the sandbox put the farm's helper where a program of the package lies in its place."""
+    made = layers.make(f"%post\n{command}; :", tmp_path)
+    assert made.ended is not None, made.log[-3000:]
+    assert made.ended.outcome is Outcome.FAILED
+    assert f"makes {replaced} something else than a folder" in made.ended.reason
+
+
+@pytest.mark.parametrize(
+    "command", ["rm -rf /run /builddir /tmp /var/tmp", "chmod 000 /", "mv /var /was; ln -s was /var"]
+)
+def test_a_package_that_takes_folders_away_makes_no_trouble_of_the_host(
+    layers: Layers, tmp_path: Path, command: str
+) -> None:
+    assert layers.build(f"%post\n{command}; :", tmp_path).outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
+
+
+def test_a_root_that_a_package_makes_useless_is_the_packages_failure(layers: Layers, tmp_path: Path) -> None:
+    run = layers.build("%post\nchmod 000 /run /builddir; :", tmp_path)
+    assert run.outcome is Outcome.FAILED
+    assert run.reason is not None
+    assert run.reason.startswith("with what it requires the build root cannot be entered")

@@ -1,7 +1,8 @@
-"""Reading what a sandbox left behind: regular files only, no links, so much and no more."""
+"""Looking at what a sandbox left behind: links are not followed, and of regular files so much is read and no more."""
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from farm.errors import RootTrouble
@@ -32,3 +33,21 @@ def read_list(path: Path, *, limit_bytes: int) -> bytes:
             f"{path} is missing or larger than {limit_bytes} bytes; remove its folder, and it is made again"
         )
     return data
+
+
+def replaced_folder(layer: Path, folders: Iterable[str]) -> str | None:
+    """The first of these folders, or of those above them, that the layer makes something else of; None when it leaves
+    them alone. To remove one is no harm: it is made again where it is needed."""
+    for folder in folders:
+        path = layer
+        for part in Path(folder).parts[1:]:
+            path /= part
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                break
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:  # overlayfs's mark for what was removed
+                break
+            if not stat.S_ISDIR(found.st_mode):
+                return f"/{path.relative_to(layer)}"
+    return None

@@ -77,7 +77,13 @@ class NativeEngine:
                     except Ended as ended:
                         return _nothing(ended.outcome, ended.reason, base, results)
                     room = round_stack.enter_context(Room(root, context, confined))
-                    done = _rebuild(request, room, context)
+                    try:
+                        done = _rebuild(request, room, context)
+                    except RootTrouble as trouble:
+                        if _comes_up(root, context, confined) or not _comes_up(base, context, confined):
+                            raise
+                        reason = f"with what it requires the build root cannot be entered: {trouble}"
+                        return _nothing(Outcome.FAILED, reason, root, results)
                     asked = _asked(done, room)
                     if not set(asked) - set(wanted):
                         return _rpms_run(done, room, root, results)
@@ -155,6 +161,15 @@ def _run(
     if verdict.case.blame is not Blame.PACKAGE:
         raise verdict.error("rpmbuild failed, which may not be the package's doing")
     return replace(done, outcome=verdict.case.outcome, reason=verdict.reason or None)
+
+
+def _comes_up(root: Root, context: StepContext, confined: Confinement) -> bool:
+    try:
+        with Room(root, context, confined) as room:
+            room.run(["true"], inputs=(), env={}, shown=["true"])
+    except RootTrouble:
+        return False
+    return True
 
 
 def _asked(done: RoomRun, room: Room) -> tuple[str, ...]:

@@ -17,14 +17,16 @@ from farm.config import Settings
 from farm.errors import NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.nevra import Nevra
+from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.buildroot.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.buildroot.filling import Filling
+from workers.buildroot.hostile import replaced_folder
 from workers.buildroot.listing import Listing, is_sealed, of_layer, of_template, read_listing, write_listing
-from workers.buildroot.sandbox import Confinement
+from workers.buildroot.sandbox import ROOM_FOLDERS, Confinement
 from workers.buildroot.scratch import alive_folder, attempted
 from workers.buildroot.shelf import Shelf
-from workers.steps.context import StepContext
+from workers.steps.context import Ended, StepContext
 
 #: Raise it when what is done to a new root changes, so that older ones are not used any more.
 _VERSION = 4
@@ -99,6 +101,9 @@ class Roots:
             os.chown(upper, self._confinement.root_id, self._confinement.root_id)
             filling = self._filling(context)
             plan = filling.add(wanted, repositories, lower=template / "root", upper=upper, into=folder)
+            if replaced := replaced_folder(upper, ROOM_FOLDERS):
+                words = f"installing what it requires failed: a package makes {replaced} something else than a folder"
+                raise Ended(Outcome.FAILED, words)
             # What no filling made a sound list of never gets to the shelf.
             write_listing(folder / "list", of_layer(base.listing, plan))
 

@@ -28,6 +28,9 @@ _HELPER_INSIDE = "/run/farm/enter"
 #: The helper makes this file. It tells a build that failed from a sandbox that never came up, and the build user cannot
 #: remove it.
 _MARK_INSIDE = "/run/farm/entered"
+#: Where a room has something of its own in place of the root's. bubblewrap follows links, so with one of them there it
+#: would put the helper somewhere else, and run a program of a package as the helper.
+ROOM_FOLDERS = ("/run/farm", "/builddir", "/proc", "/dev", "/tmp", "/var/tmp")  # noqa: S108
 # What rpm and packages' scriptlets need to lay out a root, and no more. Device nodes are not among it: a build root has
 # those that bubblewrap makes.
 _FILL_CAPABILITIES = (
