@@ -101,7 +101,18 @@ class Embedded:
         return True
 
     def _spawn_worker(self, name: str, names: list[str], slots: int, *options: str) -> None:
-        argv = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "-n", f"{name}@%h", "-c", str(slots)]
+        argv = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "workers.tasks",
+            "worker",
+            "-n",
+            f"{name}@%h",
+            "-c",
+            str(slots),
+        ]
         argv += ["-Q", ",".join(names), "--without-gossip", "--without-mingle", "-l", self.settings.log_level]
         self._spawn(name, [*argv, *options])
 

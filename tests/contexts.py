@@ -10,8 +10,8 @@ from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.target import Limits, RepositorySource, Target
-from workers.log import StepLog
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
 
 
 def demo_target(distribution: Path) -> Target:

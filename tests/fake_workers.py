@@ -1,4 +1,4 @@
-"""Workers that build nothing: they take real messages from a real Redis, claim, and report, as workers.tasks does."""
+"""Workers that build nothing: they take real messages from a real Redis, claim, and report, as workers.agent does."""
 
 import base64
 import hashlib

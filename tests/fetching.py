@@ -20,9 +20,9 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, Lookaside, Target
 from farm.model.work import FetchInput, FetchResult, Work
 from tests.packages import commit_all, git
-from workers.log import StepLog
+from workers.core.context import StepContext
+from workers.core.log import StepLog
 from workers.steps import fetch
-from workers.steps.context import StepContext
 
 
 @dataclass

@@ -50,7 +50,16 @@ class HostsFarm:
         self, name: str, queue: str, *, slots: int = 1, version: int = 0, env: Mapping[str, str] | None = None
     ) -> None:
         """Returns when it is registered."""
-        argv = [sys.executable, "-c", OTHER_VERSION.format(by=version), "-A", "workers.tasks", "worker", "-n", name]
+        argv = [
+            sys.executable,
+            "-c",
+            OTHER_VERSION.format(by=version),
+            "-A",
+            "workers.tasks",
+            "worker",
+            "-n",
+            name,
+        ]
         before = {worker.started_at for worker in self.farm.workers() if worker.name == name}
         argv += ["-Q", queue, "-c", str(slots), "--without-gossip", "--without-mingle"]
         self._start(name, argv, env or {})

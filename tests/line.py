@@ -17,8 +17,8 @@ from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, Srpm
 from tests.fetching import repository
 from tests.leftovers import inside
 from tests.packages import make_git
-from workers.buildroot import cgroups
-from workers.steps.door import run_step
+from workers.isolation import cgroups
+from workers.steps.runner import run_step
 
 LIMITS = Limits(
     wall_s=60, silence_s=60, log_bytes=2**20, memory_bytes=512 * 2**20, disk_bytes=256 * 2**20, processes=500
@@ -27,7 +27,7 @@ LIMITS = Limits(
 
 @dataclass
 class Line:
-    """The steps one after the other, as `workers.main` runs them, until one does not succeed.
+    """The steps one after the other, as `workers.by_hand` runs them, until one does not succeed.
 
     `limits` are those of the build step.
     """

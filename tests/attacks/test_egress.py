@@ -18,12 +18,12 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import Lookaside, LookasideForm
 from tests.fetching import Answer, Desk, Server, _send, http_server, put, repository, spec
 from tests.packages import commit_all, git
-from workers.fetching import giturl
-from workers.fetching.egress import EgressPolicy
-from workers.fetching.gateway import Gateway
-from workers.fetching.git import Mirror
+from workers.core.context import Ended
+from workers.sources import giturl
+from workers.sources.egress import EgressPolicy
+from workers.sources.gateway import Gateway
+from workers.sources.git import Mirror
 from workers.steps import fetch
-from workers.steps.context import Ended
 
 pytestmark = pytest.mark.live
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users' rights and network namespaces need root")

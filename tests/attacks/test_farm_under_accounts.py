@@ -22,7 +22,7 @@ from tests.attacks.conftest import ADMIN, Broker
 from tests.hosts_farm import BUILD, HostsFarm, _answers
 from tests.packages import make_srpm
 from tests.waiting import until
-from workers.denial import EXIT_CODE
+from workers.agent.denial import EXIT_CODE
 
 pytestmark = pytest.mark.live
 _FLOWER_PORT = 5797

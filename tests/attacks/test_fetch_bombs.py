@@ -14,10 +14,10 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.fetching import Desk, http_server, repository, spec
 from tests.packages import git
-from workers.fetching import spec as spec_reader
-from workers.fetching.tree import Budget
+from workers.core.context import Ended
+from workers.formats.rpm import spec as spec_reader
+from workers.sources.tree import Budget
 from workers.steps import srpm
-from workers.steps.context import Ended
 
 pytestmark = pytest.mark.live
 
@@ -25,7 +25,7 @@ _MEMORY_MAX_KIB = 400 * 1024
 # The peak that getrusage tells includes that of the test process that it was forked from; VmHWM begins at the exec.
 _FETCH = """
 import sys, pathlib, tests.fetching as f
-from workers.steps.context import Ended
+from workers.core.context import Ended
 try:
     f.Desk(folder=pathlib.Path(sys.argv[1])).git(sys.argv[2])
     print("succeeded")

@@ -24,11 +24,11 @@ from farm.model.outcome import Outcome
 from farm.model.target import Target
 from tests.contexts import demo_target, step_context
 from tests.packages import make_srpm
-from workers.buildroot.base import EngineRun, RpmsRequest
-from workers.buildroot.confine import confinement
-from workers.buildroot.native import NativeEngine
-from workers.buildroot.roots import Root, Roots, root_of
-from workers.steps.context import Ended, StepContext
+from workers.core.context import Ended, StepContext
+from workers.formats.rpm.engine import EngineRun, RpmsRequest
+from workers.formats.rpm.native import NativeEngine
+from workers.formats.rpm.roots import Root, Roots, root_of
+from workers.isolation.confine import confinement
 
 pytestmark = [
     pytest.mark.live,

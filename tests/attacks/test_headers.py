@@ -13,11 +13,10 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.contexts import step_context
 from tests.rpms import make_rpm
-from workers import rpmfile
-from workers.buildroot import rpm
-from workers.steps import package_reader, publishable, upload
-from workers.steps.context import Ended, StepContext
-from workers.steps.publishable import check_publishable
+from workers.core.context import Ended, StepContext
+from workers.formats.rpm import package_reader, publishable, rpmbuild, rpmfile
+from workers.formats.rpm.publishable import check_publishable
+from workers.steps import upload
 from workers.steps.results import collect, store_packages
 
 SOURCE = "hello-1-1.src.rpm"
@@ -134,8 +133,8 @@ def test_what_a_repository_refuses_at_last_ends_the_build_and_counts_on_no_host(
 
 
 def test_more_build_requires_than_any_package_has_are_refused() -> None:
-    with pytest.raises(rpm.BadHeader, match="more than 10000"):
-        rpm.parse_requirements(b"\n".join(b"foo-%d" % number for number in range(10_001)))
+    with pytest.raises(rpmbuild.BadHeader, match="more than 10000"):
+        rpmbuild.parse_requirements(b"\n".join(b"foo-%d" % number for number in range(10_001)))
     many = ("x",) * 10_001
 
     class Header:

@@ -20,12 +20,12 @@ from farm.model.target import EngineName, Target
 from tests.attacks.test_fillings import Layers
 from tests.contexts import demo_target, step_context
 from tests.waiting import until
-from workers.buildroot import confine
-from workers.buildroot.confine import confinement, host_problem
-from workers.buildroot.room import Room, RoomRun
-from workers.buildroot.roots import Root, Roots, root_of
-from workers.buildroot.sandbox import BUILD_UID, ID_COUNT, Bind, room_ids
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.formats.rpm.roots import Root, Roots, root_of
+from workers.isolation import confine
+from workers.isolation.confine import confinement, host_problem
+from workers.isolation.room import Room, RoomRun
+from workers.isolation.sandbox import BUILD_UID, ID_COUNT, Bind, room_ids
 
 pytestmark = [
     pytest.mark.live,

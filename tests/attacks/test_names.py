@@ -27,11 +27,11 @@ from farm.targets.load import find_target
 from tests.contract.test_store import drive
 from tests.fake_workers import Answer, artifact, succeed
 from tests.rpms import make_rpm, sha256
-from workers.buildroot.confine import confinement
-from workers.buildroot.dnf import pinned_repositories
-from workers.buildroot.roots import Roots
-from workers.log import StepLog
-from workers.steps.context import Ended, StepContext
+from workers.core.context import Ended, StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.dnf import pinned_repositories
+from workers.formats.rpm.roots import Roots
+from workers.isolation.confine import confinement
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from farm.model.outcome import Outcome
 from farm.repositories import RepositoryKind, RepositoryName, open_repositories
 from tests.rpms import make_rpm
 from tests.unit.test_upload import context, work_for
+from workers.core.context import Ended, StepContext
 from workers.steps import upload
-from workers.steps.context import Ended, StepContext
 
 __all__ = ["context"]
 

@@ -20,9 +20,9 @@ from farm.targets.load import find_target
 from tests.contract.test_cgroups import started
 from tests.line import Line
 from tests.waiting import until
-from workers.buildroot import cgroups
-from workers.buildroot.cgroups import Cgroup, CgroupKind, CgroupPlace
-from workers.buildroot.freezer import freezer_path, stray_freezers, thaw
+from workers.isolation import cgroups
+from workers.isolation.cgroups import Cgroup, CgroupKind, CgroupPlace
+from workers.isolation.freezer import freezer_path, stray_freezers, thaw
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes groups")
 

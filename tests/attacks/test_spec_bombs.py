@@ -2,7 +2,7 @@
 
 import time
 
-from workers.fetching import spec
+from workers.formats.rpm import spec
 
 
 def test_expansions_that_come_to_nothing_are_counted_too() -> None:

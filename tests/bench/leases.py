@@ -12,7 +12,7 @@ from farm.leases import Leases
 from farm.model.build import StepKind
 from tests.messages import work_of
 from tests.redis_server import redis_server
-from workers.lease import LeaseKeeper
+from workers.agent.lease import LeaseKeeper
 
 RUNNING = 500
 _WARM_S = 3.0

@@ -10,10 +10,10 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
-from workers.buildroot.base import RpmsRequest
-from workers.buildroot.engines import engine_for
-from workers.log import StepLog
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.engine import RpmsRequest
+from workers.formats.rpm.engines import engine_for
 
 
 def build(settings: Settings, target: Target, srpm: Path) -> float:

@@ -22,15 +22,15 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import EngineName, MockSettings, RepositorySource, Target
 from tests.packages import make_srpm, package_dir
-from workers.buildroot import cgroups
-from workers.buildroot.base import BuildEngine, EngineRun, RpmsRequest, SrpmRequest
-from workers.buildroot.cgroups import CgroupKind
-from workers.buildroot.mock import MockEngine
-from workers.buildroot.mock_host import MockHost
-from workers.buildroot.native import NativeEngine
-from workers.log import StepLog
-from workers.rpmfile import read_binary
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.engine import BuildEngine, EngineRun, RpmsRequest, SrpmRequest
+from workers.formats.rpm.mock.engine import MockEngine
+from workers.formats.rpm.mock.host import MockHost
+from workers.formats.rpm.native import NativeEngine
+from workers.formats.rpm.rpmfile import read_binary
+from workers.isolation import cgroups
+from workers.isolation.cgroups import CgroupKind
 
 pytestmark = [
     pytest.mark.live,

@@ -10,9 +10,9 @@ import pytest
 from plumbum import local
 
 from farm.model.target import Limits
-from workers.buildroot import cgroups
-from workers.buildroot.cgroups import Cgroup, CgroupKind, CgroupPlace, members, remove_group
-from workers.process import PATH
+from workers.core.process import PATH
+from workers.isolation import cgroups
+from workers.isolation.cgroups import Cgroup, CgroupKind, CgroupPlace, members, remove_group
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes groups")
 

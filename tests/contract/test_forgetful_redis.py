@@ -20,8 +20,8 @@ from tests.fake_workers import held_by
 from tests.messages import report_of, work_of
 from tests.redis_server import redis_server
 from tests.waiting import until
-from workers.lease import LeaseKeeper
-from workers.outbox import Outbox
+from workers.agent.lease import LeaseKeeper
+from workers.agent.outbox import Outbox
 
 WORK = replace(work_of(StepKind.BUILD), attempt="1.build.x86_64.1")
 LABEL, TOKEN = "1.build.x86_64.1", "t"

@@ -10,9 +10,9 @@ from farm.config import Settings
 from farm.leases import Leases
 from tests.redis_server import redis_server
 from tests.waiting import until
-from workers import register
-from workers.host import HostFacts
-from workers.register import Register
+from workers.agent import register
+from workers.agent.register import Register
+from workers.isolation.host import HostFacts
 
 
 @pytest.fixture

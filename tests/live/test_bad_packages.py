@@ -18,8 +18,8 @@ from tests.leftovers import inside
 from tests.line import LIMITS, Line, leftovers
 from tests.packages import make_srpm
 from tests.rpms import make_rpm
-from workers.buildroot import cgroups
-from workers.buildroot.cgroups import CgroupKind
+from workers.isolation import cgroups
+from workers.isolation.cgroups import CgroupKind
 
 pytestmark = [
     pytest.mark.live,

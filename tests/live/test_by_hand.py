@@ -1,4 +1,4 @@
-"""`python -m workers.main` as its docstring says: the four steps by hand, and what it says of wrong input."""
+"""`python -m workers.by_hand` as its docstring says: the four steps by hand, and what it says of wrong input."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Hand:
 
     def types(self, *words: str | Path, into: str | None = None, **env: str) -> Said:
         done = subprocess.run(
-            [sys.executable, "-m", "workers.main", *map(str, words)],
+            [sys.executable, "-m", "workers.by_hand", *map(str, words)],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FARM_DATA": str(self.data), **env},
             stdin=subprocess.DEVNULL,
@@ -149,9 +149,9 @@ def test_what_nothing_provides_has_its_own_exit_code(hand: Hand) -> None:
         ("fetch --target demo --srpm .", 25, "is not a regular file"),
         ("srpm --after rubbish", 20, "rubbish is not what a step printed (JSON is malformed"),
         ("srpm --after other.json", 20, "other.json is not what a step printed (Object missing required field"),
-        ("build --after {done}/fetch.json", 20, "not srpm; run `python -m workers.main srpm` first"),
-        ("upload --after {done}/fetch.json", 20, "not srpm; run `python -m workers.main srpm` first"),
-        ("upload --after {done}/srpm.json", 20, "not build; run `python -m workers.main build` first"),
+        ("build --after {done}/fetch.json", 20, "not srpm; run `python -m workers.by_hand srpm` first"),
+        ("upload --after {done}/fetch.json", 20, "not srpm; run `python -m workers.by_hand srpm` first"),
+        ("upload --after {done}/srpm.json", 20, "not build; run `python -m workers.by_hand build` first"),
     ],
 )
 def test_wrong_input_is_named_with_the_next_step(hand: Hand, done: Path, words: str, code: int, said: str) -> None:
@@ -189,7 +189,7 @@ def test_trouble_names_its_log(hand: Hand, done: Path, tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_build_and_leaves_nothing(hand: Hand) -> None:
     hand.types("fetch", "--git", make_git("never-ends", hand.folder), "--target", "demo", into="fetch.json")
     hand.types("srpm", "--after", "fetch.json", into="srpm.json")
-    command = [sys.executable, "-m", "workers.main", "build", "--after", "srpm.json"]
+    command = [sys.executable, "-m", "workers.by_hand", "build", "--after", "srpm.json"]
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "FARM_DATA": str(hand.data)}
     with subprocess.Popen(
         command, cwd=hand.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -31,7 +31,7 @@ from tests.fetching import Server, http_server
 from tests.packages import commit_all, git, make_git, make_srpm
 from tests.rpms import read_repository
 from tests.waiting import until
-from workers.buildroot import cgroups
+from workers.isolation import cgroups
 
 pytestmark = pytest.mark.live
 WITHIN_S = 60.0

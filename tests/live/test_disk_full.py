@@ -14,10 +14,10 @@ from farm.model.build import StepKind
 from farm.model.work import AnyWork
 from tests.unit.test_door import WORK
 from tests.unit.test_mock_room import _ran, _room
-from workers.buildroot.mock_exit import Said
-from workers.log import StepLog
-from workers.steps import door
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.mock.exit_codes import Said
+from workers.steps import runner
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")]
 
@@ -37,9 +37,9 @@ def test_a_disk_that_the_log_fills(settings: Settings, monkeypatch: pytest.Monke
         while True:
             context.log.write(b"more of the same\n" * 1000)
 
-    monkeypatch.setitem(door.STEPS, StepKind.BUILD, flood)
+    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, flood)
     with pytest.raises(DiskFull, match=f"the disk of {settings.data} is full"):
-        door.run_step(WORK, settings)
+        runner.run_step(WORK, settings)
     assert list(settings.work.iterdir()) == []
 
 
@@ -50,9 +50,9 @@ def test_a_disk_that_is_full_before_the_step_starts(settings: Settings, monkeypa
     def write(_: AnyWork, context: StepContext) -> Any:
         (context.workdir / "file").write_bytes(bytes(10_000))
 
-    monkeypatch.setitem(door.STEPS, StepKind.BUILD, write)
+    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, write)
     with pytest.raises(DiskFull):
-        door.run_step(WORK, settings)
+        runner.run_step(WORK, settings)
 
 
 def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +64,9 @@ def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.Monk
         finally:
             (context.workdir / "result").unlink()
 
-    monkeypatch.setitem(door.STEPS, StepKind.BUILD, write)
+    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, write)
     with pytest.raises(DiskFull) as caught:
-        door.run_step(WORK, settings)
+        runner.run_step(WORK, settings)
     assert [log.name for log in caught.value.artifacts] == ["build.x86_64.log"]
 
 

@@ -17,7 +17,7 @@ from farm.model.target import Limits
 from tests.fetching import Answer, Desk, http_server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
 from tests.waiting import until
-from workers.steps.context import Ended
+from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 

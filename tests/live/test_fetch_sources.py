@@ -18,7 +18,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits, Lookaside, LookasideForm
 from tests.fetching import Answer, Desk, Server, http_server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
-from workers.steps.context import Ended
+from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 

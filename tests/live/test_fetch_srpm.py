@@ -13,7 +13,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from tests.fetching import Answer, Desk, http_server
 from tests.packages import make_srpm, package_dir
-from workers.steps.context import Ended
+from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 

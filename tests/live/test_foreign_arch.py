@@ -19,7 +19,7 @@ from farm.config import Settings
 from tests.emulator import FOREIGN, need_distribution, need_emulator
 from tests.leftovers import inside
 from tests.packages import make_srpm
-from workers.rpmfile import read_binary
+from workers.formats.rpm.rpmfile import read_binary
 
 pytestmark = [
     pytest.mark.live,
@@ -41,7 +41,7 @@ class Place:
 
     def step(self, *words: str | Path, emulator: str | None = None, into: str = "said.json") -> tuple[int, str]:
         """Run one step by hand, in a namespace with the emulator of a script if there is one; its code and words."""
-        command = [sys.executable, "-m", "workers.main", *map(str, words)]
+        command = [sys.executable, "-m", "workers.by_hand", *map(str, words)]
         if emulator is not None:
             script = f'mount -t binfmt_misc binfmt_misc {_BINFMT}\n{emulator}\nexec "$@"'
             command = [*_ELSEWHERE, script, "sh", *command]

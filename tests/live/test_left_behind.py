@@ -12,7 +12,7 @@ from farm.targets.load import find_target
 from tests.bench import room, tiny
 from tests.fetching import Answer, Desk, http_server, put, repository, spec
 from tests.packages import commit_all
-from workers.steps.context import Ended
+from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 

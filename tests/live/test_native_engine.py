@@ -27,15 +27,15 @@ from farm.model.target import Target
 from tests import contexts
 from tests.packages import package_dir
 from tests.waiting import until
-from workers.buildroot import cgroups
-from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
-from workers.buildroot.cgroups import owner
-from workers.buildroot.engines import engine_for, sweep
-from workers.buildroot.native import NativeEngine
-from workers.buildroot.sandbox import room_ids
-from workers.buildroot.scratch import room_name
-from workers.log import StepLog
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.engine import EngineRun, RpmsRequest, SrpmRequest
+from workers.formats.rpm.engines import engine_for, sweep
+from workers.formats.rpm.native import NativeEngine
+from workers.isolation import cgroups
+from workers.isolation.cgroups import owner
+from workers.isolation.sandbox import room_ids
+from workers.isolation.scratch import room_name
 
 pytestmark = [
     pytest.mark.live,

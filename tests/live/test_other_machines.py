@@ -12,7 +12,7 @@ import pytest
 
 from farm.config import Settings
 from tests.waiting import until
-from workers.steps.door import sweep
+from workers.steps.runner import sweep
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace needs root")]
 

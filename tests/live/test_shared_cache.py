@@ -21,13 +21,13 @@ from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import RepositorySource, Target
-from workers.buildroot import filling
-from workers.buildroot.confine import confinement
-from workers.buildroot.dnf import pinned_repositories, target_repositories
-from workers.buildroot.filling import Filling
-from workers.log import StepLog
-from workers.process import PATH
-from workers.steps.context import Ended, StepContext
+from workers.core.context import Ended, StepContext
+from workers.core.log import StepLog
+from workers.core.process import PATH
+from workers.formats.rpm import install as filling
+from workers.formats.rpm.dnf import pinned_repositories, target_repositories
+from workers.formats.rpm.install import Filling
+from workers.isolation.confine import confinement
 
 pytestmark = [
     pytest.mark.live,

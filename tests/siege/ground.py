@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.siege.commands import CommandFailed, run
 from tests.siege.net import remove_left
-from workers.buildroot.cgroups import find_place
+from workers.isolation.cgroups import find_place
 
 SCRATCH_MIB = 1400  # a room does not begin below 512 MiB free
 STORE_MIB = 400

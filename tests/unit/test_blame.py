@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from farm.model.arch import Arch
-from workers import host
-from workers.buildroot.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
-from workers.run import TAIL_BYTES
-from workers.steps.context import Ended
+from workers.core.context import Ended
+from workers.core.run import TAIL_BYTES
+from workers.formats.rpm.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
+from workers.isolation import host
 
 _WELL = HostState()
 _BEGUN = b"Running transaction\n  Preparing        :    1/1 \n  Running scriptlet: evil-1-1.noarch   1/2 \n"

@@ -9,12 +9,12 @@ import pytest
 from farm.errors import DiskFull, FarmError, HostUnfit, NetworkTrouble, RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from workers.buildroot import mock_exit
-from workers.buildroot.blame import DNF, DNF_BEGUN, RPMBUILD, Blame, End, HostState, of_dnf, of_rpmbuild
-from workers.buildroot.ends import LimitsMet, judge
-from workers.fetching import blame as git_blame
-from workers.run import CommandFailed, Completed
-from workers.steps.context import Ended
+from workers.core.context import Ended
+from workers.core.run import CommandFailed, Completed
+from workers.formats.rpm.blame import DNF, DNF_BEGUN, RPMBUILD, Blame, End, HostState, of_dnf, of_rpmbuild
+from workers.formats.rpm.mock import exit_codes
+from workers.isolation.outcomes import LimitsMet, judge
+from workers.sources import git_blame
 
 LOGS = Path(__file__).parent.parent / "data/logs"
 _TROUBLE: dict[type[FarmError], str] = {
@@ -92,9 +92,9 @@ def test_git(name: str) -> None:
 def test_mock(name: str) -> None:
     case = _cases("mock")[name]
     root, build = (_of(case.get(part)) for part in ("root", "build"))
-    said = mock_exit.Said(output=str(case.get("output", "")).encode(), root_log=root, build_log=build)
+    said = exit_codes.Said(output=str(case.get("output", "")).encode(), root_log=root, build_log=build)
     try:
-        found = str(mock_exit.judge(case["code"], said).outcome)
+        found = str(exit_codes.judge(case["code"], said).outcome)
     except FarmError as error:
         found = _verdict(error)
     assert found == case["verdict"]
@@ -111,7 +111,7 @@ def _verdict(error: FarmError) -> str:
 def test_every_row_has_a_log_and_every_log_a_case() -> None:
     assert {case["row"] for case in _cases("dnf").values()} == {case.name for case in (*DNF, *DNF_BEGUN)}
     assert {case["row"] for case in _cases("rpmbuild").values()} == {case.name for case in RPMBUILD} | {_OVER_LIMIT}
-    assert {case["code"] for case in _cases("mock").values()} == set(mock_exit.EXIT_CODES)
+    assert {case["code"] for case in _cases("mock").values()} == set(exit_codes.EXIT_CODES)
     for tool in ("dnf", "rpmbuild", "git"):
         named = {case.get("log", name) for name, case in _cases(tool).items()}
         assert {path.stem for path in (LOGS / tool).glob("*.log")} == named

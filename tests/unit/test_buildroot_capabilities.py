@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.buildroot.capabilities import Capability, Provided, compare_evr, compare_version, overlap, unmet
+from workers.formats.rpm.capabilities import Capability, Provided, compare_evr, compare_version, overlap, unmet
 
 
 @pytest.mark.parametrize(

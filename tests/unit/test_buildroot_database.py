@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.buildroot.sandbox import SCRIPTS
-from workers.run import CommandFailed, capture
+from workers.core.run import CommandFailed, capture
+from workers.formats.rpm.rpmbuild import SCRIPTS
 
 
 @pytest.fixture

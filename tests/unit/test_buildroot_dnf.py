@@ -8,7 +8,7 @@ import pytest
 from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
-from workers.buildroot.dnf import configuration, pinned_repositories, target_repositories, wanted_spec
+from workers.formats.rpm.dnf import configuration, pinned_repositories, target_repositories, wanted_spec
 
 TARGET = Target(
     name="t",

@@ -15,18 +15,19 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import LIMIT_RANGES, Limits, RepositorySource, Target
-from workers.buildroot import cgroups, rpm, sandbox
-from workers.buildroot import shelf as shelves
-from workers.buildroot.cgroups import CgroupKind, find_place
-from workers.buildroot.dnf import target_repositories
-from workers.buildroot.ends import LimitsMet, judge
-from workers.buildroot.hostile import read_left
-from workers.buildroot.room import last_error
-from workers.buildroot.roots import template_key
-from workers.buildroot.sandbox import Bind, Confinement, Overlay
-from workers.buildroot.scratch import is_orphan, room_name
-from workers.buildroot.shelf import Shelf
-from workers.run import Completed, Ending
+from workers.core.run import Completed, Ending
+from workers.core.untrusted import read_left
+from workers.formats.rpm import rpmbuild
+from workers.formats.rpm.dnf import target_repositories
+from workers.formats.rpm.roots import template_key
+from workers.isolation import cgroups, sandbox
+from workers.isolation.cgroups import CgroupKind, find_place
+from workers.isolation.outcomes import LimitsMet, judge
+from workers.isolation.room import last_error
+from workers.isolation.sandbox import Bind, Confinement, Overlay
+from workers.isolation.scratch import is_orphan, room_name
+from workers.roots import cache as shelves
+from workers.roots.cache import Shelf
 
 LIMITS = Limits(wall_s=60, silence_s=30, log_bytes=2**20, memory_bytes=2**30, disk_bytes=3 * 2**30)
 NEVER = threading.Event()
@@ -257,7 +258,7 @@ def test_only_regular_files_of_a_bounded_size_are_read_back(tmp_path: Path) -> N
 
 def test_no_macro_of_a_build_moves_the_farms_folders() -> None:
     build = BuildOptions(defines=(("_topdir", "/x"), ("a", "b c")), with_=("tests",), without=("docs",))
-    words = rpm.options(make_target(), build, source_packages_to="/out")
+    words = rpmbuild.options(make_target(), build, source_packages_to="/out")
     defines = [words[at + 1] for at, word in enumerate(words) if word == "--define"]
     assert defines.index("_topdir /x") < defines.index("_topdir /builddir/build")
     assert "a b c" in defines
@@ -265,11 +266,13 @@ def test_no_macro_of_a_build_moves_the_farms_folders() -> None:
 
 
 def test_rpmbuilds_words_tell_exclusion_and_unmet_requirements() -> None:
-    assert rpm.excluded(b"x\nerror: Architecture is not included: x86_64\n") == "Architecture is not included: x86_64"
-    assert rpm.excluded(b"Architecture is excluded: x86_64\n") is None
+    assert (
+        rpmbuild.excluded(b"x\nerror: Architecture is not included: x86_64\n") == "Architecture is not included: x86_64"
+    )
+    assert rpmbuild.excluded(b"Architecture is excluded: x86_64\n") is None
     text = b"error: Failed build dependencies:\n\tfoo >= 2 is needed by t-1-1.x86_64\n"
-    assert rpm.unmet(text) == ("foo >= 2",)
-    assert rpm.unmet(b"\tfoo is needed by t\n") == ()
+    assert rpmbuild.unmet(text) == ("foo >= 2",)
+    assert rpmbuild.unmet(b"\tfoo is needed by t\n") == ()
 
 
 # --- ends

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.buildroot.base import RootPackage
-from workers.buildroot.listing import is_sealed, of_layer, of_template, read_listing, write_listing
-from workers.buildroot.plan import BadPlan, PlanPipe, parse, plan_pipe
+from workers.formats.rpm.engine import RootPackage
+from workers.formats.rpm.listing import is_sealed, of_layer, of_template, read_listing, write_listing
+from workers.formats.rpm.plan import BadPlan, PlanPipe, parse, plan_pipe
 
 _EMPTY: dict[str, object] = {"added": [], "removed": []}
 _ONE: dict[str, object] = {"added": [{"nevra": "evil-1:2-3.noarch", "digest": "abc"}], "removed": ["old-1-1.noarch"]}

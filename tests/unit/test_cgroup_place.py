@@ -5,8 +5,8 @@ from pathlib import Path, PosixPath
 
 import pytest
 
-from workers.buildroot import cgroups
-from workers.buildroot.cgroups import CgroupKind, place
+from workers.isolation import cgroups
+from workers.isolation.cgroups import CgroupKind, place
 
 _CONTROLLERS = ("memory", "pids")
 

@@ -12,10 +12,10 @@ import pytest
 from farm.errors import DiskFull
 from farm.model.target import Limits
 from tests.waiting import until
-from workers.buildroot import disk as disk_watch
-from workers.buildroot.disk import DiskWatch
-from workers.buildroot.ends import judge, limits_met
-from workers.run import Completed, Ending
+from workers.core.run import Completed, Ending
+from workers.isolation import disk as disk_watch
+from workers.isolation.disk import DiskWatch
+from workers.isolation.outcomes import judge, limits_met
 
 
 @dataclass

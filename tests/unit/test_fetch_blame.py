@@ -7,9 +7,9 @@ import pytest
 
 from farm.errors import DiskFull, HostUnfit, NetworkTrouble
 from farm.model.outcome import Outcome
-from workers.fetching import blame
-from workers.run import CommandFailed, Completed
-from workers.steps.context import Ended
+from workers.core.context import Ended
+from workers.core.run import CommandFailed, Completed
+from workers.sources import git_blame
 
 _URL = "https://***@h.example/x"
 
@@ -17,7 +17,7 @@ _URL = "https://***@h.example/x"
 def _judged(said: str, *, number: int | None = None) -> Exception:
     done = Completed(code=None if number else 128, signal=number, seconds=0.1)
     error = CommandFailed("git exited with code 128", done, said.encode())
-    return blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
+    return git_blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_transport_that_is_not_allowed_is_the_askers_fault() -> None:
 
 def test_a_git_that_says_nothing_is_named_and_not_what_started_it() -> None:
     error = CommandFailed("setpriv exited", Completed(code=1, signal=None, seconds=0.1), b"x\nssh: gone\n")
-    judged = blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
+    judged = git_blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
     assert str(judged) == f"git could not read {_URL}: git exited with code 1 after 0.10 s: ssh: gone"
 
 

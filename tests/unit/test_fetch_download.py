@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from farm.errors import NetworkTrouble
-from workers.fetching import download
+from workers.sources import download
 
 _URL = "https://h.example/x.tar"
 

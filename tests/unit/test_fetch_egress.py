@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.fetching.egress import Closed, EgressPolicy
+from workers.sources.egress import Closed, EgressPolicy
 
 CLOSED = [
     "0.0.0.0",

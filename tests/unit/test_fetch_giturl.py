@@ -2,8 +2,8 @@
 
 import pytest
 
-from workers.fetching import giturl
-from workers.steps.context import Ended
+from workers.core.context import Ended
+from workers.sources import giturl
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from farm.model.target import Lookaside, LookasideForm
-from workers.fetching import lookaside
-from workers.steps.context import Ended
+from workers.core.context import Ended
+from workers.sources import lookaside
 
 _MD5, _SHA1, _SHA256, _SHA512 = "a" * 32, "b" * 40, "c" * 64, "d" * 128
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.fetching import spec
+from workers.formats.rpm import spec
 
 _HEAD = "Name: hello\nVersion: 1.0\n"
 

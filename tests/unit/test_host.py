@@ -7,8 +7,8 @@ import pytest
 from farm.config import Settings
 from farm.errors import HostUnfit
 from farm.model.arch import Arch
-from workers import host
-from workers.host import HostFacts, Probes, host_facts, probe_program
+from workers.isolation import host
+from workers.isolation.host import HostFacts, Probes, host_facts, probe_program
 
 
 def test_facts_are_of_this_machine(tmp_path: object) -> None:

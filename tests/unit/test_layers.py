@@ -37,9 +37,9 @@ BASE = {
     "repositories": {"model", "errors", "config", "repositories", "scripts"},
     "targets": {"model", "errors", "config", "targets"},
 }
-CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/tasks.py", "workers/denial.py"}
+CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/agent/tasks.py", "workers/agent/denial.py"}
 #: The hand-run tool is given a target's name where a farm's worker is given the target.
-READS_TARGETS = {"workers/main.py"}
+READS_TARGETS = {"workers/by_hand.py"}
 
 
 def _modules(*packages: str) -> Iterator[Path]:
@@ -102,11 +102,27 @@ def test_celery_is_imported_in_three_places() -> None:
 
 
 def test_workers_start_processes_in_one_place() -> None:
-    """plumbum is behind workers.process, and that behind the one door, workers.run."""
+    """plumbum is behind workers.core.process, and that behind the one door, workers.core.run."""
     for path in _modules("workers"):
         names = _imports(path)
-        assert _name(path) == "workers/process.py" or not {name.split(".")[0] for name in names} & {"plumbum"}
-        assert _name(path) == "workers/run.py" or not [name for name in names if name.startswith("workers.process.")]
+        assert _name(path) == "workers/core/process.py" or not {name.split(".")[0] for name in names} & {"plumbum"}
+        assert _name(path) == "workers/core/run.py" or not [
+            name for name in names if name.startswith("workers.core.process.")
+        ]
+
+
+#: The folders of workers/ from the bottom up. None imports one that comes after it.
+FLOORS = ("core", "isolation", "roots", "sources", "formats", "steps", "agent")
+
+
+def test_no_folder_of_the_workers_imports_one_above_it() -> None:
+    for path in _modules("workers"):
+        parts = path.relative_to(ROOT / "workers").parts
+        if len(parts) == 1:
+            continue
+        above = set(FLOORS[FLOORS.index(parts[0]) + 1 :])
+        upwards = {name for name in _imports(path) if name.startswith("workers.") and name.split(".")[1] in above}
+        assert not upwards, f"{_name(path)} imports {upwards}"
 
 
 def test_nothing_imports_tests_or_deploy() -> None:

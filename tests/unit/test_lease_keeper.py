@@ -16,9 +16,9 @@ from farm.config import Settings
 from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from farm.model.target import Limits
 from tests.waiting import until
-from workers.lease import LeaseKeeper
-from workers.log import StepLog
-from workers.steps.context import StepContext
+from workers.agent.lease import LeaseKeeper
+from workers.core.context import StepContext
+from workers.core.log import StepLog
 
 _SOON_S = 0.002
 

@@ -14,11 +14,11 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from workers.buildroot import mock_host
-from workers.buildroot.mock_command import MockCall, build_arguments, unique_ext
-from workers.buildroot.mock_host import Account, Isolation, MockHost, find_host
-from workers.log import StepLog
-from workers.steps.context import Ended, StepContext
+from workers.core.context import Ended, StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.mock import host
+from workers.formats.rpm.mock.command import MockCall, build_arguments, unique_ext
+from workers.formats.rpm.mock.host import Account, Isolation, MockHost, find_host
 
 HOST = MockHost(program=Path("/usr/bin/mock"), version="6.7", account=None, can_nspawn=False)
 CALL = MockCall(
@@ -60,7 +60,7 @@ def test_a_run_with_network() -> None:
 
 
 def test_a_run_of_a_recipe_is_in_a_network_of_its_own_and_mock_knows_that_it_is_offline() -> None:
-    script = str(Path(mock_host.__file__).with_name("mock_offline.sh"))
+    script = str(Path(host.__file__).with_name("offline.sh"))
     assert CALL.argv("--rebuild", "x.src.rpm", offline=True) == [
         *("unshare", "--net", "--", "sh", script),
         *("/usr/bin/mock", *_COMMON, "--offline", "--rebuild", "x.src.rpm"),

@@ -9,7 +9,7 @@ import pytest
 from farm.errors import BadTarget
 from farm.model.arch import Arch
 from farm.model.target import EngineName, MockSettings, Target
-from workers.buildroot.mock_config import config_for, config_text
+from workers.formats.rpm.mock.config import config_for, config_text
 
 TARGET = Target(
     name="alma-9",

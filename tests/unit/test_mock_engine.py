@@ -20,11 +20,11 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import EngineName, MockSettings, Target
-from workers.buildroot.base import EngineRun, RpmsRequest, SrpmRequest
-from workers.buildroot.mock import MockEngine
-from workers.buildroot.mock_host import Account, MockHost
-from workers.log import StepLog
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.formats.rpm.engine import EngineRun, RpmsRequest, SrpmRequest
+from workers.formats.rpm.mock.engine import MockEngine
+from workers.formats.rpm.mock.host import Account, MockHost
 
 STAND_IN = Path(__file__).parent.parent / "tools/mock"
 _TARGET = Target(

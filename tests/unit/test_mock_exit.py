@@ -6,7 +6,7 @@ import pytest
 
 from farm.errors import DiskFull, HostUnfit, NetworkTrouble, RootTrouble
 from farm.model.outcome import Outcome
-from workers.buildroot.mock_exit import EXIT_CODES, Said, judge
+from workers.formats.rpm.mock.exit_codes import EXIT_CODES, Said, judge
 
 _BUILD = b"error: Bad exit status from /var/tmp/rpm-tmp.x (%build)\n"
 _BUILDDEP = b"""ERROR: Command failed:

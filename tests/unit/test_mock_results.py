@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from farm.model.build import Phase
-from workers.buildroot.base import RootPackage
-from workers.buildroot.mock_results import peak_memory_bytes, phases, read_from, root_packages, size_of
+from workers.formats.rpm.engine import RootPackage
+from workers.formats.rpm.mock.results import peak_memory_bytes, phases, read_from, root_packages, size_of
 
 _STATE = """\
 2026-11-21 05:00:00,000 - Start: run

@@ -12,15 +12,15 @@ from farm.errors import LeaseLost, RootTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.waiting import SetLater
-from workers.buildroot.ends import LimitsMet
-from workers.buildroot.mock_command import MockCall
-from workers.buildroot.mock_exit import Said
-from workers.buildroot.mock_host import Isolation, MockHost
-from workers.buildroot.mock_results import without_greeting
-from workers.buildroot.mock_room import MockRoom, Ran
-from workers.log import StepLog
-from workers.run import Completed
-from workers.steps.context import StepContext
+from workers.core.context import StepContext
+from workers.core.log import StepLog
+from workers.core.run import Completed
+from workers.formats.rpm.mock.command import MockCall
+from workers.formats.rpm.mock.exit_codes import Said
+from workers.formats.rpm.mock.host import Isolation, MockHost
+from workers.formats.rpm.mock.results import without_greeting
+from workers.formats.rpm.mock.room import MockRoom, Ran
+from workers.isolation.outcomes import LimitsMet
 
 _NOTHING = b"No matching package to install: 'foo'\n"
 

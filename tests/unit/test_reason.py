@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workers.reason import EXCERPT_LINES, LINE_CHARS, find_reason
+from workers.formats.rpm.reason import EXCERPT_LINES, LINE_CHARS, find_reason
 
 
 def script(phase: str, printed: str) -> str:

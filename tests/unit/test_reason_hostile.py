@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.reason import EXCERPT_LINES, LINE_CHARS, find_reason
-from workers.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS
+from workers.formats.rpm.reason import EXCERPT_LINES, LINE_CHARS, find_reason
+from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS
 
 LOG_BYTES = 2 * 2**20
 READ_BYTES = 2**20

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.reason import find_reason
+from workers.formats.rpm.reason import find_reason
 
 
 def script(phase: str, printed: str) -> str:

@@ -18,8 +18,8 @@ from farm.model.target import Limits, Target
 from farm.model.work import BuildInput, PinnedRepository, Work
 from tests.contexts import step_context
 from tests.rpms import make_rpm
+from workers.core.context import Ended, StepContext
 from workers.steps import results
-from workers.steps.context import Ended, StepContext
 from workers.steps.results import collect, store_log, store_packages, store_provenance, store_source
 
 SOURCE = "hello-1-1.src.rpm"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import rpmfile
+from workers.formats.rpm import rpmfile
 
 _STRING, _ARRAY, _INT32, _INT64 = 6, 8, 4, 5
 _PAYLOAD = b"payload" * 100

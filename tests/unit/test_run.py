@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from farm.errors import HostUnfit, LeaseLost
-from workers.log import StepLog
-from workers.run import FLOOD_FACTOR, TAIL_BYTES, CommandFailed, Completed, Ending, capture, run
+from workers.core.log import StepLog
+from workers.core.run import FLOOD_FACTOR, TAIL_BYTES, CommandFailed, Completed, Ending, capture, run
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from workers.buildroot.cgroups import is_alive
-from workers.buildroot.scratch import remove_tree
+from workers.isolation.cgroups import is_alive
+from workers.isolation.scratch import remove_tree
 
 
 def _fill(folder: Path, *, levels: int, files: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from farm.errors import StoreTrouble
 from farm.model.outcome import Outcome
-from workers.steps.context import Ended
+from workers.core.context import Ended
 from workers.steps.srpm import _unpack
 
 

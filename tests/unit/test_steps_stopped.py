@@ -16,8 +16,8 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.target import Limits, Target
 from farm.model.work import BuildInput, SrpmInput, Work
 from tests.fetching import Desk
+from workers.core.context import StepContext
 from workers.steps import build, srpm
-from workers.steps.context import StepContext
 
 _LARGE_BYTES = 40 * 2**20
 _STOPPED = "stopped while an artifact was copied"

@@ -25,9 +25,9 @@ from farm.repositories import (
     open_repositories,
 )
 from tests.rpms import make_rpm, read_repository
-from workers.log import StepLog
+from workers.core.context import StepContext
+from workers.core.log import StepLog
 from workers.steps import upload
-from workers.steps.context import StepContext
 
 BOTH = (Arch.X86_64, Arch.AARCH64)
 

@@ -10,9 +10,9 @@ from farm.errors import BadSource
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, BuildResult, StepResult, Work
-from workers.buildroot.base import RpmsRequest
-from workers.buildroot.engines import engine_for
-from workers.steps.context import Ended, StepContext
+from workers.core.context import Ended, StepContext
+from workers.formats.rpm.engine import RpmsRequest
+from workers.formats.rpm.engines import engine_for
 from workers.steps.results import collect, store_packages, store_provenance, store_root
 
 

@@ -12,15 +12,16 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.work import FetchInput, FetchResult, StepResult, Work
-from workers import rpmfile
-from workers.fetching import download, giturl, sources, tarball
-from workers.fetching.egress import EgressPolicy
-from workers.fetching.gateway import Gateway
-from workers.fetching.git import Mirror
-from workers.fetching.spec import is_fetchable
-from workers.fetching.tree import Tree
-from workers.steps.context import Ended, StepContext, over_disk
-from workers.steps.names import shown
+from workers.core.context import Ended, StepContext, over_disk
+from workers.core.text import shown
+from workers.formats.rpm import gather as sources
+from workers.formats.rpm import rpmfile
+from workers.formats.rpm.spec import is_fetchable
+from workers.sources import download, giturl, tarball
+from workers.sources.egress import EgressPolicy
+from workers.sources.gateway import Gateway
+from workers.sources.git import Mirror
+from workers.sources.tree import Tree
 
 _STEM_CHARS = 200  # of the spec's name that the archive is called by, so that the whole is no longer than a name may be
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")

@@ -14,11 +14,11 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, Work
 from farm.repositories.checks import is_package_name
-from workers import rpmfile
-from workers.buildroot.base import RootPackage
-from workers.steps.context import Ended, StepContext, over_disk
-from workers.steps.names import shown
-from workers.steps.publishable import check_publishable
+from workers.core.context import Ended, StepContext, over_disk
+from workers.core.text import shown
+from workers.formats.rpm import rpmfile
+from workers.formats.rpm.engine import RootPackage
+from workers.formats.rpm.publishable import check_publishable
 
 MAX_FILES = 5000
 _MAX_FOLDERS_DEEP = 8  # rpmbuild makes one, for the arch

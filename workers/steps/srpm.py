@@ -14,11 +14,11 @@ from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
-from workers.buildroot.base import EngineRun, SrpmRequest
-from workers.buildroot.engines import engine_for
-from workers.fetching.untar import members, open_tar
-from workers.steps.context import Ended, StepContext, open_watched, over_disk
-from workers.steps.names import shown
+from workers.core.context import Ended, StepContext, open_watched, over_disk
+from workers.core.text import shown
+from workers.formats.rpm.engine import EngineRun, SrpmRequest
+from workers.formats.rpm.engines import engine_for
+from workers.sources.untar import members, open_tar
 from workers.steps.results import collect, store_root, store_source
 
 

@@ -21,9 +21,9 @@ from farm.repositories import (
     open_repositories,
 )
 from farm.repositories.checks import is_file_name
-from workers import rpmfile
-from workers.steps.context import Ended, StepContext
-from workers.steps.names import shown
+from workers.core.context import Ended, StepContext
+from workers.core.text import shown
+from workers.formats.rpm import rpmfile
 
 _DEBUG = ("-debuginfo", "-debugsource")
 _SOURCE = ("src", "nosrc")

@@ -1,0 +1,136 @@
+"""Keeping one attempt's lease while its step runs, and showing its log live. Finds out when it is no longer ours."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import BinaryIO
+
+import redis
+
+from farm.leases import LIVE_LOG_BYTES, Leases, Touch
+from workers.core.context import StepContext
+
+_log = logging.getLogger(__name__)
+
+#: How often the log is shown, and the longest that a renewal is late.
+_LOOK_EVERY_S = 1.0
+_PAUSE_S = 0.5  # while the broker does not answer
+
+
+class LeaseKeeper:
+    """Touches the lease from a thread; sets `stop` when it is lost, at once when somebody ended it.
+
+    A broker that is away is not a lost lease, nor is one that forgot: the worker goes on, and asks for the lease back,
+    until the broker is there and says otherwise.
+    """
+
+    def __init__(
+        self, leases: Leases, attempt: str, token: str, *, worker: str = "", every_s: float | None = None
+    ) -> None:
+        self.stop = threading.Event()
+        self._leases = leases
+        self._attempt = attempt
+        self._token = token
+        self._worker = worker
+        self._every_s = leases.renew_every_s if every_s is None else every_s
+        self._done = threading.Event()
+        self._log: BinaryIO | None = None
+        self._whole_log = b""
+        self._reading = threading.Lock()
+        self._shown_bytes = 0
+        self._thread = threading.Thread(target=self._run, name=f"lease {attempt}", daemon=True)
+
+    @contextmanager
+    def watch(self, context: StepContext) -> Iterator[None]:
+        """Show this context's log from now on, also when its folder is gone. Then it is open no more: on NFS, a file
+        that somebody has open keeps its folder."""
+        with suppress(OSError):
+            self._log = context.log.path.open("rb", buffering=0)
+        try:
+            yield
+        finally:
+            with self._reading:
+                self._whole_log = self._read(0)
+                if self._log is not None:
+                    self._log.close()
+                self._log = None
+
+    def __enter__(self) -> "LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The thread ends by itself within a second, and is not waited for: what it does meanwhile harms nobody, and
+        # the next step need not wait.
+        self._done.set()
+
+    def _run(self) -> None:
+        self._keep()
+        if self.stop.is_set():
+            # Nobody reports this attempt: what is shown of its log is all that is kept.
+            self._done.wait()
+            with suppress(redis.RedisError):
+                self._show()
+
+    def _keep(self) -> None:
+        touch_at = time.monotonic() + self._every_s
+        while not self._done.is_set():
+            try:
+                is_woken = self._leases.wait(self._attempt, timeout_s=min(_LOOK_EVERY_S, self._every_s))
+                if self._done.is_set():
+                    return
+                if is_woken or time.monotonic() >= touch_at:
+                    touch_at = time.monotonic() + self._touch()
+                    if self.stop.is_set():
+                        return
+                self._show()
+            except Exception as error:
+                # Redis's errors, and whatever else: while this thread lives, the attempt does.
+                if self._done.is_set():
+                    return
+                extra = {"action": "lease-renewal", "attempt": self._attempt}
+                _log.warning("Could not renew the lease of %s: %s", self._attempt, error, extra=extra)
+                touch_at = 0.0
+                self._done.wait(_PAUSE_S)
+
+    def _touch(self) -> float:
+        """Returns in how many seconds to do it again."""
+        match self._leases.touch(self._attempt, self._token):
+            case Touch.HELD:
+                return self._every_s
+            case Touch.GONE:
+                self.stop.set()
+                return 0.0
+            case Touch.MISSING:
+                extra = {"action": "lease-missing", "attempt": self._attempt}
+                _log.warning("The lease of %s is missing; asking to go on", self._attempt, extra=extra)
+                self._leases.ask_back(self._attempt, self._token, self._worker)
+                self._shown_bytes = 0  # the log went the same way
+                return _LOOK_EVERY_S
+
+    def _show(self) -> None:
+        if self._shown_bytes >= LIVE_LOG_BYTES:
+            return
+        with self._reading:
+            data = self._read(self._shown_bytes)
+        if not data:
+            return
+        try:
+            self._leases.show_log(self._attempt, self._shown_bytes, data)
+            self._shown_bytes += len(data)
+        except redis.OutOfMemoryError:
+            return  # shown when there is room; the lease is renewed meanwhile
+
+    def _read(self, offset: int) -> bytes:
+        """What is to be shown from there on; nothing where the disk does not say, since the lease matters more."""
+        if self._log is None:
+            return self._whole_log[offset:]
+        with suppress(OSError):
+            return os.pread(self._log.fileno(), LIVE_LOG_BYTES - offset, offset)
+        return b""

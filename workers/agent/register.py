@@ -1,0 +1,105 @@
+"""The register of workers: this one says every 10 s that it is there, and what it can do, until it stops."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from farm import wire
+from farm.bounds import NAME_CHARS
+from farm.config import Settings
+from farm.leases import Leases
+from farm.model.version import VERSION
+from farm.model.worker import WorkerFacts, host_of
+from workers.isolation.host import host_facts
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 10.0
+_LOOK_EVERY_S = 1.0
+
+
+class Register:
+    """Announces from a thread of its own, since the worker's main loop must not wait for anything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._leases = Leases(settings)
+        self._done = threading.Event()
+        self._name = ""
+        self._queues: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Celery's node name; empty until the worker has started."""
+        return self._name
+
+    def start(
+        self,
+        *,
+        name: str,
+        queues: Sequence[str],
+        slots: int,
+        is_consuming: Callable[[str], bool] = lambda _: True,
+        consume: Callable[[str, bool], None] = lambda _, __: None,
+        check: Callable[[], None] = lambda: None,
+        stop_for: Callable[[Exception], bool] = lambda _: False,
+    ) -> None:
+        """`is_consuming` says of one of the queues whether it is taken from at the moment; `consume` has the worker
+        take from it, or stop. `check` raises an error that a process of the pool met; `stop_for` is asked about each
+        error, and says True when the worker stops for it."""
+        self._name, self._queues = name, tuple(queues)
+        started_at = datetime.now(UTC)
+
+        def announce() -> None:
+            due_at, said = 0.0, None
+            while not self._done.is_set():
+                try:
+                    check()
+                    self._obey(is_consuming, consume)
+                    # A Redis that was emptied is to know its workers again before it is missed.
+                    consumes = tuple(queue for queue in queues if is_consuming(queue))
+                    is_due = time.monotonic() >= due_at or consumes != said
+                    if is_due or not self._leases.is_announced(name, self._queues):
+                        self._leases.announce(self._facts(queues, slots, started_at, consumes))
+                        due_at, said = time.monotonic() + _EVERY_S, consumes
+                except Exception as error:  # Redis's, and whatever else: while this thread lives, the worker is known
+                    if stop_for(error):
+                        return
+                    _log.warning("Could not register: %s", error, extra={"action": "register"})
+                self._done.wait(_LOOK_EVERY_S)
+
+        threading.Thread(target=announce, name="register", daemon=True).start()
+
+    def _obey(self, is_consuming: Callable[[str], bool], consume: Callable[[str, bool], None]) -> None:
+        """Stop and go on taking from queues as the scheduler wrote down for this worker, until it is so."""
+        off = self._leases.turned_off(self._name, self._queues)
+        for queue in self._queues:
+            if is_consuming(queue) is (queue in off):
+                extra = {"action": "consume", "queue": queue}
+                _log.info("%s from %s", "Stop taking" if queue in off else "Take again", queue, extra=extra)
+                consume(queue, queue not in off)
+
+    def stop(self) -> None:
+        """No more work is wanted. Raises redis.RedisError when the broker is away; the entry then expires by itself."""
+        self._done.set()
+        self._leases.retire(self._name, self._queues)
+
+    def _facts(self, queues: Sequence[str], slots: int, started_at: datetime, consumes: tuple[str, ...]) -> WorkerFacts:
+        host = host_facts(self._settings)
+        return WorkerFacts(
+            name=self._name,
+            host=host_of(self._name),
+            queues=tuple(queues),
+            slots=slots,
+            arches=host.arches,
+            started_at=started_at,
+            version=VERSION,
+            cpus=host.cpus,
+            memory_bytes=host.memory_bytes,
+            disk_free_bytes=host.disk_free_bytes,
+            engines=host.engines,
+            unfit=host.unfit[:NAME_CHARS] if host.unfit else None,
+            speaks=wire.VERSION,
+            consumes=consumes,
+        )

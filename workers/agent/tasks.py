@@ -1,0 +1,312 @@
+"""The Celery tasks: claim the attempt, run the step, report. A few lines each; what a step does is in `steps`.
+
+Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made after the fork, once a process.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import redis
+from billiard.exceptions import WorkerLostError
+from celery import signals
+
+from farm import wire
+from farm.app import app
+from farm.config import Settings
+from farm.control import Control
+from farm.errors import (
+    BrokerFull,
+    FarmError,
+    FarmNotRunning,
+    HostHeld,
+    LeaseLost,
+    Unforeseen,
+    UnknownVersion,
+    WorkerLost,
+)
+from farm.leases import Leases
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.work import AnyResult, AnyWork
+from farm.permissions import close_data
+from farm.queues import queue_for, queue_of
+from workers.agent import denial
+from workers.agent.lease import LeaseKeeper
+from workers.agent.outbox import Outbox
+from workers.agent.register import Register
+from workers.steps.runner import run_step, sweep
+
+_log = logging.getLogger(__name__)
+
+_OFFER_WAIT_S = 20.0
+#: Made before the fork, so that all processes of a worker have it, and no other worker.
+_SECRET = secrets.token_bytes(32)
+#: What this worker was started for; None outside of a worker.
+_queues: frozenset[str] | None = None
+_SWEEP_AGAIN_S = 5.0
+
+
+class _Process:
+    """What a process keeps between tasks: it has threads and connections, which no fork takes along."""
+
+    def __init__(self) -> None:
+        self.settings = Settings.from_env()
+        self.leases = Leases(self.settings)
+        self.control = Control(self.settings)
+        self.outbox = Outbox(self.control, self.leases)
+
+
+#: By process id. What was there before a fork stays, and is never used: to end it would take locks that some thread of
+#: the other process may have held at the time.
+_made: dict[int, _Process] = {}
+
+
+def _here() -> _Process:
+    pid = os.getpid()
+    return _made.get(pid) or _made.setdefault(pid, _Process())
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.FETCH])  # type: ignore[untyped-decorator]
+def fetch(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.SRPM])  # type: ignore[untyped-decorator]
+def srpm(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.BUILD])  # type: ignore[untyped-decorator]
+def build(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+@app.task(bind=True, name=wire.TASKS[StepKind.UPLOAD])  # type: ignore[untyped-decorator]
+def upload(self: Any, **order: Any) -> str:
+    return _attempt(self, **order)
+
+
+def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
+    """Do one attempt; the answer is for Flower's eyes only. What is passed over are fields of other versions."""
+    # Nothing that is said before the claim bears the token: a message that somebody made up must not have this worker
+    # speak for an attempt that it runs already.
+    token = ""
+    try:
+        _check_is_ours(attempt, task.name)
+        if v != wire.VERSION:
+            raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
+        token = _token(attempt)
+        work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
+        if (work.attempt, wire.TASKS[work.kind]) != (attempt, task.name):
+            raise LeaseLost(f"the work that was offered for {attempt} is that of {work.attempt}, a {work.kind} step")
+        report = _work(work, token, task.request.hostname)
+    except SystemExit:
+        # The worker is told to stop at once. The step is ended by now: let it go on elsewhere.
+        _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
+        raise
+    except (LeaseLost, UnknownVersion, HostHeld, FarmNotRunning, BrokerFull) as lost:
+        denial.note(lost)
+        if isinstance(lost, UnknownVersion | HostHeld):
+            _notify(wire.NoticeKind.REFUSED, attempt, token, task, str(lost))
+        _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
+        task.request.chain = None
+        return f"dropped: {lost}"
+    if report.result is None or not report.result.outcome.is_success:
+        task.request.chain = None  # the rest of the chain is not to be sent; the scheduler makes a new one on retry
+    _here().outbox.send(report)
+    if report.result is None:
+        return f"trouble: {report.trouble.message if report.trouble else 'unknown'}"
+    return f"{report.result.outcome}: {report.result.reason}" if report.result.reason else str(report.result.outcome)
+
+
+def _token(attempt: str) -> str:
+    """Proves to the scheduler, and to nobody else, that a report is from whoever claimed the attempt. The worker's main
+    process can make it too, for a process that died; no other worker can."""
+    return hmac.new(_SECRET, attempt.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+
+def _check_is_ours(attempt: str, task: str) -> None:
+    """A message may be forged, or moved from another queue: what this worker is not there for it does not touch.
+
+    Raises LeaseLost.
+    """
+    queue = queue_of(attempt)
+    if queue is None or wire.TASKS[StepKind(attempt.split(".")[1])] != task:
+        raise LeaseLost(f"{attempt[:64]!a} is no attempt of {task}")
+    if _queues is not None and queue not in _queues:
+        raise LeaseLost(f"{attempt} is for {queue}, and this worker is for {', '.join(sorted(_queues))}")
+
+
+def _work(work: AnyWork, token: str, worker: str) -> wire.AnyReport:
+    here = _here()
+    started_at = datetime.now(UTC)
+    result: AnyResult | None = None
+    trouble: wire.TroubleReport | None = None
+    with LeaseKeeper(here.leases, work.attempt, token, worker=worker) as keeper:
+        try:
+            result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
+        except LeaseLost:
+            raise
+        except Unforeseen as error:
+            _log.exception("%s failed in an unforeseen way", work.attempt, extra={"action": "unforeseen"})
+            trouble = _trouble(error)
+        except FarmError as error:
+            trouble = _trouble(error)
+        except Exception as error:
+            # Around the step, not in it. The package must not be blamed, and the slot must live on.
+            _log.exception("%s failed around its step", work.attempt, extra={"action": "unforeseen"})
+            trouble = _trouble(Unforeseen(f"{type(error).__name__} around the step: {error}"))
+    return wire.Report(
+        attempt=work.attempt,
+        token=token,
+        kind=work.kind,
+        worker=worker,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        result=result,
+        trouble=trouble,
+    )
+
+
+def _trouble(error: FarmError) -> wire.TroubleReport:
+    return wire.TroubleReport(
+        code=error.code,
+        retryable=error.retryable,
+        message=f"{socket.gethostname()}: {error}" if str(error) else f"{socket.gethostname()}: {error!r}",
+        artifacts=error.artifacts,
+        remote=error.remote[: wire.REMOTE_MAX_CHARS] if error.remote else None,
+    )
+
+
+def _notify(kind: wire.NoticeKind, attempt: str, token: str, task: Any, reason: str) -> None:
+    """What goes unsaid the scheduler finds out by itself, half a minute or a minute later."""
+    notice = wire.Notice(notice=kind, attempt=attempt, token=token, worker=task.request.hostname, reason=reason)
+    with suppress(FarmNotRunning):
+        _here().control.notify(notice)
+
+
+# --- the worker's main process ---------------------------------------------------------------------------------
+
+
+@cache
+def _register() -> Register:
+    return Register(Settings.from_env())
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _on_setup(instance: Any, **_: Any) -> None:
+    """Before there are pool processes: they know too what this worker is for. It is what it was started with; nobody
+    who has it consume more makes it do more."""
+    global _queues  # noqa: PLW0603 - what a fork takes along
+    _queues = frozenset(instance.app.amqp.queues.consume_from)
+    kinds = {kind for kind in StepKind for queue in _queues if _is_for(queue, kind)}
+    for kind in set(StepKind) - kinds:
+        instance.app.tasks.unregister(wire.TASKS[kind])
+
+
+def _is_for(queue: str, kind: StepKind) -> bool:
+    """Whether steps of this kind are sent to the queue."""
+    return any(queue == queue_for(kind, arch) for arch in (Arch if kind is StepKind.BUILD else (None,)))
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _on_process_init(**_: Any) -> None:
+    # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
+    # thread, since the pool takes a process that is not ready within four seconds for dead.
+    _in_thread("sweep", _sweep)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _on_ready(sender: Any, **_: Any) -> None:
+    names = tuple(queue.name for queue in sender.task_consumer.queues)
+    _register().start(
+        name=sender.hostname,
+        queues=names,
+        slots=sender.controller.concurrency,
+        # Asked anew each time: after an outage of the broker it is another consumer.
+        is_consuming=lambda name: (consumer := sender.task_consumer) is not None and consumer.consuming_from(name),
+        consume=lambda name, is_on: _consume(sender, name, is_on),
+        check=denial.raise_noted,
+        stop_for=_stop_for,
+    )
+    # A pool of threads starts no process that would do this.
+    _in_thread("sweep", _sweep)
+
+
+def _consume(consumer: Any, queue: str, is_on: bool) -> None:
+    """Have Celery's loop do it, as it does for a command of its remote control: consumers are not for other threads."""
+    consumer.call_soon(consumer.add_task_queue if is_on else consumer.cancel_task_queue, queue)
+
+
+def _stop_for(error: Exception) -> bool:
+    """When it says True the worker stops, and is not to be known any more."""
+    if not denial.stop_for(error):
+        return False
+    with suppress(redis.RedisError):
+        _register().stop()
+    return True
+
+
+def _sweep() -> None:
+    settings = Settings.from_env()
+    sweep(settings)
+    # On a busy machine, who was killed a moment ago may still have been dying.
+    time.sleep(_SWEEP_AGAIN_S)
+    sweep(settings)
+
+
+@signals.task_failure.connect  # type: ignore[untyped-decorator]
+def _on_failure(sender: Any, exception: BaseException, kwargs: Any, **_: Any) -> None:
+    # Celery calls this in the main process for a pool process that died; for a task that raised, in the pool process.
+    if isinstance(exception, WorkerLostError):
+        worker = _register().name
+        _in_thread("report-death", lambda: _report_death(sender.name, exception, worker, **kwargs))
+
+
+def _report_death(name: str, exception: BaseException, worker: str, *, attempt: str, **_: Any) -> None:
+    """The attempt cannot speak for itself any more, and its lease would take half a minute to end."""
+    now = datetime.now(UTC)
+    message = f"{worker}: the process that ran it died: {exception}"
+    report: wire.AnyReport = wire.Report(
+        attempt=attempt,
+        token=_token(attempt),
+        kind=next(kind for kind, task in wire.TASKS.items() if task == name),
+        worker=worker,
+        started_at=now,
+        finished_at=now,
+        trouble=wire.TroubleReport(code=WorkerLost.code, retryable=True, message=message),
+    )
+    _log.warning("%s: %s", attempt, message, extra={"action": "worker-lost", "attempt": attempt})
+    _here().outbox.send(report)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _on_shutting_down(**_: Any) -> None:
+    # A thread, since this runs in a signal handler, which must not wait for the network.
+    _in_thread("retire", _register().stop)
+
+
+def _in_thread(name: str, do: Callable[[], None]) -> None:
+    threading.Thread(target=do, name=name, daemon=True).start()
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _on_setup_logging(**_: Any) -> None:
+    settings = Settings.from_env()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
+    )
+    # Before there is a pool: what its processes make is not to be open for a moment.
+    for line in close_data(settings):
+        _log.warning("%s", line, extra={"action": "closed"})

@@ -1,0 +1,237 @@
+"""Run one step by hand, without broker or database: `python -m workers.by_hand STEP …`.
+
+Each step prints one JSON document on standard output, which is the next step's `--after`:
+
+    python -m workers.by_hand fetch --git /path/to/hello --target demo > fetch.json
+    python -m workers.by_hand srpm --after fetch.json > srpm.json
+    python -m workers.by_hand build --after srpm.json > build.json
+    python -m workers.by_hand upload --after build.json
+
+Artifacts and build roots are those of FARM_DATA. This module alone among the workers' reads target files: on a farm
+the target comes with the work.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from farm import wire
+from farm.artifacts import open_store
+from farm.config import Settings
+from farm.errors import OUTCOME_EXIT_CODES, BadRequest, FarmError
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import BuildOptions, StepKind
+from farm.model.source import Source, SourceKind
+from farm.model.work import (
+    AnyResult,
+    AnyWork,
+    BuildInput,
+    FetchInput,
+    PinnedRepository,
+    SrpmInput,
+    StepInput,
+    UploadInput,
+    Work,
+)
+from farm.permissions import close_data
+from farm.repositories import open_repositories
+from farm.repositories.base import RepositoryKind, RepositoryName
+from farm.targets.load import find_target
+from workers.isolation.host import host_facts
+from workers.steps.runner import run_step
+
+cli = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+
+After = Annotated[Path, typer.Option(help="What the step before printed.", exists=True, dir_okay=False)]
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step prints: its order, how it ended, and the outputs of the steps before it, by name."""
+
+    work: msgspec.Raw
+    outcome: str
+    reason: str | None
+    excerpt: str | None
+    log: str | None
+    seconds: float
+    outputs: dict[str, msgspec.Raw]
+
+
+@cli.command()
+def fetch(
+    target: Annotated[str, typer.Option(help="A target's name.")],
+    git: Annotated[str | None, typer.Option(metavar="URL")] = None,
+    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit; the remote's HEAD without it.")] = None,
+    subdir: str | None = None,
+    spec: str | None = None,
+    srpm: Annotated[str | None, typer.Option(metavar="PATH|URL")] = None,
+) -> None:
+    """Bring the source of a git ref or a src.rpm into the artifact store."""
+    settings = Settings.from_env()
+    if (git is None) == (srpm is None):
+        raise BadRequest("give exactly one of --git and --srpm")
+    if git is not None:
+        source = Source(kind=SourceKind.GIT, url=git, ref=ref, subdir=subdir, spec=spec, reader_uid=os.getuid())
+    elif "://" in (srpm or ""):
+        source = Source(kind=SourceKind.SRPM, url=srpm)
+    else:
+        path = Path(srpm or "").absolute()
+        stored = open_store(settings).put(path, name=path.name, kind=ArtifactKind.SRPM)
+        source = Source(kind=SourceKind.SRPM, sha256=stored.sha256, filename=path.name)
+    found = find_target(settings, target)
+    work = Work(
+        attempt="0.fetch.1",
+        kind=StepKind.FETCH,
+        build_id=0,
+        package=source.guessed_name,
+        target=found,
+        options=BuildOptions(),
+        limits=found.limits,
+        input=FetchInput(source=source),
+    )
+    _do(settings, work, {})
+
+
+@cli.command()
+def srpm(after: After, arch: Annotated[Arch | None, typer.Option(help="This host's without it.")] = None) -> None:
+    """Build the source package in a root of the target."""
+    work, outputs = _read(after)
+    fetched = _output(StepKind.FETCH, outputs, after)
+    order = SrpmInput(
+        archive=fetched.archive,
+        spec=fetched.spec,
+        commit_at=fetched.commit_at,
+        arch=arch or host_facts(Settings.from_env()).arches[0],
+    )
+    _do(Settings.from_env(), _next(work, StepKind.SRPM, order), outputs)
+
+
+@cli.command()
+def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This host's without it.")] = None) -> None:
+    """Build the binary packages of one arch from the source package."""
+    settings = Settings.from_env()
+    work, outputs = _read(after)
+    made = _output(StepKind.SRPM, outputs, after)
+    arch = arch or host_facts(settings).arches[0]
+    own = _own(settings, work.target.name, arch)
+    order = BuildInput(
+        srpm=made.srpm,
+        nevra=made.nevra,
+        build_requires=made.build_requires,
+        arch=arch,
+        repositories=(own,) if own else (),
+    )
+    _do(settings, _next(work, StepKind.BUILD, order), outputs)
+
+
+@cli.command()
+def upload(after: After) -> None:
+    """Publish what `build` made in the repositories that the settings name."""
+    work, outputs = _read(after)
+    made = _output(StepKind.SRPM, outputs, after)
+    built = _output(StepKind.BUILD, outputs, after)
+    if not isinstance(work.input, BuildInput):
+        raise BadRequest(f"{after} is not what the build step printed; run `python -m workers.by_hand build` first")
+    arches = work.target.arches if made.noarch else (work.input.arch,)
+    order = UploadInput(srpm=made.srpm, rpms=built.rpms, arches=arches)
+    _do(Settings.from_env(), _next(work, StepKind.UPLOAD, order), outputs)
+
+
+def _next(work: AnyWork, kind: StepKind, order: StepInput) -> Any:
+    return replace(work, attempt=f"0.{kind}.1", kind=kind, input=order)  # type: ignore[arg-type]
+
+
+def _read(after: Path) -> tuple[AnyWork, dict[str, Any]]:
+    try:
+        done = msgspec.json.decode(after.read_bytes(), type=Done)
+        work = wire.decode_work(bytes(done.work))
+    except ValueError as error:
+        raise BadRequest(
+            f"{after} is not what a step printed ({error}); run the step before again, into a file"
+        ) from error
+    if str(work.kind) not in done.outputs:
+        raise BadRequest(
+            f"{after}: the {work.kind} step {done.outcome} ({done.reason}); there is nothing to go on from"
+        )
+    return work, dict(done.outputs)
+
+
+def _output(kind: StepKind, outputs: dict[str, Any], after: Path) -> Any:
+    """What the step of that kind made. Raises BadRequest when it has not been run, or its output was tampered with."""
+    if str(kind) not in outputs:
+        made = ", ".join(outputs)
+        raise BadRequest(f"{after} has what {made} made, and not {kind}; run `python -m workers.by_hand {kind}` first")
+    try:
+        return wire.decode_output(kind, bytes(outputs[kind]))
+    except ValueError as error:
+        raise BadRequest(f"{after} is not what a step printed ({error}); run {kind} again, into a file") from error
+
+
+def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
+    start = time.monotonic()
+    for line in close_data(settings):
+        sys.stderr.write(f"{line}\n")
+    result: AnyResult = run_step(_pinned(settings, work), settings)
+    if result.output is not None:
+        outputs = {**outputs, str(work.kind): msgspec.Raw(wire.to_json(result.output))}
+    log = next((artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG), None)
+    done = Done(
+        work=msgspec.Raw(wire.encode_work(work)),
+        outcome=str(result.outcome),
+        reason=result.reason,
+        excerpt=result.excerpt,
+        log=_path(log) if log else None,
+        seconds=round(time.monotonic() - start, 3),
+        outputs=outputs,
+    )
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(done)).decode() + "\n")
+    said = f"{work.kind}: {result.outcome}" + (f": {result.reason}" if result.reason else "")
+    sys.stderr.write(f"{said} in {done.seconds:g} s; log: {done.log}\n")
+    raise typer.Exit(OUTCOME_EXIT_CODES[result.outcome])
+
+
+def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
+    """What the scheduler does for a farm's worker: addresses for the repositories that the farm itself fills."""
+    if not isinstance(work.input, (SrpmInput, BuildInput)):
+        return work
+    arch = work.input.arch
+
+    def url_of(target: str) -> str | None:
+        own = _own(settings, target, arch)
+        return own.url if own else None
+
+    pinned: AnyWork = replace(work, target=work.target.pinned(url_of))
+    return pinned
+
+
+def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None:
+    """What was built for the target and arch, as it is now; None when that is nothing."""
+    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+    repositories = open_repositories(settings)
+    version = repositories.current(name)
+    return PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None
+
+
+def _path(artifact: Artifact) -> str:
+    return str(open_store(Settings.from_env()).open_path(artifact.sha256))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    try:
+        cli(args=list(argv) if argv is not None else None)
+    except FarmError as error:
+        log = "".join(f"; log: {_path(artifact)}" for artifact in error.artifacts if artifact.kind is ArtifactKind.LOG)
+        sys.stderr.write(f"error: {error}{log}\n")
+        raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    main()

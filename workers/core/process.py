@@ -1,0 +1,136 @@
+"""One child process: started on plumbum with an empty environment in a session of its own, its pipes read, its group
+told to end. For workers.core.run, which is the door; when to end it is decided there.
+"""
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from plumbum.machines.local import LocalCommand, LocalMachine
+from plumbum.path.local import LocalPath
+
+from farm.errors import HostUnfit
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CHUNK_BYTES = 256 * 1024
+
+
+class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
+    """Plumbum lays its copy of the worker's environment under every command's; here there is nothing under it."""
+
+    env: ClassVar[dict[str, str]] = {}
+
+
+class _Command(LocalCommand):  # type: ignore[misc]
+    machine = _BareMachine()
+
+
+class Process(Protocol):
+    pid: int
+
+    def wait(self) -> int: ...
+
+
+def start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, into: tuple[int, int]) -> Process:
+    """No preexec function and no change of user: so the interpreter can use vfork, whose cost does not grow with it."""
+    tool = str(argv[0])
+    path = shutil.which(tool)
+    if path is None:
+        raise HostUnfit(f"{tool} is not installed on this host; run deploy/bootstrap, or install the tool")
+    full_env = {"PATH": PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(env or {})}
+    with Path(os.devnull).open("rb") as nothing:
+        try:
+            process: Process = _Command(LocalPath(path)).popen(
+                [str(arg) for arg in argv[1:]],
+                cwd=str(cwd),
+                env=full_env,
+                stdin=nothing,
+                stdout=into[0],
+                stderr=into[1],
+                new_session=True,
+            )
+        except OSError as error:
+            raise HostUnfit(f"{tool} cannot be started in {cwd}: {error.strerror}") from error
+    return process
+
+
+class Pump:
+    """Reads the pipes and notices the exit, in one poll."""
+
+    def __init__(self, pid: int, sinks: dict[int, Callable[[bytes], None]]) -> None:
+        self._sinks = sinks
+        self._pidfd = os.pidfd_open(pid)
+        self._poll = select.poll()
+        self._poll.register(self._pidfd, select.POLLIN)
+        self._open = set(sinks)
+        for fd in sinks:
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
+            self._poll.register(fd, select.POLLIN)
+
+    def turn(self, wait_s: float) -> bool:
+        """One wait; whether the process has exited."""
+        exited = False
+        for fd, _ in self._poll.poll(wait_s * 1000):
+            if fd == self._pidfd:
+                exited = True
+            else:
+                self._read(fd)
+        return exited
+
+    def drain(self) -> None:
+        """What is still in the pipes, without waiting for whoever else holds them."""
+        for fd in list(self._open):
+            while self._read(fd):
+                pass
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._sinks[fd](data)
+            return True
+        self._open.discard(fd)
+        with suppress(KeyError):
+            self._poll.unregister(fd)
+        return False
+
+    def __enter__(self) -> "Pump":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pidfd)
+
+
+def end(pid: int, pump: Pump, *, grace_s: float) -> None:
+    """Ask to end, and keep reading meanwhile so that nobody hangs on a full pipe. The kill is the caller's."""
+    if not grace_s:
+        return
+    signal_group(pid, signal.SIGTERM)
+    until = time.monotonic() + grace_s
+    while (left := until - time.monotonic()) > 0:
+        if pump.turn(left):
+            return
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """Both ends; `run` closes the writing one, as soon as the process has it."""
+    out, into = os.pipe2(os.O_CLOEXEC)
+    try:
+        yield out, into
+    finally:
+        os.close(out)

@@ -1,0 +1,152 @@
+"""dnf on the host: its configuration for a target. Text out.
+
+Owns: the configuration file, the macro file, and the spec that names what is wanted. Does not own the sandbox in which
+dnf runs, which is `workers.formats.rpm.install`, nor what its words mean, which is `workers.formats.rpm.blame`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from farm.errors import RootTrouble
+from farm.model.arch import Arch
+from farm.model.target import RepositorySource, Target
+
+#: Where the sandbox shows the farm's own plugins to dnf.
+PLUGINS = "/run/dnf-plugins"
+#: A package's name without anything that dnf takes for a pattern or a separator.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DnfRepository:
+    """One section of the configuration, its URLs filled in."""
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder behind a file:// repository."""
+        for key, value in self.options:
+            if key == "baseurl" and urlsplit(value).scheme == "file":
+                return Path(unquote(urlsplit(value).path))
+        return None
+
+    @property
+    def is_local(self) -> bool:
+        return self.folder is not None
+
+
+def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]:
+    return tuple(_repository(source, arch) for source in target.repositories_for(arch))
+
+
+def pinned_repositories(
+    repositories: Sequence[tuple[str, str]], *, without: Sequence[str] = ()
+) -> tuple[DnfRepository, ...]:
+    """The farm's own, by (name, URL). They win over the target's: what was built here is what is to be built with.
+
+    But for packages named in `without`, which are those that the template consists of: who may publish anything at all
+    would otherwise replace the shell in everybody's build roots.
+    """
+    names = sorted({name for name in without if _PLAIN.fullmatch(name)})
+    excluded = (("excludepkgs", ",".join(names)),) if names else ()
+    return tuple(
+        DnfRepository(
+            name=_word(name),
+            options=(
+                *(("baseurl", _line(url)), ("gpgcheck", "0"), ("priority", "10"), ("metadata_expire", "-1")),
+                *excluded,
+            ),
+        )
+        for name, url in repositories
+    )
+
+
+def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
+    """A whole dnf.conf: nothing of the host's own configuration is read."""
+    main = {
+        "assumeyes": "1",
+        "best": "1",
+        "install_weak_deps": "0",
+        "tsflags": "nodocs",
+        "keepcache": "1",
+        "plugins": "1",
+        "pluginpath": ",".join((PLUGINS, *_host_plugins())),
+        "reposdir": "/dev/null",
+        "varsdir": "/dev/null",
+        "gpgcheck": "1",
+        "skip_if_unavailable": "0",
+        "protected_packages": "",
+        "history_record": "0",
+        "retries": "3",
+        "timeout": "30",
+        "max_parallel_downloads": "8",
+        "metadata_expire": "3600",
+        "cachedir": "/var/cache/dnf",
+        "system_cachedir": "/var/cache/dnf",
+    }
+    if target.module_platform:
+        main["module_platform_id"] = _line(target.module_platform)
+    sections = [("main", tuple(main.items())), *((one.name, one.options) for one in repositories)]
+    return "\n".join(
+        f"[{name}]\nname={name}\n" + "".join(f"{key}={value}\n" for key, value in keys) for name, keys in sections
+    )
+
+
+def host_macros(target: Target) -> str:
+    """Macros for the host's rpm while it fills a root. Debian's own puts the database into the home folder."""
+    return f"%_dbpath {_line(target.rpmdb)}\n%_netsharedpath /sys:/proc:/dev\n"
+
+
+def wanted_spec(requirements: Sequence[str]) -> str:
+    """A spec whose BuildRequires are these, for `dnf builddep`: the one command that takes rich dependencies, too.
+
+    Raises ValueError for one that is not a single printable line. Nothing in them is expanded.
+    """
+    lines = ["Name: wanted", "Version: 1", "Release: 1", "Summary: wanted", "License: none"]
+    for requirement in requirements:
+        if not requirement.isprintable() or not requirement.strip():
+            raise ValueError(f"BuildRequires {requirement!r} is not a printable line")
+        lines.append("BuildRequires: " + requirement.replace("%", "%%"))
+    return "\n".join([*lines, "%description", ""])
+
+
+def _host_plugins() -> list[str]:
+    """Where Debian and Fedora put dnf's plugins: builddep is one."""
+    found = Path("/usr/lib").glob("python3*/*-packages/dnf-plugins")
+    return sorted(_line(str(folder)) for folder in found)
+
+
+def _repository(source: RepositorySource, arch: Arch) -> DnfRepository:
+    options = [
+        (key, _line(value.replace("{arch}", arch.rpm)))
+        for key, value in (
+            ("baseurl", source.baseurl),
+            ("metalink", source.metalink),
+            ("mirrorlist", source.mirrorlist),
+            ("gpgkey", source.gpgkey),
+        )
+        if value
+    ]
+    options += [("gpgcheck", str(int(source.gpgcheck))), ("priority", str(source.priority))]
+    if source.module_hotfixes:
+        options.append(("module_hotfixes", "1"))
+    if urlsplit(dict(options).get("baseurl", "")).scheme == "file":
+        options.append(("metadata_expire", "0"))
+    return DnfRepository(name=_word(source.name), options=tuple(options))
+
+
+def _line(value: str) -> str:
+    if not value.isprintable():
+        raise RootTrouble(f"{value!r} cannot stand in dnf's configuration; correct the target")
+    return value
+
+
+def _word(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) or name == "main":
+        raise RootTrouble(f"{name!r} is not a name for a repository; use letters, digits and _.:-")
+    return name

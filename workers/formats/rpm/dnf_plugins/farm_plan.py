@@ -1,0 +1,90 @@
+"""A dnf 4 plugin: writes what the transaction installs and removes, before rpm runs the first scriptlet.
+
+Owns one line of JSON: see `workers.formats.rpm.plan`. dnf 4.14 calls `pre_transaction` after the download, the
+signature check and rpm's test run, and just before it starts the transaction. Runs on the host's Python, with the
+host's rpm.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import dnf
+import rpm
+
+#: "packages" or "all" (with provides and files); empty when nothing is to be written.
+_WANTED = os.environ.get("FARM_PLAN", "")  # noqa: TID251 - dnf reads this file, and has no settings of the farm
+_PIPE = "/work/plan"
+_SENSES = ((rpm.RPMSENSE_LESS, "<"), (rpm.RPMSENSE_GREATER, ">"), (rpm.RPMSENSE_EQUAL, "="))
+
+
+class FarmPlan(dnf.Plugin):  # type: ignore[misc]
+    """Without the line no transaction runs: dnf passes over all exceptions of a plugin but its own."""
+
+    name = "farm_plan"
+
+    def __init__(self, base: Any, cli: Any) -> None:
+        super().__init__(base, cli)
+        self._is_written = False
+
+    def resolved(self) -> None:
+        # dnf leaves out the next hook when there is nothing to do.
+        if not self.base.transaction:
+            self._write({"added": [], "removed": []})
+
+    def pre_transaction(self) -> None:
+        try:
+            plan = self._plan()
+        except Exception as error:
+            self._write({"added": [], "removed": [], "refused": _text(f"{type(error).__name__}: {error}")[:1000]})
+            raise dnf.exceptions.Error(f"the plan of the transaction cannot be made: {error}") from error
+        self._write(plan)
+
+    def _plan(self) -> dict[str, object]:
+        transaction = self.base.transaction
+        if not transaction:
+            return {"added": [], "removed": []}
+        added = [_package(package.localPkg()) for package in transaction.install_set]
+        # What rpm removes, which dnf's own list leaves out in part.
+        removed = [_text(one.NEVRA()) for one in self.base._ts if one.Type() == rpm.TR_REMOVED]  # noqa: SLF001
+        return {"added": added, "removed": removed}
+
+    def _write(self, plan: dict[str, object]) -> None:
+        if not _WANTED or self._is_written:
+            return
+        self._is_written = True
+        try:
+            with open(_PIPE, "w", encoding="utf-8") as pipe:  # noqa: PTH123
+                pipe.write(json.dumps(plan) + "\n")
+        except OSError as error:
+            raise dnf.exceptions.Error(f"the plan of the transaction cannot be written: {error}") from error
+
+
+def _package(path: str) -> dict[str, object]:
+    reader = rpm.TransactionSet()
+    # Digests are checked, so the recorded one is the header's. Signatures are dnf's business.
+    reader.setVSFlags(rpm.RPMVSF_MASK_NOSIGNATURES)
+    with open(path, "rb") as file:  # noqa: PTH123
+        header = reader.hdrFromFdno(file.fileno())
+    epoch = f"{header['epoch']}:" if header["epoch"] else ""
+    found: dict[str, object] = {
+        "nevra": _text(f"{header['name']}-{epoch}{header['version']}-{header['release']}.{header['arch']}"),
+        "digest": _text(header["sha256header"] or "(none)"),
+    }
+    if _WANTED == "all":
+        found["provides"] = list(_provides(header))
+        found["files"] = [_text(name) for name in header["filenames"]]
+    return found
+
+
+def _provides(header: Any) -> Iterable[dict[str, str]]:
+    columns = (header["providename"], header["provideflags"], header["provideversion"])
+    for name, flags, evr in zip(*columns, strict=True):
+        op = "".join(sign for sense, sign in _SENSES if flags & sense)
+        yield {"name": _text(name), "op": op, "evr": _text(evr)}
+
+
+def _text(value: str) -> str:
+    """Without the lone surrogates that rpm's binding puts for bytes that are not UTF-8."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,306 @@
+"""Every file that a source package is made of: from the tree, a lookaside, a URL, or the tree itself as a tarball.
+
+The layouts known: everything in one folder (Fedora), and SPECS/ beside SOURCES/ (AlmaLinux, CentOS 8). What a spec
+asks for is read literally (spec.py); what cannot be read that way is noted and left to the build root.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from farm.model.outcome import Outcome
+from farm.model.source import Source
+from farm.model.target import Target
+from workers.core.context import Ended, StepContext
+from workers.core.text import shown
+from workers.formats.rpm import spec
+from workers.formats.rpm.spec import Spec, SpecSource
+from workers.sources import download, lookaside, tarball
+from workers.sources.lookaside import Listed
+from workers.sources.tarball import Member
+from workers.sources.tree import Content, Tree
+
+_SPEC_MAX_BYTES = 8 * 2**20
+_LIST_MAX_BYTES = 4 * 2**20
+_METADATA = re.compile(r"\.[^/]+\.metadata")
+_CHUNK_BYTES = 2**20
+_SHOWN_SPECS = 10
+_NAME_MAX_BYTES = 255  # of Linux, in any file system
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """The spec's name, and it with all its sources, beside each other."""
+
+    spec: str
+    members: tuple[Member, ...]
+
+
+@dataclass
+class _Gathering:
+    """What is known so far. `files` are the tree's, by name; `notes` why a source is left to the build root."""
+
+    tree: Tree
+    source: Source
+    target: Target
+    context: StepContext
+    spec_path: str = ""
+    files: dict[str, Content] = field(default_factory=dict)
+    executable: set[str] = field(default_factory=set)
+    listed: dict[str, Listed] = field(default_factory=dict)
+    wanted: dict[str, download.Wanted] = field(default_factory=dict)
+    optional: set[str] = field(default_factory=set)
+
+    @property
+    def spec_name(self) -> str:
+        return posixpath.basename(self.spec_path)
+
+
+def gather(
+    tree: Tree, source: Source, target: Target, context: StepContext, defines: Iterable[tuple[str, str]] = ()
+) -> Gathered:
+    """Find the spec and bring its sources together.
+
+    Raises Ended when the tree, the spec, a list or a server says that it cannot be; trouble as `download.fetch`.
+    """
+    state = _Gathering(tree=tree, source=source, target=target, context=context)
+    folder = _folder(tree, source.subdir)
+    state.spec_path = find_spec(tree, folder, source.spec)
+    context.log.note(f"spec {shown(state.spec_path)}")
+    _take_files(state, _source_folders(tree, folder, state.spec_path))
+    parsed = _read_spec(state, defines)
+    _read_lists(state, folder)
+    for listed in state.listed.values():
+        _want_listed(state, listed, parsed)
+    for item in parsed.sources:
+        _want_source(state, item, parsed)
+    _download(state)
+    members = tuple(
+        Member(name=name, content=content, is_executable=name in state.executable)
+        for name, content in state.files.items()
+    )
+    return Gathered(spec=state.spec_name, members=members)
+
+
+def find_spec(tree: Tree, folder: str, named: str | None) -> str:
+    """The spec's path. Raises Ended when there is none, or when there are several and none is named."""
+    if named is not None:
+        path = _joined(folder, named)
+        if path is None or not path.endswith(".spec") or not posixpath.basename(path).isprintable():
+            raise Ended(Outcome.FAILED, f"spec {shown(named)!r} is not the relative path of a .spec file in the tree")
+        if tree.file(path) is None:
+            raise Ended(Outcome.FAILED, f"spec {shown(path)!r} is not in the tree at commit {tree.commit.id[:12]}")
+        return path
+    for place in (folder, _below(folder, "SPECS")):
+        names = sorted(name for name in tree.children(place) if name.endswith(".spec") and name.isprintable())
+        if len(names) > 1:
+            known = ", ".join(shown(name) for name in names[:_SHOWN_SPECS])
+            more = "" if len(names) <= _SHOWN_SPECS else f" and {len(names) - _SHOWN_SPECS} more"
+            raise Ended(
+                Outcome.FAILED,
+                f"{len(names)} specs in {place or 'the tree'}: {known}{more}; say which with `spec`, or `subdir`",
+            )
+        if names and tree.file(_below(place, names[0])):
+            return _below(place, names[0])
+    raise Ended(
+        Outcome.FAILED,
+        f"no spec in {shown(folder) or 'the tree'} or its SPECS at commit {tree.commit.id[:12]}; "
+        f"commit one, or say where it is with `subdir` or `spec`",
+    )
+
+
+# --- the tree --------------------------------------------------------------------------------------------------------
+
+
+def _folder(tree: Tree, subdir: str | None) -> str:
+    folder = _joined("", subdir or ".")
+    if folder is None:
+        raise Ended(Outcome.FAILED, f"subdir {shown(subdir or '')!r} is not a relative path within the tree")
+    above = tree.submodule_above(folder) if folder else None
+    if above:
+        raise Ended(
+            Outcome.FAILED,
+            f"subdir {shown(folder)!r} is in the submodule {shown(above.path)!r}; give the submodule's own URL instead",
+        )
+    if not tree.has_folder(folder):
+        raise Ended(Outcome.FAILED, f"subdir {shown(folder)!r} is not in the tree at commit {tree.commit.id[:12]}")
+    return folder
+
+
+def _joined(folder: str, path: str) -> str | None:
+    """A path below the folder, normalized; "" for the root, None for one that leaves the tree."""
+    joined = posixpath.normpath(posixpath.join(folder or ".", path))
+    if path.startswith("/") or joined.startswith("../") or joined == ".." or "\0" in path:
+        return None
+    return "" if joined == "." else joined
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _package_folder(spec_path: str) -> str:
+    """The folder that holds SPECS/ when the spec is in one, else the spec's own."""
+    folder = posixpath.dirname(spec_path)
+    return posixpath.dirname(folder) if posixpath.basename(folder) == "SPECS" else folder
+
+
+def _source_folders(tree: Tree, folder: str, spec_path: str) -> list[str]:
+    own, package = posixpath.dirname(spec_path), _package_folder(spec_path)
+    places = dict.fromkeys([own, _below(package, "SOURCES"), _below(folder, "SOURCES")])
+    return [place for place in places if tree.has_folder(place)]
+
+
+def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
+    """Files beside the spec, and those in SOURCES. Housekeeping (.gitignore) stays out unless the spec names it."""
+    paths = {state.spec_name: state.spec_path}
+    for folder in folders:
+        for name in state.tree.children(folder):
+            if name.startswith(".") or (name.endswith(".spec") and name != state.spec_name):
+                continue
+            if not name.isprintable():
+                state.context.log.note(f"{shown(_below(folder, name))}: left out, its name does not print")
+            else:
+                paths.setdefault(name, _below(folder, name))
+    _take(state, paths)
+
+
+def _take(state: _Gathering, paths: dict[str, str]) -> None:
+    """Take files by name; a link to a folder, a dangling one, and a submodule are not files."""
+    found = {name: entry for name, path in paths.items() if (entry := state.tree.file(path))}
+    for name in found:
+        _check_length(name)
+    contents = state.tree.take(entry.path for entry in found.values())
+    state.files.update({name: contents[entry.path] for name, entry in found.items()})
+    state.executable.update(name for name, entry in found.items() if entry.is_executable)
+
+
+def _read_spec(state: _Gathering, defines: Iterable[tuple[str, str]]) -> Spec:
+    content = state.files[state.spec_name]
+    if content.size_bytes > _SPEC_MAX_BYTES:
+        raise Ended(
+            Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {content.size_bytes} bytes; no spec has so many"
+        )
+    return spec.read(content.read(), defines=(*state.target.macros, *defines))
+
+
+def _read_lists(state: _Gathering, folder: str) -> None:
+    places = dict.fromkeys([posixpath.dirname(state.spec_path), _package_folder(state.spec_path), folder])
+    paths = [
+        _below(place, name)
+        for place in places
+        for name in state.tree.children(place)
+        if name == "sources" or _METADATA.fullmatch(name)
+    ]
+    found = [entry.path for path in paths if (entry := state.tree.file(path))]
+    for path, content in state.tree.take(found).items():
+        if content.size_bytes > _LIST_MAX_BYTES:
+            raise Ended(
+                Outcome.OVER_LIMIT, f"{shown(path)} has {content.size_bytes} bytes; no list of sources has so many"
+            )
+        for listed in lookaside.parse(content.read(), where=shown(path)):
+            # A file may be in both kinds of list, with different kinds of checksum; the first one read holds.
+            state.listed.setdefault(listed.name, listed)
+
+
+# --- what else the spec needs ----------------------------------------------------------------------------------------
+
+
+def _check_length(name: str) -> None:
+    """Git and servers have names that no file can have."""
+    if len(os.fsencode(name)) > _NAME_MAX_BYTES:
+        raise Ended(Outcome.FAILED, f"the name {shown(name)!r} is longer than a file's can be: {_NAME_MAX_BYTES} bytes")
+
+
+def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
+    _check_length(listed.name)
+    content = state.files.get(listed.name)
+    if content is not None:
+        _check_content(state, listed, content)
+        return
+    urls = []
+    if state.target.lookaside:
+        # Dist-git names the spec after the repository; where it does not, the cache goes by the repository.
+        packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.source.guessed_name])
+        urls = [lookaside.url_of(state.target.lookaside, package, listed) for package in packages]
+    urls += [item.url for item in parsed.sources if item.filename == listed.name and item.url]
+    fetchable = tuple(dict.fromkeys(url for url in urls if spec.is_fetchable(url)))
+    if not fetchable:
+        raise Ended(
+            Outcome.FAILED,
+            f"{shown(listed.name)} is listed with a checksum, but the target {state.target.name} has no lookaside "
+            f"and no Source URL ends with that name; give the target a lookaside or commit the file",
+        )
+    state.wanted[listed.name] = download.Wanted(name=listed.name, urls=fetchable, checksum=listed.checksum)
+
+
+def _check_content(state: _Gathering, listed: Listed, content: Content) -> None:
+    digest = hashlib.new(listed.checksum.algorithm, usedforsecurity=False)
+    left = content.size_bytes
+    with content.open(state.context.stop) as stream:
+        while chunk := stream.read(min(left, _CHUNK_BYTES)):
+            digest.update(chunk)
+            left -= len(chunk)
+    if digest.hexdigest() != listed.checksum.hexdigest:
+        found = f"{listed.checksum.algorithm} {digest.hexdigest()}"
+        raise Ended(
+            Outcome.FAILED, f"{shown(listed.name)} in the tree has {found}, but is listed with {listed.checksum}"
+        )
+    state.context.log.note(f"{shown(listed.name)}: in the tree, {listed.checksum}; checksum is right")
+
+
+def _want_source(state: _Gathering, item: SpecSource, parsed: Spec) -> None:
+    name, log = item.filename, state.context.log
+    if item.value is None or name is None:
+        log.note(
+            f"{item.label} {shown(item.written)!r} cannot be read without running the spec; "
+            f"if the build root misses it, commit the file or list it in `sources`"
+        )
+        return
+    if name in state.files or name in state.wanted:
+        return
+    if not name.isprintable() or name in (".", ".."):
+        raise Ended(Outcome.FAILED, f"{item.label} {shown(item.value)!r} does not end with a name that a file can have")
+    _check_length(name)
+    if item.url is None and _take_named(state, item.value, name):
+        return
+    archive = parsed.archive_of_tree
+    if archive and name == archive[0]:
+        log.note(f"{shown(name)}: made from the tree of commit {state.tree.commit.id}")
+        made = tarball.of_tree(state.tree, name, archive[1], state.context)
+        state.files[name] = Content(file=made, offset=0, size_bytes=made.stat().st_size)
+    elif item.url and spec.is_fetchable(item.url):
+        state.wanted[name] = download.Wanted(name=name, urls=(item.url,))
+        if item.is_conditional:
+            state.optional.add(name)
+    else:
+        _miss(state, item)
+
+
+def _take_named(state: _Gathering, value: str, name: str) -> bool:
+    """A source given with its path in the tree, or as a dot file; rpmbuild looks for its last part beside the spec."""
+    path = _joined(posixpath.dirname(state.spec_path), value)
+    if path:
+        _take(state, {name: path})
+    return name in state.files
+
+
+def _miss(state: _Gathering, item: SpecSource) -> None:
+    what = f"{item.label} {download.hide(item.url) if item.url else shown(item.value or '')}"
+    why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
+    if item.is_conditional:
+        state.context.log.note(f"{what} {why}; it stands inside %if, so the build root may do without it")
+        return
+    raise Ended(Outcome.FAILED, f"{what} {why}; commit the file or list it in `sources`")
+
+
+def _download(state: _Gathering) -> None:
+    got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.egress)
+    for name, found in got.items():
+        if not isinstance(found, download.Missing):
+            state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)
+        elif name not in state.optional:
+            raise Ended(Outcome.FAILED, found.reason)

@@ -1,0 +1,329 @@
+"""Filling a root with the host's dnf, in the workshop sandbox.
+
+Owns one filling: the work folder, the shared package cache and its lock, the two steps (download with network and no
+scriptlet, install without network), and what a failure means.
+
+Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has
+the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees. The
+record of the root is dnf's plan, which the worker has before the first scriptlet runs; nothing is read afterwards.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import DiskFull, RootTrouble
+from farm.model.arch import Arch
+from farm.model.outcome import Outcome
+from farm.model.target import Limits, Target
+from workers.core.context import Ended, StepContext
+from workers.core.run import Completed, Ending, run
+from workers.core.text import shown
+from workers.formats.rpm import blame, dnf, rpmbuild
+from workers.formats.rpm.blame import End, host_state
+from workers.formats.rpm.dnf import DnfRepository
+from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
+from workers.isolation import cgroups, sandbox
+from workers.isolation.cgroups import Cgroup, CgroupKind
+from workers.isolation.disk import DiskWatch
+from workers.isolation.outcomes import LimitsMet, limits_met
+from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
+from workers.isolation.scratch import remove_tree, room_name
+from workers.roots.cache import locked
+
+PREFIX = "filling"
+_TIMEOUT_S = 3600.0
+_SAID_BYTES = 2**20
+_SHOWN_CHARS = 300
+_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
+_CACHE = "/mnt/root/var/cache/dnf"
+#: Where overlayfs keeps what it is about to change: in the folder of what it changes.
+_WORK = "overlay-work"
+_PLUGIN = "farm_plan"
+_PLAN_BYTES = {"packages": 16 * 2**20, "all": 48 * 2**20}
+_numbers = count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DnfRun:
+    """Without `plan` nothing is installed; there is network, and `cache` is the shared one and no view of it."""
+
+    words: tuple[str, ...]
+    root: Overlay
+    binds: tuple[Bind, ...]
+    cache: Path
+    plan: str = ""
+
+    @property
+    def is_fetch(self) -> bool:
+        return not self.plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ran:
+    """How dnf ended, and where its words begin in the log."""
+
+    done: Completed
+    met: LimitsMet
+    log_from_bytes: int
+
+
+class Filling:
+    """For one target and arch, on behalf of one attempt."""
+
+    def __init__(
+        self, settings: Settings, target: Target, arch: Arch, context: StepContext, confinement: Confinement
+    ) -> None:
+        self._settings = settings
+        self._target = target
+        self._arch = arch
+        self._context = context
+        self._confinement = confinement
+
+    def install(
+        self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
+    ) -> Plan:
+        """Fill the empty folder `root`, with scratch files in `into`; what dnf installed. Raises trouble."""
+
+        def prepare(work: Path) -> list[str]:
+            # The lower folder is empty: the overlay is there for its mount option that spares every sync.
+            (work / "empty").mkdir()
+            return ["install", *packages]
+
+        return self._fill(prepare, repositories, lower=None, upper=root, into=into)
+
+    def add(
+        self, wanted: Sequence[str], repositories: Sequence[DnfRepository], *, lower: Path, upper: Path, into: Path
+    ) -> Plan:
+        """Install what meets the requirements over `lower`; the difference goes to `upper`. What dnf installed.
+
+        Raises trouble; and Ended, with UNRESOLVABLE, when nothing provides one of them, and with FAILED when a
+        package that meets one cannot be installed.
+        """
+
+        def prepare(work: Path) -> list[str]:
+            try:
+                spec = dnf.wanted_spec(wanted)
+            except ValueError as error:
+                raise Ended(Outcome.FAILED, str(error)) from error
+            (work / "wanted.spec").write_text(spec)
+            return ["builddep", "--spec", "/work/wanted.spec"]
+
+        return self._fill(prepare, repositories, lower=lower, upper=upper, into=into, is_builds_own=True)
+
+    def _fill(
+        self,
+        prepare: Callable[[Path], list[str]],
+        repositories: Sequence[DnfRepository],
+        *,
+        lower: Path | None,
+        upper: Path,
+        into: Path,
+        is_builds_own: bool = False,
+    ) -> Plan:
+        scratch = into / room_name(PREFIX, next(_numbers))
+        cache = self._settings.cache / "dnf" / f"{self._target.name}-{self._arch}"
+        with ExitStack() as stack:
+            stack.callback(remove_tree, scratch)
+            stack.callback(_remove, upper.parent / _WORK)
+            work = scratch / "seen"
+            for folder in (work / "home", scratch / "merged", cache):
+                folder.mkdir(parents=True, exist_ok=True)
+            words = prepare(work)
+            (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
+            (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
+            self._own(work, work / "home")
+            self._own_cache(cache)
+            # dnf's own lock names processes by number, which says nothing between pid namespaces.
+            stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
+            _forget_locks(cache)
+            binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
+            lowers = (lower or work / "empty",)
+            if lower is None:
+                self._own(work / "empty")
+            options = self._options()
+            words = [*options, *words]
+            is_remote = not all(one.is_local for one in repositories)
+            if lower is None or is_remote:
+                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
+                # a template in any case: what dnf made of the target's metadata then serves all of its layers.
+                fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
+                fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+                step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
+                self._fetch(step, scratch, is_builds_own=is_builds_own)
+                words = ["--cacheonly", *words]
+            overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
+            named = "all" if lower is None else "packages"
+            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, plan=named)
+            return self._install(step, scratch, is_builds_own=is_builds_own)
+
+    def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
+        ran = self._run_dnf(step, scratch, None)
+        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=False)
+
+    def _install(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> Plan:
+        with plan_pipe(scratch / "seen/plan", limit_bytes=_PLAN_BYTES[step.plan]) as pipe:
+            self._own(scratch / "seen/plan")
+            ran = self._run_dnf(step, scratch, pipe)
+            pipe.take()
+        try:
+            plan = pipe.plan()
+        except BadPlan as error:
+            raise _refused(str(error), is_builds_own=is_builds_own) from error
+        if plan is not None and plan.refused:
+            words = f"a package to be installed cannot be read: {shown(plan.refused, limit=_SHOWN_CHARS)}"
+            raise _refused(words, is_builds_own=is_builds_own)
+        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
+        if plan is None:
+            raise RootTrouble(f"dnf did not say what it installs; is dnf on this host version 4, with {_PLUGIN}.py?")
+        return plan
+
+    def _judge(self, ran: _Ran, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
+        """Raises what the end of dnf means."""
+        log, done = self._context.log, ran.done
+        said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
+        if has_begun:  # a scriptlet may have written more than is read, before dnf said that it failed
+            said += b"\n" + done.tail
+        host = host_state((scratch, self._settings.cache), self._arch)
+        end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
+        if met_one := _limit_met(done, ran.met):
+            outcome, words = met_one
+            # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
+            if is_builds_own and end.has_begun:
+                raise Ended(outcome, f"installing what it requires {words}")
+            raise RootTrouble(f"filling the build root {words}")
+        if verdict := blame.of_dnf(end):
+            raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
+
+    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> _Ran:
+        context, log_from_bytes = self._context, self._context.log.size_bytes
+        where = cgroups.place()
+        with ExitStack() as stack:
+            group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
+            watch = stack.enter_context(
+                DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes, limit_files=_LIMITS.files)
+            )
+
+            def look() -> Ending | None:
+                if pipe:
+                    pipe.take()
+                return watch.verdict()
+
+            done = run(
+                self._argv(step, scratch, group.joins if group else ()),
+                cwd=Path("/"),
+                env={"HOME": "/work/home"},
+                timeout_s=_TIMEOUT_S,
+                deadline=context.deadline,
+                log=context.log,
+                ok_codes=None,
+                stop=context.stop,
+                silence_s=None if step.is_fetch else _LIMITS.silence_s,  # dnf itself gives up on a silent server
+                tree=group,
+                watch=look,
+                shown=["dnf", *step.words],
+            )
+            return _Ran(done=done, met=limits_met(done, group), log_from_bytes=log_from_bytes)
+
+    def _argv(self, step: _DnfRun, scratch: Path, joins: Sequence[Path]) -> list[str]:
+        root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
+        overlays = [(step.root, root)]
+        if not step.is_fetch:
+            seen = Overlay(lowers=(step.cache,), upper=scratch / "cached/upper", work=scratch / "cached/work")
+            overlays.append((seen, cache))
+        for overlay, _ in overlays:
+            for folder in (overlay.upper.parent, overlay.upper, overlay.work):
+                folder.mkdir(exist_ok=True)
+                self._own(folder)
+        scripts = [Bind(path=rpmbuild.SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
+        scripts.append(Bind(path=rpmbuild.SCRIPTS / f"dnf_plugins/{_PLUGIN}.py", inside=f"{dnf.PLUGINS}/{_PLUGIN}.py"))
+        argv = sandbox.workshop(
+            ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.plan, *step.words],
+            self._confinement,
+            root=root,
+            binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
+            has_network=step.is_fetch,
+        )
+        return sandbox.enter(argv, self._confinement, overlays=overlays, joins=joins, limits=_LIMITS)
+
+    def _own(self, *paths: Path) -> None:
+        """Give to the root's own root what it is to change, or to reach."""
+        for path in paths:
+            os.chown(path, self._confinement.root_id, self._confinement.root_id)
+
+    def _own_cache(self, cache: Path) -> None:
+        """One that other ids filled, as an earlier setting had them, cannot be written to, and is made anew."""
+        if cache.stat().st_uid != self._confinement.root_id and any(cache.iterdir()):
+            remove_tree(cache)
+            cache.mkdir()
+        self._own(cache)
+
+    def _options(self) -> list[str]:
+        options = ["--config", "/work/dnf.conf", "--installroot", "/mnt/root", "--releasever", self._target.release]
+        return [
+            *options,
+            "--forcearch",
+            self._arch.rpm,
+            "--color=never",
+            "--disableplugin=*",
+            f"--enableplugin=builddep,{_PLUGIN}",
+        ]
+
+    def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
+        """Local repositories at their own paths; the farm's as a whole, since packages lie beside versions."""
+        folders = [one.folder for one in repositories if one.folder is not None]
+        own = self._settings.repositories_dir
+        shown = {own if folder.is_relative_to(own) else folder for folder in folders}
+        return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:
+    if is_builds_own:
+        return Ended(Outcome.FAILED, f"installing what it requires failed: {words}")
+    return RootTrouble(f"the build root cannot be filled: {words}")
+
+
+def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
+    """Which limit of a filling ended it, as an outcome and words; None when none did. Raises DiskFull when that is the
+    host's doing."""
+    match done.ending:
+        case Ending.TIMED_OUT:
+            return Outcome.TIMED_OUT, f"did not end within {done.seconds:.0f} s"
+        case Ending.STALLED:
+            return Outcome.STALLED, f"wrote nothing and used no CPU for {_LIMITS.silence_s} s"
+        case Ending.OVER_FILES:
+            return Outcome.OVER_LIMIT, f"made more than the {_LIMITS.files} files of a root"
+        case Ending.OVER_DISK:
+            return Outcome.OVER_LIMIT, f"used more disk than the {_LIMITS.disk_bytes // 2**30} GiB of a root"
+        case Ending.FLOODED:
+            return Outcome.OVER_LIMIT, "flooded the log"
+        case Ending.DISK_FULL | Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
+            raise DiskFull("the disk of this host is nearly full while a build root is filled; free some space")
+        case Ending.EXITED if met.memory_kills:
+            return Outcome.OVER_LIMIT, f"used more memory than the {_LIMITS.memory_bytes // 2**30} GiB of a filling"
+        case Ending.EXITED if met.forks_refused:
+            return Outcome.OVER_LIMIT, f"wanted more than the {_LIMITS.processes} processes of a filling"
+        case Ending.EXITED:
+            return None
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        remove_tree(folder)
+
+
+def _forget_locks(cache: Path) -> None:
+    """Of a dnf that was killed: the next one would wait, for ever, for whatever process has that number in its own
+    sandbox."""
+    for left in cache.glob("*_lock.pid"):
+        left.unlink(missing_ok=True)
+
+
+def _from(log: Path, start_bytes: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(start_bytes)
+        return file.read(_SAID_BYTES)

@@ -1,0 +1,133 @@
+"""The plan of a filling: what dnf is about to install and remove, in its own words.
+
+Owns the pipe from dnf's plugin (dnf_plugins/farm_plan.py) to the worker, its bounds and its form. The plugin writes one
+line before the first scriptlet runs. The worker takes that line and nothing after it, through a descriptor that it
+opened before the sandbox existed, so a scriptlet can neither change the plan nor keep it from coming.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from farm.model.nevra import Nevra
+from workers.core.text import shown
+from workers.formats.rpm.capabilities import Capability
+from workers.formats.rpm.engine import RootPackage
+
+_PIPE_BYTES = 2**20
+_PACKAGES = 20_000
+_DETAILS = 2_000_000
+_DIGEST_CHARS = 128
+_NAME_CHARS = 300
+
+
+class BadPlan(ValueError):
+    """The plan names what the farm cannot record; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """A package to be installed. `provides` and `files` are there in the plan of a template only."""
+
+    nevra: str
+    digest: str
+    provides: tuple[Capability, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`removed` are NEVRAs. `refused` says why the plugin stopped dnf."""
+
+    added: tuple[Added, ...]
+    removed: tuple[str, ...]
+    refused: str = ""
+
+    @property
+    def packages(self) -> tuple[RootPackage, ...]:
+        return tuple(RootPackage(nevra=_nevra(one.nevra), digest=one.digest) for one in self.added)
+
+
+class PlanPipe:
+    """The worker's end. `take` is called again and again while dnf runs, and once after."""
+
+    def __init__(self, descriptor: int, *, limit_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._limit_bytes = limit_bytes
+        self._line = bytearray()
+        self._is_whole = False
+
+    def take(self) -> None:
+        """What has come so far. Past the limit it is read and dropped, so that dnf does not wait for ever."""
+        while not self._is_whole:
+            try:
+                data = os.read(self._descriptor, _PIPE_BYTES)
+            except BlockingIOError:
+                return
+            head, newline, _ = data.partition(b"\n")
+            self._line += head[: self._limit_bytes + 1 - len(self._line)]
+            self._is_whole = bool(newline)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a scriptlet may have run: the plan is there, and it is not empty."""
+        if not self._is_whole:
+            return False
+        try:
+            plan = self.plan()
+        except BadPlan:
+            return True
+        return plan is not None and not plan.refused and bool(plan.added or plan.removed)
+
+    def plan(self) -> Plan | None:
+        """None when dnf ended before it had one. Raises BadPlan."""
+        if not self._is_whole:
+            return None
+        if len(self._line) > self._limit_bytes:
+            raise BadPlan(f"the packages to be installed take more than {self._limit_bytes} bytes to name")
+        return parse(bytes(self._line))
+
+
+@contextmanager
+def plan_pipe(path: Path, *, limit_bytes: int) -> Iterator[PlanPipe]:
+    """Make the pipe at `path`. No sandbox may see the folder before."""
+    os.mkfifo(path, mode=0o600)
+    # Open for both: a pipe without a writer would be at its end before dnf opens it.
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a smaller one is slower, and all right
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        yield PlanPipe(descriptor, limit_bytes=limit_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def parse(line: bytes) -> Plan:
+    """Raises BadPlan."""
+    try:
+        plan = msgspec.json.decode(line, type=Plan)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadPlan(f"the plan of the transaction cannot be read: {shown(str(error), limit=_NAME_CHARS)}") from error
+    if len(plan.added) > _PACKAGES or len(plan.removed) > _PACKAGES:
+        raise BadPlan(f"more than {_PACKAGES} packages are to be installed or removed")
+    if sum(len(one.provides) + len(one.files) for one in plan.added) > _DETAILS:
+        raise BadPlan(f"the packages to be installed have more than {_DETAILS} provides and files")
+    for one in plan.added:
+        _nevra(one.nevra)
+        if len(one.digest) > _DIGEST_CHARS or not one.digest.isprintable():
+            raise BadPlan(f"the digest of {shown(one.nevra, limit=_NAME_CHARS)} is not one")
+    return plan
+
+
+def _nevra(text: str) -> str:
+    if not text.isprintable():
+        raise BadPlan(f"the package name {shown(text, limit=_NAME_CHARS)} has characters that cannot be printed")
+    try:
+        return str(Nevra.parse(text))
+    except ValueError as error:
+        raise BadPlan(f"{shown(text, limit=_NAME_CHARS)} is not the name of a package") from error

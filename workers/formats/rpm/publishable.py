@@ -1,0 +1,95 @@
+"""Whether a repository will take packages: asked on the build host, of the same reader that publishes.
+
+Owns the process in which hostile headers are parsed, and its bounds. workers/formats/rpm/package_reader.py runs there.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import createrepo_c
+
+import farm.errors
+from farm.errors import RootTrouble
+from farm.model.outcome import Outcome
+from farm.model.target import Limits
+from workers.core.context import Ended, StepContext
+from workers.core.run import CommandFailed, capture
+from workers.core.text import shown
+from workers.formats.rpm.package_reader import READY
+from workers.isolation import sandbox
+from workers.isolation.confine import reader_confinement
+from workers.isolation.sandbox import Bind
+
+_READER = Path(__file__).absolute().with_name("package_reader.py")
+_LIMITS = Limits(memory_bytes=2 * 2**30, processes=16, disk_bytes=2**20)
+_CPU_S = 300
+_TIMEOUT_S = 900.0
+_ANSWER_BYTES = 2**20
+_KILLED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
+    """Raises Ended (failed) for packages that a repository would refuse, and for more metadata than one takes.
+
+    Raises RootTrouble when the reader cannot be run, and LeaseLost.
+    """
+    folders = sorted({path.parent for path in paths})
+    inside = {folder: f"/packages/{number}" for number, folder in enumerate(folders)}
+    names = context.workdir / "publishable"
+    names.write_bytes(b"\0".join(os.fsencode(f"{inside[path.parent]}/{path.name}") for path in paths))
+    names.chmod(0o644)
+    for path in paths:
+        path.chmod(0o644)  # a recipe's own file, of one name; the reader has no right to files that are closed to it
+    for folder in folders:
+        folder.chmod(0o755)
+    binds = [Bind(path=folder, inside=place) for folder, place in inside.items()]
+    try:
+        answer = capture(
+            _argv([*binds, Bind(path=names, inside="/names")], context),
+            cwd=Path("/"),
+            timeout_s=_TIMEOUT_S,
+            limit_bytes=_ANSWER_BYTES,
+            stop=context.stop,
+            shown=["the reader of packages"],
+        )
+    except CommandFailed as error:
+        if READY.encode() not in error.output or _signal_of(error) in _KILLED_BY_OTHERS:
+            said = shown(error.output.decode(errors="replace")[-300:], limit=300)
+            message = f"packages cannot be checked: {error} ({said}); all users must be able to read the farm's code"
+            raise RootTrouble(message) from error
+        raise Ended(Outcome.FAILED, f"a package's header cannot be read: the reader {error.completed.shown}") from error
+    finally:
+        names.unlink(missing_ok=True)
+    if reason := json.loads(answer)["refused"]:
+        raise Ended(Outcome.FAILED, shown(reason, limit=600))
+
+
+def _signal_of(error: CommandFailed) -> int | None:
+    """A sandbox ends as a shell does when its command was killed: with 128 and the signal's number."""
+    return error.completed.signal or (error.completed.code or 0) - 128
+
+
+def _code_folders() -> list[str]:
+    """Where the reader finds its modules. The package `farm` itself has no file in a worker that Celery started: there
+    it was found in two places, the folder of the start and the installation."""
+    files = (farm.errors.__file__, createrepo_c.__file__)
+    return list(dict.fromkeys(str(Path(file).absolute().parent.parent) for file in files))
+
+
+def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
+    """Without the interpreter's site module, which takes longer than the reading."""
+    modules = _code_folders()
+    argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(modules), "/names"]
+    bounds = ["prlimit", f"--cpu={_CPU_S}", f"--as={_LIMITS.memory_bytes}", "--"]
+    if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
+        given = {bind.inside: str(bind.path) for bind in binds}
+        return [*bounds, *argv[:-1], given["/names"], json.dumps(given)]
+    confinement = reader_confinement(context.settings)
+    code = {Path(folder) for folder in (*modules, sys.prefix, sys.base_prefix, str(_READER.parent))}
+    shown_code = [Bind(path=folder, inside=str(folder)) for folder in sorted(code) if not folder.is_relative_to("/usr")]
+    words = sandbox.tool([*bounds, *argv], confinement, binds=[*shown_code, *binds])
+    return sandbox.enter(words, confinement, joins=(), limits=_LIMITS)

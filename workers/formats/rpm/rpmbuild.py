@@ -1,0 +1,69 @@
+"""rpmbuild's options for a target and a build, and what rpmbuild says. No processes."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from farm.model.build import BuildOptions
+from farm.model.target import Target
+from workers.core.run import TAIL_BYTES
+
+#: The folder of the programs that run in a sandbox.
+SCRIPTS = Path(__file__).parent
+#: rpmbuild's exit code when %generate_buildrequires named what the root does not have (rpm 4.15 and later).
+MISSING_REQUIRES = 11
+HEADER_BYTES = 4 * 2**20
+_LINES = 10_000
+_LINE_CHARS = 4096
+_EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
+_SCRIPT_RAN = b"Executing(%"
+_UNMET = re.compile(rb"^\t(?P<what>[^\n]{1,300}) is needed by [^\n]+$", re.MULTILINE)
+_OWN_MACROS = (
+    ("_topdir", "/builddir/build"),
+    ("_rpmdir", "/builddir/results"),
+    ("_build_name_fmt", "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm"),
+)
+
+
+class BadHeader(ValueError):
+    """%generate_buildrequires said something that no spec can mean."""
+
+
+def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> list[str]:
+    """Words for rpmbuild and rpmspec. The farm's own folders come last, so that no macro of a build moves them."""
+    macros = [*target.macros, *build.defines, *_OWN_MACROS, ("_srcrpmdir", source_packages_to)]
+    macros.append(("_dbpath", target.rpmdb))
+    words = [word for name, body in macros for word in ("--define", f"{name} {body}")]
+    words += [word for name in build.with_ for word in ("--with", name)]
+    return words + [word for name in build.without for word in ("--without", name)]
+
+
+def requirements(values: Sequence[str]) -> tuple[str, ...]:
+    """Each once, in order, without those that only speak of rpm itself."""
+    return tuple(dict.fromkeys(value for value in values if not value.startswith("rpmlib(")))
+
+
+def parse_requirements(text: bytes) -> tuple[str, ...]:
+    """From what rpms.sh wrote: one requirement a line. Raises BadHeader."""
+    lines = text.decode("ascii", errors="backslashreplace").split("\n")
+    if len(lines) > _LINES or any(len(line) > _LINE_CHARS for line in lines):
+        raise BadHeader(
+            f"%generate_buildrequires named more than {_LINES} packages, or one of over {_LINE_CHARS} bytes"
+        )
+    return requirements([" ".join(line.split()) for line in lines if line.strip()])
+
+
+def excluded(said: bytes) -> str | None:
+    """What rpmbuild says when the spec excludes the arch; None for words that may be a recipe's own."""
+    # rpmbuild refuses before it runs any script, and says little: of a long output the start may be missing.
+    if _SCRIPT_RAN in said or len(said) >= TAIL_BYTES:
+        return None
+    found = _EXCLUDED.search(said)
+    return found[0].decode(errors="backslashreplace").removeprefix("error: ") if found else None
+
+
+def unmet(tail: bytes) -> tuple[str, ...]:
+    """What rpmbuild found missing in the root."""
+    if b"error: Failed build dependencies:" not in tail:
+        return ()
+    return tuple(found["what"].decode(errors="backslashreplace") for found in _UNMET.finditer(tail))

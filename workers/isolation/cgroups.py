@@ -1,0 +1,397 @@
+"""Cgroups, version 1 and 2: limits on memory and processes, a share of the CPU, what was used, and the death of the
+whole tree.
+
+Owns: finding a place where this process may make groups, making, reading, killing, removing and sweeping them.
+Where there is no such place, `place()` says so, and the room falls back to resource limits and the session.
+"""
+
+import errno
+import functools
+import os
+import re
+import select
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+
+from farm.errors import RootTrouble
+from farm.model.target import Limits
+from workers.isolation.freezer import freezer_path, stray_freezers, thaw
+
+_MOUNTS = Path("/proc/self/mounts")
+_OWN = Path("/proc/self/cgroup")
+_V1_CONTROLLERS = ("memory", "pids", "cpuacct")
+_V2_CONTROLLERS = ("memory", "pids")
+#: Used where they can be had. In a group of its own of `cpu` a step has one share of the CPU, however many sessions it
+#: starts: outside of groups the kernel may give each session one. `freezer` holds the groups that a step makes there.
+_V1_OPTIONAL = ("cpu", "freezer")
+_V2_OPTIONAL = ("cpu",)
+#: One share each: the kernel's own default numbers.
+_V1_SHARES = "1024"
+_V2_WEIGHT = "100"
+#: Version 2 lets processes live in leaves only, so the worker moves itself into this one.
+_LEAF = "farm-worker"
+_NAME = re.compile(r"farm-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
+_GONE_S = 5.0
+#: While a pool starts, its main process forks a process into the group that another one is just emptying.
+_DELEGATE_TRIES = 20
+_PAUSE_S = 0.002
+_numbers = count(1)
+
+
+class CgroupKind(StrEnum):
+    V1 = "v1"
+    V2 = "v2"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CgroupPlace:
+    """Where groups can be made: the parent folder by controller; for version 2 one folder for all."""
+
+    kind: CgroupKind
+    parents: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(path for _, path in self.parents))
+
+    @property
+    def shares_cpu(self) -> bool:
+        """Whether each group has one share of the CPU."""
+        if self.kind is CgroupKind.V2:
+            control = self.folders[0] / "cgroup.subtree_control"
+            return control.exists() and "cpu" in control.read_text().split()
+        return "cpu" in dict(self.parents)
+
+
+def find_place(mounts: str, own: str) -> CgroupPlace:
+    """From the texts of /proc/self/mounts and /proc/self/cgroup; nothing is tried."""
+    paths = dict(line.split(":", 2)[1:] for line in own.splitlines() if line.count(":") >= 2)
+    v1: dict[str, Path] = {}
+    v2: Path | None = None
+    for line in mounts.splitlines():
+        _, where, kind, options = line.split(" ", 4)[:4]
+        if kind == "cgroup2":
+            v2 = _under(Path(where), paths.get("", "/").removesuffix(f"/{_LEAF}"))
+        elif kind == "cgroup":
+            for controller in set(options.split(",")) & {*_V1_CONTROLLERS, *_V1_OPTIONAL}:
+                own_path = next((path for names, path in paths.items() if controller in names.split(",")), "/")
+                v1[controller] = _under(Path(where), own_path)
+    if set(v1) >= set(_V1_CONTROLLERS):
+        return CgroupPlace(kind=CgroupKind.V1, parents=tuple(sorted(v1.items())))
+    if v2 is not None:
+        return CgroupPlace(kind=CgroupKind.V2, parents=(("", v2),))
+    return CgroupPlace(kind=CgroupKind.NONE)
+
+
+def place(mounts: Path = _MOUNTS, own: Path = _OWN) -> CgroupPlace:
+    """Where this process can make groups. Tried until it works once: without a group, a step runs without limits."""
+    try:
+        return _tried_place(mounts, own)
+    except OSError:
+        return CgroupPlace(kind=CgroupKind.NONE)
+
+
+@functools.lru_cache(maxsize=1)
+def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
+    """Raises OSError where groups cannot be made now; the cache keeps none of these."""
+    found = find_place(mounts.read_text(), own.read_text())
+    if found.kind is CgroupKind.V2:
+        folder = found.folders[0]
+        _delegate(folder)
+        with suppress(OSError):
+            _delegate(folder, _V2_OPTIONAL)
+    parents = []
+    for controller, folder in found.parents:
+        try:
+            # Threads of one process may be here at the same time.
+            probe = folder / f"farm-probe-{os.getpid()}-{next(_numbers)}"
+            probe.mkdir()
+            probe.rmdir()
+        except OSError:
+            if controller not in _V1_OPTIONAL:
+                raise
+        else:
+            parents.append((controller, folder))
+    return CgroupPlace(kind=found.kind, parents=tuple(parents))
+
+
+class Cgroup:
+    """The group of one room, and so a `workers.core.run.Tree`. A context manager: gone afterwards, with all in it."""
+
+    def __init__(self, where: CgroupPlace, limits: Limits) -> None:
+        self.kind = where.kind
+        self._limits = limits
+        name = f"farm-{_pid_namespace()}-{os.getpid()}-{_start_of(os.getpid())}-{next(_numbers)}"
+        self._folders = {controller: parent / name for controller, parent in where.parents}
+        self._refused_before_kill: int | None = None
+
+    @property
+    def joins(self) -> tuple[Path, ...]:
+        """A process that writes 0 to each of these is in the group, and so is everything that it starts."""
+        return tuple(folder / "cgroup.procs" for folder in self._all)
+
+    @property
+    def _all(self) -> tuple[Path, ...]:
+        """Each once: controllers may share a hierarchy."""
+        return tuple(dict.fromkeys(self._folders.values()))
+
+    def __enter__(self) -> "Cgroup":
+        try:
+            for folder in self._all:
+                folder.mkdir()
+            self._set_limits()
+        except OSError as error:
+            self._remove()
+            raise RootTrouble(f"cgroup {error.filename} cannot be set up: {error.strerror}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._remove()
+
+    def cpu_s(self) -> float | None:
+        if self.kind is CgroupKind.V1:
+            return self._number("cpuacct", "cpuacct.usage", default=0) / 1e9
+        return _field(self._text("", "cpu.stat"), "usage_usec") / 1e6
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most that the group had at once, page cache included; None before Linux 5.19 on version 2."""
+        if self.kind is CgroupKind.V1:
+            return self._number("memory", "memory.max_usage_in_bytes", default=0) or None
+        return self._number("", "memory.peak", default=0) or None
+
+    def memory_kills(self) -> int:
+        """How many of its processes the kernel killed because it had reached its limit; 0 where a host without memory
+        chose one of them."""
+        if self.kind is CgroupKind.V1:
+            # Not memory.failcnt, which stays 0 on newer kernels. What is asked for may be large, and so the rest, too.
+            has_reached_it = (self.peak_memory_bytes() or 0) > self._limits.memory_bytes * 7 // 8
+            return _field(self._text("memory", "memory.oom_control"), "oom_kill") if has_reached_it else 0
+        events = self._text("", "memory.events")
+        return _field(events, "oom_kill") if _field(events, "oom") else 0
+
+    def forks_refused(self) -> int:
+        """How many processes and threads it could not start because of its limit; 0 before Linux 4.8."""
+        if self._refused_before_kill is not None:
+            return self._refused_before_kill
+        return _field(self._text("pids" if self.kind is CgroupKind.V1 else "", "pids.events"), "max")
+
+    def kill(self) -> None:
+        """End everything in it, frozen or not. First it may not fork any more, so that this ends."""
+        pids = self._folders.get("pids", self._folders.get(""))
+        folders = self._all
+        if pids and any(map(members, folders)):
+            # What is refused from here on is no doing of the limit.
+            self._refused_before_kill = self.forks_refused()
+            _forbid_forks(pids)
+            _emptied(folders)
+
+    def _set_limits(self) -> None:
+        memory, processes = str(self._limits.memory_bytes), str(self._limits.processes)
+        if self.kind is CgroupKind.V1:
+            (self._folders["pids"] / "pids.max").write_text(processes)
+            (self._folders["memory"] / "memory.limit_in_bytes").write_text(memory)
+            # Only where the kernel accounts for swap is there a file to keep it from being used as more memory.
+            swap = self._folders["memory"] / "memory.memsw.limit_in_bytes"
+            if swap.exists():
+                swap.write_text(memory)
+            if "cpu" in self._folders:
+                (self._folders["cpu"] / "cpu.shares").write_text(_V1_SHARES)
+            return
+        (self._folders[""] / "pids.max").write_text(processes)
+        (self._folders[""] / "memory.max").write_text(memory)
+        for name, value in (("memory.swap.max", "0"), ("memory.oom.group", "1"), ("cpu.weight", _V2_WEIGHT)):
+            with suppress(FileNotFoundError):
+                (self._folders[""] / name).write_text(value)
+
+    def _remove(self) -> None:
+        for folder in self._all:
+            if not remove_group(folder):
+                raise RootTrouble(f"cgroup {folder} still has processes {_GONE_S:.0f} s after they were killed")
+
+    def _text(self, controller: str, name: str) -> str:
+        try:
+            return (self._folders[controller] / name).read_text()
+        except OSError:
+            return ""
+
+    def _number(self, controller: str, name: str, *, default: int) -> int:
+        text = self._text(controller, name).strip()
+        return int(text) if text.isdigit() else default
+
+
+def sweep(where: CgroupPlace) -> int:
+    """Remove the groups of workers of this pid namespace that are dead, wherever they were made; how many."""
+    tops = dict.fromkeys(_top(folder) for folder in where.folders)
+    dead = [Path(path) for top in tops for path, _, _ in os.walk(top) if _is_of_the_dead(Path(path).name)]
+    for left in dead:  # before any is emptied: what may fork is as quick as who kills it
+        _forbid_forks(left)
+    return sum(_emptied((left,)) and remove_group(left) for left in dead)
+
+
+def _is_of_the_dead(name: str) -> bool:
+    found = _NAME.fullmatch(name)
+    if not found or int(found["namespace"]) != _pid_namespace():
+        return False
+    return not is_alive(int(found["pid"]), int(found["start"]))
+
+
+def _emptied(folders: Sequence[Path]) -> bool:
+    """Kill what is in these groups until nothing is; False when it does not end."""
+    until = time.monotonic() + _GONE_S
+    strays: set[Path] = set()
+    while pids := {pid for folder in folders for pid in members(folder)}:
+        if time.monotonic() > until:
+            return False
+        for folder in folders:
+            _kill_members(folder)
+        # Only what is thawed dies, and nothing may freeze it again before.
+        groups = stray_freezers(pids, _freezer_top(), freezer_path("self"))
+        thaw([*groups, *(group for folder in folders for group in _with_inner(folder))])
+        strays |= {group for group in groups if not any(group.is_relative_to(folder) for folder in folders)}
+        select.select([], [], [], _PAUSE_S)
+    for group in sorted(strays, reverse=True):
+        with suppress(OSError):  # others are in it
+            group.rmdir()
+    return True
+
+
+def members(folder: Path) -> tuple[int, ...]:
+    """Of the group and of those below it, which programs like systemd-nspawn make."""
+    return tuple(pid for group in _with_inner(folder) for pid in _own_members(group))
+
+
+def remove_group(folder: Path) -> bool:
+    """Whether it is gone, with the groups below it. The kernel says busy for a moment after the last process died."""
+    until = time.monotonic() + _GONE_S
+    while True:
+        try:
+            for group in reversed(_with_inner(folder)):
+                group.rmdir()
+        except OSError as error:
+            if not folder.exists():
+                return True
+            # One below that is not there any more was removed by whoever made it.
+            if error.errno not in (errno.EBUSY, errno.ENOENT) or time.monotonic() > until:
+                return False
+            select.select([], [], [], _PAUSE_S)
+        else:
+            return True
+
+
+def _with_inner(folder: Path) -> list[Path]:
+    """A group and all below it, each after the one that it is in."""
+    return [folder, *(Path(path, name) for path, names, _ in os.walk(folder) for name in names)]
+
+
+def _own_members(folder: Path) -> tuple[int, ...]:
+    try:
+        return tuple(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+    except OSError:
+        return ()
+
+
+def _forbid_forks(folder: Path) -> None:
+    """Where the group counts processes."""
+    limit = folder / "pids.max"
+    with suppress(OSError):
+        if limit.exists():
+            limit.write_text("0")
+
+
+def _kill_members(folder: Path) -> None:
+    """Once; on version 2, from Linux 5.14 on, nothing that forks meanwhile is missed."""
+    whole = folder / "cgroup.kill"
+    with suppress(OSError):
+        if whole.exists():
+            whole.write_text("1")
+            return
+    for pid in members(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def owner() -> str:
+    """This process as scratch folders and groups name it: pid and start time, so that a reused pid is nobody's."""
+    return f"{os.getpid()}-{_start_of(os.getpid())}"
+
+
+def is_alive(pid: int, start: int) -> bool:
+    return _start_of(pid) == start
+
+
+def _start_of(pid: int) -> int:
+    """The process's start in clock ticks since boot; 0 when there is none that lives: one that is dead and that nobody
+    has waited for yet is none."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if state in (b"Z", b"X") else int(fields[18])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _freezer_top() -> Path | None:
+    """Where version 1 has its freezers."""
+    for line in _MOUNTS.read_text().splitlines():
+        _, where, kind, options = line.split(" ", 4)[:4]
+        if kind == "cgroup" and "freezer" in options.split(","):
+            return Path(where)
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _pid_namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _under(mount: Path, own: str) -> Path:
+    """The process's own group as the mount shows it; in a container the two often do not match."""
+    inside = mount / own.lstrip("/")
+    return inside if inside.is_dir() else mount
+
+
+def _top(folder: Path) -> Path:
+    """The mount that the group is in: a worker started anew may find itself in another group than the dead one."""
+    while folder.parent.stat().st_dev == folder.stat().st_dev and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _delegate(folder: Path, controllers: Sequence[str] = _V2_CONTROLLERS) -> None:
+    """Turn the controllers on for groups below `folder`. Raises OSError where that is not ours to do."""
+    control = folder / "cgroup.subtree_control"
+    wanted = " ".join(f"+{name}" for name in controllers)
+    for tries_left in reversed(range(_DELEGATE_TRIES)):
+        if set(controllers) <= set(control.read_text().split()):
+            return
+        try:
+            control.write_text(wanted)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not tries_left:
+                raise
+            _move_into_leaf(folder, _own_members(folder))
+
+
+def _move_into_leaf(folder: Path, pids: Iterable[int]) -> None:
+    leaf = folder / _LEAF
+    leaf.mkdir(exist_ok=True)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            (leaf / "cgroup.procs").write_text(str(pid))
+
+
+def _field(text: str, name: str) -> int:
+    """A line `name number` of a flat keyed file; 0 without it."""
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdigit():
+            return int(value)
+    return 0

@@ -1,0 +1,171 @@
+"""What this host confines root sessions with: compiles the helper, makes the filters, and tries whether both work.
+
+The helper and the filters are made from what this version of the farm has, once, and kept in FARM_DATA.
+"""
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import FarmError, HostUnfit
+from farm.model.target import EngineName, Limits, Target
+from workers.core.run import CommandFailed, capture
+from workers.isolation import sandbox
+from workers.isolation.sandbox import ID_COUNT, Confinement, Overlay, room_ids
+
+_SOURCE = Path(__file__).parent / "enter.c"
+_SYSCALLS = Path(__file__).parent / "syscalls.py"
+_COMPILE_S = 60.0
+_TRY_S = 20.0
+_SAID_BYTES = 4096
+#: What a target's name is compared with; this stands for every target.
+_ALL = "*"
+_lock = threading.Lock()
+
+
+def confinement(settings: Settings, target: Target) -> Confinement:
+    """What the root sessions of a target run in on this host.
+
+    Raises HostUnfit, naming the setting, where uid 0 inside would be the host's uid 0 and no setting allows that for
+    this target: on a host that cannot make user namespaces, and for an engine that does not use them.
+    """
+    if target.engine is EngineName.MOCK:
+        _require_allowed(settings, target, "mock runs as the host's root, without a user namespace")
+        return host_confinement(settings)
+    helper = _helper(settings.data)
+    filters = _filter(settings.data, target.user_namespaces)
+    confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
+    if problem := _problem(settings.data, confined):
+        _require_allowed(settings, target, problem)
+        return Confinement(helper=helper, filter=filters, first_id=None)
+    return confined
+
+
+def host_confinement(settings: Settings) -> Confinement:
+    """For a tool that makes its own sandbox as the host's root: groups and limits alone."""
+    return Confinement(helper=_helper(settings.data), filter=None, first_id=None)
+
+
+def reader_confinement(settings: Settings) -> Confinement:
+    """For a program of the farm's own that reads hostile files. Where a setting allows a host without user namespaces
+    to build, the program does without one as well. Raises HostUnfit."""
+    helper, filters = _helper(settings.data), _filter(settings.data, False)
+    confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
+    problem = _problem(settings.data, confined)
+    if problem is None:
+        return confined
+    if not settings.unconfined_targets:
+        raise HostUnfit(f"{problem}; packages are not read with the host's root")
+    return Confinement(helper=helper, filter=filters, first_id=None)
+
+
+def host_problem(settings: Settings) -> str | None:
+    """Why this host cannot run root sessions in user namespaces; None when it can, or when a setting does without."""
+    if settings.unconfined_targets:
+        return None
+    try:
+        helper, filters = _helper(settings.data), _filter(settings.data, False)
+    except FarmError as error:
+        return str(error)
+    return _problem(settings.data, Confinement(helper=helper, filter=filters, first_id=settings.first_root_id))
+
+
+def _require_allowed(settings: Settings, target: Target, problem: str) -> None:
+    allowed = settings.unconfined_targets
+    if target.name not in allowed and _ALL not in allowed:
+        raise HostUnfit(
+            f"{problem}; packages of {target.name} could reach this host as its root. If all of them are trusted, name "
+            f"the target in FARM_UNCONFINED on this host"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _helper(data: Path) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    name = f"enter-{platform.machine()}-{_digest(_SOURCE)}"
+
+    def make(path: Path) -> None:
+        if compiler is None:
+            raise HostUnfit("there is no C compiler for the sandbox's helper; run deploy/bootstrap, or install gcc")
+        words: list[str | Path] = [compiler, "-static", "-O2", "-o", path, _SOURCE]
+        try:
+            capture(words, cwd=Path("/"), timeout_s=_COMPILE_S, limit_bytes=_SAID_BYTES)
+        except CommandFailed as error:
+            message = f"the sandbox's helper does not compile ({error}); is the C library's static part installed?"
+            raise HostUnfit(message) from error
+        path.chmod(0o755)
+
+    return _kept(data, name, make)
+
+
+@functools.lru_cache(maxsize=8)
+def _filter(data: Path, user_namespaces: bool) -> Path:
+    name = f"filter-{platform.machine()}-{'users' if user_namespaces else 'none'}-{_digest(_SYSCALLS)}"
+
+    def make(path: Path) -> None:
+        try:
+            from workers.isolation.syscalls import write_filter
+        except (ImportError, RuntimeError) as error:  # pyseccomp says so when the library is not there
+            raise HostUnfit(f"libseccomp cannot be loaded ({error}); run deploy/bootstrap") from error
+        write_filter(path, platform.machine(), user_namespaces=user_namespaces)
+
+    return _kept(data, name, make)
+
+
+def _kept(data: Path, name: str, make: Callable[[Path], None]) -> Path:
+    folder = data / "sandbox"
+    path = folder / name
+    with _lock:
+        if path.is_file():
+            return path
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            make(Path(new) / name)
+            (Path(new) / name).rename(path)
+    return path
+
+
+_worked: set[tuple[Path, Path | None, int | None]] = set()
+
+
+def _problem(data: Path, confined: Confinement) -> str | None:
+    """None when a sandbox came up once in this process. What fails is tried again: it may be passing."""
+    key = (confined.helper, confined.filter, confined.first_id)
+    if key in _worked:
+        return None
+    if os.geteuid() != 0:
+        return "only root can map the ids of a user namespace"
+    if confined.first_id is not None:  # a host that is a container may not have the last of the ids itself
+        confined = replace(confined, room_id=room_ids(confined.first_id)[-1])
+    with tempfile.TemporaryDirectory(dir=data / "sandbox") as name:
+        folder = Path(name)
+        for part in ("lower", "upper", "work"):
+            (folder / part).mkdir()
+        for part in ("proc", "dev"):  # mount points, as a root has them
+            (folder / "lower" / part).mkdir()
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, confined.root_id, confined.root_id)
+        overlay = Overlay(lowers=(folder / "lower",), upper=folder / "upper", work=folder / "work")
+        merged = folder / "merged"
+        words = sandbox.workshop(["touch", "/mnt/root/made"], confined, root=merged, binds=(), has_network=False)
+        argv = sandbox.enter(words, confined, overlays=[(overlay, merged)], joins=(), limits=Limits())
+        try:
+            capture(argv, cwd=Path("/"), timeout_s=_TRY_S, limit_bytes=_SAID_BYTES)
+        except FarmError as error:
+            return f"this host makes no user namespace of {ID_COUNT} ids for a root session: {error}"
+        if (folder / "upper/made").stat().st_uid != confined.root_id:
+            return "files that a root session makes do not belong to its own ids"
+    _worked.add(key)
+    return None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

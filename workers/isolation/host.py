@@ -1,0 +1,207 @@
+"""Facts about this machine: what it can run, what it has, which tools are there. Looks, and changes nothing."""
+
+import functools
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import HostUnfit
+from farm.model.arch import Arch
+from farm.model.target import EngineName
+from workers.core.run import CommandFailed, capture
+from workers.isolation import cgroups, confine
+from workers.isolation.cgroups import CgroupKind
+
+_BINFMT = Path("/proc/sys/fs/binfmt_misc")
+_VERSION_BYTES = 4096
+_TIMEOUT_S = 10.0
+_NATIVE_TOOLS = ("bwrap", "cc", "dnf", "rpm")
+_TOOLS = (*_NATIVE_TOOLS, "git", "mock")
+_PROBE_CODE = 42
+#: exit(42), as the kernel of each arch takes it.
+_PROBE_INSTRUCTIONS = {
+    Arch.X86_64: "b83c000000bf2a0000000f05",
+    Arch.AARCH64: "400580d2a80b80d2010000d4",
+    Arch.PPC64LE: "2a0060380100003802000044",
+}
+_ELF_MACHINES = {Arch.X86_64: 62, Arch.AARCH64: 183, Arch.PPC64LE: 21}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """`arches` are native first, then those whose emulator ran a probe. `unfit` says why the native engine cannot
+    work here; None when it can. `cgroups` is "none" where resource limits must stand in for them."""
+
+    name: str
+    kernel: str
+    is_root: bool
+    arches: tuple[Arch, ...]
+    native_arch: Arch | None
+    cpus: int
+    memory_bytes: int
+    disk_free_bytes: int
+    cgroups: CgroupKind
+    tools: Mapping[str, str]
+    engines: tuple[str, ...]
+    unfit: str | None
+
+
+def host_facts(settings: Settings) -> HostFacts:
+    """Cheap to ask again: what does not change is looked up once."""
+    tools = _tools()
+    unfit = _unfit(tools) or confine.host_problem(settings)
+    engines = [str(EngineName.NATIVE)] if unfit is None else []
+    engines += [str(EngineName.MOCK)] if "mock" in tools else []
+    return HostFacts(
+        name=platform.node(),
+        kernel=platform.release(),
+        is_root=os.geteuid() == 0,
+        arches=arches(),
+        native_arch=native_arch(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        disk_free_bytes=shutil.disk_usage(_existing(settings.work)).free,
+        cgroups=cgroups.place().kind,
+        tools=tools,
+        engines=tuple(engines),
+        unfit=unfit,
+    )
+
+
+def native_arch() -> Arch | None:
+    machine = platform.machine()
+    return Arch(machine) if machine in tuple(Arch) else None
+
+
+def arches() -> tuple[Arch, ...]:
+    """What can be run here, native first."""
+    native = native_arch()
+    emulated = tuple(arch for arch in Arch if arch is not native and emulator_problem(arch) is None)
+    return ((native,) if native else ()) + emulated
+
+
+def require_arch(arch: Arch) -> None:
+    """Raises HostUnfit, saying what to do, when nothing of that arch runs here."""
+    if arch is native_arch():
+        return
+    if problem := emulator_problem(arch):
+        raise HostUnfit(f"this host cannot run {arch}: {problem}")
+
+
+def emulator_problem(arch: Arch) -> str | None:
+    """Why foreign programs do not run; None when one did. Probed again when the kernel's entry
+    changes, and some time after a probe that failed."""
+    try:
+        entry = (_BINFMT / f"qemu-{arch.rpm}").read_text()
+    except OSError:
+        return f"no emulator is registered; install qemu-user-static and register qemu-{arch.rpm} with binfmt_misc"
+    return _entry_problem(entry) or _probe(arch, entry)
+
+
+def _entry_problem(entry: str) -> str | None:
+    if not entry.startswith("enabled"):
+        return "its binfmt_misc entry is disabled; write 1 to it"
+    flags = re.search(r"^flags: (\w*)$", entry, re.MULTILINE)
+    if not flags or "F" not in flags[1]:
+        return "its binfmt_misc entry lacks the F flag, so the emulator is not found inside a root; register it with F"
+    return None
+
+
+class Probes:
+    """What `ask` said of an arch and its entry in the kernel: None is remembered for ever, a problem for PROBLEM_S,
+    since a host that is busy for a moment can be the whole of it, and for twice as long each time that it is still
+    there: one that hangs costs whoever asks seconds."""
+
+    PROBLEM_S = 30.0
+    PROBLEM_AT_MOST_S = 3600.0
+
+    def __init__(self, ask: Callable[[Arch], str | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._known: dict[tuple[Arch, str], _Probed] = {}
+
+    def __call__(self, arch: Arch, entry: str) -> str | None:
+        known = self._known.get((arch, entry))
+        if known is None or (known.problem is not None and self._clock() >= known.until):
+            kept_s = self.PROBLEM_S if known is None else min(2 * known.kept_s, self.PROBLEM_AT_MOST_S)
+            problem = self._ask(arch)
+            known = self._known[arch, entry] = _Probed(problem=problem, kept_s=kept_s, until=self._clock() + kept_s)
+        return known.problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probed:
+    problem: str | None
+    kept_s: float
+    until: float
+
+
+def _run_probe(arch: Arch) -> str | None:
+    """Runs the smallest program of that arch there is."""
+    with tempfile.TemporaryDirectory(prefix="farm-probe-") as name:
+        program = Path(name) / "probe"
+        program.write_bytes(probe_program(arch))
+        program.chmod(0o755)
+        try:
+            capture([program], cwd=Path(name), timeout_s=_TIMEOUT_S, limit_bytes=1024, ok_codes=(_PROBE_CODE,))
+        except (CommandFailed, HostUnfit) as error:
+            return f"its emulator does not run a probe: {error}"
+    return None
+
+
+_probe = Probes(_run_probe)
+
+
+def probe_program(arch: Arch) -> bytes:
+    """An ELF file of one segment that exits with 42: 64 bytes of header, 56 of program header, the instructions."""
+    code = bytes.fromhex(_PROBE_INSTRUCTIONS[arch])
+    base, offset = 0x10000, 120
+    size = offset + len(code)
+    # 64-bit, little-endian; the word of flags is 2 on ppc64le: ABI version 2, where the entry is the code itself.
+    ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
+    flags = 2 if arch is Arch.PPC64LE else 0
+    header = _pack(2, (2, _ELF_MACHINES[arch])) + _pack(4, (1,)) + _pack(8, (base + offset, 64, 0))
+    header += _pack(4, (flags,)) + _pack(2, (64, 56, 1, 0, 0, 0))
+    segment = _pack(4, (1, 5)) + _pack(8, (0, base, base, size, size, 0x10000))
+    return ident + header + segment + code
+
+
+def _pack(width: int, values: tuple[int, ...]) -> bytes:
+    return b"".join(value.to_bytes(width, "little") for value in values)
+
+
+@functools.lru_cache(maxsize=1)
+def _tools() -> Mapping[str, str]:
+    """The first line of what each tool that is there says of its version."""
+    found = {}
+    for tool in _TOOLS:
+        if shutil.which(tool):
+            found[tool] = _version(tool)
+    return found
+
+
+def _version(tool: str) -> str:
+    try:
+        text = capture([tool, "--version"], cwd=Path("/"), timeout_s=_TIMEOUT_S, limit_bytes=_VERSION_BYTES)
+    except CommandFailed as error:
+        return f"does not say: {error}"
+    return text.decode(errors="backslashreplace").split("\n", 1)[0][:100]
+
+
+def _unfit(tools: Mapping[str, str]) -> str | None:
+    if os.geteuid() != 0:
+        return "the worker is not root; start it with sudo"
+    if missing := [tool for tool in _NATIVE_TOOLS if tool not in tools]:
+        return f"{', '.join(missing)} is not installed; run deploy/bootstrap"
+    return None
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -1,0 +1,231 @@
+"""The command lines that lead into a sandbox: the helper that prepares it on the host, then bubblewrap. Words only.
+
+Two views: a *room*, which is the root and nothing of the host, and the *workshop*, which is the host's tools, read
+only, and the one root that they fill. In a command line, a `Path` is a path of the host that has to be shown in the
+sandbox; `enter` replaces it by the name under which the helper shows it.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from farm.model.target import Limits
+
+#: The build user's number inside a root: one that distributions and systemd leave alone.
+BUILD_UID = 60990
+#: How many ids a root has; uid 0 of a root is the first of them.
+ID_COUNT = 65536
+# After those of the roots come the ids that own their user namespaces, as in enter.c, and then those of rooms.
+_OWNER_COUNT = 65536
+_ROOM_COUNT = 65536
+_BLOCK_BYTES = 512
+# Both as in enter.c.
+_STAGE = "/mnt"
+_FILTER_FD = "9"
+_HELPER_INSIDE = "/run/farm/enter"
+#: The helper makes this file. It tells a build that failed from a sandbox that never came up, and the build user cannot
+#: remove it.
+_MARK_INSIDE = "/run/farm/entered"
+#: Where a room has something of its own in place of the root's. bubblewrap follows links, so with one of them there it
+#: would put the helper somewhere else, and run a program of a package as the helper.
+ROOM_FOLDERS = ("/run/farm", "/builddir", "/proc", "/dev", "/tmp", "/var/tmp")  # noqa: S108
+# What rpm and packages' scriptlets need to lay out a root, and no more. Device nodes are not among it: a build root has
+# those that bubblewrap makes.
+_FILL_CAPABILITIES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)  # fmt: skip
+# CAP_SETPCAP lets the helper empty the bounding set.
+_ROOM_CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+_HOST_ETC = (
+    "alternatives", "ca-certificates", "crypto-policies", "dnf/plugins", "gai.conf", "host.conf", "hosts",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "resolv.conf", "rpm",
+    # Certificates and public keys only: their folders hold the host's private keys as well.
+    "pki/ca-trust/extracted", "pki/rpm-gpg", "pki/tls/cert.pem", "pki/tls/certs", "ssl/certs", "ssl/openssl.cnf",
+)  # fmt: skip
+
+#: A word of a command line, or a path of the host that the sandbox is to see.
+Word = str | Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """What this host confines a root session with. `first_id` is the host's id that uid 0 inside stands for; None where
+    uid 0 inside is the host's, which a setting has to allow. `helper` and `filter` are files: the compiled enter.c, and
+    the system call filter, where there is one. `room_id` is the host's id of one room's build user; None for a session
+    that is no room, and where there is no user namespace."""
+
+    helper: Path
+    filter: Path | None
+    first_id: int | None
+    room_id: int | None = None
+
+    @property
+    def root_id(self) -> int:
+        """The host's id of a root's uid 0, which has to own what the root may change."""
+        return self.first_id or 0
+
+    @property
+    def build_id(self) -> int:
+        """The host's id of the build user."""
+        return self.root_id + BUILD_UID if self.room_id is None else self.room_id
+
+    def of_room(self) -> "Confinement":
+        """The same for a new room, whose build user has an id of its own, since the kernel counts descriptors in flight
+        and the buffers of pipes by the host's id of a user.
+
+        The id is random: workers of one host need not share a folder or a pid namespace in which they could agree. Two
+        rooms that have the same one can disturb each other, and no more than that.
+        """
+        return self if self.first_id is None else replace(self, room_id=secrets.choice(room_ids(self.first_id)))
+
+
+def room_ids(first_id: int) -> range:
+    """The host's ids from which rooms have theirs."""
+    start = first_id + ID_COUNT + _OWNER_COUNT
+    return range(start, start + _ROOM_COUNT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """`lowers` from the top down. `upper` and `work` are empty folders in one folder of the host."""
+
+    lowers: tuple[Path, ...]
+    upper: Path
+    work: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bind:
+    """A host path that the sandbox sees at `inside`."""
+
+    path: Path
+    inside: str
+    is_writable: bool = False
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return ("--bind" if self.is_writable else "--ro-bind", self.path, self.inside)
+
+
+def enter(
+    command: Sequence[Word],
+    confinement: Confinement,
+    *,
+    overlays: Sequence[tuple[Overlay, Path]] = (),
+    joins: Sequence[Path],
+    limits: Limits,
+) -> list[str]:
+    """The whole command line. `joins` are the cgroups' files, without which resource limits stand in. Each overlay is
+    shown wherever the command has the path that it is paired with; nothing needs to be at that path."""
+    stage = _Stage()
+    options = [word for path in joins for word in ("--cgroup", str(path))]
+    options += ["--fsize", str(max(1, limits.disk_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)]
+    if not joins:
+        options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
+    if confinement.first_id is not None:
+        options += ["--map", str(confinement.first_id), str(ID_COUNT)]
+    if confinement.room_id is not None:
+        options += ["--user", str(BUILD_UID), str(confinement.room_id)]
+    if confinement.filter is not None:
+        options += ["--seccomp", str(confinement.filter)]
+    for index, (overlay, merged) in enumerate(overlays):
+        stage.names[merged] = f"{_STAGE}/overlay{index}"
+        options += ["--overlay", _overlay_options(overlay, stage, has_map=confinement.first_id is not None)]
+    words = [stage.show(word) if isinstance(word, Path) else word for word in command]
+    options += [word for path in stage.binds for word in ("--bind", str(path))]
+    return [str(confinement.helper), "outside", *options, "--", *words]
+
+
+class _Stage:
+    """The names under which the helper shows paths of the host."""
+
+    def __init__(self) -> None:
+        self.binds: list[Path] = []
+        self.names: dict[Path, str] = {}
+
+    def show(self, path: Path) -> str:
+        if path not in self.names:
+            self.names[path] = f"{_STAGE}/{len(self.binds)}"
+            self.binds.append(path)
+        return self.names[path]
+
+
+def _overlay_options(overlay: Overlay, stage: _Stage, *, has_map: bool) -> str:
+    """The kernel wants `upperdir` and `workdir` on one mount, so their common folder is shown as a whole. Inside a user
+    namespace overlayfs keeps its marks in attributes that a namespace's root may write."""
+    lowers = ":".join(stage.show(path) for path in overlay.lowers)
+    if overlay.upper.parent != overlay.work.parent:
+        raise ValueError(f"{overlay.upper} and {overlay.work} are not in one folder")
+    changes = stage.show(overlay.upper.parent)
+    options = f"lowerdir={lowers},upperdir={changes}/{overlay.upper.name},workdir={changes}/{overlay.work.name}"
+    return f"{options},userxattr" if has_map else options
+
+
+def room(command: Sequence[str], confinement: Confinement, *, root: Bind, binds: Sequence[Bind]) -> list[Word]:
+    """Run a command as the build user with `root` as its whole world: no network, no host path, no capability.
+
+    One of the binds shows a folder at /run/farm. The helper takes the step into the root there, and no program of the
+    root runs before it has become the build user.
+    """
+    helper = Bind(path=confinement.helper, inside=_HELPER_INSIDE)
+    return [
+        *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
+        *(word for bind in (*binds, helper) for word in bind.words),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
+        *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
+        *_capabilities(_ROOM_CAPABILITIES),
+        *_filter(confinement),
+        *("--", _HELPER_INSIDE, "inside", str(BUILD_UID), _MARK_INSIDE, "--", *command),
+    ]
+
+
+def workshop(
+    command: Sequence[str], confinement: Confinement, *, root: Path, binds: Sequence[Bind], has_network: bool
+) -> list[Word]:
+    """Run a tool of the host on `root`, which it sees at /mnt/root; of the host it sees tools and certificates."""
+    words: list[Word] = ["bwrap", *_host_programs()]
+    for name in _HOST_ETC:
+        words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
+    words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/var", "--dir", "/var/tmp"]  # noqa: S108
+    words += ["--bind", root, "/mnt/root"]
+    # Scriptlets look for /dev/null and /proc/self.
+    words += ["--proc", "/mnt/root/proc", "--ro-bind", "/proc/sys", "/mnt/root/proc/sys", "--dev", "/mnt/root/dev"]
+    words += [word for bind in binds for word in bind.words]
+    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "farm"]
+    words += [] if has_network else ["--unshare-net"]
+    words += ["--die-with-parent", "--chdir", "/"]
+    words += [*_capabilities(_FILL_CAPABILITIES), *_filter(confinement)]
+    return [*words, "--", *command]
+
+
+def tool(command: Sequence[str], confinement: Confinement, *, binds: Sequence[Bind]) -> list[Word]:
+    """Run a program of the host on hostile files: read-only, without network, capabilities or anything of the host but
+    its programs and the binds."""
+    words: list[Word] = ["bwrap", *_host_programs(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    words += [word for bind in binds for word in bind.words]
+    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
+    words += ["--die-with-parent", "--chdir", "/", "--cap-drop", "ALL", *_filter(confinement)]
+    return [*words, "--", *command]
+
+
+def _host_programs() -> list[Word]:
+    words: list[Word] = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            words += ["--ro-bind", str(path), str(path)]
+    return words
+
+
+def _capabilities(kept: Sequence[str]) -> list[str]:
+    return ["--cap-drop", "ALL", *(word for name in kept for word in ("--cap-add", name))]
+
+
+def _filter(confinement: Confinement) -> list[str]:
+    return ["--seccomp", _FILTER_FD] if confinement.filter is not None else []

@@ -1,0 +1,192 @@
+"""Scratch folders: whose they are, and removing whole trees of hostile content.
+
+Owns the names and the removing. Does not own where scratch lies, nor what a room puts into it.
+"""
+
+import fcntl
+import functools
+import hashlib
+import logging
+import os
+import platform
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import RootTrouble
+from workers.core.run import CommandFailed, capture
+from workers.isolation.cgroups import is_alive, owner
+
+_log = logging.getLogger(__name__)
+
+_REMOVE_TIMEOUT_S = 600.0
+_SMALL_ENTRIES = 200
+_SMALL_LEVELS = 5
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MAKER = re.compile(r"(?P<machine>[0-9a-f]{10})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9]+")
+_SHARED_WITHIN_S = 5.0  # others hold it for an instant, to see whether they can
+
+
+# --- whose a folder is -------------------------------------------------------------------------------------------
+
+
+def room_name(prefix: str, number: int) -> str:
+    """A folder name that tells who made it, so that `sweep` knows when its maker is dead: prefix, machine, pid, start
+    of the process, number."""
+    return f"{prefix}-{_here()}-{owner()}-{number}"
+
+
+def alive_folder(settings: Settings) -> Path:
+    """Has a file for each machine that ever ran a step here, which is locked as long as it runs any."""
+    return settings.data / "alive"
+
+
+@contextmanager
+def at_work(alive: Path) -> Iterator[None]:
+    """Keeps other machines from sweeping what this one makes. The kernel ends it with the process.
+
+    Raises RootTrouble where there are no locks to be had.
+    """
+    alive.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(alive / _here(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _share(descriptor, alive)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_orphan(name: str, prefix: str, alive: Path) -> bool:
+    """Whether a folder of that name was made by a worker that is dead.
+
+    A pid says nothing about a process of another machine: what was made there is an orphan when nothing at all runs
+    there, and is left alone when that cannot be known.
+    """
+    maker = _MAKER.fullmatch(name.removeprefix(f"{prefix}-"))
+    if maker is None or not name.startswith(f"{prefix}-"):
+        return False
+    if maker["machine"] != _here():
+        return _is_deserted(alive / maker["machine"])
+    return not is_alive(int(maker["pid"]), int(maker["start"]))
+
+
+def sweep_orphans(folders: Iterable[Path], prefix: str, alive: Path) -> int:
+    """Remove those that dead workers made; how many. One that cannot be removed does not keep the others."""
+
+    def removed(folder: Path) -> int:
+        remove_tree(folder)
+        return 1
+
+    return sum(
+        attempted(str(folder), functools.partial(removed, folder))
+        for folder in folders
+        if is_orphan(folder.name, prefix, alive)
+    )
+
+
+def attempted(what: str, part: Callable[[], int]) -> int:
+    """What a part of a sweep gives; 0, with a line in the worker's log, when it fails."""
+    try:
+        return part()
+    except Exception as error:
+        _log.warning("Could not sweep %s: %s", what, error, extra={"action": "sweep"})
+        return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _here() -> str:
+    """The machine, in ten characters: where a pid means the same process, which is one pid namespace until the boot
+    ends. Containers of a host share its boot, and hosts may share a name."""
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    known = f"{platform.node()} {_BOOT.read_text().strip()} {namespace}"
+    return hashlib.sha256(known.encode()).hexdigest()[:10]
+
+
+def _share(descriptor: int, alive: Path) -> None:
+    until = time.monotonic() + _SHARED_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError) or time.monotonic() > until:
+                raise RootTrouble(f"a lock in {alive} cannot be had: {error.strerror}") from error
+            threading.Event().wait(0.01)
+        else:
+            return
+
+
+def _is_deserted(machine: Path) -> bool:
+    """Whether nothing holds it. Who makes folders takes it before, so it is enough that it was free once."""
+    try:
+        descriptor = os.open(machine, os.O_RDWR | os.O_CLOEXEC)  # NFS gives whole locks to those who may write only
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+# --- removing ----------------------------------------------------------------------------------------------------
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree that a recipe filled: of any depth, with any names, without following links or leaving the file
+    system. Raises RootTrouble when something stays.
+
+    What is small goes at once; for the rest `rm` is started, which takes longer to start than most steps' folders to
+    remove, but is at home in trees of any depth.
+    """
+    if _removed_small(path):
+        return
+    try:
+        capture(
+            ["rm", "-rf", "--one-file-system", "--", path],
+            cwd=Path("/"),
+            timeout_s=_REMOVE_TIMEOUT_S,
+            limit_bytes=4096,
+        )
+    except CommandFailed as error:
+        raise RootTrouble(f"{path} cannot be removed: {error}; look for mounts below it") from error
+
+
+def _removed_small(path: Path) -> bool:
+    """Whether the tree was few things in few levels, and is gone. Nothing is followed, and no file system left."""
+    budget = count(_SMALL_ENTRIES, -1)
+
+    def is_cleared(folder: Path, levels: int, device: int) -> bool:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if next(budget) <= 0:
+                    return False
+                inner = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    inner.unlink()
+                elif (
+                    not levels
+                    or entry.stat(follow_symlinks=False).st_dev != device
+                    or not is_cleared(inner, levels - 1, device)
+                ):
+                    return False
+        folder.rmdir()
+        return True
+
+    try:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            path.unlink()
+            return True
+        return is_cleared(path, _SMALL_LEVELS, found.st_dev)
+    except OSError:
+        return False

@@ -1,0 +1,147 @@
+"""Folders made once and used often, by many processes at once: templates and layers.
+
+Owns: the locks, the atomic appearance, the order of use, and the removal of what was not used for longest.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from farm.errors import LeaseLost, RootTrouble
+from workers.isolation.scratch import attempted, remove_tree, room_name, sweep_orphans
+
+_LOOK_S = 0.05
+_NEW = "new"
+_numbers = count(1)
+
+
+class Shelf:
+    """A folder of folders by key. `keep` is how many there may be that nobody uses."""
+
+    def __init__(self, root: Path, *, keep: int) -> None:
+        self._root = root
+        self._keep = keep
+
+    @contextmanager
+    def use(self, key: str, make: Callable[[Path], None], *, stop: threading.Event) -> Iterator[Path]:
+        """The folder of that key, made by `make(empty folder)` if it is not there; kept from removal meanwhile.
+
+        Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, and what `make` raises.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._root / key
+        with self._locked(key, fcntl.LOCK_SH, stop) as descriptor:
+            while not path.is_dir():
+                _lock(descriptor, fcntl.LOCK_EX, stop)
+                if not path.is_dir():
+                    self._make(path, make)
+                _lock(descriptor, fcntl.LOCK_SH, stop)
+            with suppress(OSError):
+                os.utime(path)
+            yield path
+
+    def sweep(self, alive: Path) -> int:
+        """Remove what dead workers left half made, and what is beyond `keep`; how many folders. `alive` as with
+        `is_orphan`."""
+        if not self._root.is_dir():
+            return 0
+        return sweep_orphans(self._root.iterdir(), _NEW, alive) + self._remove_oldest()
+
+    def _make(self, path: Path, make: Callable[[Path], None]) -> None:
+        new = self._root / room_name(_NEW, next(_numbers))
+        new.mkdir(mode=0o700)
+        try:
+            make(new)
+            new.rename(path)
+        finally:
+            if new.exists():
+                remove_tree(new)
+        self._remove_oldest()
+
+    def _remove_oldest(self) -> int:
+        """Templates carry their lock beside them, so a folder in use by anyone stays."""
+        folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
+        folders.sort(key=_used_at, reverse=True)
+        # Whoever makes another is not to end for what is wrong with an old one.
+        return sum(attempted(str(folder), partial(self._remove, folder)) for folder in folders[self._keep :])
+
+    def _remove(self, folder: Path) -> int:
+        """Unless somebody uses it; how many folders."""
+        lock = self._root / f"{folder.name}.lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_same(descriptor, lock):  # another has just removed it, and a third may be making it
+                return 0
+            gone = self._root / room_name(_NEW, next(_numbers))
+            try:
+                folder.rename(gone)
+            except FileNotFoundError:  # another has removed it before
+                return 0
+            finally:
+                lock.unlink(missing_ok=True)
+            remove_tree(gone)
+        except BlockingIOError:
+            return 0
+        finally:
+            os.close(descriptor)
+        return 1
+
+    @contextmanager
+    def _locked(self, key: str, kind: int, stop: threading.Event) -> Iterator[int]:
+        """The lock file may be removed with its folder by a sweep; then it is another file's turn."""
+        lock = self._root / f"{key}.lock"
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _lock(descriptor, kind, stop)
+                if _is_same(descriptor, lock):
+                    yield descriptor
+                    return
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, stop: threading.Event) -> Iterator[None]:
+    """An exclusive lock between processes and threads, waited for until `stop` is set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, fcntl.LOCK_EX, stop)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, stop: threading.Event) -> None:
+    """Raises LeaseLost when `stop` is set before the lock is had."""
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if stop.wait(_LOOK_S):
+                raise LeaseLost("stopped while waiting for another to make the same root") from None
+        except OSError as error:
+            raise RootTrouble(f"a lock cannot be had: {error.strerror}") from error
+        else:
+            return
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _used_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

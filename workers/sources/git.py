@@ -1,0 +1,389 @@
+"""A bare mirror per git URL: resolve a ref to a commit, and have that commit here.
+
+Only the wanted commit is fetched, without its history: a build needs one tree. Later fetches into the same mirror
+send only what changed, because git offers the commits it has. A partial clone (`--filter`) would need the network
+again when files are read, and a server that speaks the filter; a shallow fetch needs neither. Servers that give no
+single commits are fetched whole.
+
+Nothing is ever checked out: files are read with `git archive` (see tree.py), so no hook, filter or symlink of the
+repository acts here. Does not own what files mean, nor whose fault a failure is (git_blame.py).
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.errors import HostUnfit, LeaseLost, NetworkTrouble, Trouble
+from farm.model.outcome import Outcome
+from workers.core import text
+from workers.core.context import Ended, StepContext
+from workers.core.run import CommandFailed, Ending, capture, run
+from workers.sources import gateway, git_blame
+from workers.sources.confined import confined
+from workers.sources.gateway import Gateway
+from workers.sources.giturl import GitUrl
+
+#: Read in place of the host's and the user's git configuration.
+_CONFIG = """\
+[safe]
+	directory = *
+[protocol]
+	allow = never
+[protocol "https"]
+	allow = always
+[protocol "http"]
+	allow = always
+[protocol "ssh"]
+	allow = always
+[protocol "git"]
+	allow = always
+[protocol "file"]
+	allow = always
+[core]
+	hooksPath = /dev/null
+	attributesFile = /dev/null
+	fsmonitor = false
+	askPass = /bin/false
+[credential]
+	helper =
+[http]
+	lowSpeedLimit = 500
+	lowSpeedTime = 60
+[fetch]
+	recurseSubmodules = false
+[gc]
+	autoDetach = false
+[submodule]
+	recurse = false
+[init]
+	defaultBranch = main
+"""
+
+#: Files come out as they are stored: no line ends, keywords or filters, nothing left out by the tree's attributes.
+_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst -export-ignore\n"
+
+_CONFIG_VERSION = hashlib.sha256(_CONFIG.encode()).hexdigest()[:8]
+
+#: Neither root's keys and known hosts nor its ssh configuration: ssh looks for them by the user, not by HOME.
+_SSH = (
+    *("ssh", "-F", "/dev/null", "-oBatchMode=yes", "-oConnectTimeout=20", "-oServerAliveInterval=15"),
+    *("-oServerAliveCountMax=4", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"),
+    *("-oPreferredAuthentications=publickey", "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts"),
+    *("-oClearAllForwardings=yes", "-oUpdateHostKeys=no", "-oControlPath=none"),
+)
+_NOBODY = 65534
+_LOOK_TIMEOUT_S = 120
+_SILENCE_S = 300
+_LISTING_MAX_BYTES = 16 * 2**20
+_LOCK_POLL_S = 0.05
+_LEFT_OVER = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
+
+_COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
+_BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
+_SHA1_DIGITS = 40
+_SHOWN_BRANCHES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """`at` is its committer's time, in seconds since 1970."""
+
+    id: str
+    at: int
+
+
+class Mirror:
+    """The mirror of one URL, for one attempt. Safe with any number of processes on the same cache."""
+
+    def __init__(self, url: GitUrl, context: StepContext, out: Gateway) -> None:
+        self.url = url
+        self.gateway = out
+        self._context = context
+        self._root = context.settings.cache / "git"
+        self.path = self._root / url.key
+
+    def commit(self, ref: str | None) -> Commit:
+        """Resolve a branch, tag or commit, and have it in the mirror.
+
+        A full commit id that is here needs no network; every other ref is asked for anew. Raises Ended when URL or
+        ref are at fault, NetworkTrouble when the server is.
+        """
+        ref = ref or "HEAD"
+        if _COMMIT_ID.fullmatch(ref):
+            return self._ensure(ref.lower(), asked_for=ref)
+        if _BAD_REF.search(ref) or not ref.isprintable():
+            raise Ended(Outcome.FAILED, f"ref {ref!r:.200} is not a name that git allows")
+        found = self._ask(ref)
+        if found is not None:
+            return self._ensure(found, asked_for=ref)
+        if _ABBREVIATED.fullmatch(ref):
+            return self._from_history(ref)
+        raise self._unknown(ref)
+
+    def output(self, *args: str | Path, limit_bytes: int = _LISTING_MAX_BYTES, remote: bool = False) -> bytes:
+        """What a git command says about the mirror, or about the remote. Raises as `commit` does."""
+        where = () if remote else (f"--git-dir={self.path}",)
+        try:
+            return self._captured(*where, *args, limit_bytes=limit_bytes)
+        except CommandFailed as error:
+            done = error.completed
+            if done.ending is Ending.FLOODED or (done.ending is Ending.EXITED and done.code == 0):
+                what = f"git {args[0]} of {self.url.shown} says more than {limit_bytes} bytes"
+                raise Ended(Outcome.FAILED, f"{what}; no package has so much to say") from error
+            raise self.judged(error) from error
+
+    def run(self, *args: str | Path) -> None:
+        """A git command on the mirror whose output goes to the log. Raises CommandFailed."""
+        self.gateway.forget()
+        # The limit is for each file that git writes: a pack is one file.
+        size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
+        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+            run(
+                around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={self.path}", *args]),
+                cwd=self._root,
+                env=self.environment(),
+                timeout_s=None,
+                deadline=self._context.deadline,
+                silence_s=min(_SILENCE_S, self._context.limits.silence_s),
+                log=self._context.log,
+                stop=self._context.stop,
+                tree=around.group,
+                shown=["git", *(str(arg) for arg in args)],
+            )
+
+    def environment(self) -> dict[str, str]:
+        known_hosts = self._context.settings.ssh_known_hosts or "/dev/null"
+        key = self._context.settings.ssh_key if self.url.may_use_key else None
+        ssh = [*_SSH, f"-oUserKnownHostsFile={known_hosts}", f"-oIdentityFile={key or 'none'}"]
+        settings = {**self.url.config, **self.gateway.settings}
+        return {
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": str(self._config()),
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "/bin/false",
+            "GIT_SSH_COMMAND": shlex.join([*ssh, f"-oProxyCommand={gateway.proxy_command()}"]),
+            "GIT_SSH_VARIANT": "ssh",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_LITERAL_PATHSPECS": "1",
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(settings)},
+            **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(settings.values())},
+            **self.gateway.environment,
+        }
+
+    def judged(self, error: CommandFailed) -> Ended | Trouble:
+        """Whose fault a failed git command is."""
+        if error.completed.ending is Ending.TIMED_OUT:
+            self._left_s()
+        if self.gateway.refused:
+            return Ended(Outcome.FAILED, f"{self.url.shown} is not fetched: {text.shown(self.gateway.refused[0])}")
+        found = git_blame.judge(
+            error, shown=self.url.shown, root=self._root, limit_bytes=self._context.limits.disk_bytes
+        )
+        failed = self.gateway.failed[-1:]
+        if isinstance(found, NetworkTrouble) and failed:
+            return NetworkTrouble(f"{found} ({text.shown(failed[0][1])})", failed[0][0])
+        if found.remote is None:
+            found.remote = self.url.host
+        return found
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _captured(
+        self, *args: str | Path, limit_bytes: int, ok_codes: tuple[int, ...] = (0,), timeout_s: float = _LOOK_TIMEOUT_S
+    ) -> bytes:
+        self.gateway.forget()
+        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+            return capture(
+                around.argv([*self.gateway.prefix, _git(), *args]),
+                cwd=self._root,
+                env=self.environment(),
+                timeout_s=min(timeout_s, self._left_s()),
+                limit_bytes=limit_bytes,
+                ok_codes=ok_codes,
+                stop=self._context.stop,
+                tree=around.group,
+                shown=["git", *(str(arg) for arg in args)],
+            )
+
+    def _verb(self, args: Sequence[str | Path]) -> str:
+        return next((str(arg) for arg in args if str(arg).isalpha() or "-" in str(arg)[1:2]), "")
+
+    @property
+    def _upload_pack(self) -> tuple[str, ...]:
+        """How git reads a local repository: in another process, with the asker's rights, not the farm's."""
+        if self.url.reads_as_farm:
+            return ()
+        safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
+        clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null")
+        words = (*clean, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
+        return (f"--upload-pack={shlex.join(words)}",)
+
+    def _ask(self, ref: str) -> str | None:
+        """What the remote says the ref is: the commit's id (an annotated tag's commit, not the tag's own id)."""
+        is_full = ref == "HEAD" or ref.startswith("refs/")
+        plains = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
+        wanted = [name for plain in plains for name in (f"{plain}^{{}}", plain)]
+        listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.asked, *wanted)
+        found = [name for name in wanted if name in listed]
+        if len({name.removesuffix("^{}") for name in found}) > 1:
+            self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is taken")
+        return listed[found[0]] if found else None
+
+    def _listed(self, *args: str) -> dict[str, str]:
+        lines = self.output(*args, remote=True).decode("utf-8", "surrogateescape").splitlines()
+        return {name: commit for commit, _, name in (line.partition("\t") for line in lines) if name}
+
+    def _unknown(self, ref: str) -> Ended:
+        heads = self._listed("ls-remote", "--heads", *self._upload_pack, "--", self.url.asked)
+        if not heads:
+            return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
+        branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
+        known = ", ".join(ascii(name)[1:-1] for name in branches[:_SHOWN_BRANCHES])
+        more = f" and {len(branches) - _SHOWN_BRANCHES} more" if len(branches) > _SHOWN_BRANCHES else ""
+        what = "there is no default branch" if ref == "HEAD" else f"ref {ref!r:.200} does not exist"
+        return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; known branches are {known}{more}")
+
+    def _ensure(self, commit: str, *, asked_for: str) -> Commit:
+        if found := self._here(commit):
+            return found
+        with self._lock():
+            if found := self._here(commit):
+                return found
+            self._make("sha256" if len(commit) > _SHA1_DIGITS else "sha1")
+            self._context.log.note(f"fetching {asked_for} of {self.url.shown}")
+            try:
+                self._fetch("--depth=1", f"+{commit}:refs/farm/{commit}")
+            except CommandFailed as error:
+                said = error.output.decode(errors="backslashreplace")
+                if git_blame.UNKNOWN_COMMIT.search(said):
+                    raise Ended(Outcome.FAILED, f"commit {commit} does not exist in {self.url.shown}") from error
+                if not git_blame.UNSERVED_COMMIT.search(said):
+                    raise self.judged(error) from error
+                self._context.log.note(f"{self.url.shown} does not give single commits: fetching all of it")
+                self._fetch_all()
+        if found := self._here(commit):
+            return found
+        raise Ended(Outcome.FAILED, f"commit {commit} is in no branch or tag of {self.url.shown}, or is not a commit")
+
+    def _from_history(self, abbreviated: str) -> Commit:
+        """Only the whole history can tell what an abbreviated commit id stands for."""
+        with self._lock():
+            self._make("sha1")
+            found = self._here(abbreviated)
+            if found is None:
+                self._context.log.note(f"fetching all of {self.url.shown} to find commit {abbreviated}")
+                self._fetch_all()
+                found = self._here(abbreviated)
+        if found is None:
+            raise self._unknown(abbreviated)
+        return found
+
+    def _here(self, commit: str) -> Commit | None:
+        if not (self.path / "HEAD").exists():
+            return None
+        # Not `git show`, which compares the whole tree with nothing even where it is to print none of that.
+        said = self._captured(
+            f"--git-dir={self.path}",
+            *("log", "--max-count=1", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
+            limit_bytes=1000,
+            ok_codes=(0, 128),
+        ).split()
+        return Commit(id=said[0].decode(), at=max(0, int(said[1]))) if said else None
+
+    def _make(self, object_format: str) -> None:
+        attributes = self.path / "info/attributes"
+        if attributes.exists():
+            self._forget_left_over()
+            return
+        options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
+        self.output("init", *options, "--", self.path, remote=True)
+        # Last and at once, so that a mirror whose making was cut short is made anew.
+        attributes.parent.mkdir(exist_ok=True)
+        new = attributes.with_suffix(".new")
+        new.write_text(_ATTRIBUTES)
+        new.replace(attributes)
+
+    def _forget_left_over(self) -> None:
+        """Of a git that was killed: its locks would refuse every later fetch, and what it had not finished takes room.
+
+        Nobody else writes here while the mirror is locked, and no ref is called `*.lock`.
+        """
+        for pattern in _LEFT_OVER:
+            for left in self.path.glob(pattern):
+                left.unlink(missing_ok=True)
+
+    def _fetch_all(self) -> None:
+        whole = ("--unshallow",) if (self.path / "shallow").exists() else ()
+        try:
+            self._fetch(*whole, "--prune", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+        except CommandFailed as error:
+            raise self.judged(error) from error
+
+    def _fetch(self, *args: str) -> None:
+        options = [arg for arg in args if arg.startswith("--")]
+        refspecs = [arg for arg in args if not arg.startswith("--")]
+        common = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        self.run(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
+
+    def _config(self) -> Path:
+        path = self._root / f"config-{_CONFIG_VERSION}"
+        if not path.exists():
+            self._root.mkdir(parents=True, exist_ok=True)
+            new = self._root / f"config-{self._context.attempt}.new"
+            new.write_text(_CONFIG)
+            new.replace(path)
+        return path
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One process at a time writes to the mirror. Waiting for it can be stopped."""
+        self._config()
+        with (self._root / f"{self.url.key}.lock").open("wb") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    self._wait()
+            yield
+
+    def _wait(self) -> None:
+        if self._context.stop.wait(_LOCK_POLL_S):
+            raise LeaseLost(f"stopped while another attempt fetched {self.url.shown}")
+        self._left_s()
+
+    def _left_s(self) -> float:
+        left = self._context.deadline - time.monotonic()
+        if left <= 0:
+            raise Ended(Outcome.TIMED_OUT, f"fetching {self.url.shown} took longer than the step's time limit")
+        return left
+
+
+def _rights_of(uid: int | None) -> tuple[str, ...]:
+    """A command line's beginning that gives up root: to the user, or to nobody where none is known."""
+    drop = ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
+    if uid is not None:
+        with suppress(KeyError):
+            user = pwd.getpwuid(uid)
+            return ("setpriv", f"--reuid={uid}", f"--regid={user.pw_gid}", "--init-groups", *drop)
+    return ("setpriv", f"--reuid={_NOBODY if uid is None else uid}", f"--regid={_NOBODY}", "--clear-groups", *drop)
+
+
+def _git() -> str:
+    """Where git is. Raises HostUnfit here, where what is run first is another tool."""
+    found = shutil.which("git")
+    if found is None:
+        raise HostUnfit("git is not installed on this host; run deploy/bootstrap, or install the tool")
+    return found

@@ -1,0 +1,58 @@
+"""Whose fault a failed git command is: the asker's, this host's or the network's, by what git says in the C locale."""
+
+import re
+import signal
+from pathlib import Path
+
+from farm.errors import DiskFull, HostUnfit, NetworkTrouble, Trouble
+from farm.model.outcome import Outcome
+from workers.core import text
+from workers.core.context import Ended, over_disk
+from workers.core.run import CommandFailed
+
+_REMOTE = re.compile(r"remote:|(?:fatal|error|ERROR): remote (?:error|unpack)")
+_TOO_BIG = re.compile(r"signal 25|File too large|exceeds maximum")
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_HOST_KEY = re.compile(r"Host key verification failed")
+_CREDENTIALS = re.compile(
+    r"could not read Username|could not read Password|Authentication failed|terminal prompts disabled|"
+    r"returned error: 40[13]|Permission denied|HTTP Basic: Access denied|unable to get password|unable to read askpass"
+)
+_MISSING = re.compile(
+    r"not appear to be a git repository|[Rr]epository .*not found|does not exist|returned error: 4(?:04|10)|"
+    r"access denied or repository not exported|not valid: is this a git repository|No such file or directory"
+)
+UNSERVED_COMMIT = re.compile(
+    r"not allow request for unadvertised object|dumb http transport does not support shallow|"
+    r"does not support --?depth|Server does not support shallow"
+)
+UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
+_BAD_CONFIG = re.compile(r"bad config (?:line|variable) .* in blob")
+_NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
+
+
+def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble:
+    """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
+    said = error.output.decode(errors="backslashreplace")
+    # A server's own disk may be full, and it may say anything: what it says must not be taken for this host's trouble.
+    own = "\n".join(line for line in said.splitlines() if not _REMOTE.match(line))
+    # The first complaint is the cause; "the remote end hung up" and the like follow from it.
+    told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
+    # Not the error's own words: they begin with what git was started by.
+    ended = ": ".join([f"git {error.completed.shown}", *said.strip().splitlines()[-1:]])
+    cause = text.shown(told[0] if told else ended)
+    if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
+        return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
+    if _DISK_FULL.search(own):
+        return DiskFull(f"the disk of {root} is full: {cause}")
+    if _HOST_KEY.search(own):
+        return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
+    if _BAD_CONFIG.search(own):
+        return Ended(Outcome.FAILED, f"git cannot read .gitmodules of {shown}: {cause}")
+    if _NOT_ALLOWED.search(said):
+        return Ended(Outcome.FAILED, f"{shown} is not fetched: {cause}")
+    if _CREDENTIALS.search(said):
+        return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {cause}")
+    if _MISSING.search(said):
+        return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {cause}")
+    return NetworkTrouble(f"git could not read {shown}: {cause}")

@@ -1,0 +1,373 @@
+"""The files of one commit: what there is, and their content, read out of the mirror without a checkout.
+
+Owns paths, symlinks, submodules and LFS pointers. Paths are of the repository, with `/`, bytes that are not UTF-8 as
+surrogates. Does not know specs. Content comes from `git archive` into one tar in the work folder, read in place.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+from farm.errors import HostUnfit, NetworkTrouble
+from farm.model.outcome import Outcome
+from workers.core.context import Ended, StepContext, open_watched, over_disk
+from workers.core.run import CommandFailed
+from workers.core.text import shown
+from workers.sources.git import Commit, Mirror
+from workers.sources.giturl import of_submodule
+from workers.sources.untar import members, open_tar
+
+_LINKS_MAX = 16
+_SUBMODULES_DEEP_MAX = 5
+_PATHS_PER_COMMAND = 500
+_PATH_BYTES_PER_COMMAND = 100_000
+_POINTER_MAX_BYTES = 1024
+_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,15})\n")
+#: Go connects to loopback addresses itself, whatever proxy is set; its network namespace has nothing there.
+_LFS_HERE = re.compile(rb"dial tcp (?:127\.[0-9.]+|\[::1\]):")
+_LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
+_GITMODULES_MAX_BYTES = 2**20
+_PATH_MAX_BYTES = 4096  # of Linux
+_FOLDERS_DEEP_MAX = 64
+_WHOLE_MAX_BYTES = 32 * 2**20
+_FOLDER_MAX_BYTES = 4 * 2**20
+_SUBMODULE_PATH = re.compile(r"submodule\.(?P<name>.+)\.path", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One path of the tree. `size_bytes` is 0 for a submodule."""
+
+    path: str
+    mode: str
+    id: str
+    size_bytes: int
+
+    @property
+    def is_link(self) -> bool:
+        return self.mode == "120000"
+
+    @property
+    def is_folder(self) -> bool:
+        return self.mode == "040000"
+
+    @property
+    def is_submodule(self) -> bool:
+        return self.mode == "160000"
+
+    @property
+    def is_executable(self) -> bool:
+        return self.mode == "100755"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Content:
+    """A file's bytes as a part of a larger file: `size_bytes` from `offset` on in `file`."""
+
+    file: Path
+    offset: int
+    size_bytes: int
+
+    def open(self, stop: threading.Event) -> IO[bytes]:
+        """Stands at the first byte. Only `size_bytes` of it are this file's. Reading raises LeaseLost once `stop` is
+        set."""
+        stream = open_watched(self.file, stop)
+        stream.seek(self.offset)
+        return stream
+
+    def read(self) -> bytes:
+        with self.open(threading.Event()) as stream:
+            return stream.read(self.size_bytes)
+
+
+@dataclass
+class Budget:
+    """What all trees of one step may still list, together: hostile trees are small on disk and endless when listed."""
+
+    entries: int = 200_000
+    lookups: int = 5_000
+    submodules: int = 200
+
+    def spend(self, what: str, count: int, where: str) -> None:
+        """Raises Ended when no more is left of `what`, the name of one of the fields."""
+        left = getattr(self, what) - count
+        setattr(self, what, left)
+        if left < 0:
+            most = getattr(type(self), what)
+            raise Ended(Outcome.OVER_LIMIT, f"{where} has more than {most} {what} to look at; no package needs so many")
+
+
+class Tree:
+    """One commit of one mirror. `depth` counts the submodules above it, whose trees share the budget."""
+
+    def __init__(
+        self, mirror: Mirror, commit: Commit, context: StepContext, *, depth: int = 0, budget: Budget | None = None
+    ) -> None:
+        self.mirror = mirror
+        self.commit = commit
+        self._context = context
+        self._depth = depth
+        self._budget = budget or Budget()
+        self._listings: dict[str, dict[str, Entry]] = {}
+        self._taken: dict[str, Content] = {}
+        self._links: dict[str, str] = {}
+        self._archives = 0
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every file, link and submodule by its path, in git's order. Only for who needs the whole tree.
+
+        Raises Ended for more than the budget has.
+        """
+        found = self._list("-r", self.commit.id, limit_bytes=_WHOLE_MAX_BYTES)
+        return {entry.path: entry for entry in found}
+
+    def _list(self, *args: str, limit_bytes: int, folder: str = "") -> list[Entry]:
+        """What `git ls-tree` says, once it is known to be little enough."""
+        self._budget.spend("lookups", 1, self.mirror.url.shown)
+        listed = self.mirror.output("ls-tree", "-z", "-l", *args, limit_bytes=limit_bytes)
+        self._budget.spend("entries", listed.count(b"\0"), self.mirror.url.shown)
+        found = []
+        for line in listed.split(b"\0")[:-1]:
+            head, _, raw = line.partition(b"\t")
+            mode, _, identity, size = head.decode().split()
+            name = raw.decode("utf-8", "surrogateescape")
+            path = f"{folder}/{name}" if folder else name
+            found.append(Entry(path=path, mode=mode, id=identity, size_bytes=0 if size == "-" else int(size)))
+        return found
+
+    def _listing(self, folder: str) -> dict[str, Entry]:
+        """What is directly in a folder, folders too, by name; nothing for what is no folder."""
+        at, identity = "", self.commit.id
+        parts = folder.split("/") if folder else []
+        if len(parts) > _FOLDERS_DEEP_MAX:
+            raise Ended(Outcome.FAILED, f"{shown(folder)!r} is more than {_FOLDERS_DEEP_MAX} folders deep")
+        for part in (*parts, None):
+            if at not in self._listings:
+                listed = self._list(identity, limit_bytes=_FOLDER_MAX_BYTES, folder=at)
+                self._listings[at] = {posixpath.basename(entry.path): entry for entry in listed}
+            if part is None:
+                break
+            entry = self._listings[at].get(part)
+            if entry is None or not entry.is_folder:
+                return {}
+            at, identity = entry.path, entry.id
+        return self._listings[at]
+
+    def entry(self, path: str) -> Entry | None:
+        """The file, link or submodule at a path."""
+        folder, name = posixpath.split(path)
+        found = self._listing(folder).get(name)
+        return None if found is None or found.is_folder else found
+
+    def children(self, folder: str) -> dict[str, Entry]:
+        """The entries directly in a folder ("" is the root), by name."""
+        return {name: entry for name, entry in self._listing(folder).items() if not entry.is_folder}
+
+    def has_folder(self, folder: str) -> bool:
+        above, name = posixpath.split(folder)
+        found = self._listing(above).get(name)
+        return not folder or (found is not None and found.is_folder)
+
+    def submodule_above(self, path: str) -> Entry | None:
+        """The submodule that the path lies in."""
+        parts = path.split("/")[:_FOLDERS_DEEP_MAX]
+        above = (self.entry("/".join(parts[:count])) for count in range(1, len(parts) + 1))
+        return next((entry for entry in above if entry and entry.is_submodule), None)
+
+    def file(self, path: str) -> Entry | None:
+        """The regular file at a path, through symlinks within the tree; None if there is none.
+
+        Raises Ended for a symlink that leaves the tree.
+        """
+        at = path
+        for _ in range(_LINKS_MAX):
+            entry = self.entry(at)
+            if entry is None or entry.is_submodule:
+                return None
+            if not entry.is_link:
+                return entry
+            target = self.link_target(entry)
+            at = posixpath.normpath(posixpath.join(posixpath.dirname(at), target))
+            if target.startswith("/") or at.startswith("../") or at in ("..", "."):
+                raise Ended(
+                    Outcome.FAILED,
+                    f"{shown(path)!r} is a symlink that leaves the tree, to {shown(target)!r}; commit the file itself",
+                )
+        raise Ended(Outcome.FAILED, f"{shown(path)!r} is a symlink that leads back to itself")
+
+    def link_target(self, entry: Entry) -> str:
+        """What a symlink says, cheaply once `take` had it."""
+        if entry.path in self._links:
+            return self._links[entry.path]
+        self._budget.spend("lookups", 1, self.mirror.url.shown)
+        return self.mirror.output("cat-file", "blob", entry.id, limit_bytes=2**16).decode("utf-8", "surrogateescape")
+
+    def take(self, paths: Iterable[str]) -> dict[str, Content]:
+        """The content of regular files, LFS pointers followed; symlinks among the paths are only learnt.
+
+        Raises Ended for more than the step may write.
+        """
+        wanted = list(dict.fromkeys(paths))
+        missing = [path for path in wanted if path not in self._taken and path not in self._links]
+        found = [entry for path in missing if (entry := self.entry(path))]
+        self._check_size(sum(entry.size_bytes for entry in found))
+        for few in _in_pieces([entry.path for entry in found]):
+            self._archive(few, set(few))
+        self._follow_pointers(missing)
+        return {path: self._taken[path] for path in wanted if path in self._taken}
+
+    def take_all(self) -> dict[str, Content]:
+        """The content of every regular file, as `take` gives it."""
+        self._check_size(sum(entry.size_bytes for entry in self.entries.values()))
+        wanted = [path for path, entry in self.entries.items() if not entry.is_submodule]
+        self._archive([], set(wanted))
+        self._follow_pointers(wanted)
+        return {path: self._taken[path] for path in wanted if path in self._taken}
+
+    def submodule(self, entry: Entry) -> "Tree":
+        """The tree of a submodule, fetched. Raises Ended if `.gitmodules` does not say where it is."""
+        if self._depth >= _SUBMODULES_DEEP_MAX:
+            raise Ended(Outcome.FAILED, f"submodules are nested more than {_SUBMODULES_DEEP_MAX} deep")
+        self._budget.spend("submodules", 1, self.mirror.url.shown)
+        url = self._submodule_urls.get(entry.path)
+        if url is None:
+            raise Ended(Outcome.FAILED, f".gitmodules has no url for the submodule {shown(entry.path)!r}")
+        mirror = Mirror(of_submodule(self.mirror.url, url), self._context, self.mirror.gateway)
+        self._context.log.note(f"submodule {shown(entry.path)}: {mirror.url.shown} at {entry.id}")
+        return Tree(mirror, mirror.commit(entry.id), self._context, depth=self._depth + 1, budget=self._budget)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _submodule_urls(self) -> dict[str, str]:
+        entry = self.entry(".gitmodules")
+        if entry is None or entry.is_link or entry.is_submodule:
+            return {}
+        # Git reads it, not we: it is git's configuration language, but no include is followed in a blob.
+        listed = self.mirror.output(
+            "config", "--blob", entry.id, "--no-includes", "-z", "--list", limit_bytes=_GITMODULES_MAX_BYTES
+        )
+        values: dict[str, str] = {}
+        for item in listed.decode("utf-8", "surrogateescape").split("\0"):
+            key, _, value = item.partition("\n")
+            values.setdefault(key, value)
+        found = ((_SUBMODULE_PATH.fullmatch(key), path) for key, path in values.items())
+        pairs = ((path, values.get(f"submodule.{key['name']}.url")) for key, path in found if key)
+        return {path: url for path, url in pairs if url}
+
+    def _check_size(self, size_bytes: int) -> None:
+        limit = self._context.limits.disk_bytes
+        if size_bytes > limit:
+            raise over_disk(
+                f"the sources in {self.mirror.url.shown} have {size_bytes} bytes; the step's disk limit is {limit}"
+            )
+
+    def _archive(self, paths: list[str], wanted: set[str]) -> None:
+        """Take the wanted ones out of an archive of the paths; of the whole tree without any."""
+        self._archives += 1
+        name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
+        file = self._context.workdir / name
+        try:
+            # Without --worktree-attributes git reads the whole tree into an index first, for the tree's attributes.
+            options = ("--worktree-attributes", "--format=tar", f"--output={file}")
+            self.mirror.run("archive", *options, self.commit.id, "--", *paths)
+        except CommandFailed as error:
+            raise self.mirror.judged(error) from error
+        with (
+            open_watched(file, self._context.stop) as stream,
+            open_tar(stream) as tar,
+        ):
+            for member in members(tar):
+                if member.issym() and member.name in wanted:
+                    self._links[member.name] = member.linkname
+                elif member.isreg() and member.name in wanted:
+                    content = Content(file=file, offset=member.offset_data, size_bytes=member.size)
+                    self._taken[member.name] = content
+
+    def _follow_pointers(self, paths: list[str]) -> None:
+        files = {path: self._taken[path] for path in paths if path in self._taken}
+        pointers = {path: found for path, content in files.items() if (found := _pointer(content))}
+        if not pointers:
+            return
+        names = ", ".join(shown(path) for path in list(pointers)[:5])
+        odd = [path for path in pointers if not _PLAIN_PATH.fullmatch(path)]
+        if odd:
+            raise Ended(Outcome.FAILED, f"{shown(odd[0])!r} is in Git LFS under a name the farm does not ask for")
+        self._check_size(sum(size for _, size in pointers.values()))
+        self._context.log.note(f"fetching from Git LFS: {names}")
+        self._fetch_lfs(pointers, names)
+        for path, (oid, size_bytes) in pointers.items():
+            file = self.mirror.path / "lfs/objects" / oid[:2] / oid[2:4] / oid
+            if not file.is_file() or file.stat().st_size != size_bytes or self._sha256(file) != oid:
+                raise Ended(Outcome.FAILED, f"Git LFS of {self.mirror.url.shown} does not have {shown(path)} ({oid})")
+            self._taken[path] = Content(file=file, offset=0, size_bytes=size_bytes)
+
+    def _fetch_lfs(self, pointers: dict[str, tuple[str, int]], names: str) -> None:
+        if not self.mirror.url.reads_as_farm:
+            raise Ended(Outcome.FAILED, f"{names}: kept in Git LFS, which is not read from another user's repository")
+        if not self.mirror.url.is_local and not self.mirror.gateway.is_sealed:
+            raise HostUnfit("this worker may not make a network namespace, without which Git LFS is not held back")
+        try:
+            self.mirror.output("lfs", "version")
+        except (Ended, NetworkTrouble) as error:
+            raise Ended(
+                Outcome.FAILED,
+                f"{names}: kept in Git LFS, and this worker has no git-lfs; commit the file or use a lookaside",
+            ) from error
+        # The tree's own .lfsconfig may name another server, or a folder of this machine; these settings go before it.
+        # The farm tries again itself; eight pauses of git-lfs would only hold the slot.
+        remote = ["-c", f"remote.origin.url={self.mirror.url.plain}", "-c", "lfs.transfer.maxretries=1"]
+        if self.mirror.url.lfs:
+            remote += ["-c", f"lfs.url={self.mirror.url.lfs}"]
+        for few in _in_pieces(list(pointers)):
+            try:
+                self.mirror.run(*remote, "lfs", "fetch", f"--include={','.join(few)}", "origin", self.commit.id)
+            except CommandFailed as error:
+                if _LFS_HERE.search(error.output):
+                    raise Ended(
+                        Outcome.FAILED, f"{names}: its Git LFS server would be the worker's own host"
+                    ) from error
+                if self.mirror.gateway.refused or not _LFS_MISSING.search(error.output):
+                    raise self.mirror.judged(error) from error
+
+    def _sha256(self, file: Path) -> str:
+        with open_watched(file, self._context.stop) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
+    """As many paths at a time as a command line takes. Raises Ended for one that it would not take alone."""
+    piece: list[str] = []
+    size = 0
+    for path in paths:
+        length = len(os.fsencode(path))
+        if length > _PATH_MAX_BYTES:
+            raise Ended(Outcome.FAILED, f"the path {shown(path)!r} has {length} bytes; no file can have so long a path")
+        if len(piece) == _PATHS_PER_COMMAND or size + length > _PATH_BYTES_PER_COMMAND:
+            yield piece
+            piece, size = [], 0
+        piece.append(path)
+        size += length
+    if piece:
+        yield piece
+
+
+def _pointer(content: Content) -> tuple[str, int] | None:
+    """(sha256, size in bytes) that a Git LFS pointer stands for; None for any other file."""
+    if not len(_POINTER_START) < content.size_bytes < _POINTER_MAX_BYTES:
+        return None
+    with content.open(threading.Event()) as stream:
+        if stream.read(len(_POINTER_START)) != _POINTER_START:
+            return None
+        found = _POINTER.search(stream.read(content.size_bytes - len(_POINTER_START)))
+    return (found["oid"].decode(), int(found["size"])) if found else None

@@ -1,0 +1,169 @@
+"""The door through which every step runs: its work folder and log before, its log and reason kept after.
+
+Knows nothing of Celery, Redis or leases: `workers.agent.tasks` and `workers.by_hand` come in here with a work order.
+"""
+
+import errno
+import itertools
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from farm.artifacts import open_store
+from farm.config import Settings
+from farm.errors import DiskFull, FarmError, LeaseLost, Unforeseen
+from farm.model.artifact import Artifact
+from farm.model.build import StepKind
+from farm.model.outcome import Outcome
+from farm.model.work import AnyResult, AnyWork, StepResult
+from workers.core.context import Ended, StepContext
+from workers.core.log import StepLog
+from workers.core.text import shown
+from workers.formats.rpm import engines
+from workers.formats.rpm.reason import find_reason
+from workers.isolation.scratch import alive_folder, at_work, attempted, remove_tree, room_name, sweep_orphans
+from workers.steps import build, fetch, srpm, upload
+from workers.steps.results import store_log
+
+#: One module a step. A new step is a new file and a line here.
+STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
+    StepKind.FETCH: fetch.run,
+    StepKind.SRPM: srpm.run,
+    StepKind.BUILD: build.run,
+    StepKind.UPLOAD: upload.run,
+}
+
+_PREFIX = "step"
+_REASON_CHARS = 1000
+_numbers = itertools.count(1)
+
+
+def run_step(
+    work: AnyWork,
+    settings: Settings,
+    *,
+    stop: threading.Event | None = None,
+    watch: Callable[[StepContext], AbstractContextManager[object]] = nullcontext,
+) -> AnyResult:
+    """Run one attempt and keep its log. `watch` is entered with the context before the step starts, and left before its
+    work folder goes.
+
+    Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
+    Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
+    """
+    with (
+        _full_disk(settings),
+        _workdir(settings) as folder,
+        StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log,
+    ):
+        (folder / "work").mkdir()
+        context = StepContext(
+            attempt=work.attempt,
+            workdir=folder / "work",
+            log=log,
+            store=open_store(settings),
+            settings=settings,
+            limits=work.limits,
+            stop=stop or threading.Event(),
+            deadline=time.monotonic() + work.limits.wall_s,
+        )
+        if settings.keep_failed:
+            log.note(f"what is left of trouble is kept in {_kept(folder)}")
+        with watch(context):
+            return _logged(work, context)
+
+
+def _logged(work: AnyWork, context: StepContext) -> AnyResult:
+    log = context.log
+    log.note(f"{work.kind} of {work.package} for {work.target.name}, attempt {work.attempt}")
+    try:
+        result = _run(work, context)
+    except LeaseLost:
+        raise
+    except FarmError as error:
+        log.note(f"farm trouble ({error.code}): {error}")
+        error.artifacts = _store_log(work, context)
+        raise
+    except Exception as error:
+        log.note("".join(traceback.format_exception(error)))
+        unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
+        unforeseen.artifacts = _store_log(work, context)
+        raise unforeseen from error
+    if context.stop.is_set():
+        raise LeaseLost(f"attempt {work.attempt} was stopped")
+    if not result.outcome.is_success:
+        result = _with_reason(result, log.path)
+        log.note(f"{result.outcome}: {result.reason}")
+    return replace(result, artifacts=(*result.artifacts, *_store_log(work, context)), phases=context.phases)
+
+
+def _run(work: AnyWork, context: StepContext) -> AnyResult:
+    try:
+        with _full_disk(context.settings):
+            result: AnyResult = STEPS[work.kind](work, context)
+    except Ended as ended:
+        return StepResult(outcome=ended.outcome, reason=ended.reason)
+    return result
+
+
+@contextmanager
+def _full_disk(settings: Settings) -> Iterator[None]:
+    """A full disk may be met wherever something is written, the log among them: it is never unforeseen."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(f"the disk of {settings.data} is full: {error}; free some space there") from error
+
+
+def _with_reason(result: AnyResult, log: Path) -> AnyResult:
+    """A failed result without a reason has it in the log; one that has it keeps it, in a form that can be shown."""
+    found = find_reason(log)
+    if result.reason is not None or found is None:
+        reason = shown(result.reason or "failed without a word in the log", limit=_REASON_CHARS)
+        excerpt = result.excerpt or (found.excerpt if found and result.outcome is Outcome.FAILED else None)
+        return replace(result, reason=reason, excerpt=excerpt)
+    return replace(result, reason=found.line, excerpt=result.excerpt or found.excerpt)
+
+
+def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
+    arch = getattr(work.input, "arch", None) if work.kind is StepKind.BUILD else None
+    return store_log(context, f"{work.kind}.{arch}.log" if arch else f"{work.kind}.log")
+
+
+@contextmanager
+def _workdir(settings: Settings) -> Iterator[Path]:
+    settings.work.mkdir(parents=True, exist_ok=True)
+    folder = settings.work / room_name(_PREFIX, next(_numbers))
+    with at_work(alive_folder(settings)):
+        folder.mkdir(mode=0o700)
+        is_kept = settings.keep_failed
+        try:
+            yield folder
+            is_kept = False
+        finally:
+            if is_kept:
+                folder.rename(_kept(folder))
+            else:
+                remove_tree(folder)
+
+
+def _kept(folder: Path) -> Path:
+    """Where a folder goes that is for a person to look at: under a name that no sweep takes for a dead worker's."""
+    return folder.with_name(f"kept-{folder.name}")
+
+
+def sweep(settings: Settings) -> int:
+    """Remove what steps of dead workers left here; how many things. For when a worker starts. What cannot be removed
+    is logged, and keeps nothing else from being removed."""
+
+    def folders() -> int:
+        return sweep_orphans(settings.work.glob(f"{_PREFIX}-*"), _PREFIX, alive_folder(settings))
+
+    return engines.sweep(settings) + attempted(str(settings.work), folders)
