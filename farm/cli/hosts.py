@@ -86,8 +86,8 @@ def list_(json: JsonOption = False) -> None:
         console().print(tables.worker_table(found, holds, running, console().width))
     else:
         console().print("no workers; `farm up` starts some, docs/operating.md says how to add more")
-    for host, hold in sorted(holds.items()):
-        console().print(f"{clean(hold.shown)}; `farm workers undrain {clean(host)}` ends that", soft_wrap=True)
+    for _, hold in sorted(holds.items()):
+        console().print(f"{clean(hold.shown)}; `farm workers undrain {clean(hold.host)}` ends that", soft_wrap=True)
 
 
 @workers.command()

@@ -23,6 +23,11 @@ class StepKind(StrEnum):
     def per_arch(self) -> bool:
         return self in (StepKind.BUILD, StepKind.UPLOAD)
 
+    @property
+    def next_in_chain(self) -> "StepKind | None":
+        """The step whose message Celery sends when one of this kind has succeeded."""
+        return {StepKind.FETCH: StepKind.SRPM, StepKind.BUILD: StepKind.UPLOAD}.get(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:

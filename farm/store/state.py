@@ -17,7 +17,6 @@ from farm.model.source import Source
 
 ONCE = (StepKind.FETCH, StepKind.SRPM)
 #: What follows a step in its Celery chain.
-NEXT_IN_CHAIN = {StepKind.FETCH: StepKind.SRPM, StepKind.BUILD: StepKind.UPLOAD}
 
 
 def label_of(build_id: int, kind: StepKind, arch: Arch | None, number: int) -> str:
@@ -113,7 +112,7 @@ class BuildState:
         return None
 
     def next_in_chain(self, step: StepState) -> StepState | None:
-        following = NEXT_IN_CHAIN.get(step.kind)
+        following = step.kind.next_in_chain
         return self.find(following, step.arch) if following else None
 
     def upstream(self, step: StepState) -> StepState | None:

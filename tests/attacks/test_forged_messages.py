@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -113,6 +114,30 @@ def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher
     publisher.offer(UPLOAD)
     publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
     assert publisher.reported(UPLOAD) < 10
+
+
+def test_what_else_celery_does_for_a_sender_is_not_done_for_a_forger(publisher: Publisher) -> None:
+    """Callbacks would be sent with the publisher's account; a time to wait for would fill its memory."""
+    extra: Any = {"queue": queues.SOURCE, "ignore_result": True}
+    other = publisher.app.signature(wire.TASKS[StepKind.FETCH], kwargs={"attempt": "1.fetch.1", "v": wire.VERSION})
+    publisher.offer(UPLOAD)
+    publisher.app.send_task(
+        wire.TASKS[StepKind.UPLOAD],
+        kwargs={"attempt": UPLOAD, "v": wire.VERSION},
+        queue=queues.PUBLISH,
+        link=[other.set(**extra)],
+        link_error=[other.set(**extra)],
+        chain=[other.set(**extra)],
+        countdown=3600,
+        expires=1,
+        time_limit=1,
+        ignore_result=True,
+    )
+    assert publisher.reported(UPLOAD) < 10
+    for name in ("celery.accumulate", "celery.map", "celery.chord_unlock", "celery.backend_cleanup"):
+        publisher.app.send_task(name, args=[], queue=queues.PUBLISH, ignore_result=True)
+        until(lambda name=name: publisher.says(f"task '{name}' is none of the farm's"), f"{name} to be dropped")
+    assert publisher.client.llen(queues.SOURCE) == 0
 
 
 _PICKLED = {

@@ -280,22 +280,23 @@ def test_a_message_delivered_twice_runs_once(place: Place) -> None:
 
 
 def test_the_rest_of_a_chain_follows_a_success_and_nothing_else(place: Place, tmp_path: Path) -> None:
+    """Nobody offers the second steps, so whoever gets such a message says that it dropped it."""
     good = make_rpm(tmp_path, arch="src").read_bytes()
     place.gate.set()
-    for label, body in (("8.fetch", good), ("9.fetch", b"no RPM")):
-        place.offer(f"{label}.1", body)
-        place.offer(f"{label}.2")
-        chain(*(place.order(f"{label}.{number}") for number in (1, 2))).apply_async()
-    reports = place.reported("8.fetch.1", "8.fetch.2", "9.fetch.1")
+    for number, body in ((8, good), (9, b"no RPM")):
+        place.offer(f"{number}.fetch.1", body)
+        chain(place.order(f"{number}.fetch.1"), place.order(f"{number}.srpm.1", kind=StepKind.SRPM)).apply_async()
+    reports = place.reported("8.fetch.1", "9.fetch.1")
     outcomes = {report.attempt: report.result.outcome for report in reports if report.result}
     assert outcomes["8.fetch.1"] is Outcome.SUCCEEDED
+    until(lambda: "Dropped 8.srpm.1" in place.setup.worker.logs(), "the second step of the chain")
     # A slot takes these after whatever the failed step has sent.
     last = [f"10.fetch.{number}" for number in range(SLOTS)]
     for label in last:
         place.offer(label)
         place.send(label)
     place.reported(*last)
-    assert place.starts("9.fetch.2") == 0
+    assert "9.srpm.1" not in place.setup.worker.logs()
 
 
 def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -> None:

@@ -7,7 +7,8 @@ messages that it cannot claim.
 import logging
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -15,6 +16,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from farm.broker_roles import account_of
 from farm.config import Settings
+from workers.agent.messages import reduce_message
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +33,22 @@ class Denied(Exception):
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Celery's consumer, which ends the worker where Celery's would connect anew without end."""
+    """Celery's consumer, which ends the worker where Celery's would connect anew without end, and takes of a message
+    what the farm's own have."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                reduce_message(message)
+            except ValueError as error:
+                _log.warning("Dropped a message: %.300s", error, extra={"action": "bad-message"})
+                message.ack_log_error(_log, self.connection_errors)
+            else:
+                handle(message)
+
+        return on_message
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         if not stop_for(exc):

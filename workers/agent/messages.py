@@ -1,0 +1,34 @@
+"""What of a Celery message counts: the task, its attempt, and the link that follows it.
+
+Builders may push messages to the queue of uploads, and Celery does much for whoever writes a message: callbacks and
+error callbacks that the reader sends with its own account, times at which it is held in the reader's memory, limits,
+groups. The farm sends none of these, so nothing of them is let in.
+"""
+
+import json
+from typing import Any
+
+from kombu.exceptions import KombuError
+
+from farm import wire
+
+_HEADERS = ("lang", "task", "id", "root_id", "parent_id", "shadow", "argsrepr", "kwargsrepr", "origin", "ignore_result")
+_KINDS = {task: kind for kind, task in wire.TASKS.items()}
+
+
+def reduce_message(message: Any) -> None:
+    """Leave of a message, in place, what the farm's own have. Raises ValueError for what is none of them."""
+    try:
+        _, kwargs, embed = message.payload
+        task, links = message.headers["task"], embed.get("chain") or ()
+        kind = _KINDS.get(task)
+        follows = kind.next_in_chain if kind else None
+        chain = [link for link in links[-1:] if _KINDS.get(link["task"]) is follows and follows is not None]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, KombuError) as error:
+        raise ValueError(f"it is not of Celery's second protocol: {error!r}") from error
+    if kind is None or not isinstance(kwargs, dict):
+        raise ValueError(f"task {str(task)[:64]!a} is none of the farm's")
+    message.headers = {name: message.headers[name] for name in _HEADERS if name in message.headers}
+    message.body = json.dumps([[], kwargs, {"chain": chain or None}])
+    message.content_type, message.content_encoding = "application/json", "utf-8"
+    message._decoded_cache = None  # noqa: SLF001 - kombu keeps what it decoded before
