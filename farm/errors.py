@@ -21,7 +21,7 @@ class FarmError(Exception):
 
     #: What was stored of an attempt that this ended: its log. Set where the log is closed, not where this is raised.
     artifacts: tuple[Artifact, ...] = ()
-    #: The far end that failed, where it was another machine: a host's name or address.
+    #: The far end that failed, where it was not this host: a host's name or address, or what the step was given.
     remote: str | None = None
 
 
@@ -166,6 +166,15 @@ class StoreTrouble(Trouble):
 
     code = "artifact-store"
     exit_code = 45
+
+
+class InputMissing(Trouble):
+    """The artifact store does not have an input of the step: this host has another store, or a report named a file that
+    never was. Only another host can tell, so it counts for this one once another has done the step."""
+
+    code = "input-missing"
+    exit_code = 54
+    remote = "the artifact store"
 
 
 class RepositoryTrouble(Trouble):

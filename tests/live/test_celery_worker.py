@@ -321,8 +321,8 @@ def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     (report,) = place.reported("11.srpm.1")
     assert report.result is None
     assert report.trouble is not None
-    assert (report.trouble.code, report.trouble.retryable) == ("not-found", False)
+    assert (report.trouble.code, report.trouble.retryable) == ("input-missing", True)
     assert report.trouble.message.startswith(f"{socket.gethostname()}: no artifact")
     (log,) = report.trouble.artifacts
     content = open_store(place.settings).open_path(log.sha256).read_bytes()
-    assert b"[farm] farm trouble (not-found): no artifact" in content
+    assert b"[farm] farm trouble (input-missing): no artifact" in content

@@ -14,7 +14,18 @@ import pytest
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import BadSource, DiskFull, FarmError, LeaseLost, NetworkTrouble, RootTrouble, Trouble, Unforeseen
+from farm.errors import (
+    BadSource,
+    DiskFull,
+    FarmError,
+    InputMissing,
+    LeaseLost,
+    NetworkTrouble,
+    NotFound,
+    RootTrouble,
+    Trouble,
+    Unforeseen,
+)
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, StepKind
@@ -109,6 +120,18 @@ def test_a_step_that_ended_early_is_a_result_with_its_log(settings: Settings, st
     result = run_step(WORK, settings)
     assert (result.outcome, result.reason, result.excerpt) == (Outcome.UNRESOLVABLE, "nothing provides libfoo", None)
     assert log_of(settings, result.artifacts).endswith("the last words\n[farm] unresolvable: nothing provides libfoo\n")
+
+
+def test_what_a_step_was_given_is_not_held_against_its_host(settings: Settings, step: Callable[[Step], None]) -> None:
+    """An evil builder reports packages that are in no store, or are none; the publisher must not be quarantined."""
+    step(raising(NotFound("no artifact")))
+    with pytest.raises(InputMissing, match="no artifact") as missing:
+        run_step(WORK, settings)
+    assert (missing.value.retryable, missing.value.remote) == (True, "the artifact store")
+    step(raising(BadSource("no RPM")))
+    with pytest.raises(BadSource) as bad:
+        run_step(WORK, settings)
+    assert bad.value.remote == "what the step was given"
 
 
 def test_a_failure_without_a_reason_has_it_from_the_log(settings: Settings, step: Callable[[Step], None]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import DiskFull, FarmError, LeaseLost, Unforeseen
+from farm.errors import BadRequest, DiskFull, FarmError, InputMissing, LeaseLost, NotFound, Unforeseen
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
@@ -39,6 +39,7 @@ STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
 }
 
 _PREFIX = "step"
+_GIVEN = "what the step was given"
 _REASON_CHARS = 1000
 _numbers = itertools.count(1)
 
@@ -108,6 +109,12 @@ def _run(work: AnyWork, context: StepContext) -> AnyResult:
             result: AnyResult = STEPS[work.kind](work, context)
     except Ended as ended:
         return StepResult(outcome=ended.outcome, reason=ended.reason)
+    except NotFound as error:
+        raise InputMissing(str(error)) from error
+    except BadRequest as error:
+        # Whoever sent what this step was given may be evil; its host is not to be blamed for it.
+        error.remote = error.remote or _GIVEN
+        raise
     return result
 
 
