@@ -173,7 +173,7 @@ class InputMissing(Trouble):
     never was. Only another host can tell, so it counts for this one once another has done the step."""
 
     code = "input-missing"
-    exit_code = 54
+    exit_code = 56
     remote = "the artifact store"
 
 
