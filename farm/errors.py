@@ -169,8 +169,11 @@ class StoreTrouble(Trouble):
 
 
 class InputMissing(Trouble):
-    """The artifact store does not have an input of the step: this host has another store, or a report named a file that
-    never was. Only another host can tell, so it counts for this one once another has done the step."""
+    """The artifact store does not have an input of the step.
+
+    This host has another store, or a report named a file that never was. Only another host can tell, so it counts for
+    this one once another has done the step.
+    """
 
     code = "input-missing"
     exit_code = 56
