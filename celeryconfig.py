@@ -5,7 +5,8 @@ Values only. What each key means: https://docs.celeryq.dev/en/v5.7.0/userguide/c
 
 from kombu import Queue
 
-from farm import broker_roles, queues
+from farm import queues
+from farm.broker import roles
 from farm.config import Settings
 
 broker_url = Settings.from_env().broker
@@ -36,7 +37,7 @@ broker_transport_options = {
     "socket_keepalive": True,
     "queue_order_strategy": "priority",
     # With an account in the URL, keys of its own for what is taken and not acknowledged: whole messages lie there.
-    **broker_roles.celery_options(broker_url),
+    **roles.celery_options(broker_url),
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # for ever: a worker outlives any outage of the broker

@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from farm import transport
+from farm.broker import transport
 
 transport.install()
 app = Celery("farm")

@@ -1,7 +1,7 @@
 """Queue names: who sends what where. The strings are here and nowhere else.
 
 A worker's *role* is the name of a queue that it serves. The role says which control list its documents come in, which
-part of the register is its own, and which account of the broker it has (farm/broker_roles.py).
+part of the register is its own, and which account of the broker it has (farm/broker/roles.py).
 """
 
 from farm.model.arch import Arch

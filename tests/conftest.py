@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control
-from farm.leases import Leases
 from farm.store.store import Store
 from tests import distribution
 from tests.databases import NoPostgresql, cluster, new_database, sqlite_template

@@ -11,14 +11,14 @@ from pathlib import Path
 import redis
 
 from farm.artifacts import open_store
+from farm.broker.leases import Leases
 from farm.client import Farm
 from farm.config import Settings
-from farm.leases import Leases
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Build, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.work import StepResult
-from farm.store.machine import RetryPolicy
+from farm.state.machine import RetryPolicy
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from tests.databases import sqlite_template

@@ -13,10 +13,10 @@ from typing import Any
 import redis
 
 from farm import queues, wire
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import LeaseLost
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import StepKind

@@ -10,8 +10,8 @@ import pytest
 import redis
 from plumbum import local
 
-from farm.embedded import find_redis_server
 from farm.errors import FarmError
+from farm.up.embedded import find_redis_server
 
 _START_WITHIN_S = 10.0
 

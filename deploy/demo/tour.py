@@ -26,9 +26,9 @@ from deploy.pulp.errors import PulpError
 from deploy.pulp.local import LocalPulp, PulpConfig
 from farm.client import Farm
 from farm.config import PULP, Settings
-from farm.embedded import running_farm
 from farm.errors import FarmAlreadyRunning, FarmError
 from farm.model.arch import Arch
+from farm.up.embedded import running_farm
 
 console = Console(highlight=False)
 

@@ -55,19 +55,19 @@ def acl(
       redis-server --aclfile /etc/redis/farm.acl …
       FARM_BROKER_URL=redis://build.x86_64:PASSWORD@broker:6379/0 celery -A workers.tasks worker -n build@%h …
     """
-    from farm import broker_roles
+    from farm.broker import roles
 
-    accounts = (*broker_roles.ACCOUNTS, *((admin,) if admin else ()))
-    if admin in (*broker_roles.ACCOUNTS, "default"):
+    accounts = (*roles.ACCOUNTS, *((admin,) if admin else ()))
+    if admin in (*roles.ACCOUNTS, "default"):
         raise BadRequest(f"--admin {admin!r} is a role's account; choose another name")
     known = _read(passwords)
     new = {name: secrets.token_urlsafe(_PASSWORD_BYTES) for name in accounts if name not in known}
     if new:
         _write(passwords, known | new)
         say(f"new passwords for {', '.join(new)} are in {passwords}")
-    lines = [*broker_roles.acl(known | new)]
+    lines = [*roles.acl(known | new)]
     if admin:
-        lines.append(broker_roles.admin(admin, (known | new)[admin]))
+        lines.append(roles.admin(admin, (known | new)[admin]))
     typer.echo("\n".join(lines))
 
 

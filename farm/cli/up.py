@@ -12,7 +12,7 @@ from types import FrameType
 from rich.console import Console
 
 from farm.config import Settings
-from farm.embedded import Embedded, running_farm
+from farm.up.embedded import Embedded, running_farm
 
 
 def up(data: Path | None, workers: int | None) -> None:

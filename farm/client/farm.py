@@ -38,8 +38,8 @@ from farm.targets.load import find_target, load_targets, pick_arches
 
 if TYPE_CHECKING:
     # Redis' client takes 0.2 s to import, and whoever only looks at builds does not need it.
-    from farm.control import Control
-    from farm.leases import Leases
+    from farm.broker.control import Control
+    from farm.broker.leases import Leases
 
 __all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "Rollback", "StoredFile"]
 
@@ -411,13 +411,13 @@ class Farm:
 
     @cached_property
     def _leases(self) -> "Leases":
-        from farm.leases import Leases
+        from farm.broker.leases import Leases
 
         return Leases(self.settings)
 
     @cached_property
     def _control(self) -> "Control":
-        from farm.control import Control
+        from farm.broker.control import Control
 
         return Control(self.settings)
 

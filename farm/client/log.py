@@ -20,7 +20,7 @@ from farm.model.build import Attempt, Build, Step, StepKind
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
-    from farm.leases import Leases
+    from farm.broker.leases import Leases
 
 TIMES_SUFFIX = ".times.json"
 _CHUNK_BYTES = 2**16

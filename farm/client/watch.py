@@ -18,7 +18,7 @@ from farm.model.build import Build, Step, StepKind
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
-    from farm.leases import Leases
+    from farm.broker.leases import Leases
 
 POLL_S = 0.5
 _log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterable, Sequence
 
+from farm.broker.leases import Leases
 from farm.errors import BadTarget, FarmError, FarmNotRunning
-from farm.leases import Leases
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.scheduler.work import WorkMaker

@@ -1,7 +1,7 @@
 """Sends Celery chains: the only part of the farm's library that knows Celery as a sender.
 
-A message is a pointer: attempt and version. What is to be done is offered in Redis beforehand (farm.leases), so a
-message that is lost, late or delivered twice does no harm, and one that is forged gives no right to anything.
+A message is a pointer: attempt and version. The scheduler offers the work in Redis beforehand (farm.broker.leases), so
+a message that is lost, late or delivered twice does no harm, and one that is forged gives no right to anything.
 """
 
 from collections.abc import Iterable, Iterator

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-from farm.leases import Leases
+from farm.broker.leases import Leases
 from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.scheduler.hosts import HostHealth
 from farm.store.settling import Finding, Verdict

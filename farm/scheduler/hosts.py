@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from farm import wire
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of, kept_from
 from farm.queues import queue_of
-from farm.store.state import build_of
+from farm.state.changes import build_of
 
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 import redis
 
 from farm import queues, wire
+from farm.broker.control import Control, Inbox
+from farm.broker.leader import HOLD_S, Lock, SchedulerLock
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control, Inbox
 from farm.errors import BadTarget, FarmError, FarmNotRunning, UnknownTarget
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
@@ -29,19 +30,18 @@ from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.guard import Guard, is_outage
 from farm.scheduler.heads import Heads
 from farm.scheduler.held import HeldHosts
-from farm.scheduler.lock import HOLD_S, Lock, SchedulerLock
 from farm.scheduler.notices import Notices
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import Reconciler
 from farm.scheduler.salvage import Salvager
 from farm.scheduler.sweep import Sweeper
 from farm.scheduler.work import WorkMaker
+from farm.state.changes import build_of
+from farm.state.machine import RetryPolicy
 from farm.store.heads import Head
-from farm.store.machine import RetryPolicy
 from farm.store.orders import Order
 from farm.store.scheduling import Done, Live, Look, Ready
 from farm.store.settling import Finding, Surroundings, Verdict
-from farm.store.state import build_of
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 

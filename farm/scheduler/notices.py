@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from farm.leases import Leases
+from farm.broker.leases import Leases
 from farm.queues import queue_of
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store

@@ -8,7 +8,7 @@ that nobody can set, from when it was first seen: what SQL has was written by cl
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from farm.leases import LeaseState
+from farm.broker.leases import LeaseState
 from farm.model.outcome import Status
 from farm.scheduler.plan import QueueState
 from farm.store.scheduling import Live

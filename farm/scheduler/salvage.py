@@ -14,9 +14,9 @@ from pathlib import Path
 import redis
 
 from farm.artifacts import open_store
+from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.errors import FarmError, FarmNotRunning
-from farm.leases import Leases
 from farm.model.artifact import ArtifactKind
 from farm.store.store import Store
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import redis
 
-from farm import broker_roles
+from farm.broker import roles
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.leases import Leases
 from farm.scheduler.guard import is_outage
-from farm.store.state import build_of
+from farm.state.changes import build_of
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Sweeper:
         Redis gives each to another worker after an hour; one of an attempt that is over would only hold up a slot.
         """
         found: list[tuple[_Taken, str, bool]] = []
-        for key, index in broker_roles.unacked_keys():
+        for key, index in roles.unacked_keys():
             try:
                 found += self._unacked_of(key, index)
             except redis.ResponseError as error:

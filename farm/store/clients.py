@@ -17,10 +17,11 @@ from farm.model.build import Attempt, Batch, Build, BuildRequest, Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, without_credentials
 from farm.queues import queue_for
-from farm.store import machine, rows, schema, waiting
+from farm.state import machine
+from farm.state.changes import ONCE, BuildState, Changes
+from farm.state.retrying import choose
+from farm.store import rows, schema, waiting
 from farm.store.database import Database
-from farm.store.retrying import choose
-from farm.store.state import ONCE, BuildState, Changes
 
 _log = logging.getLogger(__name__)
 _INSERT_BUILDS = schema.build.insert().returning(schema.build.c.id, sort_by_parameter_order=True)

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from farm import queues
 from farm.model.worker import HoldKind, HostHold
+from farm.state.machine import clean
 from farm.store import schema
 from farm.store.database import Database, write_alone
-from farm.store.machine import clean
 
 _COLUMN = schema.host.c
 

@@ -11,9 +11,9 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import StepKind
 from farm.model.outcome import Status
 from farm.model.work import LogFile
+from farm.state.changes import BuildState, StepState, build_of, label_of
 from farm.store import rows, schema
 from farm.store.database import Database
-from farm.store.state import BuildState, StepState, build_of, label_of
 
 _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c

@@ -11,7 +11,7 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.source import Source
 from farm.model.work import BuildResult, FetchResult, LogFile, SrpmResult
 from farm.queues import queue_for
-from farm.store.state import BuildState, StepState
+from farm.state.changes import BuildState, StepState
 
 
 @dataclass(frozen=True, kw_only=True)

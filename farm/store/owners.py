@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from farm import wire
 from farm.model.nevra import Nevra
 from farm.model.work import AnyResult, BuildResult, SrpmResult
+from farm.state.changes import BuildState, PackageName, build_of
 from farm.store import schema
-from farm.store.state import BuildState, PackageName, build_of
 
 _COLUMN = schema.package_owner.c
 _AT_ONCE = 500  # names in one question

@@ -14,8 +14,8 @@ from farm.model.build import Attempt, Build, BuildOptions, Phase, Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 from farm.queues import queue_for
+from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
 from farm.store import schema
-from farm.store.state import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
 from farm.wire import digest_of
 
 decode_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode

@@ -17,15 +17,16 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder
-from farm.store import machine, rows, schema, settling
+from farm.state import machine
+from farm.state.changes import BuildState, Changes, build_of, label_of
+from farm.state.machine import PUT_OFF_AT_MOST, clean
+from farm.store import rows, schema, settling
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
-from farm.store.machine import PUT_OFF_AT_MOST, clean
 from farm.store.orders import Order, make_order
 from farm.store.owners import claim, owners_for
 from farm.store.settling import Surroundings, Verdict
-from farm.store.state import BuildState, Changes, build_of, label_of
 from farm.store.waiting import QueueSeen
 
 _STEP = schema.step.c

@@ -20,11 +20,12 @@ from farm.model.outcome import Outcome, Status
 from farm.model.work import AnyResult, BuildResult, FetchResult, SrpmResult, UploadResult
 from farm.model.worker import Holder, host_of
 from farm.repositories.base import RepositoryKind, RepositoryName
-from farm.store import machine, rows
-from farm.store.arches import plan_arches
-from farm.store.machine import RetryPolicy, clean
+from farm.state import machine
+from farm.state.arches import plan_arches
+from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
+from farm.state.machine import RetryPolicy, clean
+from farm.store import rows
 from farm.store.owners import claims_of, refusal
-from farm.store.state import BuildState, Changes, LiveAttempt, StepState, build_of
 
 _log = logging.getLogger(__name__)
 _SHA256 = re.compile("[0-9a-f]{64}")

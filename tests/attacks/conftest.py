@@ -14,8 +14,8 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from farm.broker.scripts import ScriptLoader
 from farm.cli.main import app
-from farm.scripts import ScriptLoader
 
 ADMIN = "admin"
 _WITHIN_S = 10.0

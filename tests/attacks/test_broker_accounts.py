@@ -13,12 +13,13 @@ import redis
 from kombu import Connection, Producer
 from typer.testing import CliRunner
 
-from farm import broker_roles, queues, scripts, transport
+from farm import queues
+from farm.broker import roles, scripts, transport
+from farm.broker.control import Control
+from farm.broker.leases import Leases, Touch
 from farm.cli.main import app
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import BadRequest, FarmNotRunning
-from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.repositories.pulp.together import Together
 from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
@@ -187,7 +188,7 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
     """The password has characters that a URL has to quote."""
     url = getattr(broker, spelled)(BUILDER)
     settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": url})
-    assert broker_roles.account_of(settings.broker) == BUILDER
+    assert roles.account_of(settings.broker) == BUILDER
     assert broker.passwords[BUILDER] not in str(settings.shown())
     leases = Leases(settings)
     leases.ping()
@@ -210,7 +211,7 @@ def test_a_message_goes_back_to_the_queue_that_it_came_from(broker: Broker) -> N
         message = json.loads(client.rpop(queues.PUBLISH))
         message["properties"]["delivery_info"] = {"exchange": "elsewhere", "routing_key": queues.SOURCE}
         client.lpush(queues.PUBLISH, json.dumps(message))
-    with Connection(url, transport_options=broker_roles.celery_options(url)) as connection:
+    with Connection(url, transport_options=roles.celery_options(url)) as connection:
         taken = connection.SimpleQueue(queues.PUBLISH).get(timeout=5)
         taken.channel.qos.restore_unacked()
     with broker.client(ADMIN) as client:
@@ -242,8 +243,8 @@ def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Bro
 
 
 def test_each_account_has_keys_of_its_own_for_messages_that_are_not_acknowledged() -> None:
-    assert broker_roles.celery_options("redis://127.0.0.1/0") == {}
-    names = [str(broker_roles.celery_options(f"redis://{account}:x@h/0")) for account in broker_roles.ACCOUNTS]
+    assert roles.celery_options("redis://127.0.0.1/0") == {}
+    names = [str(roles.celery_options(f"redis://{account}:x@h/0")) for account in roles.ACCOUNTS]
     assert len(set(names)) == len(names)
 
 

@@ -15,9 +15,9 @@ import redis
 from celery import Celery
 
 from farm import queues, wire
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import UploadInput

@@ -16,13 +16,14 @@ import pytest
 import redis
 from rich.console import Console
 
-from farm import bounds, queues, wire
+from farm import queues, wire
+from farm.broker import bounds
+from farm.broker.control import Control
+from farm.broker.leases import LIVE_LOG_BYTES, Leases
 from farm.cli import tables
 from farm.client.watch import listen
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import FarmNotRunning
-from farm.leases import LIVE_LOG_BYTES, Leases
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Build, BuildRequest, StepKind

@@ -8,8 +8,8 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from farm import queues
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.leases import Leases
 from farm.scheduler.sweep import Sweeper, Swept
 from tests.attacks.conftest import ADMIN, Broker
 

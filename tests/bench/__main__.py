@@ -19,10 +19,10 @@ from rich.table import Table
 
 from farm.client import Farm
 from farm.config import Settings
-from farm.embedded import running_farm
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
+from farm.up.embedded import running_farm
 from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, tiny
 from tests.distribution import demo_distribution
 

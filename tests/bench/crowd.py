@@ -12,9 +12,9 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
+from farm.state.changes import ONCE
 from farm.store import rows, schema
 from farm.store.database import open_database, transaction
-from farm.store.state import ONCE
 from tests.fake_workers import output_of
 
 #: Builds of one batch.

@@ -9,8 +9,8 @@ from pathlib import Path
 import redis
 
 from farm import queues
+from farm.broker.control import Control
 from farm.config import Settings
-from farm.control import Control
 from farm.model.arch import Arch
 from tests.redis_server import redis_server
 from tests.scheduling import scheduling

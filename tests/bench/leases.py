@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.leases import Leases
 from farm.model.build import StepKind
 from tests.messages import work_of
 from tests.redis_server import redis_server

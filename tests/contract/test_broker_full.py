@@ -8,11 +8,11 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from farm.broker.leases import Leases, Touch
 from farm.cli.main import app
 from farm.client import Farm
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmError, FarmNotRunning
-from farm.leases import Leases, Touch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.source import Source, SourceKind
 from farm.store.store import Store

@@ -9,12 +9,12 @@ import pytest
 import redis
 
 from farm import wire
+from farm.broker.control import Control
+from farm.broker.leader import Lock, SchedulerLock
+from farm.broker.leases import Leases, Touch
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import HostHeld, LeaseLost
-from farm.leases import Leases, Touch
 from farm.model.build import StepKind
-from farm.scheduler.lock import Lock, SchedulerLock
 from farm.wire import digest_of
 from tests.fake_workers import held_by
 from tests.messages import report_of, work_of

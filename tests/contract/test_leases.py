@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.broker.control import Control
+from farm.broker.leases import Leases, Touch
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import FarmNotRunning, LeaseLost
-from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.wire import digest_of
 from tests.fake_workers import held_by

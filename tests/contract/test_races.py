@@ -20,15 +20,15 @@ import pytest
 import sqlalchemy as sa
 
 from farm import wire
+from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.source import Source, SourceKind
+from farm.state.machine import RetryPolicy
 from farm.store.database import make_engine
 from farm.store.heads import Head
-from farm.store.machine import RetryPolicy
 from farm.store.orders import Message
 from farm.store.rows import load
 from farm.store.scheduling import Done, Ready

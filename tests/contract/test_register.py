@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.leases import Leases
 from tests.redis_server import redis_server
 from tests.waiting import until
 from workers.agent import register

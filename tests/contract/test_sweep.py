@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm.broker.leases import Leases, Touch
 from farm.config import Settings
-from farm.leases import Leases, Touch
 from farm.model.build import StepKind
 from farm.scheduler.sweep import Sweeper, Swept
 from tests.messages import work_of

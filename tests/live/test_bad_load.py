@@ -9,7 +9,6 @@ import pytest
 
 from farm import Farm
 from farm.config import Settings
-from farm.embedded import running_farm
 from farm.errors import BrokerFull
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
@@ -17,6 +16,7 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
 from farm.store.store import Store
+from farm.up.embedded import running_farm
 from tests.fake_workers import Answer, FakeWorkers, succeed
 from tests.filled_redis import FilledRedis
 from tests.packages import make_srpm

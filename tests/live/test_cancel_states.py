@@ -21,11 +21,11 @@ import pytest
 from farm import Farm, queues
 from farm.client.handle import BuildHandle
 from farm.config import Settings
-from farm.embedded import Embedded, running_farm
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.repositories import RepositoryKind, RepositoryName, open_repositories
+from farm.up.embedded import Embedded, running_farm
 from tests.emulator import FOREIGN, need_emulator
 from tests.fetching import Server, http_server
 from tests.packages import commit_all, git, make_git, make_srpm

@@ -29,9 +29,9 @@ from pytest_celery import (
 
 from farm import queues, wire
 from farm.artifacts import open_store
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome

@@ -14,12 +14,12 @@ import redis
 from farm import Farm
 from farm.client import Event
 from farm.config import Settings
-from farm.embedded import Embedded, running_farm
 from farm.errors import FarmAlreadyRunning
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.targets.load import SHIPPED
+from farm.up.embedded import Embedded, running_farm
 from tests.leftovers import inside
 from tests.packages import commit_all, git, make_git, make_srpm
 from tests.waiting import until

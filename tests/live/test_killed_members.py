@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm.errors import FarmNotRunning
-from farm.members import Members
+from farm.up.members import Members
 from tests.waiting import until
 
 pytestmark = pytest.mark.live

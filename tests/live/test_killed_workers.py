@@ -19,11 +19,11 @@ import redis
 from farm import Farm
 from farm.client.handle import BuildHandle
 from farm.config import Settings
-from farm.embedded import running_farm
 from farm.model.arch import Arch
 from farm.model.build import Attempt, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.queues import build_queue
+from farm.up.embedded import running_farm
 from tests.packages import make_srpm
 from tests.up import BASE, leftovers, published
 

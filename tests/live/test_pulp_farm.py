@@ -15,11 +15,11 @@ from deploy.pulp.accounts import make_publisher
 from deploy.pulp.local import LocalPulp
 from farm import Farm
 from farm.config import Settings
-from farm.embedded import Embedded, running_farm
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Build, StepKind
 from farm.model.outcome import Outcome
+from farm.up.embedded import Embedded, running_farm
 from tests.packages import make_srpm
 from tests.pulp_server import pulp_settings
 

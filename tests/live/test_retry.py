@@ -13,7 +13,6 @@ import pytest
 
 from farm import Farm
 from farm.config import Settings
-from farm.embedded import running_farm
 from farm.errors import WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
@@ -21,6 +20,7 @@ from farm.model.build import Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.work import AnyWork
 from farm.queues import build_queue
+from farm.up.embedded import running_farm
 from tests.fake_workers import Answer, FakeWorkers, fail
 from tests.packages import commit_all, make_git, make_srpm, package_dir
 from tests.up import published, run_farm

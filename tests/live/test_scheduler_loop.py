@@ -16,10 +16,11 @@ import redis
 from farm import wire
 from farm.artifacts import open_store
 from farm.artifacts.directory import DirectoryStore
+from farm.broker.control import Control
+from farm.broker.leader import Lock, SchedulerLock
+from farm.broker.leases import Leases, Touch
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import FarmNotRunning
-from farm.leases import Leases, Touch
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Build, BuildRequest, StepKind
@@ -28,7 +29,6 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork, BuildInput, PinnedRepository, StepResult, UploadInput, UploadResult
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.scheduler.dispatch import Dispatcher
-from farm.scheduler.lock import Lock, SchedulerLock
 from farm.scheduler.salvage import Salvager
 from farm.store.orders import Order
 from farm.store.store import Store

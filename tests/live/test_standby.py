@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from farm.broker.control import Control
+from farm.broker.leader import HOLD_S
 from farm.config import Settings
-from farm.control import Control
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
-from farm.scheduler.lock import HOLD_S
 from farm.store.database import make_engine
 from farm.store.store import Store
 from tests.databases import new_database

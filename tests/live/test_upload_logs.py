@@ -9,9 +9,9 @@ import pytest
 
 from farm import Farm
 from farm.config import Settings
-from farm.embedded import running_farm
 from farm.model.build import Build
 from farm.model.outcome import Outcome
+from farm.up.embedded import running_farm
 from tests.packages import make_git, make_srpm
 
 pytestmark = pytest.mark.live

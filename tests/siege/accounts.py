@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farm.embedded import find_redis_server
+from farm.up.embedded import find_redis_server
 from tests.siege.commands import CommandFailed, run
 
 ADMIN = "siege-admin"

@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from farm import errors
+from farm.broker.leases import Leases
 from farm.cli.main import COMMANDS, FarmGroup, app
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome

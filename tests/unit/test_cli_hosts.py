@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.leases import Leases
+from farm.broker.leases import Leases
 from farm.store.settling import Finding, Verdict
 from tests.driven_farm import driven_farm
 from tests.messages import worker_facts

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from farm import wire
+from farm.broker.leases import Leases
 from farm.cli.main import app
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from tests.driven_farm import DrivenFarm, driven_farm

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from farm import Farm
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.client import Event
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import (
     BadRequest,
     BadSource,
@@ -22,7 +23,6 @@ from farm.errors import (
     WaitTimedOut,
     WrongState,
 )
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.build import BuildRequest, StepKind

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from farm.config import Settings
-from farm.embedded import Embedded
 from farm.errors import BadSettings
+from farm.up.embedded import Embedded
 
 
 def test_defaults_stand_inside_the_data_directory() -> None:

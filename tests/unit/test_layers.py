@@ -12,11 +12,9 @@ PACKAGES = ("farm", "workers")
 MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
-SHARED = {
-    *("model", "errors", "wire", "queues", "config", "permissions", "app", "bounds", "broker_roles", "worker_register"),
-    *("leases", "control"),
-    *("artifacts", "repositories"),
-}
+SHARED = {"model", "errors", "wire", "queues", "config", "permissions", "app", "broker", "artifacts", "repositories"}
+#: But not which scheduler leads, nor what an account's rules are made from.
+NOT_SHARED = {"farm.broker.leader"}
 
 #: farm's base modules, each with what it may use of farm.
 BASE = {
@@ -25,16 +23,11 @@ BASE = {
     "wire": {"model", "errors"},
     "queues": {"model"},
     "config": {"model", "errors"},
-    "app": {"transport"},
-    "bounds": {"model", "wire", "queues"},
-    "broker_roles": {"model", "queues"},
-    "worker_register": {"model", "wire", "queues", "bounds"},
-    "leases": {"model", "errors", "wire", "queues", "config", "bounds", "scripts", "worker_register"},
-    "scripts": set(),
-    "transport": set(),
-    "control": {"model", "errors", "wire", "queues", "config", "bounds", "scripts"},
+    "app": {"broker"},
+    "broker": {"model", "errors", "wire", "queues", "config", "broker"},
+    "state": {"model", "errors", "state"},
     "artifacts": {"model", "errors", "config", "artifacts"},
-    "repositories": {"model", "errors", "config", "repositories", "scripts"},
+    "repositories": {"model", "errors", "config", "repositories", "broker"},
     "targets": {"model", "errors", "config", "targets"},
 }
 CELERY = {"farm/app.py", "farm/scheduler/dispatch.py", "workers/agent/tasks.py", "workers/agent/denial.py"}
@@ -92,6 +85,7 @@ def test_workers_never_reach_the_schedulers_side() -> None:
         allowed = SHARED | ({"targets"} if _name(path) in READS_TARGETS else set())
         extra = _of_farm(path) - allowed
         assert not extra, f"{_name(path)} imports farm.{extra}"
+        assert not [name for name in _imports(path) if name.startswith(tuple(NOT_SHARED))], _name(path)
 
 
 def test_celery_is_imported_in_three_places() -> None:

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from farm.artifacts.directory import DirectoryStore
+from farm.broker.leases import LIVE_LOG_BYTES, Leases, Touch
 from farm.config import Settings
-from farm.leases import LIVE_LOG_BYTES, Leases, Touch
 from farm.model.target import Limits
 from tests.waiting import until
 from workers.agent.lease import LeaseKeeper

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm import queues
-from farm.leases import LeaseState
+from farm.broker.leases import LeaseState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status

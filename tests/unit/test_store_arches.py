@@ -7,7 +7,7 @@ import pytest
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import SrpmResult
-from farm.store.arches import plan_arches
+from farm.state.arches import plan_arches
 from tests.fake_workers import output_of
 
 X86, ARM, PPC = Arch.X86_64, Arch.AARCH64, Arch.PPC64LE

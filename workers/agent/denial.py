@@ -14,7 +14,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from redis.exceptions import NoPermissionError, ResponseError
 
-from farm.broker_roles import account_of
+from farm.broker.roles import account_of
 from farm.config import Settings
 from workers.agent.messages import reduce_message
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import redis
 
-from farm.leases import LIVE_LOG_BYTES, Leases, Touch
+from farm.broker.leases import LIVE_LOG_BYTES, Leases, Touch
 from workers.core.context import StepContext
 
 _log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import threading
 import time
 
 from farm import wire
-from farm.control import Control
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.errors import FarmNotRunning
-from farm.leases import Leases
 
 _log = logging.getLogger(__name__)
 

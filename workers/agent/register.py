@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from farm import wire
-from farm.bounds import NAME_CHARS
+from farm.broker.bounds import NAME_CHARS
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.leases import Leases
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts, host_of
 from workers.isolation.host import host_facts

@@ -23,8 +23,9 @@ from celery import signals
 
 from farm import wire
 from farm.app import app
+from farm.broker.control import Control
+from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.control import Control
 from farm.errors import (
     BrokerFull,
     FarmError,
@@ -35,7 +36,6 @@ from farm.errors import (
     UnknownVersion,
     WorkerLost,
 )
-from farm.leases import Leases
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.work import AnyResult, AnyWork

@@ -23,10 +23,10 @@ from typing import Any
 
 import redis
 
-from farm import scripts
+from farm.broker import scripts
+from farm.broker.scripts import Script
 from farm.config import Settings
 from farm.errors import LeaseLost
-from farm.scripts import Script
 
 _log = logging.getLogger(__name__)
 

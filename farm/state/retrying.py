@@ -4,7 +4,7 @@ from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
-from farm.store.state import BuildState, StepState
+from farm.state.changes import BuildState, StepState
 
 
 def choose(build: BuildState, *, kind: StepKind | None, arch: Arch | None) -> list[StepState]:

@@ -19,13 +19,13 @@ from pathlib import Path
 from plumbum import local
 
 from farm import queues
+from farm.broker.leases import Leases
 from farm.config import PULP, Settings
 from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
-from farm.leases import Leases
-from farm.members import Members, Say
 from farm.model.arch import Arch
 from farm.permissions import close_data
 from farm.store.store import Store
+from farm.up.members import Members, Say
 
 _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0

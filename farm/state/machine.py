@@ -10,7 +10,7 @@ from datetime import timedelta
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status, combine
-from farm.store.state import BuildState, Changes, LiveAttempt, StepState
+from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
 
 #: The longest text that is kept of what a worker says.
 REASON_CHARS = 1000

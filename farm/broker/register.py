@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import bounds, queues, wire
+from farm import queues, wire
+from farm.broker import bounds
 from farm.model.worker import WorkerFacts
 
 _log = logging.getLogger(__name__)

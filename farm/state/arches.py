@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from farm.model.arch import Arch
 from farm.model.work import SrpmResult
-from farm.store.machine import FanOut, clean
+from farm.state.machine import FanOut, clean
 
 _SHOWN_CHARS = 200
 

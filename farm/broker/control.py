@@ -15,7 +15,8 @@ from typing import Any
 
 import redis
 
-from farm import bounds, queues, scripts, wire
+from farm import queues, wire
+from farm.broker import bounds, scripts
 from farm.config import Settings
 from farm.errors import FarmNotRunning, UnknownVersion
 from farm.model.artifact import ArtifactKind

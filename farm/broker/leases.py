@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 import redis
 
-from farm import bounds, queues, scripts, wire
+from farm import queues, wire
+from farm.broker import bounds, scripts
+from farm.broker.register import WorkerRegister
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
 from farm.model.worker import Holder, host_of
-from farm.worker_register import WorkerRegister
 
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
