@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import createrepo_c
 import pytest
 
 from farm.config import Settings
+from farm.errors import FarmError, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -25,6 +26,7 @@ from farm.model.target import Target
 from tests.contexts import demo_target, step_context
 from tests.packages import make_srpm
 from workers.core.context import Ended, StepContext
+from workers.formats.rpm import blame
 from workers.formats.rpm.engine import EngineRun, RpmsRequest
 from workers.formats.rpm.native import NativeEngine
 from workers.formats.rpm.roots import Root, Roots, root_of
@@ -82,8 +84,13 @@ class Made:
     """What came of a layer: `root`, or the `ended` of the package's failure. `log` is the step's."""
 
     root: Root | None
-    ended: Ended | None
+    error: FarmError | None
     log: bytes
+
+    @property
+    def ended(self) -> Ended | None:
+        assert self.error is None or isinstance(self.error, Ended), self.error
+        return self.error
 
     @property
     def names(self) -> list[str]:
@@ -99,21 +106,24 @@ class Layers:
     target: Target
     out: Path
 
-    def make(self, scriptlet: str, folder: Path, *, log_bytes: int = 8 * 2**20) -> Made:
+    def make(
+        self, scriptlet: str, folder: Path, *, log_bytes: int = 8 * 2**20, forge: Callable[[bytes], bytes] | None = None
+    ) -> Made:
+        """`forge` makes another binary package of what rpmbuild made."""
         name = f"evil{next(_numbers)}"
-        repository = self._package(name, scriptlet, folder / name)
+        repository = self._package(name, scriptlet, folder / name, forge)
         with self._context(folder / name, log_bytes) as context:
             roots = Roots(self.settings, self.target, Arch.X86_64, confinement(self.settings, self.target))
             root: Root | None = None
-            ended: Ended | None = None
+            ended: FarmError | None = None
             with roots.template(context) as template:
                 try:
                     with roots.layered(template, [name], [("farm", f"file://{repository}")], context) as root:
                         pass
-                except Ended as error:
+                except FarmError as error:
                     ended = error
                 assert not [one for one in (template / "layers").iterdir() if one.name.startswith("new-")]
-            return Made(root=root, ended=ended, log=context.log.path.read_bytes())
+            return Made(root=root, error=ended, log=context.log.path.read_bytes())
 
     def build(self, scriptlet: str, folder: Path) -> EngineRun:
         """An honest package that requires the hostile one."""
@@ -130,7 +140,7 @@ class Layers:
             )
             return NativeEngine(self.settings).make_rpms(request, context)
 
-    def _package(self, name: str, scriptlet: str, folder: Path) -> Path:
+    def _package(self, name: str, scriptlet: str, folder: Path, forge: Callable[[bytes], bytes] | None = None) -> Path:
         folder.mkdir()
         spec = folder / f"{name}.spec"
         words = {
@@ -145,6 +155,9 @@ class Layers:
         repository = folder / "repository"
         repository.mkdir()
         _run("rpmbuild", "-bb", "--define", f"_topdir {folder}", "--define", f"_rpmdir {repository}", str(spec))
+        if forge is not None:
+            (rpm,) = repository.rglob("*.rpm")
+            rpm.write_bytes(forge(rpm.read_bytes()))
         createrepo_c_tool = Path(createrepo_c.__file__).parent / "data/bin/createrepo_c"
         _run(str(createrepo_c_tool), "--quiet", str(repository))
         return repository
@@ -365,3 +378,32 @@ def test_a_root_that_a_package_makes_useless_is_the_packages_failure(layers: Lay
     assert run.outcome is Outcome.FAILED
     assert run.reason is not None
     assert run.reason.startswith("with what it requires the build root cannot be entered")
+
+
+def _with_another_payload(content: bytes) -> bytes:
+    return content[:-20] + bytes(byte ^ 0xFF for byte in content[-20:-10]) + content[-10:]
+
+
+def _for_another_system(content: bytes) -> bytes:
+    assert content.count(b"linux\0") >= 1
+    return content.replace(b"linux\0", b"macos\0")
+
+
+@pytest.mark.parametrize("forge", [_with_another_payload, _for_another_system])
+def test_a_package_that_rpm_does_not_take_is_not_the_hosts_trouble(
+    layers: Layers, tmp_path: Path, forge: Callable[[bytes], bytes]
+) -> None:
+    """dnf refuses it before any scriptlet runs. Three of these had the host quarantined."""
+    made = layers.make("", tmp_path, forge=forge)
+    assert made.ended is not None
+    assert made.ended.outcome is Outcome.FAILED
+
+
+def test_trouble_that_packages_may_make_counts_for_no_host_alone(
+    layers: Layers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words of dnf that no row of the table is for."""
+    monkeypatch.setattr(blame, "DNF", tuple(case for case in blame.DNF if case.name != "not-installable"))
+    made = layers.make("", tmp_path, forge=_with_another_payload)
+    assert isinstance(made.error, RootTrouble)
+    assert made.error.remote == "the packages that it requires"

@@ -86,7 +86,7 @@ def store_packages(found: Sequence[Found], *, source: str, arch: str, context: S
     packages = []
     for one in found:
         try:
-            package = rpmfile.read_binary(one.path)
+            package = rpmfile.check_binary(one.path, stop=context.stop)
         except rpmfile.BadRpm as error:
             raise Ended(Outcome.FAILED, f"the package {shown(one.name)!r} {error}") from error
         for problem in _lies(one, package, source=source, arch=arch):

@@ -71,7 +71,7 @@ Test = Callable[[End], str | None]
 class Case:
     """One row: `name` is that of its recorded logs in tests/data/logs, too. `outcome` is set for packages only.
 
-    `is_hidden` marks what dnf 4 exits with 0 for.
+    `is_hidden` marks what dnf 4 exits with 0 for, `is_seen` what the worker saw itself, whatever the tool said.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Case:
     test: Test
     outcome: Outcome = Outcome.ERRORED
     is_hidden: bool = False
+    is_seen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +235,8 @@ _UNPACKING = _installing_says(
 
 #: dnf 4.14's words and dnf 5's. The first row that holds counts.
 DNF: tuple[Case, ...] = (
-    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True),
-    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed),
+    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True, is_seen=True),
+    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),
     Case(
         name="disk-full-download",
         blame=Blame.DISK,
@@ -261,9 +262,18 @@ DNF: tuple[Case, ...] = (
         test=_says(r"^ *(?P<what>file /[^\n]{1,300} conflicts (?:between|with) [^\n]{1,300})"),
         outcome=Outcome.UNRESOLVABLE,
     ),
+    Case(
+        name="not-installable",
+        blame=Blame.PACKAGE,
+        test=_says(
+            r"^ *(?P<what>package [^ \n]{1,300} (?:does not verify|is intended for a different)[^\n]{1,300}"
+            r"|[^\n]{1,300} is needed by [^\n]{1,300})"
+        ),
+        outcome=Outcome.FAILED,
+    ),
     Case(name="bad-requirement", blame=Blame.PACKAGE, test=_bad_requirement, outcome=Outcome.FAILED),
     # Before the network: a download that the disk did not take looks like one that was cut.
-    Case(name="disk-full", blame=Blame.DISK, test=_disk),
+    Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
     Case(
         name="network",
         blame=Blame.NETWORK,
@@ -285,10 +295,10 @@ DNF: tuple[Case, ...] = (
 
 #: The same once dnf has begun to install. Words only choose among reasons that are all the package's.
 DNF_BEGUN: tuple[Case, ...] = (
-    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True),
-    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed),
+    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True, is_seen=True),
+    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),
     Case(name="disk-full-unpacking", blame=Blame.DISK, test=_both(_disk, _UNPACKING), is_hidden=True),
-    Case(name="disk-full", blame=Blame.DISK, test=_disk),
+    Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
     Case(name="unpacking", blame=Blame.PACKAGE, test=_UNPACKING, outcome=Outcome.FAILED, is_hidden=True),
     # A failing %post is a warning for rpm; these two keep the package from being installed, and dnf says "Complete!".
     Case(
@@ -316,11 +326,11 @@ def _unmet(end: End) -> str | None:
 #: For what no limit ended: see workers/isolation/outcomes.py. "failed" has no words of its own: reason.py finds them in
 #: the log.
 RPMBUILD: tuple[Case, ...] = (
-    Case(name="emulator", blame=Blame.HOST, test=_emulator),
-    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed),
+    Case(name="emulator", blame=Blame.HOST, test=_emulator, is_seen=True),
+    Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),
     Case(name="excluded", blame=Blame.PACKAGE, test=lambda end: rpmbuild.excluded(end.said), outcome=Outcome.EXCLUDED),
     Case(name="unmet", blame=Blame.PACKAGE, test=_unmet, outcome=Outcome.UNRESOLVABLE),
-    Case(name="disk-full", blame=Blame.DISK, test=_disk),
+    Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
     Case(name="failed", blame=Blame.PACKAGE, test=lambda _: "", outcome=Outcome.FAILED),
 )
 

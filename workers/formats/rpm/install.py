@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from farm.config import Settings
-from farm.errors import DiskFull, RootTrouble
+from farm.errors import DiskFull, FarmError, RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
@@ -44,6 +44,7 @@ _CACHE = "/mnt/root/var/cache/dnf"
 #: Where overlayfs keeps what it is about to change: in the folder of what it changes.
 _WORK = "overlay-work"
 _PLUGIN = "farm_plan"
+_GIVEN = "the packages that it requires"
 _PLAN_BYTES = {"packages": 16 * 2**20, "all": 48 * 2**20}
 _numbers = count(1)
 
@@ -195,9 +196,10 @@ class Filling:
             # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
             if is_builds_own and end.has_begun:
                 raise Ended(outcome, f"installing what it requires {words}")
-            raise RootTrouble(f"filling the build root {words}")
+            raise _may_be_given(RootTrouble(f"filling the build root {words}"), is_builds_own)
         if verdict := blame.of_dnf(end):
-            raise verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
+            error = verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
+            raise _may_be_given(error, is_builds_own and not verdict.case.is_seen)
 
     def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> _Ran:
         context, log_from_bytes = self._context, self._context.log.size_bytes
@@ -279,6 +281,14 @@ class Filling:
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
+
+
+def _may_be_given(error: FarmError, may_be: bool) -> FarmError:
+    """Packages that others built may be made so that dnf fails before any of their code runs. Only another host that
+    installs the same ones can tell that it was this host's trouble."""
+    if may_be:
+        error.remote = error.remote or _GIVEN
+    return error
 
 
 def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:

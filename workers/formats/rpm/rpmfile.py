@@ -36,7 +36,7 @@ _INTEGERS = {_INT32: struct.Struct(">I"), _INT64: struct.Struct(">Q")}
 
 _SIG_LONGSIZE, _SIG_SHA1, _SIG_SHA256, _SIG_SIZE = 270, 269, 273, 1000
 _NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
-_ARCH, _SOURCERPM, _NOSOURCE, _NOPATCH = 1022, 1044, 1051, 1052
+_OS, _ARCH, _SOURCERPM, _NOSOURCE, _NOPATCH = 1021, 1022, 1044, 1051, 1052
 _REQUIRE_FLAGS, _REQUIRE_NAME, _REQUIRE_VERSION = 1048, 1049, 1050
 _EXCLUDE_ARCH, _EXCLUSIVE_ARCH = 1059, 1061
 _LESS, _GREATER, _EQUAL = 2, 4, 8
@@ -151,11 +151,35 @@ def read_binary(path: Path) -> BinaryPackage:
     Raises BadRpm for every kind of damage, and OSError if the file cannot be read.
     """
     with path.open("rb") as file:
-        size_bytes = path.stat().st_size
-        _read_lead(file, size_bytes)
-        signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
-        file.seek(-len(signature.raw) % 8, 1)
-        header = _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
+        return _binary(_heads(file, path.stat().st_size)[1])
+
+
+def check_binary(path: Path, *, stop: threading.Event | None = None) -> BinaryPackage:
+    """What a binary package says it is, once rpm would install it: its digests are right, and it is for this system.
+
+    Raises BadRpm where rpm would refuse it or it is damaged, OSError if the file cannot be read, and LeaseLost once
+    `stop` is set.
+    """
+    with path.open("rb") as file:
+        signature, header = _heads(file, path.stat().st_size)
+        package = _binary(header)
+        system = header.text(_OS)
+        if system != "linux":
+            raise BadRpm(f"is for the operating system {system!r:.80}, so rpm does not install it")
+        for _ in (*_verify_header(signature, header), *_verify_payload(file, header, stop)):
+            pass
+    return package
+
+
+def _heads(file: BinaryIO, size_bytes: int) -> tuple[_Header, _Header]:
+    """The signature and the header; the file is at its payload afterwards."""
+    _read_lead(file, size_bytes)
+    signature = _read_header(file, size_bytes, "signature", _SIGNATURE_MAX_BYTES)
+    file.seek(-len(signature.raw) % 8, 1)
+    return signature, _read_header(file, size_bytes, "header", _HEADER_MAX_BYTES)
+
+
+def _binary(header: _Header) -> BinaryPackage:
     source, arch = header.text(_SOURCERPM), header.text(_ARCH)
     if source is None:
         raise BadRpm("is not a binary package: it does not say what source package it was built from")
