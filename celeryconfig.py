@@ -6,7 +6,6 @@ Values only. What each key means: https://docs.celeryq.dev/en/v5.7.0/userguide/c
 from kombu import Queue
 
 from farm import queues
-from farm.broker import roles
 from farm.config import Settings
 
 broker_url = Settings.from_env().broker
@@ -17,8 +16,8 @@ task_ignore_result = True
 task_serializer = result_serializer = event_serializer = "json"
 accept_content = ["json"]
 
-# Early acknowledgement. Redis redelivers what is not acknowledged, whatever still runs, so a long build must not
-# hang on it: the attempt's own lease says who is alive (docs/decisions/0001-early-acknowledgement.md).
+# Early acknowledgement: a long build must not hang on a message. The attempt's own lease says who is alive
+# (docs/decisions/0001-early-acknowledgement.md).
 task_acks_late = False
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True  # a busy worker holds back no message
@@ -31,13 +30,10 @@ task_queues = [Queue(name, routing_key=name) for name in queues.ALL]
 task_default_queue = queues.CONTROL
 
 broker_transport_options = {
-    "visibility_timeout": 3600,  # seconds; only reports on `control` are acknowledged late, and they take milliseconds
     "socket_timeout": 30,  # seconds; None would let a publish hang on a half-open socket for ever
     "socket_connect_timeout": 10,  # seconds
     "socket_keepalive": True,
     "queue_order_strategy": "priority",
-    # With an account in the URL, keys of its own for what is taken and not acknowledged: whole messages lie there.
-    **roles.celery_options(broker_url),
 }
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # for ever: a worker outlives any outage of the broker

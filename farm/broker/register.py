@@ -93,14 +93,10 @@ class WorkerRegister:
 
     def workers(self) -> tuple[WorkerFacts, ...]:
         """The workers that were heard of within the last 30 s, by name; one that has several roles once for each."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for role in queues.WORKER_ROLES:
-                pipe.srandmember(_workers(role), bounds.WORKERS_OF_A_ROLE)
-            answers = pipe.execute(raise_on_error=False)
         known = [
             (bytes(name).decode(errors="replace"), role)
-            for role, names in zip(queues.WORKER_ROLES, answers, strict=True)
-            for name in _or_raise(names, [])
+            for role in queues.WORKER_ROLES
+            for name in self._names(role)
             if len(name) <= _NAME_BYTES
         ]
         known.sort()
@@ -114,6 +110,21 @@ class WorkerRegister:
             if (document := _or_raise(answer, b""))
         )
         return tuple(facts for facts in found if facts is not None)
+
+    def _names(self, role: str) -> list[bytes]:
+        """Of the role's workers, as many as there may be. Its account can put many more there."""
+        names: dict[bytes, None] = {}
+        cursor: Any = 0
+        some: Any
+        try:
+            while len(names) < bounds.WORKERS_OF_A_ROLE:
+                cursor, some = self._redis.sscan(_workers(role), cursor, count=bounds.WORKERS_OF_A_ROLE)
+                names |= dict.fromkeys(some)
+                if cursor == 0:
+                    break
+        except redis.ResponseError as error:
+            _or_raise(error, None)
+        return list(names)[: bounds.WORKERS_OF_A_ROLE]
 
     def _facts(self, role: str, name: str, document: bytes) -> WorkerFacts | None:
         """None for a document that is not understood, such as that of a newer worker; it hides no other worker."""

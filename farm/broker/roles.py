@@ -24,12 +24,12 @@ _EVERYONE = (
 )
 _SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
 _SCHEDULER_OWN = (
-    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~unacked* ~*.reply.celery.pidbox "
+    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~*.reply.celery.pidbox "
     "+script|load +script|exists +evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist "
     "+del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
-    "+sadd +srem +smembers +scard +spop +srandmember +zadd +zrem +zrangebyscore +zrange +zcard"
+    "+sadd +srem +smembers +scard +spop +sscan +zadd +zrem +zrangebyscore +zrange +zcard"
 )
 _SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
 #: The lock of one of Pulp's repositories. A client takes it for a rollback.
@@ -39,7 +39,7 @@ _CLIENT = (
     "+llen %R~control:taken:client",
     "+lpushx ~farm:none",
     "+getrange %R~farm:log:*",
-    "+srandmember %R~farm:workers:*",
+    "+sscan %R~farm:workers:*",
     "+getrange %R~farm:worker:*",
     f"{_SUBSCRIBE} &farm:events",
     "+publish &farm:events",
@@ -65,25 +65,6 @@ _TOGETHER = (
 def account_of(broker_url: str) -> str:
     """The account that a broker's URL names; empty without one."""
     return unquote(urlsplit(broker_url).username or "")
-
-
-def celery_options(broker_url: str) -> dict[str, str]:
-    """Celery's keys for messages that were taken and not acknowledged yet: each account's own, since whole messages lie
-    there. The names that Celery uses by itself where the URL names no account."""
-    account = account_of(broker_url)
-    if not account:
-        return {}
-    key, index = _unacked(account)
-    return {"unacked_key": key, "unacked_index_key": index}
-
-
-def unacked_keys() -> list[tuple[str, str]]:
-    """The keys of messages that were not acknowledged, and of their index, of every account and of none."""
-    return [("unacked", "unacked_index"), *(_unacked(account) for account in ACCOUNTS)]
-
-
-def _unacked(account: str) -> tuple[str, str]:
-    return f"unacked:{account}", f"unacked:{account}:index"
 
 
 def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Iterator[str]:
@@ -114,7 +95,7 @@ def _rules(account: str) -> tuple[str, ...]:
         case "client":
             return ("", *_CLIENT)
         case "flower":
-            return ("", *_FLOWER, *_celery(account))
+            return ("", *_FLOWER)
         case _:
             return ("", *_worker(account), *_more(account))
 
@@ -134,7 +115,7 @@ def _worker(role: str) -> tuple[str, ...]:
 
     nodes = " ".join(f"~{name}@*.celery.pidbox*" for name in dict.fromkeys((role, role.partition(".")[0])))
     return (
-        f"+brpop +lpush +rpush +llen ~{role} ~{role}?*",
+        f"+brpop +lpush +llen ~{role} ~{role}?*",
         f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
         f"+exists +hmget +hget +hset +hexists +hincrby +persist +pexpire +del {of('offer')} {of('lease')}",
         f"+exists {of('closed', '%R~')}",
@@ -146,18 +127,12 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+sadd %W~farm:workers:{role}",
         f"+set +exists +del ~farm:worker:{role}:*",
         f"+hget %R~farm:off:{role}",
-        *_celery(role),
         "+lpush ~*.reply.celery.pidbox*",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.
         f"{_SUBSCRIBE} &/0.celery.pidbox &/0.celery.pidbox*",
         "+publish &/0.celeryev/*",
     )
-
-
-def _celery(account: str) -> tuple[str, ...]:
-    commands = "+hset +hdel +hget +zadd +zrem +zrange +watch +unwatch"
-    return (f"{commands} ~unacked:{account} ~unacked:{account}:*",)
 
 
 def _kinds(role: str) -> Iterator[str]:

@@ -6,39 +6,24 @@ question to workers goes to the queue that is named after who asked, and all els
 """
 
 import logging
-from datetime import UTC, datetime
 from typing import Any
 
 import kombu.transport
-from kombu.transport import redis
-from redis.exceptions import NoPermissionError
+from kombu.transport import redis, virtual
 
 _log = logging.getLogger(__name__)
 _REPLIES = "reply.celery.pidbox"
 
 
-class QoS(redis.QoS):  # type: ignore[misc]
-    """Gives messages that a dead worker had taken to others, without kombu's lock, which needs a script, and past
-    those that cannot be given back. A message that two workers give back at once is claimed once all the same."""
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Keeps what was taken and not acknowledged in this process alone.
 
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        self._vrestore_count += 1
-        if (self._vrestore_count - 1) % (interval or 1):
-            return
-        until = datetime.now(UTC).timestamp() - self.visibility_timeout
-        with self.channel.conn_or_acquire() as client:
-            tags = client.zrange(
-                self.unacked_index_key, until, 0, desc=True, byscore=True, offset=num and start, num=num
-            )
-            for tag in tags:
-                self.restore_by_tag(tag, client)
+    kombu keeps it in Redis, for another worker to find an hour after this one died, and for that every account needs
+    commands with which it can stop the server. The farm's scheduler sends an attempt again long before.
+    """
 
-    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        try:
-            super().restore_by_tag(tag, client=client, leftmost=leftmost)
-        except (ValueError, LookupError, TypeError, RecursionError, NoPermissionError) as error:
-            self._remove_from_indices(tag).execute()
-            _drop(error)
+    def restore_visible(self, **_: object) -> None:
+        """There is nothing in Redis to give back."""
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
@@ -48,7 +33,11 @@ class Channel(redis.Channel):  # type: ignore[misc]
     ends the worker. Builders push messages to the queue of uploads, so one of them could end every publisher.
     """
 
-    QoS = QoS
+    ack_emulation = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.QoS = QoS
 
     def _queue_bind(self, exchange: str, routing_key: str, _pattern: str, queue: str) -> None:
         if self.typeof(exchange).type == "fanout":
@@ -82,6 +71,8 @@ class Transport(redis.Transport):  # type: ignore[misc]
         try:
             # Where it goes if its reader dies is for who reads it to say, not for who sent it.
             message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
+            # The farm compresses nothing. What is compressed is small until it is read.
+            message["headers"].pop("compression", None)
             super()._deliver(message, queue)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             _drop(error)

@@ -5,20 +5,15 @@ behind that died between two commands, and for a Redis that was restored from a 
 time and goes on from there the next time, so that a pass costs the same however much there is.
 """
 
-import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 
-from farm.broker import roles
 from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.scheduler.guard import is_outage
-from farm.state.changes import build_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,33 +23,20 @@ _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 _PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _REPLY = ".reply.celery.pidbox"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
-_UNACKED_SURE_S = 60  # from taking a message to acknowledging it are milliseconds
-_UNACKED_OLD_S = 2 * 3600  # twice the visibility timeout: by then somebody should have sent it again
-_UNACKED_AT_ONCE = 500
-_UNACKED_BYTES = 64 * 2**10  # a message names an attempt and the next step's, in some 2 KiB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """What one sweep removed: keys, leases that were closed, answers to nobody, messages that nobody acknowledges."""
+    """What one sweep removed: keys, leases that were closed, answers to nobody."""
 
     offers: int = 0
     leases: int = 0
     passing: int = 0
     replies: int = 0
-    unacked: int = 0
 
     @property
     def total(self) -> int:
-        return self.offers + self.leases + self.passing + self.replies + self.unacked
-
-
-class _Taken(NamedTuple):
-    """A message that a worker took: Celery's keys, and its tag there."""
-
-    key: str
-    index_key: str
-    tag: bytes
+        return self.offers + self.leases + self.passing + self.replies
 
 
 class Sweeper:
@@ -76,15 +58,13 @@ class Sweeper:
         label is used twice, so what has a key and is not live will never be. Raises redis.RedisError.
         """
         keys = self._next_keys()
-        taken = self._unacked()
-        labels = frozenset(live()) if keys or taken else frozenset()
+        labels = frozenset(live()) if keys else frozenset()
         over = [key for key in keys if not key.endswith(_REPLY) and key.split(":", 2)[2] not in labels]
         swept = Swept(
             offers=self._delete([key for key in over if key.startswith(_OFFER)]),
             leases=self._close([key.removeprefix(_LEASE) for key in over if key.startswith(_LEASE)]),
             passing=self._delete(self._without_end([key for key in over if key.startswith(_PASSING)])),
             replies=self._drop_replies([key for key in keys if key.endswith(_REPLY)]),
-            unacked=self._drop_unacked(tag for tag, label, is_old in taken if is_old or label not in labels),
         )
         if swept.total:
             _log.info("Swept what nobody needs any more out of Redis: %s", swept, extra={"action": "sweep"})
@@ -132,56 +112,3 @@ class Sweeper:
             idle_s = pipe.execute(raise_on_error=False)
         old = [key for key, age_s in zip(keys, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S]
         return self._delete(old)
-
-    def _unacked(self) -> list[tuple[_Taken, str, bool]]:
-        """Messages that a worker took a while ago and never acknowledged, of every account: place, label, and whether
-        it is hours ago.
-
-        Redis gives each to another worker after an hour; one of an attempt that is over would only hold up a slot.
-        """
-        found: list[tuple[_Taken, str, bool]] = []
-        for key, index in roles.unacked_keys():
-            try:
-                found += self._unacked_of(key, index)
-            except redis.ResponseError as error:
-                if is_outage(error):
-                    raise
-                # Its account alone can have done that, and gets nothing back; the others are swept all the same.
-                self._redis.delete(key, index)
-        return found
-
-    def _unacked_of(self, key: str, index: str) -> list[tuple[_Taken, str, bool]]:
-        """The same of one account, which may have written anything there: what is too long is not read."""
-        now = datetime.now(UTC).timestamp()
-        ages: Any = self._redis.zrangebyscore(
-            index, 0, now - _UNACKED_SURE_S, start=0, num=_UNACKED_AT_ONCE, withscores=True
-        )
-        with self._redis.pipeline(transaction=False) as pipe:
-            for tag, _ in ages:
-                pipe.hstrlen(key, tag)
-            lengths = pipe.execute()
-        found = []
-        for (tag, taken_at), length in zip(ages, lengths, strict=True):
-            body: Any = self._redis.hget(key, tag) if 0 < length <= _UNACKED_BYTES else None
-            found.append((_Taken(key, index, tag), _label_in(body), now - taken_at > _UNACKED_OLD_S))
-        return found
-
-    def _drop_unacked(self, taken: Iterable[_Taken]) -> int:
-        dropped = list(taken)
-        if dropped:
-            with self._redis.pipeline() as pipe:
-                for one in dropped:
-                    pipe.hdel(one.key, one.tag)
-                    pipe.zrem(one.index_key, one.tag)
-                pipe.execute()
-        return len(dropped)
-
-
-def _label_in(body: bytes | None) -> str:
-    """The attempt that a message of Celery's is for, which is its task id; empty for what is none of ours."""
-    try:
-        message = json.loads(body or b"")[0]
-        label = str(message["headers"]["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return label if build_of(label) is not None else ""

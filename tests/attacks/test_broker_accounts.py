@@ -211,7 +211,7 @@ def test_a_message_goes_back_to_the_queue_that_it_came_from(broker: Broker) -> N
         message = json.loads(client.rpop(queues.PUBLISH))
         message["properties"]["delivery_info"] = {"exchange": "elsewhere", "routing_key": queues.SOURCE}
         client.lpush(queues.PUBLISH, json.dumps(message))
-    with Connection(url, transport_options=roles.celery_options(url)) as connection:
+    with Connection(url) as connection:
         taken = connection.SimpleQueue(queues.PUBLISH).get(timeout=5)
         taken.channel.qos.restore_unacked()
     with broker.client(ADMIN) as client:
@@ -240,12 +240,6 @@ def test_publishers_to_pulp_join_their_publications_without_a_denial(broker: Bro
     with rolling_back.locked("farm/demo", never):
         pass
     assert broker.denials() == before
-
-
-def test_each_account_has_keys_of_its_own_for_messages_that_are_not_acknowledged() -> None:
-    assert roles.celery_options("redis://127.0.0.1/0") == {}
-    names = [str(roles.celery_options(f"redis://{account}:x@h/0")) for account in roles.ACCOUNTS]
-    assert len(set(names)) == len(names)
 
 
 def test_passwords_are_kept_and_only_their_hashes_are_printed(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import sys
 import tarfile
 import threading
 import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from tests.fetching import Desk, http_server, repository, spec
+from tests.fetching import Answer, Desk, http_server, repository, spec
 from tests.packages import git
 from workers.core.context import Ended
 from workers.formats.rpm import spec as spec_reader
@@ -140,6 +142,26 @@ def test_a_list_of_very_many_sources_is_refused(tmp_path: Path) -> None:
     lines = b"".join(b"%032x  f%x\n" % (number, number) for number in range(60_000))
     words = _fetched(tmp_path, repository(tmp_path / "repo", {"hello.spec": spec(), "sources": lines}))
     assert words == "over_limit sources has more than 20000 lines; no package has so many sources"
+
+
+def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
+    """It may never end."""
+    sent = 0
+
+    def redirect(request: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        request.send_response(302)
+        request.send_header("Location", "/other.tar")
+        request.end_headers()
+        with suppress(OSError):
+            while sent < 2**30:
+                sent += request.wfile.write(bytes(2**20))
+
+    with http_server() as server:
+        server.answers |= {"/x.tar": redirect, "/other.tar": Answer(b"x")}
+        repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=(server.url("/x.tar"),))})
+        Desk(folder=tmp_path / "desk").git(repo)
+    assert sent < 64 * 2**20, "more than the sockets hold"
 
 
 @pytest.mark.parametrize(

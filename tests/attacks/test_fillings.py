@@ -112,7 +112,7 @@ class Layers:
         """`forge` makes another binary package of what rpmbuild made."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name, forge)
-        with self._context(folder / name, log_bytes) as context:
+        with self.context(folder / name, log_bytes) as context:
             roots = Roots(self.settings, self.target, Arch.X86_64, confinement(self.settings, self.target))
             root: Root | None = None
             ended: FarmError | None = None
@@ -129,7 +129,7 @@ class Layers:
         """An honest package that requires the hostile one."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name)
-        with self._context(folder / name, 8 * 2**20) as context:
+        with self.context(folder / name, 8 * 2**20) as context:
             request = RpmsRequest(
                 target=self.target,
                 arch=Arch.X86_64,
@@ -163,7 +163,7 @@ class Layers:
         return repository
 
     @contextmanager
-    def _context(self, folder: Path, log_bytes: int) -> Iterator[StepContext]:
+    def context(self, folder: Path, log_bytes: int) -> Iterator[StepContext]:
         (folder / "work").mkdir()
         limits = self.target.limits
         with step_context(
@@ -397,6 +397,20 @@ def test_a_package_that_rpm_does_not_take_is_not_the_hosts_trouble(
     made = layers.make("", tmp_path, forge=forge)
     assert made.ended is not None
     assert made.ended.outcome is Outcome.FAILED
+
+
+def test_a_requirement_of_any_length_is_unresolvable(layers: Layers, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with layers.context(tmp_path / "x", 2**20) as context:
+        roots = Roots(layers.settings, layers.target, Arch.X86_64, confinement(layers.settings, layers.target))
+        for wanted in ("a" * 301, "a" * 4000, "lib(" + "b" * 2000 + ") >= 1"):
+            with (
+                roots.template(context) as template,
+                pytest.raises(Ended, match="nothing provides") as ended,
+                roots.layered(template, [wanted], [], context),
+            ):
+                pass
+            assert ended.value.outcome is Outcome.UNRESOLVABLE
 
 
 def test_trouble_that_packages_may_make_counts_for_no_host_alone(

@@ -1,5 +1,7 @@
 """Messages that somebody forged, or moved, in the queue of a worker that may do more: a real publisher of one slot."""
 
+import base64
+import bz2
 import json
 import os
 import subprocess
@@ -39,6 +41,11 @@ class Publisher:
     control: Control
     client: redis.Redis
     app: Celery
+    pid: int
+
+    def peak_kib(self) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
 
     def says(self, words: str) -> bool:
         return words in self.log.read_text(errors="replace")
@@ -81,7 +88,7 @@ def publisher(tmp_path: Path) -> Iterator[Publisher]:
         leases, control = Leases(settings), Control(settings)
         try:
             until(lambda: b"publish@here ready." in log.read_bytes(), "the worker to be ready")
-            yield Publisher(log, leases, control, client, app)
+            yield Publisher(log, leases, control, client, app, worker.pid)
             assert worker.poll() is None
         finally:
             app.close()
@@ -164,6 +171,47 @@ def test_what_is_no_message_ends_no_worker(publisher: Publisher) -> None:
         publisher.offer(label)
         publisher.forge(wire.TASKS[StepKind.UPLOAD], label)
         publisher.reported(label)
+
+
+_ODD_HEADERS: tuple[dict[str, Any], ...] = (
+    {"task": []},
+    {"id": []},
+    {"id": {"a": 1}},
+    {"id": "x" * 2000},
+    {"timelimit": True},
+    {"eta": 7},
+    {"expires": {}},
+    {"shadow": ["x"]},
+    {"root_id": 1},
+    {"retries": "x"},
+    {"compression": "application/x-bz2"},
+    {"compression": 7},
+    {"stamps": 1, "stamped_headers": 7},
+)
+
+
+def test_odd_headers_use_up_no_slot(publisher: Publisher) -> None:
+    """A message that is dropped without being acknowledged counts as one that the only slot works on."""
+    publisher.app.send_task(wire.TASKS[StepKind.UPLOAD], kwargs={}, queue="model", ignore_result=True)
+    model = json.loads(publisher.client.rpop("model"))  # type: ignore[arg-type]
+    for headers in _ODD_HEADERS:
+        publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"headers": model["headers"] | headers}))
+    publisher.offer(UPLOAD)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.reported(UPLOAD)
+
+
+def test_what_is_compressed_is_not_read(publisher: Publisher) -> None:
+    publisher.app.send_task(wire.TASKS[StepKind.UPLOAD], kwargs={}, queue="model", ignore_result=True)
+    model = json.loads(publisher.client.rpop("model"))  # type: ignore[arg-type]
+    bomb = base64.b64encode(bz2.compress(bytes(2**30))).decode()
+    before_kib = publisher.peak_kib()
+    headers = model["headers"] | {"compression": "application/x-bz2"}
+    publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"body": bomb, "headers": headers}))
+    publisher.offer(UPLOAD)
+    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.reported(UPLOAD)
+    assert publisher.peak_kib() - before_kib < 100 * 1024
 
 
 def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) -> None:

@@ -151,7 +151,6 @@ def test_an_honest_farm_builds_beside_all_of_them(settings: Settings, client: re
 def test_a_key_of_another_type_stops_nothing(settings: Settings, client: redis.Redis) -> None:
     client.set("control:build.aarch64", "not a list")
     client.set("farm:workers:build.aarch64", "not a set")
-    client.set("unacked:build.aarch64:index", "not a sorted set")
     with honest_farm(settings) as store:
         assert build_one(settings, store).outcome is Outcome.SUCCEEDED
 

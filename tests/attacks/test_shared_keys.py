@@ -1,17 +1,10 @@
 """Keys of the broker that all accounts share, or that the scheduler reads of all: one account must not spoil them."""
 
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 from redis.exceptions import NoPermissionError
 
 from farm import queues
-from farm.broker.leases import Leases
-from farm.config import Settings
-from farm.scheduler.sweep import Sweeper, Swept
-from tests.attacks.conftest import ADMIN, Broker
+from tests.attacks.conftest import Broker
 
 BUILD = "build.x86_64"
 
@@ -31,37 +24,10 @@ def test_an_account_reaches_no_other_database(broker: Broker, account: str) -> N
         client.execute_command("SELECT", 5)
 
 
-@pytest.fixture
-def sweeper(broker: Broker, tmp_path: Path) -> Iterator[Sweeper]:
-    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("scheduler")})
-    with closing(Leases(settings)) as leases, closing(Sweeper(settings, leases)) as sweeper:
-        yield sweeper
-    with broker.client(ADMIN) as client:
-        client.flushdb()
-
-
-def _sweep_with_a_leftover(broker: Broker, sweeper: Sweeper) -> Swept:
-    with broker.client(BUILD) as client:
-        client.hset("farm:offer:99.build.x86_64.1", "work", "x")
-    return sweeper.sweep(lambda: ())
-
-
-@pytest.mark.parametrize("spoilt", ["", ":index"])
-def test_a_key_of_another_type_among_the_messages_taken_stops_no_sweep(
-    broker: Broker, sweeper: Sweeper, spoilt: str
-) -> None:
-    with broker.client(BUILD) as client:
-        client.zadd(f"unacked:{BUILD}:index", {"tag": 1})
-        client.set(f"unacked:{BUILD}{spoilt}", "x")
-    assert _sweep_with_a_leftover(broker, sweeper).offers == 1
-    with broker.client(ADMIN) as client:
-        assert client.type(f"unacked:{BUILD}{spoilt}") == b"none"
-
-
-@pytest.mark.parametrize("body", [b"[" * 100_000, b"x" * 2**21, b"\xff"])
-def test_a_message_that_no_reader_takes_is_dropped(broker: Broker, sweeper: Sweeper, body: bytes) -> None:
-    with broker.client(BUILD) as client:
-        client.zadd(f"unacked:{BUILD}:index", {"tag": 1})
-        client.hset(f"unacked:{BUILD}", "tag", body)
-    swept = _sweep_with_a_leftover(broker, sweeper)
-    assert (swept.offers, swept.unacked) == (1, 1)
+@pytest.mark.parametrize("account", [*queues.WORKER_ROLES, "flower", queues.CLIENT])
+def test_no_account_has_commands_that_cost_the_server_more_than_was_sent(broker: Broker, account: str) -> None:
+    """WATCH looks through all that is watched for each key, and ZRANGE walks to its offset: both stop the server."""
+    for words in (("WATCH", "a"), ("ZADD", "a", "1", "x"), ("ZRANGE", "a", "0", "1"), ("SRANDMEMBER", "a", "-9")):
+        for key in ("unacked", f"unacked:{account}", "farm:workers:source", f"farm:wake:1.{account}.1"):
+            with broker.client(account) as client, pytest.raises(NoPermissionError):
+                client.execute_command(words[0], key, *words[2:])

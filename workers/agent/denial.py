@@ -45,8 +45,15 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             except ValueError as error:
                 _log.warning("Dropped a message: %.300s", error, extra={"action": "bad-message"})
                 message.ack_log_error(_log, self.connection_errors)
-            else:
+                return
+            try:
                 handle(message)
+            except Exception as error:
+                if isinstance(error, self.connection_errors):
+                    raise
+                # One that was not acknowledged would use up a slot for good.
+                _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
+                message.ack_log_error(_log, self.connection_errors)
 
         return on_message
 

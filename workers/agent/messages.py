@@ -12,7 +12,8 @@ from kombu.exceptions import KombuError
 
 from farm import wire
 
-_HEADERS = ("lang", "task", "id", "root_id", "parent_id", "shadow", "argsrepr", "kwargsrepr", "origin", "ignore_result")
+_TEXTS = ("lang", "task", "id", "root_id", "parent_id", "shadow", "argsrepr", "kwargsrepr", "origin")
+_TEXT_CHARS = 1024
 _KINDS = {task: kind for kind, task in wire.TASKS.items()}
 
 
@@ -28,7 +29,14 @@ def reduce_message(message: Any) -> None:
         raise ValueError(f"it is not of Celery's second protocol: {error!r}") from error
     if kind is None or not isinstance(kwargs, dict):
         raise ValueError(f"task {str(task)[:64]!a} is none of the farm's")
-    message.headers = {name: message.headers[name] for name in _HEADERS if name in message.headers}
+    texts = {name: message.headers.get(name) for name in _TEXTS}
+    if wrong := [name for name, text in texts.items() if not _is_plain(text)]:
+        raise ValueError(f"its header {wrong[0]} is {str(texts[wrong[0]])[:64]!a}")
+    message.headers = {**texts, "ignore_result": True}
     message.body = json.dumps([[], kwargs, {"chain": chain or None}])
     message.content_type, message.content_encoding = "application/json", "utf-8"
     message._decoded_cache = None  # noqa: SLF001 - kombu keeps what it decoded before
+
+
+def _is_plain(text: object) -> bool:
+    return text is None or (isinstance(text, str) and len(text) <= _TEXT_CHARS)

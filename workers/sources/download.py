@@ -14,9 +14,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -154,9 +154,7 @@ def _client(egress: EgressPolicy) -> httpx.Client:
     transport = httpx.HTTPTransport(verify=trust, trust_env=False)
     # Httpx 0.28 takes no backend of its own for the pool that it makes.
     transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Backend(egress))  # noqa: SLF001
-    return httpx.Client(
-        transport=transport, timeout=_TIMEOUT, follow_redirects=True, max_redirects=_REDIRECTS_MAX, trust_env=False
-    )
+    return httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
 
 
 class _Shelf:
@@ -244,7 +242,7 @@ class _Shelf:
         digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
         # No encoding may be undone on the way: a .tar.gz is to arrive as one.
         headers = {"Accept-Encoding": "identity", "User-Agent": "farm"}
-        with self._client.stream("GET", url, headers=headers) as answer:
+        with self._answer(self._client.build_request("GET", url, headers=headers)) as answer:
             refused = refusal(answer, url, is_checked=wanted.checksum is not None)
             if refused:
                 return refused
@@ -259,6 +257,23 @@ class _Shelf:
                 with self._lock:
                     self._open.remove(answer)
                 part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _answer(self, request: httpx.Request) -> Iterator[httpx.Response]:
+        """Where the redirects lead. Httpx would read the body of each into memory before it follows."""
+        for _ in range(_REDIRECTS_MAX + 1):
+            self.check()
+            answer = self._client.send(request, stream=True)
+            if answer.next_request is None:
+                break
+            answer.close()
+            request = answer.next_request
+        else:
+            raise httpx.TooManyRedirects(f"more than {_REDIRECTS_MAX} redirects", request=request)
+        try:
+            yield answer
+        finally:
+            answer.close()
 
     def _keep(self, part: Path, found: Checksum, url: str, wanted: Wanted) -> Path | Missing:
         if wanted.checksum and found != wanted.checksum:

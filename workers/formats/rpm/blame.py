@@ -147,11 +147,9 @@ def disk_problem(folder: Path) -> str | None:
 # --- dnf --------------------------------------------------------------------------------------------------------------
 
 _NOTHING = (
-    re.compile(r"^No matching package to install: '(?P<what>[^\n]{1,300})'", re.MULTILINE),
-    re.compile(
-        r"^[ -]*(?:Problem[ \d]*: )?nothing provides (?P<what>[^\n]{1,300}?) needed by [^\n]{1,300}", re.MULTILINE
-    ),
-    re.compile(r"^No match for argument: (?P<what>[^\n]{1,300})", re.MULTILINE),
+    re.compile(r"^No matching package to install: '(?P<what>[^\n]+)'", re.MULTILINE),
+    re.compile(r"^[ -]*(?:Problem[ \d]*: )?nothing provides (?P<what>[^\n]+?) needed by ", re.MULTILINE),
+    re.compile(r"^No match for argument: (?P<what>[^\n]+)", re.MULTILINE),
 )
 _NO_SPEC = re.compile(
     r"^Failed to (?:open: '/work/wanted\.spec', not a valid spec file|parse spec file \"/work/wanted\.spec\")",
@@ -259,15 +257,15 @@ DNF: tuple[Case, ...] = (
     Case(
         name="file-conflict",
         blame=Blame.PACKAGE,
-        test=_says(r"^ *(?P<what>file /[^\n]{1,300} conflicts (?:between|with) [^\n]{1,300})"),
+        test=_says(r"^ *(?P<what>file /[^\n]+? conflicts (?:between|with) [^\n]{1,300})"),
         outcome=Outcome.UNRESOLVABLE,
     ),
     Case(
         name="not-installable",
         blame=Blame.PACKAGE,
         test=_says(
-            r"^ *(?P<what>package [^ \n]{1,300} (?:does not verify|is intended for a different)[^\n]{1,300}"
-            r"|[^\n]{1,300} is needed by [^\n]{1,300})"
+            r"^ *(?P<what>package [^ \n]+ (?:does not verify|is intended for a different)[^\n]{1,300}"
+            r"|[^\n]+? is needed by [^\n]{1,300})"
         ),
         outcome=Outcome.FAILED,
     ),

@@ -84,7 +84,8 @@ def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
     """Without the interpreter's site module, which takes longer than the reading."""
     modules = _code_folders()
     argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(modules), "/names"]
-    bounds = ["prlimit", f"--cpu={_CPU_S}", f"--as={_LIMITS.memory_bytes}", "--"]
+    # The soft limit's signal is the reader's own end; the hard one's is the signal with which others end a process.
+    bounds = ["prlimit", f"--cpu={_CPU_S}:{_CPU_S + 5}", f"--as={_LIMITS.memory_bytes}", "--"]
     if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
         given = {bind.inside: str(bind.path) for bind in binds}
         return [*bounds, *argv[:-1], given["/names"], json.dumps(given)]
