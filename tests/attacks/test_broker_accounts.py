@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import socket
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,24 @@ def test_a_restart_keeps_transactions_and_what_scripts_wrote(tmp_path: Path) -> 
         client.eval("redis.call('SET', 'three', 3) redis.call('SET', 'four', 4)", 0)
     with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
         assert {bytes(key) for key in client.scan_iter()} == {b"plain", b"one", b"two", b"three", b"four"}
+
+
+def test_answers_that_nobody_reads_leave_the_scheduler_its_memory(tmp_path: Path) -> None:
+    """With the limits that docs/operating.md asks for, Redis drops the client instead."""
+    limits = ("--maxmemory", "96mb", "--maxmemory-clients", "32mb", "--client-query-buffer-limit", "32mb")
+    with broker_with_accounts(tmp_path, *limits) as broker, broker.client("scheduler") as scheduler:
+        with broker.client(BUILDER) as client:
+            client.hset("farm:lease:1.build.x86_64.1", "w", bytes(15 * 2**20))
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", broker.port)) as sender:
+                password = broker.passwords[BUILDER]
+                sender.sendall(_command("AUTH", BUILDER, password))
+                for _ in range(3):
+                    with suppress(OSError):
+                        sender.sendall(_command("HMGET", "farm:lease:1.build.x86_64.1", *["w"] * 20))
+                scheduler.set("farm:scheduler", "x")
+                assert scheduler.info("memory")["used_memory"] < 200 * 2**20  # type: ignore[index]
+
+
+def _command(*words: str) -> bytes:
+    return b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words)))
