@@ -114,8 +114,8 @@ class DiskWatch:
 
     @property
     def was_low(self) -> bool:
-        """Whether the disk got low meanwhile, which may be why a command failed, and not by its own doing. For one that
-        was low before, what the command left behind says so still."""
+        """Whether the disk was low at any time, which may be why a command failed, and not by its own doing. One that is
+        full when a command starts may have room again by its end: rpmbuild then has run a script that was cut off."""
         return self._got_low
 
     def __enter__(self) -> "DiskWatch":
@@ -154,6 +154,7 @@ class DiskWatch:
         # Some file systems do not count files, and say 0 of 0.
         self._files.floor = self._floor_of(disk.f_files) if disk.f_files else 0
         self._looks += 1
+        self._got_low = self._got_low or self._bytes.is_low or self._files.is_low
         if self._looks == 1:
             return
         low = [gauge for gauge in (self._bytes, self._files) if gauge.is_low]
@@ -173,7 +174,6 @@ class DiskWatch:
         for gauge in low:
             if gauge.has_most:
                 return gauge.most
-            self._got_low = self._got_low or gauge.has_got_low
         is_over = time.monotonic() - self._low_since > _GIVE_BACK_S
         return Ending.DISK_FULL if is_over else None
 
