@@ -20,6 +20,7 @@ from farm.model.worker import WorkerFacts, host_of
 #: is room for 3,400 packages in one build; the largest spec files of Fedora, but for TeX Live's, have 500.
 DOCUMENT_BYTES = 2 * 2**20
 FACTS_BYTES = 16 * 2**10
+HOLDER_BYTES = 1024  # a worker's name, or a digest
 EVENT_BYTES = 16 * 2**10
 WORKERS_OF_A_ROLE = 2000
 

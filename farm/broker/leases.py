@@ -71,6 +71,7 @@ class Leases(WorkerRegister):
         self._touch = scripts.Script(self._redis, scripts.TOUCH)
         self._close = self._redis.register_script(scripts.CLOSE)
         self._restore = self._redis.register_script(scripts.RESTORE)
+        self._holder = self._redis.register_script(scripts.HOLDER)
         self._loader = scripts.ScriptLoader(self._redis)
         super().__init__(self._redis)
 
@@ -187,7 +188,7 @@ class Leases(WorkerRegister):
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
                 pipe.hexists(_offer(label), "work")
-                pipe.hmget(_lease(label), ["worker", "holder"])
+                self._holder(keys=[_lease(label)], args=[bounds.HOLDER_BYTES], client=pipe)
             answers = pipe.execute()
         return {
             label: LeaseState(is_offered=bool(offered), holder=_holder(*lease))
@@ -199,7 +200,7 @@ class Leases(WorkerRegister):
         wanted = sorted(set(labels))
         with self._redis.pipeline(transaction=False) as pipe:
             for label in wanted:
-                pipe.hmget(_lease(label), ["worker", "holder"])
+                self._holder(keys=[_lease(label)], args=[bounds.HOLDER_BYTES], client=pipe)
             found = zip(wanted, pipe.execute(), strict=True)
         return {label: holder for label, lease in found if (holder := _holder(*lease)) is not None}
 

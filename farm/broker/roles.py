@@ -15,13 +15,9 @@ from farm.model.build import StepKind
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 
-#: What every connection uses. CLIENT's subcommands that reach other connections, or stop the server, are taken away. No
-#: SELECT: nobody sweeps the server's other databases.
-_EVERYONE = (
-    "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +client "
-    "-client|kill -client|list -client|pause -client|unpause -client|unblock -client|no-evict -client|tracking "
-    "-client|caching"
-)
+#: What every connection uses. No CLIENT: its names are kept outside of all limits of memory. A library that tells its
+#: own name goes on without. No SELECT: nobody sweeps the server's other databases.
+_EVERYONE = "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +script|exists"
 _SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
 _SCHEDULER_OWN = (
     "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~*.reply.celery.pidbox "
@@ -33,7 +29,7 @@ _SCHEDULER_OWN = (
 )
 _SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
 #: The lock of one of Pulp's repositories. A client takes it for a rollback.
-_PUBLISHING = "+evalsha +get +set +del +expire ~farm:publishing:*"
+_PUBLISHING = "+evalsha +get +set +ttl +del +expire ~farm:publishing:*"
 _CLIENT = (
     "+evalsha +lpush +llen ~control:client ~control:bell",
     "+llen %R~control:taken:client",
@@ -45,14 +41,21 @@ _CLIENT = (
     "+publish &farm:events",
     _PUBLISHING,
 )
+
+
+def _queue(name: str) -> str:
+    """A queue of Celery's: kombu puts two characters and a number behind its name for messages of other priorities."""
+    return f"~{name} ~{name}??[369]"
+
+
 _FLOWER = (
     "+llen %R~source* %R~publish* %R~build.* %R~control*",
-    "+brpop +llen +del ~*.reply.celery.pidbox* ~celeryev.*",
+    f"+brpop +llen +del {_queue('*.reply.celery.pidbox')} {_queue('celeryev.*')}",
     f"{_SUBSCRIBE} &/0.celeryev/*",
     "+publish &/0.celery.pidbox &/0.celery.pidbox*",
 )
 #: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
-_CHAIN = (f"+lpush +llen ~{queues.PUBLISH} ~{queues.PUBLISH}?*",)
+_CHAIN = (f"+lpush +llen {_queue(queues.PUBLISH)}",)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     "+hset +hget +hgetall +hdel ~farm:publish:*",
@@ -113,9 +116,9 @@ def _worker(role: str) -> tuple[str, ...]:
     def of(what: str, mark: str = "~") -> str:
         return " ".join(f"{mark}farm:{what}:*.{kind}.*" for kind in kinds)
 
-    nodes = " ".join(f"~{name}@*.celery.pidbox*" for name in dict.fromkeys((role, role.partition(".")[0])))
+    nodes = " ".join(_queue(f"{name}@*.celery.pidbox") for name in dict.fromkeys((role, role.partition(".")[0])))
     return (
-        f"+brpop +lpush +llen ~{role} ~{role}?*",
+        f"+brpop +lpush +llen {_queue(role)}",
         f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
         f"+exists +hmget +hget +hset +hexists +hincrby +persist +pexpire +del {of('offer')} {of('lease')}",
         f"+exists {of('closed', '%R~')}",
@@ -127,7 +130,7 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+sadd %W~farm:workers:{role}",
         f"+set +exists +del ~farm:worker:{role}:*",
         f"+hget %R~farm:off:{role}",
-        "+lpush ~*.reply.celery.pidbox*",
+        "+lpush ~*.reply.celery.pidbox",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.
         f"{_SUBSCRIBE} &/0.celery.pidbox &/0.celery.pidbox*",

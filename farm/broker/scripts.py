@@ -79,8 +79,21 @@ UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del',
 RENEW_LOCK = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end
 """
+# A lock without an end, or with one far away, is none that this script made.
+LOCK = """
+local left = redis.call('ttl', KEYS[1])
+if left == -1 or left > tonumber(ARGV[2]) then redis.call('del', KEYS[1]) end
+return redis.call('set', KEYS[1], ARGV[1], 'nx', 'ex', ARGV[2]) and 1 or 0
+"""
 #: What accounts run that may not load it.
-SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK)
+SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK, LOCK)
+# Whoever may write a lease may write there as much as it likes.
+HOLDER = """
+for _, field in ipairs({'worker', 'holder'}) do
+  if redis.call('HSTRLEN', KEYS[1], field) > tonumber(ARGV[1]) then return {false, false} end
+end
+return redis.call('HMGET', KEYS[1], 'worker', 'holder')
+"""
 
 
 class ScriptMissing(redis.ConnectionError):

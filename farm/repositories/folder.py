@@ -5,6 +5,7 @@ the form of the metadata is metadata.py's. The layout stands in directory.py.
 """
 
 import shutil
+import stat
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -19,6 +20,8 @@ from farm.repositories.metadata import PackageXml, read_package, write_version
 from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
 
 _LOCK_TIMEOUT_S = 300.0
+#: Whoever may read a lock file may hold its lock, users of the machine and programs in a build root among them.
+_STATE_MODE = 0o700
 _RETAIN_AT_ONCE = 64  # versions that one `add` removes at most, so that no add pays for long neglect
 
 
@@ -42,10 +45,11 @@ class RepositoryFolder:
 
     def ensure(self) -> None:
         """Version 0 is published before anyone sees the repository."""
-        if self._switch.is_symlink():
+        if self._switch.is_symlink() and stat.S_IMODE(self._lock.parent.stat().st_mode) == _STATE_MODE:
             return
         for folder in (self.versions, self._switch.parent, self._pool, self._unfinished):
             folder.mkdir(parents=True, exist_ok=True)
+        self._lock.parent.chmod(_STATE_MODE)
         with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
             if not self._switch.is_symlink():
                 with suppress(FileExistsError):

@@ -17,6 +17,7 @@ down the process that publishes, which is one of its own, and the attempt with i
 
 import gzip
 import hashlib
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ KINDS = ("primary", "filelists", "other")
 _CHANGELOGS = 10  # entries per package; createrepo_c's own default
 _HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
 _CHUNK_BYTES = 2**20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _XML_MAX_BYTES = 32 * 2**20  # per package and kind; every user of the repository downloads it
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
 
@@ -100,6 +102,9 @@ def _entry(package: createrepo_c.Package, path: Path, shown: str) -> PackageXml:
         raise _refused(path, shown, error) from error
     for kind, text in zip(KINDS, texts, strict=True):
         _check_xml(kind, text, shown)
+    # XML takes line ends in names, but what dnf says of such a file is then no line of its own any more.
+    if bad := next((name for _, *names in package.files for name in names if _CONTROL.search(name)), None):
+        raise BadSource(f"{shown} has a file with a control character in its name: {ascii(bad)[:200]}")
     return PackageXml(primary=texts[0], filelists=texts[1], other=texts[2])
 
 

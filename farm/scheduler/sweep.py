@@ -21,6 +21,7 @@ _SCAN_COUNT = 500
 _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 #: These have a time to live; without one they are left over.
 _PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
+_KEPT_S = 3600
 _REPLY = ".reply.celery.pidbox"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
 
@@ -86,11 +87,11 @@ class Sweeper:
         return list(found)
 
     def _without_end(self, keys: Sequence[str]) -> list[str]:
-        """Those that do not go by themselves."""
+        """Those that do not go by themselves within an hour. Nothing of the farm's is kept for longer."""
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.ttl(key)
-            return [key for key, left_s in zip(keys, pipe.execute(), strict=True) if left_s == -1]
+            return [key for key, left_s in zip(keys, pipe.execute(), strict=True) if left_s == -1 or left_s > _KEPT_S]
 
     def _close(self, labels: Sequence[str]) -> int:
         """Closed and not only deleted, so that a worker that holds one hears of it."""

@@ -5,6 +5,7 @@ import json
 import socket
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from pathlib import Path
@@ -283,6 +284,35 @@ def test_a_restart_keeps_transactions_and_what_scripts_wrote(tmp_path: Path) -> 
         client.eval("redis.call('SET', 'three', 3) redis.call('SET', 'four', 4)", 0)
     with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
         assert {bytes(key) for key in client.scan_iter()} == {b"plain", b"one", b"two", b"three", b"four"}
+
+
+def test_a_lock_of_a_repository_that_has_no_end_is_taken_over(broker: Broker, tmp_path: Path) -> None:
+    given = {"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("publish")}
+    with broker.client(queues.CLIENT) as client:
+        for kept_s in (None, 10**6):
+            client.set("farm:publishing:farm/demo", "x", ex=kept_s)
+            began_at = time.monotonic()
+            with Together(Settings.from_env(given)).locked("farm/demo", threading.Event()):
+                assert time.monotonic() - began_at < 30
+
+
+def test_a_lease_as_large_as_redis_takes_is_not_read(broker: Broker, tmp_path: Path) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("scheduler")})
+    label = "1.build.x86_64.1"
+    with broker.client(BUILDER) as client, closing(Leases(settings)) as leases:
+        client.hset(f"farm:lease:{label}", mapping={"worker": "build@one", "holder": "x" * 64})
+        assert set(leases.holders([label])) == {label}
+        client.hset(f"farm:lease:{label}", "worker", "x" * 10**7)
+        assert leases.holders([label]) == {}
+        assert not leases.states([label])[label].is_held
+        client.delete(f"farm:lease:{label}")
+
+
+def test_names_of_connections_are_nobodys_to_set(broker: Broker) -> None:
+    """Redis counts them in no limit, and keeps them in its log of slow commands."""
+    for account in roles.ACCOUNTS:
+        with broker.client(account) as client, pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command("CLIENT", "SETNAME", "x")
 
 
 def test_answers_that_nobody_reads_leave_the_scheduler_its_memory(tmp_path: Path) -> None:

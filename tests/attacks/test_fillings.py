@@ -8,8 +8,11 @@ nothing that is left.
 import itertools
 import os
 import shutil
+import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,10 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
+from farm.repositories.folder import RepositoryFolder
 from tests.contexts import demo_target, step_context
 from tests.packages import make_srpm
+from tests.waiting import until
 from workers.core.context import Ended, StepContext
 from workers.formats.rpm import blame
 from workers.formats.rpm.engine import EngineRun, RpmsRequest
@@ -107,22 +112,29 @@ class Layers:
     out: Path
 
     def make(
-        self, scriptlet: str, folder: Path, *, log_bytes: int = 8 * 2**20, forge: Callable[[bytes], bytes] | None = None
+        self,
+        scriptlet: str,
+        folder: Path,
+        *,
+        log_bytes: int = 8 * 2**20,
+        forge: Callable[[bytes], bytes] | None = None,
+        wall_s: float = 200,
     ) -> Made:
         """`forge` makes another binary package of what rpmbuild made."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name, forge)
-        with self.context(folder / name, log_bytes) as context:
+        with self.context(folder / name, log_bytes, wall_s) as context:
             roots = Roots(self.settings, self.target, Arch.X86_64, confinement(self.settings, self.target))
             root: Root | None = None
             ended: FarmError | None = None
             with roots.template(context) as template:
+                others = set((template / "layers").glob("new-*"))
                 try:
                     with roots.layered(template, [name], [("farm", f"file://{repository}")], context) as root:
                         pass
                 except FarmError as error:
                     ended = error
-                assert not [one for one in (template / "layers").iterdir() if one.name.startswith("new-")]
+                assert set((template / "layers").glob("new-*")) <= others
             return Made(root=root, error=ended, log=context.log.path.read_bytes())
 
     def build(self, scriptlet: str, folder: Path) -> EngineRun:
@@ -163,11 +175,11 @@ class Layers:
         return repository
 
     @contextmanager
-    def context(self, folder: Path, log_bytes: int) -> Iterator[StepContext]:
+    def context(self, folder: Path, log_bytes: int, wall_s: float = 200) -> Iterator[StepContext]:
         (folder / "work").mkdir()
         limits = self.target.limits
         with step_context(
-            self.settings, folder / "work", folder / "log", limits=limits, log_bytes=log_bytes, wall_s=200
+            self.settings, folder / "work", folder / "log", limits=limits, log_bytes=log_bytes, wall_s=wall_s
         ) as context:
             yield context
 
@@ -397,6 +409,36 @@ def test_a_package_that_rpm_does_not_take_is_not_the_hosts_trouble(
     made = layers.make("", tmp_path, forge=forge)
     assert made.ended is not None
     assert made.ended.outcome is Outcome.FAILED
+
+
+def test_a_scriptlet_that_never_ends_holds_up_no_other_filling(layers: Layers, tmp_path: Path) -> None:
+    layers.make("", tmp_path)  # so that the template is there
+    with ThreadPoolExecutor(1) as pool:
+        (tmp_path / "a").mkdir()
+        stuck = pool.submit(layers.make, "%pre -p /bin/sh\nwhile :; do :; done", tmp_path / "a", wall_s=30)
+        until(lambda: list(layers.settings.templates.glob("*/*/*/layers/new-*/overlay-work")), "it to begin")
+        time.sleep(2)
+        (tmp_path / "b").mkdir()
+        assert _is_recorded(layers.make("", tmp_path / "b"))
+        assert not stuck.done()
+        made = stuck.result()
+    assert made.ended is not None
+    assert made.ended.outcome is Outcome.TIMED_OUT
+
+
+def test_limits_that_a_build_set_itself_are_no_trouble_of_the_host(layers: Layers, tmp_path: Path) -> None:
+    layers.make("", tmp_path)  # so that the template is there
+    (tmp_path / "b").mkdir()
+    made = layers.make("", tmp_path / "b", wall_s=0)
+    assert made.ended is not None
+    assert made.ended.outcome is Outcome.TIMED_OUT
+
+
+def test_no_scriptlet_takes_the_lock_of_a_repository(tmp_path: Path) -> None:
+    """A lock needs no more than the right to read, and repositories are shown to every filling."""
+    RepositoryFolder(tmp_path / "repository").ensure()
+    state = tmp_path / "repository/state"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
 
 def test_a_requirement_of_any_length_is_unresolvable(layers: Layers, tmp_path: Path) -> None:

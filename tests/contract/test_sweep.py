@@ -101,6 +101,14 @@ def test_a_redis_that_does_not_tell_ages_keeps_its_answers(sweeper: Sweeper, cli
     assert _sweep(sweeper).total == 0
 
 
+def test_what_would_stay_for_years_goes(sweeper: Sweeper, client: redis.Redis) -> None:
+    client.set("farm:worker:source:made-up@x", b"x", ex=10**8)
+    client.set(f"farm:log:{OVER}", b"x", ex=10**8)
+    client.set("farm:worker:source:source@x", b"x", ex=30)
+    assert _sweep(sweeper).passing == 2
+    assert client.keys() == [b"farm:worker:source:source@x"]
+
+
 def test_messages_of_other_celery_applications_are_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
     """What they took and did not acknowledge lies there under kombu's own names."""
     client.hset("unacked", "tag", json.dumps([{"headers": {"id": "x"}, "body": ""}, "", "celery"]))

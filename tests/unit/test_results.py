@@ -181,7 +181,7 @@ def _remove_deep(left: Path) -> None:
 
 def test_holes_count_as_bytes_since_they_are_read_as_such(left: Path) -> None:
     with (left / "huge-1-1.noarch.rpm").open("wb") as file:
-        file.truncate(2**40)
+        file.truncate(2**25)
     assert "disk limit of 1048576 bytes" in refusal(lambda: collected(left))
 
 
@@ -194,6 +194,12 @@ def test_honest_packages_are_stored_under_their_names(left: Path, context: StepC
         ("a-1-1.noarch.rpm", ArtifactKind.RPM, "a-1-1.noarch"),
         ("b-1-1.x86_64.rpm", ArtifactKind.RPM, "b-1-1.x86_64"),
     ]
+
+
+def test_a_result_of_holes_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "large-1-1.x86_64.rpm").open("wb") as file:
+        file.truncate(2**40)
+    assert "nearly all of them holes" in refusal(lambda: collect(tmp_path, ".rpm", limit_bytes=2**50))
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,16 @@ def reduce_message(message: Any) -> None:
         chain = [link for link in links[-1:] if _KINDS.get(link["task"]) is follows and follows is not None]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, KombuError) as error:
         raise ValueError(f"it is not of Celery's second protocol: {error!r}") from error
-    if kind is None or not isinstance(kwargs, dict):
+    if kind is None:
         raise ValueError(f"task {str(task)[:64]!a} is none of the farm's")
+    order = {name: kwargs.get(name) for name in ("attempt", "v")} if isinstance(kwargs, dict) else {}
+    if not _is_plain(order.get("attempt", 0)) or not isinstance(order.get("v"), int):
+        raise ValueError(f"it has no attempt, or no version, but {str(order)[:64]!a}")
     texts = {name: message.headers.get(name) for name in _TEXTS}
     if wrong := [name for name, text in texts.items() if not _is_plain(text)]:
         raise ValueError(f"its header {wrong[0]} is {str(texts[wrong[0]])[:64]!a}")
     message.headers = {**texts, "ignore_result": True}
-    message.body = json.dumps([[], kwargs, {"chain": chain or None}])
+    message.body = json.dumps([[], order, {"chain": chain or None}])
     message.content_type, message.content_encoding = "application/json", "utf-8"
     message._decoded_cache = None  # noqa: SLF001 - kombu keeps what it decoded before
 

@@ -194,7 +194,9 @@ class Cgroup:
             _emptied(folders)
 
     def _set_limits(self) -> None:
-        memory, processes = str(self._limits.memory_bytes), str(self._limits.processes)
+        # Whatever a build asks for, it leaves some of both to the host.
+        memory = str(min(self._limits.memory_bytes, _host_memory_bytes()))
+        processes = str(min(self._limits.processes, _host_processes()))
         if self.kind is CgroupKind.V1:
             (self._folders["pids"] / "pids.max").write_text(processes)
             (self._folders["memory"] / "memory.limit_in_bytes").write_text(memory)
@@ -225,6 +227,18 @@ class Cgroup:
     def _number(self, controller: str, name: str, *, default: int) -> int:
         text = self._text(controller, name).strip()
         return int(text) if text.isdigit() else default
+
+
+@functools.cache
+def _host_memory_bytes() -> int:
+    """Most of what the host has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16 * 15
+
+
+@functools.cache
+def _host_processes() -> int:
+    """A quarter of what the kernel has numbers for."""
+    return int(Path("/proc/sys/kernel/pid_max").read_text()) // 4
 
 
 def sweep(where: CgroupPlace) -> int:

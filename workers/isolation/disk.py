@@ -114,8 +114,8 @@ class DiskWatch:
 
     @property
     def was_low(self) -> bool:
-        """Whether the disk was low at any time, which may be why a command failed, and not by its own doing. One that is
-        full when a command starts may have room again by its end: rpmbuild then has run a script that was cut off."""
+        """Whether the disk was low at any time, which may be why a command failed, and not by its own doing. A disk
+        that is full when a command starts may have room by its end: rpmbuild may then have run half a script."""
         return self._got_low
 
     def __enter__(self) -> "DiskWatch":

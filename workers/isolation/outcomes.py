@@ -68,7 +68,7 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
             if not reason and met.most is not None:
                 return Outcome.OVER_LIMIT, _most(met.most)
             if not reason and met.was_low:
-                raise DiskFull("the disk of this host got nearly full meanwhile, by others' doing; free some space")
+                raise DiskFull("the disk of this host was nearly full while it ran, by others' doing; free some space")
             return (Outcome.OVER_LIMIT if reason else Outcome.FAILED), reason
 
 

@@ -161,11 +161,15 @@ def _problem(entry: os.DirEntry[str], suffix: str) -> str | None:
         return f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')}"
     if status.st_nlink != 1:
         return "it is a hard link to another file"
+    if status.st_size > _HOLES_BYTES and status.st_blocks * _BLOCK_BYTES * _HOLES_FACTOR < status.st_size:
+        return f"it has {status.st_size} bytes, nearly all of them holes"
     if not entry.name.endswith(suffix) or shown(entry.name, limit=255) != entry.name or not entry.name.isascii():
         return f"only files named *{suffix} belong there"
     return None
 
 
+# Some file systems compress. Reading holes takes time that nobody's disk limits.
+_HOLES_BYTES, _HOLES_FACTOR, _BLOCK_BYTES = 64 * 2**20, 64, 512
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFBLK: "a block device",

@@ -52,6 +52,7 @@ class Together:
     def __init__(self, settings: Settings, *, alone_after: Sequence[type[Exception]] = ()) -> None:
         """`alone_after`: errors after which each one's part is tried by itself, since one of them is to blame."""
         self._redis = redis.Redis.from_url(settings.redis, socket_timeout=10, socket_connect_timeout=2, protocol=2)
+        self._take = Script(self._redis, scripts.LOCK)
         self._renew = Script(self._redis, scripts.RENEW_LOCK)
         self._unlock = Script(self._redis, scripts.UNLOCK)
         self._alone_after = tuple(alone_after)
@@ -170,7 +171,7 @@ class Together:
                 self._redis.delete(_answer(key, me))
 
     def _lock(self, key: str, me: str) -> bool:
-        return bool(self._redis.set(_locked(key), me, nx=True, ex=_LOCK_S))
+        return bool(self._take(keys=[_locked(key)], args=[me, _LOCK_S]))
 
     @contextmanager
     def _renewed(self, key: str, me: str) -> Iterator[None]:

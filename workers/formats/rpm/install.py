@@ -9,6 +9,8 @@ record of the root is dnf's plan, which the worker has before the first scriptle
 """
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -139,9 +141,6 @@ class Filling:
             (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
             self._own(work, work / "home")
             self._own_cache(cache)
-            # dnf's own lock names processes by number, which says nothing between pid namespaces.
-            stack.enter_context(locked(cache.with_suffix(".lock"), self._context.stop))
-            _forget_locks(cache)
             binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
             if lower is None:
@@ -149,18 +148,31 @@ class Filling:
             options = self._options()
             words = [*options, *words]
             is_remote = not all(one.is_local for one in repositories)
-            if lower is None or is_remote:
-                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
-                # a template in any case: what dnf made of the target's metadata then serves all of its layers.
-                fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
-                fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
-                step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
-                self._fetch(step, scratch, is_builds_own=is_builds_own)
-                words = ["--cacheonly", *words]
+            # dnf's own lock names processes by number, which says nothing between pid namespaces. This lock is never
+            # held while scriptlets run: they may never end.
+            with locked(cache.parent / f"{cache.name}.lock", self._context.stop):
+                _forget_locks(cache)
+                if lower is None or is_remote:
+                    # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
+                    # For a template in any case: what dnf made of the target's metadata then serves all of its layers.
+                    fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
+                    fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+                    step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
+                    self._fetch(step, scratch, is_builds_own=is_builds_own)
+                    words = ["--cacheonly", *words]
+                own_cache = self._linked(cache, scratch / "own-cache")
             overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
             named = "all" if lower is None else "packages"
-            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=cache, plan=named)
+            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=own_cache, plan=named)
             return self._install(step, scratch, is_builds_own=is_builds_own)
+
+    def _linked(self, cache: Path, into: Path) -> Path:
+        """The cache as it is now, by hard links: others fill it on while this one is installed from. dnf puts new files
+        in the place of old ones."""
+        shutil.copytree(cache, into, copy_function=_link, symlinks=True)
+        for folder, _, _ in os.walk(into):
+            self._own(Path(folder))
+        return into
 
     def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
         ran = self._run_dnf(step, scratch, None)
@@ -191,11 +203,14 @@ class Filling:
             said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
         end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
-        if met_one := _limit_met(done, ran.met):
+        if met_one := _limit_met(done, ran.met, has_begun=has_begun):
             outcome, words = met_one
-            # Before that nothing ran of what it asks for: it was dnf that waited for a disk or a mount.
-            if is_builds_own and end.has_begun:
-                raise Ended(outcome, f"installing what it requires {words}")
+            what = "installing what it requires" if is_builds_own else "making the build root"
+            # The log's limit and the time are the build's own. Of the rest nothing of what it asks for has run before
+            # scriptlets do: it was dnf that waited for a disk or a mount.
+            is_own = done.ending is Ending.FLOODED or time.monotonic() >= self._context.deadline
+            if is_own or (is_builds_own and has_begun):
+                raise Ended(outcome, f"{what} {words}")
             raise _may_be_given(RootTrouble(f"filling the build root {words}"), is_builds_own)
         if verdict := blame.of_dnf(end):
             error = verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
@@ -283,6 +298,13 @@ class Filling:
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
 
 
+def _link(source: str, to: str) -> None:
+    try:
+        os.link(source, to)
+    except OSError:  # another file system, or as many links as this one allows
+        shutil.copy2(source, to)
+
+
 def _may_be_given(error: FarmError, may_be: bool) -> FarmError:
     """Packages that others built may be made so that dnf fails before any of their code runs. Only another host that
     installs the same ones can tell that it was this host's trouble."""
@@ -297,9 +319,9 @@ def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:
     return RootTrouble(f"the build root cannot be filled: {words}")
 
 
-def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
+def _limit_met(done: Completed, met: LimitsMet, *, has_begun: bool) -> tuple[Outcome, str] | None:
     """Which limit of a filling ended it, as an outcome and words; None when none did. Raises DiskFull when that is the
-    host's doing."""
+    host's doing, or when it was dnf's own files that took most of a disk."""
     match done.ending:
         case Ending.TIMED_OUT:
             return Outcome.TIMED_OUT, f"did not end within {done.seconds:.0f} s"
@@ -311,6 +333,8 @@ def _limit_met(done: Completed, met: LimitsMet) -> tuple[Outcome, str] | None:
             return Outcome.OVER_LIMIT, f"used more disk than the {_LIMITS.disk_bytes // 2**30} GiB of a root"
         case Ending.FLOODED:
             return Outcome.OVER_LIMIT, "flooded the log"
+        case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES if has_begun:
+            return Outcome.OVER_LIMIT, "used most of the disk that its host had left; build it where the disk is larger"
         case Ending.DISK_FULL | Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
             raise DiskFull("the disk of this host is nearly full while a build root is filled; free some space")
         case Ending.EXITED if met.memory_kills:
