@@ -3,6 +3,7 @@
 The server at 127.0.0.1 stands for the internet: the farm allows that one address. The one at 127.0.0.9 is private.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -11,18 +12,23 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx
 import pytest
 
+from farm.config import Settings
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
-from farm.model.target import Lookaside, LookasideForm
+from farm.model.target import Limits, Lookaside, LookasideForm
+from tests.contexts import step_context
 from tests.fetching import Answer, Desk, Server, _send, http_server, put, repository, spec
 from tests.packages import commit_all, git
 from workers.core.context import Ended
-from workers.sources import giturl
+from workers.sources import download, giturl
+from workers.sources.download import Missing, Wanted
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
+from workers.sources.lookaside import Checksum
 from workers.steps import fetch
 
 pytestmark = pytest.mark.live
@@ -323,3 +329,39 @@ def test_a_commit_of_the_asker_is_still_read(tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec()})
     put(repo, {"more.patch": b"x"})
     assert Desk(folder=tmp_path / "desk").git(repo, ref=commit_all(repo, "More")).spec == "hello.spec"
+
+
+def test_a_file_behind_a_password_is_not_given_out_by_its_checksum(tmp_path: Path) -> None:
+    checksum = Checksum(algorithm="sha256", hexdigest=hashlib.sha256(b"private").hexdigest())
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path / "farm")})
+    egress = EgressPolicy.of(("127.0.0.0/8",))
+    (tmp_path / "work").mkdir()
+    with (
+        http_server() as server,
+        step_context(settings, tmp_path / "work", tmp_path / "log", limits=Limits()) as context,
+    ):
+        server.login = "ann:secret"
+        server.answers["/x.tar"] = Answer(b"private")
+        url = server.url("/x.tar", login="ann:secret")
+        for _ in range(2):
+            found = download.fetch([Wanted(name="x.tar", urls=(url,), checksum=checksum)], context, egress)
+            assert isinstance(found["x.tar"], Path)
+        assert server.seen == ["/x.tar"], "the second time out of the cache"
+        for stranger in (server.url("/x.tar"), server.url("/y.tar", login="eve:x")):
+            wanted = Wanted(name="x.tar", urls=(stranger,), checksum=checksum)
+            assert isinstance(download.fetch([wanted], context, egress)["x.tar"], Missing)
+
+
+def test_the_redirects_of_a_download_are_its_history(tmp_path: Path) -> None:
+    """Which is how a fall from https to http is seen."""
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path / "farm")})
+    (tmp_path / "work").mkdir()
+    with (
+        http_server() as server,
+        step_context(settings, tmp_path / "work", tmp_path / "log", limits=Limits()) as context,
+    ):
+        server.answers["/one.tar"] = Answer(status=302, headers=(("Location", "/two.tar"),))
+        server.answers["/two.tar"] = Answer(b"x")
+        shelf = download._Shelf(context, EgressPolicy.of(("127.0.0.0/8",)))
+        with shelf._answer(httpx.Request("GET", server.url("/one.tar"))) as answer:
+            assert [one.status_code for one in answer.history] == [302]

@@ -191,11 +191,12 @@ class _Shelf:
             raise Ended(Outcome.TIMED_OUT, "downloading took longer than the step's time limit")
 
     def one(self, wanted: Wanted) -> Path | Missing:
-        kept = self._kept(wanted.checksum)
-        if kept and kept.is_file():
-            self._context.log.note(f"{shown(wanted.name)}: in the cache, {wanted.checksum}")
-            self._spend(kept.stat().st_size, wanted.name)
-            return kept
+        for url in ("", *wanted.urls):
+            kept = self._kept(wanted.checksum, url)
+            if kept and kept.is_file():
+                self._context.log.note(f"{shown(wanted.name)}: in the cache, {wanted.checksum}")
+                self._spend(kept.stat().st_size, wanted.name)
+                return kept
         missing = Missing(reason=f"{shown(wanted.name)}: there is no address to get it from")
         for url in wanted.urls:
             got = self._download(url, wanted)
@@ -205,8 +206,15 @@ class _Shelf:
             missing = got
         return missing
 
-    def _kept(self, checksum: Checksum | None) -> Path | None:
-        return self._folder / checksum.algorithm / checksum.hexdigest if checksum else None
+    def _kept(self, checksum: Checksum | None, url: str) -> Path | None:
+        """Its place in the cache: for everybody who knows its checksum; for those who know the password, too, where a
+        URL has one."""
+        if checksum is None:
+            return None
+        if not _has_login(url):
+            return self._folder / checksum.algorithm / checksum.hexdigest
+        name = hashlib.sha256(f"{url} {checksum}".encode()).hexdigest()
+        return self._folder / "with-password" / name
 
     def _download(self, url: str, wanted: Wanted) -> Path | Missing:
         self._context.log.note(f"downloading {hide(url)}")
@@ -261,15 +269,18 @@ class _Shelf:
     @contextmanager
     def _answer(self, request: httpx.Request) -> Iterator[httpx.Response]:
         """Where the redirects lead. Httpx would read the body of each into memory before it follows."""
+        history: list[httpx.Response] = []
         for _ in range(_REDIRECTS_MAX + 1):
             self.check()
             answer = self._client.send(request, stream=True)
             if answer.next_request is None:
                 break
             answer.close()
+            history.append(answer)
             request = answer.next_request
         else:
             raise httpx.TooManyRedirects(f"more than {_REDIRECTS_MAX} redirects", request=request)
+        answer.history = history
         try:
             yield answer
         finally:
@@ -281,7 +292,7 @@ class _Shelf:
         note = "checksum is right" if wanted.checksum else "no checksum recorded"
         self._context.log.note(f"{shown(wanted.name)}: {part.stat().st_size} bytes, {found}; {note}")
         # Without a checksum nobody can ask for it again: it is this attempt's own.
-        final = self._kept(wanted.checksum) or self._context.workdir / f"download-{part.stem}"
+        final = self._kept(wanted.checksum, url) or self._context.workdir / f"download-{part.stem}"
         final.parent.mkdir(exist_ok=True)
         if wanted.checksum:
             # What is in the cache is believed for ever, and a power cut can leave a name without its content.
@@ -326,6 +337,11 @@ def _hang_up(answer: httpx.Response) -> None:
     if connection is not None:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+def _has_login(url: str) -> bool:
+    """Whether something before the host's name may be a secret: a token stands where the user's name does."""
+    return "@" in url.partition("://")[2].partition("/")[0]
 
 
 def _host(error: httpx.HTTPError, url: str) -> str | None:

@@ -147,19 +147,24 @@ class Mirror:
         self.gateway.forget()
         # The limit is for each file that git writes: a pack is one file.
         size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
-        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
-            run(
-                around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={self.path}", *args]),
-                cwd=self._root,
-                env=self.environment(),
-                timeout_s=None,
-                deadline=self._context.deadline,
-                silence_s=min(_SILENCE_S, self._context.limits.silence_s),
-                log=self._context.log,
-                stop=self._context.stop,
-                tree=around.group,
-                shown=["git", *(str(arg) for arg in args)],
-            )
+        try:
+            with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+                run(
+                    around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={self.path}", *args]),
+                    cwd=self._root,
+                    env=self.environment(),
+                    timeout_s=None,
+                    deadline=self._context.deadline,
+                    silence_s=min(_SILENCE_S, self._context.limits.silence_s),
+                    log=self._context.log,
+                    stop=self._context.stop,
+                    tree=around.group,
+                    shown=["git", *(str(arg) for arg in args)],
+                )
+        except CommandFailed:
+            # A pack that was never finished may be as large as the disk limit.
+            self._forget_left_over()
+            raise
 
     def environment(self) -> dict[str, str]:
         known_hosts = self._context.settings.ssh_known_hosts or "/dev/null"
