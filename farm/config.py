@@ -19,7 +19,7 @@ DIRECTORY, PULP = "directory", "pulp"
 _BACKENDS = (DIRECTORY, PULP)
 _PULP_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 #: The least and the greatest `first_root_id`. Below are the ids that systems give to users and services, the root's 0
-#: among them; above, the 196,608 ids of build roots would reach those that mean "nobody" and "no id".
+#: among them; above, the 196,608 ids of build roots would reach those of the user `nobody` and of "no id".
 _FIRST_ROOT_ID = (100_000, 2**32 - 2 - 196_608)
 _SOCKET_PATH_MAX = 100  # the kernel's limit is 108 bytes, with the final NUL
 
@@ -38,9 +38,9 @@ class Settings:
     `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
     set, it does so where that is Pulp.
 
-    `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots: nobody
-    else may have them. `unconfined` are the names of targets, parted by commas, that may be built on this host with the
-    host's own root in their build roots; `*` stands for all.
+    `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots; no
+    other user may have them. `unconfined` are the comma-separated names of targets that may be built on this host with
+    the host's own root in their build roots; `*` stands for all.
 
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is

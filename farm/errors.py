@@ -1,6 +1,7 @@
-"""Every way the farm itself can fail, with its code, exit code and whether trying again can help.
+"""All failures of the farm itself, each with its code, its exit code and whether a retry can help.
 
-A failing package is not here: that is an `Outcome`. `EXIT_CODES` has both, so that no two meanings share a code.
+The failure of a package is not one of them: it is an `Outcome`. `EXIT_CODES` has both, so that no two meanings share a
+code.
 """
 
 import errno
@@ -19,13 +20,13 @@ class FarmError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
 
-    #: What was stored of an attempt that this ended: its log. Set where the log is closed, not where this is raised.
+    #: The stored log of the attempt that this error ended; set when the log is closed, not when the error is raised.
     artifacts: tuple[Artifact, ...] = ()
-    #: The far end that failed, where it was not this host: a host's name or address, or what the step was given.
+    #: The remote end that failed, if it was not this host: a name or address, or an input of the step.
     remote: str | None = None
 
 
-# --- what the asker can mend ------------------------------------------------------------------------------------
+# --- errors that the user can correct --------------------------------------------------------------------------
 
 
 class BadRequest(FarmError):
@@ -50,14 +51,14 @@ class UnknownArch(BadRequest):
 
 
 class NotFound(BadRequest):
-    """There is no build, batch, step or artifact by that name."""
+    """There is no build, batch, step or artifact of that name."""
 
     code = "not-found"
     exit_code = 23
 
 
 class WrongState(BadRequest):
-    """The thing is not in a state in which this can be done to it."""
+    """The state of the build, file or host does not allow the operation."""
 
     code = "wrong-state"
     exit_code = 24
@@ -106,7 +107,7 @@ class WaitTimedOut(FarmError):
 
 
 class BrokerFull(FarmError):
-    """The farm's broker is at its memory limit and takes nothing more."""
+    """The farm's broker is at its memory limit and accepts no more data."""
 
     code = "broker-full"
     exit_code = 31
@@ -141,7 +142,7 @@ class NetworkTrouble(Trouble):
 
 
 class DiskFull(Trouble):
-    """The worker's disk is full, and not by this step's doing."""
+    """The worker's disk is full, and this step did not fill it."""
 
     code = "disk-full"
     exit_code = 42
@@ -202,14 +203,14 @@ class UnknownVersion(Trouble):
 
 
 class HostHeld(Trouble):
-    """The host is drained or quarantined: it is to be given no work."""
+    """The host is drained or quarantined, and must get no work."""
 
     code = "host-held"
     exit_code = 53
 
 
 class Unforeseen(Trouble):
-    """A step met an error that nobody foresaw: a mistake in the farm, and never the package's fault."""
+    """A step met an unexpected error: a bug of the farm, and never the package's fault."""
 
     code = "unforeseen"
     exit_code = 52
@@ -235,7 +236,7 @@ def disk_errors(trouble: type[Trouble], doing: str) -> Iterator[None]:
 
 # --- codes -----------------------------------------------------------------------------------------------------
 
-#: What `farm build --wait` exits with, by the build's outcome. 1 is an unexpected error, 2 is bad usage.
+#: The exit codes of `farm build --wait`, by the build's outcome. 1 is an unexpected error, 2 is bad usage.
 OUTCOME_EXIT_CODES: dict[Outcome, int] = {
     Outcome.SUCCEEDED: 0,
     Outcome.UNCHANGED: 0,

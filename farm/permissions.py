@@ -24,7 +24,7 @@ def close_data(settings: Settings) -> tuple[str, ...]:
     """Make the folders of a farm's data, and close what others could read: a line for each that was open, as in farms
     of older versions.
 
-    Raises BadSettings where they cannot be made. What belongs to another user is left as it is.
+    Raises BadSettings where they cannot be made. Files of another user are left as they are.
     """
     try:
         settings.data.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What crosses Redis: the Celery message, the work that stands behind it, the report that comes back. JSON only.
+"""The documents that cross Redis: the Celery message, the work behind it, the report of the worker. JSON only.
 
 Every document has a version. A host that does not speak it refuses work, so that another host gets it, and says so
 with a notice, which has no version and is read leniently: that is how different versions understand each other at all.
@@ -75,7 +75,7 @@ AnyReport = Report[StepOutput]
 
 
 class NoticeKind(StrEnum):
-    """What a worker has to say of an attempt beside its report."""
+    """A document of a worker about an attempt, other than its report."""
 
     RESUME = "resume"  # it runs it, and Redis knows nothing of that any more
     REFUSED = "refused"  # it took the message, and will not do it; its token, where it has no lease, proves nothing
@@ -115,14 +115,14 @@ _OUTPUT: dict[StepKind, Any] = {
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What is read first of a document, before its version is known to be ours."""
+    """The part of a document that is read first, to learn whether its version is known."""
 
     v: int
     kind: StepKind
 
 
 def digest_of(token: str) -> str:
-    """What is kept of a token wherever anybody but its owner and the scheduler may read."""
+    """The form in which a token is stored in all places that others than its owner and the scheduler may read."""
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 

@@ -1,6 +1,6 @@
-"""What the demo distribution contains, and the names and links that Debian gives its packages elsewhere. Data only."""
+"""The content of the demo distribution, and the names and links that Debian gives its packages elsewhere. Data only."""
 
-# What `demo-build`, the one name a target puts in its build roots, requires.
+# The requirements of `demo-build`, the one name that a target puts in its build roots.
 BUILD_PACKAGES = (
     "bash",
     "binutils",
@@ -33,7 +33,7 @@ BUILD_PACKAGES = (
     "xz-utils",
     "zstd",
 )
-# What a package may name in BuildRequires beyond that, and what makes an installed root pleasant.
+# Further packages for BuildRequires, and for a pleasant installed root.
 OTHER_PACKAGES = (
     "autoconf",
     "automake",

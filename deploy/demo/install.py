@@ -34,7 +34,7 @@ def install(root: Path, packages: Sequence[str], repositories: Mapping[str, str]
 
 
 def run_installed(root: Path, argv: Sequence[str]) -> str:
-    """What a command of the root prints. Raises DemoError when it fails."""
+    """The output of a command of the root. Raises DemoError when it fails."""
     return run(["chroot", str(root), *argv])
 
 

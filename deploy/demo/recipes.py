@@ -28,7 +28,7 @@ class Recipe:
     kind: Kind
     upstream: Upstream
     succeeds: bool = True
-    # What to run once it is installed, to show that it works.
+    # The command that shows that the installed package works.
     run: tuple[str, ...] = ()
 
     @property

@@ -95,7 +95,7 @@ def prepare(recipe: Recipe, *, apt: Apt, output: Path) -> Path:
 
 
 def manifest_entry(recipe: Recipe, *, order: int, place: Path) -> dict[str, Any]:
-    """What the demo's script reads about one package."""
+    """The facts about one package that the demo's script reads."""
     is_git = recipe.kind is Kind.GIT
     return {
         "order": order,

@@ -1,4 +1,4 @@
-"""Doing nothing twice: a digest of all that decides a result, kept beside the result; and the switch by rename."""
+"""Avoids repeated work: keeps a digest of all inputs beside the result, and switches results by rename."""
 
 import fcntl
 import hashlib

@@ -93,7 +93,7 @@ def main() -> int:
         prog="deploy/pulp/service-account",
         description="Makes a user in Pulp with only the rights that the farm needs. Safe to repeat.",
     )
-    parser.add_argument("purpose", choices=[str(purpose) for purpose in Purpose], help="what the account may do")
+    parser.add_argument("purpose", choices=[str(purpose) for purpose in Purpose], help="the rights of the account")
     parser.add_argument("--name", default="", help="the account's user name (farm-publisher or farm-reader)")
     administration_options(parser)
     help_text = "the account's password; written, readable by its owner only, when the file is not there"

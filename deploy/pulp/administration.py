@@ -1,6 +1,6 @@
-"""Administering a Pulp through its API: who does it, asking, and secrets in files.
+"""Administers a Pulp through its API: the administrator, requests, and secrets in files.
 
-Owns what an administrator is told when it does not work. Does not start any Pulp.
+Owns the messages that an administrator gets when a request fails. Does not start any Pulp.
 """
 
 import argparse
@@ -43,11 +43,11 @@ def local(pulp: LocalPulp) -> Administration:
 
 
 def administration_options(parser: argparse.ArgumentParser) -> None:
-    """What names a Pulp and someone who may administer it."""
+    """The options that name a Pulp and its administrator."""
     parser.add_argument("--url", required=True, help="Pulp's base URL, without a path")
-    parser.add_argument("--admin", default="admin", help="who does it (admin)")
+    parser.add_argument("--admin", default="admin", help="the administrator (admin)")
     parser.add_argument("--admin-password-file", type=Path, required=True)
-    parser.add_argument("--domain", help="where it holds, in a Pulp with domains")
+    parser.add_argument("--domain", help="the domain of the roles, in a Pulp with domains")
     parser.add_argument("--ca", type=Path, help="a bundle of certificates to trust")
 
 
@@ -108,7 +108,7 @@ def read_secret(path: Path) -> str:
 
 
 def kept_secret(path: Path) -> str:
-    """What the file has; a new secret, which is written there, when it does not exist. Raises PulpError."""
+    """The content of the file; if it does not exist, a new secret, which is written to it. Raises PulpError."""
     return read_secret(path) if path.exists() else _new_secret(path)
 
 

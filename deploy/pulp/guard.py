@@ -50,7 +50,7 @@ def set_guard(where: Administration, prefix: str, secret: str) -> Guarded:
 
 
 def header_value(secret: str) -> str:
-    """What the proxy sends: Pulp wants it in base64."""
+    """The header value that the proxy sends: Pulp wants it in base64."""
     return base64.b64encode(secret.encode()).decode()
 
 
@@ -84,7 +84,7 @@ def main() -> int:
     )
     administration_options(parser)
     parser.add_argument("--prefix", default="farm", help="FARM_PULP_PREFIX (farm)")
-    help_text = "what the proxy has to know; written, readable by its owner only, when the file is not there"
+    help_text = "the secret of the proxy; a missing file is written, readable by its owner only"
     parser.add_argument("--secret-file", type=Path, required=True, help=help_text)
     given = parser.parse_args()
     try:

@@ -51,7 +51,7 @@ class Home:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Pulp's commands run with: nothing of the caller's."""
+        """The environment of Pulp's commands; it has no variables of the caller."""
         return {
             "PATH": f"{self.venv}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(self.data),
@@ -75,7 +75,9 @@ class Home:
         self.cluster.prepare()
 
     def ports(self) -> tuple[int, int]:
-        """Of the API and of the content app, the same for as long as the folder lives: the farm keeps Pulp's URLs."""
+        """The ports of the API and of the content app. They stay as long as the folder, since the farm keeps Pulp's
+        URLs.
+        """
         kept = self.data / "ports.json"
         if not kept.exists():
             kept.write_text(json.dumps(_free_ports(2)))
@@ -83,7 +85,7 @@ class Home:
         return int(api), int(content)
 
     def manage(self, *words: str, timeout_s: float = _MIGRATE_WITHIN_S) -> str:
-        """What a command of pulpcore-manager prints; needs the database. Raises PulpError."""
+        """The output of a command of pulpcore-manager; needs the database. Raises PulpError."""
         argv = [str(self.venv / "bin/python"), str(self.venv / "bin/pulpcore-manager"), *words]
         return run(argv, env=self.environment, cwd=self.data / "work", timeout_s=timeout_s)
 
@@ -155,7 +157,7 @@ def _upgrade(home: Home, *, say: Say) -> None:
 
 
 def _template(cache: Path, *, say: Say) -> Path:
-    """A stopped cluster with a migrated database and an admin whose password nobody knows."""
+    """A stopped cluster with a migrated database and an admin with an unknown password."""
     key = _key()
     folder = cache / key / "database"
     with locked(folder.parent):

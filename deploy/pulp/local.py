@@ -81,7 +81,7 @@ class LocalPulp:
 
     @property
     def content_url(self) -> str:
-        """What a distribution's base path comes after, with a slash at the end."""
+        """The URL before a distribution's base path, with a slash at the end."""
         return f"http://127.0.0.1:{self.home.ports()[1]}/pulp/content/"
 
     @property
@@ -135,7 +135,7 @@ class LocalPulp:
     def revive(self) -> None:
         """Start all that does not run, and wait until Pulp is ready.
 
-        Without its database Pulp's processes end sooner or later, so those are started anew with it.
+        Without its database Pulp's processes end sooner or later, so they are started again with it.
         """
         if not self._family.is_running(postgresql.NAME):
             self._family.stop(self._family.watched)
@@ -166,7 +166,7 @@ class LocalPulp:
         return all(self._family.is_running(name) for name in [postgresql.NAME, *names]) and self._are_up(names)
 
     def wait_ready(self) -> None:
-        """Raises PulpError at a deadline, or when a process ended that nobody stopped."""
+        """Raises PulpError at a deadline, or when a process ended by itself."""
 
         def ready() -> bool:
             self._family.check()
@@ -175,7 +175,7 @@ class LocalPulp:
         until(ready, _READY_WITHIN_S, f"Pulp to be ready; the logs are in {self.home.data / 'log'}")
 
     def manage(self, *words: str) -> str:
-        """What a command of `pulpcore-manager` prints. Raises PulpError."""
+        """The output of a command of `pulpcore-manager`. Raises PulpError."""
         return self.home.manage(*words)
 
     def _is_up(self, name: str) -> bool:

@@ -75,7 +75,7 @@ class Cluster:
         return True
 
     def sql(self, statement: str, *, database: str = "pulp") -> str:
-        """What psql prints, unaligned and without headings. Raises PulpError."""
+        """The output of psql, unaligned and without headings. Raises PulpError."""
         options = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.socket), "-U", "pulp"]
         argv = [str(binaries() / "psql"), *options, "-d", database]
         return run(argv, env=_ENV, cwd=Path("/"), timeout_s=_WITHIN_S, stdin=statement)

@@ -65,7 +65,7 @@ class Family:
         return tuple(self._running)
 
     def check(self, only: str = "") -> None:
-        """Raises PulpError, with its last line and log, for one that ended although nobody stopped it."""
+        """Raises PulpError, with its last line and log, for a process that ended by itself."""
         for name, (plan, popen) in self._running.items():
             if popen.poll() is not None and only in ("", name):
                 raise PulpError(f"{plan.name} ended with {popen.returncode}: {last_line(plan.log)} (log: {plan.log})")
@@ -85,7 +85,7 @@ class Family:
             until(lambda: not _left(plan, popen.pid), _STOP_WITHIN_S, f"the children of {name} to go")
 
     def stop(self, names: Sequence[str]) -> None:
-        """Ask all of them to end, then wait; whoever takes too long is killed. Safe to repeat."""
+        """Ask all of them to end, then wait; kill those that take too long. Safe to repeat."""
         chosen = [(name, *self._running[name]) for name in names if name in self._running]
         for _, plan, popen in chosen:
             if popen.poll() is None:
@@ -136,7 +136,7 @@ def until(is_there: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 def last_line(log: Path) -> str:
-    """What a process said last, for a message."""
+    """The last words of a process, for a message."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][-500:] if lines else "it wrote nothing"
 
@@ -158,7 +158,7 @@ def _kill_group(pid: int) -> None:
 
 
 def _left(plan: Plan, group: int) -> list[int]:
-    """Those of its children that still run: in its group, or at work in its folder."""
+    """The children of it that still run: in its group, or at work in its folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""The artifact store, and which one the settings name."""
+"""The artifact store that the settings name."""
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
@@ -7,7 +7,7 @@ __all__ = ["ArtifactStore", "open_store"]
 
 
 def open_store(settings: Settings) -> ArtifactStore:
-    """Cheap: makes no connection and reads nothing until the store is used."""
+    """The call is cheap: the store makes no connection and reads nothing until it is used."""
     from farm.artifacts.directory import DirectoryStore
 
     return DirectoryStore(settings.artifacts)

@@ -1,4 +1,4 @@
-"""The artifact store's protocol: files by sha256. A file is there whole or not at all."""
+"""The artifact store's protocol: files by sha256. The store never shows a part of a file."""
 
 import threading
 from pathlib import Path
@@ -27,9 +27,10 @@ class ArtifactStore(Protocol):
         """
 
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
-        """A read-only file with the artifact's content at `into` (its full path). May be a hard link: never write
-        to it. Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, however large the file,
-        and StoreTrouble otherwise."""
+        """A read-only file with the artifact's content at `into` (its full path). The file may be a hard link: never
+        write to it. Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, however large the file,
+        and StoreTrouble otherwise.
+        """
 
     def open_path(self, sha256: str) -> Path:
-        """Where the content can be read on this machine. Raises NotFound."""
+        """A path from which this machine can read the content. Raises NotFound."""

@@ -1,17 +1,17 @@
 """The artifact store in a directory: `<root>/<2 hex>/<2 hex>/<sha256>`, read-only files that appear whole.
 
-Owns the files below its root, how they get there and how they are found; not how long they are kept.
+Owns the files below its root: how they are stored and found, but not how long they are kept.
 
 Durability: `put` returns after one fsync of the file, made after it has its name, so that the same journal commit
-carries both (ext4, XFS and Btrfs all commit the name of a file that is being synchronised). A power cut before that
-can leave a short file under a digest; whoever looks a digest up compares the size, so such a file is never given
-out and the next `put` replaces it.
+carries both (ext4, XFS and Btrfs all commit the name of a file that is being synchronised). A power cut before that can
+leave a short file under a digest. Each look-up compares the size, so the store never returns such a file, and the next
+`put` replaces it.
 
-Trust: with `move`, what was the recipe's own file becomes the store's. It is taken only if it is a regular file
+Trust: with `move`, a file of the recipe becomes a file of the store. It is taken only if it is a regular file
 with one name, and becomes the farm's, mode 0444, before it is read, so that no process can open it for writing
-afterwards. A process that already holds it open for writing could still change it: move only what belonged to a
-room whose processes are all gone. Files are given out as hard links only where the farm runs as root, since else a
-build that runs as the same user could change their mode.
+afterwards. A process that already holds it open for writing could still change it: move only files of a build root
+whose processes have all ended. Files are given out as hard links only where the farm runs as root, since else a build
+that runs as the same user could change their mode.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _READ_ONLY = 0o444
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LEFTOVER_AGE_S = 24 * 3600  # a temporary file this old belongs to a process that was killed
 _CHUNK_BYTES = 2**20
-_QUICK_BYTES = 32 * 2**20  # what is no larger is on the disk within a tenth of a second or so
+_QUICK_BYTES = 32 * 2**20  # a file of this size is on the disk within about a tenth of a second
 _TICK_S = 0.05
 # NONBLOCK, so that opening a FIFO does not wait for its other end.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -63,7 +63,7 @@ class DirectoryStore:
         with disk_errors(StoreTrouble, f"{path} was not stored as {name!r}"), _opened(path) as descriptor:
             self._sweep_once()
             found = os.fstat(descriptor)
-            # A file with a second name can be reached, and chmod'ed by its owner, through that name: it is copied.
+            # The owner of a file with a second name can reach and chmod it through that name, so the store copies it.
             taken = move and found.st_nlink == 1 and _make_ours(descriptor, found)
             sha256 = _digest(descriptor, stop)
             if not self._has(sha256, found.st_size):
@@ -74,7 +74,7 @@ class DirectoryStore:
         return Artifact(name=name, kind=kind, sha256=sha256, size_bytes=size_bytes, nevra=nevra)
 
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
-        """See the protocol. Replaces a file that is at `into`; of a copy that fails nothing is left there."""
+        """See the protocol. An existing file at `into` is replaced; a copy that fails leaves no file there."""
         source = self.open_path(artifact.sha256)
         with disk_errors(StoreTrouble, f"{artifact.name!r} was not brought to {into}"):
             if not self._has(artifact.sha256, artifact.size_bytes):
@@ -84,7 +84,7 @@ class DirectoryStore:
                 )
             into.unlink(missing_ok=True)
             if os.geteuid() == 0:
-                # Another file system, or as many links as the file system allows: a copy is as good.
+                # The file is on another file system, or has the maximum of links: the store copies it.
                 with suppress(OSError):
                     into.hardlink_to(source)
                     return into
@@ -123,7 +123,7 @@ class DirectoryStore:
             _synchronise(stored, stop)
 
     def _sweep_once(self) -> None:
-        """Make the folder for temporary files, and drop what killed processes left there."""
+        """Make the folder for temporary files, and delete the files of killed processes in it."""
         if self._is_swept:
             return
         self._temporary.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _make_ours(descriptor: int, found: os.stat_result) -> bool:
-    """Take the file's ownership and everybody's right to write; False where that is not allowed."""
+    """Take ownership of the file, and remove all rights to write; False if that is not allowed."""
     try:
         if found.st_uid != os.geteuid():
             os.fchown(descriptor, os.geteuid(), os.getegid())
@@ -187,8 +187,9 @@ def _check(stop: threading.Event | None) -> None:
 
 
 def _synchronise(descriptor: int, stop: threading.Event | None) -> None:
-    """Bring the file to the disk. What is large takes seconds, in which nothing can interrupt the call: whoever is
-    stopped meanwhile leaves it to a thread, whose file is there as a whole already and hurts nobody."""
+    """Bring the file to the disk. This takes seconds for a large file, and the call cannot be interrupted. A caller
+    that is stopped meanwhile leaves it to a thread; the file is complete already, so this does no harm.
+    """
     if stop is None or os.fstat(descriptor).st_size < _QUICK_BYTES:
         os.fsync(descriptor)
         return

@@ -1,8 +1,8 @@
-"""What a file that came out of a recipe may be called outside its build root. Says nothing about its content."""
+"""The names that a file of a recipe may have outside its build root. It does not check contents."""
 
 import unicodedata
 
-_NAME_MAX_BYTES = 255  # what Linux file systems take
+_NAME_MAX_BYTES = 255  # the limit of Linux file systems
 
 
 def check_name(name: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""`farm up`, `farm targets`, `farm config`: the farm itself and what it is set to."""
+"""`farm up`, `farm targets`, `farm config`: run a farm, and show its targets and settings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +14,23 @@ from farm.errors import BadTarget
 
 def up(
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where everything is kept; FARM_DATA.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder of all the farm's files; FARM_DATA.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Builds at once; one per processor without it.", show_default=False),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The number of concurrent builds; one per processor by default.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Run a whole farm in the foreground.
 
-    Broker, database, scheduler, workers and Flower in one process tree. Ctrl-C drains: what runs is finished first.
+    Starts broker, database, scheduler, workers and Flower in one process tree. Ctrl-C drains the farm: it finishes the
+    running steps first.
 
     \b
     Example:
@@ -35,9 +42,9 @@ def up(
 
 
 def targets(json: JsonOption = False) -> None:
-    """List what can be built for.
+    """List the targets.
 
-    A target file that is not valid is named with what is wrong in it; the others can be used all the same.
+    An invalid target file is listed with its first mistake; the other targets can still be used.
 
     \b
     Example:
@@ -61,7 +68,7 @@ def targets(json: JsonOption = False) -> None:
 def config(json: JsonOption = False) -> None:
     """Show the settings in effect.
 
-    Secrets are masked; each says where it comes from.
+    Secrets are masked. Each setting is shown with its origin.
 
     \b
     Example:

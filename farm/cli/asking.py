@@ -1,4 +1,4 @@
-"""`farm build`, `farm retry`, `farm cancel`: what asks the farm to do something."""
+"""`farm build`, `farm retry`, `farm cancel`: the commands that change builds."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,13 +30,13 @@ def build(
         str | None, typer.Option(metavar="URL", help="A git repository: a URL, or a local path.", show_default=False)
     ] = None,
     ref: Annotated[
-        str | None, typer.Option(metavar="REF", help="Branch, tag or commit; HEAD without it.", show_default=False)
+        str | None, typer.Option(metavar="REF", help="Branch, tag or commit; default: HEAD.", show_default=False)
     ] = None,
     subdir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where the package is in the tree.", show_default=False)
+        str | None, typer.Option(metavar="DIR", help="The folder of the package in the tree.", show_default=False)
     ] = None,
     spec: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Which spec file, if there are several.", show_default=False)
+        str | None, typer.Option(metavar="FILE", help="The spec file, if there are several.", show_default=False)
     ] = None,
     srpm: Annotated[
         str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)
@@ -47,7 +47,7 @@ def build(
             "--arch",
             "-a",
             metavar="A",
-            help="Build for it; repeat for more. All of the target's without it.",
+            help="Build for this arch; repeat for more. Default: all arches of the target.",
             autocompletion=complete_arch,
             show_default=False,
         ),
@@ -65,14 +65,14 @@ def build(
         int | None, typer.Option(metavar="S", help="Limit of the build step in seconds.", show_default=False)
     ] = None,
     limit: LimitOption = None,
-    priority: Annotated[int, typer.Option(metavar="N", help="Higher goes first, -1000 to 1000.")] = 0,
+    priority: Annotated[int, typer.Option(metavar="N", help="-1000 to 1000; a higher priority goes first.")] = 0,
     wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:
     """Build a package from a git repository or a src.rpm.
 
-    Prints the build's number. With --wait the exit code says how it ended: 0 succeeded, 10 failed, 11 unresolvable,
-    12 excluded, 13 timed out, 14 stalled, 15 cancelled, 16 the farm's own trouble, 17 over a limit.
+    Prints the build's number. With --wait the exit code says how the build ended: 0 succeeded, 10 failed, 11
+    unresolvable, 12 excluded, 13 timed out, 14 stalled, 15 cancelled, 16 trouble of the farm, 17 over a limit.
 
     \b
     Examples:
@@ -112,9 +112,9 @@ def build(
 
 def retry(build: BuildArgument, step: StepOption = None, arch: ArchOption = None, wait: WaitOption = False,
           json: JsonOption = False) -> None:  # fmt: skip
-    """Run again what did not succeed.
+    """Run the steps again that did not succeed.
 
-    And all that comes after it, with the recorded inputs. A step that is named is run again even if it succeeded.
+    Runs all later steps too, with the recorded inputs. A step named by --step runs again even if it succeeded.
 
     \b
     Examples:
@@ -136,9 +136,9 @@ def retry(build: BuildArgument, step: StepOption = None, arch: ArchOption = None
 
 
 def cancel(build: BuildArgument, json: JsonOption = False) -> None:
-    """End a build, whatever state it is in.
+    """Cancel a build, in any state.
 
-    What runs is killed within two seconds.
+    The farm kills its running steps within two seconds.
 
     \b
     Example:

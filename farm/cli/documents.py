@@ -1,4 +1,4 @@
-"""The `--json` documents, spelled out field by field: what scripts rely on does not change with a class of ours.
+"""The `--json` documents, spelled out field by field, so that a change of a class does not change the documents.
 
 docs/json.md describes them; tests/unit/test_cli_json.py pins them.
 """
@@ -47,7 +47,7 @@ def build(value: Build) -> dict[str, Any]:
 
 
 def limits(value: Build, target: Target | None) -> dict[str, Any] | None:
-    """Those of a build's `build` steps that are not the target's; None when there is no such target any more."""
+    """The limits of a build's `build` steps that differ from the target's; None if the target no longer exists."""
     if target is None:
         return None
     return {name: {"value": own, "target": usual} for name, own, usual in differing_limits(value, target)}
@@ -116,7 +116,7 @@ def check(value: RepositoryCheck) -> dict[str, Any]:
 
 
 def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
-    """A target that is not valid has its error, and nothing else."""
+    """The document of an invalid target has its error and no other value."""
     valid = value if isinstance(value, Target) else None
     return {
         "name": name,
@@ -130,7 +130,7 @@ def target(name: str, value: Target | BadTarget) -> dict[str, Any]:
 
 
 def worker(value: WorkerFacts, holds: Mapping[str, HostHold], running: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """`holds` by host; `running` are labels of attempts, by worker."""
+    """`holds` is keyed by host; `running` has labels of attempts, by worker."""
     holding = (hold_of(value.host, queue, holds) for queue in value.queues)
     found = next((one for one in holding if one), None)
     return {

@@ -1,4 +1,4 @@
-"""`--wait`: one build's steps as they go on, live on a terminal and as plain lines elsewhere, then a summary."""
+"""`--wait`: shows the steps of one build, live on a terminal and as plain lines elsewhere, then a summary."""
 
 from contextlib import closing
 
@@ -20,7 +20,7 @@ _LIVE_PER_SECOND = 4
 
 
 def wait_for(farm: Farm, build_id: int, *, is_quiet: bool) -> Build:
-    """Show the build until it is over. Ctrl-C stops looking, and says that the build goes on."""
+    """Show the build until it has finished. Ctrl-C ends the display, and prints that the build goes on."""
     try:
         if is_quiet:
             return farm.wait(build_id)
@@ -33,13 +33,13 @@ def wait_for(farm: Farm, build_id: int, *, is_quiet: bool) -> Build:
 
 
 def finish(build: Build) -> None:
-    """Leave with the exit code of its outcome."""
+    """Exit with the code of the outcome."""
     if build.outcome is not None:
         raise typer.Exit(OUTCOME_EXIT_CODES[build.outcome])
 
 
 def is_telling(event: Event) -> bool:
-    """Whether a plain line is worth printing: not for what only waits its turn in the chain, or was just sent."""
+    """False for a step that waits for its turn in the chain, or was just sent: it gets no plain line."""
     match event.status:
         case Status.RUNNING:
             return event.step is not None
@@ -52,7 +52,7 @@ def is_telling(event: Event) -> bool:
 
 
 def summary(farm: Farm, build: Build) -> None:
-    """What stood in the log, what was made, and what to type next; how it ended was shown before."""
+    """Print the excerpt of the log, the packages, and the next commands. The outcome was shown before."""
     out = console()
     if build.outcome is not None and build.outcome.is_success:
         _summarise_success(farm, build)
@@ -90,7 +90,7 @@ def _summarise_success(farm: Farm, build: Build) -> None:
 
 
 def _main_package(build: Build, names: list[str]) -> str:
-    """The package named like its source, else the first that is not for debugging."""
+    """The package with the name of its source, else the first one that is not debuginfo."""
     own = (build.nevra or build.package).rsplit("-", 2)[0]
     found = [name.rsplit("-", 2)[0] for name in sorted(names)]
     useful = [name for name in found if not name.endswith(("-debuginfo", "-debugsource"))]
@@ -98,7 +98,7 @@ def _main_package(build: Build, names: list[str]) -> str:
 
 
 def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
-    """The step that made the build end as it did, and its last attempt."""
+    """The step that decided the build's outcome, and its last attempt."""
     for step in build.steps:
         if step.outcome is build.outcome and step.attempts and not step.is_logs_only:
             return step, step.attempts[-1]

@@ -1,4 +1,4 @@
-"""`farm workers`: who is there, what they do, and taking a host out of work and back in."""
+"""`farm workers`: list workers, and take hosts out of work and back in."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ _QUIET_S = 3.0
 
 
 class WorkersGroup(TyperGroup):
-    """`farm workers --json` is `farm workers list --json`: without a command's name it is the list that is meant."""
+    """`farm workers --json` is `farm workers list --json`: without the name of a command, `list` runs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
@@ -35,12 +35,12 @@ def _complete_host(incomplete: str) -> list[str]:
         with connected() as farm:
             names = {worker.host for worker in farm.workers()} | set(farm.host_holds())
     except Exception:
-        return []  # completion is no place for errors
+        return []  # completion must not print errors
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 HostArgument = Annotated[
-    str, typer.Argument(metavar="HOST", help="As `farm workers` shows it.", autocompletion=_complete_host)
+    str, typer.Argument(metavar="HOST", help="The host, as `farm workers` shows it.", autocompletion=_complete_host)
 ]
 
 
@@ -48,9 +48,9 @@ HostArgument = Annotated[
 def about() -> None:
     """List the workers, and take hosts out of work and back in.
 
-    `farm workers` alone lists those that were heard of within 30 seconds. A drained host finishes what it runs and
-    takes nothing new, however often its workers are started anew, until it is undrained. A host that caused trouble
-    for several packages in a row is quarantined by the farm itself for a while, unless it is its work's last one.
+    `farm workers` alone lists the workers that reported within the last 30 seconds. A drained host finishes its running
+    steps and takes no new ones until it is undrained, even if its workers restart. The farm quarantines a host for a
+    while that had trouble with several packages in a row, unless it is the last one of a queue.
 
     \b
     Examples:
@@ -93,16 +93,18 @@ def list_(json: JsonOption = False) -> None:
 @workers.command()
 def drain(
     host: HostArgument,
-    now: Annotated[bool, typer.Option("--now", help="Run elsewhere what runs there, instead of finishing it.")] = False,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="For those who ask.", show_default=False)] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when nothing runs there any more.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also a host that nobody has heard of.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Stop the running steps, and run them on another host.")] = False,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="The reason, shown by `farm workers`.", show_default=False)
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when no step runs there any more.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also drain a host that is not known.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Give a host no new work, until it is undrained.
 
-    What runs there is finished; with --now it is stopped within seconds, and run on another host. Undo it with `farm
-    workers undrain`. Draining a drained host changes its reason, and --now can come later.
+    The host finishes its running steps; with --now they are stopped within seconds, and run on another host. Undo it
+    with `farm workers undrain`. To change the reason, or to add --now later, drain the host again.
 
     \b
     Examples:
@@ -121,7 +123,7 @@ def drain(
         return
     say(clean(hold.shown))
     if left:
-        say(f"still running there: {', '.join(clean(label) for label in left)}")
+        say(f"still running on it: {', '.join(clean(label) for label in left)}")
     else:
         say("nothing runs there")
     say(f"undo it with: farm workers undrain {clean(host)}")
@@ -140,13 +142,14 @@ def undrain(host: HostArgument, json: JsonOption = False) -> None:
     if json:
         emit({"host": host, "was": was.kind})
     else:
-        say(f"{clean(host)} is {was.kind} no longer: it takes work within a second or two")
+        say(f"{clean(host)} is {was.kind} no longer: it gets work within two seconds")
 
 
 def _wait(farm: "Farm", host: str) -> None:
-    """Until nothing runs there; says so each time that something ended.
+    """Wait until no step runs there; print the remaining steps each time that one has ended.
 
-    And nothing has for a while: what was taken just before the workers heard of it is seen to run a little later.
+    It also waits a while after that: a step claimed just before the workers learned of the drain appears a little
+    later.
     """
     before, quiet_at = 0, time.monotonic() + _QUIET_S
     while (labels := farm.running_on().get(host, ())) or time.monotonic() < quiet_at:

@@ -19,9 +19,9 @@ _PASSWORD_BYTES = 24
 def about() -> None:
     """Make the accounts of the farm's Redis.
 
-    Without accounts, whoever reaches the Redis commands the whole farm: every worker, every build. With them each
-    process reaches what its role needs: a build worker its own queue and its own attempts. docs/operating.md says how
-    to load them.
+    Without accounts, every process that reaches Redis can command the whole farm: every worker, every build. With
+    accounts, a process can use only the keys of its role: a build worker its own queue and its own attempts.
+    docs/operating.md says how to load them.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def acl(
         Path,
         typer.Option(
             metavar="FILE",
-            help="One `account password` a line. An account that is not there gets a new password, which is added;"
+            help="One `account password` per line. An account that is not there gets a new password, which is added;"
             " the file is made with mode 0600.",
         ),
     ],
@@ -47,7 +47,7 @@ def acl(
 
     The accounts are scheduler, client, flower, source, publish, and build.ARCH for each architecture. The printed file
     has hashes of the passwords; the passwords themselves are in FILE alone. Run it again with the same FILE after an
-    update of the farm: what a role needs may have changed, the passwords stay.
+    update of the farm: roles may need other rights, and the passwords stay.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, passwords: dict[str, str]) -> None:
-    """In one step, and readable by its owner alone from the first byte on."""
+    """Write the file in one step, readable by its owner alone from the first byte on."""
     text = "".join(f"{account} {password}\n" for account, password in passwords.items())
     new = path.with_name(f".{path.name}.new")
     try:

@@ -1,4 +1,4 @@
-"""Putting a log onto standard output: bytes as they are into a pipe, made harmless on a terminal."""
+"""Writes a log to standard output: the raw bytes into a pipe, escaped text to a terminal."""
 
 import codecs
 import sys
@@ -18,7 +18,7 @@ from farm.model.outcome import Status
 def show_log(
     farm: Farm, build_id: int, *, step: StepKind | None, arch: str | None, attempt: int | None, with_times: bool
 ) -> None:
-    """One attempt's log, to its end or as far as it has come."""
+    """Show one attempt's log, to its end or to its present size."""
     place = find_log(farm.build(build_id), step=step, arch=arch_named(arch), attempt=attempt)
     times = _times(farm, place) if with_times else None
     chosen = place.step
@@ -26,9 +26,10 @@ def show_log(
 
 
 def follow_log(farm: Farm, build_id: int, *, step: StepKind | None, arch: str | None) -> None:
-    """The logs of what runs, one step after the other, until the build, or the named step, is over.
+    """Show the logs of running steps, one after the other, until the build, or the named step, has finished.
 
-    Follows one arch: the named one, else the first that is built. For what is over already, the same as `show_log`.
+    It follows one arch: the named one, else the first that is built. For a finished build it does the same as
+    `show_log`.
     """
     wanted = arch_named(arch)
     passed = {one.label for part in farm.build(build_id).steps for one in part.attempts if _is_over(one)}
@@ -51,12 +52,12 @@ def _follow_one(farm: Farm, build_id: int, place: LogPlace) -> None:
     say(f"==> {step.name}, attempt {attempt.number} <==")
     try:
         _write(farm.log(build_id, step.kind, step.arch, attempt.number, follow=True), None)
-    except NotFound as error:  # it was cancelled before it wrote anything, or withdrawn
+    except NotFound as error:  # the attempt was cancelled before it wrote anything, or withdrawn
         say(f"({clean(str(error))})")
 
 
 def _steps(build: Build, step: StepKind | None, arch: str | None) -> list[Step]:
-    """Those to follow: one arch's."""
+    """The steps to follow, which are those of one arch."""
     first = next((one.arch for one in build.steps if one.arch and one.attempts), None)
     return [
         one for one in build.steps if step in (None, one.kind) and (one.arch is None or one.arch == (arch or first))
@@ -64,7 +65,7 @@ def _steps(build: Build, step: StepKind | None, arch: str | None) -> list[Step]:
 
 
 def _next(build: Build, *, step: StepKind | None, arch: str | None, passed: set[str]) -> LogPlace | None:
-    """The first attempt, in the order of the chain, that was not followed yet."""
+    """The first attempt in the order of the chain that has not been followed yet."""
     for one in _steps(build, step, arch):
         for attempt in one.attempts:
             if attempt.label not in passed:
@@ -103,7 +104,7 @@ def _write(chunks: Iterable[bytes], times: Times | None) -> None:
 
 
 def _stamped(chunks: Iterable[bytes], times: Times) -> Iterable[bytes]:
-    """The same bytes with each line's time before it."""
+    """The same bytes, with the time before each line."""
     offset = 0
     at_start = True
     for data in chunks:

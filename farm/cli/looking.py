@@ -1,4 +1,4 @@
-"""`farm status`, `farm list`, `farm log`: what shows builds and changes nothing."""
+"""`farm status`, `farm list`, `farm log`: commands that show builds and change nothing."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
@@ -28,9 +28,9 @@ _LAST = 10
 
 
 def status(thing: ThingArgument = "", json: JsonOption = False) -> None:
-    """Show the farm, a batch or a build, and why things wait.
+    """Show the farm, a batch or a build, and why steps wait.
 
-    Without an argument: queues, what goes on, the last builds.
+    Without an argument it shows queues, running builds and the last builds.
 
     \b
     Examples:
@@ -50,8 +50,8 @@ def status(thing: ThingArgument = "", json: JsonOption = False) -> None:
 
 
 def list_(
-    status: Annotated[Status | None, typer.Option(help="Only those that are there now.", show_default=False)] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="Only those that ended so.", show_default=False)] = None,
+    status: Annotated[Status | None, typer.Option(help="Only builds with this status.", show_default=False)] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only builds with this outcome.", show_default=False)] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +63,9 @@ def list_(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, metavar="N", help="At most so many.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=100_000, metavar="N", help="The number of builds, at most.")
+    ] = 50,
     json: JsonOption = False,
 ) -> None:
     """List builds, the newest first.
@@ -94,17 +96,22 @@ def log(
     step: StepOption = None,
     arch: ArchOption = None,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", "-n", metavar="N", help="Not the last one.", show_default=False)
+        int | None,
+        typer.Option(
+            "--attempt", "-n", metavar="N", help="The number of the attempt; default: the last one.", show_default=False
+        ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the build is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the log until the build has finished.")
+    ] = False,
     timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Put the seconds since the step's start before each line.")
+        bool, typer.Option("--timestamps", help="Print the seconds since the step's start before each line.")
     ] = False,
 ) -> None:
     """Print a step's log.
 
-    Without --step the failed step's, else the running one's, else that of `build`. On a terminal what could move
-    the cursor is shown escaped; a pipe or file gets the bytes as they are.
+    Without --step it prints the log of the failed step, else of the running one, else of `build`. On a terminal,
+    control characters are escaped; a pipe or file gets the bytes unchanged.
 
     \b
     Examples:
@@ -185,7 +192,7 @@ def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
 
     build = farm.build(number)
     target = None
-    with suppress(UnknownTarget, BadTarget):  # it may be gone since
+    with suppress(UnknownTarget, BadTarget):  # it may have been deleted meanwhile
         target = farm.target(build.target)
     if is_json:
         emit({"build": documents.build(build), "limits": documents.limits(build, target)})

@@ -1,6 +1,6 @@
-"""The command `farm`: its commands, and how errors become one line and an exit code. Modules beside have the commands.
+"""The command `farm`: its commands, and how errors become one line and an exit code.
 
-Everything heavy is imported by the command that needs it: `farm --help` and completion stay quick.
+Each command imports heavy modules by itself, so that `farm --help` and completion stay quick.
 """
 
 import os
@@ -21,11 +21,11 @@ from farm.model.version import VERSION
 
 _UNEXPECTED = 1
 _INTERRUPTED = 130
-_BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended, as it does cat
+_BROKEN_PIPE = 141  # the code that a shell shows for a program ended by SIGPIPE, such as cat
 
 
 class FarmGroup(TyperGroup):
-    """Turns whatever a command raises into words and an exit code, in one place."""
+    """Turns all exceptions of commands into messages and exit codes, in one place."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of COMMANDS; Typer would put groups first."""
@@ -37,7 +37,7 @@ class FarmGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Python would complain once more when it flushes at the end.
+            # Otherwise Python reports the error again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_BROKEN_PIPE) from None
         except KeyboardInterrupt:
@@ -48,13 +48,13 @@ class FarmGroup(TyperGroup):
         except Exception as error:
             if not _is_ours(error):
                 raise
-            hint = "FARM_LOG_LEVEL=DEBUG shows where; please report it"
+            hint = "FARM_LOG_LEVEL=DEBUG shows the traceback; please report it"
             _report(ctx, "unexpected", f"unexpected {type(error).__name__}: {error}; {hint}")
             raise typer.Exit(_UNEXPECTED) from error
 
 
 def _is_ours(error: Exception) -> bool:
-    """False for Typer's own: usage errors and exits, which it turns into words itself."""
+    """False for Typer's own exceptions, usage errors and exits, which it shows itself."""
     return not type(error).__module__.startswith(("typer", "click"))
 
 
@@ -100,7 +100,7 @@ def root(
     Start here:
       farm up                                           in a terminal of its own
       farm build --git URL -t demo -a x86_64 --wait     a build, step by step
-      farm status                                       what goes on, and why things wait
+      farm status                                       running builds, and why steps wait
     """
 
 

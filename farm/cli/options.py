@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and their completion. Completion never fails: it says nothing."""
+"""Arguments and options that several commands share, and their completion. If completion fails, it prints nothing."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
 
 
 def _note_json(ctx: typer.Context, value: bool) -> bool:
-    # Noted before the command runs, so that an error of any kind is JSON too.
+    # The flag is stored before the command runs, so that every error is JSON too.
     session(ctx).is_json = value
     return value
 
@@ -61,7 +61,10 @@ def parse_build(text: str) -> int:
 
 
 def parse_thing(text: str) -> tuple[bool, int]:
-    """Whether it is a batch, and its number: `batch:3`, `b3`, or a build: `12`, `build:12`. Raises BadRequest."""
+    """True and the number for a batch (`batch:3`, `b3`); False and the number for a build (`12`, `build:12`).
+
+    Raises BadRequest.
+    """
     found = _THING.fullmatch(text.strip())
     if not found:
         raise BadRequest(f"{text[:80]!r} is neither a build nor a batch; use a number for a build, batch:3 for a batch")
@@ -86,7 +89,7 @@ ThingArgument = Annotated[
 TargetOption = Annotated[
     str,
     typer.Option(
-        "--target", "-t", metavar="T", help="What to build for; `farm targets` lists them.",
+        "--target", "-t", metavar="T", help="The target to build for; `farm targets` lists them.",
         autocompletion=complete_target, show_default=False,
     ),
 ]  # fmt: skip
@@ -111,5 +114,6 @@ LimitOption = Annotated[
     ),
 ]  # fmt: skip
 WaitOption = Annotated[
-    bool, typer.Option("--wait", "-w", help="Show the steps until the build is over; the exit code says how it ended.")
+    bool,
+    typer.Option("--wait", "-w", help="Show the steps until the build has finished; the exit code says how it ended."),
 ]

@@ -1,4 +1,4 @@
-"""`farm repo`: where packages are installed from, its versions, going back to one, and whether the back end works."""
+"""`farm repo`: show a repository and its versions, roll it back, and check the back end."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,7 @@ KindOption = Annotated[
 
 
 class RepoGroup(TyperGroup):
-    """`farm repo demo` is `farm repo show demo`: a first word that is no command begins what `show` takes."""
+    """`farm repo demo` is `farm repo show demo`: a first word that is not a command is an argument of `show`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -38,7 +38,7 @@ class RepoGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        # What `show` completes its argument to is what may stand in its place.
+        # The group completes its first word to the targets that `show` takes.
         first = self.commands[_SHOW].params[0]
         return [*super().shell_complete(ctx, incomplete), *first.shell_complete(ctx, incomplete)]
 
@@ -51,8 +51,8 @@ def about() -> None:
     """Show, list, roll back and check package repositories.
 
     `farm repo TARGET` is `farm repo show TARGET`. Each target has a repository of packages for each arch (os), one of
-    their debuginfo (debug), and one of source packages (source). Every addition is a new version; the newest of them
-    are kept, as many as the target says.
+    their debuginfo (debug), and one of source packages (source). Every addition makes a new version; the target sets
+    the number of versions that are kept.
 
     \b
     Examples:
@@ -65,9 +65,9 @@ def about() -> None:
 
 @repo.command(_SHOW)
 def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = False) -> None:
-    """Show where a target's packages are installed from.
+    """Show how to install a target's packages.
 
-    The address, a .repo file that is ready to use, and the dnf command.
+    Prints the address, a .repo file that is ready to use, and the dnf command.
 
     \b
     Examples:
@@ -100,7 +100,7 @@ def versions(
 ) -> None:
     """List the versions of a repository that are kept.
 
-    The newest first; clients get the current one.
+    The newest version is first; clients get the current one.
 
     \b
     Examples:
@@ -118,22 +118,22 @@ def versions(
     elif found:
         console().print(tables.version_table(found, console().width))
     else:
-        console().print(f"{path} has no version yet; a build that succeeds makes the first")
+        console().print(f"{path} has no version yet; the first successful build makes one")
 
 
 @repo.command()
 def rollback(
     target: TargetArgument,
-    to: Annotated[int, typer.Option("--to", metavar="N", help="The version to go back to.", show_default=False)],
+    to: Annotated[int, typer.Option("--to", metavar="N", help="The version to roll back to.", show_default=False)],
     arch: ArchOption = None,
     kind: KindOption = "os",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Have clients get what a version had.
+    """Roll a repository back to the content of an older version.
 
-    Makes a new version with the old one's content: clients and later builds get it at once, and what is added later
-    builds on it. Rolling back to the version that was current before undoes it.
+    Makes a new version with the old one's content: clients and later builds get it at once, and later additions build
+    on it. To undo it, roll back to the version that was current before.
 
     \b
     Examples:
@@ -156,15 +156,15 @@ def rollback(
         console().print(f"{done.path}: {after}; {before}", soft_wrap=True)
         console().print(f"  undo         {undo}", soft_wrap=True)
     else:
-        console().print(f"{done.path}: version {done.after.number} has just that already; nothing was changed")
+        console().print(f"{done.path}: version {done.after.number} has this content already; nothing was changed")
 
 
 @repo.command()
 def check(json: JsonOption = False) -> None:
-    """Say whether the farm can publish from here.
+    """Check whether the farm can publish from this host.
 
-    Looks at the repository back end that the settings name: that it is there, recent enough, and that what the farm
-    may do there suffices. Needs no farm that runs. Exits with 46 when something is not well.
+    Checks that the repository back end of the settings answers, is recent enough, and gives the farm the rights that it
+    needs. Works without a running farm. Exits with 46 when a check fails.
 
     \b
     Example:
@@ -186,7 +186,7 @@ def check(json: JsonOption = False) -> None:
 
 
 def _confirm(farm: "Farm", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
-    """Say what would change, and ask. Raises NotFound, and BadRequest where there is nobody to ask."""
+    """Show the changes, and ask for confirmation. Raises NotFound, and BadRequest without a terminal to ask on."""
     from farm.client.repository import current_of, named, pick_version
 
     name = named(farm.settings, target, arch, kind)
@@ -200,7 +200,7 @@ def _confirm(farm: "Farm", target: str, to: int, arch: str | None, kind: str, *,
 
 
 def _undo(done: "Rollback", target: str, kind: str) -> str:
-    """The command that brings back what was there before."""
+    """The command that undoes the rollback."""
     arch = f" --arch {done.arch}" if done.arch else ""
     return f"farm repo rollback {target}{arch} --kind {kind} --to {done.before.number} --yes"
 

@@ -1,4 +1,4 @@
-"""`farm artifacts`: what builds made."""
+"""`farm artifacts`: the files that builds made."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,12 @@ def artifacts(
         Path | None,
         typer.Option("--download", "-d", metavar="DIR", help="Copy them into this folder.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List or download what a build stored.
+    """List or download the files that a build stored.
 
-    Of the last attempt of each step. A downloaded file's sha256 is verified.
+    The files are those of the last attempt of each step. A downloaded file's sha256 is verified.
 
     \b
     Examples:
@@ -40,8 +40,8 @@ def artifacts(
     elif download:
         for path in paths:
             console().print(clean(str(path)), soft_wrap=True)
-        say(f"{len(paths)} files, each with the sha256 it should have")
+        say(f"{len(paths)} files, each with the expected sha256")
     elif files:
         console().print(tables.file_table(files, console().width))
     else:
-        console().print(f"build {build_id} has stored nothing yet; `farm status {build_id}` shows where it is")
+        console().print(f"build {build_id} has stored no files yet; `farm status {build_id}` shows where it is")

@@ -1,4 +1,4 @@
-"""What every command needs: the farm, the terminal, and whether the answer is JSON. Imports the farm only when used."""
+"""The session of a command: the farm, the terminal, and the choice of JSON. It imports the farm on first use."""
 
 import json
 import logging
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from farm.client import Farm
 
-FORMAT = 1  # of every --json document; docs/json.md says what may change under one number
-_PIPE_COLUMNS = 10_000  # nothing is cut or wrapped for a program that reads
+FORMAT = 1  # the format of every --json document; docs/json.md says how it may change
+_PIPE_COLUMNS = 10_000  # output for a program is neither cut nor wrapped
 
 
 @dataclass
@@ -34,13 +34,13 @@ def session(ctx: typer.Context) -> Session:
 
 
 def emit(document: dict[str, Any]) -> None:
-    """One JSON document to standard output, in ASCII: nothing in it can move a cursor."""
+    """Print one JSON document to standard output, in ASCII, so that it cannot move a cursor."""
     print(json.dumps({"format": FORMAT, **document}, indent=2))  # noqa: T201 - this is the command line
 
 
 @cache
 def console() -> "Console":
-    """Standard output. Neither markup nor emoji codes in what is printed mean anything: names are strangers' words."""
+    """Standard output. Markup and emoji codes in printed text have no effect, since names are untrusted text."""
     from rich.console import Console
 
     is_terminal = sys.stdout.isatty()
@@ -50,7 +50,7 @@ def console() -> "Console":
 
 
 def say(text: str) -> None:
-    """A remark beside the answer, to standard error."""
+    """Print a remark to standard error, beside the answer."""
     print(text, file=sys.stderr)  # noqa: T201 - this is the command line
 
 
@@ -60,7 +60,7 @@ def connected() -> Iterator["Farm"]:
     from farm.client import Farm
 
     settings = Settings.from_env()
-    if settings.log_level.upper() == "DEBUG":  # otherwise warnings go to standard error as they are
+    if settings.log_level.upper() == "DEBUG":  # otherwise warnings go to standard error unchanged
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
     with Farm.connect(settings) as farm:
         yield farm

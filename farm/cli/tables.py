@@ -1,4 +1,4 @@
-"""Values as Rich tables and lines. Text out of builds is cleaned here; nothing is asked of the farm."""
+"""Values as Rich tables and lines. This module escapes text of builds. It does not query the farm."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
 
-#: Columns of a terminal from which on the less important columns of a table are shown.
+#: The width of a terminal from which on tables show their less important columns.
 ROOMY = 100
 _PACKAGE_CHARS = 30
 _LEAST_CHARS = 8
@@ -27,7 +27,7 @@ _RIGHT = ("build", "version", "packages", "slots", "busy", "ready", "size")
 
 
 def plain(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> Table:
-    """A table without lines, of at most `width` columns: what is in the last one is cut to the room it has."""
+    """A table without lines, of at most `width` columns; the last column is cut to fit."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     needs = [
         max([cell_len(heading), *(cell_len(str(row[place])) for row in rows)])
@@ -50,13 +50,13 @@ def _chosen(columns: Mapping[str, Sequence[str | Text]], *, extra: Sequence[str]
 
 
 def state(status: Status, outcome: Outcome | None) -> Text:
-    """The outcome of what is finished, the status of what is not, in its colour."""
+    """The outcome if finished, else the status, in its colour."""
     one = outcome or status
     return Text(str(one).replace("_", " "), style=STYLES[one])
 
 
 def step_table(build: Build) -> Table:
-    """One line a step: where it is, how long it has run, and why it waits or how it ended."""
+    """One line per step: its status, its duration, and why it waits or how it ended."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for options in ({}, {}, {}, {"justify": "right"}):
         table.add_column(no_wrap=True, **options)  # type: ignore[arg-type]  # a justify method's name
@@ -89,7 +89,7 @@ def build_heading(build: Build) -> Text:
 
 
 def build_details(build: Build, target: Target | None) -> RenderableType:
-    """Who asked for what, when; and the limits of `build` steps that are not the target's, where that is known."""
+    """Owner, time, source and options; and limits of `build` steps that differ from the target's, if known."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -106,7 +106,7 @@ def build_details(build: Build, target: Target | None) -> RenderableType:
 
 
 def options_words(build: Build) -> str:
-    """The options as they would be typed."""
+    """The options as a person would type them."""
     words = [f"--with {name}" for name in build.options.with_]
     words += [f"--without {name}" for name in build.options.without]
     words += [f"--define '{clean(name)} {clean(value)}'" for name, value in build.options.defines]
@@ -140,7 +140,7 @@ def build_list(builds: Sequence[Build], width: int) -> Table:
 
 
 def waiting(build: Build) -> str:
-    """What runs or waits, in few words; empty for a finished build."""
+    """The running or waiting steps, in few words; empty for a finished build."""
     if build.status is Status.FINISHED:
         return ""
     running = [step.name for step in build.steps if step.status is Status.RUNNING]
@@ -184,7 +184,7 @@ def worker_table(
 
 
 def _why_idle(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> Text:
-    """What keeps a worker from being given work, in a few words."""
+    """The reason why a worker gets no work, in few words."""
     if worker.unfit:
         return Text(clean(worker.unfit), style="red")
     if worker.speaks != wire.VERSION:
@@ -236,7 +236,7 @@ def check_table(checks: Sequence[RepositoryCheck], width: int) -> Table:
 
 
 def excerpt(text: str, limit_lines: int = 20) -> Table:
-    """The last lines of what stood around the reason in the log, behind a bar."""
+    """The last lines of the excerpt of the log, behind a bar."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False, style="dim")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -264,7 +264,7 @@ def _ran_s(step: Step) -> float | None:
 
 
 def _name(build: Build) -> str:
-    """What is built; its version, too, once that is known."""
+    """The name of the package; also its version, once that is known."""
     return build.nevra.removesuffix(".src") if build.nevra else build.package
 
 

@@ -1,4 +1,4 @@
-"""Words for people: hostile text made harmless, durations, sizes, ages. Knows nothing of terminals."""
+"""Text for people: escapes hostile text, and formats durations, sizes and ages. It does not depend on a terminal."""
 
 from datetime import UTC, datetime
 
@@ -27,12 +27,12 @@ _KIB = 1024
 
 
 def clean(text: str | None) -> str:
-    """On one line and without anything that a terminal would obey: what does not print is shown escaped."""
+    """The text on one line; characters that do not print are escaped, so that a terminal obeys none."""
     return "".join(char if char.isprintable() else _escaped(char) for char in text or "")
 
 
 def clean_lines(text: str) -> str:
-    """The same for text of several lines, with its tabs."""
+    """The same for text of several lines; tabs stay."""
     return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
 
 
@@ -50,7 +50,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(at: datetime | None) -> str:
-    """How long ago, in one unit: `12 s`, `3 min`, `2 h`, `4 d`."""
+    """The time since then, in one unit: `12 s`, `3 min`, `2 h`, `4 d`."""
     if at is None:
         return ""
     seconds = max(0, round((datetime.now(UTC) - at).total_seconds()))

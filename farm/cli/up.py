@@ -16,7 +16,9 @@ from farm.up.embedded import Embedded, running_farm
 
 
 def up(data: Path | None, workers: int | None) -> None:
-    """Run until a signal. The first drains; the second stops at once, and what ran is retried at the next start."""
+    """Run until a signal. The first signal drains; the second stops at once, and the next start retries the stopped
+    steps.
+    """
     settings = Settings.from_env()
     if data is not None:
         settings = replace(settings, data=data)
@@ -33,7 +35,7 @@ def up(data: Path | None, workers: int | None) -> None:
         while not stop.wait(1.0):
             farm.check()
         console.print(
-            "Draining: what runs is finished, nothing new is started. Ctrl-C again stops at once.", soft_wrap=True
+            "Draining: running steps are finished, no new ones start. Ctrl-C again stops at once.", soft_wrap=True
         )
     console.print("Stopped.")
 

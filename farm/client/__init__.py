@@ -1,4 +1,4 @@
-"""The farm from Python: `from farm import Farm`. The command line is a thin face on this."""
+"""The farm from Python: `from farm import Farm`. The command line is a thin layer on top of it."""
 
 from farm.client.download import StoredFile
 from farm.client.farm import Farm

@@ -1,4 +1,4 @@
-"""What a build stored, and bringing it into a person's folder: verified, and never over something else."""
+"""Lists the artifacts of a build, and downloads them: verified, and never over a file with other content."""
 
 import hashlib
 from collections import Counter
@@ -31,7 +31,7 @@ class StoredFile:
 
 
 def files_of(build: Build) -> tuple[StoredFile, ...]:
-    """Of the last attempt of each step that stored something."""
+    """The artifacts of the last attempt of each step that stored any."""
     found = []
     for step in build.steps:
         last = next((attempt for attempt in reversed(step.attempts) if attempt.artifacts), None)
@@ -48,8 +48,8 @@ def download(
 ) -> tuple[Path, ...]:
     """The paths, in the order of the files. Files of one name and different content go into a folder by step.
 
-    Raises WrongState for a file that is there with other content, before anything is written; NotFound for content
-    that is no longer kept; StoreTrouble for content that is not what it was.
+    Raises WrongState for an existing file with other content, before it writes any file; NotFound for content that is
+    no longer kept; StoreTrouble for content with another digest.
     """
     paths = _plan(files, into)
     if not overwrite:
@@ -73,7 +73,7 @@ def _plan(files: Sequence[StoredFile], into: Path) -> dict[Path, StoredFile]:
 
 
 def _place(folder: Path, name: str) -> Path:
-    # Checked when it was stored, and again here: it is a recipe's word that becomes a path on a person's machine.
+    # The name was checked when it was stored; it is checked again, since a recipe chose it and it becomes a path here.
     try:
         return folder / check_name(name)
     except ValueError as error:
@@ -83,7 +83,7 @@ def _place(folder: Path, name: str) -> Path:
 def _refuse_others(paths: dict[Path, StoredFile]) -> None:
     for path, file in paths.items():
         if path.is_symlink() or (path.exists() and not (path.is_file() and _digest(path) == file.artifact.sha256)):
-            raise WrongState(f"{str(path)!r} is there already with other content; remove it, or give --overwrite")
+            raise WrongState(f"{str(path)!r} exists with other content; remove it, or give --overwrite")
 
 
 def _digest(path: Path) -> str:
@@ -92,7 +92,7 @@ def _digest(path: Path) -> str:
 
 
 def _copy(artifact: Artifact, store: ArtifactStore, path: Path) -> None:
-    # A copy and never a link into the store: whoever edits a downloaded file must not edit the farm's.
+    # The file is a copy, never a link into the store: a user may edit it, and the farm's must not change.
     partial = path.with_name(f".{path.name}.part"[-255:])
     sha256 = hashlib.sha256()
     try:

@@ -1,7 +1,7 @@
 """The farm from Python: enqueue builds, follow them, retry and cancel them, fetch what they made.
 
-The command line is a thin face on this; it can do nothing that a script cannot. Not here: how builds are scheduled
-or run.
+The command line is a thin layer on top of it; a script can do everything that the commands can. It does not schedule or
+run builds.
 """
 
 import logging
@@ -37,7 +37,7 @@ from farm.store.store import Store
 from farm.targets.load import find_target, load_targets, pick_arches
 
 if TYPE_CHECKING:
-    # Redis' client takes 0.2 s to import, and whoever only looks at builds does not need it.
+    # Redis' client takes 0.2 s to import, and a program that only reads builds does not need it.
     from farm.broker.control import Control
     from farm.broker.leases import Leases
 
@@ -66,7 +66,7 @@ class Farm:
 
     @classmethod
     def connect(cls, settings: Settings | None = None) -> "Farm":
-        """The farm that the settings name; those of the environment (`FARM_*`) when None.
+        """The farm of these settings, or of the environment (`FARM_*`) if None.
 
         Raises BadSettings, and FarmNotRunning when there is no farm yet or its database does not answer.
         """
@@ -114,9 +114,9 @@ class Farm:
         """A checked request, for `enqueue_many`. Either `git` (URL or local repository) or `srpm` (URL or file).
 
         `ref` is a branch, tag or commit; None is the remote's HEAD. `subdir` and `spec` are relative to the tree.
-        No arches means all that the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of
+        No arches means all arches of the target. `defines` are RPM macros. `timeout_s` replaces the target's limit of
         the build step. `limits`, such as `{"memory_bytes": 8 * 2**30}`, replace those of target and package. Higher
-        `priority` goes first. A local src.rpm is copied into the artifact store, when all else is found to be right.
+        `priority` goes first. A local src.rpm is copied into the artifact store after all other checks have passed.
 
         Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
         """
@@ -136,7 +136,7 @@ class Farm:
             arches=pick_arches(found, arches),
             options=make_options(with_=with_, without=without, defines=pairs, timeout_s=timeout_s, limits=limits),
             priority=priority,
-            # Last, since it is the first thing that is written.
+            # The source is stored last, since this is the first write.
             source=checked if isinstance(checked, Source) else store_srpm(checked, self._artifacts),
         )
 
@@ -158,9 +158,9 @@ class Farm:
         priority: int = 0,
         owner: str | None = None,
     ) -> BuildHandle:
-        """Ask for one build; what the arguments mean stands at `request`. Returns at once.
+        """Enqueue one build; `request` describes the arguments. Returns at once.
 
-        Raises what `request` does, before anything is written, FarmNotRunning and BrokerFull.
+        Raises what `request` does, before it writes anything; FarmNotRunning and BrokerFull.
         """
         name = owner_name(self.settings, owner)
         self._check_room()
@@ -184,11 +184,13 @@ class Farm:
         return BuildHandle(self, batch.builds[0])
 
     def enqueue_many(self, requests: Iterable[BuildRequest], *, owner: str | None = None) -> BatchHandle:
-        """All or none of these builds, as one batch. Raises as `enqueue` does; BadRequest for no request at all."""
+        """Enqueue all or none of these builds, as one batch. Raises as `enqueue` does; BadRequest for no request at
+        all.
+        """
         asked = tuple(requests)
         if not asked:
             raise BadRequest("a batch has at least one build; give a request")
-        # Each target's file is read once: a thousand requests for one would take longer to check than to write.
+        # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
         targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
         checked = [check_request(targets[request.target], request) for request in asked]
         name = owner_name(self.settings, owner)
@@ -200,11 +202,11 @@ class Farm:
     # --- look ---------------------------------------------------------------------------------------------------
 
     def build(self, build: BuildRef) -> Build:
-        """As it is now, with steps, attempts and what those stored. Raises NotFound."""
+        """The present state, with steps, attempts and their artifacts. Raises NotFound."""
         return self._store.build(id_of(build))
 
     def handle(self, build: BuildRef) -> BuildHandle:
-        """To wait for a build that was enqueued earlier. Raises NotFound."""
+        """A handle to wait for a build that was enqueued earlier. Raises NotFound."""
         return BuildHandle(self, self.build(build))
 
     def batch(self, batch_id: int) -> Batch:
@@ -219,11 +221,11 @@ class Farm:
         target: str | None = None,
         limit: int = 50,
     ) -> tuple[Build, ...]:
-        """The newest first, with their steps but without attempts."""
+        """Builds, newest first, with their steps but without attempts."""
         return self._store.builds(status=status, outcome=outcome, target=target, limit=limit)
 
     def watch(self, build: BuildRef, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
-        """The build now and each time something about it changed, until it is finished.
+        """Yield the build now and each time that it has changed, until it is finished.
 
         Yields None, and ends, when `timeout_s` have passed.
         """
@@ -233,7 +235,7 @@ class Farm:
     def wait(
         self, build: BuildRef, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None
     ) -> Build:
-        """Block until the build is finished; `on_event` is called with what happens meanwhile.
+        """Block until the build is finished; call `on_event` with each event meanwhile.
 
         Raises WaitTimedOut after `timeout_s`; the build goes on.
         """
@@ -248,9 +250,9 @@ class Farm:
         *,
         follow: bool = False,
     ) -> Iterator[bytes]:
-        """An attempt's log as bytes, just as the tools wrote it; with `follow` until the attempt is over.
+        """An attempt's log as bytes, exactly as the tools wrote it; with `follow` until the attempt is over.
 
-        What is left open is chosen: the step that failed, else the one that runs, else `build`; its last attempt.
+        The defaults are the step that failed, else the running one, else `build`, and the last attempt of it.
         Raises NotFound, and WrongState when the step has not begun.
         """
         build_id = id_of(build)
@@ -260,7 +262,7 @@ class Farm:
         )
 
     def artifacts(self, build: BuildRef) -> tuple[StoredFile, ...]:
-        """What the last attempt of each step stored, in the order of the steps. Raises NotFound."""
+        """The artifacts of the last attempt of each step, in the order of the steps. Raises NotFound."""
         return files_of(self.build(build))
 
     def read(self, artifact: Artifact) -> bytes:
@@ -268,14 +270,14 @@ class Farm:
         return self._artifacts.open_path(artifact.sha256).read_bytes()
 
     def download(self, build: BuildRef, into: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
-        """Copy all that `artifacts` names into a folder, which is made; each file's digest is verified.
+        """Copy all `artifacts` into a folder, which is made if missing; verify each file's digest.
 
-        Raises WrongState, before anything is written, when a file is there with other content.
+        Raises WrongState, before it writes any file, when a file exists with other content.
         """
         return download(self.artifacts(build), self._artifacts, Path(into), overwrite=overwrite)
 
     def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        """Where the target's packages are installed from; the arch is this machine's when None, if the target has it.
+        """The repository of the target's packages; `arch` None is this machine's, if the target has it.
 
         Raises UnknownTarget, UnknownArch.
         """
@@ -291,7 +293,7 @@ class Farm:
         return self._repositories.versions(named(self.settings, target, arch, kind))
 
     def check_repositories(self) -> tuple[RepositoryCheck, ...]:
-        """Whether the repository back end can be used from here, each thing that was looked at in words."""
+        """Check the repository back end from this host; each check says in words what it found."""
         return check_repositories(self.settings)
 
     def target(self, name: str) -> Target:
@@ -303,7 +305,7 @@ class Farm:
         return load_targets(self.settings)
 
     def workers(self) -> tuple[WorkerFacts, ...]:
-        """Those heard of within 30 s, by name. Raises FarmNotRunning."""
+        """The workers that reported within the last 30 s, by name. Raises FarmNotRunning."""
         import redis
 
         try:
@@ -320,11 +322,11 @@ class Farm:
         return hosts.serving(self.workers(), self.host_holds())
 
     def running_on(self) -> dict[str, tuple[str, ...]]:
-        """What runs where: labels of attempts, by the worker's name, and once more by its host's."""
+        """The labels of running attempts, keyed by worker, and again keyed by host."""
         return hosts.running_on(self._store)
 
     def queue_counts(self) -> dict[str, tuple[int, int]]:
-        """Of each queue with work in it: how many steps are ready, and how many are with its workers."""
+        """The number of ready steps, and of steps held by workers, for each queue that has any."""
         return self._store.queue_counts()
 
     def ping(self) -> None:
@@ -337,17 +339,18 @@ class Farm:
     # --- change -------------------------------------------------------------------------------------------------
 
     def cancel(self, build: BuildRef) -> Build:
-        """End it in whatever state it is; running steps are killed within 2 s. Raises WrongState when it is over.
+        """Cancel a build in any state; the scheduler kills its running steps within 2 s. Raises WrongState when it is
+        over.
 
-        It is over at once. What runs is stopped by the scheduler, which finds in SQL what is to be closed; while there
-        is none, when there is one again.
+        The build is over at once. The scheduler finds in SQL which steps to stop; without a scheduler, they are stopped
+        when one starts.
         """
         self._store.cancel(id_of(build), by=owner_name(self.settings, None))
         self._wake()
         return self.build(build)
 
     def retry(self, build: BuildRef, step: str | None = None, arch: str | Arch | None = None) -> tuple[Step, ...]:
-        """Run what did not succeed again, or the named step, and all that comes after it, with the recorded inputs.
+        """Run the steps that did not succeed again, or the named one and all later ones, with the recorded inputs.
 
         Returns the steps that start. Raises NotFound, and WrongState while the build is going on there.
         """
@@ -357,10 +360,10 @@ class Farm:
         return steps
 
     def drain_host(self, host: str, *, hands_back: bool = False, reason: str = "", force: bool = False) -> HostHold:
-        """Give a host no new work from now on, until `undrain_host`; no restart of anything changes that.
+        """Give a host no new work from now on, until `undrain_host`; restarts do not change that.
 
-        What runs there is finished; with `hands_back` it is stopped, and run on another host. Raises NotFound for a
-        host that nobody has heard of, unless `force`; FarmNotRunning.
+        The host finishes its running steps; with `hands_back` they are stopped, and run on another host. Raises
+        NotFound for an unknown host, unless `force`; FarmNotRunning.
         """
         known = {host} if force else {worker.host for worker in self.workers()}
         by = owner_name(self.settings, None)
@@ -370,16 +373,16 @@ class Farm:
         return hold
 
     def undrain_host(self, host: str) -> HostHold:
-        """Give a drained or quarantined host work again. Returns what held it. Raises WrongState when nothing did."""
+        """Give a drained or quarantined host work again. Returns its hold. Raises WrongState without one."""
         was = hosts.undrain(self._store, host)
         self._wake()
         _log.info("%s is %s no longer", host, was.kind, extra={"action": "undrain", "host": host})
         return was
 
     def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
-        """Have clients and later builds get what version `to` of a repository had, as a new version.
+        """Make a new version with the content of version `to`, which clients and later builds get.
 
-        Undone by rolling back to `before.number` of the answer. Raises NotFound for a version that is not kept,
+        To undo it, roll back to `before.number` of the answer. Raises NotFound for a version that is not kept,
         UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
         """
         name = named(self.settings, target, arch, kind)
@@ -392,21 +395,21 @@ class Farm:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _check_room(self) -> None:
-        """Before anything is written: who is told that nothing was enqueued can rely on it."""
+        """This comes before any write, so the message that nothing was enqueued is true."""
         try:
             self._leases.check_room()
         except FarmNotRunning as error:
             raise FarmNotRunning(not_running(self.settings)) from error
         except BrokerFull as error:
             raise BrokerFull(
-                f"{error}: nothing was enqueued; raise maxmemory on that Redis, or remove what else is kept there"
+                f"{error}: nothing was enqueued; raise maxmemory on that Redis, or delete other data in it"
             ) from error
 
     def _wake(self) -> None:
         try:
             self._control.wake()
         except FarmNotRunning as error:
-            # What was written stands: the scheduler looks at SQL when it starts, and every second.
+            # The written rows are enough: the scheduler reads SQL when it starts, and every second.
             _log.warning("%s", error)
 
     @cached_property
@@ -431,7 +434,7 @@ class Farm:
 
 
 def not_running(settings: Settings) -> str:
-    """What to say when the farm does not answer."""
+    """The message for a farm that does not answer."""
     if settings.broker_url or settings.database_url:
         where = f"at {settings.shown()['broker_url']} with database {settings.shown()['database_url']}"
         return (

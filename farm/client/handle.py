@@ -1,4 +1,4 @@
-"""Handles on one build and on one batch: what `enqueue` gives back."""
+"""Handles on one build and on one batch, which `enqueue` returns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class BuildHandle:
-    """One build. `last` is what was last seen of it; `refresh` looks again."""
+    """One build. `last` is the state that was last read; `refresh` reads it again."""
 
     def __init__(self, farm: "Farm", build: Build) -> None:
         self._farm = farm
@@ -36,7 +36,7 @@ class BuildHandle:
         return self.last
 
     def wait(self, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None) -> Build:
-        """Block until it is finished, and return it as it then is. Safe to repeat.
+        """Block until the build is finished, and return it. Safe to repeat.
 
         Raises WaitTimedOut after `timeout_s`, at most half a second late; the build goes on.
         """
@@ -104,7 +104,7 @@ class BatchHandle:
     def wait(
         self, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None
     ) -> tuple[Build, ...]:
-        """Block until all are finished. `on_event` hears of one build after the other. Raises WaitTimedOut."""
+        """Block until all are finished. `on_event` gets the events build by build. Raises WaitTimedOut."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         return tuple(
             build.wait(timeout_s=None if deadline is None else max(0.0, deadline - time.monotonic()), on_event=on_event)

@@ -1,4 +1,4 @@
-"""Hosts as clients see them: what runs where, which get no work and why, taking one out of work and back in."""
+"""Hosts as clients see them: their running steps, why some get no work, and draining and undraining."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,13 +11,13 @@ from farm.store.store import Store
 
 
 def held(store: Store) -> dict[str, HostHold]:
-    """Those that get no work now, by HostHold.key."""
+    """The hosts that get no work now, by HostHold.key."""
     now = datetime.now(UTC)
     return {host: hold for host, hold in store.holds().items() if hold.holds(now)}
 
 
 def running_on(store: Store) -> dict[str, tuple[str, ...]]:
-    """Labels of attempts, by the worker's name, and once more by its host's."""
+    """The labels of running attempts, keyed by worker, and again keyed by host."""
     found: dict[str, tuple[str, ...]] = {}
     with store.looking() as look:
         for one in look.live():
@@ -39,7 +39,7 @@ def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> di
 
 
 def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: str, hands_back: bool) -> HostHold:
-    """Raises NotFound for a host that is not known and that nothing holds."""
+    """Raises NotFound for an unknown host without a hold."""
     names = {*known, *(hold.host for hold in store.holds().values())}
     if host not in names:
         there = ", ".join(sorted(names)) or "none"
@@ -56,7 +56,7 @@ def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: s
 
 
 def undrain(store: Store, host: str) -> HostHold:
-    """What held it until now. Raises WrongState when nothing did."""
+    """Undrain the host, and return the hold that it had. Raises WrongState without one."""
     holds = [hold for hold in held(store).values() if hold.host == host]
     if not holds or not store.release(host, datetime.now(UTC)):
         names = ", ".join(sorted({hold.host for hold in held(store).values()})) or "none"

@@ -1,4 +1,4 @@
-"""Limits as a person writes them, `memory=8GiB`: read, checked and shown. What they do is the workers' business."""
+"""Limits as a person writes them, `memory=8GiB`: read, checked and shown. The workers enforce them."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ GivenLimits = OwnLimits | Mapping[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """How values of one kind are written: units from large to small, other names of them, and an example."""
+    """The notation for values of one kind: units from large to small, their aliases, and an example."""
 
     units: Mapping[str, int]
     short: Mapping[str, str]
@@ -33,7 +33,7 @@ _TIME = _Kind(
     example="90min or 2h; units are s, min, h and d, and seconds without one",
 )
 _COUNT = _Kind(units={}, short={}, example="500")
-#: By the name that is written, the field.
+#: The field for each name after --limit.
 _FIELDS = {field.rpartition("_")[0] or field: field for field in LIMIT_RANGES}
 _VALUE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?) ?([A-Za-z]{0,5})")
 
@@ -57,7 +57,9 @@ def parse_limits(texts: Iterable[str]) -> OwnLimits:
 
 
 def check_limits(given: GivenLimits) -> OwnLimits:
-    """The same, when every value can be a limit. Raises BadRequest, naming the limit, the value and the range."""
+    """Return the same values if each of them can be a limit. Raises BadRequest, naming the limit, the value and the
+    range.
+    """
     values = given.given if isinstance(given, OwnLimits) else dict(given)
     for field, value in values.items():
         if field not in LIMIT_RANGES:
@@ -74,7 +76,7 @@ def check_limits(given: GivenLimits) -> OwnLimits:
 
 
 def differing_limits(build: Build, target: Target) -> Iterator[tuple[str, int, int]]:
-    """The limits of its `build` steps that are not the target's: (field, value, the target's value)."""
+    """The limits of its `build` steps that differ from the target's: (field, value, the target's value)."""
     own = build.options.limits_over(target.limits_for(build.package))
     for field in LIMIT_RANGES:
         value, usual = getattr(own, field), getattr(target.limits, field)
@@ -83,7 +85,7 @@ def differing_limits(build: Build, target: Target) -> Iterator[tuple[str, int, i
 
 
 def limit_words(field: str, value: int) -> str:
-    """As it is written after --limit.
+    """The limit as written after --limit.
 
     >>> limit_words("memory_bytes", 8 * 2**30)
     'memory=8GiB'

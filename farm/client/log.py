@@ -1,6 +1,6 @@
 """An attempt's log as bytes: live out of Redis while the attempt runs, from the artifact store afterwards.
 
-What it holds was written by a recipe. Nothing here decodes, cuts or cleans it; who shows it does.
+A recipe wrote its content. This module does not decode, cut or escape it; the code that shows it does.
 """
 
 import bisect
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 TIMES_SUFFIX = ".times.json"
 _CHUNK_BYTES = 2**16
 _LIVE_EVERY_S = 0.2
-#: A log to look at first: what went wrong, then what goes on, then what made the packages.
+#: The order of preference: the failed step, then the running one, then the one that made the packages.
 _NOT_TELLING = (Outcome.SUCCEEDED, Outcome.UNCHANGED, Outcome.EXCLUDED, Outcome.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogPlace:
-    """Whose log it is."""
+    """The build, step and attempt of the log."""
 
     step: Step
     attempt: Attempt
@@ -44,7 +44,7 @@ class LogPlace:
 
     @property
     def times(self) -> Artifact | None:
-        """The sidecar that says when which part of the log was written."""
+        """The sidecar with the times at which parts of the log were written."""
         log = self.artifact
         wanted = f"{log.name}{TIMES_SUFFIX}" if log else None
         return next((item for item in self.attempt.artifacts if item.name == wanted), None)
@@ -53,7 +53,7 @@ class LogPlace:
 def find_log(
     build: Build, *, step: StepKind | None = None, arch: Arch | None = None, attempt: int | None = None
 ) -> LogPlace:
-    """The log that was asked for; the most telling one of what was left open.
+    """The requested log; the most useful one if step, arch or attempt are left out.
 
     Raises NotFound for a step or attempt that the build does not have, WrongState when none has begun yet.
     """
@@ -122,7 +122,7 @@ def _live(place: LogPlace, leases: "Leases", refresh: Callable[[], Build], *, fo
 
 
 def _again(build: Build, place: LogPlace) -> LogPlace:
-    """The same attempt, as it is now."""
+    """The same attempt in its present state."""
     for step in build.steps:
         for attempt in step.attempts:
             if attempt.label == place.attempt.label:
@@ -138,7 +138,8 @@ def _stored(artifact: Artifact, store: ArtifactStore, offset: int) -> Iterator[b
 
 
 class Times:
-    """When each part of a log was written, from its sidecar: [milliseconds since the start, byte offset] pairs.
+    """The times at which the parts of a log were written, from its sidecar: [milliseconds since the start, byte offset]
+    pairs.
 
     >>> Times(b"[[0, 0], [1500, 80]]").seconds_at(100)
     1.5
@@ -151,6 +152,6 @@ class Times:
         self._milliseconds: Sequence[int] = [at for at, _ in pairs]
 
     def seconds_at(self, offset: int) -> float | None:
-        """How long after the step's start the byte at `offset` was written; None before the first stamp."""
+        """The time from the step's start until the byte at `offset` was written; None before the first stamp."""
         place = bisect.bisect_right(self._offsets, offset) - 1
         return self._milliseconds[place] / 1000 if place >= 0 else None

@@ -1,4 +1,4 @@
-"""What a person needs to install from one of the farm's repositories, and what became of it when it was rolled back."""
+"""A repository as a client installs from it: addresses, .repo file, dnf command, versions and rollback."""
 
 import platform
 import shlex
@@ -20,7 +20,7 @@ from farm.targets.load import find_target, pick_arches
 
 
 class PackageKind(StrEnum):
-    """Which of a target's repositories of packages, in the words of their paths."""
+    """The kind of a target's package repository, as it stands in its path."""
 
     OS = "os"
     DEBUG = "debug"
@@ -39,7 +39,7 @@ class PackageKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rollback:
-    """What clients get `after`, and got `before`; both are one version where there was nothing to change."""
+    """The versions that clients get `after` and got `before`; both are the same if nothing had to change."""
 
     path: str
     arch: Arch | None
@@ -75,7 +75,7 @@ class Repository:
 
     @property
     def repo_file(self) -> str:
-        """For /etc/yum.repos.d; debuginfo and sources are there, switched off."""
+        """A file for /etc/yum.repos.d; it has debuginfo and sources too, disabled."""
         parts = [("", "", self.baseurl, 1), ("-debug", " debuginfo", self.debug_url, 0)]
         parts.append(("-source", " sources", self.source_url, 0))
         sections = [
@@ -86,7 +86,7 @@ class Repository:
         return "\n".join(sections)
 
     def dnf_command(self, package: str = "PACKAGE") -> str:
-        """Installs from here without writing a file."""
+        """The command that installs from this repository without a .repo file."""
         where = shlex.quote(f"--repofrompath={self.id},{self.baseurl}")
         return f"dnf {where} --setopt={self.id}.gpgcheck=0 install {shlex.quote(package)}"
 
@@ -119,19 +119,19 @@ def _arch_of(settings: Settings, target: str, arch: str | Arch | None) -> Arch:
 def named(settings: Settings, target: str, arch: str | Arch | None, kind: str) -> RepositoryName:
     """One of a target's repositories; that of sources is the same for every arch.
 
-    Raises UnknownTarget, UnknownArch, BadRequest for a kind that there is not.
+    Raises UnknownTarget, UnknownArch, BadRequest for an unknown kind.
     """
     found = _arch_of(settings, target, arch)
     try:
         package_kind = PackageKind(kind)
     except ValueError as error:
-        raise BadRequest(f"{kind!r} is no kind of repository; there are {', '.join(PackageKind)}") from error
+        raise BadRequest(f"{kind!r} is not a kind of repository; the kinds are {', '.join(PackageKind)}") from error
     is_for_all = package_kind is PackageKind.SOURCE
     return RepositoryName(target=target, kind=package_kind.of_back_end, arch=None if is_for_all else found)
 
 
 def pick_version(name: RepositoryName, versions: tuple[RepositoryVersion, ...], number: int) -> RepositoryVersion:
-    """Raises NotFound for a version that is not kept, with those that are."""
+    """Raises NotFound for a version that is not kept; the message lists the kept ones."""
     for version in versions:
         if version.number == number:
             return version
@@ -153,5 +153,5 @@ def roll_back(backend: RepositoryBackend, name: RepositoryName, to: int) -> Roll
 
 
 def check_repositories(settings: Settings) -> tuple[RepositoryCheck, ...]:
-    """Whether the back end that the settings name can be used from here. Needs no farm that runs."""
+    """Check from this host the back end that the settings name. It works without a running farm."""
     return open_repositories(settings).check()

@@ -1,4 +1,4 @@
-"""From a person's words to a `BuildRequest`, with everything checked before anything is written."""
+"""Turns a person's options into a `BuildRequest`, and checks all of them before anything is written."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ PRIORITY_MAX = 1000
 _, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
 _VALUE_MAX = 4096
 _OWNER_MAX = 64
-# rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, three characters at least.
+# rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, at least three characters.
 _MACRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 _CONDITION_NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -69,7 +69,7 @@ def parse_define(text: str) -> tuple[str, str]:
 
 
 def check_request(target: Target, request: BuildRequest) -> BuildRequest:
-    """The same request, for this target, with its arches filled in. Raises UnknownArch, BadSource, BadRequest."""
+    """The same request for this target, with the arches filled in. Raises UnknownArch, BadSource, BadRequest."""
     arches = pick_arches(target, request.arches)
     given = request.options
     options = make_options(
@@ -91,7 +91,9 @@ def check_priority(priority: int) -> None:
 
 
 def owner_name(settings: Settings, owner: str | None) -> str:
-    """Who asks: as given, as `FARM_OWNER` says, or this process's user. Raises BadRequest for an unprintable one."""
+    """The owner of the request: the given one, else `FARM_OWNER`, else this process's user. Raises BadRequest for an
+    unprintable one.
+    """
     name = owner or settings.owner or _user()
     if len(name) > _OWNER_MAX or not name.isprintable():
         raise BadRequest(f"owner {name[:80]!r} is too long or unprintable; use at most {_OWNER_MAX} characters")

@@ -1,6 +1,6 @@
-"""From what a person names as a source to a `Source`: every mistake that shows without a network is found here.
+"""Turns a person's words into a `Source`, and finds every mistake that shows without a network.
 
-Reads the first bytes of a src.rpm and looks whether a folder is a git repository; the `fetch` step does the rest.
+It reads the first bytes of a src.rpm and checks that a folder is a git repository; the `fetch` step does the rest.
 """
 
 import os
@@ -22,7 +22,7 @@ _LEAD_TYPE_SOURCE = b"\x00\x01"  # bytes 6 and 7; 0 is a binary package
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
 _SRPM_SCHEMES = ("https", "http")
 _TEXT_MAX = 2048
-# What git-check-ref-format(1) refuses, and a leading dash, which a command would take for an option.
+# The names that git-check-ref-format(1) refuses, and a leading dash, which a command takes for an option.
 _BAD_REF = re.compile(r"^[-/.]|\.\.|//|@\{|[\s~^:?*\[\\\x00-\x20\x7f]|[/.]$|\.lock$")
 _SCP_LIKE = re.compile(r"(?:[^@/:\s]+@)?[^@/:\s\-][^@/:\s]*:[^\s].*")
 
@@ -40,13 +40,13 @@ def git_source(git: str | Path, *, ref: str | None, subdir: str | None, spec: st
         ref=ref,
         subdir=_inside("--subdir", subdir),
         spec=_inside("--spec", spec),
-        # A worker reads a local repository with the rights of whoever asks, not with its own.
+        # A worker reads a local repository with the rights of the user who sent the request, not with its own.
         reader_uid=os.geteuid() if url.startswith(("/", "file://")) else None,
     )
 
 
 def check_srpm(srpm: str | Path) -> str | Path:
-    """The URL, or the existing local src.rpm. Raises BadSource, naming the path and what to do."""
+    """The URL, or the existing local src.rpm. Raises BadSource, naming the path and the remedy."""
     text = str(srpm)
     if "://" not in text:
         return _checked_file(Path(text).expanduser())
@@ -74,7 +74,7 @@ def store_srpm(checked: str | Path, store: ArtifactStore) -> Source:
 
 
 def check_source(source: Source) -> None:
-    """The same for a `Source` that somebody made by hand. Raises BadSource."""
+    """The same for a `Source` that a caller made. Raises BadSource."""
     match source.kind:
         case SourceKind.GIT:
             made = source.url and git_source(source.url, ref=source.ref, subdir=source.subdir, spec=source.spec)
@@ -82,7 +82,8 @@ def check_source(source: Source) -> None:
                 raise BadSource(f"{source.shown!r} is not a git source; make it with Farm.request(git=…)")
             if source.reader_uid not in (None, made.reader_uid) and os.geteuid() != 0:
                 raise BadSource(
-                    f"{source.shown!r} is to be read as user {source.reader_uid}; only root asks for others"
+                    f"{source.shown!r} asks for the rights of user {source.reader_uid}; "
+                    "only root may ask for another user"
                 )
         case SourceKind.SRPM:
             stored = bool(source.sha256 and source.filename and source.url is None)

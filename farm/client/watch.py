@@ -1,7 +1,7 @@
-"""Watching builds: snapshots from SQL, looked at whenever Redis says that something happened.
+"""Watches builds: reads snapshots from SQL whenever Redis announces an event.
 
-SQL is the truth, so events are made by comparing snapshots: none is lost or made up when the broker is away, which
-only makes looking slower.
+SQL is the truth, so events come from comparing snapshots. If the broker is away, no event is lost or invented; events
+only come later.
 """
 
 import logging
@@ -29,8 +29,8 @@ _NUMBERS = re.compile(r"[0-9]+")
 class Event:
     """Something about a build changed: a step of it, or, with `step` None, the build as a whole.
 
-    `worker` is who has run it, `seconds` how long a finished attempt ran. `reason` is text out of a log: printable,
-    but a stranger's words.
+    `worker` is the worker that ran it, `seconds` the duration of a finished attempt. `reason` is printable but
+    untrusted text out of a log.
     """
 
     build: int
@@ -62,7 +62,9 @@ class Event:
 
 
 def changes(before: Build | None, after: Build) -> Iterator[Event]:
-    """What is different, steps in order, the build as a whole last. All that has begun, when there is no `before`."""
+    """The differences, steps in order, the build as a whole last. Without `before`, an event for each step that has
+    begun.
+    """
     known = {(step.kind, step.arch): _state(step) for step in before.steps} if before else {}
     for step in after.steps:
         old = known.get((step.kind, step.arch))
@@ -75,7 +77,7 @@ def changes(before: Build | None, after: Build) -> Iterator[Event]:
 def watch(
     read: Callable[[], Build], leases: "Callable[[], Leases]", *, build_id: int, timeout_s: float | None = None
 ) -> Generator[Build | None, None, None]:
-    """What `read` gives, at once and then whenever it may have changed; the finished build is the last.
+    """Yield the result of `read`, at once and then whenever it may have changed; the finished build is last.
 
     Yields None, and ends, when `timeout_s` have passed, at most POLL_S late.
     """
@@ -93,9 +95,9 @@ def watch(
 
 
 def _signals(leases: "Leases", build_id: int, poll_s: float) -> Generator[None, None, None]:
-    """One at once, one for each event about this build, and one at least every `poll_s`.
+    """Yield None at once, for each event about this build, and at least every `poll_s`.
 
-    The first comes when events are subscribed to, so that nothing can happen unseen between looking and listening.
+    The first comes after the subscription to events, so that no event between read and subscription is missed.
     """
     import redis
 
@@ -109,14 +111,14 @@ def _signals(leases: "Leases", build_id: int, poll_s: float) -> Generator[None, 
                         yield None
         except redis.RedisError as error:
             if not is_away:
-                _log.warning("The farm's broker does not answer (%s); looking at the database alone", error)
+                _log.warning("The farm's broker does not answer (%s); reading the database alone", error)
             is_away = True
             yield None
             time.sleep(poll_s)
 
 
 def listen(leases: "Leases", timeout_s: float) -> Generator[dict[str, Any] | None, None, None]:
-    """All events, with None at least every `timeout_s` even while others' builds make more noise than that."""
+    """All events, with None at least every `timeout_s`, even during a stream of events of other builds."""
     quiet_at = time.monotonic() + timeout_s
     for event in leases.events(timeout_s=timeout_s):
         yield event
@@ -128,7 +130,9 @@ def listen(leases: "Leases", timeout_s: float) -> Generator[dict[str, Any] | Non
 
 
 def _state(step: Step) -> tuple[object, ...]:
-    """What makes an event when it changes. Places in queues and seconds to a retry count down without one."""
+    """The values of which a change makes an event. Positions in queues and seconds to a retry count down without an
+    event.
+    """
     waits_for = _NUMBERS.sub("", step.waits_for) if step.waits_for else None
     return step.status, step.outcome, step.reason, waits_for, len(step.attempts)
 
@@ -170,5 +174,5 @@ def _build_event(build: Build) -> Event:
 
 
 def seconds(start: datetime | None, end: datetime | None) -> float | None:
-    """Not negative, although the two may be by the clocks of two hosts."""
+    """The duration, not negative even if the clocks of two hosts differ."""
     return max(0.0, (end - start).total_seconds()) if start and end else None

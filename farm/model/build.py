@@ -1,4 +1,4 @@
-"""Batches, builds, steps and attempts, as the store gives them out."""
+"""Batches, builds, steps and attempts, as the store returns them."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -44,13 +44,13 @@ class BuildOptions:
     limits: OwnLimits = field(default_factory=OwnLimits)
 
     def limits_over(self, limits: Limits) -> Limits:
-        """What the `build` step may use: what is asked for here, and where nothing is, those of its package."""
+        """The limits of the `build` step: the requested ones, and for the others those of the package."""
         return replace(self.limits, wall_s=self.timeout_s).over(limits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a person asks for. No arches means all that the target has. Higher `priority` goes first."""
+    """A request for one build. No arches means all arches of the target. A higher `priority` goes first."""
 
     source: Source
     target: str
@@ -90,8 +90,8 @@ class Attempt:
 class Step:
     """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise.
 
-    With `is_logs_only` it is an upload that publishes nothing but logs and records, since the build did not succeed;
-    how it ends says nothing about the build.
+    With `is_logs_only` it is an upload that publishes only logs and records, since the build did not succeed;
+    its outcome does not change the build's.
     """
 
     kind: StepKind

@@ -34,7 +34,7 @@ class Nevra:
 
     @property
     def filename(self) -> str:
-        """The file name rpmbuild gives it; the epoch is not part of it."""
+        """The file name that rpmbuild chooses; it does not contain the epoch."""
         return f"{self.name}-{self.version}-{self.release}.{self.arch}.rpm"
 
     def __str__(self) -> str:

@@ -1,11 +1,11 @@
-"""Where a thing is (`Status`), how it ended (`Outcome`), and how outcomes of parts make that of the whole."""
+"""`Status` says how far a build, step or attempt has come, `Outcome` how it ended; outcomes of parts combine to one."""
 
 from collections.abc import Iterable
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a build, step or attempt is. Says nothing about how it ended."""
+    """How far a build, step or attempt has come, but not how it ended."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
         return self in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
 
 
-#: The first of these that any part has is the outcome of the whole. A build some of whose arches are
+#: The outcome of the whole is the first of these that any part has. A build some of whose arches are
 #: excluded succeeded; one with every arch excluded is excluded.
 _WORST_FIRST = (
     Outcome.ERRORED,

@@ -1,4 +1,4 @@
-"""Where a package's source is found, as the request says it."""
+"""The place of a package's source, as the request names it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Source:
 
     For `git`: `url`, `ref` (branch, tag or commit; None is the remote's HEAD), `subdir` and `spec` (both
     relative to the tree). For `srpm`: `url`, or `sha256` and `filename` of an artifact that the client stored.
-    `reader_uid` is the user with whose rights a git repository on this machine is read; None stands for nobody's.
+    `reader_uid` is the user with whose rights a git repository on this machine is read; None means the user `nobody`.
     """
 
     kind: SourceKind
@@ -30,7 +30,7 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """For people, logs and records: never holds credentials."""
+        """The source for people, logs and records, without credentials."""
         where = without_credentials(self.url) if self.url else (self.filename or "")
         return f"{where}#{self.ref}" if self.ref else where
 

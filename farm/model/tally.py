@@ -1,4 +1,4 @@
-"""How often things of a kind happened, for logs that a flood must not fill."""
+"""Counts events by kind, so that a flood of them does not fill a log."""
 
 import threading
 from collections import Counter
@@ -15,8 +15,7 @@ class Tally:
         self._lock = threading.Lock()
 
     def due(self, kind: Hashable) -> int:
-        """Count one more of the kind: how many there were if that is worth a line, which is the first, the tenth, the
-        hundredth and so on; else 0."""
+        """Count one more of the kind; return the count if it deserves a log line (1, 10, 100 and so on), else 0."""
         with self._lock:
             if len(self._counts) >= _KINDS and kind not in self._counts:
                 return 0

@@ -19,7 +19,7 @@ class EngineName(StrEnum):
 
 
 class LookasideForm(StrEnum):
-    """Where a dist-git tree names its tarballs, and how their address is made."""
+    """The file in which a dist-git tree names its tarballs, and the form of their addresses."""
 
     SOURCES = "sources"  # Fedora and CentOS: the file `sources`; <base>/<name>/<file>/<hash type>/<hash>/<file>
     METADATA = "metadata"  # AlmaLinux and CentOS 8: `.<name>.metadata`; <base>/<hash>
@@ -33,11 +33,11 @@ class Lookaside:
 
 @dataclass(frozen=True, kw_only=True)
 class RepositorySource:
-    """A repository that build roots are filled from. `{arch}` in a URL is RPM's spelling of the arch.
+    """A repository from which build roots are filled. `{arch}` in a URL is RPM's spelling of the arch.
 
-    Exactly one of `baseurl`, `metalink`, `mirrorlist`, `target`; the last is what the farm itself has built for a
-    target, and `Target.pinned` makes a `baseurl` of it. `gpgkey` is a URL or path; without it packages are not
-    checked, which targets must ask for with `gpgcheck = false`.
+    Exactly one of `baseurl`, `metalink`, `mirrorlist`, `target`; the last is the farm's own repository for a target,
+    and `Target.pinned` makes a `baseurl` of it. `gpgkey` is a URL or path; without it packages are not checked, which
+    targets must ask for with `gpgcheck = false`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class RepositorySource:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one step may use. Zero is not "no limit"; every step has all of them."""
+    """The limits of one step. Zero is not "no limit"; every step has all of them."""
 
     wall_s: int = 6 * 3600
     silence_s: int = 3600
@@ -70,8 +70,8 @@ class Limits:
 
 
 _DAY_S = 24 * 3600
-#: What each limit can be, both ends included. Below the least the farm's own tools in the sandbox do not get by; above
-#: the most is what no kernel takes (processes), or a slip of the finger.
+#: The range of each limit, both ends included. The farm's own tools in the sandbox need the minimum. A value above the
+#: maximum is too large for a kernel (processes), or a typing mistake.
 LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "wall_s": (1, 7 * _DAY_S),
@@ -87,7 +87,7 @@ LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLimits:
-    """Limits that a package or a build has of its own; None where it has none, so that the wider ones hold."""
+    """Limits of a package or a build; None for a limit that it does not set, so that the wider one holds."""
 
     wall_s: int | None = None
     silence_s: int | None = None
@@ -99,12 +99,12 @@ class OwnLimits:
 
     @property
     def given(self) -> dict[str, int]:
-        """Those that are not None, by name."""
+        """The limits that are not None, by name."""
         found = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value for name, value in found.items() if value is not None}
 
     def over(self, limits: Limits) -> Limits:
-        """These, and where there are none, those."""
+        """These limits, completed by the others."""
         return replace(limits, **self.given)
 
 
@@ -131,10 +131,11 @@ class MockSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a package is built for. `packages` are what every build root starts with; `macros` are RPM macros set
-    for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is how many versions of
-    each of the target's own repositories are kept, at least two. `user_namespaces` lets builds make user namespaces.
-    `allow_networks` are networks that `fetch` may connect to although they are not public."""
+    """The distribution for which packages are built. Every build root starts with `packages`; `macros` are RPM macros
+    set for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is the number of kept
+    versions of each of the target's own repositories, at least two. `user_namespaces` lets builds make user namespaces.
+    `fetch` may connect to `allow_networks` although they are not public.
+    """
 
     name: str
     distribution: str
@@ -156,8 +157,9 @@ class Target:
     user_namespaces: bool = False
 
     def pinned(self, url_of: Callable[[str], str | None]) -> "Target":
-        """With an address for each repository that the farm itself fills; `url_of` gives it by the target's name.
-        One without an address, which is empty, is left out."""
+        """The target with an address for each repository that the farm itself fills: `url_of` of that target's name. A
+        repository without an address is empty, and is left out.
+        """
         sources = []
         for source in self.repositories:
             if source.target is None:
@@ -167,10 +169,12 @@ class Target:
         return replace(self, repositories=tuple(sources))
 
     def limits_for(self, package: str) -> Limits:
-        """The target's, with those of the package's own; of several that are for it the first counts, and alone."""
+        """The target's limits, replaced by those of the first table that matches the package; later tables do not
+        count.
+        """
         own = next((one.limits for one in self.package_limits if one.is_for(package)), OwnLimits())
         return own.over(self.limits)
 
     def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:
-        """Those that have packages for the arch; a repository that names no arches has them for all."""
+        """The repositories with packages for the arch; a repository that names no arches has packages for all."""
         return tuple(source for source in self.repositories if not source.arches or arch in source.arches)

@@ -1,4 +1,4 @@
-"""What one attempt is asked to do, and what it answers: the typed input and result of each step."""
+"""The typed input and result of each step: the order of an attempt, and its answer."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ from farm.model.target import Limits, Target
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedRepository:
-    """One of the farm's own repositories as a build is given it: what is at `url` never changes."""
+    """One of the farm's own repositories, at the version for a build: the content of `url` never changes."""
 
     name: str
     url: str
@@ -86,8 +86,8 @@ class UploadInput:
     """`arches` are those whose repositories get the packages: one, or all of the build's for a noarch build.
 
     `srpm_by` and `built_by` are the labels of the attempts that made the source package and the others. `logs` are
-    of all attempts that led here. Without packages (`srpm` None, no `rpms`) there is nothing but the logs: the build
-    did not succeed.
+    of all attempts that led here. Without packages (`srpm` None, no `rpms`) there are only the logs: the build did not
+    succeed.
     """
 
     srpm: Artifact | None
@@ -101,7 +101,7 @@ class UploadInput:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadResult:
-    """The versions that the packages are visible in: (the repository's path, version, URL of that version)."""
+    """The versions in which the packages are visible: (the repository's path, version, URL of that version)."""
 
     versions: tuple[tuple[str, int, str], ...]
 

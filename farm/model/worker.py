@@ -1,4 +1,4 @@
-"""What a worker says of itself, and what the farm says of the host that it is on."""
+"""The facts that a worker reports about itself, and the holds that the farm has on hosts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from farm.model.arch import Arch
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
-    """`name` is Celery's node name; `slots` how many steps it runs at once; `arches` those it can build for.
+    """`name` is Celery's node name; `slots` is the number of steps that it runs at once; it can build for `arches`.
 
-    `speaks` is the version of messages that it takes (farm.wire.VERSION); workers that do not say speak 2. `consumes`
-    are those of its queues that it takes from at present; None when it does not say.
+    `speaks` is the version of messages that it takes (farm.wire.VERSION); workers that do not report it speak 2.
+    `consumes` are the queues that it consumes at present; None if it does not report them.
     """
 
     name: str
@@ -34,7 +34,7 @@ class WorkerFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who has an attempt's lease: the digest of the token that it made itself, and its worker's name."""
+    """The holder of an attempt's lease: the digest of the token that the worker made, and the worker's name."""
 
     digest: str
     worker: str
@@ -46,12 +46,13 @@ def host_of(worker: str) -> str:
 
 
 QUARANTINE_AT_MOST = timedelta(hours=4)
-_SKEW = timedelta(minutes=1)  # between the clocks of two schedulers
+_SKEW = timedelta(minutes=1)  # the tolerance between the clocks of two schedulers
 
 
 class HoldKind(StrEnum):
-    """Why a host gets no work. DRAINED is a person's wish, and holds for ever; QUARANTINED is the farm's own doing,
-    ends by itself, and never takes a queue's last host away."""
+    """The kinds of holds on a host. An operator drains a host (DRAINED), until it is undrained. The farm quarantines
+    one (QUARANTINED): that ends by itself, and never takes the last host of a queue.
+    """
 
     DRAINED = "drained"
     QUARANTINED = "quarantined"
@@ -59,9 +60,11 @@ class HoldKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class HostHold:
-    """`by` is who, `until_at` when it ends by itself. With `hands_back` what runs there is run elsewhere instead of
-    being finished. `times` counts quarantines that followed each other. With a `role`, which is a queue's name, it
-    holds the host for the workers of that role only: trouble that one role reports says nothing of another."""
+    """`by` is the person or process that set it, `until_at` the time at which it ends by itself. With `hands_back` the
+    running steps run on another host instead of being finished. `times` counts quarantines that followed each other.
+    With a `role`, which is a queue's name, it holds the host for the workers of that role only: trouble that one role
+    reports says nothing of another.
+    """
 
     host: str
     kind: HoldKind
@@ -75,16 +78,19 @@ class HostHold:
 
     @property
     def key(self) -> str:
-        """What it is kept under: two roles of one host can be held apart."""
+        """The key of the hold: each role of a host can have one of its own."""
         return f"{self.role}@{self.host}" if self.role else self.host
 
     def holds(self, now: datetime) -> bool:
-        """False for a quarantine that is over, which is kept to make the next one longer; and for one that would last
-        longer than any does, whose end was written by a clock that was wrong."""
+        """False once a quarantine has expired (it is kept so that the next one is longer), and for an end too far
+        ahead, which a skewed clock must have written.
+        """
         return self.until_at is None or now < self.until_at <= now + QUARANTINE_AT_MOST
 
     def is_ahead(self, now: datetime) -> bool:
-        """Whether it is a quarantine that is still to begin, by a scheduler's clock: another one's was wrong then."""
+        """True for a quarantine that begins in the future by a scheduler's clock: the clock of another scheduler was
+        wrong then.
+        """
         return self.until_at is not None and self.at > now + _SKEW
 
     @property
@@ -96,15 +102,16 @@ class HostHold:
 
 
 def hold_of(host: str, queue: str, held: Mapping[str, HostHold]) -> HostHold | None:
-    """What keeps the workers of a host from a queue. `held` is by HostHold.key."""
+    """The hold that keeps the workers of a host from a queue. `held` is keyed by HostHold.key."""
     return held.get(host) or held.get(f"{queue}@{host}")
 
 
 def kept_from(
     worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
 ) -> str | None:
-    """Why a worker that is fit gets nothing from one of its queues; None when it does. `held` are hosts without work,
-    by HostHold.key; `speaks` is the version of messages that the scheduler sends."""
+    """The reason why a fit worker gets no work from one of its queues; None if it may have work. `held` are hosts
+    without work, by HostHold.key; `speaks` is the version of messages that the scheduler sends.
+    """
     if worker.speaks != speaks:
         return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"
     hold = hold_of(worker.host, queue, held)
@@ -117,5 +124,5 @@ def kept_from(
         and other.unfit is None
         for other in workers
     ):
-        return None  # a queue's last host is better than none
+        return None  # the last host of a queue is better than none
     return hold.shown

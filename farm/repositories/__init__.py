@@ -1,4 +1,4 @@
-"""Package repositories, and which back end the settings name."""
+"""Package repositories, and the back end that the settings name."""
 
 from functools import lru_cache
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def open_repositories(settings: Settings) -> RepositoryBackend:
-    """Cheap: reads nothing and makes no connection until a repository is used."""
+    """The call is cheap: the back end reads nothing and makes no connection until a repository is used."""
     if settings.repositories == PULP:
         return _pulp(settings)
     from farm.repositories.directory import DirectoryRepositories
@@ -36,7 +36,7 @@ def open_repositories(settings: Settings) -> RepositoryBackend:
 
 @lru_cache(maxsize=4)
 def _pulp(settings: Settings) -> RepositoryBackend:
-    """One for a process: signing in and reading the description of the API take half a second."""
+    """A process has one back end: signing in and reading the description of the API take half a second."""
     from farm.repositories.pulp import PulpRepositories
 
     return PulpRepositories(settings)

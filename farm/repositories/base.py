@@ -46,7 +46,7 @@ class RepositoryName:
 class RepositoryPackage:
     """An RPM to publish: a readable local file, its sha256, and the file name it gets in the repository.
 
-    `labels` say where it came from (`build`, `arch`, `attempt`, `batch`), for back ends that keep such a thing.
+    `labels` say where it came from (`build`, `arch`, `attempt`, `batch`), for back ends that store labels.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class RepositoryFile:
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryVersion:
-    """`is_current` is true for the one that clients get who ask for no version."""
+    """`is_current` is true for the version of clients that ask for no version."""
 
     number: int
     published_at: datetime
@@ -78,7 +78,7 @@ class RepositoryVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryCheck:
-    """One thing that was looked at, in words; `remedy` says what to do when it is not well."""
+    """One check of the back end, in words; `remedy` says what to do when it fails."""
 
     what: str
     is_ok: bool
@@ -88,7 +88,8 @@ class RepositoryCheck:
 
 class RepositoryBackend(Protocol):
     """Names that no repository can have raise BadRequest everywhere. `stop` ends a call within two seconds, with
-    LeaseLost; what it had begun is left for a repeat to finish."""
+    LeaseLost; a repeat of the call finishes its work.
+    """
 
     def add(
         self,
@@ -120,13 +121,13 @@ class RepositoryBackend(Protocol):
         """
 
     def url(self, name: RepositoryName, version: int | None = None) -> str:
-        """What a package manager's `baseurl` takes: of a fixed version, or of whatever is current."""
+        """The `baseurl` for a package manager, of a fixed version or of the current one."""
 
     def versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
-        """Those that are kept, newest first. Raises RepositoryTrouble when the back end does not answer."""
+        """The versions that are kept, newest first. Raises RepositoryTrouble when the back end does not answer."""
 
     def rollback(self, name: RepositoryName, to: int) -> int:
-        """Have clients get what version `to` had, and later additions build on that. Returns the new version's
+        """Give clients the content of version `to`, on which later additions build. Returns the new version's
         number, which is the current one's when that has the same content.
 
         Safe to repeat; undone by rolling back to the version that was current before. Raises NotFound for a version

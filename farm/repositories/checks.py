@@ -1,6 +1,6 @@
-"""What callers of a repository back end may name: checks that all back ends share, before anything is touched.
+"""Checks of the names that callers give to a repository back end; all back ends share them.
 
-Names come out of recipes and end up in paths, URLs and metadata, so they are what is known to be harmless there.
+Names come out of recipes and become parts of paths, URLs and metadata, so only harmless characters are allowed.
 """
 
 import re
@@ -12,7 +12,7 @@ from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryNam
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*")
-_FILENAME_MAX = 255  # what Linux file systems take
+_FILENAME_MAX = 255  # the limit of Linux file systems
 _PARTS_MAX = 8
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -42,7 +42,7 @@ def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) 
 
 
 def is_package_name(filename: str) -> bool:
-    """Whether a package's file may be called so in a repository."""
+    """True for a name that a package's file may have in a repository."""
     return bool(_FILENAME.fullmatch(filename)) and len(filename) <= _FILENAME_MAX
 
 
@@ -64,7 +64,7 @@ def check_files(name: RepositoryName, files: Sequence[RepositoryFile]) -> None:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a log or record may be called so: `12/build.x86_64.1/root.json`."""
+    """True for a name that a log or record may have: `12/build.x86_64.1/root.json`."""
     parts = name.split("/")
     is_harmless = all(_PART.fullmatch(part) and len(part) <= _FILENAME_MAX for part in parts)
     return is_harmless and len(parts) <= _PARTS_MAX

@@ -1,7 +1,7 @@
 """Repositories as directories that dnf reads through file:// or any web server that follows symbolic links.
 
 Owns everything below its root, for publishers on one machine (SQLite's WAL and flock need that; several machines
-share a Pulp). Below `<root>/<target>/<arch>/os`, and the like for debug and source:
+share a Pulp). Below `<root>/<target>/<arch>/os`, and in the same way for debug and source:
 
     packages/<2 hex>/<sha256>/<filename>    the RPMs of all versions, read-only
     versions/<N>/repodata/                  version N, never changed again; `packages` beside it is a link to the pool
@@ -16,9 +16,9 @@ stay until `retain` removes their version. A package of the same file name with 
 in the new version; old versions keep theirs, since the digest is part of the path.
 
 Publishing is a group commit. An `add` reads its RPMs and writes them to the ledger as waiting, without the lock;
-then whoever gets the lock publishes all that waits as one version, and the others find theirs done. The ledger
-is written first and files are made from it, so a process killed at any point leaves what the next one completes:
-waiting packages are published by the next `add` to that repository, whoever asks.
+then the `add` that gets the lock publishes all waiting packages as one version, and the others find theirs published.
+The ledger is written first and files are made from it, so the next process completes the work of one that was killed at
+any point: the next `add` to that repository, of any caller, publishes the waiting packages.
 """
 
 import os
@@ -43,7 +43,7 @@ from farm.repositories.files import FileFolder
 from farm.repositories.folder import RepositoryFolder
 from farm.repositories.ledger import Row
 
-_GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build, which is pinned to a version, may wait and run
+_GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build pinned to a version may wait and run
 _KEEP_LEAST = 2  # a client may be between reading the old version's repomd.xml and its other files
 _SPARE_BYTES = 2**30
 
@@ -96,7 +96,7 @@ class DirectoryRepositories:
             return repository.current()
 
     def url(self, name: RepositoryName, version: int | None = None) -> str:
-        """See the protocol. Of a version that retention removed, the URL leads nowhere."""
+        """See the protocol. The URL of a version that retention removed leads nowhere."""
         if name.kind is RepositoryKind.LOGS:
             check_name(name)
             return FileFolder(self._root / name.path).url
@@ -178,7 +178,5 @@ def _check_createrepo() -> RepositoryCheck:
     try:
         import createrepo_c
     except ImportError as error:
-        return RepositoryCheck(
-            what=what, is_ok=False, found=f"cannot be loaded: {error}", remedy="install the farm anew"
-        )
+        return RepositoryCheck(what=what, is_ok=False, found=f"cannot be loaded: {error}", remedy="reinstall the farm")
     return RepositoryCheck(what=what, is_ok=True, found=f"version {createrepo_c.VERSION}")

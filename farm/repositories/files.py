@@ -13,7 +13,7 @@ from farm.errors import RepositoryTrouble
 from farm.repositories.base import RepositoryFile
 from farm.repositories.staging import bring, check_stop, staging, sweep
 
-_UNFINISHED = ".unfinished"  # no file that is added can be called so
+_UNFINISHED = ".unfinished"  # no added file can have this name
 
 
 class FileFolder:

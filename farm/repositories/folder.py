@@ -1,7 +1,7 @@
-"""One repository of the directory back end: its folder, its pool of packages, and what publishes them.
+"""One repository of the directory back end: its folder, its pool of packages, and their publication.
 
-Owns the files below the folder and the order in which they change; what belongs to which version is the ledger's,
-the form of the metadata is metadata.py's. The layout stands in directory.py.
+Owns the files below the folder and the order in which they change; the ledger knows the packages of each version,
+metadata.py the form of the metadata. directory.py describes the layout.
 """
 
 import shutil
@@ -77,17 +77,18 @@ class RepositoryFolder:
                 is_current=version.number == shown,
             )
             for version in self._whole()
-            if version.number <= shown  # a process that was killed may have left one that nobody sees yet
+            if version.number <= shown  # a killed process may have left one that no client sees yet
         )
 
     def _whole(self) -> list[Version]:
-        """Those in the ledger, but for what whoever removes old ones had begun with when it was killed: a version's
-        files go first, then the packages that only it had, and its record last."""
+        """The versions in the ledger, without one whose removal was interrupted: a removal deletes a version's files
+        first, then its own packages, and its record last.
+        """
         newest, *others = self._ledger.versions()
         return [newest, *(one for one in others if (self.versions / str(one.number) / "repodata").exists())]
 
     def submit(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> dict[int, bool]:
-        """Write what is missing to the ledger as waiting; returns the ids of all, and whether each is new. Takes no
+        """Write missing packages to the ledger as waiting; returns the ids of all, and whether each is new. Takes no
         lock for long."""
         rows = list(wanted)
         known = self._ledger.here(rows)
@@ -109,8 +110,8 @@ class RepositoryFolder:
                         stop=stop,
                     )
             try:
-                # Putting packages into the pool and into the ledger is one transaction, so that whoever removes
-                # packages that nothing needs, in a transaction too, never sees one in between.
+                # One transaction puts packages into the pool and into the ledger. The removal of unneeded packages is a
+                # transaction too, so it never sees a package in only one of them.
                 with self._ledger.writing(durable=False) as writing:
                     return dict(self._submit_one(writing, row, folder, staged.get(row)) for row in rows)
             except BaseException:
@@ -118,20 +119,20 @@ class RepositoryFolder:
                 raise
 
     def withdraw(self, ids: Sequence[int]) -> None:
-        """Those of these that still wait are not to be published after all."""
+        """Withdraw those of these packages that still wait."""
         folder = None
         with ExitStack() as stack:
-            with suppress(OSError):  # a full disk is to keep nothing from being withdrawn
+            with suppress(OSError):  # a full disk must not prevent a withdrawal
                 folder = stack.enter_context(staging(self._unfinished))
             with self._ledger.writing(durable=True) as writing:
                 rows = writing.withdraw(ids)
                 if folder is not None:
                     _note(folder, rows)
-            # Only now, so that a process that is killed leaves the ledger no row without its file.
+            # This comes last, so that a killed process leaves no row in the ledger without its file.
             self._drop(rows)
 
     def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
-        """Wait until all are in a version that clients see, publishing if nobody else does; returns its number."""
+        """Wait until all are in a version that clients see, publishing if no other process does; returns its number."""
         seen = self.current()
 
         def done() -> int | None:
@@ -152,14 +153,14 @@ class RepositoryFolder:
                 self.remove_old(keep=keep, grace_s=grace_s)
             number = done()
         if number is None:
-            # Or another upload that wanted some of the same packages has withdrawn them, having been cancelled.
+            # Or another upload with some of the same packages was cancelled, and has withdrawn them.
             raise RepositoryTrouble(f"{self.view} does not show what was just published; try again")
         return number
 
     def rollback(self, to: int) -> int:
         """A new version with the content of version `to`; the current one's number where that has the same.
 
-        What waits to be published is not touched. Raises NotFound for a version that is not kept.
+        Waiting packages are not affected. Raises NotFound for a version that is not kept.
         """
         with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S):
             self._complete()
@@ -204,13 +205,12 @@ class RepositoryFolder:
             raise RepositoryTrouble(f"{row.filename!r} was replaced by another build's just now; try again")
         place = self._pool / _place(row)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):  # of an older version, or of a killed process: the same content, and whole
+        with suppress(FileExistsError):  # from an older version, or a killed process: the same content, and complete
             place.hardlink_to(folder / row.sha256 / row.filename)
         return writing.add(row, xml), True
 
     def _drop_unknown(self, folder: Path) -> None:
-        """Take out of the pool what an unfinished `submit` put there, or a `withdraw` was to take out, and the ledger
-        does not know."""
+        """Delete packages in the pool that the ledger does not know, from an unfinished `submit` or `withdraw`."""
         self._drop([Row(filename=path.name, sha256=path.parent.name) for path in folder.glob("*/*.rpm")])
 
     def _drop(self, rows: Sequence[Row]) -> None:
@@ -243,7 +243,7 @@ class RepositoryFolder:
             link.rename(self._switch)
 
     def _share(self, repodata: Path) -> None:
-        """Give every metadata file its second name in `current`. What another version has already is used again."""
+        """Give every metadata file its second name in `current`. Files that another version has are reused."""
         for path in repodata.iterdir():
             shared = self._switch.parent / path.name
             if path.name != self._switch.name and shared.exists():
@@ -269,7 +269,7 @@ class RepositoryFolder:
 
 
 def _note(folder: Path, rows: Sequence[Row]) -> None:
-    """For whoever cleans up after a process that is killed."""
+    """It is for the clean-up after a killed process."""
     for row in rows:
         with suppress(OSError):
             (folder / row.sha256).mkdir(exist_ok=True)

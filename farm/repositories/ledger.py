@@ -1,4 +1,4 @@
-"""What belongs to which version of one repository, in an SQLite file beside it.
+"""The packages of each version of one repository, in an SQLite file beside it.
 
 Owns the record, which is the truth from which the repository's files are made; not those files, nor any lock on
 them. A ledger is opened for one call of one thread, so that no connection meets a fork.
@@ -6,8 +6,8 @@ them. A ledger is opened for one call of one thread, so that no connection meets
 A package row is *waiting* until it has `added_in`, *live* until it has `removed_in`: a version N has the packages
 with added_in <= N and not removed_in <= N. Ids only grow, so neighbouring ids make stable groups of the metadata.
 
-Publishing is synchronised to the disk, and with it everything that was written before. Waiting rows are not: they
-are lost in a power cut, but then nobody was told that they are in.
+Publishing is synchronised to the disk, and with it everything that was written before. Waiting rows are not: a power
+cut loses them, but no caller was told that they are published.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ from farm.errors import DiskFull, RepositoryTrouble
 from farm.repositories.metadata import Group, PackageXml, make_group
 
 _BUSY_TIMEOUT_S = 60.0
-_GROUP_PACKAGES = 64  # compressed anew when one of them changes; 64 cost a few milliseconds
+_GROUP_PACKAGES = 64  # compressed again when one of them changes; 64 cost a few milliseconds
 
 _SCHEMA = """
 CREATE TABLE package (
@@ -104,14 +104,14 @@ class Ledger:
             connection.commit()
 
     def here(self, rows: Sequence[Row]) -> dict[Row, int]:
-        """The ids of those that are live or waiting."""
+        """The ids of these packages that are live or waiting."""
         with self._connection() as connection:
             return {row: found for row in rows if (found := _here(connection, row)) is not None}
 
     def version_with(self, ids: Sequence[int], *, shown: int) -> int | None:
         """A version with all of these; None while one waits, or is in no version up to `shown`.
 
-        It is `shown` itself where that has them all, else the first that had, until something replaced them.
+        It is `shown` itself if that has them all, else the first that had, until other packages replaced them.
         """
         with self._connection() as connection:
             marks = ",".join("?" * len(ids))
@@ -120,7 +120,7 @@ class Ledger:
                 f" count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package WHERE id IN ({marks})",
                 ids,
             ).fetchone()
-        # What is not known was withdrawn by whoever else wanted it too.
+        # Another upload of the same packages has withdrawn the unknown ones.
         if waiting or known < len(ids) or first > shown:
             return None
         return shown if live == len(ids) else int(first)
@@ -158,7 +158,7 @@ class Ledger:
 
 
 class Writing:
-    """What can be done to a ledger inside one transaction."""
+    """The operations on a ledger inside one transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -182,7 +182,7 @@ class Writing:
         return int(found.lastrowid or 0)
 
     def withdraw(self, ids: Sequence[int]) -> list[Row]:
-        """Drop those of these that wait, and return the places that no kept package lies in."""
+        """Drop the waiting ones of these packages; return the places without a kept package."""
         marks = ",".join("?" * len(ids))
         gone = self._connection.execute(
             f"DELETE FROM package WHERE added_in IS NULL AND id IN ({marks}) RETURNING filename, sha256",  # noqa: S608
@@ -191,7 +191,7 @@ class Writing:
         return self._unknown(gone)
 
     def publish(self, now_s: float) -> None:
-        """Make one new version of all that waits; nothing if nothing does. The last of one file name wins."""
+        """Make one new version of all waiting packages, if there are any. The last package of a file name wins."""
         waiting = self._connection.execute(
             "SELECT id, filename FROM package WHERE added_in IS NULL ORDER BY id"
         ).fetchall()
@@ -200,7 +200,7 @@ class Writing:
         last, packages = self._newest()
         changed = [id_ for id_, _ in waiting]
         for id_, filename in waiting:
-            # What a rollback brought back may have a higher id than what was waiting then.
+            # A package that a rollback restored may have a higher id than one that was waiting then.
             replaced = self._connection.execute(
                 "UPDATE package SET removed_in = ? WHERE filename = ? AND removed_in IS NULL"
                 " AND (added_in IS NOT NULL OR id < ?) RETURNING id",
@@ -212,7 +212,7 @@ class Writing:
         self._add_version(last + 1, now_s, packages, changed)
 
     def restore(self, to: int, now_s: float) -> None:
-        """Make one new version with the content of version `to`; nothing if the newest has just that."""
+        """Make one new version with the content of version `to`; nothing if the newest has this content already."""
         last, packages = self._newest()
         number = last + 1
         gone = self._connection.execute(
@@ -221,7 +221,7 @@ class Writing:
             f" AND old.sha256 = package.sha256 AND {_IN_VERSION}) RETURNING id",
             (number, to, to, to),
         ).fetchall()
-        # One that waits to be added again is what is missing: there is one live row of a content at most.
+        # A waiting row of a missing content is used for it: a content has at most one live row.
         claimed = self._connection.execute(
             "UPDATE package SET added_in = ? WHERE added_in IS NULL AND EXISTS (SELECT 1 FROM package AS old"  # noqa: S608
             f" WHERE old.filename = package.filename AND old.sha256 = package.sha256 AND {_IN_VERSION}) RETURNING id",
@@ -240,7 +240,7 @@ class Writing:
             self._add_version(number, now_s, packages - len(gone) + len(claimed) + len(back), changed)
 
     def old_versions(self, *, keep: int, before_s: float, limit: int) -> list[int]:
-        """The oldest of those that are neither among the newest `keep` nor published after `before_s`."""
+        """The oldest versions that are neither among the newest `keep` nor published after `before_s`."""
         found = self._connection.execute(
             "SELECT number FROM version WHERE published_at_s < ?"
             " AND number <= (SELECT max(number) FROM version) - ? ORDER BY number LIMIT ?",
@@ -252,7 +252,7 @@ class Writing:
         self._connection.execute("DELETE FROM version WHERE number = ?", (number,))
 
     def forget_packages(self) -> list[Row]:
-        """Drop those that no kept version has, and return the places that no kept package lies in."""
+        """Drop packages that no kept version has; return the places without a kept package."""
         gone = self._connection.execute(
             "DELETE FROM package WHERE removed_in <= (SELECT min(number) FROM version) RETURNING filename, sha256"
         ).fetchall()

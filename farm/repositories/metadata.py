@@ -1,4 +1,4 @@
-"""RPM metadata: what an RPM's header says, as XML, and the files that a version of a repository is made of.
+"""RPM metadata: the header of an RPM as XML, and the metadata files of a version of a repository.
 
 Owns the form of the metadata; not where packages lie, nor which belong to a version.
 
@@ -83,7 +83,7 @@ def read_package(
 
 
 def entry_of(path: Path, *, shown: str) -> PackageXml:
-    """The same of a package of any digest that is not to be published yet. Reads the file from end to end, without
+    """The metadata of a package of any digest, before publication. Reads the file from end to end, without
     letting other threads run. Raises BadSource."""
     try:
         package = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, path.name, None, _CHANGELOGS)

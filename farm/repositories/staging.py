@@ -82,7 +82,7 @@ def sweep(parent: Path, before: Callable[[Path], None]) -> None:
 
 
 def bring(source: Path, path: Path) -> None:
-    """A read-only copy of a file, on the disk; a hard link where nobody can write to the original.
+    """A read-only copy of a file, on the disk; a hard link if no process can write to the original.
 
     Raises RepositoryTrouble when the file is not there, BadSource when it is not a regular one.
     """
@@ -92,7 +92,7 @@ def bring(source: Path, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise BadSource(f"{str(source)!a} is not a regular file")
     if found.st_mode & 0o222 == 0 and found.st_uid in (0, os.geteuid()):
-        with suppress(OSError):  # another file system, or as many links as this one allows: a copy is as good
+        with suppress(OSError):  # another file system, or the maximum of links: copy the file
             os.link(source, path, follow_symlinks=False)
     if not path.exists():
         shutil.copyfile(source, path)
@@ -101,7 +101,7 @@ def bring(source: Path, path: Path) -> None:
 
 
 def synchronise(path: Path) -> None:
-    """Bring the file to the disk first: what a ledger or a link speaks of must survive a power cut with it."""
+    """Bring the file to the disk first: it must survive a power cut together with the ledger or link that names it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""The form of a target's file, and every check on it: from the words of one TOML document to a `Target`.
+"""The form of a target's file, and every check on it: makes a `Target` from a TOML document.
 
-Does not look for files: farm/targets/load.py does. What each key means, docs/targets.md says.
+farm/targets/load.py finds the files. docs/targets.md describes each key.
 """
 
 import ipaddress
@@ -40,7 +40,9 @@ _ADDRESSES = (*_URLS, "target")
 
 
 class Invalid(ValueError):
-    """A key of the file is not as it must be. Positional arguments: the key's path, and a sentence about it."""
+    """A key of the file is missing, unknown or has an invalid value. Positional arguments: the key's path, and a
+    sentence about it.
+    """
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(key, why)
@@ -120,7 +122,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     retention: _Retention = msgspec.field(default_factory=_Retention)
 
 
-#: What is allowed where a value has the wrong form: for the messages only, by the key's path without its indices.
+#: The allowed values for a key, by its path without indices; only messages about values of the wrong form use them.
 _TABLES: Mapping[str, type[msgspec.Struct]] = {
     "": _File,
     "repositories[]": _Repository,
@@ -142,7 +144,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, str]) -> Target:
     """The target that the document describes, with `{…}` filled in from `variables` and `{release}`.
 
-    Raises Invalid for the first thing that is wrong.
+    Raises Invalid for the first mistake.
     """
     if not _NAME.fullmatch(name):
         raise Invalid("", f"a target's name, which its file gives it, is {_NAME.pattern}; {name!r} is not")
@@ -180,7 +182,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
 
 
 def _check_root(file: _File) -> None:
-    """What a build root is made of, besides its repositories."""
+    """The parts of a build root, besides its repositories."""
     if not _RELEASE.fullmatch(file.release):
         raise Invalid("release", f"{file.release!r} is not a release, such as 9 or 10.1")
     _check_arches("arches", file.arches)

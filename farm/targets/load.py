@@ -1,6 +1,6 @@
 """Finds targets: the shipped files in this folder, and the operator's folder, whose files go first by name.
 
-Does not know what is in a file: farm/targets/form.py does.
+farm/targets/form.py checks their content.
 """
 
 import difflib
@@ -57,7 +57,7 @@ def survey_targets(settings: Settings) -> dict[str, Target | BadTarget]:
 
 
 def find_target(settings: Settings, name: str) -> Target:
-    """One target; files of others are not read, so that a broken one stops nobody else.
+    """One target; the files of others are not read, so that a broken one does not stop builds for this one.
 
     Raises UnknownTarget, with the names that come close and all there are, and BadTarget.
     """

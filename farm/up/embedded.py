@@ -266,7 +266,7 @@ def find_redis_server() -> str:
 
 
 def _free_port(wanted: int) -> tuple[int, socket.socket]:
-    """The wanted port on loopback, or any free one where it is taken; and a claim on it, which is to be kept.
+    """The wanted port on loopback, or any free one if it is in use, and a claim on it, which the caller must keep.
 
     The claim is for other farms that start at the same time: from here until Flower listens takes a second.
     """

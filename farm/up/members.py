@@ -26,7 +26,7 @@ _TAIL_BYTES = 8192
 
 Say = Callable[[str], None]
 
-#: Whatever the caller's is: recipes and repositories get it, and what others may not read is in closed folders.
+#: The fixed umask, whatever the caller's is: recipes and repositories get it, and private files are in closed folders.
 _UMASK = 0o022
 
 
@@ -65,7 +65,7 @@ class Member:
 
 @dataclass(kw_only=True)
 class _Place:
-    """What is to run under a name, and what became of those that did."""
+    """The process to run under a name, and the history of its earlier runs."""
 
     name: str
     argv: list[str]
@@ -79,7 +79,7 @@ class _Place:
 class Members:
     """One process a name. From `watch` on, one that dies is started again; before that, its death is an error.
 
-    What a member started has to end with it by itself, as the pool of a Celery worker does (PR_SET_PDEATHSIG).
+    The children of a member must end with it by themselves, as the pool of a Celery worker does (PR_SET_PDEATHSIG).
     """
 
     def __init__(self, logs: Path, *, warn: Say, first_pause_s: float = _FIRST_PAUSE_S) -> None:
@@ -122,7 +122,7 @@ class Members:
         if self._error is not None:
             raise self._error
         if self._watcher is not None and not self._watcher.is_alive() and not self._is_closed.is_set():
-            raise FarmNotRunning("what starts the farm's processes again has ended; start the farm anew")
+            raise FarmNotRunning("the process supervisor has stopped; restart the farm")
         if self._watcher is None:
             for place in self._places.values():
                 if not place.member.is_running:
@@ -160,7 +160,7 @@ class Members:
             return
         pause_s = self._first_pause_s * 2 ** (len(place.deaths) - 1)
         place.restart_at = now + pause_s
-        # Whoever reads this may be gone, or the disk full; the farm is to go on, and this thread with it.
+        # The reader of this output may be gone, or the disk full; the farm and this thread must go on.
         with suppress(Exception, SystemExit):
             self._warn(f"{how}; it is started again in {pause_s:g} s")
 

@@ -46,7 +46,7 @@ def test_enqueueing_names_the_limit_and_writes_nothing(settings: Settings, fille
             farm.enqueue(git=URL, target="demo")
         assert str(error.value) == (
             "the farm's broker is at its memory limit (maxmemory 4.00M, noeviction): nothing was enqueued; "
-            "raise maxmemory on that Redis, or remove what else is kept there"
+            "raise maxmemory on that Redis, or delete other data in it"
         )
         with pytest.raises(BrokerFull):
             farm.enqueue_many([REQUEST, REQUEST])

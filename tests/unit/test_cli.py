@@ -178,7 +178,7 @@ def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (KeyError("x\x1b"), 1, "error: unexpected KeyError: 'x\\x1b'; FARM_LOG_LEVEL=DEBUG shows where"),
+        (KeyError("x\x1b"), 1, "error: unexpected KeyError: 'x\\x1b'; FARM_LOG_LEVEL=DEBUG shows the traceback"),
         (KeyboardInterrupt(), 130, ""),
         (errors.StoreTrouble("the disk\nis gone"), 45, "error: the disk\\nis gone\n"),
     ],
@@ -409,7 +409,7 @@ def test_cancel_and_retry_say_what_they_did(typed: Typed) -> None:
 
 def test_artifacts_are_listed_and_downloaded(typed: Typed, tmp_path: Path) -> None:
     typed.build()
-    assert "has stored nothing yet" in typed.ok("artifacts", "1")
+    assert "has stored no files yet" in typed.ok("artifacts", "1")
     typed.driven.finish(1)
     assert ["build", "x86_64", "rpm", "9", "B", "hello-1-1.x86_64.rpm"] in [
         line.split() for line in typed.ok("artifacts", "1").splitlines()
@@ -418,7 +418,7 @@ def test_artifacts_are_listed_and_downloaded(typed: Typed, tmp_path: Path) -> No
     assert str(into / "hello-1-1.x86_64.rpm") in typed.ok("artifacts", "1", "--download", str(into)).splitlines()
     (into / "srpm.log").write_text("mine")
     result = typed("artifacts", "1", "--download", str(into))
-    assert (result.exit_code, "is there already with other content" in result.stderr) == (24, True)
+    assert (result.exit_code, "exists with other content" in result.stderr) == (24, True)
     typed.ok("artifacts", "1", "--download", str(into), "--overwrite")
     (tmp_path / "file").touch()
     result = typed("artifacts", "1", "--download", str(tmp_path / "file"))

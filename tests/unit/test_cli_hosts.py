@@ -34,7 +34,7 @@ def test_a_host_is_drained_and_undrained(typed: Typed) -> None:
     listed = typed.ok("workers")
     assert "drained" in listed
     assert "one is drained by ann: new \\x1b[31mdisks; `farm workers undrain one` ends that" in listed
-    assert "takes work" in typed("workers", "undrain", "one").stderr
+    assert "gets work" in typed("workers", "undrain", "one").stderr
     assert "drained" not in typed.ok("workers")
 
 
@@ -62,7 +62,7 @@ def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
     typed.driven.send()
     label = f"{build}.fetch.1"
     typed.driven.start(label, worker="build@one")
-    assert f"still running there: {label}" in typed("workers", "drain", "one").stderr
+    assert f"still running on it: {label}" in typed("workers", "drain", "one").stderr
     assert "1 of 2" in typed.ok("workers")
 
     def end() -> None:

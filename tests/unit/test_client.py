@@ -367,9 +367,7 @@ def test_a_download_never_replaces_something_else_unasked(driven: DrivenFarm, tm
     driven.farm.download(1, into)  # the same content again is no loss
     (into / "srpm.log").write_bytes(b"mine")
     (into / "build.log").unlink()
-    with pytest.raises(
-        WrongState, match=r"srpm.log' is there already with other content; remove it, or give --overwrite"
-    ):
+    with pytest.raises(WrongState, match=r"srpm.log' exists with other content; remove it, or give --overwrite"):
         driven.farm.download(1, into)
     assert not (into / "build.log").exists()
     driven.farm.download(1, into, overwrite=True)
@@ -440,7 +438,7 @@ def test_a_version_that_is_not_kept_and_a_kind_that_there_is_not_are_named(farm:
     publish(farm, tmp_path, "one")
     with pytest.raises(NotFound, match="demo/aarch64/os has no version 7; kept are 1, 0"):
         farm.rollback("demo", to=7, arch="aarch64")
-    with pytest.raises(BadRequest, match="'logs' is no kind of repository; there are os, debug, source"):
+    with pytest.raises(BadRequest, match="'logs' is not a kind of repository; the kinds are os, debug, source"):
         farm.repository_versions("demo", kind="logs")
     with pytest.raises(UnknownTarget):
         farm.rollback("nope", to=1)

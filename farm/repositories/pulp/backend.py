@@ -1,4 +1,4 @@
-"""The repository back end `pulp`: what the protocol asks, put together from the parts beside this.
+"""The repository back end `pulp`: implements the protocol with the other modules of this folder.
 
 Owns addresses, what each error says, and that a call ends soon after it is stopped, whatever Pulp does.
 """

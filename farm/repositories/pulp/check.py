@@ -1,8 +1,8 @@
 """Whether a Pulp server can be used: reached, recent enough, signed in to, and with the rights that publishing needs.
 
-Rights are found out by asking for something that cannot be: Pulp looks at them before it looks at what a request
-says, so a request that says nothing is refused with 403 where a right lacks, and with 400 where it does not. Only
-for repositories it looks at both at once, so an empty one is made and removed again.
+The check of a right is an invalid request: Pulp checks rights before the content of a request, so it refuses an empty
+request with 403 if the right is missing, and with 400 if not. Pulp checks both at once for repositories only, so the
+check makes an empty one and removes it again.
 """
 
 import secrets
@@ -22,7 +22,7 @@ _NEEDED_ANY = ("file",)
 _LOW_BYTES = 2**30
 _GIB = 2**30
 
-#: What publishing does, by the operation that is tried, and the role that allows it.
+#: The operations of publishing that are tried, and the role that allows each of them.
 _RIGHTS = {
     "upload RPMs": ("content_rpm_packages_upload", "rpm.rpm_package_uploader"),
     "publish RPM repositories": ("publications_rpm_rpm_create", "rpm.rpmpublication_creator"),
@@ -41,7 +41,7 @@ _REPOSITORIES: Mapping[str, tuple[type[PulpRepositoryContext], str]] = {
 
 
 def check(server: PulpServer) -> tuple[RepositoryCheck, ...]:
-    """In the order in which a person would look; stops at the first that all others need."""
+    """In the order in which a person would look; stops at the first failure that affects all later checks."""
     return tuple(_checks(server))
 
 
@@ -98,7 +98,7 @@ def _workers(status: dict[str, Any]) -> RepositoryCheck:
         found=f"{count} workers and {content} content apps are online",
         remedy=""
         if count and content
-        else "start what lacks: without workers no task ends, without content apps nobody can install",
+        else "start the missing ones: no task ends without workers, and no client can install without content apps",
     )
 
 

@@ -1,7 +1,6 @@
 """Bringing files to Pulp as content: looked up by digest first, sent in parallel, streamed, labelled.
 
-Content is not in any repository yet when this is done; what is left by an upload that went no further is removed by
-Pulp's own clean-up of orphans.
+Content is not in any repository yet after this; if the upload ends here, Pulp's own clean-up of orphans removes it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +71,7 @@ def bring_files(server: PulpServer, files: Sequence[RepositoryFile], context: Co
 
 
 def _check(package: RepositoryPackage) -> None:
-    """What is no RPM, or could not be said in metadata, never reaches Pulp, which answers it with an error 500."""
+    """A file that is no RPM, or does not fit into metadata, is not sent: Pulp answers it with an error 500."""
     if not package.path.is_file():
         raise RepositoryTrouble(f"{package.filename!a} is not there to be published: {package.path} is no file")
     read_package(package.path, sha256=package.sha256, location=package.filename, shown=repr(package.filename))
@@ -81,7 +80,7 @@ def _check(package: RepositoryPackage) -> None:
 def _in_parallel(
     server: PulpServer, items: Sequence[Item], send: Callable[[Context, Item], Unit], context: Context
 ) -> tuple[Unit, ...]:
-    """All, or the first error; what was not begun by then is not begun."""
+    """All results, or the first error, after which no further call begins."""
 
     def send_one(item: Item) -> Unit:
         return send(server.open(context.stop), item)
@@ -142,7 +141,7 @@ def _chunks_removed(context: PulpContext, body: Mapping[str, Any]) -> Iterator[N
         yield
     finally:
         if "upload" in body:
-            # What cannot be removed now is removed by Pulp's clean-up of orphans.
+            # Pulp's clean-up of orphans removes the rest.
             with suppress(PulpException):
                 PulpUploadContext(context, pulp_href=body["upload"]).delete()
 

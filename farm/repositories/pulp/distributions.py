@@ -1,6 +1,7 @@
-"""What is served of one repository in Pulp: distributions, found by name, with their name as base path.
+"""The distributions of one repository in Pulp, found by name, with their name as base path.
 
-Owns making, changing and removing them. A distribution that somebody gave another base path is never changed back.
+Makes, changes and removes them. If a person has changed the base path of a distribution, the farm does not
+change it back.
 """
 
 import logging
@@ -22,7 +23,9 @@ _FIELDS = ["pulp_href", "pulp_created", "name", "base_path", "repository", "repo
 
 
 class Distributions:
-    """Those of the repository `name`, by what comes after it: a version's number, or `current`. For one thread."""
+    """The distributions of the repository `name`, by the rest of their names: a version's number, or `current`. For one
+    thread.
+    """
 
     def __init__(self, context: Context, plugin: Plugin, name: str, *, labels: Mapping[str, str]) -> None:
         self._context = context
@@ -36,7 +39,7 @@ class Distributions:
         return {one["name"].rpartition("/")[2]: one for one in listed}
 
     def serve(self, last: str, what: Mapping[str, Any]) -> None:
-        """Make one that serves this; one that is there is changed. Raises RepositoryTrouble where it cannot be."""
+        """Make a distribution that serves this, or change it. Raises RepositoryTrouble if Pulp refuses."""
         name = f"{self._name}/{last}"
         try:
             self._context.tried(lambda: self._kind(self._context).create(self._wanted(name, what)))
@@ -75,7 +78,7 @@ class Distributions:
         self._kind(self._context, pulp_href=distribution["pulp_href"]).update(dict(to))
 
     def drop(self, distribution: Mapping[str, Any]) -> None:
-        """Remove one that is not needed any more; if that fails, the next one who drops tries again."""
+        """Remove a distribution that is not needed any more; if that fails, the next call tries again."""
         try:
             self._kind(self._context, pulp_href=distribution["pulp_href"]).delete(non_blocking=True)
         except PulpException as error:
@@ -85,8 +88,8 @@ class Distributions:
         """Raises RepositoryTrouble."""
         if distribution["base_path"] != distribution["name"]:
             raise RepositoryTrouble(
-                f"Pulp's distribution {distribution['name']!r} has the base path {distribution['base_path']!r}, where "
-                f"nobody who has the farm's address finds it; set its base path to its name, then retry the step"
+                f"Pulp's distribution {distribution['name']!r} has the base path {distribution['base_path']!r}, so "
+                f"clients with the farm's address do not find it; set its base path to its name, then retry the step"
             )
 
     def _wanted(self, name: str, what: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """HTTP to Pulp: pulp-glue's client, with limits on time, a session, and copies for other threads.
 
-Owns what a connection is; not when one is made, nor what is asked for. Why a session: Pulp hashes the password a
-million times each time it sees it (m: 320 ms a request with the password, 30 ms with a session).
+Owns the connection, but not when one is made or which requests are sent. A session saves time: Pulp hashes the password
+a million times for each request with it (m: 320 ms a request with the password, 30 ms with a session).
 """
 
 import copy
@@ -31,7 +31,7 @@ _UPLOADS = ("content_rpm_packages_upload", "content_file_files_upload")
 
 
 class Api(OpenAPI):
-    """pulp-glue's HTTP client: with limits, and copied instead of made anew."""
+    """pulp-glue's HTTP client, with time limits, and copied instead of made again."""
 
     def __init__(
         self, base_url: str, *, auth: GlueAuthProvider | None, verify: bool | str, request_s: float, cache: Path
@@ -62,7 +62,7 @@ class Api(OpenAPI):
             if answer is None:
                 raise
             if answer.status_code == _NOT_FOUND:
-                raise NotThere(f"what answers there is no Pulp (404 for {self._doc_path}); {_SEE_URL}") from error
+                raise NotThere(f"the server there is no Pulp (404 for {self._doc_path}); {_SEE_URL}") from error
             raise PulpHTTPError(answer.text, answer.status_code) from error
         except (OpenAPIError, OSError) as error:
             # A certificate of ours that cannot be used is an OSError and nothing more.
@@ -74,12 +74,12 @@ class Api(OpenAPI):
         try:
             self._parse_api(data)
         except (ValueError, TypeError, AttributeError, KeyError) as error:  # no JSON, or JSON that says something else
-            raise NotThere(f"what answers there is no Pulp, or one that describes no API; {_SEE_URL}") from error
+            raise NotThere(f"the server there is no Pulp, or one that describes no API; {_SEE_URL}") from error
         if place is not None and kept is None:
             _keep(place, data)
 
     def _place(self) -> Path | None:
-        """Where the description of a Pulp of these versions is kept; None for what does not say its versions."""
+        """The path of the description of a Pulp of these versions; None for a server that does not report them."""
         try:
             answer = self._session.get(f"{self._base_url}{API_ROOT}api/v3/status/")
         except requests.RequestException as error:
@@ -133,7 +133,7 @@ class Api(OpenAPI):
 
 
 class _LimitedAdapter(HTTPAdapter):
-    """Requests waits for ever unless it is told otherwise each time."""
+    """Requests waits without limit unless each call sets a timeout."""
 
     def __init__(self, request_s: float, verify: bool | str | None) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def _with_json_uploads(api: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(place: Path) -> bytes | None:
-    """What Pulp said that it can do. Kept, since saying it takes Pulp more than a second of a processor."""
+    """The description of Pulp's API. It is cached, since Pulp needs more than a second of CPU time to make it."""
     with suppress(OSError):
         if 0 <= datetime.now(UTC).timestamp() - place.stat().st_mtime < _KEPT_S:
             return place.read_bytes()

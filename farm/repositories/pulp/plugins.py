@@ -1,4 +1,4 @@
-"""What Pulp's RPM plugin and its file plugin call the same things. Nothing is done here."""
+"""The names that Pulp's RPM plugin and its file plugin give to the same concepts. It makes no requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pulp_glue.rpm.context import (
     PulpRpmRepositoryContext,
 )
 
-REFUSED = 400  # how Pulp answers what cannot be: a name that is taken, among other things
+REFUSED = 400  # Pulp's answer to an impossible request, such as one for a name that is taken
 
 
 @dataclass(frozen=True, kw_only=True)

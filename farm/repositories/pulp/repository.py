@@ -1,6 +1,6 @@
-"""One repository in Pulp: its versions, their publications, and what is served of them.
+"""One repository in Pulp: its versions, their publications and their distributions.
 
-Owns how they converge: look, then create or change. For the repository `demo/x86_64/os` and the prefix `farm` there is
+Makes them converge: looks, then creates or changes. For the repository `demo/x86_64/os` and the prefix `farm` there is
 
     repository    farm/demo/x86_64/os
     distribution  farm/demo/x86_64/os/current    serves the newest publication of the repository
@@ -146,7 +146,7 @@ class Repository:
         return next(iter(self._plugin.publication(self._context).list_iterator(wanted, batch_size=1)), None)
 
     def _here(self, seen: _Seen, units: Mapping[str, str]) -> dict[str, dict[str, None]]:
-        """What the newest version has under these paths, by path: resource names."""
+        """The resource names that the newest version has under these paths, by path."""
         found: dict[str, dict[str, None]] = {}
         if seen.latest == 0:
             return found
@@ -210,8 +210,8 @@ class Repository:
         if current is not None:
             raise RepositoryTrouble(
                 f"the repository {self.name!r} was deleted from Pulp while its distribution {current['name']!r} "
-                f"stayed, so all that was in it is gone; restore it, or delete the distribution too to begin anew, "
-                f"then retry the step"
+                f"stayed, so its content is lost; restore it, or delete the distribution too to begin with an empty "
+                f"repository, then retry the step"
             )
 
     def _follow(self, seen: _Seen) -> _Seen:
@@ -254,7 +254,7 @@ class Repository:
         return 0 if seen is None else self._served(seen)
 
     def versions(self, url: str) -> tuple[RepositoryVersion, ...]:
-        """Those that are served, newest first; `url` is what their numbers are appended to."""
+        """The served versions, newest first; their numbers are appended to `url`."""
         seen = self.look()
         if seen is None:
             return ()
@@ -326,7 +326,7 @@ def _number(version_href: str) -> int:
 
 
 def _made_version(made: Any) -> int | None:
-    """What `modify` answered: the version itself, or (pulpcore before 3.86, or nothing changed) its task."""
+    """The answer of `modify`: the version itself, or (pulpcore before 3.86, or nothing changed) its task."""
     if "number" in made:
         return int(made["number"])
     return next((_number(href) for href in _created(made) if "/versions/" in href), None)

@@ -6,8 +6,8 @@ Owns signing in, time limits, repeating and waiting; knows nothing of repositori
   repeated.
 - Waiting for tasks on a clock that cannot be set, polled soon at first and then less, through all of Pulp's task
   states, and given up when the step is stopped.
-- The description of the API is kept with the farm's caches, by the server's versions and for an hour, never in the
-  user's home for ever, where it would outlive an upgrade of the server.
+- The description of the API is kept with the farm's caches, by the server's versions and for an hour, not without limit
+  in the user's home, where it would outlive an upgrade of the server.
 """
 
 import logging
@@ -49,7 +49,7 @@ from farm.repositories.pulp.words import (
 
 _log = logging.getLogger(__name__)
 
-TRIES = 3  # of a task: a worker of Pulp's that dies takes its task with it
+TRIES = 3  # tries of a task: a Pulp worker that dies takes its task with it
 _SERVER_ERRORS = 4  # a server that answers 500 this often to the same request will go on doing so
 _AWAY = (429, 502, 503, 504)
 _PAUSE_S = (0.1, 5.0)  # first and longest pause before a request is repeated
@@ -78,7 +78,7 @@ class PulpServer:
         return context
 
     def _loaded(self, context: "Context") -> Api:
-        """One thread asks, and all that wait for it meanwhile get what it got: twenty do not wait twenty times."""
+        """One thread asks, and all waiting threads get its answer: twenty do not wait twenty times."""
         began = time.monotonic()
         with self._lock:
             if self._api is None:
@@ -128,11 +128,11 @@ class PulpServer:
         if settings.pulp_cert is not None:
             return f"the certificate {settings.pulp_cert}"
         return (
-            f"user {settings.pulp_username!r}" if settings.pulp_username else "nobody (FARM_PULP_USERNAME is not set)"
+            f"user {settings.pulp_username!r}" if settings.pulp_username else "no user (FARM_PULP_USERNAME is not set)"
         )
 
     def words(self, error: Exception) -> str:
-        """What a person is told about an error of Pulp's or pulp-glue's."""
+        """The message about an error of Pulp's or pulp-glue's."""
         where = f"Pulp at {self.settings.pulp_url}"
         if isinstance(error, PulpAuthenticationFailed):
             return f"{where} does not accept {self.who()}; set FARM_PULP_USERNAME and FARM_PULP_PASSWORD_FILE"
@@ -231,7 +231,7 @@ class Context(PulpContext):
                     task = self._look(href)
 
     def repeated(self, ask: Callable[[], T]) -> T:
-        """What `ask()` returns, tried again while Pulp is away. Raises what it raises that is not that; NotThere."""
+        """The result of `ask()`, retried while Pulp is away. Raises all other exceptions of `ask()`; NotThere."""
         deadline = time.monotonic() + self.server.settings.pulp_retry_s
         pause_s, failures = _PAUSE_S[0], 0
         while True:
@@ -255,8 +255,9 @@ class Context(PulpContext):
             pause_s = min(pause_s * 2, _PAUSE_S[1])
 
     def tried(self, ask: Callable[[], T], look: Callable[[], T | None] = lambda: None) -> T:
-        """What `ask()` returns, whose task is asked for again when it failed for Pulp's reasons, unless `look()` finds
-        that it is done. Raises TaskFailed."""
+        """The result of `ask()`; if its task failed for Pulp's reasons, it is called again, unless `look()` finds the
+        work done. Raises TaskFailed.
+        """
         for left in reversed(range(TRIES)):
             try:
                 return ask()
@@ -270,12 +271,12 @@ class Context(PulpContext):
         raise AssertionError("unreachable")
 
     def free_bytes(self) -> int | None:
-        """What is left of Pulp's storage; None where Pulp cannot tell."""
+        """The free space of Pulp's storage; None if Pulp cannot tell."""
         storage = self.call("status_read").get("storage")
         return None if not storage else int(storage["free"])
 
     def full_words(self) -> str:
-        """Why a server's error may be about its disk; empty when there is room."""
+        """A hint that a server's error may be about its disk; empty if there is space."""
         try:
             free = self.free_bytes()
         except PulpException:
@@ -317,7 +318,7 @@ class Context(PulpContext):
         raise TaskFailed(words)
 
     def _give_up(self, href: str, name: str, state: str) -> NoReturn:
-        """Nothing of ours is to run when we say that it failed."""
+        """No task of ours may run when we report a failure."""
         with suppress(PulpHTTPError):  # it may have ended in between
             self._ask("tasks_cancel", {"task_href": href}, {"state": "canceled"}, True)
         limit_s = self.server.settings.pulp_task_s

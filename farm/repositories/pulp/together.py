@@ -1,15 +1,15 @@
-"""One publication for all that waits for a repository, whichever process of the farm it waits in.
+"""Group commit: coalesces concurrent publications of one repository across processes.
 
-A group commit over Redis: who has something to add says so there, then either gets the repository's lock and
-publishes all that is waiting, or hears from who does. Only efficiency hangs on it. Pulp runs the changes of one
-repository one after the other, each relative to the newest version, so two publishers that know nothing of each
-other (a lock that ran out, another farm, a Redis that is away) make one version more and lose nothing.
+It works over Redis: a publisher writes its additions there. Then it either gets the repository's lock and publishes all
+waiting additions, or gets the result from the publisher with the lock. Only efficiency depends on it. Pulp runs the
+changes of one repository one after the other, each relative to the newest version, so two publishers that know nothing
+of each other (a lock that ran out, another farm, a Redis that is away) make one version more and lose nothing.
 
-Whoever leads waits for those that are still uploading, at most for as long as the repository's last publication took:
-so waiting never costs more than it can save.
+The publisher with the lock waits for those that are still uploading, at most for as long as the repository's last
+publication took: so waiting never costs more than it can save.
 
-What waits is kept only as long as somebody waits for it: an entry that is not renewed is ignored, so nothing of an
-attempt that was cancelled or fenced is published by another.
+An entry counts only while its publisher renews it, so no publisher publishes additions of an attempt that was cancelled
+or fenced.
 """
 
 import json
@@ -40,7 +40,7 @@ _TOOK_KEPT_S = 24 * 3600
 _GATHER_S = (1.0, 15.0)  # for a repository that was not published yet, and at most
 _LOOK_S = 0.05
 
-#: What is to be added: path in the repository to content unit.
+#: The additions: path in the repository to content unit.
 Units = Mapping[str, str]
 #: Returns the number of a version that has them.
 Publish = Callable[[Units], int]
@@ -59,7 +59,7 @@ class Together:
 
     @contextmanager
     def coming(self, key: str) -> Iterator[None]:
-        """Something to be added is being brought during the block: a leader does well to wait a little."""
+        """An upload goes on during the block: the publisher with the lock waits a little for it."""
         me = secrets.token_hex(8)
         try:
             came_s = self._now_s()
@@ -81,7 +81,7 @@ class Together:
 
     @contextmanager
     def locked(self, key: str, stop: threading.Event) -> Iterator[None]:
-        """Nobody of this farm publishes to it meanwhile; or everybody may, when the broker is away."""
+        """No other process of this farm publishes to it meanwhile, unless the broker is away."""
         me = secrets.token_hex(8)
         try:
             while not self._lock(key, me):
@@ -102,7 +102,7 @@ class Together:
                 raise LeaseLost(f"stopped before {key} was published")
             if self._lock(key, me):
                 with self._renewed(key, me):
-                    # Whoever had the lock until now may have published this.
+                    # The previous holder of the lock may have published this.
                     answer = self._redis.lpop(_answer(key, me))
                     if answer is not None:
                         return int(answer)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ class Together:
     # --- entries ------------------------------------------------------------------------------------------------
 
     def _entries(self, key: str) -> list[tuple[str, dict[str, Any]]]:
-        """In the order in which they came, without those that nobody waits for any more, which are removed."""
+        """The entries in order of arrival; entries that are no longer renewed are removed."""
         now_s = self._now_s()
         found = self._redis.hgetall(_waiting(key))
         entries = {name.decode() if isinstance(name, bytes) else name: json.loads(text) for name, text in found.items()}

@@ -1,4 +1,4 @@
-"""What went wrong with Pulp, as errors and in words: a sentence of what an answer, a task or a connection says.
+"""Errors of Pulp, and a sentence for the error in an answer, a task or a connection.
 
 Everything that Pulp says is shown on one line of bounded length, in ASCII: some of it comes out of recipes.
 """
@@ -28,7 +28,7 @@ class PulpFull(TaskFailed):
 
 
 def connection_words(text: str) -> str:
-    """What went wrong at the bottom of urllib3's layers of words, where that is known."""
+    """The root cause in urllib3's nested messages, if known."""
     known = re.search(r"\[Errno -?\d+\] [^'\")]+|Read timed out|Remote end closed connection[^'\")]*", text)
     return known.group(0) if known else text
 
@@ -43,7 +43,7 @@ def body_words(body: str) -> str:
     try:
         found = json.loads(body)
     except ValueError:
-        return "its answer is a page and not words" if "<html" in body.lower() else short(body)
+        return "its answer is an HTML page" if "<html" in body.lower() else short(body)
     return short("; ".join(_sentences(found, "")))
 
 
