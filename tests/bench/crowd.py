@@ -14,7 +14,8 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.state.changes import ONCE
 from farm.store import rows, schema
-from farm.store.database import open_database, transaction
+from farm.store.database import open_database
+from farm.store.transaction import transaction
 from tests.fake_workers import output_of
 
 #: Builds of one batch.
