@@ -18,7 +18,7 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Build, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.work import StepResult
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.settling import Finding, Surroundings, Verdict
 from farm.store.store import Store
 from tests.databases import sqlite_template

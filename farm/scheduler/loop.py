@@ -37,7 +37,7 @@ from farm.scheduler.salvage import Salvager
 from farm.scheduler.sweep import Sweeper
 from farm.scheduler.work import WorkMaker
 from farm.state.changes import build_of
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.heads import Head
 from farm.store.orders import Order
 from farm.store.scheduling import Done, Live, Look, Ready

@@ -11,37 +11,11 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status, combine
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
-
-#: The longest text that is kept of what a worker says.
-REASON_CHARS = 1000
-EXCERPT_CHARS = 32_768
-
-#: The longest that a step waits after trouble.
-PUT_OFF_AT_MOST = timedelta(hours=1)
+from farm.state.policy import RetryPolicy
+from farm.state.text import clean
 
 _LOGS_ONLY = "logs and records only"
 _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on, up to
-    an hour.
-
-    A step that lost `max_deaths` workers, whatever else came in between, is not given another one to kill.
-    """
-
-    max_troubles: int
-    delay_s: float
-    max_deaths: int = 3
-
-    def delay(self, troubles: int) -> timedelta:
-        return min(timedelta(seconds=self.delay_s * 3 ** min(troubles, 20)), PUT_OFF_AT_MOST)
-
-
-def clean(text: str, limit: int = REASON_CHARS) -> str:
-    """Text that every database takes: bounded, and without what PostgreSQL refuses."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:limit]
 
 
 # --- going out --------------------------------------------------------------------------------------------------

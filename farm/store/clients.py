@@ -20,6 +20,7 @@ from farm.queues import queue_for
 from farm.state import machine
 from farm.state.changes import ONCE, BuildState, Changes
 from farm.state.retrying import choose
+from farm.state.text import clean
 from farm.store import rows, schema, waiting
 from farm.store.database import Database
 
@@ -168,7 +169,7 @@ def _add(
 
 def _build_row(request: BuildRequest, source: Source) -> dict[str, Any]:
     return {
-        "package": machine.clean(source.guessed_name),
+        "package": clean(source.guessed_name),
         "source": rows.to_text(source),
         "target": request.target,
         "arches": rows.to_text(request.arches),

@@ -19,7 +19,8 @@ from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder
 from farm.state import machine
 from farm.state.changes import BuildState, Changes, build_of, label_of
-from farm.state.machine import PUT_OFF_AT_MOST, clean
+from farm.state.policy import PUT_OFF_AT_MOST
+from farm.state.text import clean
 from farm.store import rows, schema, settling
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
@@ -289,7 +290,7 @@ class SchedulerStore(Database):
             for build in changes.builds.values():
                 for step in build.steps:
                     if step.id is not None and step.id in picks and step.status is Status.READY:
-                        machine.ended(changes, build, step, Outcome.ERRORED, machine.clean(picks[step.id]))
+                        machine.ended(changes, build, step, Outcome.ERRORED, clean(picks[step.id]))
 
         return self._change(build_ids, now, change)
 

@@ -23,7 +23,8 @@ from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.state import machine
 from farm.state.arches import plan_arches
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
-from farm.state.machine import RetryPolicy, clean
+from farm.state.policy import RetryPolicy
+from farm.state.text import EXCERPT_CHARS, clean
 from farm.store import rows
 from farm.store.owners import claims_of, refusal
 
@@ -230,7 +231,7 @@ def _settle_result(
     reason = clean(result.reason) if result.reason is not None else None
     values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}
     values |= {"phases": result.phases}
-    values |= {"excerpt": clean(result.excerpt, machine.EXCERPT_CHARS) if result.excerpt else None}
+    values |= {"excerpt": clean(result.excerpt, EXCERPT_CHARS) if result.excerpt else None}
     _close(changes, build, step, artifacts=result.artifacts, **values)
     if not result.outcome.is_success:
         has_logs = _has_logs(step, around, result.artifacts)

@@ -26,7 +26,7 @@ from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.source import Source, SourceKind
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.orders import Message

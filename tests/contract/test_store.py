@@ -22,7 +22,7 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepOutput, StepResult, UploadResult
 from farm.model.worker import HoldKind, HostHold
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store import schema
 from farm.store.database import make_engine
 from farm.store.heads import Head

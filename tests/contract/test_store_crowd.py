@@ -15,7 +15,7 @@ from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.scheduling import Ready
 from farm.store.settling import Surroundings
 from farm.store.store import Store

@@ -15,7 +15,7 @@ from farm.model.build import Build, BuildRequest, Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepOutput, StepResult
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.orders import Order
 from farm.store.scheduling import Done
 from farm.store.settling import Finding, Surroundings, Verdict
