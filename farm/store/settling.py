@@ -1,8 +1,9 @@
-"""Reports, and what the scheduler found out itself, become state: one transaction for all that is there."""
+"""Settling: how reports, and verdicts of the scheduler on attempts without a report, change the state of builds.
 
-import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+The caller checks nothing: a report that cannot be true (reports.py) is trouble of the host that sent it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,16 +11,14 @@ from hmac import compare_digest
 from typing import Any
 
 from farm import wire
-from farm.artifacts.names import check_name
 from farm.errors import WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
-from farm.model.work import AnyResult, BuildResult, FetchResult, SrpmResult, UploadResult
+from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
 from farm.model.worker import Holder, host_of
-from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.state import machine
 from farm.state.arches import plan_arches
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
@@ -27,11 +26,7 @@ from farm.state.policy import RetryPolicy
 from farm.state.text import EXCERPT_CHARS, clean
 from farm.store import rows
 from farm.store.owners import claims_of, refusal
-
-_log = logging.getLogger(__name__)
-_SHA256 = re.compile("[0-9a-f]{64}")
-_MAX_INT = 2**63 - 1
-_NAME_CHARS = 255
+from farm.store.reports import report_problem
 
 
 class Finding(StrEnum):
@@ -165,9 +160,9 @@ def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, Ste
 def _settle_one(
     changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, around: Surroundings
 ) -> None:
-    nonsense = _nonsense(build, step, report)
-    if nonsense is not None:
-        message = clean(f"{worker} sent a report that makes no sense: {nonsense}")
+    problem = report_problem(build, step, report)
+    if problem is not None:
+        message = clean(f"{worker} sent a report that makes no sense: {problem}")
         _trouble(changes, build, step, around, message, host=host_of(worker))
     elif report.trouble is not None:
         _trouble(
@@ -282,79 +277,3 @@ def _close(
     if artifacts:
         changes.artifacts.append((live.id, artifacts))
     step.live = None
-
-
-def _nonsense(build: BuildState, step: StepState, report: wire.AnyReport) -> str | None:
-    """Why a report cannot be believed, whoever sent it; None for a sound one."""
-    if (report.result is None) == (report.trouble is None):
-        return "it has not exactly one of a result and trouble"
-    result = report.result
-    for item in _artifacts(report):
-        if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
-            return f"artifact {item.name[:_NAME_CHARS]!a}"
-    if result is None:
-        return None
-    if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
-        return f"peak memory {result.peak_memory_bytes}"
-    if result.outcome.is_success and result.output is None:
-        return "a success without output"
-    if isinstance(result.output, FetchResult) and (spec := result.output.spec) is not None:
-        is_sound = spec.endswith(".spec") and "/" not in spec and spec.isprintable()
-        return None if is_sound else f"the spec's name {spec[:_NAME_CHARS]!a}"
-    if isinstance(result.output, SrpmResult):
-        return _bad_nevra(result.output.nevra)
-    if isinstance(result.output, UploadResult):
-        allowed = _destinations(build, step)
-        return next((bad for path, version, _ in result.output.versions if (bad := _bad(allowed, path, version))), None)
-    return None
-
-
-def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
-    """All that it speaks of: what is kept with the attempt, and what the next step is given."""
-    if report.trouble is not None:
-        yield from report.trouble.artifacts
-    if report.result is None:
-        return
-    yield from report.result.artifacts
-    match report.result.output:
-        case FetchResult(archive=archive):
-            yield archive
-        case SrpmResult(srpm=srpm):
-            yield srpm
-        case BuildResult(rpms=rpms):
-            yield from rpms
-        case UploadResult() | None:
-            pass
-
-
-def _is_name(name: str) -> bool:
-    """Another host may make a file of it: no path, and nothing that a person does not see."""
-    try:
-        check_name(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
-    """The paths of the repositories that an upload may have changed: of its own target and arches."""
-    arches = step.covers or ((step.arch,) if step.arch else ())
-    named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
-    for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
-        named += [RepositoryName(target=build.target, kind=kind, arch=arch) for arch in arches]
-    return frozenset(name.path for name in named)
-
-
-def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
-    """It is a hint that the repository changed; what is there now, and where, the back end is asked."""
-    if path in allowed and 0 < version <= _MAX_INT:
-        return None
-    return f"version {version} of {path[:_NAME_CHARS]!a}, to which this upload does not publish"
-
-
-def _bad_nevra(nevra: str) -> str | None:
-    try:
-        Nevra.parse(nevra)
-    except ValueError:
-        return f"NEVRA {nevra[:_NAME_CHARS]!a}"
-    return None if nevra.isprintable() and len(nevra) <= 4 * _NAME_CHARS else "a NEVRA that does not print"
