@@ -19,13 +19,13 @@ from farm.model.build import Build, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.work import StepResult
 from farm.state.policy import RetryPolicy
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from tests.databases import sqlite_template
 from tests.fake_workers import Answer, held_by, output_of, report_for, settle_reports, token_of
 from tests.redis_server import redis_server
 
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=60))
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=60))
 
 
 class DrivenFarm:
@@ -47,7 +47,7 @@ class DrivenFarm:
     def send(self) -> None:
         """Everything that is ready goes out."""
         picks = []
-        with self.store.looking() as look:
+        with self.store.read_view() as look:
             for queue, groups in look.groups(most=100).items():
                 for priority, owner in groups:
                     picks += look.ready(queue, priority, owner, most=1000)

@@ -33,8 +33,8 @@ from farm.model.work import (
     Work,
 )
 from farm.model.worker import Holder
-from farm.store.scheduling import Done
-from farm.store.settling import Surroundings
+from farm.store.scheduling import Committed
+from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.messages import worker_facts
 
@@ -93,7 +93,7 @@ def held_by(worker: str, label: str, token: str | None = None) -> Holder:
     return Holder(digest=wire.digest_of(token or token_of(label)), worker=worker)
 
 
-def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
+def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: SettlePolicy) -> Committed:
     """As the scheduler does, where each attempt is leased by the worker that its report names."""
     leases = {report.attempt: held_by(report.worker, report.attempt) for report in reports}
     return store.settle(reports, now, around, leases)

@@ -100,10 +100,10 @@ def hold_of(host: str, queue: str, held: Mapping[str, HostHold]) -> HostHold | N
     return held.get(host) or held.get(f"{queue}@{host}")
 
 
-def kept_from(
+def withheld_reason(
     worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
 ) -> str | None:
-    """Why a worker that is fit gets nothing from one of its queues; None when it does. `held` are hosts without work,
+    """The reason this worker is given no work from `queue`; None if it may have work. `held` are hosts without work,
     by HostHold.key; `speaks` is the version of messages that the scheduler sends."""
     if worker.speaks != speaks:
         return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"

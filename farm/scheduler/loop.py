@@ -40,8 +40,8 @@ from farm.state.changes import build_of
 from farm.state.policy import RetryPolicy
 from farm.store.heads import Head
 from farm.store.orders import Order
-from farm.store.scheduling import Done, Live, Look, Ready
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.scheduling import Committed, Live, ReadView, Ready
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 
@@ -192,7 +192,7 @@ class Scheduler:
             silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
-            verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.heed)
+            verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.process_notices)
             self._judge(verdicts, now)
             if verdicts:  # nor is whoever refused it to be given the next one
                 self._guard.run("workers", self._look_at_workers)
@@ -204,7 +204,7 @@ class Scheduler:
         """Returns the reports that counted, each with the worker that it is from."""
         try:
             leases = self._leases.holders(report.attempt for report in reports)
-            done = self._store.settle(reports, now, self._surroundings(), leases)
+            done = self._store.settle(reports, now, self._settle_policy(), leases)
             self._deliver(done, now)
         except (redis.RedisError, FarmError):
             raise
@@ -224,7 +224,7 @@ class Scheduler:
             self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
 
     def _judge_some(self, verdicts: Sequence[Verdict], now: datetime) -> Sequence[Verdict]:
-        self._deliver(self._store.judge(verdicts, now, self._surroundings()), now)
+        self._deliver(self._store.judge(verdicts, now, self._settle_policy()), now)
         return verdicts
 
     def _look_at_workers(self) -> None:
@@ -235,15 +235,15 @@ class Scheduler:
         self._judge(self._hosts.look(self._workers, now), now)
 
     def _plan(self, now: datetime) -> None:
-        with self._store.looking() as look:
-            live = look.live()
+        with self._store.read_view() as view:
+            live = view.live()
             self._look_at_queues(live)
             weights = self._loads.weigh(live, now)
             ready: list[Ready] = []
-            for queue, groups in look.groups(most=_GROUPS_AT_ONCE).items():
+            for queue, groups in view.groups(most=_GROUPS_AT_ONCE).items():
                 state = self._states.get(queue)
                 if state is not None and state.room:
-                    ready += _enough(look, state, ask_order(groups, weights, state.room))
+                    ready += _enough(view, state, ask_order(groups, weights, state.room))
         if ready:
             self._send(plan(ready, self._states, weights, now), now)
 
@@ -260,7 +260,7 @@ class Scheduler:
             # Nobody may ever hear of these. They are ready again at once; should a message have got out, it finds its
             # offer withdrawn, or is stopped, as soon as Redis is back.
             verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in done.orders]
-            self._delivery.close_later(self._store.judge(verdicts, now, self._surroundings()).closes)
+            self._delivery.close_later(self._store.judge(verdicts, now, self._settle_policy()).closes)
             raise
 
     def _sendable(self, picks: Sequence[Ready], now: datetime) -> list[Ready]:
@@ -278,14 +278,14 @@ class Scheduler:
             self._deliver(self._store.refuse(refused, now, ids), now)
         return [pick for pick in picks if pick.step_id not in refused]
 
-    def _deliver(self, done: Done, now: datetime) -> list[Order]:
+    def _deliver(self, done: Committed, now: datetime) -> list[Order]:
         """Carry into Redis what SQL has committed. Returns the orders that are offered now."""
         self._heads.learn(done.heads)
         for owner, used_s in done.used_s.items():
             self._loads.add(owner, used_s, now)
         offered, refused = self._delivery.deliver(done, self._workers)
         if refused:
-            self._deliver(self._store.judge(refused, now, self._surroundings()), now)
+            self._deliver(self._store.judge(refused, now, self._settle_policy()), now)
         return offered
 
     def _take(self) -> None:
@@ -342,8 +342,8 @@ class Scheduler:
             self._salvager.note(labels)
 
     def _reconcile(self, now: datetime) -> None:
-        with self._store.looking() as look:
-            live = look.live()
+        with self._store.read_view() as view:
+            live = view.live()
         self._look_at_queues(live)
         self._guard.run("queues", self._note_queues)
         if not live:
@@ -367,8 +367,8 @@ class Scheduler:
                 self._hosts.note(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
 
     def _live_labels(self) -> frozenset[str]:
-        with self._store.looking() as look:
-            return frozenset(one.label for one in look.live())
+        with self._store.read_view() as view:
+            return frozenset(one.label for one in view.live())
 
     def _look_at_queues(self, live: Sequence[Live]) -> None:
         self._states = queue_states(_FED, self._workers, live, held=self._hosts.held(datetime.now(UTC)))
@@ -386,10 +386,10 @@ class Scheduler:
             self._store.note_queues(seen)
             self._seen = seen
 
-    def _surroundings(self) -> Surroundings:
+    def _settle_policy(self) -> SettlePolicy:
         build_queues = {arch: state for arch in Arch if (state := self._states.get(queues.build_queue(arch)))}
-        return Surroundings(
-            policy=self._policy,
+        return SettlePolicy(
+            retry=self._policy,
             native=native_arches(self._workers, build_queues),
             uploads_logs=self._uploads_logs,
         )
@@ -429,13 +429,13 @@ def _hasty(settings: Settings) -> Settings:
     return replace(settings, pulp_request_s=min(settings.pulp_request_s, _ASK_S), pulp_retry_s=0.0)
 
 
-def _enough(look: Look, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:
+def _enough(view: ReadView, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:
     """As much ready work as there is room for, of those whose turn it is."""
     found: list[Ready] = []
     for priority, owner in pairs:
         if len(found) >= queue.room and found[-1].priority > priority:
             break
-        found += look.ready(queue.name, priority, owner, most=queue.room)
+        found += view.ready(queue.name, priority, owner, most=queue.room)
     return found
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from farm import wire
 from farm.model.arch import Arch
 from farm.model.outcome import Status
-from farm.model.worker import HostHold, WorkerFacts, kept_from
+from farm.model.worker import HostHold, WorkerFacts, withheld_reason
 from farm.queues import build_queue
 from farm.store.scheduling import Live, Ready
 
@@ -66,7 +66,10 @@ def queue_states(
     for name in names:
         free: dict[str, int] = {}
         serving = [worker for worker in workers if name in worker.queues]
-        why = {one.name: one.unfit or kept_from(one, name, held or {}, workers, speaks=wire.VERSION) for one in serving}
+        why = {
+            one.name: one.unfit or withheld_reason(one, name, held or {}, workers, speaks=wire.VERSION)
+            for one in serving
+        }
         mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
             free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get((name, worker.name), 0))

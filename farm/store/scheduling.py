@@ -27,7 +27,7 @@ from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
 from farm.store.owners import claim, owners_for
-from farm.store.settling import Surroundings, Verdict
+from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
 
 _STEP = schema.step.c
@@ -73,8 +73,8 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a transaction left to be done in Redis: offers of successors, leases to close, events to tell.
+class Committed:
+    """What a transaction committed and Redis does not know yet: offers of successors, leases to close, events.
 
     `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
     None where none is known any more. `heard` are the reports that counted, each with the worker that it is from.
@@ -157,8 +157,8 @@ _DUE = (
 )
 
 
-class Look:
-    """What the scheduler asks before it decides."""
+class ReadView:
+    """One consistent read of what the scheduler needs before it decides."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -184,15 +184,15 @@ class Look:
 
 
 class SchedulerStore(Database):
-    """The half of the store that the scheduler calls; clients only look."""
+    """The half of the store that the scheduler calls; clients only read."""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def looking(self) -> Iterator["Look"]:
-        """Several questions of one moment."""
+    def read_view(self) -> Iterator[ReadView]:
+        """Answers to several questions, all as of one moment."""
         with self.reading() as connection:
-            yield Look(connection)
+            yield ReadView(connection)
 
     def loads(self) -> dict[str, tuple[float, datetime]]:
         """Each owner's slot-seconds, and as of when they are decayed."""
@@ -222,7 +222,7 @@ class SchedulerStore(Database):
 
     # --- changing -----------------------------------------------------------------------------------------------
 
-    def promote_due(self, now: datetime, *, most: int) -> Done:
+    def promote_due(self, now: datetime, *, most: int) -> Committed:
         """Steps that waited for a time that has come are ready."""
         latest = now + PUT_OFF_AT_MOST
         with self.reading() as connection:
@@ -234,7 +234,7 @@ class SchedulerStore(Database):
                 if step.status is Status.WAITING and at is not None and not now < at <= latest:
                     changes.put(step, status=Status.READY)
 
-        return self._change(ids, now, change) if ids else Done(used_s={})
+        return self._change(ids, now, change) if ids else Committed(used_s={})
 
     def dispatch(
         self,
@@ -243,7 +243,7 @@ class SchedulerStore(Database):
         *,
         wall_s: Callable[[str, str, BuildOptions, StepKind], int],
         with_logs: bool = False,
-    ) -> Done:
+    ) -> Committed:
         """Make attempts for these steps and for what follows each in its chain.
 
         `wall_s` gives the limit of a step's time, from the names of target and package, the options and the kind.
@@ -264,26 +264,26 @@ class SchedulerStore(Database):
         return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
 
     def settle(
-        self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings, leases: Mapping[str, Holder]
-    ) -> Done:
+        self, reports: Sequence[wire.AnyReport], now: datetime, policy: SettlePolicy, leases: Mapping[str, Holder]
+    ) -> Committed:
         """Apply reports in one transaction. Those that are late, repeated or not from whoever holds the attempt change
         nothing; `leases` are who does in Redis, for attempts that were not seen running before they ended."""
         settled = settling.Settled()
 
         def change(changes: Changes) -> None:
-            found = settling.settle(changes, reports, around, leases)
+            found = settling.settle(changes, reports, policy, leases)
             settled.heard, settled.late = found.heard, found.late
 
         ids = _builds_of(report.attempt for report in reports)
-        done = self._change(ids, now, change, with_logs=around.uploads_logs, reports=reports)
+        done = self._change(ids, now, change, with_logs=policy.uploads_logs, reports=reports)
         return replace(done, heard=tuple(settled.heard), late=tuple(settled.late))
 
-    def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
+    def judge(self, verdicts: Sequence[Verdict], now: datetime, policy: SettlePolicy) -> Committed:
         """Apply what was found out about live attempts, in one transaction."""
         ids = _builds_of(verdict.label for verdict in verdicts)
-        return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, around))
+        return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, policy))
 
-    def refuse(self, picks: Mapping[int, str], now: datetime, build_ids: Collection[int]) -> Done:
+    def refuse(self, picks: Mapping[int, str], now: datetime, build_ids: Collection[int]) -> Committed:
         """End ready steps (step id to message) that cannot be sent at all, as the farm's fault."""
 
         def change(changes: Changes) -> None:
@@ -328,10 +328,10 @@ class SchedulerStore(Database):
         is_chain: bool = False,
         with_logs: bool = False,
         reports: Sequence[wire.AnyReport] = (),
-    ) -> Done:
+    ) -> Committed:
         if not ids:
             change(Changes(now=now, builds={}))
-            return Done(used_s={})
+            return Committed(used_s={})
         with self.writing() as connection:
             changes = Changes(now=now, builds=rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
@@ -344,7 +344,7 @@ class SchedulerStore(Database):
             uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
             logs = logs_for(connection, uploads)
             orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
-        return Done(
+        return Committed(
             orders=tuple(orders),
             closes=tuple(changes.closes),
             events=tuple(changes.events()),

@@ -55,11 +55,11 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What settling needs to know: the policy for farm trouble, native arches with a free worker, best first, and
-    whether logs and records of builds go to the repository back end."""
+class SettlePolicy:
+    """What decides how an attempt is settled: the policy for farm trouble, native arches with a free worker, best
+    first, and whether logs and records of builds go to the repository back end."""
 
-    policy: RetryPolicy
+    retry: RetryPolicy
     native: tuple[Arch, ...] = ()
     uploads_logs: bool = False
 
@@ -74,7 +74,7 @@ class Settled:
 
 
 def settle(
-    changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings, leases: Mapping[str, Holder]
+    changes: Changes, reports: Sequence[wire.AnyReport], policy: SettlePolicy, leases: Mapping[str, Holder]
 ) -> Settled:
     """Apply reports in order. `leases` are who holds these attempts in Redis, by label."""
     settled = Settled()
@@ -85,7 +85,7 @@ def settle(
                 live, wire.digest_of(report.token), lease
             ):
                 worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
-                _settle_one(changes, build, step, report, worker, around)
+                _settle_one(changes, build, step, report, worker, policy)
                 settled.heard.append((report, worker))
             case _:
                 settled.late.append(report.attempt)
@@ -103,7 +103,7 @@ def _is_holder(live: LiveAttempt, digest: str, lease: Holder | None) -> bool:
     return bool(known) and compare_digest(known.encode(), digest.encode())
 
 
-def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
+def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -> None:
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
         found = _find(changes.builds, verdict.label)
@@ -119,14 +119,14 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                     machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {live.worker} stopped renewing its lease"
-                _trouble(changes, build, step, around, message, host=host_of(live.worker or ""), is_death=True)
+                _trouble(changes, build, step, policy, message, host=host_of(live.worker or ""), is_death=True)
             case Finding.OVERDUE:
                 message = f"ran longer than {live.wall_s} s, and its worker did not end it"
-                _end(changes, build, step, around, Outcome.TIMED_OUT, message)
+                _end(changes, build, step, policy, Outcome.TIMED_OUT, message)
             case Finding.REFUSED:
-                _end(changes, build, step, around, Outcome.ERRORED, clean(verdict.message))
+                _end(changes, build, step, policy, Outcome.ERRORED, clean(verdict.message))
             case Finding.DEFERRED:
-                _trouble(changes, build, step, around, clean(verdict.message), host=None)
+                _trouble(changes, build, step, policy, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
@@ -134,16 +134,16 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
 
 
 def _end(
-    changes: Changes, build: BuildState, step: StepState, around: Surroundings, outcome: Outcome, message: str
+    changes: Changes, build: BuildState, step: StepState, policy: SettlePolicy, outcome: Outcome, message: str
 ) -> None:
     """The attempt ends, and its step with it."""
     _close(changes, build, step, outcome=outcome, reason=message)
-    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, around))
+    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, policy))
 
 
-def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
+def _has_logs(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, ...] = ()) -> bool:
     """Whether this end of the step leaves anything to publish: of its own, of an earlier try, of an earlier step."""
-    return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
+    return policy.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
@@ -158,18 +158,18 @@ def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, Ste
 
 
 def _settle_one(
-    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, around: Surroundings
+    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, policy: SettlePolicy
 ) -> None:
     problem = report_problem(build, step, report)
     if problem is not None:
         message = clean(f"{worker} sent a report that makes no sense: {problem}")
-        _trouble(changes, build, step, around, message, host=host_of(worker))
+        _trouble(changes, build, step, policy, message, host=host_of(worker))
     elif report.trouble is not None:
         _trouble(
             changes,
             build,
             step,
-            around,
+            policy,
             clean(f"{report.trouble.code}: {report.trouble.message}"),
             host=host_of(worker),
             artifacts=report.trouble.artifacts,
@@ -179,14 +179,14 @@ def _settle_one(
         )
     elif report.result is not None:
         facts = _facts(changes, report, worker)
-        _settle_result(changes, build, step, report.result, facts, around)
+        _settle_result(changes, build, step, report.result, facts, policy)
 
 
 def _trouble(
     changes: Changes,
     build: BuildState,
     step: StepState,
-    around: Surroundings,
+    policy: SettlePolicy,
     message: str,
     *,
     host: str | None,
@@ -206,8 +206,8 @@ def _trouble(
         step,
         message=message,
         host=host,
-        policy=around.policy if is_retryable else None,
-        has_logs=_has_logs(step, around, artifacts),
+        policy=policy.retry if is_retryable else None,
+        has_logs=_has_logs(step, policy, artifacts),
         is_death=is_death,
     )
 
@@ -218,7 +218,7 @@ def _settle_result(
     step: StepState,
     result: AnyResult,
     facts: dict[str, Any],
-    around: Surroundings,
+    policy: SettlePolicy,
 ) -> None:
     values = dict(facts)
     if result.outcome.is_success and (taken := refusal(changes.owners, build, result)) is not None:
@@ -229,7 +229,7 @@ def _settle_result(
     values |= {"excerpt": clean(result.excerpt, EXCERPT_CHARS) if result.excerpt else None}
     _close(changes, build, step, artifacts=result.artifacts, **values)
     if not result.outcome.is_success:
-        has_logs = _has_logs(step, around, result.artifacts)
+        has_logs = _has_logs(step, policy, result.artifacts)
         machine.ended(changes, build, step, result.outcome, reason, has_logs=has_logs)
         return
     output = result.output
@@ -244,7 +244,7 @@ def _settle_result(
     plan = None
     if isinstance(output, SrpmResult):
         changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
-        plan = plan_arches(build.arches, output, around.native)
+        plan = plan_arches(build.arches, output, policy.native)
     machine.succeeded(changes, build, step, outcome=result.outcome, output=rows.to_text(output), plan=plan)
 
 

@@ -31,8 +31,8 @@ from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.orders import Message
 from farm.store.rows import load
-from farm.store.scheduling import Done, Ready
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.scheduling import Committed, Ready
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
@@ -43,7 +43,7 @@ from tests.redis_server import redis_server
 
 ROUNDS = 40
 WITHIN_S = 60.0
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=0.0))
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=0.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
 
 
@@ -122,7 +122,7 @@ lose, unsend, run = _judge(Finding.LOST), _judge(Finding.UNSENT), _judge(Finding
 
 
 def ready(store: Store, build: int | None = None) -> list[Ready]:
-    with store.looking() as look:
+    with store.read_view() as look:
         return [
             one
             for queue, pairs in look.groups(most=100).items()
@@ -140,7 +140,7 @@ def cases(store: Store, stage: str, count: int) -> list[Case]:
     request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
     found = {build.id: Case(build=build.id) for build in store.add_batch([request] * count, owner="ann").builds}
 
-    def note(done: Done) -> None:
+    def note(done: Committed) -> None:
         for order in done.orders:
             found[order.build_id].message = order.message
 

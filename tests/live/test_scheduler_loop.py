@@ -377,7 +377,7 @@ def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Sett
     salvager = Salvager(settings, leases, store)
     build_id = enqueue(settings, store)[0]
     label = f"{build_id}.fetch.1"
-    with store.looking() as look:
+    with store.read_view() as look:
         store.dispatch(look.ready("source", 0, "ann", most=1), datetime.now(UTC), wall_s=lambda *_: 60)
     store.cancel(build_id, by="bob")
     leases.show_log("nonsense", 0, b"no label")
