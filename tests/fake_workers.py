@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from farm.model.work import (
     Work,
 )
 from farm.model.worker import Holder
-from farm.store.scheduling import Committed
+from farm.store.scheduling import Committed, Pick, Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.messages import worker_facts
@@ -91,6 +91,11 @@ def token_of(label: str) -> str:
 def held_by(worker: str, label: str, token: str | None = None) -> Holder:
     """The lease of a worker of the tests'."""
     return Holder(digest=wire.digest_of(token or token_of(label)), worker=worker)
+
+
+def picked(ready: Iterable[Ready], *, wall_s: int = 60) -> list[Pick]:
+    """As the scheduler does, with one limit for every step."""
+    return [Pick(ready=one, wall_s=wall_s, following_wall_s=wall_s) for one in ready]
 
 
 def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: SettlePolicy) -> Committed:

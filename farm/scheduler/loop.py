@@ -19,7 +19,7 @@ from farm.broker.control import Control, Inbox
 from farm.broker.leader import HOLD_S, Lock, SchedulerLock
 from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.errors import BadTarget, FarmError, FarmNotRunning, UnknownTarget
+from farm.errors import FarmError, FarmNotRunning, UnknownTarget
 from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Status
@@ -40,7 +40,7 @@ from farm.state.changes import build_of
 from farm.state.policy import RetryPolicy
 from farm.store.heads import Head
 from farm.store.orders import Order
-from farm.store.scheduling import Committed, Live, ReadView, Ready
+from farm.store.scheduling import Committed, Live, Pick, ReadView, Ready
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
@@ -249,10 +249,10 @@ class Scheduler:
 
     def _send(self, picks: Sequence[Ready], now: datetime) -> None:
         """Commit, offer, then send: a message that is claimed before its offer is there would be turned away."""
-        picks = self._sendable(picks, now)
-        if not picks:
+        sendable = self._sendable(picks, now)
+        if not sendable:
             return
-        done = self._store.dispatch(picks, now, wall_s=self._maker.wall_s, with_logs=self._uploads_logs)
+        done = self._store.dispatch(sendable, now, with_logs=self._uploads_logs)
         try:
             offered = self._deliver(done, now)
             self._dispatcher.send(offered)
@@ -263,20 +263,18 @@ class Scheduler:
             self._delivery.close_later(self._store.judge(verdicts, now, self._settle_policy()).closes)
             raise
 
-    def _sendable(self, picks: Sequence[Ready], now: datetime) -> list[Ready]:
-        """Without those whose target is gone: they end, with its message."""
-        refused: dict[int, str] = {}
-        for pick in picks:
+    def _sendable(self, chosen: Sequence[Ready], now: datetime) -> list[Pick]:
+        """The chosen steps with their limits, without those whose target is gone: they end, with its message."""
+        picks, refused = [], {}
+        for ready in chosen:
             try:
-                self._maker.target(pick.target)
+                picks.append(self._maker.pick(ready))
             except UnknownTarget as error:
-                refused[pick.step_id] = f"{error.code}: {error}"
-            except BadTarget:
-                pass  # its attempt says so, and is tried again
+                refused[ready.step_id] = f"{error.code}: {error}"
         if refused:
-            ids = {pick.build_id for pick in picks if pick.step_id in refused}
+            ids = {ready.build_id for ready in chosen if ready.step_id in refused}
             self._deliver(self._store.refuse(refused, now, ids), now)
-        return [pick for pick in picks if pick.step_id not in refused]
+        return picks
 
     def _deliver(self, done: Committed, now: datetime) -> list[Order]:
         """Carry into Redis what SQL has committed. Returns the orders that are offered now."""

@@ -3,7 +3,7 @@
 Each function changes what it is given through `Changes`, which carries the time and collects what is to be written.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,13 +26,14 @@ def send(
     build: BuildState,
     step: StepState,
     *,
-    wall_s: Callable[[StepKind], int],
+    wall_s: int,
+    following_wall_s: int,
 ) -> None:
     """A ready step goes out, and with it what follows in its chain, which is claimed when its turn comes."""
-    _attempt(changes, step, wall_s(step.kind), is_first=True)
+    _attempt(changes, step, wall_s, is_first=True)
     following = build.next_in_chain(step)
     if following is not None and following.status is Status.WAITING:
-        _attempt(changes, following, wall_s(following.kind), is_first=False)
+        _attempt(changes, following, following_wall_s, is_first=False)
 
 
 def send_again(changes: Changes, build: BuildState, step: StepState) -> None:

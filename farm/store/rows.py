@@ -30,7 +30,7 @@ def _source(text: str) -> Source:
 
 
 @lru_cache(maxsize=1024)
-def _options(text: str) -> BuildOptions:
+def decode_options(text: str) -> BuildOptions:
     return msgspec.json.decode(text, type=BuildOptions)
 
 
@@ -119,7 +119,7 @@ def _build_state(row: Any) -> BuildState:
         source=_source(source),
         target=target,
         arches=decode_arches(arches),
-        options=_options(options),
+        options=decode_options(options),
         priority=priority,
         owner=owner,
         status=Status(status),
@@ -302,7 +302,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
         source=_source(row.source),
         target=row.target,
         arches=decode_arches(row.arches),
-        options=_options(row.options),
+        options=decode_options(row.options),
         priority=row.priority,
         owner=row.owner,
         status=Status(row.status),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +36,7 @@ _MASKED = "://***@"  # what farm.model.source.without_credentials leaves of them
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """A step that may go out now. `avoid` are hosts on which it had trouble."""
+    """A step that may be sent now. `avoid` are hosts on which it had trouble."""
 
     step_id: int
     build_id: int
@@ -47,8 +46,20 @@ class Ready:
     priority: int
     owner: str
     target: str
+    package: str
+    options: BuildOptions
     avoid: tuple[str, ...] = ()
     due_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """A ready step that is sent now, with the limit of its wall-clock time, and that of the step after it in its
+    chain."""
+
+    ready: Ready
+    wall_s: int
+    following_wall_s: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +137,8 @@ _GROUPS = sa.text(
 _READY = (
     sa.select(
         *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
-        *(schema.build.c.target, _STEP.trouble_hosts, _STEP.not_before_at),
+        *(schema.build.c.target, schema.build.c.package, schema.build.c.options),
+        *(_STEP.trouble_hosts, _STEP.not_before_at),
     )
     .select_from(schema.step.join(schema.build, _STEP.build_id == schema.build.c.id))
     .where(
@@ -236,32 +248,23 @@ class SchedulerStore(Database):
 
         return self._change(ids, now, change) if ids else Committed(used_s={})
 
-    def dispatch(
-        self,
-        picks: Sequence[Ready],
-        now: datetime,
-        *,
-        wall_s: Callable[[str, str, BuildOptions, StepKind], int],
-        with_logs: bool = False,
-    ) -> Committed:
-        """Make attempts for these steps and for what follows each in its chain.
+    def dispatch(self, picks: Sequence[Pick], now: datetime, *, with_logs: bool = False) -> Committed:
+        """Make attempts for these steps and for the step after each in its chain.
 
-        `wall_s` gives the limit of a step's time, from the names of target and package, the options and the kind.
-        Leaves out what is not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
+        Leaves out steps that are not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
         those of uploads name what there is to publish of logs and records.
         """
-        wanted = {pick.step_id: pick for pick in picks}
+        wanted = {pick.ready.step_id: pick for pick in picks}
 
         def change(changes: Changes) -> None:
             for build in changes.builds.values():
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        limit = partial(wall_s, build.target, build.package, build.options)
-                        machine.send(changes, build, step, wall_s=limit)
+                        machine.send(changes, build, step, wall_s=pick.wall_s, following_wall_s=pick.following_wall_s)
                         changes.offers.append((build, step))
 
-        return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
+        return self._change({pick.ready.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
 
     def settle(
         self, reports: Sequence[wire.AnyReport], now: datetime, policy: SettlePolicy, leases: Mapping[str, Holder]
@@ -358,7 +361,7 @@ def _builds_of(labels: Iterable[str]) -> set[int]:
 
 
 def _ready(row: Any) -> Ready:
-    step_id, build_id, kind, arch, queue, urgency, owner, target, hosts, due_at = row
+    step_id, build_id, kind, arch, queue, urgency, owner, target, package, options, hosts, due_at = row
     return Ready(
         step_id=step_id,
         build_id=build_id,
@@ -368,6 +371,8 @@ def _ready(row: Any) -> Ready:
         priority=-urgency,
         owner=owner,
         target=target,
+        package=package,
+        options=rows.decode_options(options),
         avoid=rows.decode_names(hosts) if hosts else (),
         due_at=due_at,
     )

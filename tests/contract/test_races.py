@@ -36,7 +36,7 @@ from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
-from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, token_of
+from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, token_of
 from tests.invariants import broken
 from tests.messages import work_of
 from tests.redis_server import redis_server
@@ -115,7 +115,7 @@ def _judge(finding: Finding) -> Act:
 
 
 def dispatch(store: Store, case: Case) -> bool:
-    return bool(store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders)
+    return bool(store.dispatch(picked(ready(store, case.build)), now()).orders)
 
 
 lose, unsend, run = _judge(Finding.LOST), _judge(Finding.UNSENT), _judge(Finding.RUNNING)
@@ -148,7 +148,7 @@ def cases(store: Store, stage: str, count: int) -> list[Case]:
         note(settle_reports(store, [case.report(answer) for case in found.values()], now(), AROUND))
 
     def send_all() -> None:
-        note(store.dispatch(ready(store), now(), wall_s=lambda *_: 60))
+        note(store.dispatch(picked(ready(store)), now()))
 
     def run_all() -> None:
         labels = [case.message.attempt for case in found.values() if case.message]
@@ -258,7 +258,7 @@ def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: li
         acts = (cancel, retry, settle, settle_failure, settle_trouble, lose, unsend, run)
         for _ in range(100):
             case = replace(chance.choice(found))
-            for order in store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders:
+            for order in store.dispatch(picked(ready(store, case.build)), now()).orders:
                 messages[order.build_id] = order.message
             store.promote_due(now(), most=10)
             case.message = messages.get(case.build)

@@ -27,11 +27,11 @@ from farm.store import schema
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.migrate import alembic_config
-from farm.store.scheduling import Committed
+from farm.store.scheduling import Committed, Pick
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
-from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
@@ -63,7 +63,7 @@ def send(store: Store, at: datetime | None = None) -> Committed:
             for priority, owner in pairs
             for one in look.ready(queue, priority, owner, most=100)
         ]
-    return store.dispatch(ready, at or now(), wall_s=lambda *_: 60)
+    return store.dispatch(picked(ready), at or now())
 
 
 def settle(store: Store, done: Committed, answers: dict[StepKind, Answer] | None = None) -> Committed:
@@ -445,11 +445,12 @@ def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
     source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
     store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,), options=options)], owner="ann")
     with store.read_view() as look:
-        ready = look.ready("source", 0, "ann", most=1)
-    done = store.dispatch(
-        ready, now(), wall_s=lambda _target, _package, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
-    )
+        (ready,) = look.ready("source", 0, "ann", most=1)
+    assert (ready.package, ready.options) == ("a", options)
+    done = store.dispatch([Pick(ready=ready, wall_s=7, following_wall_s=8)], now())
     assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
+    done = settle(store, done, {StepKind.FETCH: succeed(StepKind.FETCH)})
+    assert done.orders[0].wall_s == 8
 
 
 PATH = "demo/x86_64/os"

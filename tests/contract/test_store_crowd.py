@@ -20,7 +20,7 @@ from farm.store.scheduling import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.bench import crowd
-from tests.fake_workers import fail, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import fail, picked, report_for, settle_reports, succeed, token_of
 
 MANY = 1_000
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
@@ -49,7 +49,7 @@ def work_off(store: Store) -> None:
     store.heads()
     store.promote_due(now(), most=200)
     ready = ready_of(store, most=20)
-    done = store.dispatch(ready, now(), wall_s=lambda *_: 60, with_logs=True)
+    done = store.dispatch(picked(ready), now(), with_logs=True)
     while done.orders:
         messages = [order.message for order in done.orders]
         answers = [fail() if one.kind is StepKind.UPLOAD else succeed(one.kind) for one in messages]
@@ -154,7 +154,7 @@ def test_a_queue_that_nobody_serves_hides_no_other_however_many_wait_in_it(datab
         for number in range(20):
             store.add_batch([request], owner=f"owner-{number:02}")
         first = ready_of(store, most=50)
-        done = store.dispatch(first, now(), wall_s=lambda *_: 60)
+        done = store.dispatch(picked(first), now())
         while done.orders:
             messages = [order.message for order in done.orders]
             reports = [report_for(one.attempt, token_of(one.attempt), one.kind, succeed(one.kind)) for one in messages]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from farm import queues
 from farm.broker.leases import LeaseState
 from farm.model.arch import Arch
-from farm.model.build import StepKind
+from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
@@ -34,6 +34,8 @@ def ready(
         priority=priority,
         owner=owner,
         target="demo",
+        package="hello",
+        options=BuildOptions(),
         avoid=avoid,
         due_at=NOW if avoid else None,
     )

@@ -18,7 +18,7 @@ from farm.state.policy import RetryPolicy
 from farm.store.scheduling import Committed, Ready
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
 POLICY = RetryPolicy(max_troubles=1, delay_s=5.0)
 ARCHES = (Arch.X86_64, Arch.AARCH64)
@@ -69,7 +69,7 @@ class Play:
                 if ready := self.ready():
                     picks = [ready[which % len(ready)]]
                     with_logs = self.around.uploads_logs
-                    self.learn(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
+                    self.learn(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
             case ("report", int(which), str(how)):
                 self.report(which, self.answer(how), "")
             case ("again", int(which)):

@@ -20,7 +20,7 @@ from farm.store.orders import Order
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
 LOG = artifact("a.log", ArtifactKind.LOG)
@@ -58,7 +58,7 @@ class Driven:
                 for one in look.ready(queue, priority, owner, most=100)
             ]
         with_logs = self.around.uploads_logs
-        return self.note(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
+        return self.note(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
 
     def report(self, label: str, answer: Answer | None = None) -> list[str]:
         """The labels of what goes out by that."""
