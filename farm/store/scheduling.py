@@ -20,7 +20,7 @@ from farm.state import machine
 from farm.state.changes import BuildState, Changes, build_of, label_of
 from farm.state.policy import PUT_OFF_AT_MOST
 from farm.state.text import clean
-from farm.store import rows, schema, settling
+from farm.store import columns, schema, settling, state_rows
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
@@ -214,7 +214,7 @@ class SchedulerStore(Database):
     def held(self, labels: Sequence[str]) -> dict[str, Held]:
         """Of these attempts, those that were seen running and still are live."""
         with self.reading() as connection:
-            builds = rows.load(connection, _builds_of(labels)) if labels else {}
+            builds = state_rows.load(connection, _builds_of(labels)) if labels else {}
         found = {}
         for label in labels:
             build = builds.get(build_of(label) or 0)
@@ -336,10 +336,10 @@ class SchedulerStore(Database):
             change(Changes(now=now, builds={}))
             return Committed(used_s={})
         with self.writing() as connection:
-            changes = Changes(now=now, builds=rows.load(connection, ids))
+            changes = Changes(now=now, builds=state_rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
             change(changes)
-            rows.flush(connection, changes)
+            state_rows.flush(connection, changes)
             claim(connection, changes.claims, now)
             heads = doubt_heads(connection, changes.published)
             changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
@@ -372,8 +372,8 @@ def _ready(row: Any) -> Ready:
         owner=owner,
         target=target,
         package=package,
-        options=rows.decode_options(options),
-        avoid=rows.decode_names(hosts) if hosts else (),
+        options=columns.decode_options(options),
+        avoid=columns.decode_names(hosts) if hosts else (),
         due_at=due_at,
     )
 

@@ -24,7 +24,7 @@ from farm.state.arches import plan_arches
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
 from farm.state.policy import RetryPolicy
 from farm.state.text import EXCERPT_CHARS, clean
-from farm.store import rows
+from farm.store import columns
 from farm.store.owners import claims_of, refusal
 from farm.store.reports import report_problem
 
@@ -245,7 +245,7 @@ def _settle_result(
     if isinstance(output, SrpmResult):
         changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
         plan = plan_arches(build.arches, output, policy.native)
-    machine.succeeded(changes, build, step, outcome=result.outcome, output=rows.to_text(output), plan=plan)
+    machine.succeeded(changes, build, step, outcome=result.outcome, output=columns.to_text(output), plan=plan)
 
 
 def _facts(changes: Changes, report: wire.AnyReport, worker: str) -> dict[str, Any]:

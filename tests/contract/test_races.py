@@ -30,9 +30,9 @@ from farm.state.policy import RetryPolicy
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.orders import Message
-from farm.store.rows import load
 from farm.store.scheduling import Committed, Ready
 from farm.store.settling import Finding, SettlePolicy, Verdict
+from farm.store.state_rows import load
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
