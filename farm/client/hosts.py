@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from farm import wire
 from farm.errors import NotFound, WrongState
+from farm.fitness import unfit_reason, withheld_reason
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of, withheld_reason
+from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.store.store import Store
 
 
@@ -33,7 +34,7 @@ def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> di
     for worker in workers:
         for queue in worker.queues:
             slots, why = found.get(queue, (0, ""))
-            kept = worker.unfit or withheld_reason(worker, queue, holds, workers, speaks=wire.VERSION)
+            kept = unfit_reason(worker, queue) or withheld_reason(worker, queue, holds, workers, speaks=wire.VERSION)
             found[queue] = (slots, why or kept) if kept else (slots + worker.slots, why)
     return found
 

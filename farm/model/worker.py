@@ -1,6 +1,6 @@
 """What a worker says of itself, and what the farm says of the host that it is on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -98,24 +98,3 @@ class HostHold:
 def hold_of(host: str, queue: str, held: Mapping[str, HostHold]) -> HostHold | None:
     """What keeps the workers of a host from a queue. `held` is by HostHold.key."""
     return held.get(host) or held.get(f"{queue}@{host}")
-
-
-def withheld_reason(
-    worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
-) -> str | None:
-    """The reason this worker is given no work from `queue`; None if it may have work. `held` are hosts without work,
-    by HostHold.key; `speaks` is the version of messages that the scheduler sends."""
-    if worker.speaks != speaks:
-        return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"
-    hold = hold_of(worker.host, queue, held)
-    if hold is None:
-        return None
-    if hold.kind is HoldKind.QUARANTINED and not any(
-        queue in other.queues
-        and hold_of(other.host, queue, held) is None
-        and other.speaks == speaks
-        and other.unfit is None
-        for other in workers
-    ):
-        return None  # a queue's last host is better than none
-    return hold.shown

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of, withheld_reason
+from farm.fitness import withheld_reason
+from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.queues import queue_of
 from farm.state.changes import build_of
 

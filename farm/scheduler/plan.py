@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from farm import wire
+from farm.fitness import unfit_reason, withheld_reason
 from farm.model.arch import Arch
 from farm.model.outcome import Status
-from farm.model.worker import HostHold, WorkerFacts, withheld_reason
+from farm.model.worker import HostHold, WorkerFacts
 from farm.queues import build_queue
 from farm.store.scheduling import Live, Ready
 
@@ -52,7 +53,7 @@ def queue_states(
     *,
     held: Mapping[str, HostHold] | None = None,
 ) -> dict[str, QueueState]:
-    """Every queue as it is now. A worker that is unfit, or kept from the queue, has no slots there."""
+    """Every queue as it is now. A worker that is unfit for the queue, or given no work from it, has no slots there."""
     # By queue too: a lease names its worker in the worker's own words, and one role's says nothing of another's.
     busy: dict[tuple[str, str], int] = {}
     sent: dict[str, int] = {}
@@ -67,7 +68,7 @@ def queue_states(
         free: dict[str, int] = {}
         serving = [worker for worker in workers if name in worker.queues]
         why = {
-            one.name: one.unfit or withheld_reason(one, name, held or {}, workers, speaks=wire.VERSION)
+            one.name: unfit_reason(one, name) or withheld_reason(one, name, held or {}, workers, speaks=wire.VERSION)
             for one in serving
         }
         mine = [worker for worker in serving if not why[worker.name]]

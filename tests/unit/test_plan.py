@@ -124,6 +124,21 @@ def test_a_worker_that_is_unfit_or_on_a_quarantined_host_has_no_slots() -> None:
     assert only[QUEUE].slots == 2, "a queue's last host is kept"
 
 
+def test_a_worker_on_a_host_without_build_roots_publishes_all_the_same() -> None:
+    both = (queues.PUBLISH, queues.SOURCE)
+    workers = [worker_facts("publish@one", unfit="not root"), worker_facts("mixed@two", names=both, unfit="not root")]
+    states = queue_states(both, workers, [])
+    assert states[queues.PUBLISH].free == {"one": 2, "two": 2}
+    assert states[queues.PUBLISH].note == ""
+    assert (states[queues.SOURCE].slots, states[queues.SOURCE].note) == (0, "not root"), "it makes source packages"
+
+
+def test_a_quarantined_publish_host_is_held_while_another_one_without_build_roots_is_there() -> None:
+    held = {"one": HostHold(host="one", kind=HoldKind.QUARANTINED, reason="trouble", by="the farm", at=NOW)}
+    workers = [worker_facts("publish@one"), worker_facts("publish@two", unfit="not root")]
+    assert queue_states([queues.PUBLISH], workers, [], held=held)[queues.PUBLISH].free == {"two": 2}
+
+
 def test_running_attempts_take_slots_and_sent_ones_room() -> None:
     attempts = [
         live("1.build.x86_64.1", Status.RUNNING, on="build@one"),
