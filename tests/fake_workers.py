@@ -33,7 +33,8 @@ from farm.model.work import (
     Work,
 )
 from farm.model.worker import Holder
-from farm.store.scheduling import Committed, Pick, Ready
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed, Pick
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.messages import worker_facts

@@ -17,7 +17,7 @@ from farm.model.arch import Arch
 from farm.model.outcome import Status
 from farm.model.worker import HostHold, WorkerFacts
 from farm.queues import build_queue
-from farm.store.scheduling import Live, Ready
+from farm.store.read_view import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
 #: What work that is out counts for until it is known what it used.

@@ -11,7 +11,7 @@ from farm.model.worker import WorkerFacts
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.plan import QueueState, native_arches, queue_states
 from farm.state.policy import RetryPolicy
-from farm.store.scheduling import Live
+from farm.store.read_view import Live
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen

@@ -18,7 +18,8 @@ from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.scheduler.heads import Heads
 from farm.store.heads import Head
 from farm.store.orders import Order
-from farm.store.scheduling import Pick, Ready
+from farm.store.read_view import Ready
+from farm.store.scheduling import Pick
 from farm.targets.load import find_target
 
 _log = logging.getLogger(__name__)

@@ -30,7 +30,8 @@ from farm.state.policy import RetryPolicy
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.orders import Message
-from farm.store.scheduling import Committed, Ready
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.state_rows import load
 from farm.store.store import Store

@@ -16,7 +16,7 @@ from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
-from farm.store.scheduling import Ready
+from farm.store.read_view import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.bench import crowd

@@ -14,7 +14,7 @@ from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
-from farm.store.scheduling import Live, Ready
+from farm.store.read_view import Live, Ready
 from farm.store.settling import Finding
 from tests.messages import WHEN, worker_facts
 

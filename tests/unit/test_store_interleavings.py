@@ -15,7 +15,8 @@ from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
-from farm.store.scheduling import Committed, Ready
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, succeed, token_of

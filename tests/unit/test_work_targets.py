@@ -16,7 +16,7 @@ from farm.queues import build_queue
 from farm.scheduler import work
 from farm.scheduler.heads import Heads
 from farm.scheduler.work import WorkMaker
-from farm.store.scheduling import Ready
+from farm.store.read_view import Ready
 from tests.unit.test_targets import MINIMAL
 
 
