@@ -1,4 +1,4 @@
-"""Which workers are given work from a queue, and why the others are not."""
+"""Decides whether a worker is given work from a queue, and gives the reason if it is not."""
 
 from collections.abc import Iterable, Mapping
 

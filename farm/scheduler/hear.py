@@ -1,6 +1,6 @@
-"""Receiving and settling: what workers report, what they say beside that, and what the scheduler found out itself.
+"""Receiving and settling: reports and notices of workers, and verdicts on attempts that did not report.
 
-Not what a report or a verdict changes (farm.store.settling), nor which notices count (notices.py).
+Not the changes that a report or a verdict makes (farm.store.settling), nor the checks of notices (notices.py).
 """
 
 import logging

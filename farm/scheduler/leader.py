@@ -1,6 +1,6 @@
 """Leader election: of all schedulers that run, the one that holds the lock in Redis leads, and alone schedules.
 
-Not what a new leader takes over from the one before (loop.py), nor the lock itself (farm/broker/leader.py).
+Not the takeover itself (loop.py), nor the lock (farm/broker/leader.py).
 """
 
 import logging

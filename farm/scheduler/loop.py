@@ -52,7 +52,7 @@ class Scheduler:
                     self._pass(stop)
                 except Exception as error:
                     if not is_outage(error):
-                        # Nothing that goes wrong in one pass, whoever is behind it, ends the scheduler.
+                        # A failure in one pass does not end the scheduler, whichever sender caused it.
                         self._guard.note("pass", error)
                         stop.wait(_BACKOFF_S[0])
                         continue

@@ -73,7 +73,7 @@ class Sender:
         return offered
 
     def read_loads(self) -> None:
-        """What owners used is what the leader before recorded."""
+        """Read what owners used, as the leader before recorded it."""
         self._loads = Loads(self._store.loads())
 
     def record_loads(self, now: datetime) -> None:
@@ -90,8 +90,8 @@ class Sender:
             offered = self.deliver(committed, now)
             self._dispatcher.send(offered)
         except (redis.RedisError, FarmNotRunning):
-            # Nobody may ever hear of these. They are ready again at once; should a message have got out, it finds its
-            # offer withdrawn, or is stopped, as soon as Redis is back.
+            # It is possible that no worker ever hears of these. They are ready again at once; if a message did get out,
+            # its offer is withdrawn, or its attempt is stopped, as soon as Redis is back.
             verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in committed.orders]
             self._delivery.close_later(self._store.judge(verdicts, now, self._snapshot.settle_policy()).closes)
             raise

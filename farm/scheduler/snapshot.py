@@ -46,7 +46,7 @@ class Snapshot:
         self._workers = self._leases.workers()
 
     def read_queues(self, live: Sequence[Live]) -> None:
-        """Count slots and work of each queue anew; `live` are all attempts that are not finished."""
+        """Count slots and work of each queue again; `live` are all attempts that are not finished."""
         held = self._hosts.held(datetime.now(UTC))
         self._queues = queue_states(queues.WORKER_ROLES, self._workers, live, held=held)
 

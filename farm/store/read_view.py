@@ -1,4 +1,4 @@
-"""What the scheduler reads before it decides: ready steps, and attempts that are not finished, as of one moment."""
+"""The scheduler's read of ready steps, and of attempts that are not finished, as of one moment."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -53,7 +53,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Committed:
-    """What a transaction committed and Redis does not know yet: offers of successors, leases to close, events.
+    """The part of a transaction that Redis does not know yet: offers of successors, leases to close, events.
 
     `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
     None where none is known any more. `heard` are the reports that counted, each with the worker that it is from.

@@ -56,7 +56,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class SettlePolicy:
-    """What decides how an attempt is settled: the policy for farm trouble, native arches with a free worker, best
+    """The rules by which attempts are settled: the policy for farm trouble, native arches with a free worker, best
     first, and whether logs and records of builds go to the repository back end."""
 
     retry: RetryPolicy

@@ -1,4 +1,4 @@
-"""Which arches run on this machine: its own, and those for which the kernel has an emulator that works."""
+"""The arches that run on this machine: its own, and each for which the kernel has an emulator that works."""
 
 import platform
 import re

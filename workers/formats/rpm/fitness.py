@@ -1,4 +1,4 @@
-"""Which engines work on this host, and why the native one does not."""
+"""The engines that work on this host, and the reason if the native one does not."""
 
 import os
 from collections.abc import Mapping

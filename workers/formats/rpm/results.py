@@ -1,6 +1,6 @@
 """Checks and stores the packages that a recipe made, with the records of the root and of the build's provenance.
 
-Everything about a package is hostile: its name, its header, its contents. Which files there are is collect.py's.
+Everything about a package is hostile: its name, its header, its contents. The files were collected by core/collect.py.
 """
 
 from collections.abc import Iterator, Sequence
