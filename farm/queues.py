@@ -34,6 +34,11 @@ def queue_for(kind: StepKind, arch: Arch | None) -> str:
             return PUBLISH
 
 
+def needs_root(queue: str) -> bool:
+    """Whether a step of this queue runs in a build root: `srpm` does, and every `build`."""
+    return queue != PUBLISH
+
+
 def queue_of(label: str) -> str | None:
     """The queue of the step that an attempt's label speaks of (`12.build.x86_64.1`); None for what is no label."""
     if len(label) > _LABEL_CHARS:

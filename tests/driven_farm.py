@@ -18,14 +18,14 @@ from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Build, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.work import StepResult
-from farm.state.machine import RetryPolicy
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.state.policy import RetryPolicy
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from tests.databases import sqlite_template
-from tests.fake_workers import Answer, held_by, output_of, report_for, settle_reports, token_of
+from tests.fake_workers import Answer, held_by, output_of, picked, report_for, settle_reports, token_of
 from tests.redis_server import redis_server
 
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=60))
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=60))
 
 
 class DrivenFarm:
@@ -47,11 +47,11 @@ class DrivenFarm:
     def send(self) -> None:
         """Everything that is ready goes out."""
         picks = []
-        with self.store.looking() as look:
+        with self.store.read_view() as look:
             for queue, groups in look.groups(most=100).items():
                 for priority, owner in groups:
                     picks += look.ready(queue, priority, owner, most=1000)
-        self.store.dispatch(picks, datetime.now(UTC), wall_s=lambda *_: 3600, with_logs=self.around.uploads_logs)
+        self.store.dispatch(picked(picks, wall_s=3600), datetime.now(UTC), with_logs=self.around.uploads_logs)
 
     def start(self, label: str, worker: str = "build@one") -> None:
         verdict = Verdict(label=label, finding=Finding.RUNNING, lease=held_by(worker, label))

@@ -8,7 +8,7 @@ import pytest
 
 from farm.model.arch import Arch
 from tests import distribution
-from workers.isolation.host import emulator_problem
+from workers.isolation.emulator import emulator_problem
 
 FOREIGN = Arch.AARCH64
 

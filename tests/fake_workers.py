@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,8 +33,9 @@ from farm.model.work import (
     Work,
 )
 from farm.model.worker import Holder
-from farm.store.scheduling import Done
-from farm.store.settling import Surroundings
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed, Pick
+from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.messages import worker_facts
 
@@ -93,7 +94,12 @@ def held_by(worker: str, label: str, token: str | None = None) -> Holder:
     return Holder(digest=wire.digest_of(token or token_of(label)), worker=worker)
 
 
-def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings) -> Done:
+def picked(ready: Iterable[Ready], *, wall_s: int = 60) -> list[Pick]:
+    """As the scheduler does, with one limit for every step."""
+    return [Pick(ready=one, wall_s=wall_s, following_wall_s=wall_s) for one in ready]
+
+
+def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetime, around: SettlePolicy) -> Committed:
     """As the scheduler does, where each attempt is leased by the worker that its report names."""
     leases = {report.attempt: held_by(report.worker, report.attempt) for report in reports}
     return store.settle(reports, now, around, leases)

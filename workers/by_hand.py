@@ -45,7 +45,7 @@ from farm.permissions import close_data
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.targets.load import find_target
-from workers.isolation.host import host_facts
+from workers.isolation.facts import host_facts
 from workers.steps.runner import run_step
 
 cli = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, no_args_is_help=True)

@@ -13,6 +13,7 @@ from farm.client import StoredFile
 from farm.client.limits import differing_limits, limit_text, limit_words
 from farm.client.watch import seconds
 from farm.errors import BadTarget
+from farm.fitness import unfit_reason
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
@@ -185,8 +186,8 @@ def worker_table(
 
 def _why_idle(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> Text:
     """The reason why a worker gets no work, in few words."""
-    if worker.unfit:
-        return Text(clean(worker.unfit), style="red")
+    if unfit := next((why for queue in worker.queues if (why := unfit_reason(worker, queue))), None):
+        return Text(clean(unfit), style="red")
     if worker.speaks != wire.VERSION:
         return Text(f"speaks version {worker.speaks}, not {wire.VERSION}: restart it with this version", style="red")
     holding = (hold_of(worker.host, queue, holds) for queue in worker.queues)

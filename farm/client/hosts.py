@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from farm import wire
 from farm.errors import NotFound, WrongState
+from farm.fitness import unfit_reason, withheld_reason
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of, kept_from
+from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.store.store import Store
 
 
@@ -19,8 +20,8 @@ def held(store: Store) -> dict[str, HostHold]:
 def running_on(store: Store) -> dict[str, tuple[str, ...]]:
     """The labels of running attempts, keyed by worker, and again keyed by host."""
     found: dict[str, tuple[str, ...]] = {}
-    with store.looking() as look:
-        for one in look.live():
+    with store.read_view() as view:
+        for one in view.live():
             if one.worker and one.status is Status.RUNNING:
                 for name in {one.worker, host_of(one.worker)}:
                     found[name] = (*found.get(name, ()), one.label)
@@ -33,7 +34,7 @@ def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> di
     for worker in workers:
         for queue in worker.queues:
             slots, why = found.get(queue, (0, ""))
-            kept = worker.unfit or kept_from(worker, queue, holds, workers, speaks=wire.VERSION)
+            kept = unfit_reason(worker, queue) or withheld_reason(worker, queue, holds, workers, speaks=wire.VERSION)
             found[queue] = (slots, why or kept) if kept else (slots + worker.slots, why)
     return found
 

@@ -1,6 +1,6 @@
 """The facts that a worker reports about itself, and the holds that the farm has on hosts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -104,25 +104,3 @@ class HostHold:
 def hold_of(host: str, queue: str, held: Mapping[str, HostHold]) -> HostHold | None:
     """The hold that keeps the workers of a host from a queue. `held` is keyed by HostHold.key."""
     return held.get(host) or held.get(f"{queue}@{host}")
-
-
-def kept_from(
-    worker: WorkerFacts, queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int
-) -> str | None:
-    """The reason why a fit worker gets no work from one of its queues; None if it may have work. `held` are hosts
-    without work, by HostHold.key; `speaks` is the version of messages that the scheduler sends.
-    """
-    if worker.speaks != speaks:
-        return f"{worker.name} speaks version {worker.speaks} of messages and the scheduler {speaks}"
-    hold = hold_of(worker.host, queue, held)
-    if hold is None:
-        return None
-    if hold.kind is HoldKind.QUARANTINED and not any(
-        queue in other.queues
-        and hold_of(other.host, queue, held) is None
-        and other.speaks == speaks
-        and other.unfit is None
-        for other in workers
-    ):
-        return None  # the last host of a queue is better than none
-    return hold.shown

@@ -9,7 +9,7 @@ from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.scheduler.work import WorkMaker
 from farm.store.orders import Order
-from farm.store.scheduling import Done
+from farm.store.scheduling import Committed
 from farm.store.settling import Finding, Verdict
 
 _log = logging.getLogger(__name__)
@@ -24,21 +24,21 @@ class Delivery:
         #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
         self._unclosed: list[str] = []
 
-    def deliver(self, done: Done, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
+    def deliver(self, committed: Committed, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
         """Returns the orders that are offered now, and verdicts on those for which no work can be made.
 
         Raises redis.RedisError, and FarmNotRunning while the database is away; what was to be closed is then closed
         the next time.
         """
-        for label in done.late:
+        for label in committed.late:
             _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
-        for event in done.events:
+        for event in committed.events:
             _log.debug("%s", event, extra={"action": "event"})
-        self._unclosed += done.closes
-        works, offered, refused = self._make(done.orders, workers)
-        if self._unclosed or works or done.events:
+        self._unclosed += committed.closes
+        works, offered, refused = self._make(committed.orders, workers)
+        if self._unclosed or works or committed.events:
             expects = [order.following.attempt for order in offered if order.following is not None]
-            self._leases.hand_on(closes=self._unclosed, works=works, expects=expects, events=done.events)
+            self._leases.hand_on(closes=self._unclosed, works=works, expects=expects, events=committed.events)
             self._unclosed = []
         return offered, refused
 

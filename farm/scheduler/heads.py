@@ -7,12 +7,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from farm.config import Settings
 from farm.errors import RepositoryTrouble
+from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryBackend, RepositoryName
-from farm.store.heads import Head
+from farm.store.heads import Head, HeadStore
 
 _log = logging.getLogger(__name__)
+
+_REQUEST_S = 5.0
 
 Note = Callable[[str, Head, Head | None], Head]
 
@@ -68,3 +73,14 @@ class Heads:
             return error
         self._known[name.path] = self._note(name.path, head, known)
         return None
+
+
+def open_heads(settings: Settings, store: HeadStore) -> Heads:
+    """The heads of the farm's repositories. The scheduler does not wait for a Pulp that is away: the step that needs it
+    does."""
+    hasty = replace(settings, pulp_request_s=min(settings.pulp_request_s, _REQUEST_S), pulp_retry_s=0.0)
+
+    def note(path: str, head: Head, instead_of: Head | None) -> Head:
+        return store.note_head(path, head, instead_of=instead_of)
+
+    return Heads(open_repositories(hasty), note)

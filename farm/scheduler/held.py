@@ -58,8 +58,8 @@ class HeldHosts:
     def _handed_back(self, why: dict[str, str]) -> list[Verdict]:
         if not why:
             return []
-        with self._store.looking() as look:
-            running = [(one.label, host_of(one.worker)) for one in look.live() if one.worker]
+        with self._store.read_view() as view:
+            running = [(one.label, host_of(one.worker)) for one in view.live() if one.worker]
         return [
             Verdict(label=label, finding=Finding.HANDED_BACK, message=why[host])
             for label, host in running

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of, kept_from
+from farm.fitness import withheld_reason
+from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.queues import queue_of
 from farm.state.changes import build_of
 
@@ -128,6 +129,6 @@ class HostHealth:
         found: dict[str, dict[str, list[str]]] = {}
         for worker in workers:
             for queue in worker.queues:
-                if kept_from(worker, queue, held, workers, speaks=wire.VERSION) is not None:
+                if withheld_reason(worker, queue, held, workers, speaks=wire.VERSION) is not None:
                     found.setdefault(queue, {}).setdefault(worker.name, []).append(queue)
         return found

@@ -34,8 +34,8 @@ class Notices:
         self._leases = leases
         self._sent_again: dict[str, float] = {}  # by step: when
 
-    def heed(self, notices: Sequence[Notice]) -> list[Verdict]:
-        """Answers those who ask for their leases; returns what is to be judged of the others."""
+    def process_notices(self, notices: Sequence[Notice]) -> list[Verdict]:
+        """Restore or refuse the lease for each RESUME notice; return a verdict for each other notice that counts."""
         notices = [one for one in notices if queue_of(one.attempt) is not None]
         self._answer([one for one in notices if one.notice is NoticeKind.RESUME])
         verdicts = self._given_up([one for one in notices if one.notice is not NoticeKind.RESUME])

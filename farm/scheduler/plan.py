@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from farm import wire
+from farm.fitness import unfit_reason, withheld_reason
 from farm.model.arch import Arch
 from farm.model.outcome import Status
-from farm.model.worker import HostHold, WorkerFacts, kept_from
+from farm.model.worker import HostHold, WorkerFacts
 from farm.queues import build_queue
-from farm.store.scheduling import Live, Ready
+from farm.store.read_view import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
 #: What work that is out counts for until it is known what it used.
@@ -52,7 +53,7 @@ def queue_states(
     *,
     held: Mapping[str, HostHold] | None = None,
 ) -> dict[str, QueueState]:
-    """Every queue as it is now. A worker that is unfit, or kept from the queue, has no slots there."""
+    """Every queue as it is now. A worker that is unfit for the queue, or given no work from it, has no slots there."""
     # By queue too: a lease names its worker in the worker's own words, and one role's says nothing of another's.
     busy: dict[tuple[str, str], int] = {}
     sent: dict[str, int] = {}
@@ -66,7 +67,10 @@ def queue_states(
     for name in names:
         free: dict[str, int] = {}
         serving = [worker for worker in workers if name in worker.queues]
-        why = {one.name: one.unfit or kept_from(one, name, held or {}, workers, speaks=wire.VERSION) for one in serving}
+        why = {
+            one.name: unfit_reason(one, name) or withheld_reason(one, name, held or {}, workers, speaks=wire.VERSION)
+            for one in serving
+        }
         mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
             free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get((name, worker.name), 0))

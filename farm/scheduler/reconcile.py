@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from farm.broker.leases import LeaseState
 from farm.model.outcome import Status
 from farm.scheduler.plan import QueueState
-from farm.store.scheduling import Live
+from farm.store.read_view import Live
 from farm.store.settling import Finding, Verdict
 
 #: A worker ends a step at its limit itself; this is how much longer it may take about it.

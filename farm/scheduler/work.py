@@ -18,6 +18,8 @@ from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.scheduler.heads import Heads
 from farm.store.heads import Head
 from farm.store.orders import Order
+from farm.store.read_view import Ready
+from farm.store.scheduling import Pick
 from farm.targets.load import find_target
 
 _log = logging.getLogger(__name__)
@@ -58,12 +60,19 @@ class WorkMaker:
         self._targets[name] = found
         return found.target
 
-    def wall_s(self, target: str, package: str, options: BuildOptions, kind: StepKind) -> int:
-        """The limit of a step's wall-clock time; a day of a target that cannot be read, of which `make` speaks."""
+    def pick(self, ready: Ready) -> Pick:
+        """The step with its limits. They are a day each for a target whose file cannot be read: the attempt says so,
+        and is tried again. Raises UnknownTarget."""
+        following = ready.kind.next_in_chain or ready.kind
         try:
-            return limits_of(self.target(target), package, options, kind).wall_s
-        except (UnknownTarget, BadTarget):
-            return _UNKNOWN_WALL_S
+            target = self.target(ready.target)
+        except BadTarget:
+            return Pick(ready=ready, wall_s=_UNKNOWN_WALL_S, following_wall_s=_UNKNOWN_WALL_S)
+        return Pick(
+            ready=ready,
+            wall_s=limits_of(target, ready.package, ready.options, ready.kind).wall_s,
+            following_wall_s=limits_of(target, ready.package, ready.options, following).wall_s,
+        )
 
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
         """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one

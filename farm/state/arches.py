@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from farm.model.arch import Arch
 from farm.model.work import SrpmResult
-from farm.state.machine import FanOut, clean
+from farm.state.machine import FanOut
+from farm.state.text import clean
 
 _SHOWN_CHARS = 200
 

@@ -3,7 +3,7 @@
 Each function changes what it is given through `Changes`, which carries the time and collects what is to be written.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,37 +11,11 @@ from farm.model.arch import Arch
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status, combine
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
-
-#: The longest text that is kept of what a worker says.
-REASON_CHARS = 1000
-EXCERPT_CHARS = 32_768
-
-#: The longest that a step waits after trouble.
-PUT_OFF_AT_MOST = timedelta(hours=1)
+from farm.state.policy import RetryPolicy
+from farm.state.text import clean
 
 _LOGS_ONLY = "logs and records only"
 _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on, up to
-    an hour.
-
-    A step that lost `max_deaths` workers, whatever else came in between, is not given another one to kill.
-    """
-
-    max_troubles: int
-    delay_s: float
-    max_deaths: int = 3
-
-    def delay(self, troubles: int) -> timedelta:
-        return min(timedelta(seconds=self.delay_s * 3 ** min(troubles, 20)), PUT_OFF_AT_MOST)
-
-
-def clean(text: str, limit: int = REASON_CHARS) -> str:
-    """Text that every database takes: bounded, and without what PostgreSQL refuses."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:limit]
 
 
 # --- going out --------------------------------------------------------------------------------------------------
@@ -52,13 +26,14 @@ def send(
     build: BuildState,
     step: StepState,
     *,
-    wall_s: Callable[[StepKind], int],
+    wall_s: int,
+    following_wall_s: int,
 ) -> None:
     """A ready step goes out, and with it what follows in its chain, which is claimed when its turn comes."""
-    _attempt(changes, step, wall_s(step.kind), is_first=True)
+    _attempt(changes, step, wall_s, is_first=True)
     following = build.next_in_chain(step)
     if following is not None and following.status is Status.WAITING:
-        _attempt(changes, following, wall_s(following.kind), is_first=False)
+        _attempt(changes, following, following_wall_s, is_first=False)
 
 
 def send_again(changes: Changes, build: BuildState, step: StepState) -> None:

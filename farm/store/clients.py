@@ -20,7 +20,8 @@ from farm.queues import queue_for
 from farm.state import machine
 from farm.state.changes import ONCE, BuildState, Changes
 from farm.state.retrying import choose
-from farm.store import rows, schema, waiting
+from farm.state.text import clean
+from farm.store import columns, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class ClientStore(Database):
                 raise WrongState(f"build {build_id} is over already: {build.outcome}")
             changes = Changes(now=datetime.now(UTC), builds={build_id: build})
             machine.cancel(changes, build, by=by)
-            rows.flush(connection, changes)
+            state_rows.flush(connection, changes)
             _note_closing(connection, changes.closes)
         return tuple(changes.closes)
 
@@ -120,7 +121,7 @@ class ClientStore(Database):
             chosen = choose(build, kind=step, arch=arch)
             changes = Changes(now=datetime.now(UTC), builds={build_id: build})
             machine.run_again(changes, build, chosen)
-            rows.flush(connection, changes)
+            state_rows.flush(connection, changes)
         names = [one.name for one in chosen]
         _log.info("%s runs %s of build %d again", by, names, build_id, extra={"action": "retry", "build": build_id})
         return tuple(Step(kind=one.kind, arch=one.arch, status=one.status) for one in chosen)
@@ -168,11 +169,11 @@ def _add(
 
 def _build_row(request: BuildRequest, source: Source) -> dict[str, Any]:
     return {
-        "package": machine.clean(source.guessed_name),
-        "source": rows.to_text(source),
+        "package": clean(source.guessed_name),
+        "source": columns.to_text(source),
         "target": request.target,
-        "arches": rows.to_text(request.arches),
-        "options": rows.to_text(request.options),
+        "arches": columns.to_text(request.arches),
+        "options": columns.to_text(request.options),
         "priority": request.priority,
         "status": Status.READY.value,
     }
@@ -186,7 +187,7 @@ def _without_secret(source: Source) -> Source:
 
 
 def _one(connection: sa.Connection, build_id: int) -> BuildState:
-    build = rows.load(connection, [build_id]).get(build_id)
+    build = state_rows.load(connection, [build_id]).get(build_id)
     if build is None:
         raise _no_build(build_id)
     return build
@@ -218,11 +219,11 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
     for row in found:
         siblings = {(step.kind, step.arch): step for step in steps[row.id]}
         values = []
-        for step in sorted(steps[row.id], key=partial(_in_order, rows.decode_arches(row.arches))):
+        for step in sorted(steps[row.id], key=partial(_in_order, columns.decode_arches(row.arches))):
             place = waiting.position(connection, step) if is_whole and step.status == Status.READY.value else None
             waits_for = waiting.waits_for(step, siblings, queues, place)
             values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
-        builds.append(rows.build_value(row, values))
+        builds.append(value_rows.build_value(row, values))
     return tuple(builds)
 
 
@@ -252,11 +253,11 @@ def _attempts(connection: sa.Connection, steps: list[Any]) -> dict[int, list[Att
     query = sa.select(schema.attempt).where(column.step_id.in_(list(by_id))).order_by(column.step_id, column.number)
     found = connection.execute(query).all()
     artifacts: dict[int, list[Artifact]] = defaultdict(list)
-    for attempt_id, artifact in rows.artifacts_of(connection, [row.id for row in found]):
+    for attempt_id, artifact in value_rows.artifacts_of(connection, [row.id for row in found]):
         artifacts[attempt_id].append(artifact)
     attempts: dict[int, list[Attempt]] = defaultdict(list)
     for row in found:
-        attempts[row.step_id].append(rows.attempt_value(by_id[row.step_id], row, tuple(artifacts[row.id])))
+        attempts[row.step_id].append(value_rows.attempt_value(by_id[row.step_id], row, tuple(artifacts[row.id])))
     return attempts
 
 

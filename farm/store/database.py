@@ -1,6 +1,7 @@
-"""The door to SQL: engines, transactions, and whether the schema is the one that this code knows.
+"""The database: its engine, and whether the schema is the one that this code knows.
 
-Not the migrations themselves (migrate.py, which alone imports Alembic: it takes longer than all the rest).
+Not transactions (transaction.py), nor the migrations (migrate.py, which alone imports Alembic: it takes longer than
+all the rest).
 """
 
 import os
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 
 from farm.errors import BadSettings, FarmNotRunning
 from farm.store.schema import REVISION
+from farm.store.transaction import shown, transaction
 
 _BUSY_TIMEOUT_MS = 30_000
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -59,24 +61,6 @@ class Database:
         """
         with transaction(self._engine, is_writing=True) as connection:
             yield connection
-
-
-@contextmanager
-def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connection]:
-    """Raises FarmNotRunning when the database does not answer."""
-    try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                # Begun by hand: a transaction that begins as a reader and then writes can fail at once, whatever the
-                # busy timeout. On the driver's connection, since an event listener would slow every statement down.
-                raw: Any = connection.connection.driver_connection
-                raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-            yield connection
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
-        # The last of them: the server ended a transaction that was idle for too long.
-        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
-    except sqlite3.OperationalError as error:
-        raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
 
 
 def write_alone(connection: sa.Connection, table: sa.Table) -> None:
@@ -154,11 +138,6 @@ def make_engine(url: str) -> sa.Engine:
     return engine
 
 
-def shown(engine: sa.Engine) -> str:
-    """The database's address for people: no password."""
-    return f"the database {engine.url.render_as_string(hide_password=True)}"
-
-
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # Python's sqlite3 would begin transactions by itself, and late; `transaction` says when.
     connection.isolation_level = None
@@ -193,7 +172,7 @@ def _check_schema(engine: sa.Engine, *, create: bool) -> None:
             f"{shown(engine)} has schema {found or 'none'}, and this farm speaks {REVISION}; start it with `farm up`, "
             "or use the farm's version that belongs to it"
         )
-    from farm.store.migrate import upgrade
+    from farm.store.migrate import upgrade  # late, since it imports Alembic
 
     upgrade(engine, found)
 

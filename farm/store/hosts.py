@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from farm import queues
 from farm.model.worker import HoldKind, HostHold
-from farm.state.machine import clean
+from farm.state.text import clean
 from farm.store import schema
 from farm.store.database import Database, write_alone
 

@@ -12,7 +12,7 @@ from farm.model.build import StepKind
 from farm.model.outcome import Status
 from farm.model.work import LogFile
 from farm.state.changes import BuildState, StepState, build_of, label_of
-from farm.store import rows, schema
+from farm.store import schema, state_rows
 from farm.store.database import Database
 
 _STEP = schema.step.c
@@ -64,7 +64,7 @@ class LogStore(Database):
             found = connection.execute(_SILENT.where(_STEP.build_id == build_of(label)))
             ids = [row.id for row in found if _label(row) == label]
             if ids:
-                rows.insert_artifacts(connection, [(ids[0], (artifact,))])
+                state_rows.insert_artifacts(connection, [(ids[0], (artifact,))])
             return bool(ids)
 
 

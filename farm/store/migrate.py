@@ -8,8 +8,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from farm.errors import FarmNotRunning
-from farm.store.database import transaction
 from farm.store.schema import REVISION
+from farm.store.transaction import transaction
 
 #: Any number that nothing else uses as a PostgreSQL advisory lock: two farms that start at once migrate in turn.
 _LOCK = 0x6661726D

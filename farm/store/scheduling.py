@@ -1,66 +1,46 @@
-"""What the scheduler does with the store: see what is ready and what is live, send, settle. One scheduler at a time.
+"""The scheduler's half of the store: what it reads, sends, settles and records. One scheduler at a time.
 
-The clients' half is clients.py. Whatever is returned here was committed.
+The clients' half is clients.py. Every value that is returned here was committed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from farm import wire
-from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder
 from farm.state import machine
-from farm.state.changes import BuildState, Changes, build_of, label_of
-from farm.state.machine import PUT_OFF_AT_MOST, clean
-from farm.store import rows, schema, settling
+from farm.state.changes import BuildState, Changes, build_of
+from farm.state.policy import PUT_OFF_AT_MOST
+from farm.state.text import clean
+from farm.store import schema, settling, state_rows
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
 from farm.store.owners import claim, owners_for
-from farm.store.settling import Surroundings, Verdict
+from farm.store.read_view import ReadView, Ready
+from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
 
 _STEP = schema.step.c
-_ATTEMPT = schema.attempt.c
 _MASKED = "://***@"  # what farm.model.source.without_credentials leaves of them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A step that may go out now. `avoid` are hosts on which it had trouble."""
+class Pick:
+    """A ready step that is sent now, with the limit of its wall-clock time, and that of the step after it in its
+    chain."""
 
-    step_id: int
-    build_id: int
-    kind: StepKind
-    arch: Arch | None
-    queue: str
-    priority: int
-    owner: str
-    target: str
-    avoid: tuple[str, ...] = ()
-    due_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Live:
-    """An attempt that is not finished. `offered_at` is None while an earlier step of its chain runs."""
-
-    label: str
-    queue: str
-    owner: str
-    status: Status
-    worker: str | None
+    ready: Ready
     wall_s: int
-    offered_at: datetime | None
+    following_wall_s: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +52,8 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a transaction left to be done in Redis: offers of successors, leases to close, events to tell.
+class Committed:
+    """The part of a transaction that Redis does not know yet: offers of successors, leases to close, events.
 
     `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
     None where none is known any more. `heard` are the reports that counted, each with the worker that it is from.
@@ -88,63 +68,6 @@ class Done:
     heads: Mapping[str, Head | None] = field(default_factory=dict)
 
 
-# Every queue that has ready work, and every (urgency, owner) that has some in one queue, by skipping along the index
-# from one to the next: a seek or two for each, however much work there is. Each queue is asked by itself, so that one
-# that nobody serves, with work of very many people in it, hides no other.
-_NEXT = "(SELECT later.{} FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
-_NEXT_QUEUE = _NEXT.format("queue", "later.queue > found.queue ORDER BY later.queue")
-_QUEUES = sa.text(
-    f"""
-    WITH RECURSIVE found(queue) AS (
-      SELECT * FROM (SELECT queue FROM step WHERE step.status = 'ready' ORDER BY queue LIMIT 1) AS first
-      UNION ALL
-      SELECT {_NEXT_QUEUE} FROM found WHERE found.queue IS NOT NULL
-    )
-    SELECT queue FROM found WHERE queue IS NOT NULL
-    """  # noqa: S608 - made of constants
-)
-# Not `(urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
-_NEXT_OWNER = _NEXT.format(
-    "id", "later.queue = :of_queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
-)
-_NEXT_URGENCY = _NEXT.format(
-    "id", "later.queue = :of_queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
-)
-_GROUPS = sa.text(
-    f"""
-    WITH RECURSIVE found(urgency, owner) AS (
-      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND step.queue = :of_queue
-                     ORDER BY urgency, owner LIMIT 1) AS first
-      UNION ALL
-      SELECT step.urgency, step.owner FROM found
-      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY})
-    )
-    SELECT urgency, owner FROM found LIMIT :most
-    """  # noqa: S608 - made of constants
-)
-_READY = (
-    sa.select(
-        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
-        *(schema.build.c.target, _STEP.trouble_hosts, _STEP.not_before_at),
-    )
-    .select_from(schema.step.join(schema.build, _STEP.build_id == schema.build.c.id))
-    .where(
-        sa.text(schema.IS_READY),
-        _STEP.queue == sa.bindparam("of_queue"),
-        _STEP.urgency == sa.bindparam("of_urgency"),
-        _STEP.owner == sa.bindparam("of_owner"),
-    )
-    .order_by(_STEP.id)
-    .limit(sa.bindparam("most"))
-)
-_LIVE = (
-    sa.select(
-        *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
-        *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at),
-    )
-    .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
-    .where(sa.text(schema.IS_LIVE))
-)
 _DUE = (
     sa.select(_STEP.build_id)
     .where(
@@ -156,42 +79,16 @@ _DUE = (
 )
 
 
-class Look:
-    """What the scheduler asks before it decides."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-
-    def live(self) -> tuple[Live, ...]:
-        """Every attempt that is not finished, oldest first."""
-        return tuple(_live(row) for row in self._connection.execute(_LIVE))
-
-    def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
-        """By queue, the (priority, owner) pairs that have ready work there, highest priority first; of each queue the
-        first `most`."""
-        queues = self._connection.scalars(_QUEUES).all()
-        return {queue: self._pairs(queue, most) for queue in queues}
-
-    def _pairs(self, queue: str, most: int) -> list[tuple[int, str]]:
-        found = self._connection.execute(_GROUPS, {"of_queue": queue, "most": most})
-        return [(-urgency, owner) for urgency, owner in found]
-
-    def ready(self, queue: str, priority: int, owner: str, *, most: int) -> list[Ready]:
-        """Ready work of one pair, oldest first."""
-        wanted = {"of_queue": queue, "of_urgency": -priority, "of_owner": owner, "most": most}
-        return [_ready(row) for row in self._connection.execute(_READY, wanted)]
-
-
 class SchedulerStore(Database):
-    """The half of the store that the scheduler calls; clients only look."""
+    """The half of the store that the scheduler calls; clients only read."""
 
-    # --- looking ------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def looking(self) -> Iterator["Look"]:
-        """Several questions of one moment."""
+    def read_view(self) -> Iterator[ReadView]:
+        """Answers to several questions, all as of one moment."""
         with self.reading() as connection:
-            yield Look(connection)
+            yield ReadView(connection)
 
     def loads(self) -> dict[str, tuple[float, datetime]]:
         """Each owner's slot-seconds, and as of when they are decayed."""
@@ -201,7 +98,7 @@ class SchedulerStore(Database):
     def held(self, labels: Sequence[str]) -> dict[str, Held]:
         """Of these attempts, those that were seen running and still are live."""
         with self.reading() as connection:
-            builds = rows.load(connection, _builds_of(labels)) if labels else {}
+            builds = state_rows.load(connection, _builds_of(labels)) if labels else {}
         found = {}
         for label in labels:
             build = builds.get(build_of(label) or 0)
@@ -221,7 +118,7 @@ class SchedulerStore(Database):
 
     # --- changing -----------------------------------------------------------------------------------------------
 
-    def promote_due(self, now: datetime, *, most: int) -> Done:
+    def promote_due(self, now: datetime, *, most: int) -> Committed:
         """Steps that waited for a time that has come are ready."""
         latest = now + PUT_OFF_AT_MOST
         with self.reading() as connection:
@@ -233,63 +130,54 @@ class SchedulerStore(Database):
                 if step.status is Status.WAITING and at is not None and not now < at <= latest:
                     changes.put(step, status=Status.READY)
 
-        return self._change(ids, now, change) if ids else Done(used_s={})
+        return self._change(ids, now, change) if ids else Committed(used_s={})
 
-    def dispatch(
-        self,
-        picks: Sequence[Ready],
-        now: datetime,
-        *,
-        wall_s: Callable[[str, str, BuildOptions, StepKind], int],
-        with_logs: bool = False,
-    ) -> Done:
-        """Make attempts for these steps and for what follows each in its chain.
+    def dispatch(self, picks: Sequence[Pick], now: datetime, *, with_logs: bool = False) -> Committed:
+        """Make attempts for these steps and for the step after each in its chain.
 
-        `wall_s` gives the limit of a step's time, from the names of target and package, the options and the kind.
-        Leaves out what is not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
+        Leaves out steps that are not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
         those of uploads name what there is to publish of logs and records.
         """
-        wanted = {pick.step_id: pick for pick in picks}
+        wanted = {pick.ready.step_id: pick for pick in picks}
 
         def change(changes: Changes) -> None:
             for build in changes.builds.values():
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        limit = partial(wall_s, build.target, build.package, build.options)
-                        machine.send(changes, build, step, wall_s=limit)
+                        machine.send(changes, build, step, wall_s=pick.wall_s, following_wall_s=pick.following_wall_s)
                         changes.offers.append((build, step))
 
-        return self._change({pick.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
+        return self._change({pick.ready.build_id for pick in picks}, now, change, is_chain=True, with_logs=with_logs)
 
     def settle(
-        self, reports: Sequence[wire.AnyReport], now: datetime, around: Surroundings, leases: Mapping[str, Holder]
-    ) -> Done:
+        self, reports: Sequence[wire.AnyReport], now: datetime, policy: SettlePolicy, leases: Mapping[str, Holder]
+    ) -> Committed:
         """Apply reports in one transaction. Those that are late, repeated or not from whoever holds the attempt change
         nothing; `leases` are who does in Redis, for attempts that were not seen running before they ended."""
         settled = settling.Settled()
 
         def change(changes: Changes) -> None:
-            found = settling.settle(changes, reports, around, leases)
+            found = settling.settle(changes, reports, policy, leases)
             settled.heard, settled.late = found.heard, found.late
 
         ids = _builds_of(report.attempt for report in reports)
-        done = self._change(ids, now, change, with_logs=around.uploads_logs, reports=reports)
+        done = self._change(ids, now, change, with_logs=policy.uploads_logs, reports=reports)
         return replace(done, heard=tuple(settled.heard), late=tuple(settled.late))
 
-    def judge(self, verdicts: Sequence[Verdict], now: datetime, around: Surroundings) -> Done:
+    def judge(self, verdicts: Sequence[Verdict], now: datetime, policy: SettlePolicy) -> Committed:
         """Apply what was found out about live attempts, in one transaction."""
         ids = _builds_of(verdict.label for verdict in verdicts)
-        return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, around))
+        return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, policy))
 
-    def refuse(self, picks: Mapping[int, str], now: datetime, build_ids: Collection[int]) -> Done:
+    def refuse(self, picks: Mapping[int, str], now: datetime, build_ids: Collection[int]) -> Committed:
         """End ready steps (step id to message) that cannot be sent at all, as the farm's fault."""
 
         def change(changes: Changes) -> None:
             for build in changes.builds.values():
                 for step in build.steps:
                     if step.id is not None and step.id in picks and step.status is Status.READY:
-                        machine.ended(changes, build, step, Outcome.ERRORED, machine.clean(picks[step.id]))
+                        machine.ended(changes, build, step, Outcome.ERRORED, clean(picks[step.id]))
 
         return self._change(build_ids, now, change)
 
@@ -327,15 +215,15 @@ class SchedulerStore(Database):
         is_chain: bool = False,
         with_logs: bool = False,
         reports: Sequence[wire.AnyReport] = (),
-    ) -> Done:
+    ) -> Committed:
         if not ids:
             change(Changes(now=now, builds={}))
-            return Done(used_s={})
+            return Committed(used_s={})
         with self.writing() as connection:
-            changes = Changes(now=now, builds=rows.load(connection, ids))
+            changes = Changes(now=now, builds=state_rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
             change(changes)
-            rows.flush(connection, changes)
+            state_rows.flush(connection, changes)
             claim(connection, changes.claims, now)
             heads = doubt_heads(connection, changes.published)
             changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
@@ -343,7 +231,7 @@ class SchedulerStore(Database):
             uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
             logs = logs_for(connection, uploads)
             orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
-        return Done(
+        return Committed(
             orders=tuple(orders),
             closes=tuple(changes.closes),
             events=tuple(changes.events()),
@@ -354,35 +242,6 @@ class SchedulerStore(Database):
 
 def _builds_of(labels: Iterable[str]) -> set[int]:
     return {build_id for label in labels if (build_id := build_of(label)) is not None}
-
-
-def _ready(row: Any) -> Ready:
-    step_id, build_id, kind, arch, queue, urgency, owner, target, hosts, due_at = row
-    return Ready(
-        step_id=step_id,
-        build_id=build_id,
-        kind=StepKind(kind),
-        arch=Arch(arch) if arch else None,
-        queue=queue,
-        priority=-urgency,
-        owner=owner,
-        target=target,
-        avoid=rows.decode_names(hosts) if hosts else (),
-        due_at=due_at,
-    )
-
-
-def _live(row: Any) -> Live:
-    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
-    return Live(
-        label=label_of(build_id, StepKind(kind), Arch(arch) if arch else None, number),
-        queue=queue,
-        owner=owner,
-        status=Status(status),
-        worker=worker,
-        wall_s=wall_s,
-        offered_at=offered_at,
-    )
 
 
 def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:

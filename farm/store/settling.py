@@ -1,8 +1,9 @@
-"""Reports, and what the scheduler found out itself, become state: one transaction for all that is there."""
+"""Settling: how reports, and verdicts of the scheduler on attempts without a report, change the state of builds.
 
-import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+The caller checks nothing: a report that cannot be true (reports.py) is trouble of the host that sent it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,27 +11,22 @@ from hmac import compare_digest
 from typing import Any
 
 from farm import wire
-from farm.artifacts.names import check_name
 from farm.errors import WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
-from farm.model.work import AnyResult, BuildResult, FetchResult, SrpmResult, UploadResult
+from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
 from farm.model.worker import Holder, host_of
-from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.state import machine
 from farm.state.arches import plan_arches
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
-from farm.state.machine import RetryPolicy, clean
-from farm.store import rows
+from farm.state.policy import RetryPolicy
+from farm.state.text import EXCERPT_CHARS, clean
+from farm.store import columns
 from farm.store.owners import claims_of, refusal
-
-_log = logging.getLogger(__name__)
-_SHA256 = re.compile("[0-9a-f]{64}")
-_MAX_INT = 2**63 - 1
-_NAME_CHARS = 255
+from farm.store.reports import report_problem
 
 
 class Finding(StrEnum):
@@ -59,11 +55,11 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What settling needs to know: the policy for farm trouble, native arches with a free worker, best first, and
-    whether logs and records of builds go to the repository back end."""
+class SettlePolicy:
+    """The rules by which attempts are settled: the policy for farm trouble, native arches with a free worker, best
+    first, and whether logs and records of builds go to the repository back end."""
 
-    policy: RetryPolicy
+    retry: RetryPolicy
     native: tuple[Arch, ...] = ()
     uploads_logs: bool = False
 
@@ -78,7 +74,7 @@ class Settled:
 
 
 def settle(
-    changes: Changes, reports: Sequence[wire.AnyReport], around: Surroundings, leases: Mapping[str, Holder]
+    changes: Changes, reports: Sequence[wire.AnyReport], policy: SettlePolicy, leases: Mapping[str, Holder]
 ) -> Settled:
     """Apply reports in order. `leases` are who holds these attempts in Redis, by label."""
     settled = Settled()
@@ -89,7 +85,7 @@ def settle(
                 live, wire.digest_of(report.token), lease
             ):
                 worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
-                _settle_one(changes, build, step, report, worker, around)
+                _settle_one(changes, build, step, report, worker, policy)
                 settled.heard.append((report, worker))
             case _:
                 settled.late.append(report.attempt)
@@ -107,7 +103,7 @@ def _is_holder(live: LiveAttempt, digest: str, lease: Holder | None) -> bool:
     return bool(known) and compare_digest(known.encode(), digest.encode())
 
 
-def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -> None:
+def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -> None:
     """Apply what the scheduler found; what has changed since is left alone."""
     for verdict in verdicts:
         found = _find(changes.builds, verdict.label)
@@ -123,14 +119,14 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
                     machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {live.worker} stopped renewing its lease"
-                _trouble(changes, build, step, around, message, host=host_of(live.worker or ""), is_death=True)
+                _trouble(changes, build, step, policy, message, host=host_of(live.worker or ""), is_death=True)
             case Finding.OVERDUE:
                 message = f"ran longer than {live.wall_s} s, and its worker did not end it"
-                _end(changes, build, step, around, Outcome.TIMED_OUT, message)
+                _end(changes, build, step, policy, Outcome.TIMED_OUT, message)
             case Finding.REFUSED:
-                _end(changes, build, step, around, Outcome.ERRORED, clean(verdict.message))
+                _end(changes, build, step, policy, Outcome.ERRORED, clean(verdict.message))
             case Finding.DEFERRED:
-                _trouble(changes, build, step, around, clean(verdict.message), host=None)
+                _trouble(changes, build, step, policy, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
@@ -138,16 +134,16 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], around: Surroundings) -
 
 
 def _end(
-    changes: Changes, build: BuildState, step: StepState, around: Surroundings, outcome: Outcome, message: str
+    changes: Changes, build: BuildState, step: StepState, policy: SettlePolicy, outcome: Outcome, message: str
 ) -> None:
     """The attempt ends, and its step with it."""
     _close(changes, build, step, outcome=outcome, reason=message)
-    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, around))
+    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, policy))
 
 
-def _has_logs(step: StepState, around: Surroundings, artifacts: tuple[Artifact, ...] = ()) -> bool:
+def _has_logs(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, ...] = ()) -> bool:
     """Whether this end of the step leaves anything to publish: of its own, of an earlier try, of an earlier step."""
-    return around.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
+    return policy.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
 
 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
@@ -162,18 +158,18 @@ def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, Ste
 
 
 def _settle_one(
-    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, around: Surroundings
+    changes: Changes, build: BuildState, step: StepState, report: wire.AnyReport, worker: str, policy: SettlePolicy
 ) -> None:
-    nonsense = _nonsense(build, step, report)
-    if nonsense is not None:
-        message = clean(f"{worker} sent a report that makes no sense: {nonsense}")
-        _trouble(changes, build, step, around, message, host=host_of(worker))
+    problem = report_problem(build, step, report)
+    if problem is not None:
+        message = clean(f"{worker} sent a report that makes no sense: {problem}")
+        _trouble(changes, build, step, policy, message, host=host_of(worker))
     elif report.trouble is not None:
         _trouble(
             changes,
             build,
             step,
-            around,
+            policy,
             clean(f"{report.trouble.code}: {report.trouble.message}"),
             host=host_of(worker),
             artifacts=report.trouble.artifacts,
@@ -183,14 +179,14 @@ def _settle_one(
         )
     elif report.result is not None:
         facts = _facts(changes, report, worker)
-        _settle_result(changes, build, step, report.result, facts, around)
+        _settle_result(changes, build, step, report.result, facts, policy)
 
 
 def _trouble(
     changes: Changes,
     build: BuildState,
     step: StepState,
-    around: Surroundings,
+    policy: SettlePolicy,
     message: str,
     *,
     host: str | None,
@@ -210,8 +206,8 @@ def _trouble(
         step,
         message=message,
         host=host,
-        policy=around.policy if is_retryable else None,
-        has_logs=_has_logs(step, around, artifacts),
+        policy=policy.retry if is_retryable else None,
+        has_logs=_has_logs(step, policy, artifacts),
         is_death=is_death,
     )
 
@@ -222,7 +218,7 @@ def _settle_result(
     step: StepState,
     result: AnyResult,
     facts: dict[str, Any],
-    around: Surroundings,
+    policy: SettlePolicy,
 ) -> None:
     values = dict(facts)
     if result.outcome.is_success and (taken := refusal(changes.owners, build, result)) is not None:
@@ -230,10 +226,10 @@ def _settle_result(
     reason = clean(result.reason) if result.reason is not None else None
     values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}
     values |= {"phases": result.phases}
-    values |= {"excerpt": clean(result.excerpt, machine.EXCERPT_CHARS) if result.excerpt else None}
+    values |= {"excerpt": clean(result.excerpt, EXCERPT_CHARS) if result.excerpt else None}
     _close(changes, build, step, artifacts=result.artifacts, **values)
     if not result.outcome.is_success:
-        has_logs = _has_logs(step, around, result.artifacts)
+        has_logs = _has_logs(step, policy, result.artifacts)
         machine.ended(changes, build, step, result.outcome, reason, has_logs=has_logs)
         return
     output = result.output
@@ -248,8 +244,8 @@ def _settle_result(
     plan = None
     if isinstance(output, SrpmResult):
         changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
-        plan = plan_arches(build.arches, output, around.native)
-    machine.succeeded(changes, build, step, outcome=result.outcome, output=rows.to_text(output), plan=plan)
+        plan = plan_arches(build.arches, output, policy.native)
+    machine.succeeded(changes, build, step, outcome=result.outcome, output=columns.to_text(output), plan=plan)
 
 
 def _facts(changes: Changes, report: wire.AnyReport, worker: str) -> dict[str, Any]:
@@ -281,79 +277,3 @@ def _close(
     if artifacts:
         changes.artifacts.append((live.id, artifacts))
     step.live = None
-
-
-def _nonsense(build: BuildState, step: StepState, report: wire.AnyReport) -> str | None:
-    """Why a report cannot be believed, whoever sent it; None for a sound one."""
-    if (report.result is None) == (report.trouble is None):
-        return "it has not exactly one of a result and trouble"
-    result = report.result
-    for item in _artifacts(report):
-        if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
-            return f"artifact {item.name[:_NAME_CHARS]!a}"
-    if result is None:
-        return None
-    if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
-        return f"peak memory {result.peak_memory_bytes}"
-    if result.outcome.is_success and result.output is None:
-        return "a success without output"
-    if isinstance(result.output, FetchResult) and (spec := result.output.spec) is not None:
-        is_sound = spec.endswith(".spec") and "/" not in spec and spec.isprintable()
-        return None if is_sound else f"the spec's name {spec[:_NAME_CHARS]!a}"
-    if isinstance(result.output, SrpmResult):
-        return _bad_nevra(result.output.nevra)
-    if isinstance(result.output, UploadResult):
-        allowed = _destinations(build, step)
-        return next((bad for path, version, _ in result.output.versions if (bad := _bad(allowed, path, version))), None)
-    return None
-
-
-def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
-    """All that it speaks of: what is kept with the attempt, and what the next step is given."""
-    if report.trouble is not None:
-        yield from report.trouble.artifacts
-    if report.result is None:
-        return
-    yield from report.result.artifacts
-    match report.result.output:
-        case FetchResult(archive=archive):
-            yield archive
-        case SrpmResult(srpm=srpm):
-            yield srpm
-        case BuildResult(rpms=rpms):
-            yield from rpms
-        case UploadResult() | None:
-            pass
-
-
-def _is_name(name: str) -> bool:
-    """Another host may make a file of it: no path, and nothing that a person does not see."""
-    try:
-        check_name(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
-    """The paths of the repositories that an upload may have changed: of its own target and arches."""
-    arches = step.covers or ((step.arch,) if step.arch else ())
-    named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
-    for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
-        named += [RepositoryName(target=build.target, kind=kind, arch=arch) for arch in arches]
-    return frozenset(name.path for name in named)
-
-
-def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
-    """It is a hint that the repository changed; what is there now, and where, the back end is asked."""
-    if path in allowed and 0 < version <= _MAX_INT:
-        return None
-    return f"version {version} of {path[:_NAME_CHARS]!a}, to which this upload does not publish"
-
-
-def _bad_nevra(nevra: str) -> str | None:
-    try:
-        Nevra.parse(nevra)
-    except ValueError:
-        return f"NEVRA {nevra[:_NAME_CHARS]!a}"
-    return None if nevra.isprintable() and len(nevra) <= 4 * _NAME_CHARS else "a NEVRA that does not print"

@@ -13,8 +13,9 @@ from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.state.changes import ONCE
-from farm.store import rows, schema
-from farm.store.database import open_database, transaction
+from farm.store import columns, schema
+from farm.store.database import open_database
+from farm.store.transaction import transaction
 from tests.fake_workers import output_of
 
 #: Builds of one batch.
@@ -83,9 +84,9 @@ def _fill(connection: sa.Connection, count: int, *, is_finished: bool) -> None:
         "batch_size": BATCH,
         "owners": OWNERS,
         "at": datetime.now(UTC),
-        "source": rows.to_text(_SOURCE),
-        "arches": rows.to_text((Arch.X86_64,)),
-        "options": rows.to_text(BuildOptions()),
+        "source": columns.to_text(_SOURCE),
+        "arches": columns.to_text((Arch.X86_64,)),
+        "options": columns.to_text(BuildOptions()),
     }
     _run(connection, _ADD_BATCHES, values | {"count": -(-count // BATCH), "base": values["batch"]})
     how = {"status": Status.READY, "outcome": "NULL", "nevra": "NULL", "finished_at": "NULL"}
@@ -96,7 +97,7 @@ def _fill(connection: sa.Connection, count: int, *, is_finished: bool) -> None:
     kinds = list(StepKind) if is_finished else list(ONCE)
     for place, kind in enumerate(kinds, start=1):
         insert = _step_insert(kind, place, len(kinds), is_finished=is_finished)
-        _run(connection, insert, values | {"output": rows.to_text(output_of(kind))})
+        _run(connection, insert, values | {"output": columns.to_text(output_of(kind))})
     if is_finished:
         _run(connection, _ADD_ATTEMPTS, values)
 

@@ -201,7 +201,7 @@ def _pass(store: Store) -> None:
     store.closing()
     store.heads()
     store.promote_due(now, most=200)
-    with store.looking() as look:
+    with store.read_view() as look:
         look.live()
         for queue, groups in look.groups(most=500).items():
             for priority, owner in groups[:_SLOTS]:

@@ -26,24 +26,25 @@ from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.source import Source, SourceKind
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.orders import Message
-from farm.store.rows import load
-from farm.store.scheduling import Done, Ready
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed
+from farm.store.settling import Finding, SettlePolicy, Verdict
+from farm.store.state_rows import load
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.databases import NoPostgresql, cluster, new_database
-from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, token_of
+from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, token_of
 from tests.invariants import broken
 from tests.messages import work_of
 from tests.redis_server import redis_server
 
 ROUNDS = 40
 WITHIN_S = 60.0
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=0.0))
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=0.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
 
 
@@ -115,14 +116,14 @@ def _judge(finding: Finding) -> Act:
 
 
 def dispatch(store: Store, case: Case) -> bool:
-    return bool(store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders)
+    return bool(store.dispatch(picked(ready(store, case.build)), now()).orders)
 
 
 lose, unsend, run = _judge(Finding.LOST), _judge(Finding.UNSENT), _judge(Finding.RUNNING)
 
 
 def ready(store: Store, build: int | None = None) -> list[Ready]:
-    with store.looking() as look:
+    with store.read_view() as look:
         return [
             one
             for queue, pairs in look.groups(most=100).items()
@@ -140,7 +141,7 @@ def cases(store: Store, stage: str, count: int) -> list[Case]:
     request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
     found = {build.id: Case(build=build.id) for build in store.add_batch([request] * count, owner="ann").builds}
 
-    def note(done: Done) -> None:
+    def note(done: Committed) -> None:
         for order in done.orders:
             found[order.build_id].message = order.message
 
@@ -148,7 +149,7 @@ def cases(store: Store, stage: str, count: int) -> list[Case]:
         note(settle_reports(store, [case.report(answer) for case in found.values()], now(), AROUND))
 
     def send_all() -> None:
-        note(store.dispatch(ready(store), now(), wall_s=lambda *_: 60))
+        note(store.dispatch(picked(ready(store)), now()))
 
     def run_all() -> None:
         labels = [case.message.attempt for case in found.values() if case.message]
@@ -258,7 +259,7 @@ def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: li
         acts = (cancel, retry, settle, settle_failure, settle_trouble, lose, unsend, run)
         for _ in range(100):
             case = replace(chance.choice(found))
-            for order in store.dispatch(ready(store, case.build), now(), wall_s=lambda *_: 60).orders:
+            for order in store.dispatch(picked(ready(store, case.build)), now()).orders:
                 messages[order.build_id] = order.message
             store.promote_due(now(), most=10)
             case.message = messages.get(case.build)

@@ -12,7 +12,7 @@ from tests.redis_server import redis_server
 from tests.waiting import until
 from workers.agent import register
 from workers.agent.register import Register
-from workers.isolation.host import HostFacts
+from workers.isolation.facts import HostFacts
 
 
 @pytest.fixture

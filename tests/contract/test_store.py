@@ -22,18 +22,18 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepOutput, StepResult, UploadResult
 from farm.model.worker import HoldKind, HostHold
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store import schema
 from farm.store.database import make_engine
 from farm.store.heads import Head
 from farm.store.migrate import alembic_config
-from farm.store.scheduling import Done
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.scheduling import Committed, Pick
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
-from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0))
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
 
 
@@ -54,19 +54,19 @@ def add(store: Store, *, arches: tuple[Arch, ...] = (Arch.X86_64,), priority: in
     return store.add_batch([request], owner=owner).builds[0].id
 
 
-def send(store: Store, at: datetime | None = None) -> Done:
+def send(store: Store, at: datetime | None = None) -> Committed:
     """Everything that is ready goes out."""
-    with store.looking() as look:
+    with store.read_view() as look:
         ready = [
             one
             for queue, pairs in look.groups(most=100).items()
             for priority, owner in pairs
             for one in look.ready(queue, priority, owner, most=100)
         ]
-    return store.dispatch(ready, at or now(), wall_s=lambda *_: 60)
+    return store.dispatch(picked(ready), at or now())
 
 
-def settle(store: Store, done: Done, answers: dict[StepKind, Answer] | None = None) -> Done:
+def settle(store: Store, done: Committed, answers: dict[StepKind, Answer] | None = None) -> Committed:
     """Every order of `done` is reported on."""
     reports = [
         report_for(
@@ -406,7 +406,7 @@ def test_cancel_works_wherever_a_build_is(store: Store) -> None:
 def test_ready_work_comes_by_priority_and_owner_and_age(store: Store) -> None:
     for owner, priority in (("ann", 0), ("bob", 0), ("ann", 5), ("ann", 0)):
         add(store, owner=owner, priority=priority)
-    with store.looking() as look:
+    with store.read_view() as look:
         assert look.groups(most=10) == {"source": [(5, "ann"), (0, "ann"), (0, "bob")]}
         assert [one.build_id for one in look.ready("source", 0, "ann", most=9)] == [1, 4]
     assert "position 1" in (_wait_with_queue(store, 3) or "")
@@ -436,7 +436,7 @@ def test_clients_and_scheduler_do_not_lose_each_others_changes(store: Store) -> 
             settle_reports(store, [report], now(), AROUND)
         cancelled.result()
     assert {store.build(build_id).outcome for build_id in ids} == {Outcome.CANCELLED}
-    with store.looking() as look:
+    with store.read_view() as look:
         assert look.live() == ()
 
 
@@ -444,12 +444,13 @@ def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
     options = BuildOptions(timeout_s=7)
     source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
     store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,), options=options)], owner="ann")
-    with store.looking() as look:
-        ready = look.ready("source", 0, "ann", most=1)
-    done = store.dispatch(
-        ready, now(), wall_s=lambda _target, _package, given, kind: (given.timeout_s or 0) + list(StepKind).index(kind)
-    )
+    with store.read_view() as look:
+        (ready,) = look.ready("source", 0, "ann", most=1)
+    assert (ready.package, ready.options) == ("a", options)
+    done = store.dispatch([Pick(ready=ready, wall_s=7, following_wall_s=8)], now())
     assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
+    done = settle(store, done, {StepKind.FETCH: succeed(StepKind.FETCH)})
+    assert done.orders[0].wall_s == 8
 
 
 PATH = "demo/x86_64/os"

@@ -15,15 +15,15 @@ from farm.model.arch import Arch
 from farm.model.build import BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.state.machine import RetryPolicy
-from farm.store.scheduling import Ready
-from farm.store.settling import Surroundings
+from farm.state.policy import RetryPolicy
+from farm.store.read_view import Ready
+from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.bench import crowd
-from tests.fake_workers import fail, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import fail, picked, report_for, settle_reports, succeed, token_of
 
 MANY = 1_000
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
 #: A table that is read from end to end, without an index that says which rows matter. Small tables may be.
 SCANNED = re.compile(r"SCAN (build|step|attempt|attempt_artifact|artifact|batch)\b(?! USING (COVERING )?INDEX)")
 
@@ -33,7 +33,7 @@ def now() -> datetime:
 
 
 def ready_of(store: Store, *, most: int) -> list[Ready]:
-    with store.looking() as look:
+    with store.read_view() as look:
         look.live()
         return [
             one
@@ -49,7 +49,7 @@ def work_off(store: Store) -> None:
     store.heads()
     store.promote_due(now(), most=200)
     ready = ready_of(store, most=20)
-    done = store.dispatch(ready, now(), wall_s=lambda *_: 60, with_logs=True)
+    done = store.dispatch(picked(ready), now(), with_logs=True)
     while done.orders:
         messages = [order.message for order in done.orders]
         answers = [fail() if one.kind is StepKind.UPLOAD else succeed(one.kind) for one in messages]
@@ -154,13 +154,13 @@ def test_a_queue_that_nobody_serves_hides_no_other_however_many_wait_in_it(datab
         for number in range(20):
             store.add_batch([request], owner=f"owner-{number:02}")
         first = ready_of(store, most=50)
-        done = store.dispatch(first, now(), wall_s=lambda *_: 60)
+        done = store.dispatch(picked(first), now())
         while done.orders:
             messages = [order.message for order in done.orders]
             reports = [report_for(one.attempt, token_of(one.attempt), one.kind, succeed(one.kind)) for one in messages]
             done = settle_reports(store, reports, now(), AROUND)
         store.add_batch([replace(request, priority=5), request, replace(request, priority=-5)], owner="zoe")
-        with store.looking() as look:
+        with store.read_view() as look:
             groups = look.groups(most=7)
         assert {queue: len(pairs) for queue, pairs in groups.items()} == {"build.aarch64": 7, "source": 3}
         assert groups["source"] == [(5, "zoe"), (0, "zoe"), (-5, "zoe")]

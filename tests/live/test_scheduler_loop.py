@@ -32,7 +32,7 @@ from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.salvage import Salvager
 from farm.store.orders import Order
 from farm.store.store import Store
-from tests.fake_workers import Answer, FakeWorkers, fail, succeed, token_of
+from tests.fake_workers import Answer, FakeWorkers, fail, picked, succeed, token_of
 from tests.messages import report_of
 from tests.redis_server import redis_server
 from tests.rpms import make_rpm
@@ -377,8 +377,8 @@ def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Sett
     salvager = Salvager(settings, leases, store)
     build_id = enqueue(settings, store)[0]
     label = f"{build_id}.fetch.1"
-    with store.looking() as look:
-        store.dispatch(look.ready("source", 0, "ann", most=1), datetime.now(UTC), wall_s=lambda *_: 60)
+    with store.read_view() as look:
+        store.dispatch(picked(look.ready("source", 0, "ann", most=1)), datetime.now(UTC))
     store.cancel(build_id, by="bob")
     leases.show_log("nonsense", 0, b"no label")
     with redis.Redis.from_url(settings.redis) as client:

@@ -8,7 +8,7 @@ from farm.model.arch import Arch
 from workers.core.context import Ended
 from workers.core.run import TAIL_BYTES
 from workers.formats.rpm.blame import Blame, End, HostState, host_state, of_dnf, of_rpmbuild
-from workers.isolation import host
+from workers.isolation import emulator
 
 _WELL = HostState()
 _BEGUN = b"Running transaction\n  Preparing        :    1/1 \n  Running scriptlet: evil-1-1.noarch   1/2 \n"
@@ -113,5 +113,5 @@ def test_a_great_log_is_searched_quickly() -> None:
 
 
 def test_the_state_of_this_host_is_looked_up(tmp_path: Path) -> None:
-    native = host.native_arch()
+    native = emulator.native_arch()
     assert host_state((tmp_path,), native or Arch.X86_64) == HostState()

@@ -313,6 +313,15 @@ def test_status_of_the_farm_shows_queues_what_goes_on_and_what_ended(typed: Type
     assert said.index("going on") < said.index("last finished")
 
 
+def test_status_counts_the_slots_of_a_publish_worker_on_a_host_without_build_roots(typed: Typed) -> None:
+    leases = Leases(typed.driven.settings)
+    leases.announce(worker_facts("publish@one", version=VERSION, unfit="not root"))
+    leases.close()
+    (queue,) = [line.split() for line in typed.ok("status").splitlines() if line.startswith("publish")]
+    assert queue == ["publish", "2", "0", "0"]
+    assert "not root" not in typed.ok("workers")
+
+
 def test_status_of_a_stopped_farm_shows_what_is_known_and_exits_28(tmp_path: Path) -> None:
     with driven_farm(tmp_path, with_redis=False) as driven:
         result = Typed(driven)("status")

@@ -7,8 +7,9 @@ import pytest
 from farm.config import Settings
 from farm.errors import HostUnfit
 from farm.model.arch import Arch
-from workers.isolation import host
-from workers.isolation.host import HostFacts, Probes, host_facts, probe_program
+from workers.isolation import emulator
+from workers.isolation.emulator import Probes, probe_program
+from workers.isolation.facts import HostFacts, host_facts
 
 
 def test_facts_are_of_this_machine(tmp_path: object) -> None:
@@ -21,10 +22,10 @@ def test_facts_are_of_this_machine(tmp_path: object) -> None:
 
 
 def test_the_native_probe_runs(tmp_path: object) -> None:
-    arch = host.native_arch()
+    arch = emulator.native_arch()
     if arch is None:
         pytest.skip("none of the farm's arches is native here")
-    assert host._probe(arch, "native") is None
+    assert emulator._probe(arch, "native") is None
 
 
 @pytest.mark.parametrize("arch", list(Arch))
@@ -41,9 +42,9 @@ def test_a_probe_is_a_whole_elf_file_of_its_arch(arch: Arch) -> None:
 
 
 def test_an_emulator_that_a_root_cannot_reach_is_refused() -> None:
-    assert host._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: POCF\n") is None
-    assert "F flag" in (host._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: OC\n") or "")
-    assert "disabled" in (host._entry_problem("disabled\nflags: F\n") or "")
+    assert emulator._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: POCF\n") is None
+    assert "F flag" in (emulator._entry_problem("enabled\ninterpreter /usr/bin/qemu\nflags: OC\n") or "")
+    assert "disabled" in (emulator._entry_problem("disabled\nflags: F\n") or "")
 
 
 def test_a_probe_that_failed_is_asked_again_and_one_that_ran_is_not() -> None:
@@ -73,8 +74,8 @@ def test_a_probe_that_hangs_is_asked_less_and_less_often() -> None:
 
 
 def test_a_host_that_cannot_run_an_arch_says_why() -> None:
-    foreign = next(arch for arch in Arch if arch is not host.native_arch())
-    if host.emulator_problem(foreign) is None:
+    foreign = next(arch for arch in Arch if arch is not emulator.native_arch())
+    if emulator.emulator_problem(foreign) is None:
         pytest.skip(f"this host runs {foreign}")
     with pytest.raises(HostUnfit, match=f"cannot run {foreign}: .*qemu"):
-        host.require_arch(foreign)
+        emulator.require_arch(foreign)

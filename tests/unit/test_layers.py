@@ -1,6 +1,7 @@
 """The walls of the house: who may import whom, how large a room may grow."""
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,20 @@ def test_no_folder_of_the_workers_imports_one_above_it() -> None:
         above = set(FLOORS[FLOORS.index(parts[0]) + 1 :])
         upwards = {name for name in _imports(path) if name.startswith("workers.") and name.split(".")[1] in above}
         assert not upwards, f"{_name(path)} imports {upwards}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: they hide a circle and do not break it."""
+    modules = {_name(path).removesuffix(".py").replace("/", "."): path for path in _modules(*PACKAGES)}
+    # An imported name is a module, or stands in one.
+    needs = {
+        module: {found for name in _imports(path) for found in (name, name.rpartition(".")[0]) if found in modules}
+        for module, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_nothing_imports_tests_or_deploy() -> None:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from farm import queues
 from farm.broker.leases import LeaseState
 from farm.model.arch import Arch
-from farm.model.build import StepKind
+from farm.model.build import BuildOptions, StepKind
 from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
-from farm.store.scheduling import Live, Ready
+from farm.store.read_view import Live, Ready
 from farm.store.settling import Finding
 from tests.messages import WHEN, worker_facts
 
@@ -34,6 +34,8 @@ def ready(
         priority=priority,
         owner=owner,
         target="demo",
+        package="hello",
+        options=BuildOptions(),
         avoid=avoid,
         due_at=NOW if avoid else None,
     )
@@ -120,6 +122,21 @@ def test_a_worker_that_is_unfit_or_on_a_quarantined_host_has_no_slots() -> None:
     assert (states[QUEUE].slots, states[QUEUE].free) == (2, {"one": 2})
     only = queue_states([QUEUE], workers[1:], [], held=held)
     assert only[QUEUE].slots == 2, "a queue's last host is kept"
+
+
+def test_a_worker_on_a_host_without_build_roots_publishes_all_the_same() -> None:
+    both = (queues.PUBLISH, queues.SOURCE)
+    workers = [worker_facts("publish@one", unfit="not root"), worker_facts("mixed@two", names=both, unfit="not root")]
+    states = queue_states(both, workers, [])
+    assert states[queues.PUBLISH].free == {"one": 2, "two": 2}
+    assert states[queues.PUBLISH].note == ""
+    assert (states[queues.SOURCE].slots, states[queues.SOURCE].note) == (0, "not root"), "it makes source packages"
+
+
+def test_a_quarantined_publish_host_is_held_while_another_one_without_build_roots_is_there() -> None:
+    held = {"one": HostHold(host="one", kind=HoldKind.QUARANTINED, reason="trouble", by="the farm", at=NOW)}
+    workers = [worker_facts("publish@one"), worker_facts("publish@two", unfit="not root")]
+    assert queue_states([queues.PUBLISH], workers, [], held=held)[queues.PUBLISH].free == {"two": 2}
 
 
 def test_running_attempts_take_slots_and_sent_ones_room() -> None:

@@ -18,9 +18,10 @@ from farm.model.target import Limits, Target
 from farm.model.work import BuildInput, PinnedRepository, Work
 from tests.contexts import step_context
 from tests.rpms import make_rpm
+from workers.core import collect as collecting
+from workers.core.collect import collect, store_log
 from workers.core.context import Ended, StepContext
-from workers.steps import results
-from workers.steps.results import collect, store_log, store_packages, store_provenance, store_source
+from workers.formats.rpm.results import store_packages, store_provenance, store_source
 
 SOURCE = "hello-1-1.src.rpm"
 
@@ -146,7 +147,7 @@ def test_the_same_name_twice_is_refused(left: Path) -> None:
 
 
 def test_too_many_entries_are_refused_folders_included(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "MAX_FILES", 10)
+    monkeypatch.setattr(collecting, "MAX_FILES", 10)
     for number in range(10):
         (left / f"folder{number}").mkdir()
     assert "more than 10 files" in refusal(lambda: collected(left))

@@ -14,11 +14,12 @@ from farm.model.arch import Arch
 from farm.model.build import Build, BuildRequest, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.state.machine import RetryPolicy
-from farm.store.scheduling import Done, Ready
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.state.policy import RetryPolicy
+from farm.store.read_view import Ready
+from farm.store.scheduling import Committed
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
 POLICY = RetryPolicy(max_troubles=1, delay_s=5.0)
 ARCHES = (Arch.X86_64, Arch.AARCH64)
@@ -52,7 +53,7 @@ class Play:
     """One build, what is known of its attempts, and what is done to it."""
 
     def __init__(self, store: Store, *, uploads_logs: bool) -> None:
-        self.around = Surroundings(policy=POLICY, uploads_logs=uploads_logs)
+        self.around = SettlePolicy(retry=POLICY, uploads_logs=uploads_logs)
         source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
         request = BuildRequest(source=source, target="demo", arches=ARCHES)
         self.store = store
@@ -69,7 +70,7 @@ class Play:
                 if ready := self.ready():
                     picks = [ready[which % len(ready)]]
                     with_logs = self.around.uploads_logs
-                    self.learn(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
+                    self.learn(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
             case ("report", int(which), str(how)):
                 self.report(which, self.answer(how), "")
             case ("again", int(which)):
@@ -111,7 +112,7 @@ class Play:
             )
 
     def ready(self) -> list[Ready]:
-        with self.store.looking() as look:
+        with self.store.read_view() as look:
             groups = look.groups(most=100)
             return [
                 one
@@ -121,7 +122,7 @@ class Play:
                 if one.build_id == self.id
             ]
 
-    def learn(self, done: Done) -> None:
+    def learn(self, done: Committed) -> None:
         for order in done.orders:
             if order.message.kind is StepKind.UPLOAD:
                 assert order.is_logs_only == (order.build is None)

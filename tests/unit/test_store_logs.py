@@ -15,14 +15,14 @@ from farm.model.build import Build, BuildRequest, Step, StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepOutput, StepResult
-from farm.state.machine import RetryPolicy
+from farm.state.policy import RetryPolicy
 from farm.store.orders import Order
-from farm.store.scheduling import Done
-from farm.store.settling import Finding, Surroundings, Verdict
+from farm.store.scheduling import Committed
+from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
-from tests.fake_workers import Answer, artifact, fail, held_by, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 
-AROUND = Surroundings(policy=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
+AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
 LOG = artifact("a.log", ArtifactKind.LOG)
 RECORD = artifact("root.json", ArtifactKind.RECORD)
 BOTH = (Arch.X86_64, Arch.PPC64LE)
@@ -36,7 +36,7 @@ def failed(outcome: Outcome = Outcome.FAILED, *files: Artifact) -> StepResult[St
 class Driven:
     """One build; `now` is moved by hand."""
 
-    def __init__(self, store: Store, arches: tuple[Arch, ...] = (Arch.X86_64,), around: Surroundings = AROUND) -> None:
+    def __init__(self, store: Store, arches: tuple[Arch, ...] = (Arch.X86_64,), around: SettlePolicy = AROUND) -> None:
         source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
         request = BuildRequest(source=source, target="demo", arches=arches)
         self.store = store
@@ -50,7 +50,7 @@ class Driven:
         """Everything that is ready or due goes out; the labels of what did."""
         self.now += timedelta(minutes=1)
         self.note(self.store.promote_due(self.now, most=100))
-        with self.store.looking() as look:
+        with self.store.read_view() as look:
             picks = [
                 one
                 for queue, pairs in look.groups(most=100).items()
@@ -58,7 +58,7 @@ class Driven:
                 for one in look.ready(queue, priority, owner, most=100)
             ]
         with_logs = self.around.uploads_logs
-        return self.note(self.store.dispatch(picks, self.now, wall_s=lambda *_: 60, with_logs=with_logs))
+        return self.note(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
 
     def report(self, label: str, answer: Answer | None = None) -> list[str]:
         """The labels of what goes out by that."""
@@ -67,7 +67,7 @@ class Driven:
         assert not done.late
         return self.note(done)
 
-    def note(self, done: Done) -> list[str]:
+    def note(self, done: Committed) -> list[str]:
         for order in done.orders:
             self.orders[order.message.attempt] = order
             for message in filter(None, (order.message, order.following)):

@@ -10,10 +10,13 @@ import pytest
 
 from farm.config import Settings
 from farm.errors import BadTarget, UnknownTarget
+from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
+from farm.queues import build_queue
 from farm.scheduler import work
 from farm.scheduler.heads import Heads
 from farm.scheduler.work import WorkMaker
+from farm.store.read_view import Ready
 from tests.unit.test_targets import MINIMAL
 
 
@@ -93,4 +96,17 @@ def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file
     file.write_text("distribution = ")
     with pytest.raises(BadTarget):
         maker.target("mine")
-    assert maker.wall_s("mine", "hello", BuildOptions(), StepKind.BUILD) == 24 * 3600
+    ready = Ready(
+        step_id=1,
+        build_id=1,
+        kind=StepKind.BUILD,
+        arch=Arch.X86_64,
+        queue=build_queue(Arch.X86_64),
+        priority=0,
+        owner="ann",
+        target="mine",
+        package="hello",
+        options=BuildOptions(),
+    )
+    pick = maker.pick(ready)
+    assert (pick.wall_s, pick.following_wall_s) == (24 * 3600, 24 * 3600)

@@ -12,7 +12,8 @@ from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts, host_of
-from workers.isolation.host import host_facts
+from workers.formats.rpm.fitness import fitness
+from workers.isolation.facts import host_facts
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 10.0
@@ -87,6 +88,7 @@ class Register:
 
     def _facts(self, queues: Sequence[str], slots: int, started_at: datetime, consumes: tuple[str, ...]) -> WorkerFacts:
         host = host_facts(self._settings)
+        fit = fitness(self._settings, host.tools)
         return WorkerFacts(
             name=self._name,
             host=host_of(self._name),
@@ -98,8 +100,8 @@ class Register:
             cpus=host.cpus,
             memory_bytes=host.memory_bytes,
             disk_free_bytes=host.disk_free_bytes,
-            engines=host.engines,
-            unfit=host.unfit[:NAME_CHARS] if host.unfit else None,
+            engines=fit.engines,
+            unfit=fit.unfit[:NAME_CHARS] if fit.unfit else None,
             speaks=wire.VERSION,
             consumes=consumes,
         )

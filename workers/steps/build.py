@@ -10,10 +10,11 @@ from farm.errors import BadSource
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, BuildResult, StepResult, Work
+from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
 from workers.formats.rpm.engine import RpmsRequest
 from workers.formats.rpm.engines import engine_for
-from workers.steps.results import collect, store_packages, store_provenance, store_root
+from workers.formats.rpm.results import store_packages, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:

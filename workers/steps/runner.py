@@ -21,6 +21,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.work import AnyResult, AnyWork, StepResult
+from workers.core.collect import store_log
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
 from workers.core.text import shown
@@ -28,7 +29,6 @@ from workers.formats.rpm import engines
 from workers.formats.rpm.reason import find_reason
 from workers.isolation.scratch import alive_folder, at_work, attempted, remove_tree, room_name, sweep_orphans
 from workers.steps import build, fetch, srpm, upload
-from workers.steps.results import store_log
 
 #: One module a step. A new step is a new file and a line here.
 STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {

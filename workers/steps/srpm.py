@@ -14,12 +14,13 @@ from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
+from workers.core.collect import collect
 from workers.core.context import Ended, StepContext, open_watched, over_disk
 from workers.core.text import shown
 from workers.formats.rpm.engine import EngineRun, SrpmRequest
 from workers.formats.rpm.engines import engine_for
+from workers.formats.rpm.results import store_root, store_source
 from workers.sources.untar import members, open_tar
-from workers.steps.results import collect, store_root, store_source
 
 
 def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:

@@ -23,7 +23,7 @@ from workers.core.context import Ended
 from workers.core.text import shown
 from workers.formats.rpm import rpmbuild
 from workers.isolation.disk import FLOOR_BYTES
-from workers.isolation.host import emulator_problem, native_arch
+from workers.isolation.emulator import emulator_problem, native_arch
 
 _REASON_CHARS = 300
 _INODES_LEAST = 1000

@@ -20,7 +20,7 @@ from workers.formats.rpm.engine import EngineRun, RpmsRequest, SrpmRequest
 from workers.formats.rpm.header import read_header
 from workers.formats.rpm.roots import Root, Roots, root_of
 from workers.isolation.confine import confinement
-from workers.isolation.host import require_arch
+from workers.isolation.emulator import require_arch
 from workers.isolation.room import Room, RoomRun, last_error
 from workers.isolation.sandbox import Bind, Confinement
 from workers.isolation.scratch import remove_tree

@@ -1,49 +1,20 @@
-"""Between rows and values: loading builds as state, writing changes back, and what clients are given."""
+"""Builds as state: loaded from rows, and what a transaction changed of them written back."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from functools import cache, lru_cache
+from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from farm.model.arch import Arch
-from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Attempt, Build, BuildOptions, Phase, Step, StepKind
+from farm.model.artifact import Artifact
+from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source
 from farm.queues import queue_for
-from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thing, label_of
-from farm.store import schema
+from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thing
+from farm.store import columns, schema
 from farm.wire import digest_of
-
-decode_arches = msgspec.json.Decoder(tuple[Arch, ...]).decode
-decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
-_phases = msgspec.json.Decoder(tuple[Phase, ...]).decode
-_encode = msgspec.json.Encoder().encode
-
-
-@lru_cache(maxsize=1024)
-def _source(text: str) -> Source:
-    return msgspec.json.decode(text, type=Source)
-
-
-@lru_cache(maxsize=1024)
-def _options(text: str) -> BuildOptions:
-    return msgspec.json.decode(text, type=BuildOptions)
-
-
-def to_text(value: object) -> str:
-    """JSON, as columns hold it."""
-    return _encode(value).decode()
-
-
-def _outcome(text: str | None) -> Outcome | None:
-    return Outcome(text) if text is not None else None
-
-
-# --- state ------------------------------------------------------------------------------------------------------
 
 _BUILD = schema.build.c
 _STEP = schema.step.c
@@ -116,14 +87,14 @@ def _build_state(row: Any) -> BuildState:
         package=package,
         nevra=nevra,
         source_commit=commit,
-        source=_source(source),
+        source=columns.decode_source(source),
         target=target,
-        arches=decode_arches(arches),
-        options=_options(options),
+        arches=columns.decode_arches(arches),
+        options=columns.decode_options(options),
         priority=priority,
         owner=owner,
         status=Status(status),
-        outcome=_outcome(outcome),
+        outcome=columns.decode_outcome(outcome),
         reason=reason,
         finished_at=done,
     )
@@ -140,7 +111,7 @@ def _step_state(row: Any) -> StepState:
         kind=StepKind(kind),
         arch=Arch(arch) if arch else None,
         status=Status(status),
-        outcome=_outcome(outcome),
+        outcome=columns.decode_outcome(outcome),
         reason=reason,
         is_skipped=skipped,
         not_before_at=later,
@@ -148,8 +119,8 @@ def _step_state(row: Any) -> StepState:
         troubles=troubles,
         deaths=deaths,
         trouble=trouble,
-        trouble_hosts=decode_names(hosts) if hosts else (),
-        covers=decode_arches(covers) if covers else (),
+        trouble_hosts=columns.decode_names(hosts) if hosts else (),
+        covers=columns.decode_arches(covers) if covers else (),
         output=output,
         live=_live_attempt(row[_STEP_END:]),
     )
@@ -213,7 +184,7 @@ def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, Bui
                 "is_skipped": step.is_skipped,
                 "attempts": 0,
                 "troubles": 0,
-                "covers": to_text(step.covers) if step.covers else None,
+                "covers": columns.to_text(step.covers) if step.covers else None,
             }
             for step, build in steps
         ],
@@ -245,7 +216,7 @@ def _parameters(row_id: int, values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, Status | Outcome):
             value = value.value  # noqa: PLW2901 - a driver should be given plain text
         elif name in _JSON_FIELDS:
-            value = to_text(value) if value else None  # noqa: PLW2901
+            value = columns.to_text(value) if value else None  # noqa: PLW2901
         parameters[f"new_{name}"] = value
     return parameters
 
@@ -286,65 +257,3 @@ def insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Ar
             for position, item in enumerate(items)
         ],
     )
-
-
-# --- what clients are given -------------------------------------------------------------------------------------
-
-
-def build_value(row: Any, steps: Iterable[Step]) -> Build:
-    """From a row of `build`."""
-    return Build(
-        id=row.id,
-        batch_id=row.batch_id,
-        package=row.package,
-        nevra=row.nevra,
-        commit=row.source_commit,
-        source=_source(row.source),
-        target=row.target,
-        arches=decode_arches(row.arches),
-        options=_options(row.options),
-        priority=row.priority,
-        owner=row.owner,
-        status=Status(row.status),
-        outcome=_outcome(row.outcome),
-        reason=row.reason,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-        steps=tuple(steps),
-    )
-
-
-def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
-    """From a row of `attempt` and that of its step."""
-    arch = Arch(step.arch) if step.arch else None
-    return Attempt(
-        label=label_of(step.build_id, StepKind(step.kind), arch, row.number),
-        number=row.number,
-        status=Status(row.status),
-        outcome=_outcome(row.outcome),
-        reason=row.reason,
-        excerpt=row.excerpt,
-        worker=row.worker,
-        dispatched_at=row.dispatched_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        phases=_phases(row.phases) if row.phases else (),
-        peak_memory_bytes=row.peak_memory_bytes,
-        artifacts=artifacts,
-    )
-
-
-def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[tuple[int, Artifact]]:
-    """(attempt, artifact) in the order in which each attempt named them."""
-    found = schema.attempt_artifact.c
-    query = (
-        sa.select(found.attempt_id, found.name, found.kind, found.sha256, schema.artifact.c.size_bytes, found.nevra)
-        .select_from(schema.attempt_artifact.join(schema.artifact, found.sha256 == schema.artifact.c.sha256))
-        .where(found.attempt_id.in_(attempt_ids))
-        .order_by(found.attempt_id, found.position)
-    )
-    for attempt_id, name, kind, sha256, size, nevra in connection.execute(query):
-        yield (
-            attempt_id,
-            Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, nevra=nevra),
-        )

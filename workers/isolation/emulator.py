@@ -1,29 +1,19 @@
-"""Facts about this machine: what it can run, what it has, which tools are there. Looks, and changes nothing."""
+"""The arches that run on this machine: its own, and each for which the kernel has an emulator that works."""
 
-import functools
-import os
 import platform
 import re
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.config import Settings
 from farm.errors import HostUnfit
 from farm.model.arch import Arch
-from farm.model.target import EngineName
 from workers.core.run import CommandFailed, capture
-from workers.isolation import cgroups, confine
-from workers.isolation.cgroups import CgroupKind
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
-_VERSION_BYTES = 4096
 _TIMEOUT_S = 10.0
-_NATIVE_TOOLS = ("bwrap", "cc", "dnf", "rpm")
-_TOOLS = (*_NATIVE_TOOLS, "git", "mock")
 _PROBE_CODE = 42
 #: exit(42), as the kernel of each arch takes it.
 _PROBE_INSTRUCTIONS = {
@@ -34,54 +24,13 @@ _PROBE_INSTRUCTIONS = {
 _ELF_MACHINES = {Arch.X86_64: 62, Arch.AARCH64: 183, Arch.PPC64LE: 21}
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostFacts:
-    """`arches` are native first, then those whose emulator ran a probe. `unfit` says why the native engine cannot
-    work here; None when it can. `cgroups` is "none" where resource limits must stand in for them."""
-
-    name: str
-    kernel: str
-    is_root: bool
-    arches: tuple[Arch, ...]
-    native_arch: Arch | None
-    cpus: int
-    memory_bytes: int
-    disk_free_bytes: int
-    cgroups: CgroupKind
-    tools: Mapping[str, str]
-    engines: tuple[str, ...]
-    unfit: str | None
-
-
-def host_facts(settings: Settings) -> HostFacts:
-    """Cheap to ask again: what does not change is looked up once."""
-    tools = _tools()
-    unfit = _unfit(tools) or confine.host_problem(settings)
-    engines = [str(EngineName.NATIVE)] if unfit is None else []
-    engines += [str(EngineName.MOCK)] if "mock" in tools else []
-    return HostFacts(
-        name=platform.node(),
-        kernel=platform.release(),
-        is_root=os.geteuid() == 0,
-        arches=arches(),
-        native_arch=native_arch(),
-        cpus=len(os.sched_getaffinity(0)),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        disk_free_bytes=shutil.disk_usage(_existing(settings.work)).free,
-        cgroups=cgroups.place().kind,
-        tools=tools,
-        engines=tuple(engines),
-        unfit=unfit,
-    )
-
-
 def native_arch() -> Arch | None:
     machine = platform.machine()
     return Arch(machine) if machine in tuple(Arch) else None
 
 
 def arches() -> tuple[Arch, ...]:
-    """What can be run here, native first."""
+    """The arches whose programs run here, native first."""
     native = native_arch()
     emulated = tuple(arch for arch in Arch if arch is not native and emulator_problem(arch) is None)
     return ((native,) if native else ()) + emulated
@@ -175,33 +124,3 @@ def probe_program(arch: Arch) -> bytes:
 
 def _pack(width: int, values: tuple[int, ...]) -> bytes:
     return b"".join(value.to_bytes(width, "little") for value in values)
-
-
-@functools.lru_cache(maxsize=1)
-def _tools() -> Mapping[str, str]:
-    """The first line of what each tool that is there says of its version."""
-    found = {}
-    for tool in _TOOLS:
-        if shutil.which(tool):
-            found[tool] = _version(tool)
-    return found
-
-
-def _version(tool: str) -> str:
-    try:
-        text = capture([tool, "--version"], cwd=Path("/"), timeout_s=_TIMEOUT_S, limit_bytes=_VERSION_BYTES)
-    except CommandFailed as error:
-        return f"does not say: {error}"
-    return text.decode(errors="backslashreplace").split("\n", 1)[0][:100]
-
-
-def _unfit(tools: Mapping[str, str]) -> str | None:
-    if os.geteuid() != 0:
-        return "the worker is not root; start it with sudo"
-    if missing := [tool for tool in _NATIVE_TOOLS if tool not in tools]:
-        return f"{', '.join(missing)} is not installed; run deploy/bootstrap"
-    return None
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())

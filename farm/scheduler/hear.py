@@ -1,0 +1,138 @@
+"""Receiving and settling: reports and notices of workers, and verdicts on attempts that did not report.
+
+Not the changes that a report or a verdict makes (farm.store.settling), nor the checks of notices (notices.py).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+import redis
+
+from farm import wire
+from farm.broker.control import Control, Inbox
+from farm.broker.leases import Leases
+from farm.errors import FarmError
+from farm.model.build import StepKind
+from farm.scheduler.guard import Guard
+from farm.scheduler.held import HeldHosts
+from farm.scheduler.notices import Notices
+from farm.scheduler.salvage import Salvager
+from farm.scheduler.send import Sender
+from farm.scheduler.snapshot import Snapshot
+from farm.store.settling import Finding, Verdict
+from farm.store.store import Store
+
+_log = logging.getLogger(__name__)
+_GATHER_S = 0.03
+
+
+class Receiver:
+    """Receives documents, and lets reports gather while many come: a pass costs little more for many than for one, and
+    the builds want the processor. Passes take no more than a third of the time; a report that comes alone never waits
+    for this."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._heard_at = 0.0
+        self._pass_s = 0.0
+
+    def gather(self, stop: threading.Event) -> None:
+        """Wait for more reports if the last pass settled some a moment ago."""
+        pause_s = min(_GATHER_S, 2 * self._pass_s)
+        since_s = time.monotonic() - self._heard_at
+        if since_s < pause_s:
+            stop.wait(pause_s - since_s)
+
+    def receive(self, *, timeout_s: float) -> Inbox:
+        return self._control.receive(timeout_s=timeout_s)
+
+    def acknowledge(self) -> None:
+        """Everything that was received is settled."""
+        self._control.acknowledge()
+
+    def note_pass(self, began_at: float) -> None:
+        """A pass that began then, by time.monotonic(), settled documents."""
+        self._heard_at = time.monotonic()
+        self._pass_s = self._heard_at - began_at
+
+
+class Settler:
+    """For the scheduler's thread alone. Methods raise redis.RedisError, and FarmNotRunning while the database is
+    away."""
+
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        *,
+        snapshot: Snapshot,
+        sender: Sender,
+        hosts: HeldHosts,
+        salvager: Salvager,
+        guard: Guard,
+    ) -> None:
+        self._store = store
+        self._leases = leases
+        self._snapshot = snapshot
+        self._sender = sender
+        self._hosts = hosts
+        self._salvager = salvager
+        self._guard = guard
+        self._notices = Notices(store, leases)
+
+    def settle(self, inbox: Inbox, now: datetime) -> None:
+        """Settle reports, then notices."""
+        if inbox.reports:
+            heard = self._settle_reports(inbox.reports, now)
+            for report, worker in heard:
+                trouble = report.trouble.message if report.trouble else None
+                remote = report.trouble.remote if report.trouble else None
+                self._hosts.note(worker, report.attempt, now, trouble=trouble, remote=remote)
+            silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
+            self._salvager.note(silent)
+        if inbox.notices:
+            verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.process_notices)
+            self.judge(verdicts, now)
+            if verdicts:  # a worker that refused an attempt must not be given the next one
+                self._guard.run("workers", self._snapshot.read_workers)
+                self._guard.run("hosts", lambda: self.check_hosts(now))
+
+    def judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
+        """Apply verdicts on attempts that did not report. A verdict that cannot be applied costs itself alone."""
+        if verdicts:
+            self._guard.split("judge", verdicts, lambda some: self._judge_some(some, now))
+            self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
+
+    def check_hosts(self, now: datetime) -> None:
+        """Stop work from going to held hosts, and have what drained hosts hand back run elsewhere."""
+        self.judge(self._hosts.look(self._snapshot.workers, now), now)
+
+    def _settle_reports(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[tuple[wire.AnyReport, str]]:
+        """Returns the reports that counted, each with the worker that it is from."""
+        try:
+            leases = self._leases.holders(report.attempt for report in reports)
+            committed = self._store.settle(reports, now, self._snapshot.settle_policy(), leases)
+            self._sender.deliver(committed, now)
+        except (redis.RedisError, FarmError):
+            raise
+        except Exception:
+            # One report must not keep the others from being settled, whatever is wrong with it: its attempt is lost
+            # when its lease ends, and the scheduler lives on.
+            if len(reports) == 1:
+                extra = {"action": "bad-report", "attempt": reports[0].attempt}
+                _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
+                return ()
+            return [heard for report in reports for heard in self._settle_reports((report,), now)]
+        return committed.heard
+
+    def _judge_some(self, verdicts: Sequence[Verdict], now: datetime) -> Sequence[Verdict]:
+        self._sender.deliver(self._store.judge(verdicts, now, self._snapshot.settle_policy()), now)
+        return verdicts
+
+
+def frees_a_slot(report: wire.AnyReport) -> bool:
+    """False for a fetch that succeeded: it hands its slot to the srpm step after it, so that none becomes free."""
+    return report.kind is not StepKind.FETCH or report.result is None or not report.result.outcome.is_success

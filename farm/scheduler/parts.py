@@ -1,0 +1,91 @@
+"""The parts of the scheduler: what each is made of, and the order in which they are closed."""
+
+from dataclasses import dataclass
+
+from farm.broker.control import Control
+from farm.broker.leader import SchedulerLock
+from farm.broker.leases import Leases
+from farm.config import Settings
+from farm.scheduler.deliver import Delivery
+from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.guard import Guard
+from farm.scheduler.heads import Heads, open_heads
+from farm.scheduler.hear import Settler
+from farm.scheduler.held import HeldHosts
+from farm.scheduler.reconcile import Reconciler
+from farm.scheduler.salvage import Salvager
+from farm.scheduler.send import Sender
+from farm.scheduler.snapshot import Snapshot
+from farm.scheduler.sweep import Sweeper
+from farm.scheduler.work import WorkMaker
+from farm.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """For the scheduler's thread alone."""
+
+    store: Store
+    leases: Leases
+    control: Control
+    lock: SchedulerLock
+    guard: Guard
+    heads: Heads
+    delivery: Delivery
+    dispatcher: Dispatcher
+    hosts: HeldHosts
+    snapshot: Snapshot
+    sender: Sender
+    settler: Settler
+    reconciler: Reconciler
+    salvager: Salvager
+    sweeper: Sweeper
+
+    def close(self) -> None:
+        self.salvager.close()
+        self.dispatcher.close()
+        self.sweeper.close()
+        self.lock.close()
+        self.leases.close()
+        self.control.close()
+        self.store.close()
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Creates the database, or migrates it, where that is necessary. Raises what Store.open raises."""
+    store = Store.open(settings.database, create=True)
+    leases = Leases(settings)
+    guard = Guard()
+    heads = open_heads(settings, store)
+    maker = WorkMaker(settings, heads)
+    delivery = Delivery(leases, maker)
+    dispatcher = Dispatcher(settings.broker)
+    hosts = HeldHosts(store, leases)
+    salvager = Salvager(settings, leases, store)
+    snapshot = Snapshot(settings, store, leases, hosts)
+    sender = Sender(
+        store,
+        snapshot,
+        maker=maker,
+        delivery=delivery,
+        dispatcher=dispatcher,
+        heads=heads,
+        uploads_logs=settings.uploads_logs,
+    )
+    return Parts(
+        store=store,
+        leases=leases,
+        control=Control(settings),
+        lock=SchedulerLock(settings),
+        guard=guard,
+        heads=heads,
+        delivery=delivery,
+        dispatcher=dispatcher,
+        hosts=hosts,
+        snapshot=snapshot,
+        sender=sender,
+        settler=Settler(store, leases, snapshot=snapshot, sender=sender, hosts=hosts, salvager=salvager, guard=guard),
+        reconciler=Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s),
+        salvager=salvager,
+        sweeper=Sweeper(settings, leases),
+    )

@@ -1,0 +1,120 @@
+"""Planning, dispatching and delivering: which ready steps are sent, and how the commit of a transaction reaches Redis.
+
+Not the choice itself (plan.py), nor the Celery message (dispatch.py).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import redis
+
+from farm.errors import FarmNotRunning, UnknownTarget
+from farm.scheduler.deliver import Delivery
+from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.heads import Heads
+from farm.scheduler.plan import Loads, QueueState, ask_order, plan
+from farm.scheduler.snapshot import Snapshot
+from farm.scheduler.work import WorkMaker
+from farm.store.orders import Order
+from farm.store.read_view import ReadView, Ready
+from farm.store.scheduling import Committed, Pick
+from farm.store.settling import Finding, Verdict
+from farm.store.store import Store
+
+_GROUPS_AT_ONCE = 500
+
+
+class Sender:
+    """For the scheduler's thread alone. Methods raise redis.RedisError, and FarmNotRunning while the database is
+    away."""
+
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        *,
+        maker: WorkMaker,
+        delivery: Delivery,
+        dispatcher: Dispatcher,
+        heads: Heads,
+        uploads_logs: bool,
+    ) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._maker = maker
+        self._delivery = delivery
+        self._dispatcher = dispatcher
+        self._heads = heads
+        self._uploads_logs = uploads_logs
+        self._loads = Loads()
+
+    def plan(self, now: datetime) -> None:
+        """Send the ready steps for which there is room."""
+        with self._store.read_view() as view:
+            live = view.live()
+            self._snapshot.read_queues(live)
+            weights = self._loads.weigh(live, now)
+            ready: list[Ready] = []
+            for name, groups in view.groups(most=_GROUPS_AT_ONCE).items():
+                queue = self._snapshot.queues.get(name)
+                if queue is not None and queue.room:
+                    ready += _enough(view, queue, ask_order(groups, weights, queue.room))
+        if ready:
+            self._send(plan(ready, self._snapshot.queues, weights, now), now)
+
+    def deliver(self, committed: Committed, now: datetime) -> list[Order]:
+        """Carry into Redis what SQL has committed. Returns the orders that are offered now."""
+        self._heads.learn(committed.heads)
+        for owner, used_s in committed.used_s.items():
+            self._loads.add(owner, used_s, now)
+        offered, refused = self._delivery.deliver(committed, self._snapshot.workers)
+        if refused:
+            self.deliver(self._store.judge(refused, now, self._snapshot.settle_policy()), now)
+        return offered
+
+    def read_loads(self) -> None:
+        """Read what owners used, as the leader before recorded it."""
+        self._loads = Loads(self._store.loads())
+
+    def record_loads(self, now: datetime) -> None:
+        """Write what owners used to SQL, for the next leader."""
+        self._store.note_loads(self._loads.all(now), now)
+
+    def _send(self, chosen: Sequence[Ready], now: datetime) -> None:
+        """Commit, offer, then send: a message that is claimed before its offer is there would be turned away."""
+        picks = self._sendable(chosen, now)
+        if not picks:
+            return
+        committed = self._store.dispatch(picks, now, with_logs=self._uploads_logs)
+        try:
+            offered = self.deliver(committed, now)
+            self._dispatcher.send(offered)
+        except (redis.RedisError, FarmNotRunning):
+            # It is possible that no worker ever hears of these. They are ready again at once; if a message did get out,
+            # its offer is withdrawn, or its attempt is stopped, as soon as Redis is back.
+            verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in committed.orders]
+            self._delivery.close_later(self._store.judge(verdicts, now, self._snapshot.settle_policy()).closes)
+            raise
+
+    def _sendable(self, chosen: Sequence[Ready], now: datetime) -> list[Pick]:
+        """The chosen steps with their limits, without those whose target is gone: they end, with its message."""
+        picks, refused = [], {}
+        for ready in chosen:
+            try:
+                picks.append(self._maker.pick(ready))
+            except UnknownTarget as error:
+                refused[ready.step_id] = f"{error.code}: {error}"
+        if refused:
+            ids = {ready.build_id for ready in chosen if ready.step_id in refused}
+            self.deliver(self._store.refuse(refused, now, ids), now)
+        return picks
+
+
+def _enough(view: ReadView, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:
+    """As much ready work as there is room for, of those whose turn it is."""
+    found: list[Ready] = []
+    for priority, owner in pairs:
+        if len(found) >= queue.room and found[-1].priority > priority:
+            break
+        found += view.ready(queue.name, priority, owner, most=queue.room)
+    return found

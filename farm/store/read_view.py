@@ -1,0 +1,164 @@
+"""The scheduler's read of ready steps, and of attempts that are not finished, as of one moment."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions, StepKind
+from farm.model.outcome import Status
+from farm.state.changes import label_of
+from farm.store import columns, schema
+
+_STEP = schema.step.c
+_ATTEMPT = schema.attempt.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A step that may be sent now. `avoid` are hosts on which it had trouble."""
+
+    step_id: int
+    build_id: int
+    kind: StepKind
+    arch: Arch | None
+    queue: str
+    priority: int
+    owner: str
+    target: str
+    package: str
+    options: BuildOptions
+    avoid: tuple[str, ...] = ()
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """An attempt that is not finished. `offered_at` is None while an earlier step of its chain runs."""
+
+    label: str
+    queue: str
+    owner: str
+    status: Status
+    worker: str | None
+    wall_s: int
+    offered_at: datetime | None
+
+
+# Every queue that has ready work, and every (urgency, owner) that has some in one queue, by skipping along the index
+# from one to the next: a seek or two for each, however much work there is. Each queue is asked by itself, so that one
+# that nobody serves, with work of very many people in it, hides no other.
+_NEXT = "(SELECT later.{} FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
+_NEXT_QUEUE = _NEXT.format("queue", "later.queue > found.queue ORDER BY later.queue")
+_QUEUES = sa.text(
+    f"""
+    WITH RECURSIVE found(queue) AS (
+      SELECT * FROM (SELECT queue FROM step WHERE step.status = 'ready' ORDER BY queue LIMIT 1) AS first
+      UNION ALL
+      SELECT {_NEXT_QUEUE} FROM found WHERE found.queue IS NOT NULL
+    )
+    SELECT queue FROM found WHERE queue IS NOT NULL
+    """  # noqa: S608 - made of constants
+)
+# Not `(urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
+_NEXT_OWNER = _NEXT.format(
+    "id", "later.queue = :of_queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
+)
+_NEXT_URGENCY = _NEXT.format(
+    "id", "later.queue = :of_queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
+)
+_GROUPS = sa.text(
+    f"""
+    WITH RECURSIVE found(urgency, owner) AS (
+      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND step.queue = :of_queue
+                     ORDER BY urgency, owner LIMIT 1) AS first
+      UNION ALL
+      SELECT step.urgency, step.owner FROM found
+      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY})
+    )
+    SELECT urgency, owner FROM found LIMIT :most
+    """  # noqa: S608 - made of constants
+)
+_READY = (
+    sa.select(
+        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
+        *(schema.build.c.target, schema.build.c.package, schema.build.c.options),
+        *(_STEP.trouble_hosts, _STEP.not_before_at),
+    )
+    .select_from(schema.step.join(schema.build, _STEP.build_id == schema.build.c.id))
+    .where(
+        sa.text(schema.IS_READY),
+        _STEP.queue == sa.bindparam("of_queue"),
+        _STEP.urgency == sa.bindparam("of_urgency"),
+        _STEP.owner == sa.bindparam("of_owner"),
+    )
+    .order_by(_STEP.id)
+    .limit(sa.bindparam("most"))
+)
+_LIVE = (
+    sa.select(
+        *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
+        *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at),
+    )
+    .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
+    .where(sa.text(schema.IS_LIVE))
+)
+
+
+class ReadView:
+    """One consistent read of what the scheduler needs before it decides."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def live(self) -> tuple[Live, ...]:
+        """Every attempt that is not finished, oldest first."""
+        return tuple(_live(row) for row in self._connection.execute(_LIVE))
+
+    def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
+        """By queue, the (priority, owner) pairs that have ready work there, highest priority first; of each queue the
+        first `most`."""
+        queues = self._connection.scalars(_QUEUES).all()
+        return {queue: self._pairs(queue, most) for queue in queues}
+
+    def _pairs(self, queue: str, most: int) -> list[tuple[int, str]]:
+        found = self._connection.execute(_GROUPS, {"of_queue": queue, "most": most})
+        return [(-urgency, owner) for urgency, owner in found]
+
+    def ready(self, queue: str, priority: int, owner: str, *, most: int) -> list[Ready]:
+        """Ready work of one pair, oldest first."""
+        wanted = {"of_queue": queue, "of_urgency": -priority, "of_owner": owner, "most": most}
+        return [_ready(row) for row in self._connection.execute(_READY, wanted)]
+
+
+def _ready(row: Any) -> Ready:
+    step_id, build_id, kind, arch, queue, urgency, owner, target, package, options, hosts, due_at = row
+    return Ready(
+        step_id=step_id,
+        build_id=build_id,
+        kind=StepKind(kind),
+        arch=Arch(arch) if arch else None,
+        queue=queue,
+        priority=-urgency,
+        owner=owner,
+        target=target,
+        package=package,
+        options=columns.decode_options(options),
+        avoid=columns.decode_names(hosts) if hosts else (),
+        due_at=due_at,
+    )
+
+
+def _live(row: Any) -> Live:
+    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
+    return Live(
+        label=label_of(build_id, StepKind(kind), Arch(arch) if arch else None, number),
+        queue=queue,
+        owner=owner,
+        status=Status(status),
+        worker=worker,
+        wall_s=wall_s,
+        offered_at=offered_at,
+    )

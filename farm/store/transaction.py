@@ -1,0 +1,36 @@
+"""One transaction, on SQLite and on PostgreSQL, with the outages of either as FarmNotRunning.
+
+Not the engine (database.py).
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm.errors import FarmNotRunning
+
+
+@contextmanager
+def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connection]:
+    """Raises FarmNotRunning when the database does not answer."""
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                # Begun by hand: a transaction that begins as a reader and then writes can fail at once, whatever the
+                # busy timeout. On the driver's connection, since an event listener would slow every statement down.
+                raw: Any = connection.connection.driver_connection
+                raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+            yield connection
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
+        # The last of them: the server ended a transaction that was idle for too long.
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
+    except sqlite3.OperationalError as error:
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
+
+
+def shown(engine: sa.Engine) -> str:
+    """The database's address for people: no password."""
+    return f"the database {engine.url.render_as_string(hide_password=True)}"

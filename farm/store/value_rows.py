@@ -1,0 +1,72 @@
+"""The values that clients are given, made from rows. Reads only."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.outcome import Status
+from farm.state.changes import label_of
+from farm.store import columns, schema
+
+
+def build_value(row: Any, steps: Iterable[Step]) -> Build:
+    """From a row of `build`."""
+    return Build(
+        id=row.id,
+        batch_id=row.batch_id,
+        package=row.package,
+        nevra=row.nevra,
+        commit=row.source_commit,
+        source=columns.decode_source(row.source),
+        target=row.target,
+        arches=columns.decode_arches(row.arches),
+        options=columns.decode_options(row.options),
+        priority=row.priority,
+        owner=row.owner,
+        status=Status(row.status),
+        outcome=columns.decode_outcome(row.outcome),
+        reason=row.reason,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        steps=tuple(steps),
+    )
+
+
+def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
+    """From a row of `attempt` and that of its step."""
+    arch = Arch(step.arch) if step.arch else None
+    return Attempt(
+        label=label_of(step.build_id, StepKind(step.kind), arch, row.number),
+        number=row.number,
+        status=Status(row.status),
+        outcome=columns.decode_outcome(row.outcome),
+        reason=row.reason,
+        excerpt=row.excerpt,
+        worker=row.worker,
+        dispatched_at=row.dispatched_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        phases=columns.decode_phases(row.phases) if row.phases else (),
+        peak_memory_bytes=row.peak_memory_bytes,
+        artifacts=artifacts,
+    )
+
+
+def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[tuple[int, Artifact]]:
+    """(attempt, artifact) in the order in which each attempt named them."""
+    found = schema.attempt_artifact.c
+    query = (
+        sa.select(found.attempt_id, found.name, found.kind, found.sha256, schema.artifact.c.size_bytes, found.nevra)
+        .select_from(schema.attempt_artifact.join(schema.artifact, found.sha256 == schema.artifact.c.sha256))
+        .where(found.attempt_id.in_(attempt_ids))
+        .order_by(found.attempt_id, found.position)
+    )
+    for attempt_id, name, kind, sha256, size, nevra in connection.execute(query):
+        yield (
+            attempt_id,
+            Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, nevra=nevra),
+        )
