@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from farm.broker.leases import Leases
 from farm.errors import BadTarget, FarmError, FarmNotRunning
+from farm.model.tally import Tally
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.scheduler.work import WorkMaker
@@ -23,6 +24,7 @@ class Delivery:
         self._maker = maker
         #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
         self._unclosed: list[str] = []
+        self._late = Tally()
 
     def deliver(self, committed: Committed, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
         """Returns the orders that are offered now, and verdicts on those for which no work can be made.
@@ -31,7 +33,9 @@ class Delivery:
         the next time.
         """
         for label in committed.late:
-            _log.info("Dropped a late report of %s", label, extra={"action": "late-report", "attempt": label})
+            if count := self._late.due(label):
+                extra = {"action": "late-report", "attempt": label, "count": count}
+                _log.info("Dropped a late report of %s", label, extra=extra)
         for event in committed.events:
             _log.debug("%s", event, extra={"action": "event"})
         self._unclosed += committed.closes

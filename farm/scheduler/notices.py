@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from farm.broker.leases import Leases
+from farm.model.tally import Tally
 from farm.queues import queue_of
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
@@ -33,6 +34,7 @@ class Notices:
         self._store = store
         self._leases = leases
         self._sent_again: dict[str, float] = {}  # by step: when
+        self._said = Tally()
 
     def process_notices(self, notices: Sequence[Notice]) -> list[Verdict]:
         """Restore or refuse the lease for each RESUME notice; return a verdict for each other notice that counts."""
@@ -41,9 +43,9 @@ class Notices:
         verdicts = self._given_up([one for one in notices if one.notice is not NoticeKind.RESUME])
         for verdict in verdicts:
             extra = {"action": verdict.finding.value, "attempt": verdict.label}
-            _log.info(
-                "Attempt %s is said to be %s: %s", verdict.label, verdict.finding.value, verdict.message, extra=extra
-            )
+            if count := self._said.due(verdict.label.rpartition(".")[0]):
+                words = "Attempt %s is said to be %s (%d such notices): %.200a"
+                _log.info(words, verdict.label, verdict.finding.value, count, verdict.message, extra=extra)
         return verdicts
 
     def _answer(self, asking: Sequence[Notice]) -> None:

@@ -3,14 +3,16 @@
 Not the choice itself (plan.py), nor the Celery message (dispatch.py).
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import redis
 
-from farm.errors import FarmNotRunning, UnknownTarget
+from farm.errors import FarmNotRunning, Unforeseen, UnknownTarget
 from farm.scheduler.deliver import Delivery
 from farm.scheduler.dispatch import Dispatcher
+from farm.scheduler.guard import is_outage
 from farm.scheduler.heads import Heads
 from farm.scheduler.plan import Loads, QueueState, ask_order, plan
 from farm.scheduler.snapshot import Snapshot
@@ -21,7 +23,10 @@ from farm.store.scheduling import Committed, Pick
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
 
+_log = logging.getLogger(__name__)
+
 _GROUPS_AT_ONCE = 500
+_WORDS_CHARS = 500
 
 
 class Sender:
@@ -83,9 +88,29 @@ class Sender:
     def _send(self, chosen: Sequence[Ready], now: datetime) -> None:
         """Commit, offer, then send: a message that is claimed before its offer is there would be turned away."""
         picks = self._sendable(chosen, now)
+        for committed in self._dispatched(picks, now):
+            self._send_out(committed, now)
+
+    def _dispatched(self, picks: Sequence[Pick], now: datetime) -> Iterator[Committed]:
+        """Commit the picks in one transaction. If that fails because of one of them, commit each by itself, and end the
+        build of the one that cannot be sent: no record in SQL may keep other builds from being sent."""
         if not picks:
             return
-        committed = self._store.dispatch(picks, now, with_logs=self._uploads_logs)
+        try:
+            yield self._store.dispatch(picks, now, with_logs=self._uploads_logs)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(picks) == 1:
+                step = picks[0].ready
+                _log.exception("A step of build %d cannot be sent", step.build_id, extra={"action": "unsendable"})
+                words = f"{Unforeseen.code}: the step cannot be sent: {type(error).__name__}: {error}"
+                self.deliver(self._store.refuse({step.step_id: words[:_WORDS_CHARS]}, now, {step.build_id}), now)
+                return
+            for pick in picks:
+                yield from self._dispatched((pick,), now)
+
+    def _send_out(self, committed: Committed, now: datetime) -> None:
         try:
             offered = self.deliver(committed, now)
             self._dispatcher.send(offered)

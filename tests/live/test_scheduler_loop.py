@@ -1,6 +1,7 @@
 """The scheduler's loop on a real Redis and a real database, with workers that build nothing."""
 
 import hashlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -131,6 +132,23 @@ def test_a_repository_that_nobody_can_tell_of_is_waited_for(settings: Settings, 
         build = finished(store, build_id)
     assert build.outcome is Outcome.SUCCEEDED
     assert given_to_builds(workers) == [()]
+
+
+def test_a_record_that_cannot_be_read_ends_its_build_and_keeps_no_other_from_being_sent(
+    settings: Settings, store: Store
+) -> None:
+    bad, good = enqueue(settings, store, request("bad"), request("good"))
+    with scheduling(settings):
+        with FakeWorkers(settings, names=("source",)):
+            until(lambda: all(store.build(one).steps[1].outcome for one in (bad, good)), "both source packages")
+        with sqlite3.connect(settings.data / "farm.db") as connection:
+            connection.execute("UPDATE step SET output = '{}' WHERE build_id = ? AND kind = 'srpm'", (bad,))
+        connection.close()
+        with FakeWorkers(settings):
+            assert finished(store, good).outcome is Outcome.SUCCEEDED
+            ended = finished(store, bad)
+    assert ended.outcome is Outcome.ERRORED
+    assert "cannot be sent" in (ended.reason or "")
 
 
 def test_the_logs_of_a_failed_build_are_handed_to_a_publisher(settings: Settings, store: Store) -> None:
