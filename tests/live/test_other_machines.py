@@ -21,11 +21,11 @@ import sys, threading
 from pathlib import Path
 from farm.config import Settings
 from farm.model.build import StepKind
-from tests.unit.test_door import WORK
-from workers.steps import door
+from tests.unit.test_runner import WORK
+from workers.steps import runner
 
-door.STEPS[StepKind.BUILD] = lambda *_: threading.Event().wait()
-door.run_step(WORK, Settings(data=Path(sys.argv[1])))
+runner.STEPS[StepKind.BUILD] = lambda *_: threading.Event().wait()
+runner.run_step(WORK, Settings(data=Path(sys.argv[1])))
 """
 
 
