@@ -1,6 +1,7 @@
 """What tests of every kind share: no settings of the caller's, databases, the demo distribution, and a Pulp."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,11 @@ from farm.store.store import Store
 from tests import distribution
 from tests.databases import NoPostgresql, cluster, new_database, sqlite_template
 from tests.pulp_server import local_pulp
+
+# A shell starts `make test &` of a script with SIGINT ignored, and children inherit that: Python would then install no
+# handler, here and in each command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
 _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD5", "PBKDF2")]
