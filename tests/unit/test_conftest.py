@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
@@ -28,3 +29,9 @@ def test_commands_can_be_interrupted_although_the_suite_was_started_with_sigint_
 
 def test_this_process_can_be_interrupted() -> None:
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest would import one of them alone, and end the collection of the whole suite at the other."""
+    names = Counter(path.name for path in (_ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
