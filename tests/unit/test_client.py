@@ -247,7 +247,7 @@ def test_events_tell_what_happened_in_words(driven: DrivenFarm) -> None:
     snapshots.wait(timeout_s=10, on_event=hear)
     thread.join()
     assert "1 hello build x86_64 running on build@two" in told
-    assert "1 hello fetch succeeded in 0.0 s" in told
+    assert any(line.startswith("1 hello fetch succeeded in ") for line in told)
     assert any(line.startswith("1 hello build x86_64 failed in") and line.endswith(": no such file") for line in told)
     assert told[-1].startswith("1 hello failed in")
     assert told[-1].endswith("build x86_64: no such file")

@@ -77,7 +77,7 @@ def test_a_slow_walk_does_not_keep_the_watch_from_seeing_the_disk_fill(tmp_path:
         threading.Event().wait(2.5)  # both have ended, and the next comes in twenty seconds
         assert watch.verdict() is None
         disk.free_bytes = 2**20
-        until(watch.verdict, "a verdict", 5)
+        until(watch.verdict, "a verdict", 15)
         assert watch.verdict() is Ending.DISK_FULL
 
 
