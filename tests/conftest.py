@@ -1,6 +1,7 @@
 """What tests of every kind share: no settings of the caller's, databases, the demo distribution, and a Pulp."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,24 +19,41 @@ from tests import distribution
 from tests.databases import NoPostgresql, cluster, new_database, sqlite_template
 from tests.pulp_server import local_pulp
 
+# A shell starts `make test &` of a script with SIGINT ignored, and children inherit that: Python would then install no
+# handler, here and in each command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
 _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD5", "PBKDF2")]
 
 
 #: Longest first, so that none is begun last: each is one process's for as long as it takes.
-_FIRST = ("pulp", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states")
+_FIRST = (
+    *("pulp", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states"),
+    *("test_pulp_access", "test_pulp_faults_disk"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist each file stays in one process, for the sake of what its tests share; all that need Pulp are in
-    the same one, so that one Pulp is made."""
+    """With pytest-xdist each file stays in one process, for the sake of what its tests share; files with a test that
+    asks for the fixture `pulp` are all in the same one, so that one Pulp is made."""
+    with_pulp = {item.path for item in items if _asks_for_pulp(item)}
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        name = "pulp" if "pulp" in item.path.name else item.path.stem
+        name = "pulp" if item.path in with_pulp else item.path.stem
         item.add_marker(pytest.mark.xdist_group(name))
         groups.setdefault(name, []).append(item)
     order = sorted(groups, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     items[:] = [item for name in order for item in groups[name]]
+
+
+def _asks_for_pulp(item: pytest.Item) -> bool:
+    """By an argument, or by the parameter `pulp` of a suite for both back ends."""
+    if not isinstance(item, pytest.Function):
+        return False
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return "pulp" in item.fixturenames or parameters.get("backend") == "pulp"
 
 
 @pytest.fixture(autouse=True)

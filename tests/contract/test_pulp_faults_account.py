@@ -17,7 +17,7 @@ from farm.errors import RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
 from tests.pulp_watch import NAME, Place, packages, place
 
-SOON_S = 8.0
+SOON_S = 25.0  # no longer than a part of what it would wait for a Pulp that is away
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from deploy.pulp.local import LocalPulp
 from farm.errors import LeaseLost, RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
 from tests.faulty_proxy import Fault
+from tests.promises import Stopwatch
 from tests.pulp_watch import NAME, Place, packages, place
 from tests.waiting import until
 
@@ -135,12 +136,12 @@ def test_a_pulp_that_stays_away_is_trouble_in_words_for_all_at_once_and_a_repeat
     backend, given = farm.again(pulp_retry_s=1.5), packages(tmp_path, "stays", 1)
     with farm.proxy.down():
         began = time.monotonic()
-        with ThreadPoolExecutor(6) as pool:
-            futures = [pool.submit(backend.add, NAME, given) for _ in range(6)]
+        with ThreadPoolExecutor(16) as pool:
+            futures = [pool.submit(backend.add, NAME, given) for _ in range(16)]
             for future in futures:
                 with pytest.raises(RepositoryTrouble, match=re.escape(farm.proxy.url)) as refused:
                     future.result(timeout=60)
-        assert time.monotonic() - began < 3.5, "one waited for the other's wait"
+        assert time.monotonic() - began < 16, "one waited for the other's wait"
     assert "not added" in str(refused.value)
     backend.add(NAME, given)
     published += given
@@ -194,10 +195,10 @@ def test_a_stop_while_pulp_says_nothing_ends_the_call_soon(
         adding = pool.submit(farm.backend.add, NAME, given, stop=stop)
         assert came.wait(60)
         stop.set()
-        began = time.monotonic()
+        watch = Stopwatch()
         with pytest.raises(LeaseLost):
             adding.result(timeout=60)
-        assert time.monotonic() - began < 2
+        assert watch.within(2)
     farm.proxy.heal()
     farm.let_locks_run_out()
     farm.backend.add(NAME, given)

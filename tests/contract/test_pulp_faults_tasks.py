@@ -16,6 +16,7 @@ import pytest
 from deploy.pulp.local import LocalPulp
 from farm.errors import LeaseLost, RepositoryTrouble
 from farm.repositories.base import RepositoryPackage
+from tests.promises import Stopwatch
 from tests.pulp_watch import NAME, Place, packages, place
 from tests.waiting import until
 
@@ -150,7 +151,7 @@ def test_a_task_that_does_not_end_is_cancelled_once_and_said_in_words(
     with farm.held():
         with pytest.raises(RepositoryTrouble, match=r"modify was still (running|waiting) after 1 s, and was cancelled"):
             backend.add(NAME, given)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         until(lambda: not farm.unfinished(), farm.unfinished().__str__)
     farm.backend.add(NAME, given)
     published += given
@@ -166,10 +167,10 @@ def test_a_stop_while_a_task_runs_ends_the_call_and_leaves_no_task(
         adding = pool.submit(farm.backend.add, NAME, given, stop=stop)
         until(lambda: running(farm, task) or adding.done(), "the task does not run")
         stop.set()
-        began = time.monotonic()
+        watch = Stopwatch()
         with pytest.raises(LeaseLost):
             adding.result(timeout=WITHIN_S)
-        assert time.monotonic() - began < 2
+        assert watch.within(2)
     farm.backend.add(NAME, given)
     published += given
     farm.assert_well(published)

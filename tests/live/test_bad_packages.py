@@ -17,6 +17,7 @@ from farm.model.work import AnyResult
 from tests.leftovers import inside
 from tests.line import LIMITS, Line, leftovers
 from tests.packages import make_srpm
+from tests.promises import Stopwatch
 from tests.rpms import make_rpm
 from workers.isolation import cgroups
 from workers.isolation.cgroups import CgroupKind
@@ -124,10 +125,10 @@ def test_a_stopped_build_is_gone_within_two_seconds_and_stores_nothing_of_it(lin
         assert time.monotonic() < deadline
         time.sleep(0.01)
     left = leftovers(line.settings)
-    start = time.monotonic()
+    watch = Stopwatch()
     stop.set()
     thread.join()
-    assert time.monotonic() - start < 2
+    assert watch.within(2)
     assert str(seen[0]) in left
     assert any("/farm-" in thing for thing in left) or cgroups.place().kind is CgroupKind.NONE
     assert line.log.startswith(b"[farm] srpm of"), "the last log that was stored"

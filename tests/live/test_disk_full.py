@@ -12,8 +12,8 @@ from farm.config import Settings
 from farm.errors import DiskFull
 from farm.model.build import StepKind
 from farm.model.work import AnyWork
-from tests.unit.test_door import WORK
 from tests.unit.test_mock_room import _ran, _room
+from tests.unit.test_runner import WORK
 from workers.core.context import StepContext
 from workers.core.log import StepLog
 from workers.formats.rpm.mock.exit_codes import Said

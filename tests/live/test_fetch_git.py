@@ -223,7 +223,7 @@ def test_git_and_what_it_started_end_with_the_process_that_started_them(tmp_path
                 until(lambda: server.seen, "the server to be asked")
                 fetching.kill()
                 fetching.wait()
-                until(lambda: not _with(str(tmp_path)), lambda: f"the end of {_with(str(tmp_path))}", within_s=3)
+                until(lambda: not _with(str(tmp_path)), lambda: f"the end of {_with(str(tmp_path))}", within_s=30)
             finally:
                 fetching.kill()
                 is_over.set()

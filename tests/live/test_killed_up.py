@@ -100,9 +100,7 @@ def test_each_of_its_processes_may_be_killed_and_builds_go_on(data: Path, nap: C
         assert attempts(farm, second) == 1, "its worker still ran it"
         assert published(up.settings) == [f"naps-{serial}-1.demo1.x86_64.rpm" for serial in (1, 2, 3)]
         up.drain()
-        until(
-            lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}", within_s=10
-        )
+        until(lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}")
         assert processes(up.settings) == []
 
 
@@ -167,7 +165,7 @@ def is_killed_in_the_middle_of_everything(siege: Siege) -> None:
             elsewhere = nap(farm, "5", 0, arches=["ppc64le"])
             until(lambda: len(farm.build(waiting.id).steps) == 4, "the last ones to wait for a slot")
             siege.kill(up.settings)
-            assert up.process.wait(10) < 0
+            assert up.process.wait(60) < 0
     siege.opened.set()
     with siege.up() as up, Farm.connect(up.settings) as farm:
         for build in (uploading, fetching, *building, waiting):
@@ -182,9 +180,7 @@ def is_killed_in_the_middle_of_everything(siege: Siege) -> None:
         assert published(up.settings) == ["hello-noarch-1.0-1.demo1.noarch.rpm", *naps]
         farm.cancel(elsewhere.id)
         up.drain()
-        until(
-            lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}", within_s=10
-        )
+        until(lambda: leftovers(up.settings) == [], lambda: f"nothing to be left: {leftovers(up.settings)}")
         assert processes(up.settings) == []
 
 

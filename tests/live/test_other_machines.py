@@ -21,11 +21,11 @@ import sys, threading
 from pathlib import Path
 from farm.config import Settings
 from farm.model.build import StepKind
-from tests.unit.test_door import WORK
-from workers.steps import door
+from tests.unit.test_runner import WORK
+from workers.steps import runner
 
-door.STEPS[StepKind.BUILD] = lambda *_: threading.Event().wait()
-door.run_step(WORK, Settings(data=Path(sys.argv[1])))
+runner.STEPS[StepKind.BUILD] = lambda *_: threading.Event().wait()
+runner.run_step(WORK, Settings(data=Path(sys.argv[1])))
 """
 
 
@@ -48,11 +48,11 @@ def test_a_step_in_another_container_stays_until_it_was_killed(tmp_path: Path) -
         return [folder for folder in settings.work.glob("step-*") if (folder / "work").is_dir()]
 
     with container(tmp_path), container(tmp_path) as other:
-        until(lambda: len(steps()) == 2, lambda: "two steps", within_s=30)
+        until(lambda: len(steps()) == 2, lambda: "two steps")
         before = sorted(steps())
         sweep(settings)
         assert sorted(steps()) == before
         other.send_signal(signal.SIGKILL)
         other.wait()
-        until(lambda: (sweep(settings), len(steps()))[1] == 1, lambda: "the end of one", within_s=10)
-    until(lambda: (sweep(settings), len(steps()))[1] == 0, lambda: "the end of both", within_s=10)
+        until(lambda: (sweep(settings), len(steps()))[1] == 1, lambda: "the end of one")
+    until(lambda: (sweep(settings), len(steps()))[1] == 0, lambda: "the end of both")

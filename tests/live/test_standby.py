@@ -29,6 +29,7 @@ from farm.store.store import Store
 from tests.databases import new_database
 from tests.fake_workers import Answer, FakeWorkers, succeed
 from tests.invariants import broken
+from tests.promises import Stopwatch
 from tests.redis_server import redis_server
 from tests.waiting import until
 
@@ -127,11 +128,10 @@ def is_killed(two: Pair, url: str) -> None:
     before = two.enqueue(3)
     until(lambda: all(two.is_building(build) for build in before), "builds under way")
     two.leader.kill()
-    killed_at = time.monotonic()
+    watch = Stopwatch()
     after = two.enqueue(3)
     two.hold.clear()
-    until(lambda: two.are_over([*before, *after]), "the builds to go on", within_s=REPLACED_WITHIN_S)
-    assert time.monotonic() - killed_at < REPLACED_WITHIN_S
+    go_on(two, [*before, *after], watch, REPLACED_WITHIN_S)
     judged(two, url, [*before, *after])
 
 
@@ -168,27 +168,33 @@ def is_stopped(two: Pair, url: str) -> None:
     before = two.enqueue(3)
     until(lambda: all(two.is_building(build) for build in before), "builds under way")
     stop_between_transactions(two, url)
-    stopped_at = time.monotonic()
+    stopped_at, watch = time.monotonic(), Stopwatch()
     after = two.enqueue(3)
     two.hold.clear()
-    until(lambda: two.are_over([*before, *after]), "the builds to go on", within_s=REPLACED_WITHIN_S)
+    go_on(two, [*before, *after], watch, REPLACED_WITHIN_S)
     until(lambda: time.monotonic() - stopped_at > STOPPED_S, "the end of its stop")
     # What comes now is heard by either, and settled once.
     two.hold.set()
     later = two.enqueue(3)
     os.kill(two.leader.pid, signal.SIGCONT)
     two.hold.clear()
-    until(lambda: two.are_over(later), "the builds to go on", within_s=HOLD_S)
+    go_on(two, later, Stopwatch(), HOLD_S)
     until(lambda: "another scheduler has taken over" in two.log(two.leader), "the old leader to step back")
     assert "Traceback" not in two.log(two.leader)
     last = two.enqueue(2)
-    until(lambda: two.are_over(last), "the new leader to go on alone", within_s=HOLD_S)
+    go_on(two, last, Stopwatch(), HOLD_S)
     assert two.leader.poll() is None, "it is the standby now"
     judged(two, url, [*before, *after, *later, *last])
     two.standby.send_signal(signal.SIGTERM)
     assert two.standby.wait(WITHIN_S) == 0
     again = two.enqueue(1)
-    until(lambda: two.are_over(again), "the first to lead again", within_s=HOLD_S)
+    go_on(two, again, Stopwatch(), HOLD_S)
+
+
+def go_on(two: Pair, builds: list[int], watch: Stopwatch, limit_s: float) -> None:
+    """The builds end, and within the limit."""
+    until(lambda: two.are_over(builds), "the builds to go on")
+    assert watch.within(limit_s)
 
 
 def judged(two: Pair, url: str, ids: list[int]) -> None:

@@ -1,19 +1,34 @@
 """`farm workers drain` and `undrain`: what they say, what they exit with, and what a mistake costs."""
 
 import json
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from farm.broker.leases import Leases
+from farm.cli import hosts
 from farm.store.settling import Finding, Verdict
 from tests.driven_farm import driven_farm
 from tests.messages import worker_facts
 from tests.typed import Typed
+
+
+class Clock:
+    """The module `time` of a command: time passes while it sleeps, and each event happens at its second."""
+
+    def __init__(self, events: dict[float, Callable[[], None]]) -> None:
+        self._now_s = 0.0
+        self._events = events
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
+        for at_s in [at_s for at_s in self._events if at_s <= self._now_s]:
+            self._events.pop(at_s)()
 
 
 @pytest.fixture
@@ -57,7 +72,7 @@ def test_a_queue_whose_hosts_get_no_work_has_no_slots(typed: Typed) -> None:
     assert [queue["slots"] for queue in json.loads(typed.ok("status", "--json"))["queues"]] == [2]
 
 
-def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
+def test_what_runs_there_is_named_and_waited_for(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     build = typed.build()
     typed.driven.send()
     label = f"{build}.fetch.1"
@@ -69,29 +84,28 @@ def test_what_runs_there_is_named_and_waited_for(typed: Typed) -> None:
         verdict = Verdict(label=label, finding=Finding.LOST)
         typed.driven.store.judge([verdict], datetime.now(UTC), typed.driven.around)
 
-    timer = threading.Timer(0.3, end)
-    timer.start()
+    monkeypatch.setattr(hosts, "time", Clock({1.0: end}))
     waited = typed("workers", "drain", "one", "--wait")
-    timer.join()
     assert f"waiting for 1: {label}" in waited.stderr
     assert "nothing runs there" in waited.stderr
 
 
-def test_what_was_taken_just_before_the_workers_heard_of_it_is_waited_for_too(typed: Typed) -> None:
+def test_what_was_taken_just_before_the_workers_heard_of_it_is_waited_for_too(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build = typed.build()
     typed.driven.send()
     label = f"{build}.fetch.1"
 
-    def start_and_end() -> None:
+    def start() -> None:
         typed.driven.start(label, worker="build@one")
-        time.sleep(1)
+
+    def end() -> None:
         verdict = Verdict(label=label, finding=Finding.LOST)
         typed.driven.store.judge([verdict], datetime.now(UTC), typed.driven.around)
 
-    timer = threading.Timer(1, start_and_end)
-    timer.start()
+    monkeypatch.setattr(hosts, "time", Clock({1.0: start, 2.0: end}))
     waited = typed("workers", "drain", "one", "--wait")
-    timer.join()
     assert f"waiting for 1: {label}" in waited.stderr
 
 

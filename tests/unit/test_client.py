@@ -1,7 +1,6 @@
 """The Python interface on a real database, artifact store and Redis; a test plays scheduler and workers."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import redis
 from farm import Farm
 from farm.broker.control import Control
 from farm.broker.leases import Leases
-from farm.client import Event
+from farm.client import Event, watch
 from farm.config import Settings
 from farm.errors import (
     BadRequest,
@@ -169,22 +168,22 @@ def test_while_the_broker_is_away_nothing_is_enqueued_and_everything_can_be_seen
 # --- waiting ----------------------------------------------------------------------------------------------------
 
 
-def test_waiting_returns_within_milliseconds_of_the_end(driven: DrivenFarm) -> None:
+def test_waiting_returns_when_the_end_is_told_of_and_not_at_the_next_look(
+    driven: DrivenFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build = driven.farm.handle(ask(driven.farm))
-    ended_at: list[float] = []
+    monkeypatch.setattr(watch, "POLL_S", 3600.0)
     waits = threading.Event()
 
     def end() -> None:
         waits.wait(10)
         driven.farm.cancel(build.id)
         driven.tell(build.id)
-        ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=end)
     thread.start()
-    build.wait(timeout_s=10, on_event=lambda _event: waits.set())
-    late_s = time.monotonic() - (thread.join() or ended_at[0])
-    assert late_s < 0.2  # two shared processors; 5 ms on a quiet machine
+    assert build.wait(timeout_s=3600, on_event=lambda _event: waits.set()).outcome is Outcome.CANCELLED
+    thread.join()
 
 
 def test_an_end_that_nobody_told_of_is_found_all_the_same(driven: DrivenFarm) -> None:
@@ -248,7 +247,7 @@ def test_events_tell_what_happened_in_words(driven: DrivenFarm) -> None:
     snapshots.wait(timeout_s=10, on_event=hear)
     thread.join()
     assert "1 hello build x86_64 running on build@two" in told
-    assert "1 hello fetch succeeded in 0.0 s" in told
+    assert any(line.startswith("1 hello fetch succeeded in ") for line in told)
     assert any(line.startswith("1 hello build x86_64 failed in") and line.endswith(": no such file") for line in told)
     assert told[-1].startswith("1 hello failed in")
     assert told[-1].endswith("build x86_64: no such file")

@@ -12,8 +12,8 @@ from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS
 LOG_BYTES = 2 * 2**20
 READ_BYTES = 2**20
 LARGE_LOG_BYTES = 8 * 2**20
-#: Measured for the large log: 0.3 s at most on an idle two-core machine; the rest is for busy ones.
-LIMIT_S = 4.0  # on a busy machine; what takes time that grows with the square takes minutes
+#: Of the processor's time. Measured for the large log: 0.3 s at most; time that grows with the square would be minutes.
+LIMIT_S = 4.0
 
 _PATTERNS = [*SURROUNDINGS]
 for _table in (*OF_PHASE.values(), *(table for _, table in ANYWHERE)):
@@ -50,9 +50,9 @@ def test_a_hostile_log_costs_linear_time_and_yields_bounded_text(tmp_path: Path,
     unit = HOSTILE[name]
     log = tmp_path / "log"
     log.write_bytes(unit * (LOG_BYTES // len(unit)) + end)
-    start = time.monotonic()
+    start = time.process_time()
     found = find_reason(log, limit_bytes=READ_BYTES)
-    assert time.monotonic() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
     if found is not None:
         lines = found.excerpt.split("\n")
         assert len(lines) <= EXCERPT_LINES
@@ -63,9 +63,9 @@ def test_a_hostile_log_costs_linear_time_and_yields_bounded_text(tmp_path: Path,
 def test_a_log_of_8_mib_takes_seconds_at_most(tmp_path: Path, unit: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(unit * (LARGE_LOG_BYTES // len(unit)))
-    start = time.monotonic()
+    start = time.process_time()
     find_reason(log)
-    assert time.monotonic() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
 
 
 def test_every_pattern_has_a_needle_that_lines_can_hold() -> None:

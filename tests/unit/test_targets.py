@@ -59,7 +59,7 @@ def test_all_targets_load_in_a_moment(tmp_path: Path) -> None:
         start = time.perf_counter()
         load_targets(settings)
         times_s.append(time.perf_counter() - start)
-    assert min(times_s) < 0.050
+    assert min(times_s) < 0.5
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED_NAMES if name != "demo"])
