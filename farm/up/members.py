@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from plumbum import local
+from plumbum.machines.local import LocalCommand, LocalMachine
 
 from farm.errors import FarmNotRunning
 
@@ -28,6 +29,16 @@ Say = Callable[[str], None]
 
 #: The fixed umask, whatever the caller's is: recipes and repositories get it, and private files are in closed folders.
 _UMASK = 0o022
+
+
+class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
+    """Plumbum lays its copy of the caller's environment under every command's; here there is nothing under it."""
+
+    env: ClassVar[dict[str, str]] = {}
+
+
+class _Command(LocalCommand):  # type: ignore[misc]
+    machine = _BareMachine()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +113,8 @@ class Members:
         log = self._logs / f"{name}.log"
         # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
         # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
         with log.open("ab") as file:
-            popen = local[argv[0]][argv[1:]].popen(
+            popen = _Command(local.which("setpriv"))["--pdeathsig", "KILL", "--", argv].popen(
                 stdin=None, stdout=file, stderr=file, env=env, start_new_session=True, cwd="/", umask=_UMASK
             )
         return Member(name=name, popen=popen, log=log)

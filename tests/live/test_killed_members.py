@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plumbum import local
 
 from farm.errors import FarmNotRunning
 from farm.up.members import Members
@@ -49,6 +50,15 @@ def test_one_that_is_killed_is_started_again_and_the_others_are_not(members: Mem
     (line,) = said
     assert line.startswith("one was ended by SIGKILL: ")
     assert line.endswith("it is started again in 0.05 s")
+
+
+def test_one_gets_the_environment_that_it_is_given_and_nothing_of_the_farms_own(
+    members: Members, tmp_path: Path
+) -> None:
+    with local.env(SECRET="of the farm"):
+        members.start("one", [sys.executable, "-c", "import os; print(dict(os.environ))"], {"GIVEN": "1"})
+    until(lambda: "GIVEN" in (tmp_path / "one.log").read_text(), "its log")
+    assert "SECRET" not in (tmp_path / "one.log").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
