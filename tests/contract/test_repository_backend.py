@@ -115,6 +115,18 @@ def test_a_source_package_is_named_as_its_header_says(backend: RepositoryBackend
         backend.add(SOURCE, [replace(source, filename="hello-2-1.src.rpm")])
 
 
+def test_a_back_end_says_which_packages_its_kept_versions_have(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, other, source = (
+        package(make_rpm(tmp_path, name, arch=arch))
+        for name, arch in (("one", "noarch"), ("two", "noarch"), ("s", "src"))
+    )
+    assert backend.keeps([]) == frozenset()
+    assert backend.keeps([one.sha256, other.sha256]) == frozenset()
+    backend.add(NAME, [one])
+    backend.add(SOURCE, [source])
+    assert backend.keeps([one.sha256, other.sha256, source.sha256]) == {one.sha256, source.sha256}
+
+
 def test_an_unused_repository_is_version_zero_and_empty(backend: RepositoryBackend) -> None:
     assert backend.current(NAME) == 0
     assert backend.add(NAME, []) == 0

@@ -60,4 +60,9 @@ def test_a_process_understands_what_it_is_given(name: str) -> None:
 
 def test_each_setting_reaches_a_process_or_is_for_commands_alone() -> None:
     given = {key for keys in SETTINGS.values() for key in keys}
-    assert {field.name for field in fields(Settings)} - given == {"owner", "flower_port"}
+    assert {field.name for field in fields(Settings)} - given == {
+        "owner",
+        "flower_port",
+        "keep_artifacts_days",
+        "cache_bytes",
+    }

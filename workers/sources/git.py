@@ -118,6 +118,8 @@ class Mirror:
         A full commit id that is here needs no network; every other ref is asked for anew. Raises Ended when URL or
         ref are at fault, NetworkTrouble when the server is.
         """
+        with suppress(OSError):
+            os.utime(self.path)  # `farm gc` removes what was not used for longest
         ref = ref or "HEAD"
         if _COMMIT_ID.fullmatch(ref):
             return self._ensure(ref.lower(), asked_for=ref)
