@@ -116,7 +116,7 @@ class Embedded:
     def _spawn_flower(self) -> None:
         port, self._port_claim = _free_port(self.settings.flower_port)
         self.flower_url = f"http://127.0.0.1:{port}"
-        argv = [sys.executable, "-m", "celery", "-A", "farm.app", "flower", "--address=127.0.0.1", f"--port={port}"]
+        argv = [sys.executable, "-m", "celery", "-A", "farm.flower", "flower", "--address=127.0.0.1", f"--port={port}"]
         self._spawn("flower", argv)
 
     def _spawn(self, name: str, argv: list[str]) -> None:
