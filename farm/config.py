@@ -38,6 +38,9 @@ class Settings:
     `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
     set, it does so where that is Pulp.
 
+    `keep_artifacts_days` is for how long after a build's end `farm gc` keeps what the build stored, 0 for always;
+    `cache_bytes` what it leaves in the caches of a host.
+
     `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots; no
     other user may have them. `unconfined` are the comma-separated names of targets that may be built on this host with
     the host's own root in their build roots; `*` stands for all.
@@ -73,6 +76,8 @@ class Settings:
     ssh_known_hosts: Path | None = None
     repositories: str = DIRECTORY
     upload_logs: bool | None = None
+    keep_artifacts_days: int = 90
+    cache_bytes: int = 50 * 2**30
     pulp_url: str = ""
     pulp_username: str = ""
     pulp_password: str = ""

@@ -1,10 +1,22 @@
 """The artifact store's protocol: files by sha256. The store never shows a part of a file."""
 
 import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from farm.model.artifact import Artifact, ArtifactKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file of the store. `stored_at` is when it was last stored, or given out by a link."""
+
+    sha256: str
+    size_bytes: int
+    stored_at: datetime
 
 
 class ArtifactStore(Protocol):
@@ -34,3 +46,15 @@ class ArtifactStore(Protocol):
 
     def open_path(self, sha256: str) -> Path:
         """A path from which this machine can read the content. Raises NotFound."""
+
+    def listed(self) -> Iterator[StoredFile]:
+        """All files, in no order. Raises StoreTrouble."""
+
+    def remove(
+        self, files: Sequence[StoredFile], *, unless: Callable[[Collection[str]], Collection[str]]
+    ) -> Sequence[StoredFile]:
+        """Remove the files, and return those that were removed. A file stays if it was stored again meanwhile, or if
+        `unless` returns its digest, which is called after the files were put out of reach.
+
+        Raises StoreTrouble, and errors of `unless`, after which all files are where they were.
+        """

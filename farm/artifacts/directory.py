@@ -1,6 +1,6 @@
 """The artifact store in a directory: `<root>/<2 hex>/<2 hex>/<sha256>`, read-only files that appear whole.
 
-Owns the files below its root: how they are stored and found, but not how long they are kept.
+Owns the files below its root: how they are stored, found and removed, but not how long they are kept.
 
 Durability: `put` returns after one fsync of the file, made after it has its name, so that the same journal commit
 carries both (ext4, XFS and Btrfs all commit the name of a file that is being synchronised). A power cut before that can
@@ -20,12 +20,13 @@ import re
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from farm.artifacts.base import StoredFile
 from farm.artifacts.names import check_name
 from farm.errors import BadSource, LeaseLost, NotFound, StoreTrouble, disk_errors
 from farm.model.artifact import Artifact, ArtifactKind
@@ -66,7 +67,7 @@ class DirectoryStore:
             # The owner of a file with a second name can reach and chmod it through that name, so the store copies it.
             taken = move and found.st_nlink == 1 and _make_ours(descriptor, found)
             sha256 = _digest(descriptor, stop)
-            if not self._has(sha256, found.st_size):
+            if not self._renew(sha256, found.st_size):
                 self._insert(path, descriptor, sha256, link=taken, stop=stop)
             if move:
                 path.unlink()
@@ -109,6 +110,46 @@ class DirectoryStore:
         except FileNotFoundError:
             return False
 
+    def _renew(self, sha256: str, size_bytes: int) -> bool:
+        """Whether the file is there; one that is has just been stored, so that it is not removed as an old one."""
+        if not self._has(sha256, size_bytes):
+            return False
+        try:
+            os.utime(self._path(sha256))
+        except FileNotFoundError:  # removed in this moment
+            return False
+        except PermissionError:  # another user's, who may store in it all the same
+            pass
+        return True
+
+    def listed(self) -> Iterator[StoredFile]:
+        """See the protocol."""
+        with disk_errors(StoreTrouble, f"the files in {self._root} were not listed"):
+            for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+                if not _SHA256.fullmatch(path.name):
+                    continue
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    # The change time: a linked file keeps the modification time that its recipe gave it.
+                    stored_at = datetime.fromtimestamp(found.st_ctime, UTC)
+                    yield StoredFile(sha256=path.name, size_bytes=found.st_size, stored_at=stored_at)
+
+    def remove(
+        self, files: Sequence[StoredFile], *, unless: Callable[[Collection[str]], Collection[str]]
+    ) -> Sequence[StoredFile]:
+        """See the protocol."""
+        with disk_errors(StoreTrouble, f"old files in {self._root} were not removed"):
+            self._sweep_once()
+            away = _Away(self._temporary)
+            try:
+                for file in files:
+                    with suppress(FileNotFoundError):
+                        away.take(file, self._path(file.sha256))
+                kept = unless([file.sha256 for file in files])
+                return away.drop(kept)
+            finally:
+                away.give_back()
+
     def _insert(self, path: Path, descriptor: int, sha256: str, *, link: bool, stop: threading.Event | None) -> None:
         final = self._path(sha256)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +175,38 @@ class DirectoryStore:
                 if leftover.lstat().st_ctime < oldest:
                     leftover.unlink()
         self._is_swept = True
+
+
+class _Away:
+    """Files under temporary names, from which they are removed or given back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: list[tuple[StoredFile, Path, Path, int]] = []
+
+    def take(self, file: StoredFile, path: Path) -> None:
+        name = self._folder / secrets.token_hex(16)
+        modified_ns = path.stat().st_mtime_ns
+        path.rename(name)
+        self._taken.append((file, path, name, modified_ns))
+
+    def drop(self, kept: Collection[str]) -> list[StoredFile]:
+        """Remove all but those of `kept`, and those that were stored again before they were taken."""
+        dropped = []
+        for one in tuple(self._taken):
+            file, _, name, modified_ns = one
+            if file.sha256 not in kept and name.stat().st_mtime_ns == modified_ns:
+                name.unlink()
+                self._taken.remove(one)
+                dropped.append(file)
+        return dropped
+
+    def give_back(self) -> None:
+        for _, path, name, _ in self._taken:
+            with suppress(FileExistsError):  # stored anew meanwhile
+                os.link(name, path)
+            name.unlink(missing_ok=True)
+        self._taken.clear()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farm.cli import around, asking, hosts, keys, looking, repos, results
+from farm.cli import around, asking, gc, hosts, keys, looking, repos, results
 from farm.cli.session import emit, say, session
 from farm.cli.text import clean
 from farm.config import Settings
@@ -117,6 +117,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "targets": around.targets,
     "workers": hosts.workers,
     "keys": keys.keys,
+    "gc": gc.gc,
     "config": around.config,
 }
 for _name, _command in COMMANDS.items():

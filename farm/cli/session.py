@@ -1,7 +1,6 @@
 """The session of a command: the farm, the terminal, and the choice of JSON. It imports the farm on first use."""
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +60,8 @@ def connected() -> Iterator["Farm"]:
 
     settings = Settings.from_env()
     if settings.log_level.upper() == "DEBUG":  # otherwise warnings go to standard error unchanged
-        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+        from farm import process_log
+
+        process_log.set_up("DEBUG")
     with Farm.connect(settings) as farm:
         yield farm

@@ -6,6 +6,7 @@ run builds.
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     # Redis' client takes 0.2 s to import, and a program that only reads builds does not need it.
     from farm.broker.control import Control
     from farm.broker.leases import Leases
+    from farm.gc.artifacts import Collected
 
 __all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "Repository", "Rollback", "StoredFile"]
 
@@ -91,6 +93,21 @@ class Farm:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def collect_artifacts(
+        self, *, since: datetime, dry_run: bool = False, say: Callable[[str], None] = lambda _: None
+    ) -> "Collected":
+        """Remove artifacts that neither an unfinished build, nor one that ended after `since`, nor a kept version of a
+        repository names. `say` is called with the progress. Safe while builds run, and safe to repeat.
+
+        Raises StoreTrouble, RepositoryTrouble and FarmNotRunning.
+        """
+        from farm.gc.artifacts import ArtifactCollector
+
+        collector = ArtifactCollector(
+            store=self._store, artifacts=self._artifacts, repositories=self._repositories, since=since, say=say
+        )
+        return collector.collect(dry_run=dry_run)
 
     # --- ask ----------------------------------------------------------------------------------------------------
 

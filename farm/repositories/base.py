@@ -1,7 +1,7 @@
 """The repository back end's protocol: named, installable package repositories with numbered, immutable versions."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -133,6 +133,10 @@ class RepositoryBackend(Protocol):
         Safe to repeat; undone by rolling back to the version that was current before. Raises NotFound for a version
         that is not kept, RepositoryTrouble.
         """
+
+    def keeps(self, sha256s: Collection[str]) -> frozenset[str]:
+        """The digests that packages of kept versions of any repository have. It may name others too, which the
+        back end has not cleared away yet. Raises RepositoryTrouble when the back end does not answer."""
 
     def check(self) -> tuple[RepositoryCheck, ...]:
         """Whether the back end can be used from here: reachable, recent enough, and with the rights it needs."""

@@ -24,7 +24,7 @@ any point: the next `add` to that repository, of any caller, publishes the waiti
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,6 +121,14 @@ class DirectoryRepositories:
                 return repository.rollback(to)
             except NotFound as error:
                 raise NotFound(f"repository {name.path}: {error}") from error
+
+    def keeps(self, sha256s: Collection[str]) -> frozenset[str]:
+        """See the protocol. A repository's packages are those of its kept versions."""
+        with disk_errors(RepositoryTrouble, f"the packages in {self._root} are not known"):
+            pools = [*self._root.glob("*/*/packages"), *self._root.glob("*/*/*/packages")]
+            return frozenset(
+                sha256 for sha256 in sha256s if any(any((pool / sha256[:2] / sha256).glob("*.rpm")) for pool in pools)
+            )
 
     def check(self) -> tuple[RepositoryCheck, ...]:
         """See the protocol."""

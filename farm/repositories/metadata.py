@@ -70,8 +70,8 @@ def read_package(
 ) -> PackageXml:
     """The metadata of the RPM at `path`, which gets `location` in the repository.
 
-    Raises BadSource for a file that is not an RPM or whose header cannot be said in XML, RepositoryTrouble if its
-    content does not have the given digest, LeaseLost once `stop` is set.
+    Raises BadSource for a file that is not an RPM, whose header cannot be said in XML or names another file than
+    `location`, RepositoryTrouble if its content does not have the given digest, LeaseLost once `stop` is set.
     """
     try:
         package = _read(path, location, stop)
@@ -79,7 +79,11 @@ def read_package(
             raise RepositoryTrouble(f"{shown} has sha256 {package.pkgId}, not {sha256}; store it again")
     except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
         raise _refused(path, shown, error) from error
-    return _entry(package, path, shown)
+    entry = _entry(package, path, shown)
+    named = f"{package.name}-{package.version}-{package.release}.{package.arch}.rpm"
+    if named != Path(location).name:
+        raise BadSource(f"{shown} says in its header that it is {named[:300]!a}")
+    return entry
 
 
 def entry_of(path: Path, *, shown: str) -> PackageXml:

@@ -8,10 +8,11 @@ from farm.store.database import open_database
 from farm.store.heads import HeadStore
 from farm.store.hosts import HostStore
 from farm.store.logs import LogStore
+from farm.store.retention import RetentionStore
 from farm.store.scheduling import SchedulerStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore):
+class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 from plumbum import local
@@ -25,6 +24,7 @@ from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunni
 from farm.model.arch import Arch
 from farm.permissions import close_data
 from farm.store.store import Store
+from farm.up.environment import environment_of
 from farm.up.members import Members, Say
 
 _START_WITHIN_S = 60.0
@@ -32,9 +32,6 @@ _STOP_WITHIN_S = 10.0
 _SOURCE_SLOTS = 2
 _PUBLISH_SLOTS = 2
 _PUBLISH_THREADS = 16  # with Pulp they mostly wait, and what waits together is published together
-
-_USE_PULP = ("scheduler", "publish")
-_PULP_CREDENTIALS = ("pulp_username", "pulp_password", "pulp_cert", "pulp_key")
 
 _WORKERS = ("source", "build", "publish")
 
@@ -119,7 +116,7 @@ class Embedded:
     def _spawn_flower(self) -> None:
         port, self._port_claim = _free_port(self.settings.flower_port)
         self.flower_url = f"http://127.0.0.1:{port}"
-        argv = [sys.executable, "-m", "celery", "-A", "farm.app", "flower", "--address=127.0.0.1", f"--port={port}"]
+        argv = [sys.executable, "-m", "celery", "-A", "farm.flower", "flower", "--address=127.0.0.1", f"--port={port}"]
         self._spawn("flower", argv)
 
     def _spawn(self, name: str, argv: list[str]) -> None:
@@ -128,23 +125,7 @@ class Embedded:
         self._members.start(name, argv, self._environment(name))
 
     def _environment(self, name: str) -> dict[str, str]:
-        """Build code runs beside what has no Pulp credentials."""
-        hidden = () if name in _USE_PULP else _PULP_CREDENTIALS
-        given = {
-            f"FARM_{f.name.upper()}": getattr(self.settings, f.name) for f in fields(Settings) if f.name not in hidden
-        }
-        texts = {
-            key: str(int(value) if isinstance(value, bool) else value)
-            for key, value in given.items()
-            if value or value == 0
-        }
-        kept = {key: local.env[key] for key in ("PATH", "HOME", "TZ") if key in local.env}
-        return {
-            **kept,
-            "LC_ALL": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",
-            **texts,
-        }
+        return environment_of(name, self.settings, local.env.getdict())
 
     # --- watch --------------------------------------------------------------------------------------------------
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from plumbum import local
+from plumbum import CommandNotFound, local
+from plumbum.machines.local import LocalCommand, LocalMachine
 
-from farm.errors import FarmNotRunning
+from farm.errors import FarmNotRunning, HostUnfit
 
 _LOOK_EVERY_S = 0.2
 _FIRST_PAUSE_S = 0.5
@@ -28,6 +29,16 @@ Say = Callable[[str], None]
 
 #: The fixed umask, whatever the caller's is: recipes and repositories get it, and private files are in closed folders.
 _UMASK = 0o022
+
+
+class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
+    """Plumbum lays its copy of the caller's environment under every command's; here there is nothing under it."""
+
+    env: ClassVar[dict[str, str]] = {}
+
+
+class _Command(LocalCommand):  # type: ignore[misc]
+    machine = _BareMachine()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +104,7 @@ class Members:
         self._watcher: threading.Thread | None = None
 
     def start(self, name: str, argv: list[str], env: Mapping[str, str]) -> None:
-        """Raises OSError when there is no such program."""
+        """Raises HostUnfit when setpriv is not installed, OSError when the log cannot be written."""
         member = self._spawn(name, argv, env)
         with self._lock:
             self._places[name] = _Place(name=name, argv=argv, env=env, member=member)
@@ -102,9 +113,12 @@ class Members:
         log = self._logs / f"{name}.log"
         # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
         # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+        try:
+            setpriv = _Command(local.which("setpriv"))
+        except CommandNotFound as error:
+            raise HostUnfit("setpriv is not on PATH; install util-linux") from error
         with log.open("ab") as file:
-            popen = local[argv[0]][argv[1:]].popen(
+            popen = setpriv["--pdeathsig", "KILL", "--", argv].popen(
                 stdin=None, stdout=file, stderr=file, env=env, start_new_session=True, cwd="/", umask=_UMASK
             )
         return Member(name=name, popen=popen, log=log)
@@ -149,7 +163,7 @@ class Members:
             place.restart_at = None
             try:
                 place.member = self._spawn(place.name, place.argv, place.env)
-            except OSError as error:
+            except (OSError, HostUnfit) as error:
                 self._died(place, f"{place.name} could not be started: {error}")
 
     def _died(self, place: _Place, how: str) -> None:

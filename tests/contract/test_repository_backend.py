@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -91,6 +92,39 @@ def rpmbuild(tmp_path: Path, spec: str) -> list[Path]:
     command = ["rpmbuild", "-ba", "--quiet", "--define", f"_topdir {top}", "--define", f"_dbpath {top}/db"]
     subprocess.run([*command, str(top / "a.spec")], check=True, capture_output=True, timeout=60, env={"HOME": str(top)})
     return sorted(top.rglob("*.rpm"))
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_package_whose_header_names_another_file_is_refused(
+    backend: RepositoryBackend, tmp_path: Path, is_known: bool
+) -> None:
+    path = make_rpm(tmp_path, "bash")
+    if is_known:
+        backend.add(NAME, [package(path)])
+    before = backend.current(NAME)
+    renamed = replace(package(path), filename="hello-1-1.noarch.rpm")
+    with pytest.raises(BadSource, match=r"says in its header that it is 'bash-1-1\.noarch\.rpm'"):
+        backend.add(NAME, [renamed])
+    assert backend.current(NAME) == before
+
+
+def test_a_source_package_is_named_as_its_header_says(backend: RepositoryBackend, tmp_path: Path) -> None:
+    source = package(make_rpm(tmp_path, arch="src"))
+    assert backend.add(SOURCE, [source]) == 1
+    with pytest.raises(BadSource, match="says in its header"):
+        backend.add(SOURCE, [replace(source, filename="hello-2-1.src.rpm")])
+
+
+def test_a_back_end_says_which_packages_its_kept_versions_have(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, other, source = (
+        package(make_rpm(tmp_path, name, arch=arch))
+        for name, arch in (("one", "noarch"), ("two", "noarch"), ("s", "src"))
+    )
+    assert backend.keeps([]) == frozenset()
+    assert backend.keeps([one.sha256, other.sha256]) == frozenset()
+    backend.add(NAME, [one])
+    backend.add(SOURCE, [source])
+    assert backend.keeps([one.sha256, other.sha256, source.sha256]) == {one.sha256, source.sha256}
 
 
 def test_an_unused_repository_is_version_zero_and_empty(backend: RepositoryBackend) -> None:

@@ -141,6 +141,22 @@ def test_smart_http_with_a_login_shows_the_login_nowhere(desk: Desk, repo: Path,
     assert [path for path in kept if b"s3cret" in path.read_bytes() or b"dXNlcjpzM2NyZXQ" in path.read_bytes()] == []
 
 
+def test_new_credentials_use_the_mirror_of_the_old_ones_and_none_get_nothing_of_it(desk: Desk, repo: Path) -> None:
+    """A token for each build must not leave a mirror for each; and a commit id alone opens no private repository."""
+    with http_server() as server:
+        server.repositories, server.login = repo.parent, "user:first1"
+        commit = desk.git(server.url("/git/hello-c", login="user:first1")).commit or ""
+        server.login = "user:second"
+        assert "needs credentials" in _why(desk, server.url("/git/hello-c"), ref=commit)
+        assert "needs credentials" in _why(desk, server.url("/git/hello-c", login="user:wrong1"), ref=commit)
+        assert desk.git(server.url("/git/hello-c", login="user:second"), ref=commit).commit == commit
+        assert "fetching" not in desk.log
+        assert len([*desk.settings.cache.glob("git/*/HEAD")]) == 1
+        asked = len(server.seen)
+        assert desk.git(server.url("/git/hello-c", login="user:second"), ref=commit).commit == commit
+        assert len(server.seen) == asked, "a reader that the server has let in is not asked for again"
+
+
 def test_dumb_http_is_fetched_whole(desk: Desk, repo: Path) -> None:
     git(repo, "update-server-info")
     with http_server() as server:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plumbum import local
 
-from farm.errors import FarmNotRunning
+from farm.errors import FarmNotRunning, HostUnfit
 from farm.up.members import Members
 from tests.waiting import until
 
@@ -51,6 +52,15 @@ def test_one_that_is_killed_is_started_again_and_the_others_are_not(members: Mem
     assert line.endswith("it is started again in 0.05 s")
 
 
+def test_one_gets_the_environment_that_it_is_given_and_nothing_of_the_farms_own(
+    members: Members, tmp_path: Path
+) -> None:
+    with local.env(SECRET="of the farm"):
+        members.start("one", [sys.executable, "-c", "import os; print(dict(os.environ))"], {"GIVEN": "1"})
+    until(lambda: "GIVEN" in (tmp_path / "one.log").read_text(), "its log")
+    assert "SECRET" not in (tmp_path / "one.log").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
 def test_one_whose_log_is_gone_is_started_again_all_the_same(
     members: Members, said: list[str], tmp_path: Path, number: int
@@ -80,6 +90,24 @@ def test_a_warning_that_cannot_be_written_stops_nobody(tmp_path: Path, end: Base
         member.send(signal.SIGKILL)
         member.wait(None)
     members.close()
+
+
+def test_a_tool_that_is_missing_for_a_while_ends_no_supervision(
+    members: Members, said: list[str], tmp_path: Path
+) -> None:
+    first = start(members, "one", SLEEPS)
+    members.watch()
+    with local.env(PATH=str(tmp_path)):
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len(said) > 1, "a start that failed")
+    until(lambda: members.processes["one"] != first, "another process")
+    members.check()
+    assert said[1].startswith("one could not be started: setpriv is not on PATH; install util-linux")
+
+
+def test_a_missing_tool_is_named_at_the_first_start(members: Members, tmp_path: Path) -> None:
+    with local.env(PATH=str(tmp_path)), pytest.raises(HostUnfit, match="setpriv is not on PATH"):
+        start(members, "one", SLEEPS)
 
 
 def test_one_that_dies_five_times_in_a_minute_is_given_up_with_its_last_word(members: Members, said: list[str]) -> None:

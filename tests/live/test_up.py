@@ -1,6 +1,7 @@
 """`farm up` as a person runs it: one command in the foreground, one process tree, drained by Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def test_flower_shows_what_the_farm_does(data: Path, tmp_path: Path) -> None:
         assert up.stdout
         log = data / "log" / "flower.log"
         _until(lambda: "127.0.0.1" in log.read_text(), "Flower to listen")
+        assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z INFO flower", log.read_text()), log.read_text()
         port = log.read_text().partition("127.0.0.1:")[2].split()[0].strip("/")
         build = subprocess.run(
             [FARM, "build", "--srpm", str(make_srpm("hello-noarch", tmp_path)), "--target", "demo", "--wait"],

@@ -327,6 +327,24 @@ def test_following_goes_from_the_live_log_to_the_stored_one_without_a_gap(driven
     leases.close()
 
 
+def test_events_of_other_builds_do_not_make_a_follower_ask_for_its_log(driven: DrivenFarm) -> None:
+    build_id = ask(driven.farm)
+    driven.send()
+    driven.start("1.fetch.1")
+    leases = Leases(driven.settings)
+    leases.show_log("1.fetch.1", 0, b"one\n")
+    chunks = driven.farm.log(build_id, follow=True)
+    assert next(chunks) == b"one\n"
+    for _ in range(500):
+        leases.publish({"build": build_id + 1, "step": None, "status": Status.RUNNING})
+    driven.succeed("1.fetch.1", b"one\n")
+    assert b"".join(chunks) == b""
+    with redis.Redis.from_url(driven.settings.redis) as client:
+        asked = client.info("commandstats")["cmdstat_getrange"]["calls"]
+    assert asked < 250, "one for each that the time brings, and none for the others' events"
+    leases.close()
+
+
 def test_without_follow_a_running_log_is_shown_as_far_as_it_has_come(driven: DrivenFarm) -> None:
     build_id = ask(driven.farm)
     driven.send()

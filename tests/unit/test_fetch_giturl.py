@@ -1,5 +1,7 @@
 """Git URLs: what is taken, what is refused, and where the credentials go."""
 
+from dataclasses import replace
+
 import pytest
 
 from workers.core.context import Ended
@@ -87,9 +89,15 @@ def test_refusals_show_no_credentials() -> None:
     assert "secret" not in refused.value.reason
 
 
-def test_other_credentials_have_another_mirror() -> None:
-    keys = {giturl.parse(f"https://{login}h.example/x").key for login in ("", "a:b@", "a:c@")}
-    assert len(keys) == 3
+def test_all_credentials_share_a_mirror_and_are_told_apart_as_its_readers() -> None:
+    urls = [giturl.parse(f"https://{login}h.example/x") for login in ("", "a:b@", "a:c@")]
+    assert len({url.key for url in urls}) == 1
+    assert len({url.access for url in urls}) == 3
+
+
+def test_a_submodule_that_gets_no_ssh_key_is_another_reader_than_who_gets_it() -> None:
+    url = giturl.parse("ssh://git@h.example/x")
+    assert replace(url, may_use_key=False).access != url.access
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,19 @@ PACKAGES = ("farm", "workers")
 MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
-SHARED = {"model", "errors", "wire", "queues", "config", "permissions", "app", "broker", "artifacts", "repositories"}
+SHARED = {
+    "model",
+    "errors",
+    "wire",
+    "queues",
+    "config",
+    "permissions",
+    "process_log",
+    "app",
+    "broker",
+    "artifacts",
+    "repositories",
+}
 #: But not which scheduler leads, nor what an account's rules are made from.
 NOT_SHARED = {"farm.broker.leader"}
 
@@ -25,6 +37,7 @@ BASE = {
     "queues": {"model"},
     "config": {"model", "errors"},
     "app": {"broker"},
+    "process_log": set(),
     "broker": {"model", "errors", "wire", "queues", "config", "broker"},
     "state": {"model", "errors", "state"},
     "artifacts": {"model", "errors", "config", "artifacts"},

@@ -15,7 +15,7 @@ from tests.rpms import make_rpm, sha256
 
 
 def read(path: Path) -> PackageXml:
-    return read_package(path, sha256=sha256(path), location="packages/x.rpm", shown="'x.rpm'")
+    return read_package(path, sha256=sha256(path), location=f"packages/{path.name}", shown="'x.rpm'")
 
 
 def _xml(package: createrepo_c.Package) -> PackageXml:
@@ -29,7 +29,7 @@ def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
     first = read(path)
     path.touch()
     assert read(path) == first
-    assert b'<location href="packages/x.rpm"/>' in first.primary
+    assert b'<location href="packages/hello-1-1.noarch.rpm"/>' in first.primary
 
 
 def test_a_large_package_is_read_like_any_other(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_large_package_is_read_like_any_other(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(70 * 2**20)
     digest = sha256(path)
-    found = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, "packages/x.rpm", None, 10)
+    found = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, "packages/hello-1-1.noarch.rpm", None, 10)
     found.time_file = found.time_build
     assert read(path) == _xml(found)
     assert found.pkgId == digest
@@ -50,7 +50,7 @@ def test_reading_a_large_package_can_be_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(LeaseLost):
-        read_package(path, sha256="", location="packages/x.rpm", shown="'x.rpm'", stop=stop)
+        read_package(path, sha256="", location="packages/hello-1-1.noarch.rpm", shown="'x.rpm'", stop=stop)
 
 
 @pytest.mark.parametrize("summary", [b"\x1b[31mred", b"a\x01b", b"\x0c"])

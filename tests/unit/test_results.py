@@ -254,12 +254,11 @@ def test_a_quick_log_is_stored_without_times(context: StepContext) -> None:
 
 def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) -> None:
     context.log.note("slow")
-    context.log.stamps = [(number, number * 2) for number in range(50_000)]
+    context.log.stamps = [(number, number * 2) for number in range(2_000)]
     _, times = store_log(context, "build.log")
     assert (times.name, times.kind) == ("build.log.times.json", ArtifactKind.RECORD)
     kept = msgspec.json.decode(context.store.open_path(times.sha256).read_bytes(), type=list[tuple[int, int]])
-    assert kept == sorted(kept)
-    assert 10_000 < len(kept) <= 20_000
+    assert kept == context.log.stamps
 
 
 def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -> None:

@@ -1,5 +1,6 @@
 """The one door to processes: what commands get, what of them is kept, and how they end."""
 
+import errno
 import os
 import signal
 import threading
@@ -43,6 +44,20 @@ def test_the_environment_starts_empty(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("SECRET", "of the worker")
     text = capture(["env"], cwd=tmp_path, env={"GIVEN": "1"}, timeout_s=10, limit_bytes=1000).decode()
     assert {line.partition("=")[0] for line in text.splitlines()} == {"GIVEN", "LANG", "LC_ALL", "PATH"}
+
+
+def test_a_command_that_cannot_be_watched_is_killed_and_reaped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[int] = []
+
+    def pidfd_open(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pytest.raises(OSError, match="Too many open files"):
+        capture(shell("sleep 600"), cwd=tmp_path, timeout_s=10, limit_bytes=1000)
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
 
 
 def test_standard_input_is_closed_and_the_session_is_its_own(tmp_path: Path) -> None:

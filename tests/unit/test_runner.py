@@ -263,6 +263,23 @@ def test_with_keep_failed_what_is_left_of_trouble_is_kept_where_the_log_says(
     assert list(settings.work.iterdir()) == [kept], "a success is not kept, and a sweep leaves alone what is"
 
 
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
+def test_with_keep_failed_the_work_folder_of_a_failed_package_is_kept(
+    settings: Settings, step: Callable[[Step], None], outcome: Outcome
+) -> None:
+    def run(_: AnyWork, context: StepContext) -> Any:
+        (context.workdir / "evidence").write_bytes(b"")
+        return StepResult(outcome=outcome, reason="its own fault")
+
+    step(run)
+    result = run_step(WORK, replace(settings, keep_failed=True))
+    (kept,) = settings.work.iterdir()
+    assert f"is kept in {kept}\n" in log_of(settings, result.artifacts)
+    assert (kept / "work/evidence").exists()
+    run_step(WORK, settings)
+    assert list(settings.work.iterdir()) == [kept], "nothing more is kept without the setting"
+
+
 def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings, step: Callable[[Step], None]) -> None:
     settings.work.mkdir(parents=True)
     dead = settings.work / dead_name("step")

@@ -21,7 +21,7 @@ import redis
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
-from farm import wire
+from farm import process_log, wire
 from farm.app import app
 from farm.broker.control import Control
 from farm.broker.leases import Leases
@@ -304,9 +304,7 @@ def _in_thread(name: str, do: Callable[[], None]) -> None:
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _on_setup_logging(**_: Any) -> None:
     settings = Settings.from_env()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
-    )
+    process_log.set_up(settings.log_level)
     # Before there is a pool: what its processes make is not to be open for a moment.
     for line in close_data(settings):
         _log.warning("%s", line, extra={"action": "closed"})

@@ -18,7 +18,6 @@ from workers.core.text import shown
 MAX_FILES = 5000
 _MAX_FOLDERS_DEEP = 8  # rpmbuild makes one, for the arch
 _STAMPS_AFTER_MS = 1000
-_MAX_STAMPS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
     if not stamps or stamps[-1][0] < _STAMPS_AFTER_MS:
         return (log,)
     times = context.log.path.with_name("times")
-    times.write_bytes(wire.to_json(stamps[:: len(stamps) // _MAX_STAMPS + 1]))
+    times.write_bytes(wire.to_json(stamps))
     return log, context.store.put(
         times, name=f"{name}.times.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop
     )

@@ -1,48 +1,58 @@
 """An attempt's log: bytes to a file as they come, capped, with a marker line where it was cut.
 
 Each line can be given its time: a sidecar index holds (milliseconds since the start, byte offset) pairs, so the log
-itself stays exactly what the tools wrote.
+itself stays exactly what the tools wrote. The index of a long step is a coarser one, so that it has a bound in memory.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 CUT = b"\n[farm] the log reached its limit of %d bytes; what came after is not kept\n"
-_STAMP_EVERY_S = 0.05
+_STAMP_EVERY_S = 0.05  # at first; twice as long each time that there are MAX_STAMPS
+MAX_STAMPS = 20_000
 
 
 class StepLog:
     """Safe to write to from several threads."""
 
-    def __init__(self, path: Path, *, limit_bytes: int) -> None:
+    def __init__(self, path: Path, *, limit_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self.limit_bytes = limit_bytes
         self.is_cut = False
         self.size_bytes = 0
-        self.last_write_at = time.monotonic()
+        self._clock = clock
+        self.last_write_at = clock()
         self.stamps: list[tuple[int, int]] = []
         self._start = self.last_write_at
-        self._stamped_at = 0.0
+        self._stamped_at = self.last_write_at - _STAMP_EVERY_S
+        self._stamp_every_s = _STAMP_EVERY_S
         self._lock = threading.Lock()
         self._file = path.open("wb", buffering=0)
 
     def write(self, data: bytes) -> None:
         """Append what a tool wrote. Past the limit one marker line is written, and the rest is dropped."""
         with self._lock:
-            self.last_write_at = now = time.monotonic()
+            self.last_write_at = now = self._clock()
             if self.is_cut or not data:
                 return
-            if now - self._stamped_at >= _STAMP_EVERY_S:
-                self._stamped_at = now
-                self.stamps.append((int((now - self._start) * 1000), self.size_bytes))
+            if now - self._stamped_at >= self._stamp_every_s:
+                self._stamp(now)
             room = self.limit_bytes - self.size_bytes
             if len(data) > room:
                 self.is_cut = True
                 data = data[:room] + CUT % self.limit_bytes
             self._file.write(data)
             self.size_bytes += len(data)
+
+    def _stamp(self, now: float) -> None:
+        self._stamped_at = now
+        if len(self.stamps) >= MAX_STAMPS:
+            del self.stamps[1::2]
+            self._stamp_every_s *= 2
+        self.stamps.append((int((now - self._start) * 1000), self.size_bytes))
 
     def note(self, text: str) -> None:
         """Append a line of the farm's own."""

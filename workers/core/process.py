@@ -65,14 +65,15 @@ class Pump:
     """Reads the pipes and notices the exit, in one poll."""
 
     def __init__(self, pid: int, sinks: dict[int, Callable[[bytes], None]]) -> None:
+        """Raises OSError when this process has no file descriptor left."""
         self._sinks = sinks
-        self._pidfd = os.pidfd_open(pid)
         self._poll = select.poll()
-        self._poll.register(self._pidfd, select.POLLIN)
         self._open = set(sinks)
         for fd in sinks:
             fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
             self._poll.register(fd, select.POLLIN)
+        self._pidfd = os.pidfd_open(pid)
+        self._poll.register(self._pidfd, select.POLLIN)
 
     def turn(self, wait_s: float) -> bool:
         """One wait; whether the process has exited."""

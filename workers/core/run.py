@@ -297,7 +297,14 @@ def _drive(
             os.close(fd)
     whole = tree or SessionTree(process.pid)
     ending = Ending.EXITED
-    with Pump(process.pid, sinks) as pump:
+    try:
+        reading = Pump(process.pid, sinks)
+    except BaseException:
+        signal_group(process.pid, signal.SIGKILL)
+        whole.kill()
+        process.wait()
+        raise
+    with reading as pump:
         try:
             while not pump.turn(limits.wait_s()):
                 ending = limits.ended(whole)

@@ -196,6 +196,8 @@ class _Shelf:
             if kept and kept.is_file():
                 self._context.log.note(f"{shown(wanted.name)}: in the cache, {wanted.checksum}")
                 self._spend(kept.stat().st_size, wanted.name)
+                with suppress(OSError):
+                    os.utime(kept)  # `farm gc` removes what was not used for longest
                 return kept
         missing = Missing(reason=f"{shown(wanted.name)}: there is no address to get it from")
         for url in wanted.urls:

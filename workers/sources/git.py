@@ -31,6 +31,7 @@ from workers.sources import gateway, git_blame
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
 from workers.sources.giturl import GitUrl
+from workers.sources.readers import Readers
 
 #: Read in place of the host's and the user's git configuration.
 _CONFIG = """\
@@ -111,15 +112,24 @@ class Mirror:
         self._context = context
         self._root = context.settings.cache / "git"
         self.path = self._root / url.key
+        self._readers = Readers(self.path)
 
     def commit(self, ref: str | None) -> Commit:
         """Resolve a branch, tag or commit, and have it in the mirror.
 
-        A full commit id that is here needs no network; every other ref is asked for anew. Raises Ended when URL or
+        A full commit id that is here needs no network if the server was seen to give the repository to this reader;
+        every other ref is asked for anew. Raises Ended when URL or
         ref are at fault, NetworkTrouble when the server is.
         """
-        ref = ref or "HEAD"
+        self._readers.used()
+        found = self._commit(ref or "HEAD")
+        self._readers.remember(self.url.access)
+        return found
+
+    def _commit(self, ref: str) -> Commit:
         if _COMMIT_ID.fullmatch(ref):
+            if not self._readers.knows(self.url.access):
+                self._ask("HEAD")  # another reader may have brought the commit: raises if this one may not read it
             return self._ensure(ref.lower(), asked_for=ref)
         if _BAD_REF.search(ref) or not ref.isprintable():
             raise Ended(Outcome.FAILED, f"ref {ref!r:.200} is not a name that git allows")

@@ -24,8 +24,8 @@ _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 @dataclass(frozen=True, kw_only=True)
 class GitUrl:
     """A checked URL. `plain` is what git is told, without secrets; `shown` is for logs and messages. `key` names
-    its mirror: made of the whole URL and, for a local one, of its reader, so that who has no credentials or rights does
-    not get at what others fetched. `reader_uid` is whose rights a local repository is read with; None is nobody's.
+    its mirror: made of the URL without credentials, of which there may be new ones for each build, and of a local one's
+    reader. `reader_uid` is whose rights a local repository is read with; None is nobody's.
     `may_use_key` is whether ssh gets the farm's key.
     """
 
@@ -37,6 +37,11 @@ class GitUrl:
     authorization: str | None = None
     reader_uid: int | None = None
     may_use_key: bool = True
+
+    @property
+    def access(self) -> str:
+        """Names how this URL is read: who has no credentials or key must not get at what others fetched."""
+        return hashlib.sha256(f"{self.may_use_key}\0{self.full}".encode()).hexdigest()
 
     @property
     def host(self) -> str | None:
@@ -169,7 +174,7 @@ def _made(full: str, plain: str, *, is_local: bool, authorization: str | None = 
         full=full,
         plain=plain,
         shown=without_credentials(full),
-        key=hashlib.sha256(full.encode()).hexdigest(),
+        key=hashlib.sha256(plain.encode()).hexdigest(),
         is_local=is_local,
         authorization=authorization,
     )

@@ -59,7 +59,7 @@ def run_step(
     """
     with (
         _full_disk(settings),
-        _workdir(settings) as folder,
+        _workdir(settings) as (folder, remove),
         StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log,
     ):
         (folder / "work").mkdir()
@@ -74,9 +74,12 @@ def run_step(
             deadline=time.monotonic() + work.limits.wall_s,
         )
         if settings.keep_failed:
-            log.note(f"what is left of trouble is kept in {_kept(folder)}")
+            log.note(f"unless the step succeeds, its work folder is kept in {_kept(folder)}")
         with watch(context):
-            return _logged(work, context)
+            result = _logged(work, context)
+        if result.outcome.is_success:
+            remove.set()
+        return result
 
 
 def _logged(work: AnyWork, context: StepContext) -> AnyResult:
@@ -145,17 +148,19 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 
 
 @contextmanager
-def _workdir(settings: Settings) -> Iterator[Path]:
+def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
+    """A folder, which is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
     settings.work.mkdir(parents=True, exist_ok=True)
     folder = settings.work / room_name(_PREFIX, next(_numbers))
     with at_work(alive_folder(settings)):
         folder.mkdir(mode=0o700)
-        is_kept = settings.keep_failed
+        remove = threading.Event()
+        if not settings.keep_failed:
+            remove.set()
         try:
-            yield folder
-            is_kept = False
+            yield folder, remove
         finally:
-            if is_kept:
+            if not remove.is_set():
                 folder.rename(_kept(folder))
             else:
                 remove_tree(folder)

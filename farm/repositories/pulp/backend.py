@@ -4,7 +4,7 @@ Owns addresses, what each error says, and that a call ends soon after it is stop
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -119,6 +119,13 @@ class PulpRepositories:
                 return repository.rollback(to)
 
         return self._run(f"{name.path}: it was not rolled back", work)
+
+    def keeps(self, sha256s: Collection[str]) -> frozenset[str]:
+        """See the protocol. Pulp has a package until it clears away its orphans."""
+        wanted = sorted(sha256s)
+        if not wanted:
+            return frozenset()
+        return self._run("packages were not looked up", lambda context: content.known_packages(wanted, context))
 
     def check(self) -> tuple[RepositoryCheck, ...]:
         """See the protocol. Leaves nothing in Pulp. Does not wait for one that is away, as publications do."""

@@ -53,6 +53,16 @@ def bring_packages(server: PulpServer, packages: Sequence[RepositoryPackage], co
     return tuple(found[package.sha256] for package in packages)
 
 
+def known_packages(sha256s: Sequence[str], context: Context) -> frozenset[str]:
+    """The digests of which Pulp has a package, in a repository or not."""
+    packages = PulpRpmPackageContext(context)
+    return frozenset(
+        one["pkgId"]
+        for some in _portions(sha256s)
+        for one in packages.list_iterator({"pkgId__in": some, "fields": ["pkgId"]})
+    )
+
+
 def bring_files(server: PulpServer, files: Sequence[RepositoryFile], context: Context) -> tuple[Unit, ...]:
     """The content units of logs and records. Empty files are left out: Pulp takes none."""
     found: dict[tuple[str, str], Unit] = {}

@@ -140,7 +140,6 @@ class Filling:
             (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
             (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
             self._own(work, work / "home")
-            self._own_cache(cache)
             binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
             if lower is None:
@@ -151,6 +150,9 @@ class Filling:
             # dnf's own lock names processes by number, which says nothing between pid namespaces. This lock is never
             # held while scriptlets run: they may never end.
             with locked(cache.parent / f"{cache.name}.lock", self._context.stop):
+                cache.mkdir(exist_ok=True)  # `farm gc` removes the cache that was not used for longest
+                self._own_cache(cache)
+                os.utime(cache)
                 _forget_locks(cache)
                 if lower is None or is_remote:
                     # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.

@@ -1,0 +1,53 @@
+"""The artifacts that builds still need, which `farm gc` must not remove."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from farm.model.outcome import Status
+from farm.store import columns, schema
+from farm.store.database import Database
+
+_AT_ONCE = 500  # digests in one question: every database takes so many parameters
+_BUILD = schema.build.c
+_ATTEMPT = schema.attempt.c
+_FOUND = schema.attempt_artifact.c
+
+
+class RetentionStore(Database):
+    """The part of the store that knows which builds name an artifact."""
+
+    def needed_artifacts(self, sha256s: Collection[str], *, since: datetime) -> frozenset[str]:
+        """The digests that an unfinished build, or one that ended after `since`, names: as its source, or as a
+        file that one of its attempts stored."""
+        is_kept = (_BUILD.status != Status.FINISHED.value) | (_BUILD.finished_at >= since)
+        stored = (
+            sa.select(_FOUND.sha256)
+            .distinct()
+            .select_from(
+                schema.attempt_artifact.join(schema.attempt, _FOUND.attempt_id == _ATTEMPT.id)
+                .join(schema.step, _ATTEMPT.step_id == schema.step.c.id)
+                .join(schema.build, schema.step.c.build_id == _BUILD.id)
+            )
+            .where(is_kept)
+        )
+        given = sa.select(_BUILD.source).distinct().where(is_kept, _BUILD.source.like('%"kind":"srpm"%'))
+        wanted = sorted(sha256s)
+        needed: set[str] = set()
+        with self.reading() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                needed |= set(connection.execute(stored.where(_FOUND.sha256.in_(some))).scalars())
+            if wanted:
+                sources = (columns.decode_source(text) for text in connection.execute(given).scalars())
+                needed |= {source.sha256 for source in sources if source.sha256} & set(wanted)
+        return frozenset(needed)
+
+    def oldest_work_at(self) -> datetime | None:
+        """When the oldest unfinished attempt was sent; None when there is none. The database has none of its files
+        before it reports."""
+        with self.reading() as connection:
+            oldest = sa.select(sa.func.min(_ATTEMPT.dispatched_at)).where(sa.text(schema.IS_LIVE))
+            found: datetime | None = connection.execute(oldest).scalar()
+            return found
