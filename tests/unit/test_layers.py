@@ -13,7 +13,10 @@ PACKAGES = ("farm", "workers")
 MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
-SHARED = {"model", "errors", "wire", "queues", "config", "permissions", "app", "broker", "artifacts", "repositories"}
+SHARED = {
+    *("model", "errors", "wire", "queues", "config", "permissions", "app"),
+    *("broker", "artifacts", "repositories", "formats"),
+}
 #: But not which scheduler leads, nor what an account's rules are made from.
 NOT_SHARED = {"farm.broker.leader"}
 
@@ -27,6 +30,7 @@ BASE = {
     "app": {"broker"},
     "broker": {"model", "errors", "wire", "queues", "config", "broker"},
     "state": {"model", "errors", "state"},
+    "formats": {"model", "errors", "formats"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "repositories", "broker"},
     "targets": {"model", "errors", "config", "targets"},

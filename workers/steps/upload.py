@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from farm.errors import BadSource, LeaseLost, NotFound
+from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact
 from farm.model.label import AttemptLabel
 from farm.model.nevra import Nevra
@@ -24,7 +25,6 @@ from farm.repositories import (
 from farm.repositories.checks import is_file_name
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.rpm import rpmfile
 
 _DEBUG = ("-debuginfo", "-debugsource")
 _SOURCE = ("src", "nosrc")
