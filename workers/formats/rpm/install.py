@@ -23,6 +23,7 @@ from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from workers.core.context import Ended, StepContext
+from workers.core.locks import LockKind, locked, until
 from workers.core.run import Completed, Ending, run
 from workers.core.text import shown
 from workers.formats.rpm import blame, dnf, rpmbuild
@@ -35,7 +36,6 @@ from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, room_name
-from workers.roots.cache import locked
 
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
@@ -150,7 +150,8 @@ class Filling:
             is_remote = not all(one.is_local for one in repositories)
             # dnf's own lock names processes by number, which says nothing between pid namespaces. This lock is never
             # held while scriptlets run: they may never end.
-            with locked(cache.parent / f"{cache.name}.lock", self._context.stop):
+            stopped = until(self._context.stop, "stopped while another attempt downloaded packages for the same target")
+            with locked(cache.parent / f"{cache.name}.lock", LockKind.EXCLUSIVE, stopped):
                 _forget_locks(cache)
                 if lower is None or is_remote:
                     # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
