@@ -23,6 +23,7 @@ from pathlib import Path
 
 from farm.errors import HostUnfit, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
+from farm.model.text import printable
 from workers.core import text
 from workers.core.context import Ended, StepContext
 from workers.core.locks import LockKind, locked, until
@@ -254,7 +255,7 @@ class Mirror:
         if not heads:
             return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
         branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
-        known = ", ".join(ascii(name)[1:-1] for name in branches[:_SHOWN_BRANCHES])
+        known = ", ".join(printable(name) for name in branches[:_SHOWN_BRANCHES])
         more = f" and {len(branches) - _SHOWN_BRANCHES} more" if len(branches) > _SHOWN_BRANCHES else ""
         what = "there is no default branch" if ref == "HEAD" else f"ref {ref!r:.200} does not exist"
         return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; known branches are {known}{more}")
