@@ -6,11 +6,11 @@ part of the register is its own, and which account of the broker it has (farm/br
 
 from farm.model.arch import Arch
 from farm.model.build import StepKind
+from farm.model.label import AttemptLabel
 
 SOURCE = "source"
 PUBLISH = "publish"
 CONTROL = "control"
-_LABEL_CHARS = 64
 CLIENT = "client"
 
 #: One element at most: it ends the scheduler's wait for a document in any of the control lists.
@@ -41,13 +41,9 @@ def needs_root(queue: str) -> bool:
 
 def queue_of(label: str) -> str | None:
     """The queue of the step that an attempt's label speaks of (`12.build.x86_64.1`); None for what is no label."""
-    if len(label) > _LABEL_CHARS:
-        return None
+    found = AttemptLabel.parse_or_none(label)
     try:
-        build_id, kind, *arch, number = label.split(".")
-        if len(arch) > 1 or not all(part.isascii() and part.isdigit() for part in (build_id, number)):
-            return None
-        return queue_for(StepKind(kind), Arch(arch[0]) if arch else None)
+        return queue_for(found.kind, found.arch) if found is not None else None
     except ValueError:
         return None
 

@@ -2,6 +2,9 @@
 
 import unicodedata
 
+from farm.model.text import clip, printable
+
+_SHOWN_CHARS = 80
 _NAME_MAX_BYTES = 255  # the limit of Linux file systems
 
 
@@ -31,6 +34,6 @@ def check_name(name: str | bytes) -> str:
     return text
 
 
-def _shown(name: str | bytes, limit: int = 80) -> str:
-    """Escaped to ASCII, so that a message with it is safe in any log or terminal."""
-    return ascii(name if len(name) <= limit else name[:limit]) + ("" if len(name) <= limit else "…")
+def _shown(name: str | bytes) -> str:
+    """Safe in any log or terminal."""
+    return f"'{clip(printable(name), _SHOWN_CHARS)}'"

@@ -1,18 +1,26 @@
 """`farm build`, `farm retry`, `farm cancel`: the commands that change builds."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from farm.cli.options import (
+    ArchesOption,
     ArchOption,
     BuildArgument,
+    DefineOption,
+    GitOption,
     JsonOption,
     LimitOption,
+    PriorityOption,
+    RefOption,
+    SpecOption,
+    SrpmOption,
     StepOption,
+    SubdirOption,
     TargetOption,
+    TimeoutOption,
     WaitOption,
-    complete_arch,
+    WithOption,
+    WithoutOption,
     parse_build,
 )
 from farm.cli.session import connected, console, emit
@@ -26,46 +34,18 @@ if TYPE_CHECKING:
 
 def build(
     target: TargetOption,
-    git: Annotated[
-        str | None, typer.Option(metavar="URL", help="A git repository: a URL, or a local path.", show_default=False)
-    ] = None,
-    ref: Annotated[
-        str | None, typer.Option(metavar="REF", help="Branch, tag or commit; default: HEAD.", show_default=False)
-    ] = None,
-    subdir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The folder of the package in the tree.", show_default=False)
-    ] = None,
-    spec: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The spec file, if there are several.", show_default=False)
-    ] = None,
-    srpm: Annotated[
-        str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)
-    ] = None,
-    arch: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arch",
-            "-a",
-            metavar="A",
-            help="Build for this arch; repeat for more. Default: all arches of the target.",
-            autocompletion=complete_arch,
-            show_default=False,
-        ),
-    ] = None,
-    with_: Annotated[
-        list[str] | None, typer.Option("--with", metavar="X", help="Switch a bcond on.", show_default=False)
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="X", help="Switch a bcond off.", show_default=False)
-    ] = None,
-    define: Annotated[
-        list[str] | None, typer.Option(metavar="'N V'", help="Set RPM macro N to V.", show_default=False)
-    ] = None,
-    timeout: Annotated[
-        int | None, typer.Option(metavar="S", help="Limit of the build step in seconds.", show_default=False)
-    ] = None,
+    git: GitOption = None,
+    ref: RefOption = None,
+    subdir: SubdirOption = None,
+    spec: SpecOption = None,
+    srpm: SrpmOption = None,
+    arch: ArchesOption = None,
+    with_: WithOption = None,
+    without: WithoutOption = None,
+    define: DefineOption = None,
+    timeout: TimeoutOption = None,
     limit: LimitOption = None,
-    priority: Annotated[int, typer.Option(metavar="N", help="-1000 to 1000; a higher priority goes first.")] = 0,
+    priority: PriorityOption = 0,
     wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:

@@ -106,6 +106,41 @@ ArchOption = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+GitOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="A git repository: a URL, or a local path.", show_default=False)
+]
+RefOption = Annotated[
+    str | None, typer.Option(metavar="REF", help="Branch, tag or commit; default: HEAD.", show_default=False)
+]
+SubdirOption = Annotated[
+    str | None, typer.Option(metavar="DIR", help="The folder of the package in the tree.", show_default=False)
+]
+SpecOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="The spec file, if there are several.", show_default=False)
+]
+SrpmOption = Annotated[
+    str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)
+]
+ArchesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch", "-a", metavar="A", help="Build for this arch; repeat for more. Default: all arches of the target.",
+        autocompletion=complete_arch, show_default=False,
+    ),
+]  # fmt: skip
+WithOption = Annotated[
+    list[str] | None, typer.Option("--with", metavar="X", help="Switch a bcond on.", show_default=False)
+]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", metavar="X", help="Switch a bcond off.", show_default=False)
+]
+DefineOption = Annotated[
+    list[str] | None, typer.Option(metavar="'N V'", help="Set RPM macro N to V.", show_default=False)
+]
+TimeoutOption = Annotated[
+    int | None, typer.Option(metavar="S", help="Limit of the build step in seconds.", show_default=False)
+]
+PriorityOption = Annotated[int, typer.Option(metavar="N", help="-1000 to 1000; a higher priority goes first.")]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from farm.model.outcome import Outcome, Status
+from farm.model.text import printable
 
 #: A colour per state, for terminals that have them.
 STYLES: dict[Status | Outcome, str] = {
@@ -28,12 +29,12 @@ _KIB = 1024
 
 def clean(text: str | None) -> str:
     """The text on one line; characters that do not print are escaped, so that a terminal obeys none."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text or "")
+    return printable(text or "")
 
 
 def clean_lines(text: str) -> str:
     """The same for text of several lines; tabs stay."""
-    return "".join(char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text)
+    return printable(text, keep="\n\t")
 
 
 def duration(seconds: float | None) -> str:
@@ -73,7 +74,3 @@ def size(size_bytes: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
         number /= _KIB
     return f"{number:.1f} TiB"
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()

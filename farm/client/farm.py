@@ -5,23 +5,21 @@ run builds.
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
 from farm.client import hosts
 from farm.client.download import StoredFile, download, files_of
 from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
-from farm.client.limits import GivenLimits
 from farm.client.log import find_log, read_log
 from farm.client.repository import Repository, Rollback, check_repositories, describe, named, roll_back
-from farm.client.request import arch_named, check_priority, check_request, make_options, owner_name, step_kind
-from farm.client.source import check_srpm, git_source, store_srpm
+from farm.client.request import RequestArguments, arch_named, check_request, make_request, owner_name, step_kind
 from farm.client.watch import Event, watch
 from farm.config import Settings
 from farm.errors import BadRequest, BadSettings, BrokerFull, FarmNotRunning
@@ -29,13 +27,12 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryBackend, RepositoryCheck, RepositoryVersion, open_repositories
 from farm.store.heads import Head
 from farm.store.store import Store
-from farm.targets.load import find_target, load_targets, pick_arches
+from farm.targets.load import find_target, load_targets
 
 if TYPE_CHECKING:
     # Redis' client takes 0.2 s to import, and a program that only reads builds does not need it.
@@ -111,91 +108,22 @@ class Farm:
 
     # --- ask ----------------------------------------------------------------------------------------------------
 
-    def request(
-        self,
-        *,
-        target: str,
-        git: str | Path | None = None,
-        srpm: str | Path | None = None,
-        ref: str | None = None,
-        subdir: str | None = None,
-        spec: str | None = None,
-        arches: Sequence[str | Arch] = (),
-        with_: Sequence[str] = (),
-        without: Sequence[str] = (),
-        defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
-        timeout_s: int | None = None,
-        limits: GivenLimits | None = None,
-        priority: int = 0,
-    ) -> BuildRequest:
-        """A checked request, for `enqueue_many`. Either `git` (URL or local repository) or `srpm` (URL or file).
+    def request(self, **asked: Unpack[RequestArguments]) -> BuildRequest:
+        """A checked request, for `enqueue_many`. `RequestArguments` describes the arguments.
 
-        `ref` is a branch, tag or commit; None is the remote's HEAD. `subdir` and `spec` are relative to the tree.
-        No arches means all arches of the target. `defines` are RPM macros. `timeout_s` replaces the target's limit of
-        the build step. `limits`, such as `{"memory_bytes": 8 * 2**30}`, replace those of target and package. Higher
-        `priority` goes first. A local src.rpm is copied into the artifact store after all other checks have passed.
-
+        A local src.rpm is copied into the artifact store after every other check.
         Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
         """
-        if (git is None) == (srpm is None):
-            raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
-        if git is not None:
-            checked: Source | str | Path = git_source(git, ref=ref, subdir=subdir, spec=spec)
-        elif ref or subdir or spec:
-            raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
-        else:
-            checked = check_srpm(srpm or "")
-        found = find_target(self.settings, target)
-        check_priority(priority)
-        pairs = tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines)
-        return BuildRequest(
-            target=target,
-            arches=pick_arches(found, arches),
-            options=make_options(with_=with_, without=without, defines=pairs, timeout_s=timeout_s, limits=limits),
-            priority=priority,
-            # The source is stored last, since this is the first write.
-            source=checked if isinstance(checked, Source) else store_srpm(checked, self._artifacts),
-        )
+        return make_request(self.settings, lambda: self._artifacts, **asked)
 
-    def enqueue(
-        self,
-        *,
-        target: str,
-        git: str | Path | None = None,
-        srpm: str | Path | None = None,
-        ref: str | None = None,
-        subdir: str | None = None,
-        spec: str | None = None,
-        arches: Sequence[str | Arch] = (),
-        with_: Sequence[str] = (),
-        without: Sequence[str] = (),
-        defines: Sequence[tuple[str, str]] | Mapping[str, str] = (),
-        timeout_s: int | None = None,
-        limits: GivenLimits | None = None,
-        priority: int = 0,
-        owner: str | None = None,
-    ) -> BuildHandle:
-        """Enqueue one build; `request` describes the arguments. Returns at once.
+    def enqueue(self, *, owner: str | None = None, **asked: Unpack[RequestArguments]) -> BuildHandle:
+        """Enqueue one build; `RequestArguments` describes the arguments. Returns at once.
 
         Raises what `request` does, before it writes anything; FarmNotRunning and BrokerFull.
         """
         name = owner_name(self.settings, owner)
         self._check_room()
-        request = self.request(
-            target=target,
-            git=git,
-            srpm=srpm,
-            ref=ref,
-            subdir=subdir,
-            spec=spec,
-            arches=arches,
-            with_=with_,
-            without=without,
-            defines=defines,
-            timeout_s=timeout_s,
-            limits=limits,
-            priority=priority,
-        )
+        request = self.request(**asked)
         batch = self._store.add_batch([request], owner=name)
         self._wake()
         return BuildHandle(self, batch.builds[0])

@@ -17,6 +17,7 @@ from farm.errors import FarmNotRunning, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def read_log(
 
 def _live(place: LogPlace, leases: "Leases", refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:
     label = place.attempt.label
-    build_id = int(label.partition(".")[0])
+    build_id = AttemptLabel.parse(label).build_id
     offset = 0
     with closing(listen(leases, _LIVE_EVERY_S)) as events:
         for event in events:

@@ -3,17 +3,21 @@
 import os
 import pwd
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Required, TypedDict, Unpack
 
+from farm.artifacts.base import ArtifactStore
 from farm.client.limits import GivenLimits, check_limits
-from farm.client.source import check_source
+from farm.client.source import check_source, check_srpm, git_source, store_srpm
 from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest, StepKind
+from farm.model.source import Source
 from farm.model.target import LIMIT_RANGES, Target
-from farm.targets.load import pick_arches
+from farm.targets.load import find_target, pick_arches
 
 PRIORITY_MAX = 1000
 _, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
@@ -22,6 +26,81 @@ _OWNER_MAX = 64
 # rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, at least three characters.
 _MACRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
 _CONDITION_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class RequestArguments(TypedDict, total=False):
+    """The arguments of a request for one build, as `Farm.request` and `Farm.enqueue` take them by name.
+
+    Give `target`, and either `git` (URL or local repository) or `srpm` (URL or file). `ref` is a branch, tag or
+    commit; without it the remote's HEAD is built. `subdir` and `spec` are relative to the tree. Without `arches` the
+    build is for all that the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of the
+    build step. `limits`, such as `{"memory_bytes": 8 * 2**30}`, replace those of target and package. A higher
+    `priority` goes first; 0 is usual.
+    """
+
+    target: Required[str]
+    git: str | Path | None
+    srpm: str | Path | None
+    ref: str | None
+    subdir: str | None
+    spec: str | None
+    arches: Sequence[str | Arch]
+    with_: Sequence[str]
+    without: Sequence[str]
+    defines: Sequence[tuple[str, str]] | Mapping[str, str]
+    timeout_s: int | None
+    limits: GivenLimits | None
+    priority: int
+
+
+def make_request(
+    settings: Settings, artifacts: Callable[[], ArtifactStore], **asked: Unpack[RequestArguments]
+) -> BuildRequest:
+    """The request, with everything checked. A local src.rpm is stored last: it is the first thing that is written.
+
+    Raises TypeError for an argument that no request has, and what `Farm.request` raises.
+    """
+    _check_names(asked)
+    checked = _checked_source(asked)
+    target = find_target(settings, asked["target"])
+    priority, defines = asked.get("priority", 0), asked.get("defines", ())
+    check_priority(priority)
+    return BuildRequest(
+        target=asked["target"],
+        arches=pick_arches(target, asked.get("arches", ())),
+        options=make_options(
+            with_=asked.get("with_", ()),
+            without=asked.get("without", ()),
+            defines=tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
+            timeout_s=asked.get("timeout_s"),
+            limits=asked.get("limits"),
+        ),
+        priority=priority,
+        source=checked if isinstance(checked, Source) else store_srpm(checked, artifacts()),
+    )
+
+
+def _check_names(asked: RequestArguments) -> None:
+    """Python checks the names of a function's parameters, and not those of a TypedDict."""
+    if unknown := sorted(asked.keys() - RequestArguments.__annotations__.keys()):
+        raise TypeError(
+            f"{unknown[0]!r} is not an argument of a request; use {', '.join(RequestArguments.__annotations__)}"
+        )
+    if missing := sorted(RequestArguments.__required_keys__ - asked.keys()):
+        raise TypeError(f"a request lacks its argument {missing[0]!r}")
+
+
+def _checked_source(asked: RequestArguments) -> Source | str | Path:
+    """A git source, or the address or file of a src.rpm."""
+    git, srpm = asked.get("git"), asked.get("srpm")
+    ref, subdir, spec = asked.get("ref"), asked.get("subdir"), asked.get("spec")
+    if (git is None) == (srpm is None):
+        raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
+    if git is not None:
+        return git_source(git, ref=ref, subdir=subdir, spec=spec)
+    if ref or subdir or spec:
+        raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
+    return check_srpm(srpm or "")
 
 
 def make_options(

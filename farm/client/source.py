@@ -12,13 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from farm.artifacts.base import ArtifactStore
 from farm.errors import BadSource
+from farm.formats.rpm import rpmfile
+from farm.formats.rpm.rpmfile import Lead
 from farm.model.artifact import ArtifactKind
 from farm.model.source import Source, SourceKind, without_credentials
 
 SRPM_MAX_BYTES = 4 * 2**30
-_LEAD_BYTES = 96
-_LEAD_MAGIC = b"\xed\xab\xee\xdb"
-_LEAD_TYPE_SOURCE = b"\x00\x01"  # bytes 6 and 7; 0 is a binary package
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
 _SRPM_SCHEMES = ("https", "http")
 _TEXT_MAX = 2048
@@ -142,15 +141,17 @@ def _checked_file(path: Path) -> Path:
         if found.st_size > SRPM_MAX_BYTES:
             raise BadSource(f"--srpm {shown} has {found.st_size} bytes; at most {SRPM_MAX_BYTES} are taken")
         with path.open("rb") as file:
-            lead = file.read(_LEAD_BYTES)
+            lead = file.read(rpmfile.LEAD_BYTES)
     except FileNotFoundError as error:
         raise BadSource(f"--srpm {shown} does not exist; give the path or URL of a src.rpm") from error
     except OSError as error:
         raise BadSource(f"--srpm {shown} cannot be read: {error.strerror}; make it readable for you") from error
-    if lead[:4] != _LEAD_MAGIC[: len(lead)] or not lead:
-        raise BadSource(f"--srpm {shown} is not an RPM package; give a src.rpm, such as `rpmbuild -bs` makes")
-    if len(lead) < _LEAD_BYTES:
-        raise BadSource(f"--srpm {shown} is truncated: it has {found.st_size} bytes; get it again")
-    if lead[6:8] != _LEAD_TYPE_SOURCE:
-        raise BadSource(f"--srpm {shown} is a binary RPM, not a src.rpm; give the src.rpm that it was built from")
-    return path
+    match rpmfile.read_lead(lead):
+        case Lead.SOURCE:
+            return path
+        case Lead.BINARY:
+            raise BadSource(f"--srpm {shown} is a binary RPM, not a src.rpm; give the src.rpm that it was built from")
+        case Lead.TRUNCATED:
+            raise BadSource(f"--srpm {shown} is truncated: it has {found.st_size} bytes; get it again")
+        case Lead.OLD | Lead.FOREIGN:
+            raise BadSource(f"--srpm {shown} is not an RPM package; give a src.rpm, such as `rpmbuild -bs` makes")

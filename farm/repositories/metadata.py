@@ -28,6 +28,7 @@ from xml.parsers import expat
 import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
+from farm.model.text import clip, printable
 from farm.repositories.staging import check_stop
 
 KINDS = ("primary", "filelists", "other")
@@ -114,7 +115,7 @@ def _entry(package: createrepo_c.Package, path: Path, shown: str) -> PackageXml:
 
 def _refused(path: Path, shown: str, error: Exception) -> BadSource:
     reason = str(error).replace(str(path), "the file")
-    return BadSource(f"{shown} is not an RPM that can be published: {ascii(reason)[1:-1][:200]}")
+    return BadSource(f"{shown} is not an RPM that can be published: {clip(printable(reason), 200)}")
 
 
 def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo_c.Package:

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 
 from farm import wire
 from farm.fitness import withheld_reason
+from farm.model.label import AttemptLabel
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.queues import queue_of
-from farm.state.changes import build_of
 
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)
@@ -63,12 +63,13 @@ class HostHealth:
         role, name = queue_of(label) or "", host_of(worker)
         host = f"{role}@{name}" if role else name
         self._seen_at[host] = now
-        step = label.rpartition(".")[0]
+        attempt = AttemptLabel.parse_or_none(label)
+        step = attempt.step if attempt is not None else label
         if trouble is None:
             self._troubles.pop(host, None)
             before, unclear = self._unclear.pop(step, ("", None))
             return self._count(before, unclear, now) if unclear and before != host else None
-        found = _Trouble(now, build_of(label), trouble, remote)
+        found = _Trouble(now, attempt.build_id if attempt is not None else None, trouble, remote)
         if remote is None:
             return self._count(host, found, now)
         while len(self._unclear) >= _UNCLEAR_MAX:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from farm.broker.leases import Leases
+from farm.model.label import AttemptLabel
 from farm.model.tally import Tally
 from farm.queues import queue_of
 from farm.store.settling import Finding, Verdict
@@ -83,7 +84,7 @@ class Notices:
         return verdicts
 
     def _may_send_again(self, label: str) -> bool:
-        now, step = time.monotonic(), label.rpartition(".")[0]
+        now, step = time.monotonic(), AttemptLabel.parse(label).step
         if now - self._sent_again.get(step, -SEND_AGAIN_EVERY_S) < SEND_AGAIN_EVERY_S:
             return False
         if len(self._sent_again) >= _REMEMBERED:

@@ -18,6 +18,7 @@ from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.errors import FarmError, FarmNotRunning
 from farm.model.artifact import ArtifactKind
+from farm.model.label import AttemptLabel
 from farm.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -88,12 +89,12 @@ class Salvager:
                 del self._due[label]
 
     def _keep(self, label: str, data: bytes) -> None:
-        _, *where, _ = label.split(".")
+        step = AttemptLabel.parse(label).step_name
         try:
             with tempfile.TemporaryDirectory(prefix="farm-log-") as name:
                 path = Path(name) / "log"
                 path.write_bytes(data + _END)
-                artifact = self._artifacts.put(path, name=f"{'.'.join(where)}.log", kind=ArtifactKind.LOG)
+                artifact = self._artifacts.put(path, name=f"{step}.log", kind=ArtifactKind.LOG)
         except (FarmError, OSError) as error:
             extra = {"action": "salvage", "attempt": label}
             _log.warning("The log of %s could not be kept: %s", label, error, extra=extra)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.scheduler.parts import Parts
-from farm.state.changes import build_of
 from farm.store.settling import Finding
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class Upkeep:
         """End in Redis what people cancelled in SQL: workers stop what runs, and clients that wait are told."""
         store = self._parts.store
         if labels := store.closing():
-            builds = sorted({build for label in labels if (build := build_of(label)) is not None})
+            builds = sorted(
+                {found.build_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
+            )
             events = [{"build": build, "step": None, "status": Status.FINISHED} for build in builds]
             self._parts.leases.hand_on(closes=labels, events=events)
             store.closed(labels)

@@ -8,9 +8,9 @@ be built as noarch, and says nothing of where, so it rules no arch out by itself
 from collections.abc import Sequence
 
 from farm.model.arch import Arch
+from farm.model.text import clip, printable
 from farm.model.work import SrpmResult
 from farm.state.machine import FanOut
-from farm.state.text import clean
 
 _SHOWN_CHARS = 200
 
@@ -37,5 +37,4 @@ def _why_not(arch: Arch, srpm: SrpmResult) -> str | None:
 
 def _shown(names: Sequence[str]) -> str:
     """The names come out of a spec: bounded, and printable."""
-    text = " ".join(name if name.isprintable() else ascii(name) for name in names)
-    return clean(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
+    return clip(printable(" ".join(names)), _SHOWN_CHARS)

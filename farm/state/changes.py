@@ -4,7 +4,7 @@ Mutable on purpose, and only inside one transaction: `Changes` notes which field
 reports become a handful of statements. Nothing here decides anything; that is machine.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,23 +12,11 @@ from typing import Any
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions, StepKind
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 
 ONCE = (StepKind.FETCH, StepKind.SRPM)
-#: What follows a step in its Celery chain.
-
-
-def label_of(build_id: int, kind: StepKind, arch: Arch | None, number: int) -> str:
-    """`12.fetch.1`, `12.build.x86_64.1`: unique for ever, and Celery's task id."""
-    return f"{build_id}.{kind.value}.{arch.value}.{number}" if arch else f"{build_id}.{kind.value}.{number}"
-
-
-def build_of(label: str) -> int | None:
-    """The build that a label speaks of; None for what is no label."""
-    head = label.partition(".")[0]
-    # Length: a number that no database has room for would be an error there.
-    return int(head) if head.isascii() and head.isdigit() and len(head) < 19 else None
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -81,7 +69,11 @@ class StepState:
     @property
     def label(self) -> str:
         """Of the newest attempt."""
-        return label_of(self.build_id, self.kind, self.arch, self.attempts)
+        return self.label_of(self.attempts)
+
+    def label_of(self, number: int) -> str:
+        """Of the attempt with this number."""
+        return str(AttemptLabel(build_id=self.build_id, kind=self.kind, arch=self.arch, number=number))
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -137,9 +129,15 @@ class BuildState:
     def by_label(self, label: str) -> StepState | None:
         """The step whose live attempt has this label."""
         for step in self.steps:
-            if step.live is not None and label_of(self.id, step.kind, step.arch, step.live.number) == label:
+            if step.live is not None and step.label_of(step.live.number) == label:
                 return step
         return None
+
+
+def build_for(builds: Mapping[int, BuildState], label: str) -> BuildState | None:
+    """The build, of these, whose attempt the label names; None for a text that is no label."""
+    attempt = AttemptLabel.parse_or_none(label)
+    return builds.get(attempt.build_id) if attempt is not None else None
 
 
 #: Target, kind and name.

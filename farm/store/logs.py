@@ -6,12 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import StepKind
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.model.work import LogFile
-from farm.state.changes import BuildState, StepState, build_of, label_of
+from farm.state.changes import BuildState, StepState
 from farm.store import schema, state_rows
 from farm.store.database import Database
 
@@ -60,8 +60,11 @@ class LogStore(Database):
 
     def keep_log(self, label: str, artifact: Artifact) -> bool:
         """This is the log of an attempt that ended without storing anything. False for any other."""
+        attempt = AttemptLabel.parse_or_none(label)
+        if attempt is None:
+            return False
         with self.writing() as connection:
-            found = connection.execute(_SILENT.where(_STEP.build_id == build_of(label)))
+            found = connection.execute(_SILENT.where(_STEP.build_id == attempt.build_id))
             ids = [row.id for row in found if _label(row) == label]
             if ids:
                 state_rows.insert_artifacts(connection, [(ids[0], (artifact,))])
@@ -69,7 +72,7 @@ class LogStore(Database):
 
 
 def _label(row: Any) -> str:
-    return label_of(row.build_id, StepKind(row.kind), Arch(row.arch) if row.arch else None, row.number)
+    return str(AttemptLabel.of_row(row.build_id, row.kind, row.arch, row.number))
 
 
 def logs_for(
@@ -82,7 +85,7 @@ def logs_for(
     for build_id, kind, arch, number, name, sort, sha256, size_bytes in connection.execute(
         _STORED, {"ids": sorted({build.id for build, _ in uploads})}
     ):
-        label = label_of(build_id, StepKind(kind), Arch(arch) if arch else None, number)
+        label = str(AttemptLabel.of_row(build_id, kind, arch, number))
         artifact = Artifact(name=name, kind=ArtifactKind(sort), sha256=sha256, size_bytes=size_bytes)
         stored[build_id, arch].append(LogFile(attempt=label, artifact=artifact))
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from farm import wire
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
+from farm.model.label import AttemptLabel
 from farm.model.source import Source
 from farm.model.work import BuildResult, FetchResult, LogFile, SrpmResult
 from farm.queues import queue_for
@@ -26,7 +27,7 @@ class Message:
     @property
     def number(self) -> int:
         """Of the attempt, from 1."""
-        return int(self.attempt.rpartition(".")[2])
+        return AttemptLabel.parse(self.attempt).number
 
     @property
     def queue(self) -> str:

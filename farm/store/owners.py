@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from farm import wire
 from farm.model.nevra import Nevra
 from farm.model.work import AnyResult, BuildResult, SrpmResult
-from farm.state.changes import BuildState, PackageName, build_of
+from farm.state.changes import BuildState, PackageName, build_for
 from farm.store import schema
 
 _COLUMN = schema.package_owner.c
@@ -36,7 +36,7 @@ def owners_for(
     """The owners of all names that these reports bring; names that nobody has are not in it."""
     wanted: dict[tuple[str, NameKind], set[str]] = {}
     for report in reports:
-        build = builds.get(build_of(report.attempt) or 0)
+        build = build_for(builds, report.attempt)
         if build is not None and report.result is not None:
             for target, kind, name in _names(build, report.result):
                 wanted.setdefault((target, NameKind(kind)), set()).add(name)

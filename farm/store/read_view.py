@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, StepKind
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
-from farm.state.changes import label_of
 from farm.store import columns, schema
 
 _STEP = schema.step.c
@@ -154,7 +154,7 @@ def _ready(row: Any) -> Ready:
 def _live(row: Any) -> Live:
     build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
     return Live(
-        label=label_of(build_id, StepKind(kind), Arch(arch) if arch else None, number),
+        label=str(AttemptLabel.of_row(build_id, kind, arch, number)),
         queue=queue,
         owner=owner,
         status=Status(status),

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 
 from farm import wire
 from farm.model.build import StepKind
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder
 from farm.state import machine
-from farm.state.changes import BuildState, Changes, build_of
+from farm.state.changes import BuildState, Changes, build_for
 from farm.state.policy import PUT_OFF_AT_MOST
 from farm.state.text import clean
 from farm.store import schema, settling, state_rows
@@ -101,7 +102,7 @@ class SchedulerStore(Database):
             builds = state_rows.load(connection, _builds_of(labels)) if labels else {}
         found = {}
         for label in labels:
-            build = builds.get(build_of(label) or 0)
+            build = build_for(builds, label)
             step = build.by_label(label) if build is not None else None
             if build is not None and step is not None and step.live is not None and step.live.holder:
                 following = build.next_in_chain(step)
@@ -241,7 +242,7 @@ class SchedulerStore(Database):
 
 
 def _builds_of(labels: Iterable[str]) -> set[int]:
-    return {build_id for label in labels if (build_id := build_of(label)) is not None}
+    return {found.build_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
 
 
 def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:

@@ -21,7 +21,7 @@ from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
 from farm.model.worker import Holder, host_of
 from farm.state import machine
 from farm.state.arches import plan_arches
-from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_of
+from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_for
 from farm.state.policy import RetryPolicy
 from farm.state.text import EXCERPT_CHARS, clean
 from farm.store import columns
@@ -149,8 +149,7 @@ def _has_logs(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
     """The live attempt with this label, if it has been offered: one whose turn has not come ends with the step before
     it, and never alone."""
-    build_id = build_of(label)
-    build = builds.get(build_id) if build_id is not None else None
+    build = build_for(builds, label)
     step = build.by_label(label) if build is not None else None
     if build is None or step is None or step.live is None or step.live.offered_at is None:
         return None

@@ -5,11 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.build import Attempt, Build, Step
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
-from farm.state.changes import label_of
 from farm.store import columns, schema
 
 
@@ -38,9 +37,8 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
 
 def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
     """From a row of `attempt` and that of its step."""
-    arch = Arch(step.arch) if step.arch else None
     return Attempt(
-        label=label_of(step.build_id, StepKind(step.kind), arch, row.number),
+        label=str(AttemptLabel.of_row(step.build_id, step.kind, step.arch, row.number)),
         number=row.number,
         status=Status(row.status),
         outcome=columns.decode_outcome(row.outcome),

@@ -9,13 +9,14 @@ import pytest
 
 from farm.config import Settings
 from farm.errors import BadSource, RootTrouble
+from farm.formats.rpm import rpmfile
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
-from workers.formats.rpm import package_reader, publishable, rpmbuild, rpmfile
+from workers.formats.rpm import package_reader, publishable, rpmbuild
 from workers.formats.rpm.publishable import check_publishable
 from workers.formats.rpm.results import store_packages
 from workers.steps import upload

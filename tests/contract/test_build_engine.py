@@ -17,6 +17,7 @@ import pytest
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import LeaseLost
+from farm.formats.rpm.rpmfile import read_binary
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -28,7 +29,6 @@ from workers.formats.rpm.engine import BuildEngine, EngineRun, RpmsRequest, Srpm
 from workers.formats.rpm.mock.engine import MockEngine
 from workers.formats.rpm.mock.host import MockHost
 from workers.formats.rpm.native import NativeEngine
-from workers.formats.rpm.rpmfile import read_binary
 from workers.isolation import cgroups
 from workers.isolation.cgroups import CgroupKind
 

@@ -322,7 +322,7 @@ def test_a_file_whose_name_does_not_print_is_left_out(desk: Desk, tmp_path: Path
     os.close(os.open(os.fsencode(repo) + b"/caf\xe9", os.O_CREAT | os.O_WRONLY))
     commit_all(repo, "Latin 1")
     assert sorted(desk.content(desk.git(repo))) == ["hello.spec"]
-    assert "\\x1b[2Jb\\x0ac: left out" in desk.log
+    assert "\\x1b[2Jb\\nc: left out" in desk.log
 
 
 def test_hooks_and_settings_of_a_local_repository_are_not_run(desk: Desk, repo: Path, tmp_path: Path) -> None:

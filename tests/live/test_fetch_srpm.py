@@ -105,7 +105,7 @@ def test_a_binary_rpm_is_called_one(desk: Desk, rpm: Path) -> None:
 
 
 def test_what_is_no_rpm_is_called_so_and_its_name_shown_safely(desk: Desk) -> None:
-    assert _why(desk, _stored(desk, b"hello", "a\x1b[2J\n.src.rpm")) == "a\\x1b[2J\\x0a.src.rpm is not an RPM package"
+    assert _why(desk, _stored(desk, b"hello", "a\x1b[2J\n.src.rpm")) == "a\\x1b[2J\\n.src.rpm is not an RPM package"
     with http_server() as server:
         server.answers["/x.src.rpm"] = Answer(b"<html>not found, says a helpful server</html>")
         assert "is not an RPM package" in _why(desk, Source(kind=SourceKind.SRPM, url=server.url("/x.src.rpm")))

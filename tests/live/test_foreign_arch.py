@@ -16,10 +16,10 @@ import pytest
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
+from farm.formats.rpm.rpmfile import read_binary
 from tests.emulator import FOREIGN, need_distribution, need_emulator
 from tests.leftovers import inside
 from tests.packages import make_srpm
-from workers.formats.rpm.rpmfile import read_binary
 
 pytestmark = [
     pytest.mark.live,

@@ -6,11 +6,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plumbum import local
@@ -27,6 +30,7 @@ from workers.core.process import PATH
 from workers.formats.rpm import install as filling
 from workers.formats.rpm.dnf import pinned_repositories, target_repositories
 from workers.formats.rpm.install import Filling
+from workers.formats.rpm.plan import Plan
 from workers.isolation.confine import confinement
 
 pytestmark = [
@@ -34,6 +38,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the native engine mounts overlays and needs root"),
 ]
 
+_WITHIN_S = 300
 _BAD = b"written by a scriptlet\n"
 _POISONS = """\
 Name: poisons
@@ -116,7 +121,7 @@ class Shelf:
     settings: Settings
     target: Target
     log: Path
-    filled: int = 0
+    numbers: Iterator[int] = field(default_factory=partial(count, 1))
     added: list[str] = field(default_factory=list)
 
     @property
@@ -144,10 +149,10 @@ class Shelf:
 
     @contextmanager
     def _filling(self) -> Iterator[tuple[Filling, Path]]:
-        self.filled += 1
-        folder = self.settings.data / f"filled-{self.filled}"
+        number = next(self.numbers)
+        folder = self.settings.data / f"filled-{number}"
         (folder / "root").mkdir(parents=True)
-        with StepLog(self.log.with_name(f"log-{self.filled}"), limit_bytes=2**20) as log:
+        with StepLog(self.log.with_name(f"log-{number}"), limit_bytes=2**20) as log:
             context = StepContext(
                 attempt="1",
                 workdir=folder,
@@ -237,3 +242,20 @@ def test_what_does_not_end_before_anything_is_installed_is_trouble(
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, silence_s=2))
     with pytest.raises(RootTrouble, match="filling the build root wrote nothing and used no CPU for 2 s"):
         shelf.layer(template, "bc", tmp_path / "hangs")
+
+
+def test_the_slots_of_a_host_fill_layers_side_by_side(
+    shelf: Shelf, poisons: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits in its install step until the other has come to its own."""
+    template = shelf.template()
+    both, install = threading.Barrier(2), Filling._install
+
+    def wait_and_install(self: Filling, *args: Any, **given: Any) -> Plan:
+        both.wait(_WITHIN_S)
+        return install(self, *args, **given)
+
+    monkeypatch.setattr(Filling, "_install", wait_and_install)
+    with ThreadPoolExecutor(2) as pool:
+        layers = [pool.submit(shelf.layer, template, "bc", poisons) for _ in range(2)]
+        assert [next(layer.result(_WITHIN_S).rglob("bin/bc")).name for layer in layers] == ["bc", "bc"]

@@ -9,9 +9,11 @@ from farm.artifacts.directory import DirectoryStore
 from farm.client.request import (
     PRIORITY_MAX,
     TIMEOUT_MAX_S,
+    RequestArguments,
     arch_named,
     check_priority,
     make_options,
+    make_request,
     owner_name,
     parse_define,
     step_kind,
@@ -21,6 +23,12 @@ from farm.config import Settings
 from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.model.source import Source, SourceKind
 from tests.rpms import BINARY_LEAD, LEAD
+
+
+@pytest.mark.parametrize("wrong", [{"target": "demo", "tagret": "demo"}, {"git": "https://example.org/hello.git"}])
+def test_an_argument_that_no_request_has_or_that_is_missing_is_a_type_error(wrong: RequestArguments) -> None:
+    with pytest.raises(TypeError, match=r"'tagret' is not an argument|lacks its argument 'target'"):
+        make_request(Settings.from_env({}), pytest.fail, **wrong)
 
 
 def git_url(git: str | Path) -> str | None:

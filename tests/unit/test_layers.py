@@ -14,17 +14,8 @@ MAX_LINES = 600
 
 #: What workers may use of the farm's library. Everything else there is the scheduler's side.
 SHARED = {
-    "model",
-    "errors",
-    "wire",
-    "queues",
-    "config",
-    "permissions",
-    "process_log",
-    "app",
-    "broker",
-    "artifacts",
-    "repositories",
+    *("model", "errors", "wire", "queues", "config", "permissions", "process_log", "app"),
+    *("broker", "artifacts", "repositories", "formats"),
 }
 #: But not which scheduler leads, nor what an account's rules are made from.
 NOT_SHARED = {"farm.broker.leader"}
@@ -40,6 +31,7 @@ BASE = {
     "process_log": set(),
     "broker": {"model", "errors", "wire", "queues", "config", "broker"},
     "state": {"model", "errors", "state"},
+    "formats": {"model", "errors", "formats"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "repositories", "broker"},
     "targets": {"model", "errors", "config", "targets"},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.formats.rpm import rpmfile
+from farm.formats.rpm import rpmfile
 
 _STRING, _ARRAY, _INT32, _INT64 = 6, 8, 4, 5
 _PAYLOAD = b"payload" * 100
@@ -156,3 +156,20 @@ def test_no_mutation_makes_the_reader_fall(changes: list[tuple[int, bytes]], cut
 def test_no_bytes_behind_a_lead_make_the_reader_fall(rest: bytes) -> None:
     _survives(_package()[:96] + rest)
     _survives(_package()[:112] + rest)
+
+
+@pytest.mark.parametrize(
+    ("start", "lead"),
+    [
+        (_package(), rpmfile.Lead.SOURCE),
+        (_package(kind=0), rpmfile.Lead.BINARY),
+        (_package()[:4] + b"\2" + _package()[5:], rpmfile.Lead.OLD),
+        (_package()[: rpmfile.LEAD_BYTES - 1], rpmfile.Lead.TRUNCATED),
+        (_package()[:2], rpmfile.Lead.TRUNCATED),
+        (_package()[:1], rpmfile.Lead.FOREIGN),
+        (b"", rpmfile.Lead.FOREIGN),
+        (b"PK\x03\x04" + bytes(200), rpmfile.Lead.FOREIGN),
+    ],
+)
+def test_the_lead_tells_what_a_file_is(start: bytes, lead: rpmfile.Lead) -> None:
+    assert rpmfile.read_lead(start) is lead

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.formats.rpm import rpmfile
+from farm.formats.rpm import rpmfile
 
 _STRING, _ARRAY, _INT32 = 6, 8, 4
 _NAME, _VERSION, _RELEASE, _ARCH, _SOURCERPM = 1000, 1001, 1002, 1022, 1044

@@ -38,6 +38,7 @@ from farm.errors import (
 )
 from farm.model.arch import Arch
 from farm.model.build import StepKind
+from farm.model.label import AttemptLabel
 from farm.model.work import AnyResult, AnyWork
 from farm.permissions import close_data
 from farm.queues import queue_for, queue_of
@@ -142,7 +143,7 @@ def _check_is_ours(attempt: str, task: str) -> None:
     Raises LeaseLost.
     """
     queue = queue_of(attempt)
-    if queue is None or wire.TASKS[StepKind(attempt.split(".")[1])] != task:
+    if queue is None or wire.TASKS[AttemptLabel.parse(attempt).kind] != task:
         raise LeaseLost(f"{attempt[:64]!a} is no attempt of {task}")
     if _queues is not None and queue not in _queues:
         raise LeaseLost(f"{attempt} is for {queue}, and this worker is for {', '.join(sorted(_queues))}")

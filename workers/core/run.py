@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from farm.errors import LeaseLost, Trouble
+from farm.model.text import printable
 from workers.core.log import StepLog
 from workers.core.process import Pump, end, pipe, signal_group, start
 
@@ -347,5 +348,4 @@ def _name(argv: Sequence[str | Path]) -> str:
 
 def _quoted(argv: Sequence[str | Path]) -> str:
     """As a shell takes it, on one line: what is not printable is written as Python escapes."""
-    text = shlex.join(str(arg) for arg in argv)
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return printable(shlex.join(str(arg) for arg in argv))

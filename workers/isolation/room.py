@@ -15,6 +15,7 @@ from typing import Protocol
 
 from farm.errors import RootTrouble
 from farm.model.outcome import Outcome
+from farm.model.text import clip, printable
 from workers.core.context import StepContext
 from workers.core.run import Completed, Ending, run
 from workers.isolation import cgroups, sandbox
@@ -158,5 +159,4 @@ def last_error(tail: bytes) -> str | None:
     found = _ERROR.findall(tail)
     if not found:
         return None
-    text = " ".join(found[-1].decode(errors="backslashreplace").split())
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)[:_REASON_CHARS]
+    return clip(printable(" ".join(found[-1].decode(errors="backslashreplace").split())), _REASON_CHARS)

@@ -3,7 +3,6 @@
 Owns the names and the removing. Does not own where scratch lies, nor what a room puts into it.
 """
 
-import fcntl
 import functools
 import hashlib
 import logging
@@ -11,7 +10,6 @@ import os
 import platform
 import re
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from farm.config import Settings
 from farm.errors import RootTrouble
+from workers.core.locks import LockKind, lock, try_lock
 from workers.core.run import CommandFailed, capture
 from workers.isolation.cgroups import is_alive, owner
 
@@ -31,6 +30,7 @@ _SMALL_LEVELS = 5
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MAKER = re.compile(r"(?P<machine>[0-9a-f]{10})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9]+")
+_SHARED_POLL_S = 0.01
 _SHARED_WITHIN_S = 5.0  # others hold it for an instant, to see whether they can
 
 
@@ -110,16 +110,14 @@ def _here() -> str:
 
 
 def _share(descriptor: int, alive: Path) -> None:
-    until = time.monotonic() + _SHARED_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            if not isinstance(error, BlockingIOError) or time.monotonic() > until:
-                raise RootTrouble(f"a lock in {alive} cannot be had: {error.strerror}") from error
-            threading.Event().wait(0.01)
-        else:
-            return
+    give_up_at = time.monotonic() + _SHARED_WITHIN_S
+
+    def pause() -> None:
+        if time.monotonic() > give_up_at:
+            raise RootTrouble(f"a lock in {alive} cannot be had: another process has it for {_SHARED_WITHIN_S:g} s")
+        time.sleep(_SHARED_POLL_S)
+
+    lock(descriptor, LockKind.SHARED, pause, trouble=RootTrouble)
 
 
 def _is_deserted(machine: Path) -> bool:
@@ -129,11 +127,9 @@ def _is_deserted(machine: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return try_lock(descriptor, LockKind.EXCLUSIVE)
     except OSError:
         return False
-    else:
-        return True
     finally:
         os.close(descriptor)
 

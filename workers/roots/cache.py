@@ -3,7 +3,6 @@
 Owns: the locks, the atomic appearance, the order of use, and the removal of what was not used for longest.
 """
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +11,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from farm.errors import LeaseLost, RootTrouble
+from farm.errors import RootTrouble
+from workers.core.locks import LockKind, lock, open_lock, try_lock, until
 from workers.isolation.scratch import attempted, remove_tree, room_name, sweep_orphans
 
-_LOOK_S = 0.05
 _NEW = "new"
 _numbers = count(1)
 
@@ -35,12 +34,12 @@ class Shelf:
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._root / key
-        with self._locked(key, fcntl.LOCK_SH, stop) as descriptor:
+        with self._locked(key, LockKind.SHARED, stop) as descriptor:
             while not path.is_dir():
-                _lock(descriptor, fcntl.LOCK_EX, stop)
+                _lock(descriptor, LockKind.EXCLUSIVE, stop)
                 if not path.is_dir():
                     self._make(path, make)
-                _lock(descriptor, fcntl.LOCK_SH, stop)
+                _lock(descriptor, LockKind.SHARED, stop)
             with suppress(OSError):
                 os.utime(path)
             yield path
@@ -72,11 +71,11 @@ class Shelf:
 
     def _remove(self, folder: Path) -> int:
         """Unless somebody uses it; how many folders."""
-        lock = self._root / f"{folder.name}.lock"
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._root / f"{folder.name}.lock"
+        descriptor = open_lock(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_same(descriptor, lock):  # another has just removed it, and a third may be making it
+            # If it is another file now, a process has just removed the folder, and a third may be making it.
+            if not try_lock(descriptor, LockKind.EXCLUSIVE) or not _is_same(descriptor, path):
                 return 0
             gone = self._root / room_name(_NEW, next(_numbers))
             try:
@@ -84,53 +83,29 @@ class Shelf:
             except FileNotFoundError:  # another has removed it before
                 return 0
             finally:
-                lock.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             remove_tree(gone)
-        except BlockingIOError:
-            return 0
         finally:
             os.close(descriptor)
         return 1
 
     @contextmanager
-    def _locked(self, key: str, kind: int, stop: threading.Event) -> Iterator[int]:
+    def _locked(self, key: str, kind: LockKind, stop: threading.Event) -> Iterator[int]:
         """The lock file may be removed with its folder by a sweep; then it is another file's turn."""
-        lock = self._root / f"{key}.lock"
+        path = self._root / f"{key}.lock"
         while True:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_lock(path)
             try:
                 _lock(descriptor, kind, stop)
-                if _is_same(descriptor, lock):
+                if _is_same(descriptor, path):
                     yield descriptor
                     return
             finally:
                 os.close(descriptor)
 
 
-@contextmanager
-def locked(path: Path, stop: threading.Event) -> Iterator[None]:
-    """An exclusive lock between processes and threads, waited for until `stop` is set."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor, fcntl.LOCK_EX, stop)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, kind: int, stop: threading.Event) -> None:
-    """Raises LeaseLost when `stop` is set before the lock is had."""
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if stop.wait(_LOOK_S):
-                raise LeaseLost("stopped while waiting for another to make the same root") from None
-        except OSError as error:
-            raise RootTrouble(f"a lock cannot be had: {error.strerror}") from error
-        else:
-            return
+def _lock(descriptor: int, kind: LockKind, stop: threading.Event) -> None:
+    lock(descriptor, kind, until(stop, "stopped while waiting for another to make the same root"), trouble=RootTrouble)
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

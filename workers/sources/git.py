@@ -9,7 +9,6 @@ Nothing is ever checked out: files are read with `git archive` (see tree.py), so
 repository acts here. Does not own what files mean, nor whose fault a failure is (git_blame.py).
 """
 
-import fcntl
 import hashlib
 import os
 import pwd
@@ -22,10 +21,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import HostUnfit, LeaseLost, NetworkTrouble, Trouble
+from farm.errors import HostUnfit, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
+from farm.model.text import printable
 from workers.core import text
 from workers.core.context import Ended, StepContext
+from workers.core.locks import LockKind, locked, until
 from workers.core.run import CommandFailed, Ending, capture, run
 from workers.sources import gateway, git_blame
 from workers.sources.confined import confined
@@ -85,7 +86,6 @@ _NOBODY = 65534
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
 _LISTING_MAX_BYTES = 16 * 2**20
-_LOCK_POLL_S = 0.05
 _LEFT_OVER = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
@@ -265,7 +265,7 @@ class Mirror:
         if not heads:
             return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
         branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
-        known = ", ".join(ascii(name)[1:-1] for name in branches[:_SHOWN_BRANCHES])
+        known = ", ".join(printable(name) for name in branches[:_SHOWN_BRANCHES])
         more = f" and {len(branches) - _SHOWN_BRANCHES} more" if len(branches) > _SHOWN_BRANCHES else ""
         what = "there is no default branch" if ref == "HEAD" else f"ref {ref!r:.200} does not exist"
         return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; known branches are {known}{more}")
@@ -365,19 +365,14 @@ class Mirror:
     def _lock(self) -> Iterator[None]:
         """One process at a time writes to the mirror. Waiting for it can be stopped."""
         self._config()
-        with (self._root / f"{self.url.key}.lock").open("wb") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    self._wait()
-            yield
+        stopped = until(self._context.stop, f"stopped while another attempt fetched {self.url.shown}")
 
-    def _wait(self) -> None:
-        if self._context.stop.wait(_LOCK_POLL_S):
-            raise LeaseLost(f"stopped while another attempt fetched {self.url.shown}")
-        self._left_s()
+        def pause() -> None:
+            stopped()
+            self._left_s()
+
+        with locked(self._root / f"{self.url.key}.lock", LockKind.EXCLUSIVE, pause):
+            yield
 
     def _left_s(self) -> float:
         left = self._context.deadline - time.monotonic()

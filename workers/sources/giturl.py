@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
+from farm.model.text import clip, printable
 from workers.core.context import Ended
 
 #: The transports that git may use; everything else, `ext::` above all, is refused here and by git's own setting.
@@ -181,5 +182,5 @@ def _made(full: str, plain: str, *, is_local: bool, authorization: str | None = 
 
 
 def _refused(url: str, why: str) -> Ended:
-    shown = without_credentials(url).encode("unicode_escape").decode()[:200]
+    shown = clip(printable(without_credentials(url)), 200)
     return Ended(Outcome.FAILED, f"{shown!r} is not a git URL that the farm fetches: {why}")

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from farm.errors import NotFound
+from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
@@ -15,7 +16,6 @@ from farm.model.work import FetchInput, FetchResult, StepResult, Work
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.formats.rpm import gather as sources
-from workers.formats.rpm import rpmfile
 from workers.formats.rpm.spec import is_fetchable
 from workers.sources import download, giturl, tarball
 from workers.sources.egress import EgressPolicy

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from farm.errors import BadSource, LeaseLost, NotFound
+from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact
+from farm.model.label import AttemptLabel
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome
 from farm.model.work import LogFile, StepResult, UploadInput, UploadResult, Work
@@ -23,7 +25,6 @@ from farm.repositories import (
 from farm.repositories.checks import is_file_name
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.rpm import rpmfile
 
 _DEBUG = ("-debuginfo", "-debugsource")
 _SOURCE = ("src", "nosrc")
@@ -114,8 +115,9 @@ def _log_file(work: Work[UploadInput], log: LogFile, context: StepContext) -> Re
     """None for a name that no log of the farm has, and for content that is not kept: whoever reported such a thing
     must not keep packages from being published by it."""
     sha256 = log.artifact.sha256
-    name = f"{work.build_id}/{log.attempt.partition('.')[2]}/{log.artifact.name}"
-    if not is_file_name(name):
+    attempt = AttemptLabel.parse_or_none(log.attempt)
+    name = f"{work.build_id}/{attempt.attempt_name if attempt else log.attempt}/{log.artifact.name}"
+    if attempt is None or not is_file_name(name):
         context.log.note(f"left out {shown(name)!r}, which is no name for a log")
         return None
     try:
@@ -123,7 +125,7 @@ def _log_file(work: Work[UploadInput], log: LogFile, context: StepContext) -> Re
     except NotFound as error:
         context.log.note(f"left out {name}: {error}")
         return None
-    labels = _labels(work, attempt=log.attempt, arch=_arch_of(log.attempt))
+    labels = _labels(work, attempt=log.attempt, arch=attempt.arch.value if attempt.arch else "")
     return RepositoryFile(path=path, sha256=sha256, name=name, labels=labels)
 
 
@@ -137,12 +139,6 @@ def _package_labels(work: Work[UploadInput], artifact: Artifact) -> dict[str, st
 def _labels(work: Work[UploadInput], *, attempt: str, arch: str) -> dict[str, str]:
     labels = {"build": str(work.build_id), "arch": arch, "attempt": attempt, "batch": str(work.input.batch)}
     return {key: value for key, value in labels.items() if value}
-
-
-def _arch_of(label: str) -> str:
-    """From `12.build.x86_64.1`; empty for a step that runs once."""
-    parts = label.split(".")
-    return parts[2] if len(parts) == 4 else ""
 
 
 def _check_stop(context: StepContext, name: RepositoryName) -> None:

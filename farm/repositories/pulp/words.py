@@ -1,6 +1,6 @@
 """Errors of Pulp, and a sentence for the error in an answer, a task or a connection.
 
-Everything that Pulp says is shown on one line of bounded length, in ASCII: some of it comes out of recipes.
+Everything that Pulp says is shown on one printable line of bounded length: some of it comes out of recipes.
 """
 
 import json
@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulp_glue.common.exceptions import PulpException
+
+from farm.model.text import clip, printable
+
+_SHOWN_CHARS = 400
 
 
 class NotThere(PulpException):
@@ -56,4 +60,4 @@ def _sentences(found: Any, key: str) -> list[str]:
 
 
 def short(text: str) -> str:
-    return ascii(re.sub(r"\s+", " ", text).strip()[:400])[1:-1]
+    return clip(printable(" ".join(text.split())), _SHOWN_CHARS)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from farm.formats.rpm import rpmfile
 from workers.core.text import shown
-from workers.formats.rpm import rpmfile
 from workers.formats.rpm.engine import SrpmHeader
 
 

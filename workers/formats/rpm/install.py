@@ -1,15 +1,15 @@
 """Filling a root with the host's dnf, in the workshop sandbox.
 
-Owns one filling: the work folder, the shared package cache and its lock, the two steps (download with network and no
-scriptlet, install without network), and what a failure means.
+Owns one filling: the work folder, the two steps (download with network and no scriptlet, install without network), and
+what a failure means. The package cache and its lock are package_cache.py's.
 
-Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has
-the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling ever sees. The
+Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has a
+snapshot of the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling
+ever sees. The fillings of a host take turns to download; they install side by side, each from its own snapshot. The
 record of the root is dnf's plan, which the worker has before the first scriptlet runs; nothing is read afterwards.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,6 +28,7 @@ from workers.core.text import shown
 from workers.formats.rpm import blame, dnf, rpmbuild
 from workers.formats.rpm.blame import End, host_state
 from workers.formats.rpm.dnf import DnfRepository
+from workers.formats.rpm.package_cache import PackageCache
 from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
 from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import Cgroup, CgroupKind
@@ -35,7 +36,6 @@ from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, room_name
-from workers.roots.cache import locked
 
 PREFIX = "filling"
 _TIMEOUT_S = 3600.0
@@ -86,6 +86,7 @@ class Filling:
         self._arch = arch
         self._context = context
         self._confinement = confinement
+        self._cache = PackageCache(settings, target.name, arch)
 
     def install(
         self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
@@ -129,12 +130,11 @@ class Filling:
         is_builds_own: bool = False,
     ) -> Plan:
         scratch = into / room_name(PREFIX, next(_numbers))
-        cache = self._settings.cache / "dnf" / f"{self._target.name}-{self._arch}"
         with ExitStack() as stack:
             stack.callback(remove_tree, scratch)
             stack.callback(_remove, upper.parent / _WORK)
             work = scratch / "seen"
-            for folder in (work / "home", scratch / "merged", cache):
+            for folder in (work / "home", scratch / "merged"):
                 folder.mkdir(parents=True, exist_ok=True)
             words = prepare(work)
             (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
@@ -147,34 +147,25 @@ class Filling:
             options = self._options()
             words = [*options, *words]
             is_remote = not all(one.is_local for one in repositories)
-            # dnf's own lock names processes by number, which says nothing between pid namespaces. This lock is never
-            # held while scriptlets run: they may never end.
-            with locked(cache.parent / f"{cache.name}.lock", self._context.stop):
-                cache.mkdir(exist_ok=True)  # `farm gc` removes the cache that was not used for longest
-                self._own_cache(cache)
-                os.utime(cache)
-                _forget_locks(cache)
-                if lower is None or is_remote:
-                    # Scriptlets never have network, so what they come with is fetched before, over a root thrown away.
-                    # For a template in any case: what dnf made of the target's metadata then serves all of its layers.
-                    fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
-                    fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+            if lower is None or is_remote:
+                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
+                # a template in any case: what dnf made of the target's metadata then serves all of its layers.
+                fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
+                fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+                with self._cache.write(self._context.stop) as cache:
+                    self._own_cache(cache)
                     step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
                     self._fetch(step, scratch, is_builds_own=is_builds_own)
-                    words = ["--cacheonly", *words]
-                own_cache = self._linked(cache, scratch / "own-cache")
+                    snapshot = stack.enter_context(self._cache.snapshot())
+                words = ["--cacheonly", *words]
+            else:
+                with self._cache.read(self._context.stop):
+                    snapshot = stack.enter_context(self._cache.snapshot())
+            self._own(snapshot)
             overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
             named = "all" if lower is None else "packages"
-            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=own_cache, plan=named)
+            step = _DnfRun(words=tuple(words), root=overlay, binds=binds, cache=snapshot, plan=named)
             return self._install(step, scratch, is_builds_own=is_builds_own)
-
-    def _linked(self, cache: Path, into: Path) -> Path:
-        """The cache as it is now, by hard links: others fill it on while this one is installed from. dnf puts new files
-        in the place of old ones."""
-        shutil.copytree(cache, into, copy_function=_link, symlinks=True)
-        for folder, _, _ in os.walk(into):
-            self._own(Path(folder))
-        return into
 
     def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
         ran = self._run_dnf(step, scratch, None)
@@ -300,13 +291,6 @@ class Filling:
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
 
 
-def _link(source: str, to: str) -> None:
-    try:
-        os.link(source, to)
-    except OSError:  # another file system, or as many links as this one allows
-        shutil.copy2(source, to)
-
-
 def _may_be_given(error: FarmError, may_be: bool) -> FarmError:
     """Packages that others built may be made so that dnf fails before any of their code runs. Only another host that
     installs the same ones can tell that it was this host's trouble."""
@@ -350,13 +334,6 @@ def _limit_met(done: Completed, met: LimitsMet, *, has_begun: bool) -> tuple[Out
 def _remove(folder: Path) -> None:
     if folder.exists():
         remove_tree(folder)
-
-
-def _forget_locks(cache: Path) -> None:
-    """Of a dnf that was killed: the next one would wait, for ever, for whatever process has that number in its own
-    sandbox."""
-    for left in cache.glob("*_lock.pid"):
-        left.unlink(missing_ok=True)
 
 
 def _from(log: Path, start_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from farm.model.text import clip, printable
 from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS, Pattern
 
 TAIL_BYTES = 4 * 2**20
@@ -60,16 +61,13 @@ def find_reason(log: Path, *, limit_bytes: int = TAIL_BYTES) -> Reason | None:
     return _last_words(text)
 
 
-def printable(raw: bytes) -> str:
+def _line_shown(raw: bytes) -> str:
     """One log line as people may see it: bytes that are no UTF-8, control and direction codes are escaped.
 
     Colours are dropped, and of a line that was written over, what was there last is kept.
     """
     line = raw[:_LINE_BYTES].rstrip(b"\r\n").rpartition(b"\r")[2].decode(errors="backslashreplace")
-    line = _COLOUR.sub("", line).expandtabs(4)
-    if not line.isprintable():
-        line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line)
-    return _clip(line)
+    return clip(printable(_COLOUR.sub("", line).expandtabs(4)), LINE_CHARS)
 
 
 def _read(log: Path, limit_bytes: int) -> bytes:
@@ -112,7 +110,7 @@ def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) ->
     """Where the first pattern that is there matched, and what it says."""
     for pattern in patterns:
         for at in _candidates(text, pattern, start, end):
-            line = _PREFIX.sub("", printable(_line(text, at)), count=1)
+            line = _PREFIX.sub("", _line_shown(_line(text, at)), count=1)
             match = pattern.line.match(line)
             if match is None or line.startswith("+ "):
                 continue
@@ -144,7 +142,7 @@ def _items(text: bytes, at: int, pattern: Pattern) -> str:
     items: list[str] = []
     more = 0
     for _, raw in zip(range(_FOLLOWING), _lines_from(text, _line_end(text, at) + 1), strict=False):
-        line = _PREFIX.sub("", printable(raw), count=1)
+        line = _PREFIX.sub("", _line_shown(raw), count=1)
         if found := pattern.item.match(line):
             if len(items) < pattern.items_max:
                 items.append(found.group("item"))
@@ -165,7 +163,7 @@ def _last_command(text: bytes, start: int, end: int) -> tuple[int, str]:
         if line_end <= start:
             break
         at = max(text.rfind(b"\n", start, line_end) + 1, start)
-        line = printable(text[at : min(line_end, at + _LINE_BYTES)])
+        line = _line_shown(text[at : min(line_end, at + _LINE_BYTES)])
         if line.startswith("+ "):
             command = line.lstrip("+ ")
             if not _SCRIPT_END.match(command):
@@ -183,7 +181,7 @@ def _last_words(text: bytes) -> Reason | None:
         if at <= 0:
             return None
         at = _line_start(text, at - 1)
-        line = printable(_line(text, at)).strip()
+        line = _line_shown(_line(text, at)).strip()
         if line and not line.startswith("[farm] "):
             return _reason(text, at, f"the log ends with: {line}", "")
     return None
@@ -196,8 +194,8 @@ def _reason(text: bytes, at: int, line: str, phase: str) -> Reason:
         if first <= 0:
             break
         first = _line_start(text, first - 1)
-    lines = [printable(raw) for _, raw in zip(range(EXCERPT_LINES), _lines_from(text, first), strict=False)]
-    return Reason(line=_clip(" ".join(line.split())), excerpt="\n".join(lines), phase=phase)
+    lines = [_line_shown(raw) for _, raw in zip(range(EXCERPT_LINES), _lines_from(text, first), strict=False)]
+    return Reason(line=clip(" ".join(line.split()), LINE_CHARS), excerpt="\n".join(lines), phase=phase)
 
 
 def _lines_from(text: bytes, at: int) -> Iterator[bytes]:
@@ -217,7 +215,3 @@ def _line_start(text: bytes, at: int) -> int:
 def _line_end(text: bytes, at: int) -> int:
     found = text.find(b"\n", at)
     return len(text) if found < 0 else found
-
-
-def _clip(line: str) -> str:
-    return line if len(line) <= LINE_CHARS else line[: LINE_CHARS - 1] + "…"

@@ -6,6 +6,7 @@ Everything about a package is hostile: its name, its header, its contents. The f
 from collections.abc import Iterator, Sequence
 
 from farm import wire
+from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.work import BuildInput, Work
@@ -13,7 +14,6 @@ from farm.repositories.checks import is_package_name
 from workers.core.collect import Found
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.rpm import rpmfile
 from workers.formats.rpm.engine import RootPackage
 from workers.formats.rpm.publishable import check_publishable
 

@@ -24,6 +24,7 @@ from workers.core.untrusted import replaced_folder
 from workers.formats.rpm.dnf import DnfRepository, pinned_repositories, target_repositories
 from workers.formats.rpm.install import Filling
 from workers.formats.rpm.listing import Listing, is_sealed, of_layer, of_template, read_listing, write_listing
+from workers.formats.rpm.package_cache import sweep_snapshots
 from workers.isolation.sandbox import ROOM_FOLDERS, Confinement
 from workers.isolation.scratch import alive_folder, attempted
 from workers.roots.cache import Shelf
@@ -122,13 +123,14 @@ def shelf_folder(settings: Settings, target: Target, arch: Arch) -> Path:
 def sweep_roots(settings: Settings) -> int:
     """Remove what dead workers left half made; how many folders. For when a worker starts."""
     alive = alive_folder(settings)
+    snapshots = attempted("snapshots of package caches", lambda: sweep_snapshots(settings, alive))
 
     def swept(folder: Path, keep: int) -> int:
         return attempted(str(folder), lambda: Shelf(folder, keep=keep).sweep(alive))
 
     # Beside the targets' folders there is mock's, which has files in it.
     folders = [folder for folder in settings.templates.glob("*/*") if folder.is_dir()]
-    count = sum(swept(folder, _TEMPLATES_KEPT) for folder in folders)
+    count = snapshots + sum(swept(folder, _TEMPLATES_KEPT) for folder in folders)
     return count + sum(swept(layers, _LAYERS_KEPT) for folder in folders for layers in folder.glob("*/layers"))
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from farm.config import Settings
 from farm.errors import RootTrouble
+from farm.formats.rpm import rpmfile
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended, StepContext
-from workers.formats.rpm import rpmfile
 from workers.formats.rpm.engine import EngineRun, RootPackage, RpmsRequest, SrpmHeader, SrpmRequest
 from workers.formats.rpm.header import read_header
 from workers.formats.rpm.mock.command import (

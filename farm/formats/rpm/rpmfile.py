@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,9 @@ _HEADER_MAGIC = b"\x8e\xad\xe8\x01"
 _HEADER_START = struct.Struct(">4s4xII")
 _INDEX_ENTRY = struct.Struct(">IIII")
 _LEAD_SOURCE = 1
+#: The lead's size: `read_lead` needs no more of a file.
+LEAD_BYTES = _LEAD.size
+_MAJOR_OLDEST = 3
 
 # Far above what real source packages have (a kernel's header is under 1 MiB), far below what would hurt a worker.
 _SIGNATURE_MAX_BYTES = 4 * 2**20
@@ -45,6 +49,16 @@ _OPENPGP_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 12: "sha3_
 
 _PLAIN_ARCH = re.compile(r"[a-z0-9_]{1,32}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]{0,200}")
+
+
+class Lead(Enum):
+    """What the first bytes of a file say of it."""
+
+    SOURCE = "source"
+    BINARY = "binary"
+    OLD = "old"
+    TRUNCATED = "truncated"
+    FOREIGN = "foreign"
 
 
 class BadRpm(FarmError):
@@ -133,6 +147,21 @@ class _Header:
         if kind != _INT32 or count > _ENTRIES_MAX or offset + 4 * count > len(self.data):
             raise BadRpm(f"has a damaged header: tag {tag} is not a list of numbers")
         return struct.unpack_from(f">{count}I", self.data, offset)
+
+
+def read_lead(start: bytes) -> Lead:
+    """What a file is that begins with these bytes. Of a file under LEAD_BYTES, give all of it.
+
+    A fragment is a truncated package if it has half of the magic number at least.
+    """
+    if len(start) < len(_LEAD_MAGIC) // 2 or start[: len(_LEAD_MAGIC)] != _LEAD_MAGIC[: len(start)]:
+        return Lead.FOREIGN
+    if len(start) < LEAD_BYTES:
+        return Lead.TRUNCATED
+    _, major, _, kind, *_ = _LEAD.unpack(start[:LEAD_BYTES])
+    if major < _MAJOR_OLDEST:
+        return Lead.OLD
+    return Lead.SOURCE if kind == _LEAD_SOURCE else Lead.BINARY
 
 
 def check_source(path: Path, *, stop: threading.Event | None = None) -> SourcePackage:
@@ -249,15 +278,16 @@ def _check_source(file: BinaryIO, size_bytes: int, stop: threading.Event | None 
 
 def _read_lead(file: BinaryIO, size_bytes: int) -> bool:
     """Whether the lead says "source"."""
-    lead = file.read(_LEAD.size)
-    if lead[:4] != _LEAD_MAGIC:
-        raise BadRpm("is not an RPM package")
-    if len(lead) < _LEAD.size:
-        raise _truncated(size_bytes, _LEAD.size)
-    _, major, _, kind, _, _, _, _, _ = _LEAD.unpack(lead)
-    if major < 3:
-        raise BadRpm(f"is an RPM package of version {major}, which nothing reads any more")
-    return bool(kind == _LEAD_SOURCE)
+    lead = file.read(LEAD_BYTES)
+    match found := read_lead(lead):
+        case Lead.SOURCE | Lead.BINARY:
+            return found is Lead.SOURCE
+        case Lead.OLD:
+            raise BadRpm(f"is an RPM package of version {lead[4]}, which nothing reads any more")
+        case Lead.TRUNCATED:
+            raise _truncated(size_bytes, LEAD_BYTES)
+        case Lead.FOREIGN:
+            raise BadRpm("is not an RPM package")
 
 
 def _read_header(file: BinaryIO, size_bytes: int, what: str, max_bytes: int) -> _Header:

@@ -1,0 +1,79 @@
+"""The label of an attempt: `12.fetch.1`, `12.build.x86_64.1`. It is unique, and it is Celery's task id.
+
+Owns how a label is written and read. The queue of a label is farm.queues' to say.
+"""
+
+from dataclasses import dataclass
+
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+
+_CHARS = 64
+_DIGITS_MAX = 18  # a larger number would be an error in the database
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptLabel:
+    """`number` counts the attempts of a step from 1. `str()` gives the text.
+
+    >>> AttemptLabel.parse("12.build.x86_64.1").step
+    '12.build.x86_64'
+    >>> str(AttemptLabel(build_id=12, kind=StepKind.FETCH, arch=None, number=1))
+    '12.fetch.1'
+    """
+
+    build_id: int
+    kind: StepKind
+    arch: Arch | None
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "AttemptLabel":
+        """Raises ValueError for any text that `str()` of a label cannot have given: each attempt has one label."""
+        parts = text.split(".", 4)
+        try:
+            build_id, kind, *arch, number = parts
+            if len(arch) > 1:
+                raise ValueError("there is more than one arch")
+            label = cls.of_row(_number(build_id), kind, arch[0] if arch else "", _number(number))
+        except ValueError as error:
+            raise ValueError(f"{text[:_CHARS]!a} is no attempt's label, such as 12.fetch.1") from error
+        if str(label) != text or (label.arch is not None and not label.kind.per_arch):
+            raise ValueError(f"{text[:_CHARS]!a} is no attempt's label: the farm would write {str(label)!r}")
+        return label
+
+    @classmethod
+    def parse_or_none(cls, text: str) -> "AttemptLabel | None":
+        try:
+            return cls.parse(text)
+        except ValueError:
+            return None
+
+    @classmethod
+    def of_row(cls, build_id: int, kind: str, arch: str, number: int) -> "AttemptLabel":
+        """From the columns of `step` and `attempt`; an empty `arch` is none."""
+        return cls(build_id=build_id, kind=StepKind(kind), arch=Arch(arch) if arch else None, number=number)
+
+    @property
+    def step_name(self) -> str:
+        """The step within its build: `fetch`, `build.x86_64`."""
+        return f"{self.kind.value}.{self.arch.value}" if self.arch else self.kind.value
+
+    @property
+    def step(self) -> str:
+        """The step, in the same words for each of its attempts: `12.build.x86_64`."""
+        return f"{self.build_id}.{self.step_name}"
+
+    @property
+    def attempt_name(self) -> str:
+        """The attempt within its build: `build.x86_64.1`."""
+        return f"{self.step_name}.{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.build_id}.{self.attempt_name}"
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
+        raise ValueError("a number has up to 18 digits")
+    return int(text)

@@ -1,0 +1,42 @@
+"""Labels of attempts: written and read in one place, and refused when they are no label."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.model.arch import Arch
+from farm.model.build import StepKind
+from farm.model.label import AttemptLabel
+
+ONCE = st.sampled_from([kind for kind in StepKind if not kind.per_arch]).map(lambda kind: (kind, None))
+PER_ARCH = st.tuples(st.sampled_from([kind for kind in StepKind if kind.per_arch]), st.none() | st.sampled_from(Arch))
+NUMBERS = st.integers(min_value=0, max_value=10**18 - 1)
+
+
+@given(build_id=NUMBERS, step=ONCE | PER_ARCH, number=NUMBERS)
+def test_a_label_reads_as_it_was_written(build_id: int, step: tuple[StepKind, Arch | None], number: int) -> None:
+    label = AttemptLabel(build_id=build_id, kind=step[0], arch=step[1], number=number)
+    assert AttemptLabel.parse(str(label)) == label
+    assert str(label) == f"{label.step}.{number}" == f"{build_id}.{label.attempt_name}"
+
+
+def test_a_label_says_its_parts() -> None:
+    label = AttemptLabel.of_row(12, "build", "x86_64", 3)
+    assert (str(label), label.step, label.step_name) == ("12.build.x86_64.3", "12.build.x86_64", "build.x86_64")
+    assert AttemptLabel.of_row(12, "fetch", "", 1).attempt_name == "fetch.1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ".", "12", "12.fetch", "12.cook.1", "12.build.vax.1", "12.build.x86_64.1.1", "x.fetch.1", "12..fetch.1"),
+        *("12.build..1", "012.fetch.1", "12.fetch.01", "12.fetch.x86_64.1", "-1.fetch.1", "+1.fetch.1", "1_2.fetch.1"),
+        *("12.fetch.\u0661", "12.fetch.1\n", " 12.fetch.1", "9" * 19 + ".fetch.1", "12.fetch." + "9" * 5000, "\ud800"),
+    ],
+)
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no attempt's label") as refused:
+        AttemptLabel.parse(text)
+    assert AttemptLabel.parse_or_none(text) is None
+    assert len(str(refused.value)) < 400
+    assert str(refused.value).isprintable()

@@ -1,0 +1,110 @@
+"""dnf's package cache of one target and arch, which the slots of a host share.
+
+Owns the folder, its lock and its snapshots. One dnf at a time downloads into the folder, under an exclusive lock. An
+installation takes long, and reads a snapshot: a folder of hard links, which is made while no download runs. A later
+download adds packages and replaces metadata, and does not change a snapshot. librepo writes into a file in one case: a
+repository has another package under an old name. The digest in the snapshot's metadata refuses that package, and the
+farm tries the step again.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from farm.config import Settings
+from farm.errors import RootTrouble, disk_errors
+from farm.model.arch import Arch
+from workers.core.locks import LockKind, locked, until
+from workers.isolation.scratch import remove_tree, room_name, sweep_orphans
+
+_SNAPSHOT = "snapshot"
+_STOPPED = "stopped while another attempt downloaded packages for the same target"
+_numbers = count(1)
+
+
+class PackageCache:
+    """Safe to use from several processes and threads."""
+
+    def __init__(self, settings: Settings, target: str, arch: Arch) -> None:
+        self._folders = _folders(settings)
+        self.path = self._folders / f"{target}-{arch}"
+        # A target's name may have a dot in it, so the suffix is appended and replaces nothing.
+        self.lock_path = self._folders / f"{target}-{arch}.lock"
+
+    @contextmanager
+    def write(self, stop: threading.Event) -> Iterator[Path]:
+        """The folder, for one dnf that downloads into it. Raises LeaseLost once `stop` is set."""
+        with self._locked(LockKind.EXCLUSIVE, stop):
+            self.path.mkdir(parents=True, exist_ok=True)
+            os.utime(self.path)  # `farm gc` removes the cache that was not used for longest
+            # dnf's own locks name processes by number, which says nothing between pid namespaces: one that a killed
+            # dnf left would be waited for without end.
+            for left in self.path.glob("*_lock.pid"):
+                left.unlink(missing_ok=True)
+            yield self.path
+
+    @contextmanager
+    def read(self, stop: threading.Event) -> Iterator[None]:
+        """No download runs meanwhile; others may read too. Raises LeaseLost once `stop` is set."""
+        with self._locked(LockKind.SHARED, stop):
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Path]:
+        """What is in the folder now, for as long as the block lasts. To be entered under `write` or `read`."""
+        folder = self._folders / room_name(_SNAPSHOT, next(_numbers))
+        try:
+            with disk_errors(RootTrouble, f"{self.path} cannot be read"):
+                _link_tree(self.path, folder)
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    @contextmanager
+    def _locked(self, kind: LockKind, stop: threading.Event) -> Iterator[None]:
+        self._folders.mkdir(parents=True, exist_ok=True)
+        with locked(self.lock_path, kind, until(stop, _STOPPED), trouble=RootTrouble):
+            yield
+
+
+def sweep_snapshots(settings: Settings, alive: Path) -> int:
+    """Remove those of workers that are dead; how many. `alive` as with `is_orphan`."""
+    folders = _folders(settings)
+    return sweep_orphans(folders.iterdir(), _SNAPSHOT, alive) if folders.is_dir() else 0
+
+
+def _folders(settings: Settings) -> Path:
+    return settings.cache / "dnf"
+
+
+def _link_tree(source: Path, made: Path) -> None:
+    """Folders and regular files alone, each folder with its owner and mode; an empty folder without a source."""
+    made.mkdir(mode=0o755, parents=True)
+    if not source.is_dir():
+        return
+    _copy_rights(source, made)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _link_tree(Path(entry.path), made / entry.name)
+            elif entry.is_file(follow_symlinks=False) and not entry.name.endswith("_lock.pid"):
+                _link(Path(entry.path), made / entry.name)
+
+
+def _link(source: Path, made: Path) -> None:
+    """A copy where a file has as many links as its file system allows."""
+    with suppress(OSError):
+        os.link(source, made, follow_symlinks=False)
+        return
+    shutil.copy2(source, made, follow_symlinks=False)
+    _copy_rights(source, made)
+
+
+def _copy_rights(source: Path, made: Path) -> None:
+    found = source.stat()
+    os.chown(made, found.st_uid, found.st_gid)
+    made.chmod(found.st_mode & 0o7777)
