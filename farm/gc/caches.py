@@ -20,6 +20,7 @@ from farm.gc.artifacts import Say
 #: A step that reads a mirror or a download holds no lock; no fetch takes this long.
 _IN_USE = timedelta(days=1)
 _GONE = "gone-"
+_SNAPSHOT = "snapshot-"  # of a package cache, which an installation reads
 _MIRROR_NAME_CHARS = 64
 
 
@@ -97,7 +98,7 @@ def _downloads(folder: Path) -> Iterator[tuple[Path, Path | None]]:
 
 def _packages(folder: Path) -> Iterator[tuple[Path, Path | None]]:
     for path in folder.glob("*"):
-        if path.is_dir() and not path.name.startswith(_GONE):
+        if path.is_dir() and not path.name.startswith((_GONE, _SNAPSHOT)):
             yield path, path.with_name(f"{path.name}.lock")
 
 
