@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from farm.errors import BadSource, RootTrouble
 from farm.formats.rpm import rpmfile
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from farm.repositories.metadata import entry_of
 from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers.core.collect import collect
@@ -51,6 +53,39 @@ def test_a_package_with_a_header_that_cannot_be_said_is_the_builds_failure(
     assert "hello-1-1.noarch.rpm" in refused.value.reason
     assert refused.value.reason.isprintable()
     assert not [path for path in context.settings.artifacts.rglob("*") if path.is_file()]
+
+
+_WITH_A_FILE = """
+%global debug_package %{nil}
+Name: hello
+Version: 1
+Release: 1
+Summary: x
+License: MIT
+BuildArch: noarch
+%description
+x
+%install
+mkdir -p %{buildroot}/usr/share/hello
+touch "%{buildroot}/usr/share/hello/aXCurl error (28)"
+%files
+/usr/share/hello
+"""
+
+
+def test_a_file_name_that_makes_lines_of_its_own_is_refused(tmp_path: Path) -> None:
+    """dnf names files in its errors, and the farm reads these line by line. rpmbuild takes no such name; a recipe may
+    write it into the header afterwards."""
+    (tmp_path / "hello.spec").write_text(_WITH_A_FILE)
+    argv = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}", tmp_path / "hello.spec"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    (rpm,) = (tmp_path / "RPMS").rglob("*.rpm")
+    entry_of(rpm, shown="it")
+    for character in (b"\n", b"\r", b"\t"):
+        rpm.write_bytes(rpm.read_bytes().replace(b"aXCurl", b"a" + character + b"Curl"))
+        with pytest.raises(BadSource, match="control character in its name"):
+            entry_of(rpm, shown="it")
+        rpm.write_bytes(rpm.read_bytes().replace(b"a" + character + b"Curl", b"aXCurl"))
 
 
 def test_a_name_that_no_repository_takes_is_the_builds_failure(left: Path, context: StepContext) -> None:
