@@ -6,6 +6,7 @@ brought as key=value. Line ends and control characters are escaped, so that a re
 
 import logging
 import sys
+import textwrap
 from typing import IO, Any
 
 import structlog
@@ -61,15 +62,16 @@ def _line(_: WrappedLogger, __: str, event: EventDict) -> str:
     if process := event.pop("process", None):
         head.append(process)
     texts = [str(event.pop(key)) for key in ("exception", "stack") if key in event]
-    below = "".join("\n" + _printable(text, keep="\n\t") for text in texts)
+    # Indented, so that a message with line ends of its own never looks like a line of the log.
+    below = "".join("\n" + textwrap.indent(_printable(text, keep="\n\t"), "  ", lambda _: True) for text in texts)
     words = [f"{' '.join(head)} {event.pop('logger')}: {_printable(str(event.pop('event')))}"]
     words += [f"{key}={_value(value)}" for key, value in event.items() if value is not None]
     return " ".join(words) + below
 
 
 def _value(value: Any) -> str:
-    text = _printable(str(value))
-    return f'"{text}"' if not text or " " in text else text
+    text = _printable(str(value)).replace('"', '\\"')
+    return f'"{text}"' if not text or " " in text or '"' in text else text
 
 
 def _printable(text: str, *, keep: str = "") -> str:

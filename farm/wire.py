@@ -17,6 +17,7 @@ import msgspec
 from farm.errors import UnknownVersion
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
+from farm.model.target import TARGET_NAME
 from farm.model.work import (
     AnyWork,
     BuildInput,
@@ -133,6 +134,8 @@ def encode_work(work: AnyWork) -> bytes:
 def decode_work(data: bytes | str) -> AnyWork:
     """Raises UnknownVersion, and ValueError for a document that is not work."""
     work: AnyWork = msgspec.json.decode(data, type=_WORK[_head(data).kind])
+    if not TARGET_NAME.fullmatch(work.target.name):
+        raise ValueError(f"{work.target.name[:64]!a} is no name of a target")
     return work
 
 

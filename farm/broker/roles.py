@@ -15,10 +15,12 @@ from farm.model.build import StepKind
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 
-#: What every connection uses. No CLIENT: its names are kept outside of all limits of memory. A library that tells its
-#: own name goes on without. No SELECT: nobody sweeps the server's other databases.
-_EVERYONE = "+auth +hello +ping +echo +quit +reset +multi +exec +discard +time +script|exists"
-_SUBSCRIBE = "+subscribe +unsubscribe +psubscribe +punsubscribe"
+#: What every connection uses. No CLIENT: names of connections are kept outside of all limits of memory, and a library that
+#: tells its own name goes on without. (Redis lets everybody use HELLO.) No SELECT: nobody sweeps the other databases.
+_EVERYONE = "+auth +ping +echo +quit +reset +multi +exec +discard +time +script|exists"
+#: By pattern alone: Redis compares an account's channels with each pattern letter by letter, so that nobody makes up
+#: names, which no limit of memory counts.
+_SUBSCRIBE = "+psubscribe +punsubscribe +unsubscribe"
 _SCHEDULER_OWN = (
     "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~*.reply.celery.pidbox "
     "+script|load +script|exists +evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist "
@@ -37,7 +39,7 @@ _CLIENT = (
     "+getrange %R~farm:log:*",
     "+sscan %R~farm:workers:*",
     "+getrange %R~farm:worker:*",
-    f"{_SUBSCRIBE} &farm:events",
+    "+subscribe +unsubscribe &farm:events",
     "+publish &farm:events",
     _PUBLISHING,
 )
@@ -120,7 +122,9 @@ def _worker(role: str) -> tuple[str, ...]:
     return (
         f"+brpop +lpush +llen {_queue(role)}",
         f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
-        f"+exists +hmget +hget +hset +hexists +hincrby +persist +pexpire +del {of('offer')} {of('lease')}",
+        # No HSET on offers: a forged one would have another host of the arch work on paths of the forger's choice.
+        f"+exists +hmget +hincrby +persist +del {of('offer')}",
+        f"+exists +hmget +hget +hset +pexpire +del {of('lease')}",
         f"+exists {of('closed', '%R~')}",
         "+hget %R~farm:held",
         f"+setrange +expire {of('log', '%W~')}",

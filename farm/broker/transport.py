@@ -13,6 +13,7 @@ from kombu.transport import redis, virtual
 
 _log = logging.getLogger(__name__)
 _REPLIES = "reply.celery.pidbox"
+_FORM = ("application/json", "utf-8", "base64")
 
 
 class QoS(virtual.QoS):  # type: ignore[misc]
@@ -38,6 +39,10 @@ class Channel(redis.Channel):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.QoS = QoS
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """With the protocol that needs no HELLO, which no account may use."""
+        return {**super()._connparams(asynchronous), "protocol": 2}
 
     def _queue_bind(self, exchange: str, routing_key: str, _pattern: str, queue: str) -> None:
         if self.typeof(exchange).type == "fanout":
@@ -71,8 +76,10 @@ class Transport(redis.Transport):  # type: ignore[misc]
         try:
             # Where it goes if its reader dies is for who reads it to say, not for who sent it.
             message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
-            # The farm compresses nothing. What is compressed is small until it is read.
-            message["headers"].pop("compression", None)
+            # The farm compresses nothing, and kombu would undo it in three ways. A small message may be large then.
+            form = (message["content-type"], message["content-encoding"], message["properties"]["body_encoding"])
+            if form != _FORM or "compression" in message["headers"]:
+                raise ValueError(f"its form is {str(form)[:100]}")
             super()._deliver(message, queue)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             _drop(error)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from plumbum import local
+
 from farm.errors import Trouble, disk_errors
 from farm.gc.artifacts import Say
 
@@ -53,7 +55,7 @@ def prune(cache: Path, *, limit_bytes: int, dry_run: bool, say: Say, now: dateti
     with disk_errors(Trouble, f"the caches in {cache} were not pruned"):
         if not dry_run:
             for left in (*(cache / "git").glob(f"{_GONE}*"), *(cache / "dnf").glob(f"{_GONE}*")):
-                shutil.rmtree(left)
+                _remove_tree(left)
         entries = sorted(_entries(cache), key=lambda entry: entry.used_at)
         total_bytes = sum(entry.size_bytes for entry in entries)
         say(f"caches: {len(entries)} entries with {total_bytes >> 20} MiB; {limit_bytes >> 20} MiB are allowed")
@@ -119,7 +121,7 @@ def _remove(entry: Entry, idle_since: datetime) -> bool:
             gone.rename(entry.path)
             return False
     if gone.is_dir():
-        shutil.rmtree(gone)
+        _remove_tree(gone)
     else:
         gone.unlink()
     return True
@@ -142,6 +144,14 @@ def _locked(path: Path | None) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def _remove_tree(folder: Path) -> None:
+    """Of any depth: the name of a git ref may have more parts than Python's own walk can go down."""
+    try:
+        shutil.rmtree(folder)
+    except RecursionError:
+        local["rm"]("-rf", "--one-file-system", "--", folder)
+
+
 def _used_at(path: Path) -> datetime:
     """Workers touch what they use."""
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -152,8 +162,9 @@ def _size_bytes(path: Path) -> int:
     if path.is_file():
         return path.stat().st_blocks * 512
     total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with suppress(FileNotFoundError):
-                total += Path(folder, name).lstat().st_blocks * 512
+    with suppress(RecursionError):  # what is deeper is small
+        for folder, _, names in os.walk(path):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += Path(folder, name).lstat().st_blocks * 512
     return total

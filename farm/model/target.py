@@ -1,5 +1,6 @@
 """A target: distribution, release, repositories to build against, package format."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -7,6 +8,9 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from farm.model.arch import Arch
+
+#: A target's name is a folder's name in several places, so it is never a path.
+TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class PackageFormat(StrEnum):

@@ -102,13 +102,14 @@ def _entry(package: createrepo_c.Package, path: Path, shown: str) -> PackageXml:
         # Else the metadata would hold the moment of publication, and a host could not make it again.
         package.time_file = package.time_build
         texts = [text.encode() for text in createrepo_c.xml_dump(package)]
+        bad = next((name for _, *names in package.files for name in names if _CONTROL.search(name)), None)
     except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
         # SystemError: createrepo_c 1.2 hands out text that is no UTF-8 with an exception already set.
         raise _refused(path, shown, error) from error
     for kind, text in zip(KINDS, texts, strict=True):
         _check_xml(kind, text, shown)
     # XML takes line ends in names, but what dnf says of such a file is then no line of its own any more.
-    if bad := next((name for _, *names in package.files for name in names if _CONTROL.search(name)), None):
+    if bad is not None:
         raise BadSource(f"{shown} has a file with a control character in its name: {ascii(bad)[:200]}")
     return PackageXml(primary=texts[0], filelists=texts[1], other=texts[2])
 

@@ -16,13 +16,15 @@ from farm.broker.control import Control, Inbox
 from farm.broker.leases import Leases
 from farm.errors import FarmError
 from farm.model.build import StepKind
+from farm.model.tally import Tally
+from farm.queues import queue_of
 from farm.scheduler.guard import Guard
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.notices import Notices
 from farm.scheduler.salvage import Salvager
 from farm.scheduler.send import Sender
 from farm.scheduler.snapshot import Snapshot
-from farm.store.settling import Finding, Verdict
+from farm.store.settling import Finding, Heard, Verdict
 from farm.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -82,16 +84,24 @@ class Settler:
         self._salvager = salvager
         self._guard = guard
         self._notices = Notices(store, leases)
+        self._unsettled = Tally()
 
     def settle(self, inbox: Inbox, now: datetime) -> None:
         """Settle reports, then notices."""
         if inbox.reports:
             heard = self._settle_reports(inbox.reports, now)
-            for report, worker in heard:
-                trouble = report.trouble.message if report.trouble else None
-                remote = report.trouble.remote if report.trouble else None
-                self._hosts.note(worker, report.attempt, now, trouble=trouble, remote=remote)
-            silent = (one.attempt for one, _ in heard if one.trouble and not one.trouble.artifacts)
+            for one in heard:
+                found = one.report.trouble
+                self._hosts.note(
+                    one.worker,
+                    one.report.attempt,
+                    now,
+                    trouble=found.message if found else None,
+                    remote=found.remote if found else None,
+                    owner=one.owner,
+                )
+            reports = (one.report for one in heard)
+            silent = (one.attempt for one in reports if one.trouble and not one.trouble.artifacts)
             self._salvager.note(silent)
         if inbox.notices:
             verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.process_notices)
@@ -110,8 +120,8 @@ class Settler:
         """Stop work from going to held hosts, and have what drained hosts hand back run elsewhere."""
         self.judge(self._hosts.look(self._snapshot.workers, now), now)
 
-    def _settle_reports(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[tuple[wire.AnyReport, str]]:
-        """Returns the reports that counted, each with the worker that it is from."""
+    def _settle_reports(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[Heard]:
+        """Returns the reports that counted."""
         try:
             leases = self._leases.holders(report.attempt for report in reports)
             committed = self._store.settle(reports, now, self._snapshot.settle_policy(), leases)
@@ -122,8 +132,9 @@ class Settler:
             # One report must not keep the others from being settled, whatever is wrong with it: its attempt is lost
             # when its lease ends, and the scheduler lives on.
             if len(reports) == 1:
-                extra = {"action": "bad-report", "attempt": reports[0].attempt}
-                _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
+                if count := self._unsettled.due(queue_of(reports[0].attempt)):
+                    extra = {"action": "bad-report", "attempt": reports[0].attempt, "count": count}
+                    _log.exception("Dropped a report of %s that cannot be settled", reports[0].attempt, extra=extra)
                 return ()
             return [heard for report in reports for heard in self._settle_reports((report,), now)]
         return committed.heard

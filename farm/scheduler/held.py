@@ -47,9 +47,19 @@ class HeldHosts:
             self._off = off
         return self._handed_back({hold.host: hold.shown for hold in held.values() if hold.hands_back and not hold.role})
 
-    def note(self, worker: str, label: str, now: datetime, *, trouble: str | None, remote: str | None = None) -> None:
-        """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with."""
-        hold = self._health.note(worker, label, now, trouble=trouble, remote=remote)
+    def note(
+        self,
+        worker: str,
+        label: str,
+        now: datetime,
+        *,
+        trouble: str | None,
+        remote: str | None = None,
+        owner: str = "",
+    ) -> None:
+        """Record how an attempt of this owner's build went on a worker; `trouble` is its message, `remote` the far end
+        that it was with."""
+        hold = self._health.note(worker, label, now, trouble=trouble, remote=remote, owner=owner)
         if hold is not None:
             extra = {"action": "quarantine", "host": hold.host}
             _log.warning("%s; `farm workers undrain %s` ends that", hold.shown, hold.host, extra=extra)

@@ -23,6 +23,7 @@ TROUBLES = 3
 WITHIN = timedelta(minutes=10)
 QUARANTINE = timedelta(minutes=10)
 _UNCLEAR_MAX = 10_000
+_OWNERS_MAX = 1000
 _GENERAL = 2  # troubles that make another host count as one that has them too
 
 
@@ -34,6 +35,7 @@ class _Trouble:
     build: int | None
     message: str
     remote: str | None = None
+    owner: str = ""
 
 
 class HostHealth:
@@ -41,6 +43,7 @@ class HostHealth:
         self._troubles: dict[str, deque[_Trouble]] = {}
         self._unclear: dict[str, tuple[str, _Trouble]] = {}
         self._seen_at: dict[str, datetime] = {}
+        self._owners_at: dict[str, dict[str, datetime]] = {}
         self._holds: dict[str, HostHold] = {}
 
     def read(self, holds: Mapping[str, HostHold]) -> None:
@@ -52,7 +55,14 @@ class HostHealth:
         return {host: hold for host, hold in self._holds.items() if hold.holds(now) and not hold.is_ahead(now)}
 
     def note(
-        self, worker: str, label: str, now: datetime, *, trouble: str | None, remote: str | None = None
+        self,
+        worker: str,
+        label: str,
+        now: datetime,
+        *,
+        trouble: str | None,
+        remote: str | None = None,
+        owner: str = "",
     ) -> HostHold | None:
         """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with. Returns
         what holds a host from now on, if that is new and to be written down.
@@ -63,13 +73,16 @@ class HostHealth:
         role, name = queue_of(label) or "", host_of(worker)
         host = f"{role}@{name}" if role else name
         self._seen_at[host] = now
+        owners = self._owners_at.setdefault(host, {})
+        if owner in owners or len(owners) < _OWNERS_MAX:
+            owners[owner] = now
         attempt = AttemptLabel.parse_or_none(label)
         step = attempt.step if attempt is not None else label
         if trouble is None:
             self._troubles.pop(host, None)
             before, unclear = self._unclear.pop(step, ("", None))
             return self._count(before, unclear, now) if unclear and before != host else None
-        found = _Trouble(now, attempt.build_id if attempt is not None else None, trouble, remote)
+        found = _Trouble(now, attempt.build_id if attempt is not None else None, trouble, remote, owner)
         if remote is None:
             return self._count(host, found, now)
         while len(self._unclear) >= _UNCLEAR_MAX:
@@ -86,7 +99,7 @@ class HostHealth:
             troubles.append(found)
         if len(troubles) < TROUBLES or now - troubles[0].at > WITHIN or self._is_held(host, now):
             return None
-        if self._is_general(host, now):
+        if self._is_general(host, now) or self._is_one_owners(host, now):
             return None
         before = self._holds.get(host)
         times = (
@@ -109,6 +122,13 @@ class HostHealth:
         self._holds[host] = hold
         del self._troubles[host]
         return hold
+
+    def _is_one_owners(self, host: str, now: datetime) -> bool:
+        """Whether all of these troubles are with builds of one owner, while builds of others ran there too. One person
+        may make packages and servers that look like a bad host."""
+        owners = {one.owner for one in self._troubles[host]}
+        others = [owner for owner, at in self._owners_at[host].items() if owner not in owners and now - at <= WITHIN]
+        return len(owners) == 1 and bool(others)
 
     def _is_held(self, host: str, now: datetime) -> bool:
         """`host` is a HostHold's key. A drained host is held in all of its roles."""

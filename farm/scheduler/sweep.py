@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from farm import queues
 from farm.broker.leases import Leases
 from farm.config import Settings
 
@@ -23,6 +24,8 @@ _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 _PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _KEPT_S = 3600
 _REPLY = ".reply.celery.pidbox"
+_PIDBOX = b".celery.pidbox"
+_PRIORITY_MARK = b"\x06\x16"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
 
 
@@ -80,7 +83,9 @@ class Sweeper:
         for _ in range(0, self._portion, _SCAN_COUNT):
             answer: Any = self._redis.scan(self._cursor, count=_SCAN_COUNT)
             self._cursor, names = int(answer[0]), answer[1]
-            texts = (name.decode(errors="replace") for name in names)
+            if strays := [name for name in names if _is_stray(name, kinds)]:
+                self._redis.unlink(*strays)
+            texts = (name.decode(errors="replace") for name in names if name not in strays)
             found |= dict.fromkeys(text for text in texts if text.startswith(kinds) or text.endswith(_REPLY))
             if self._cursor == 0:
                 break
@@ -113,3 +118,19 @@ class Sweeper:
             idle_s = pipe.execute(raise_on_error=False)
         old = [key for key, age_s in zip(keys, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S]
         return self._delete(old)
+
+
+def _is_stray(name: bytes, kinds: tuple[str, ...]) -> bool:
+    """Whether an account of a worker can make the key, and nothing of the farm's ever does: a name of one of the farm's
+    kinds that is not UTF-8, a queue beside those of kombu's priorities, or a list for commands to one worker, which
+    kombu publishes."""
+    if name.startswith(tuple(kind.encode() for kind in kinds)):
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            return True
+        return False
+    if name.endswith(_PIDBOX) or name[:-3].endswith(_PIDBOX):
+        return not name.endswith(_REPLY.encode())
+    queue, mark = name[:-3], name[-3:-1]
+    return queue.decode(errors="replace") in queues.ALL and mark != _PRIORITY_MARK

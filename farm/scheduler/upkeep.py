@@ -130,10 +130,12 @@ class Upkeep:
                 extra = {"action": verdict.finding.value, "attempt": verdict.label}
                 _log.warning("Attempt %s is %s", verdict.label, verdict.finding.value, extra=extra)
         workers = {one.label: one.worker for one in live if one.status is Status.RUNNING}
+        owners = {one.label: one.owner for one in live}
         parts.settler.judge(verdicts, now)
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
-                parts.hosts.note(workers.get(verdict.label) or "", verdict.label, now, trouble="worker-lost")
+                worker, owner = workers.get(verdict.label) or "", owners.get(verdict.label) or ""
+                parts.hosts.note(worker, verdict.label, now, trouble="worker-lost", owner=owner)
 
     def _live_labels(self) -> frozenset[str]:
         with self._parts.store.read_view() as view:

@@ -11,14 +11,17 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from farm import wire
+from farm.model.build import StepKind
 from farm.model.nevra import Nevra
+from farm.model.outcome import Status
 from farm.model.work import AnyResult, BuildResult, SrpmResult
-from farm.state.changes import BuildState, PackageName, build_for
+from farm.state.changes import BuildState, PackageName, StepState, build_for
 from farm.store import schema
 
 _COLUMN = schema.package_owner.c
 _AT_ONCE = 500  # names in one question
 _SHOWN = 3
+_NAME_CHARS = 255
 _CLAIM = sa.text(
     "INSERT INTO package_owner (target, kind, name, owner, build_id, claimed_at)"
     " VALUES (:target, :kind, :name, :owner, :build_id, :claimed_at) ON CONFLICT (target, kind, name) DO NOTHING"
@@ -34,12 +37,36 @@ def owners_for(
     connection: sa.Connection, builds: Mapping[int, BuildState], reports: Iterable[wire.AnyReport]
 ) -> dict[PackageName, str]:
     """The owners of all names that these reports bring; names that nobody has are not in it."""
+    return _owners(
+        connection,
+        (
+            name
+            for report in reports
+            if (build := build_for(builds, report.attempt)) is not None and report.result is not None
+            for name in _names(build, report.result)
+        ),
+    )
+
+
+def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildState]) -> dict[PackageName, str]:
+    """The same of all names that these builds have made and have not published. Another build may have published one
+    of them since: its upload can be tried again much later."""
+    return _owners(
+        connection,
+        (
+            name
+            for build in builds.values()
+            for step in build.steps
+            if step.kind is StepKind.UPLOAD and step.status is Status.READY and not step.is_logs_only
+            for name in _upload_names(build, step)
+        ),
+    )
+
+
+def _owners(connection: sa.Connection, names_of_all: Iterable[PackageName]) -> dict[PackageName, str]:
     wanted: dict[tuple[str, NameKind], set[str]] = {}
-    for report in reports:
-        build = build_for(builds, report.attempt)
-        if build is not None and report.result is not None:
-            for target, kind, name in _names(build, report.result):
-                wanted.setdefault((target, NameKind(kind)), set()).add(name)
+    for target, kind, name in names_of_all:
+        wanted.setdefault((target, NameKind(kind)), set()).add(name)
     found: dict[PackageName, str] = {}
     for (target, kind), names in wanted.items():
         ordered = sorted(names)
@@ -53,8 +80,17 @@ def owners_for(
 
 
 def refusal(owners: Mapping[PackageName, str], build: BuildState, result: AnyResult) -> str | None:
-    """Why a build may not publish what it made, in words; None where all names are its owner's or nobody's."""
-    taken = [(name, owners[name]) for name in _names(build, result) if owners.get(name, build.owner) != build.owner]
+    """The reason why a build may not publish its packages; None where no name has another owner."""
+    return _refusal(owners, build, _names(build, result))
+
+
+def upload_refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepState) -> str | None:
+    """The same for an upload that is sent now."""
+    return _refusal(owners, build, _upload_names(build, step))
+
+
+def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all: Iterable[PackageName]) -> str | None:
+    taken = [(name, owners[name]) for name in names_of_all if owners.get(name, build.owner) != build.owner]
     if not taken:
         return None
     kind = "source package" if taken[0][0][1] == NameKind.SOURCE else "packages"
@@ -82,6 +118,13 @@ def claim(connection: sa.Connection, claims: Iterable[tuple[PackageName, str, in
         connection.execute(_CLAIM, values)
 
 
+def _upload_names(build: BuildState, step: StepState) -> Iterator[PackageName]:
+    made = build.find(StepKind.BUILD, step.arch)
+    text = made.output if made is not None else None
+    for name, _, _ in claims_of(build, wire.decode_output(StepKind.BUILD, text) if text else None):
+        yield name
+
+
 def _names(build: BuildState, result: AnyResult) -> Iterator[PackageName]:
     output = result.output
     if isinstance(output, SrpmResult):
@@ -99,6 +142,9 @@ def _binary_names(built: BuildResult) -> list[str]:
 def _parsed(nevras: Iterable[str]) -> Iterator[str]:
     for text in nevras:
         try:
-            yield Nevra.parse(text).name
+            name = Nevra.parse(text).name
         except ValueError:  # publishing refuses it, in words
             continue
+        # The check of the report, which comes later, refuses any other.
+        if name.isascii() and name.isprintable() and len(name) <= _NAME_CHARS:
+            yield name

@@ -27,6 +27,8 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
     for item in _artifacts(report):
         if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
             return f"artifact {item.name[:_NAME_CHARS]!a}"
+        if item.nevra is not None and (bad := _bad_nevra(item.nevra)) is not None:
+            return bad
     if result is None:
         return None
     if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
@@ -90,7 +92,9 @@ def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
 
 def _bad_nevra(nevra: str) -> str | None:
     try:
-        Nevra.parse(nevra)
+        parsed = Nevra.parse(nevra)
     except ValueError:
         return f"NEVRA {nevra[:_NAME_CHARS]!a}"
-    return None if nevra.isprintable() and len(nevra) <= 4 * _NAME_CHARS else "a NEVRA that does not print"
+    if not nevra.isascii() or not nevra.isprintable() or len(nevra) > 4 * _NAME_CHARS:
+        return "a NEVRA that does not print"
+    return None if len(parsed.name) <= _NAME_CHARS else f"a name of {len(parsed.name)} characters"

@@ -25,7 +25,7 @@ from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
 from farm.store.orders import Order, make_order
-from farm.store.owners import claim, owners_for
+from farm.store.owners import claim, owners_for, owners_for_uploads, upload_refusal
 from farm.store.read_view import ReadView, Ready
 from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
@@ -57,14 +57,14 @@ class Committed:
     """The part of a transaction that Redis does not know yet: offers of successors, leases to close, events.
 
     `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
-    None where none is known any more. `heard` are the reports that counted, each with the worker that it is from.
+    None where none is known any more. `heard` are the reports that counted.
     """
 
     orders: tuple[Order, ...] = ()
     closes: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...] = ()
     late: tuple[str, ...] = ()
-    heard: tuple[tuple[wire.AnyReport, str], ...] = ()
+    heard: tuple[settling.Heard, ...] = ()
     used_s: Mapping[str, float]
     heads: Mapping[str, Head | None] = field(default_factory=dict)
 
@@ -146,6 +146,11 @@ class SchedulerStore(Database):
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
+                        if step.kind is StepKind.UPLOAD and not step.is_logs_only:
+                            taken = upload_refusal(changes.owners, build, step)
+                            if taken is not None:
+                                machine.ended(changes, build, step, Outcome.FAILED, clean(taken))
+                                continue
                         machine.send(changes, build, step, wall_s=pick.wall_s, following_wall_s=pick.following_wall_s)
                         changes.offers.append((build, step))
 
@@ -223,6 +228,8 @@ class SchedulerStore(Database):
         with self.writing() as connection:
             changes = Changes(now=now, builds=state_rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
+            if is_chain:
+                changes.owners |= owners_for_uploads(connection, changes.builds)
             change(changes)
             state_rows.flush(connection, changes)
             claim(connection, changes.claims, now)

@@ -64,12 +64,21 @@ class SettlePolicy:
     uploads_logs: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """A report that counted, the worker that it is from, and the owner of its build."""
+
+    report: wire.AnyReport
+    worker: str
+    owner: str
+
+
 @dataclass(kw_only=True)
 class Settled:
-    """`heard` are the reports that counted, each with the worker that it is from; `late` the labels of those that are
-    late, repeated or not from whoever holds the attempt."""
+    """`heard` are the reports that counted; `late` are the labels of reports that are late, repeated, or not from the
+    holder of the attempt."""
 
-    heard: list[tuple[wire.AnyReport, str]] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
 
@@ -86,7 +95,7 @@ def settle(
             ):
                 worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
                 _settle_one(changes, build, step, report, worker, policy)
-                settled.heard.append((report, worker))
+                settled.heard.append(Heard(report=report, worker=worker, owner=build.owner))
             case _:
                 settled.late.append(report.attempt)
     return settled

@@ -25,6 +25,9 @@ def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connectio
                 raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
             yield connection
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
+        # PostgreSQL's class 54: a value is too large for it. It would be so again, so this is no outage.
+        if str(getattr(error.orig, "sqlstate", None) or "").startswith("54"):
+            raise
         # The last of them: the server ended a transaction that was idle for too long.
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
     except sqlite3.OperationalError as error:

@@ -80,7 +80,7 @@ def broker_with_accounts(folder: Path, *more: str) -> Iterator[Broker]:
     broker = Broker(port=port, unix=folder / "r.sock", passwords=found)
     options = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(broker.unix), "--save", ""]
     options += ["--aclfile", str(acl), "--dir", str(folder), "--acllog-max-len", "1000"]
-    options += ["--proto-max-bulk-len", "16mb", *more]
+    options += ["--proto-max-bulk-len", "9mb", *more]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen([binary, *options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:

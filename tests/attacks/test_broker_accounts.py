@@ -308,6 +308,20 @@ def test_a_lease_as_large_as_redis_takes_is_not_read(broker: Broker, tmp_path: P
         client.delete(f"farm:lease:{label}")
 
 
+def test_a_worker_makes_up_no_offer_and_no_channel(broker: Broker) -> None:
+    """With an offer it would have another host of its arch work on paths of its choice; Redis counts the names of
+    channels in no limit of memory."""
+    for account in (*queues.WORKER_ROLES, "flower"):
+        with broker.client(account) as client:
+            for words in (
+                ("HSET", f"farm:offer:1.{account}.1", "work", "x"),
+                ("SUBSCRIBE", "/0.celery.pidbox-made-up"),
+                ("PSUBSCRIBE", "/0.celery.pidbox-made-up"),
+            ):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*words)
+
+
 def test_names_of_connections_are_nobodys_to_set(broker: Broker) -> None:
     """Redis counts them in no limit, and keeps them in its log of slow commands."""
     for account in roles.ACCOUNTS:

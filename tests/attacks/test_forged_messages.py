@@ -207,7 +207,9 @@ def test_what_is_compressed_is_not_read(publisher: Publisher) -> None:
     bomb = base64.b64encode(bz2.compress(bytes(2**30))).decode()
     before_kib = publisher.peak_kib()
     headers = model["headers"] | {"compression": "application/x-bz2"}
-    publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"body": bomb, "headers": headers}))
+    packed = {"content-type": "application/data", "content-encoding": "bz2"}
+    for more in ({"headers": headers}, packed, {"properties": model["properties"] | {"body_encoding": "bz2"}}):
+        publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"body": bomb} | more))
     publisher.offer(UPLOAD)
     publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
     publisher.reported(UPLOAD)

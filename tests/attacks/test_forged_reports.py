@@ -109,11 +109,11 @@ def test_an_evil_builder_cannot_report_the_upload_after_its_build(farm: Farm) ->
     def evil(work: AnyWork) -> Answer:
         upload = f"{work.build_id}.upload.x86_64.1"
         evil_report = report_for(work.attempt, token_of(work.attempt), work.kind, succeed(work.kind))
-        farm.broker.control.report(evil_report)
+        farm.control.report(evil_report)
         for _ in range(20):  # before, while and after it is offered
             for token in (token_of(work.attempt), "", "t", digest_of("")):
                 for answer in stolen:
-                    farm.broker.control.report(report_for(upload, token, StepKind.UPLOAD, answer, worker="publish@one"))
+                    farm.control.report(report_for(upload, token, StepKind.UPLOAD, answer, worker="publish@one"))
             time.sleep(0.01)
         return succeed(work.kind)
 
@@ -157,10 +157,10 @@ def test_a_report_of_anothers_attempt_changes_nothing(farm: Farm) -> None:
         evil: StepResult[StepOutput] = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
         for token in ("guess", "", digest, digest_of(digest), "\0"):
             for answer in (evil, TROUBLE):
-                farm.broker.control.report(report_for(label, token, StepKind.BUILD, answer))
+                farm.control.report(report_for(label, token, StepKind.BUILD, answer))
         farm.is_heard()
         assert farm.runs(build_id)
-        assert farm.broker.leases.touch(label, token_of(label)) is Touch.HELD
+        assert farm.leases.touch(label, token_of(label)) is Touch.HELD
         farm.go_on.set()
         build = farm.finished(build_id)
     assert (build.outcome, farm.attempts(build_id)) == (Outcome.SUCCEEDED, [1, 1, 1, 1])
@@ -178,7 +178,7 @@ def test_notices_with_a_guessed_token_end_nothing(farm: Farm, kind: NoticeKind) 
         for number in range(9):
             farm.notice(kind, label, "guess" * (number % 3))
             farm.is_heard()
-            assert farm.broker.leases.touch(label, token_of(label)) is Touch.HELD
+            assert farm.leases.touch(label, token_of(label)) is Touch.HELD
         # The same, of an attempt whose turn is still to come, and of what is none.
         for other in (f"{build_id}.upload.x86_64.1", f"{build_id}.build.x86_64.99", "", "..", "x" * 10_000):
             farm.notice(kind, other, "guess")
@@ -197,12 +197,12 @@ def test_whoever_asks_for_anothers_lease_is_turned_away_alone(farm: Farm) -> Non
         until(lambda: farm.runs(build_id), "the build step to run")
         label = f"{build_id}.build.x86_64.1"
         farm.client.delete(f"farm:lease:{label}")
-        farm.broker.leases.ask_back(label, "guess", "build@evil")
-        until(lambda: farm.broker.leases.touch(label, "guess") is Touch.GONE, "the answer")
-        assert farm.broker.leases.touch(label, token_of(label)) is Touch.MISSING
-        farm.broker.leases.ask_back(label, token_of(label), "build@liar")
-        until(lambda: farm.broker.leases.touch(label, token_of(label)) is Touch.HELD, "the lease")
-        assert farm.broker.leases.holders([label])[label].worker == "build@one", "as SQL has seen it"
+        farm.leases.ask_back(label, "guess", "build@evil")
+        until(lambda: farm.leases.touch(label, "guess") is Touch.GONE, "the answer")
+        assert farm.leases.touch(label, token_of(label)) is Touch.MISSING
+        farm.leases.ask_back(label, token_of(label), "build@liar")
+        until(lambda: farm.leases.touch(label, token_of(label)) is Touch.HELD, "the lease")
+        assert farm.leases.holders([label])[label].worker == "build@one", "as SQL has seen it"
         farm.go_on.set()
         assert farm.finished(build_id).outcome is Outcome.SUCCEEDED
     assert farm.attempts(build_id) == [1, 1, 1, 1]
@@ -214,7 +214,7 @@ def test_whoever_overwrites_a_lease_of_its_own_queue_cannot_report_it(farm: Farm
         until(lambda: farm.runs(build_id), "the build step to run")
         label = f"{build_id}.build.x86_64.1"
         farm.client.hset(f"farm:lease:{label}", mapping={"holder": digest_of("its own"), "worker": "build@evil"})
-        farm.broker.control.report(report_for(label, "its own", StepKind.BUILD, TROUBLE))
+        farm.control.report(report_for(label, "its own", StepKind.BUILD, TROUBLE))
         farm.notice(NoticeKind.HANDED_BACK, label, "its own")
         farm.is_heard()
         assert farm.runs(build_id)
@@ -227,7 +227,7 @@ def test_whoever_overwrites_a_lease_of_its_own_queue_cannot_report_it(farm: Farm
 def test_trouble_is_booked_on_whoever_had_the_lease_and_not_on_whom_the_report_names(farm: Farm) -> None:
     def evil(work: AnyWork) -> Answer | None:
         report = report_for(work.attempt, token_of(work.attempt), work.kind, TROUBLE, worker="build@victim")
-        farm.broker.control.report(report)
+        farm.control.report(report)
         return None
 
     with (
@@ -242,7 +242,7 @@ def test_trouble_is_booked_on_whoever_had_the_lease_and_not_on_whom_the_report_n
 
 def test_many_refusals_of_what_nobody_took_make_few_attempts_and_no_trouble(farm: Farm) -> None:
     """Its worker is there, and slow: the message waits in the queue."""
-    farm.broker.leases.announce(worker_facts("build@slow", slots=1))
+    farm.leases.announce(worker_facts("build@slow", slots=1))
     with FakeWorkers(farm.settings, names=(queues.SOURCE,)):
         build_id = farm.enqueue()
         until(lambda: farm.client.llen(BUILD) == 1, "the build step to be sent")
@@ -280,7 +280,7 @@ def test_no_key_has_a_token_and_a_password_is_with_fetches_alone(farm: Farm) -> 
 
 def test_messages_point_at_an_attempt_and_give_no_right_to_it(farm: Farm) -> None:
     """What is in a queue, and what Flower shows."""
-    farm.broker.leases.announce(worker_facts("source@slow", slots=1))
+    farm.leases.announce(worker_facts("source@slow", slots=1))
     farm.enqueue()
     until(lambda: farm.client.llen(queues.SOURCE) == 1, "the fetch step to be sent")
     (body,) = farm.client.lrange(queues.SOURCE, 0, -1)  # type: ignore[misc]

@@ -109,6 +109,16 @@ def test_what_would_stay_for_years_goes(sweeper: Sweeper, client: redis.Redis) -
     assert client.keys() == [b"farm:worker:source:source@x"]
 
 
+def test_keys_that_only_a_stranger_makes_go(sweeper: Sweeper, client: redis.Redis) -> None:
+    strays = [b"farm:log:\xff.build.x86_64.1", b"farm:offer:\xff", b"publishzz3", b"build.x86_64zz9"]
+    strays += [b"build@made-up.celery.pidbox", b"build@made-up.celery.pidboxzz3"]
+    kept = [b"publish", b"publish\x06\x163", b"build.x86_64\x06\x169", b"\xffmine"]
+    for name in (*strays, *kept):
+        client.lpush(name, b"x")
+    _sweep(sweeper)
+    assert sorted(client.keys()) == sorted(kept)
+
+
 def test_messages_of_other_celery_applications_are_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
     """What they took and did not acknowledge lies there under kombu's own names."""
     client.hset("unacked", "tag", json.dumps([{"headers": {"id": "x"}, "body": ""}, "", "celery"]))

@@ -156,3 +156,25 @@ def test_the_slots_of_a_drained_host_do_not_count_and_the_queue_says_why() -> No
     states = queue_states([QUEUE], [worker_facts("build@one"), worker_facts("build@two")], [], held={"one": drained()})
     assert states[QUEUE].free == {"two": 2}
     assert states[QUEUE].note == "one is drained by ann: new disks"
+
+
+def _noted(owners: str, others: str = "") -> list[HostHold]:
+    """Troubles of one host with a build of each of these owners, after builds of the others went well there."""
+    health = HostHealth()
+    for number, owner in enumerate(others, start=100):
+        health.note("build@one", f"{number}.{QUEUE}.1", NOW, trouble=None, owner=owner)
+    holds = [
+        health.note("build@one", f"{number}.{QUEUE}.1", NOW, trouble=TROUBLE, owner=owner)
+        for number, owner in enumerate(owners)
+    ]
+    return [hold for hold in holds if hold is not None]
+
+
+def test_trouble_with_one_owners_builds_alone_holds_no_host_that_others_use() -> None:
+    """One person may make packages and servers that look like a bad host."""
+    assert not _noted("mmmmmm", others="a")
+    assert _noted("mma", others="a")
+
+
+def test_trouble_holds_a_host_that_one_owner_uses() -> None:
+    assert _noted("mmm")

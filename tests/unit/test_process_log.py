@@ -47,6 +47,16 @@ def test_a_strangers_words_make_no_line_and_move_no_cursor(lines: io.StringIO) -
     assert lines.getvalue().count("\n") == 1
 
 
+def test_a_strangers_words_add_no_field_and_no_line_below(lines: io.StringIO) -> None:
+    try:
+        raise OSError("no\n2026-01-01T00:00:00Z ERROR farm: forged")
+    except OSError:
+        _log.exception("It broke", extra={"reason": 'x" owner="root'})
+    first, *rest = lines.getvalue().splitlines()
+    assert first.endswith(r'reason="x\" owner=\"root"')
+    assert all(line.startswith("  ") for line in rest)
+
+
 def test_a_traceback_comes_below_its_line(lines: io.StringIO) -> None:
     try:
         raise OSError("no\x1bdisk")
@@ -54,8 +64,8 @@ def test_a_traceback_comes_below_its_line(lines: io.StringIO) -> None:
         _log.exception("It broke", extra={"action": "guard"})
     first, *rest = lines.getvalue().splitlines()
     assert first.endswith("ERROR farm.tests: It broke action=guard")
-    assert rest[0] == "Traceback (most recent call last):"
-    assert rest[-1] == r"OSError: no\x1bdisk"
+    assert rest[0] == "  Traceback (most recent call last):"
+    assert rest[-1] == r"  OSError: no\x1bdisk"
 
 
 def test_a_process_of_a_pool_is_named_and_celerys_copy_of_its_message_is_not_there(lines: io.StringIO) -> None:

@@ -2,6 +2,7 @@
 told to end. For workers.core.run, which is the door; when to end it is decided there.
 """
 
+import errno
 import fcntl
 import os
 import select
@@ -16,7 +17,7 @@ from typing import ClassVar, Protocol
 from plumbum.machines.local import LocalCommand, LocalMachine
 from plumbum.path.local import LocalPath
 
-from farm.errors import HostUnfit
+from farm.errors import BadRequest, HostUnfit
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK_BYTES = 256 * 1024
@@ -57,6 +58,10 @@ def start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, 
                 new_session=True,
             )
         except OSError as error:
+            if error.errno == errno.E2BIG:  # the words come from a package
+                raise BadRequest(
+                    f"{tool} is given more words than a command can have; use fewer or shorter ones"
+                ) from error
             raise HostUnfit(f"{tool} cannot be started in {cwd}: {error.strerror}") from error
     return process
 

@@ -86,12 +86,13 @@ _NOBODY = 65534
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
 _LISTING_MAX_BYTES = 16 * 2**20
-_LEFT_OVER = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
+_LEFT_OVER = ("*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
 _SHA1_DIGITS = 40
+_DATE_DIGITS = 12  # seconds since 1970
 _SHOWN_BRANCHES = 10
 
 
@@ -210,7 +211,7 @@ class Mirror:
         if isinstance(found, NetworkTrouble) and failed:
             return NetworkTrouble(f"{found} ({text.shown(failed[0][1])})", failed[0][0])
         if found.remote is None:
-            found.remote = self.url.host
+            found.remote = self.url.host or "a repository on this host"
         return found
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -309,13 +310,20 @@ class Mirror:
         if not (self.path / "HEAD").exists():
             return None
         # Not `git show`, which compares the whole tree with nothing even where it is to print none of that.
-        said = self._captured(
-            f"--git-dir={self.path}",
-            *("log", "--max-count=1", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
-            limit_bytes=1000,
-            ok_codes=(0, 128),
-        ).split()
-        return Commit(id=said[0].decode(), at=max(0, int(said[1]))) if said else None
+        try:
+            said = self._captured(
+                f"--git-dir={self.path}",
+                *("log", "--max-count=1", "--format=%H %ct", f"{commit}^{{commit}}", "--"),
+                limit_bytes=1000,
+                ok_codes=(0, 128),
+            ).split()
+        except CommandFailed as error:
+            if error.completed.ending is not Ending.FLOODED:
+                raise self.judged(error) from error
+            said = [b"", b"?"]
+        if said and not (said[1].isdigit() and len(said[1]) <= _DATE_DIGITS):
+            raise Ended(Outcome.FAILED, f"commit {commit} of {self.url.shown} has a date that is none")
+        return Commit(id=said[0].decode(), at=int(said[1])) if said else None
 
     def _make(self, object_format: str) -> None:
         attributes = self.path / "info/attributes"
@@ -338,6 +346,10 @@ class Mirror:
         for pattern in _LEFT_OVER:
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
+        # A ref's name may have more parts than Python's walks can go down.
+        if (self.path / "refs").is_dir():
+            words = ("find", self.path / "refs", "-name", "*.lock", "-delete")
+            capture(words, cwd=self._root, timeout_s=_LOOK_TIMEOUT_S, limit_bytes=_LISTING_MAX_BYTES, ok_codes=(0, 1))
 
     def _fetch_all(self) -> None:
         whole = ("--unshallow",) if (self.path / "shallow").exists() else ()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.errors import LeaseLost, Trouble, disk_errors
-from workers.core.context import StepContext, over_disk
-from workers.core.run import run
+from farm.model.outcome import Outcome
+from workers.core.context import Ended, StepContext, over_disk
+from workers.core.run import CommandFailed, Ending, run
 from workers.sources.tree import Content, Tree
 
 #: How a tar becomes what its ending says. The tools, not Python's modules: zlib's output differs between its
@@ -80,14 +81,19 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
     write(plain, members, at=tree.commit.at, context=context)
     if ending is None:
         return plain
-    run(
-        [*_COMPRESSORS[ending], plain.name],
-        cwd=folder,
-        timeout_s=None,
-        deadline=context.deadline,
-        log=context.log,
-        stop=context.stop,
-    )
+    try:
+        run(
+            [*_COMPRESSORS[ending], plain.name],
+            cwd=folder,
+            timeout_s=None,
+            deadline=context.deadline,
+            log=context.log,
+            stop=context.stop,
+        )
+    except CommandFailed as error:
+        if error.completed.ending is Ending.TIMED_OUT:
+            raise Ended(Outcome.TIMED_OUT, f"compressing {filename} took longer than the step's time limit") from error
+        raise
     return (folder / f"tree.tar{_MADE.get(ending, ending)}").rename(folder / filename)
 
 

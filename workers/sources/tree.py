@@ -37,6 +37,7 @@ _LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
 _PATH_MAX_BYTES = 4096  # of Linux
+_NO_PARTS = frozenset(("", ".", ".."))
 _FOLDERS_DEEP_MAX = 64
 _WHOLE_MAX_BYTES = 32 * 2**20
 _FOLDER_MAX_BYTES = 4 * 2**20
@@ -141,6 +142,9 @@ class Tree:
             head, _, raw = line.partition(b"\t")
             mode, _, identity, size = head.decode().split()
             name = raw.decode("utf-8", "surrogateescape")
+            # git looks at neither when it fetches; the one would be another entry's path, the others leave the tree.
+            if ("/" in name and "-r" not in args) or not _NO_PARTS.isdisjoint(name.split("/")):
+                raise Ended(Outcome.FAILED, f"the tree has an entry called {shown(name)!r}, which git forbids")
             path = f"{folder}/{name}" if folder else name
             found.append(Entry(path=path, mode=mode, id=identity, size_bytes=0 if size == "-" else int(size)))
         return found

@@ -24,6 +24,7 @@ from farm.model.work import AnyResult, AnyWork, StepResult
 from workers.core.collect import store_log
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
+from workers.core.run import CommandFailed
 from workers.core.text import shown
 from workers.formats.rpm import engines
 from workers.formats.rpm.reason import find_reason
@@ -91,11 +92,14 @@ def _logged(work: AnyWork, context: StepContext) -> AnyResult:
         raise
     except FarmError as error:
         log.note(f"farm trouble ({error.code}): {error}")
+        if isinstance(error, CommandFailed):
+            error.remote = error.remote or _GIVEN
         error.artifacts = _store_log(work, context)
         raise
     except Exception as error:
         log.note("".join(traceback.format_exception(error)))
         unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
+        unforeseen.remote = _GIVEN  # a package may have found a mistake of the farm's, and no host is to blame for it
         unforeseen.artifacts = _store_log(work, context)
         raise unforeseen from error
     if context.stop.is_set():

@@ -33,6 +33,7 @@ _HEADER_MAX_BYTES = 32 * 2**20
 _ENTRIES_MAX = 65536
 _STRING_MAX_BYTES = 4096
 _REQUIRES_MAX = 10_000
+_FILE_NAME_MAX_BYTES = 255
 _CHUNK_BYTES = 2**20
 
 _INT32, _INT64, _STRING, _STRING_ARRAY, _I18N = 4, 5, 6, 8, 9
@@ -354,6 +355,8 @@ def _nevra(header: _Header, arch: str) -> Nevra:
             raise BadRpm(f"has a header whose {word} is {text!r:.80}, which RPM does not allow")
         parts.append(text)
     name, version, release = parts
+    if sum(map(len, (*parts, arch))) + len("--..rpm") > _FILE_NAME_MAX_BYTES:
+        raise BadRpm(f"has a name, version and release of more than the {_FILE_NAME_MAX_BYTES} bytes of a file name")
     return Nevra(name=name, epoch=header.number(_EPOCH) or 0, version=version, release=release, arch=arch)
 
 

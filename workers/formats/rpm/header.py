@@ -1,5 +1,6 @@
 """What the source package that an engine made says of the build. One reader for every engine, outside of any root."""
 
+from itertools import islice
 from pathlib import Path
 
 from farm.formats.rpm import rpmfile
@@ -12,9 +13,9 @@ def read_header(results: Path) -> tuple[SrpmHeader | None, str | None]:
 
     By the farm's own reader, with strict bounds: asking rpm would take another command in the root.
     """
-    found = list(results.iterdir())
+    found = list(islice(results.iterdir(), 2))
     if len(found) != 1 or found[0].is_symlink() or not found[0].is_file():
-        return None, f"rpmbuild is to make one source package, and made {len(found)} files"
+        return None, f"rpmbuild has to make one source package, and made {'several files' if found else 'none'}"
     try:
         tags = rpmfile.read_source_tags(found[0])
     except rpmfile.BadRpm as error:

@@ -28,6 +28,7 @@ _READER = Path(__file__).absolute().with_name("package_reader.py")
 _LIMITS = Limits(memory_bytes=2 * 2**30, processes=16, disk_bytes=2**20)
 _CPU_S = 300
 _TIMEOUT_S = 900.0
+_FOLDERS_MAX = 64
 _ANSWER_BYTES = 2**20
 _KILLED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -38,6 +39,8 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
     Raises RootTrouble when the reader cannot be run, and LeaseLost.
     """
     folders = sorted({path.parent for path in paths})
+    if len(folders) > _FOLDERS_MAX:
+        raise Ended(Outcome.FAILED, f"the packages are in {len(folders)} folders; at most {_FOLDERS_MAX} are taken")
     inside = {folder: f"/packages/{number}" for number, folder in enumerate(folders)}
     names = context.workdir / "publishable"
     names.write_bytes(b"\0".join(os.fsencode(f"{inside[path.parent]}/{path.name}") for path in paths))
