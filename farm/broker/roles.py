@@ -15,8 +15,8 @@ from farm.model.build import StepKind
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 
-#: What every connection uses. No CLIENT: names of connections are kept outside of all limits of memory, and a library that
-#: tells its own name goes on without. (Redis lets everybody use HELLO.) No SELECT: nobody sweeps the other databases.
+#: What every connection uses. No CLIENT: names of connections are kept outside of all limits of memory, and a library
+#: that tells its own name goes on without. (Redis lets everybody use HELLO.) No SELECT: nothing sweeps other databases.
 _EVERYONE = "+auth +ping +echo +quit +reset +multi +exec +discard +time +script|exists"
 #: By pattern alone: Redis compares an account's channels with each pattern letter by letter, so that nobody makes up
 #: names, which no limit of memory counts.

@@ -162,7 +162,7 @@ def test_a_worker_whose_claims_are_denied_ends_too(place: HostsFarm, broker: Bro
     until(lambda: "build@arm" in {worker.name for worker in place.farm.workers()}, "it to register")
     with broker.client(ADMIN) as client:
         rules = next(line for line in client.acl_list() if line.startswith(f"user {account} "))
-        claims = re.compile(r"\([^()]*farm:offer:[^()]*hset[^()]*\)")
+        claims = re.compile(r"\([^()]*farm:offer:[^()]*hincrby[^()]*\)")
         assert claims.search(rules)
         words = re.findall(r"\([^)]*\)|[^ ]+", claims.sub("", rules))[2:]
         client.execute_command("ACL", "SETUSER", account, "reset", *words)
