@@ -83,7 +83,7 @@ LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "log_bytes": (2**10, 2**50),
         "memory_bytes": (2**24, 2**50),
         "disk_bytes": (2**20, 2**50),
-        "files": (100, 2**40),
+        "files": (100, 50_000_000),
         "processes": (16, 2**22),
     }
 )
