@@ -22,12 +22,16 @@ def withheld_reason(
     hold = hold_of(worker.host, queue, held)
     if hold is None:
         return None
-    if hold.kind is HoldKind.QUARANTINED and not any(
-        queue in other.queues
-        and hold_of(other.host, queue, held) is None
-        and other.speaks == speaks
-        and unfit_reason(other, queue) is None
-        for other in workers
-    ):
+    if hold.kind is HoldKind.QUARANTINED and not _has_free_host(queue, held, workers, speaks=speaks):
         return None  # a queue's last host is better than none
     return hold.shown
+
+
+def _has_free_host(queue: str, held: Mapping[str, HostHold], workers: Iterable[WorkerFacts], *, speaks: int) -> bool:
+    return any(
+        other.speaks == speaks
+        and queue in other.queues
+        and hold_of(other.host, queue, held) is None
+        and unfit_reason(other, queue) is None
+        for other in workers
+    )

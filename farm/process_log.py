@@ -70,7 +70,9 @@ def _line(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def _value(value: Any) -> str:
-    text = _printable(str(value)).replace('"', '\\"')
+    text = _printable(str(value))
+    if '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"' if not text or " " in text or '"' in text else text
 
 

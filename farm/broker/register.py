@@ -30,6 +30,8 @@ local kind = redis.call('TYPE', KEYS[1])['ok']
 if kind ~= 'set' and kind ~= 'none' then redis.call('DEL', KEYS[1]) return end
 local over = redis.call('SCARD', KEYS[1]) - tonumber(ARGV[2])
 if over > 10 * tonumber(ARGV[2]) then redis.call('UNLINK', KEYS[1]) return end
+local bytes = kind == 'set' and redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0) or 0
+if bytes > 4194304 then redis.call('UNLINK', KEYS[1]) return end
 if over > 0 then redis.call('SPOP', KEYS[1], over) end
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if #name > tonumber(ARGV[3]) or redis.call('EXISTS', ARGV[1] .. name) == 0 then redis.call('SREM', KEYS[1], name) end

@@ -23,8 +23,8 @@ _EVERYONE = "+auth +ping +echo +quit +reset +multi +exec +discard +time +script|
 _SUBSCRIBE = "+psubscribe +punsubscribe +unsubscribe"
 _SCHEDULER_OWN = (
     "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~*.reply.celery.pidbox "
-    "+script|load +script|exists +evalsha +info +scan +type +ttl +object|idletime +exists +expire +pexpire +persist "
-    "+del +unlink "
+    "+script|load +script|exists +evalsha +info +memory|usage +scan +type +ttl +object|idletime "
+    "+exists +expire +pexpire +persist +del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
     "+sadd +srem +smembers +scard +spop +sscan +zadd +zrem +zrangebyscore +zrange +zcard"

@@ -87,6 +87,20 @@ return redis.call('set', KEYS[1], ARGV[1], 'nx', 'ex', ARGV[2]) and 1 or 0
 """
 #: What accounts run that may not load it.
 SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK, LOCK)
+# Names may be as long as Redis takes, so few are looked at at a time, and those that are too long go at once.
+SCAN = """
+local cursor, names, left = ARGV[1], {}, tonumber(ARGV[2])
+repeat
+  local answer = redis.call('SCAN', cursor, 'COUNT', 10)
+  cursor = answer[1]
+  for _, name in ipairs(answer[2]) do
+    if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
+    elseif string.sub(name, 1, 5) == 'farm:' then redis.call('UNLINK', name) end
+  end
+  left = left - 10
+until cursor == '0' or left <= 0
+return {cursor, names}
+"""
 # Whoever may write a lease may write there as much as it likes.
 HOLDER = """
 for _, field in ipairs({'worker', 'holder'}) do

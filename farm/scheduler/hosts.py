@@ -94,7 +94,9 @@ class HostHealth:
         """This was the host's own trouble. Returns what holds the host, if that is new."""
         troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
         # One build's bad server is not the host's fault, nor is one server that several builds name.
-        is_known = any(one.build == found.build or (one.remote and one.remote == found.remote) for one in troubles)
+        is_known = any(
+            one.build == found.build or (_is_server(one.remote) and one.remote == found.remote) for one in troubles
+        )
         if not is_known:
             troubles.append(found)
         if len(troubles) < TROUBLES or now - troubles[0].at > WITHIN or self._is_held(host, now):
@@ -153,3 +155,8 @@ class HostHealth:
                 if withheld_reason(worker, queue, held, workers, speaks=wire.VERSION) is not None:
                     found.setdefault(queue, {}).setdefault(worker.name, []).append(queue)
         return found
+
+
+def _is_server(remote: str | None) -> bool:
+    """Other far ends are in words, such as what a step was given; each build has its own."""
+    return remote is not None and " " not in remote

@@ -73,12 +73,12 @@ class Notices:
         verdicts = []
         for one in notices:
             state = states[one.attempt]
+            if not self._may_send_again(one.attempt):
+                continue
             if state.holder is not None or not state.is_offered:
                 finding, digest = Finding.HANDED_BACK, digest_of(one.token)
-            elif self._may_send_again(one.attempt):
-                finding, digest = Finding.UNSENT, None
             else:
-                continue
+                finding, digest = Finding.UNSENT, None
             verdict = Verdict(label=one.attempt, finding=finding, message=one.reason, digest=digest, lease=state.holder)
             verdicts.append(verdict)
         return verdicts

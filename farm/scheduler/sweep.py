@@ -13,12 +13,14 @@ from typing import Any
 import redis
 
 from farm import queues
+from farm.broker import scripts
 from farm.broker.leases import Leases
 from farm.config import Settings
 
 _log = logging.getLogger(__name__)
 
 _SCAN_COUNT = 500
+_NAME_BYTES = 1024  # of a key: a label, or a worker's name with its prefix
 _OFFER, _LEASE = "farm:offer:", "farm:lease:"
 #: These have a time to live; without one they are left over.
 _PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
@@ -48,6 +50,7 @@ class Sweeper:
 
     def __init__(self, settings: Settings, leases: Leases, *, portion: int = 10_000) -> None:
         self._redis = redis.Redis.from_url(settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2)
+        self._scan = self._redis.register_script(scripts.SCAN)
         self._leases = leases
         self._portion = portion
         self._cursor = 0
@@ -63,12 +66,12 @@ class Sweeper:
         """
         keys = self._next_keys()
         labels = frozenset(live()) if keys else frozenset()
-        over = [key for key in keys if not key.endswith(_REPLY) and key.split(":", 2)[2] not in labels]
+        over = [key for key in keys if key.startswith("farm:") and key.split(":", 2)[2] not in labels]
         swept = Swept(
             offers=self._delete([key for key in over if key.startswith(_OFFER)]),
             leases=self._close([key.removeprefix(_LEASE) for key in over if key.startswith(_LEASE)]),
             passing=self._delete(self._without_end([key for key in over if key.startswith(_PASSING)])),
-            replies=self._drop_replies([key for key in keys if key.endswith(_REPLY)]),
+            replies=self._drop_replies([key for key in keys if not key.startswith("farm:")]),
         )
         if swept.total:
             _log.info("Swept what nobody needs any more out of Redis: %s", swept, extra={"action": "sweep"})
@@ -81,7 +84,7 @@ class Sweeper:
         kinds = (_OFFER, _LEASE, *_PASSING)
         found: dict[str, None] = {}
         for _ in range(0, self._portion, _SCAN_COUNT):
-            answer: Any = self._redis.scan(self._cursor, count=_SCAN_COUNT)
+            answer: Any = self._scan(args=[self._cursor, _SCAN_COUNT, _NAME_BYTES])
             self._cursor, names = int(answer[0]), answer[1]
             if strays := [name for name in names if _is_stray(name, kinds)]:
                 self._redis.unlink(*strays)

@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 _ROUND_S = 1.0
 _PROMOTE_AT_ONCE = 200
+#: What a step was given may end its worker, whichever host it is on.
+_GIVEN = "what the step was given"
 #: The jobs that a client's nudge calls for: it cancelled a build, rolled a repository back, or drained a host.
 _ON_WAKE = ("close", "heads", "hosts")
 
@@ -135,7 +137,7 @@ class Upkeep:
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
                 worker, owner = workers.get(verdict.label) or "", owners.get(verdict.label) or ""
-                parts.hosts.note(worker, verdict.label, now, trouble="worker-lost", owner=owner)
+                parts.hosts.note(worker, verdict.label, now, trouble="worker-lost", remote=_GIVEN, owner=owner)
 
     def _live_labels(self) -> frozenset[str]:
         with self._parts.store.read_view() as view:

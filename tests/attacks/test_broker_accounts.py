@@ -302,7 +302,7 @@ def test_a_lease_as_large_as_redis_takes_is_not_read(broker: Broker, tmp_path: P
     with broker.client(BUILDER) as client, closing(Leases(settings)) as leases:
         client.hset(f"farm:lease:{label}", mapping={"worker": "build@one", "holder": "x" * 64})
         assert set(leases.holders([label])) == {label}
-        client.hset(f"farm:lease:{label}", "worker", "x" * 10**7)
+        client.hset(f"farm:lease:{label}", "worker", "x" * 8 * 10**6)
         assert leases.holders([label]) == {}
         assert not leases.states([label])[label].is_held
         client.delete(f"farm:lease:{label}")
@@ -334,14 +334,14 @@ def test_answers_that_nobody_reads_leave_the_scheduler_its_memory(tmp_path: Path
     limits = ("--maxmemory", "96mb", "--maxmemory-clients", "32mb", "--client-query-buffer-limit", "32mb")
     with broker_with_accounts(tmp_path, *limits) as broker, broker.client("scheduler") as scheduler:
         with broker.client(BUILDER) as client:
-            client.hset("farm:lease:1.build.x86_64.1", "w", bytes(15 * 2**20))
+            client.hset("farm:lease:1.build.x86_64.1", "w", bytes(8 * 2**20))
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", broker.port)) as sender:
                 password = broker.passwords[BUILDER]
                 sender.sendall(_command("AUTH", BUILDER, password))
                 for _ in range(3):
                     with suppress(OSError):
-                        sender.sendall(_command("HMGET", "farm:lease:1.build.x86_64.1", *["w"] * 20))
+                        sender.sendall(_command("HMGET", "farm:lease:1.build.x86_64.1", *["w"] * 40))
                 scheduler.set("farm:scheduler", "x")
                 assert scheduler.info("memory")["used_memory"] < 200 * 2**20  # type: ignore[index]
 

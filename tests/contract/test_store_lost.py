@@ -144,7 +144,7 @@ def test_whose_an_attempt_was_first_it_stays(store: Store) -> None:
     lease = {label: held_by("build@evil", label, "another")}
     assert store.settle([forged], now(), AROUND, lease).late == (label,)
     done = store.settle([report_for(label, token, StepKind.FETCH, worker="build@liar")], now(), AROUND, lease)
-    assert [worker for _, worker in done.heard] == ["build@h1"]
+    assert [one.worker for one in done.heard] == ["build@h1"]
     assert store.build(build_id).steps[0].attempts[0].worker == "build@h1"
 
 

@@ -124,6 +124,12 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
         _log.warning("Dropped %s: %s", attempt, lost, extra={"action": "dropped", "attempt": attempt})
         task.request.chain = None
         return f"dropped: {lost}"
+    except ValueError as error:
+        # Not from a step, whose errors are in its report: what was offered is no work.
+        _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, "the work that was offered cannot be read")
+        _log.warning("Dropped %s: %.200s", attempt, error, extra={"action": "dropped", "attempt": attempt})
+        task.request.chain = None
+        return "dropped: the work that was offered cannot be read"
     if report.result is None or not report.result.outcome.is_success:
         task.request.chain = None  # the rest of the chain is not to be sent; the scheduler makes a new one on retry
     _here().outbox.send(report)
@@ -287,7 +293,9 @@ def _report_death(name: str, exception: BaseException, worker: str, *, attempt: 
         worker=worker,
         started_at=now,
         finished_at=now,
-        trouble=wire.TroubleReport(code=WorkerLost.code, retryable=True, message=message),
+        trouble=wire.TroubleReport(
+            code=WorkerLost.code, retryable=True, message=message, remote="what the step was given"
+        ),
     )
     _log.warning("%s: %s", attempt, message, extra={"action": "worker-lost", "attempt": attempt})
     _here().outbox.send(report)

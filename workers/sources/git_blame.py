@@ -35,11 +35,11 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
     said = error.output.decode(errors="backslashreplace")
     # A server's own disk may be full, and it may say anything: what it says must not be taken for this host's trouble.
-    own = "\n".join(line for line in said.splitlines() if not _REMOTE.match(line))
+    own = "\n".join(line for line in said.split("\n") if not _REMOTE.match(line))
     # The first complaint is the cause; "the remote end hung up" and the like follow from it.
-    told = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ERROR:"))]
+    told = [line for line in said.split("\n") if line.startswith(("fatal:", "error:", "ERROR:"))]
     # Not the error's own words: they begin with what git was started by.
-    ended = ": ".join([f"git {error.completed.shown}", *said.strip().splitlines()[-1:]])
+    ended = ": ".join([f"git {error.completed.shown}", *said.strip().split("\n")[-1:]])
     cause = text.shown(told[0] if told else ended)
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
         return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")

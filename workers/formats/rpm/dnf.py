@@ -102,6 +102,11 @@ def host_macros(target: Target) -> str:
     return f"%_dbpath {_line(target.rpmdb)}\n%_netsharedpath /sys:/proc:/dev\n"
 
 
+#: The solver writes out every combination, of which each pair of operators makes twice as many.
+_RICH = re.compile(r"\b(?:and|or|if|unless|else|with|without)\b")
+_RICH_MAX = 12
+
+
 def wanted_spec(requirements: Sequence[str]) -> str:
     """A spec whose BuildRequires are these, for `dnf builddep`: the one command that takes rich dependencies, too.
 
@@ -111,6 +116,8 @@ def wanted_spec(requirements: Sequence[str]) -> str:
     for requirement in requirements:
         if not requirement.isprintable() or not requirement.strip():
             raise ValueError(f"BuildRequires {requirement!r} is not a printable line")
+        if len(_RICH.findall(requirement)) > _RICH_MAX:
+            raise ValueError(f"BuildRequires {requirement[:100]!r}… has more than {_RICH_MAX} operators")
         lines.append("BuildRequires: " + requirement.replace("%", "%%"))
     return "\n".join([*lines, "%description", ""])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 READY = "the reader is ready"
 #: Of all of a build's packages together. A distribution's largest builds have a tenth of it.
-XML_BYTES = 64 * 2**20
+XML_BYTES = 16 * 2**20
 _TEXT_CHARS = 300
 
 

@@ -27,6 +27,7 @@ def store_source(found: Sequence[Found], context: StepContext) -> tuple[Artifact
         nevra = rpmfile.check_source(found[0].path, stop=context.stop).nevra
     except rpmfile.BadRpm as error:
         raise Ended(Outcome.FAILED, f"the source package {shown(found[0].name)!r} {error}") from error
+    check_publishable([found[0].path], context)
     artifact = context.store.put(
         found[0].path, name=nevra.filename, kind=ArtifactKind.SRPM, nevra=str(nevra), move=True, stop=context.stop
     )
