@@ -24,7 +24,7 @@ demo: $(VENV)/.ready ## from nothing to packages built, and one installed; PULP=
 test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
 	@deploy/bootstrap base postgresql emulators siege
 	@# Tests call tools of wheels, such as createrepo_c, by name.
-	@$(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	@$(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(ARGS)
 
 siege: $(VENV)/.ready-dev ## break a farm for MINUTES=10 in every way, and judge it; SEED=n; DATABASE=sqlite, postgresql, or both in half the time each
 	@deploy/bootstrap base postgresql siege

@@ -129,8 +129,8 @@ class EvilHost(threading.Thread):
 
     def forge_leases(self, client: "redis.Redis") -> None:
         for label in (one for one in self._labels() if EVIL_ROLE in one):
-            for what in ("offer", "lease"):
-                client.hset(f"farm:{what}:{label}", mapping={"work": MARK, "holder": MARK, "worker": f"build@{MARK}"})
+            client.hset(f"farm:lease:{label}", mapping={"work": MARK, "holder": MARK, "worker": f"build@{MARK}"})
+            client.delete(f"farm:offer:{label}")
             client.setrange(f"farm:log:{label}", _LOG_BYTES, MARK)
             client.expire(f"farm:log:{label}", 60)
             client.lpush(f"farm:wake:{label}", MARK)
@@ -239,6 +239,7 @@ def _of_others(label: str) -> Iterator[tuple[str, ...]]:
     yield "DEL", f"farm:lease:{label}"
     yield "HSET", f"farm:lease:{label}", "holder", MARK
     yield "HGET", f"farm:offer:{label}", "work"
+    yield "HSET", f"farm:offer:1.{EVIL_ROLE}.1", "work", MARK
     yield "SETRANGE", f"farm:log:{label}", "0", MARK
     yield "SET", f"farm:closed:{label}", "1"
     yield "HSET", "farm:held", "host1", MARK
