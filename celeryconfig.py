@@ -46,7 +46,7 @@ worker_send_task_events = True
 task_send_sent_event = False
 
 # Celery's own, but for its end when the broker's ACL denies it something, which no retry mends.
-worker_consumer = "workers.agent.denial:Consumer"
+worker_consumer = "workers.agent.consumer:Consumer"
 
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

@@ -12,6 +12,9 @@ from typing import ClassVar
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
 
+#: As `remote`: a package, or a report of a step before, may be what failed.
+GIVEN = "the input of the step"
+
 
 class FarmError(Exception):
     """The farm could not do what was asked."""
@@ -189,10 +192,14 @@ class RepositoryTrouble(Trouble):
 
 
 class WorkerLost(Trouble):
-    """The worker that ran the attempt stopped renewing its lease."""
+    """The worker that ran the attempt stopped renewing its lease.
+
+    A package may end a worker on any host, so it counts for the host once another host has done the step.
+    """
 
     code = "worker-lost"
     exit_code = 47
+    remote = GIVEN
 
 
 class UnknownVersion(Trouble):

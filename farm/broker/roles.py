@@ -27,7 +27,7 @@ _SCHEDULER_OWN = (
     "+exists +expire +pexpire +persist +del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
-    "+sadd +srem +smembers +scard +spop +sscan +zadd +zrem +zrangebyscore +zrange +zcard"
+    "+sadd +srem +smembers +scard +spop +sscan"
 )
 _SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
 #: The lock of one of Pulp's repositories. A client takes it for a rollback.

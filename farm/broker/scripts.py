@@ -1,4 +1,4 @@
-"""The Lua scripts that several accounts of the broker run. Keys and arguments are those of the modules that use them.
+"""The Lua scripts of leases, locks and documents. Keys and arguments are those of the modules that use them.
 
 A script that somebody made up may run for ever, which stops the broker, or lie there for good, which fills it. So the
 scheduler's account alone may load scripts. It loads all of these, and loads them again when the broker has lost them;

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from farm.errors import WorkerLost
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.scheduler.parts import Parts
@@ -18,8 +19,6 @@ _log = logging.getLogger(__name__)
 
 _ROUND_S = 1.0
 _PROMOTE_AT_ONCE = 200
-#: What a step was given may end its worker, whichever host it is on.
-_GIVEN = "what the step was given"
 #: The jobs that a client's nudge calls for: it cancelled a build, rolled a repository back, or drained a host.
 _ON_WAKE = ("close", "heads", "hosts")
 
@@ -137,7 +136,9 @@ class Upkeep:
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
                 worker, owner = workers.get(verdict.label) or "", owners.get(verdict.label) or ""
-                parts.hosts.note(worker, verdict.label, now, trouble="worker-lost", remote=_GIVEN, owner=owner)
+                parts.hosts.note(
+                    worker, verdict.label, now, trouble=WorkerLost.code, remote=WorkerLost.remote, owner=owner
+                )
 
     def _live_labels(self) -> frozenset[str]:
         with self._parts.store.read_view() as view:

@@ -131,7 +131,7 @@ def test_what_a_step_was_given_is_not_held_against_its_host(settings: Settings, 
     step(raising(BadSource("no RPM")))
     with pytest.raises(BadSource) as bad:
         run_step(WORK, settings)
-    assert bad.value.remote == "what the step was given"
+    assert bad.value.remote == "the input of the step"
 
 
 def test_a_failure_without_a_reason_has_it_from_the_log(settings: Settings, step: Callable[[Step], None]) -> None:

@@ -7,16 +7,13 @@ messages that it cannot claim.
 import logging
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from celery.worker import state
-from celery.worker.consumer import Consumer as CeleryConsumer
 from redis.exceptions import NoPermissionError, ResponseError
 
 from farm.broker.roles import account_of
 from farm.config import Settings
-from workers.agent.messages import reduce_message
 
 _log = logging.getLogger(__name__)
 
@@ -30,40 +27,6 @@ _met = mmap.mmap(-1, _BYTES)
 
 class Denied(Exception):
     """A process of the pool was denied a command."""
-
-
-class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Celery's consumer, which ends the worker where Celery's would connect anew without end, and takes of a message
-    what the farm's own have."""
-
-    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
-        handle = super().create_task_handler(*args, **options)
-
-        def on_message(message: Any) -> None:
-            try:
-                reduce_message(message)
-            except ValueError as error:
-                _log.warning("Dropped a message: %.300s", error, extra={"action": "bad-message"})
-                message.ack_log_error(_log, self.connection_errors)
-                return
-            try:
-                handle(message)
-            except Exception as error:
-                if isinstance(error, self.connection_errors):
-                    raise
-                # One that was not acknowledged would use up a slot for good.
-                _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
-                message.ack_log_error(_log, self.connection_errors)
-
-        return on_message
-
-    def on_connection_error_before_connected(self, exc: Exception) -> None:
-        if not stop_for(exc):
-            super().on_connection_error_before_connected(exc)
-
-    def on_connection_error_after_connected(self, exc: Exception) -> None:
-        if not stop_for(exc):
-            super().on_connection_error_after_connected(exc)
 
 
 def stop_for(error: Exception) -> bool:

@@ -293,9 +293,7 @@ def _report_death(name: str, exception: BaseException, worker: str, *, attempt: 
         worker=worker,
         started_at=now,
         finished_at=now,
-        trouble=wire.TroubleReport(
-            code=WorkerLost.code, retryable=True, message=message, remote="what the step was given"
-        ),
+        trouble=wire.TroubleReport(code=WorkerLost.code, retryable=True, message=message, remote=WorkerLost.remote),
     )
     _log.warning("%s: %s", attempt, message, extra={"action": "worker-lost", "attempt": attempt})
     _here().outbox.send(report)

@@ -16,7 +16,7 @@ from typing import Any
 
 from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import BadRequest, DiskFull, FarmError, InputMissing, LeaseLost, NotFound, Unforeseen
+from farm.errors import GIVEN, BadRequest, DiskFull, FarmError, InputMissing, LeaseLost, NotFound, Unforeseen
 from farm.model.artifact import Artifact
 from farm.model.build import StepKind
 from farm.model.outcome import Outcome
@@ -40,7 +40,6 @@ STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
 }
 
 _PREFIX = "step"
-_GIVEN = "what the step was given"
 _REASON_CHARS = 1000
 _numbers = itertools.count(1)
 
@@ -93,13 +92,13 @@ def _logged(work: AnyWork, context: StepContext) -> AnyResult:
     except FarmError as error:
         log.note(f"farm trouble ({error.code}): {error}")
         if isinstance(error, CommandFailed):
-            error.remote = error.remote or _GIVEN
+            error.remote = error.remote or GIVEN
         error.artifacts = _store_log(work, context)
         raise
     except Exception as error:
         log.note("".join(traceback.format_exception(error)))
         unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
-        unforeseen.remote = _GIVEN  # a package may have found a mistake of the farm's, and no host is to blame for it
+        unforeseen.remote = GIVEN  # a package may have found a mistake of the farm's, and no host is to blame for it
         unforeseen.artifacts = _store_log(work, context)
         raise unforeseen from error
     if context.stop.is_set():
@@ -120,7 +119,7 @@ def _run(work: AnyWork, context: StepContext) -> AnyResult:
         raise InputMissing(str(error)) from error
     except BadRequest as error:
         # Whoever sent what this step was given may be evil; its host is not to be blamed for it.
-        error.remote = error.remote or _GIVEN
+        error.remote = error.remote or GIVEN
         raise
     return result
 

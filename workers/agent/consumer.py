@@ -1,0 +1,46 @@
+"""Celery's consumer as the farm's workers have it: what it takes of a message, and when it ends its worker."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from workers.agent import denial
+from workers.agent.messages import reduce_message
+
+_log = logging.getLogger(__name__)
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    """Celery's consumer, which ends the worker where Celery's would connect anew without end, and takes of a message
+    what the farm's own have."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                reduce_message(message)
+            except ValueError as error:
+                _log.warning("Dropped a message: %.300s", error, extra={"action": "bad-message"})
+                message.ack_log_error(_log, self.connection_errors)
+                return
+            try:
+                handle(message)
+            except Exception as error:
+                if isinstance(error, self.connection_errors):
+                    raise
+                # One that was not acknowledged would use up a slot for good.
+                _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
+                message.ack_log_error(_log, self.connection_errors)
+
+        return on_message
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        if not denial.stop_for(exc):
+            super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        if not denial.stop_for(exc):
+            super().on_connection_error_after_connected(exc)
