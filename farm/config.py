@@ -62,6 +62,7 @@ class Settings:
     owner: str = ""
     log_level: str = "INFO"
     keep_failed: bool = False
+    extensions: str = ""
     scratch: Path | None = None
     first_root_id: int = 1_900_000_000
     unconfined: str = ""
@@ -228,6 +229,12 @@ def origins(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _environment(env: Mapping[str, str] | None) -> Mapping[str, str]:
     return os.environ if env is None else env  # noqa: TID251 - the one place that reads it
+
+
+def extension_names() -> tuple[str, ...]:
+    """The modules that FARM_EXTENSIONS names. Asked for before there are settings: while a module is imported."""
+    names = _environment(None).get("FARM_EXTENSIONS", "")
+    return tuple(name for part in names.split(",") if (name := part.strip()))
 
 
 def _parse(key: str, text: str, kind: object) -> object:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from farm.model.worker import HoldKind, HostHold, WorkerFacts, hold_of
-from farm.queues import needs_root
+from farm.steps.registry import needs_root
 
 
 def unfit_reason(worker: WorkerFacts, queue: str) -> str | None:

@@ -5,8 +5,6 @@ part of the register is its own, and which account of the broker it has (farm/br
 """
 
 from farm.model.arch import Arch
-from farm.model.build import StepKind
-from farm.model.label import AttemptLabel
 
 SOURCE = "source"
 PUBLISH = "publish"
@@ -21,31 +19,9 @@ def build_queue(arch: Arch) -> str:
     return f"build.{arch}"
 
 
-def queue_for(kind: StepKind, arch: Arch | None) -> str:
-    """The queue of a step. Raises ValueError for a per-arch step without an arch."""
-    match kind:
-        case StepKind.FETCH | StepKind.SRPM:
-            return SOURCE
-        case StepKind.BUILD:
-            if arch is None:
-                raise ValueError("a build step has an arch")
-            return build_queue(arch)
-        case StepKind.UPLOAD:
-            return PUBLISH
-
-
-def needs_root(queue: str) -> bool:
-    """Whether a step of this queue runs in a build root: `srpm` does, and every `build`."""
-    return queue != PUBLISH
-
-
-def queue_of(label: str) -> str | None:
-    """The queue of the step that an attempt's label speaks of (`12.build.x86_64.1`); None for what is no label."""
-    found = AttemptLabel.parse_or_none(label)
-    try:
-        return queue_for(found.kind, found.arch) if found is not None else None
-    except ValueError:
-        return None
+def arch_of(queue: str) -> Arch | None:
+    """The arch of a build queue; None for any other queue."""
+    return next((arch for arch in Arch if build_queue(arch) == queue), None)
 
 
 #: The roles of workers, which are the queues of steps.

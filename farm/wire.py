@@ -10,36 +10,20 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Generic
 
 import msgspec
 
 from farm.errors import UnknownVersion
 from farm.model.artifact import Artifact
-from farm.model.build import StepKind
 from farm.model.target import TARGET_NAME
-from farm.model.work import (
-    AnyWork,
-    BuildInput,
-    BuildResult,
-    FetchInput,
-    FetchResult,
-    OutputT,
-    SrpmInput,
-    SrpmResult,
-    StepOutput,
-    StepResult,
-    UploadInput,
-    UploadResult,
-    Work,
-)
+from farm.model.work import AnyWork, OutputT, StepResult, Work
+from farm.steps.registry import step_type
 
 VERSION = 4
 _READ_BACK = 1
 REMOTE_MAX_CHARS = 255
-
-#: Celery's task names. Every step of a kind is one task; what Flower shows is the message's shadow name.
-TASKS = {kind: f"farm.{kind}" for kind in StepKind}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +48,7 @@ class Report(Generic[OutputT]):
 
     attempt: str
     token: str
-    kind: StepKind
+    kind: str
     worker: str
     started_at: datetime
     finished_at: datetime
@@ -72,7 +56,7 @@ class Report(Generic[OutputT]):
     trouble: TroubleReport | None = None
 
 
-AnyReport = Report[StepOutput]
+AnyReport = Report[Any]
 
 
 class NoticeKind(StrEnum):
@@ -95,31 +79,21 @@ class Notice:
     reason: str = ""
 
 
-_WORK: dict[StepKind, Any] = {
-    StepKind.FETCH: Work[FetchInput],
-    StepKind.SRPM: Work[SrpmInput],
-    StepKind.BUILD: Work[BuildInput],
-    StepKind.UPLOAD: Work[UploadInput],
-}
-_REPORT: dict[StepKind, Any] = {
-    StepKind.FETCH: Report[FetchResult],
-    StepKind.SRPM: Report[SrpmResult],
-    StepKind.BUILD: Report[BuildResult],
-    StepKind.UPLOAD: Report[UploadResult],
-}
-_OUTPUT: dict[StepKind, Any] = {
-    StepKind.FETCH: FetchResult,
-    StepKind.SRPM: SrpmResult,
-    StepKind.BUILD: BuildResult,
-    StepKind.UPLOAD: UploadResult,
-}
-
-
 class _Head(msgspec.Struct, frozen=True):
     """The part of a document that is read first, to learn whether its version is known."""
 
     v: int
-    kind: StepKind
+    kind: str
+
+
+@cache
+def _work_type(kind: str) -> Any:
+    return Work[step_type(kind).input]  # type: ignore[misc]  # a type that is known at run time alone
+
+
+@cache
+def _report_type(kind: str) -> Any:
+    return Report[step_type(kind).output]  # type: ignore[misc]
 
 
 def digest_of(token: str) -> str:
@@ -133,7 +107,7 @@ def encode_work(work: AnyWork) -> bytes:
 
 def decode_work(data: bytes | str) -> AnyWork:
     """Raises UnknownVersion, and ValueError for a document that is not work."""
-    work: AnyWork = msgspec.json.decode(data, type=_WORK[_head(data).kind])
+    work: AnyWork = msgspec.json.decode(data, type=_work_type(_head(data).kind))
     if not TARGET_NAME.fullmatch(work.target.name):
         raise ValueError(f"{work.target.name[:64]!a} is no name of a target")
     return work
@@ -145,7 +119,7 @@ def encode_report(report: AnyReport) -> bytes:
 
 def decode_report(data: bytes | str) -> AnyReport:
     """Raises UnknownVersion, and ValueError for a document that is not a report."""
-    report: AnyReport = msgspec.json.decode(data, type=_REPORT[_head(data, oldest=VERSION - _READ_BACK).kind])
+    report: AnyReport = msgspec.json.decode(data, type=_report_type(_head(data, oldest=VERSION - _READ_BACK).kind))
     return report
 
 
@@ -161,11 +135,6 @@ def decode_notice(data: bytes | str) -> Notice | None:
         return msgspec.json.decode(data, type=Notice)
     except (ValueError, RecursionError):  # not UTF-8, not a notice, or nested without end
         return None
-
-
-def decode_output(kind: StepKind, data: bytes | str) -> Any:
-    """A step's typed output from the JSON that `to_json` made of it, as the store keeps it."""
-    return msgspec.json.decode(data, type=_OUTPUT[kind])
 
 
 def to_json(value: object) -> bytes:

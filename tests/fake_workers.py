@@ -19,27 +19,21 @@ from farm.config import Settings
 from farm.errors import LeaseLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome
-from farm.model.work import (
-    AnyWork,
-    BuildResult,
-    FetchResult,
-    SrpmResult,
-    StepOutput,
-    StepResult,
-    UploadInput,
-    UploadResult,
-    Work,
-)
+from farm.model.work import AnyResult, AnyWork, StepResult, Work
 from farm.model.worker import Holder
+from farm.steps.build import BuildResult
+from farm.steps.fetch import FetchResult
+from farm.steps.logs import LogsResult
+from farm.steps.srpm import SrpmResult
+from farm.steps.upload import UploadInput, UploadResult
 from farm.store.read_view import Ready
 from farm.store.scheduling import Committed, Pick
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.messages import worker_facts
 
-Answer = StepResult[StepOutput] | wire.TroubleReport
+Answer = AnyResult | wire.TroubleReport
 
 
 def artifact(name: str, kind: ArtifactKind, nevra: str | None = None) -> Artifact:
@@ -48,19 +42,19 @@ def artifact(name: str, kind: ArtifactKind, nevra: str | None = None) -> Artifac
 
 
 def output_of(
-    kind: StepKind,
+    kind: str,
     package: str = "hello",
     *,
     noarch: bool = False,
     exclusive: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
-) -> StepOutput:
+) -> object:
     """What a step of this kind makes when all goes well."""
     srpm = artifact(f"{package}-1-1.src.rpm", ArtifactKind.SRPM, f"{package}-1-1.src")
     match kind:
-        case StepKind.FETCH:
+        case "fetch":
             return FetchResult(archive=artifact(f"{package}.tar", ArtifactKind.SOURCE), spec="a.spec", commit="c0ffee")
-        case StepKind.SRPM:
+        case "srpm":
             return SrpmResult(
                 srpm=srpm,
                 nevra=f"{package}-1-1.src",
@@ -69,18 +63,22 @@ def output_of(
                 exclude_arches=exclude,
                 noarch=noarch,
             )
-        case StepKind.BUILD:
+        case "build":
             return BuildResult(rpms=(artifact(f"{package}-1-1.x86_64.rpm", ArtifactKind.RPM, f"{package}-1-1.x86_64"),))
-        case StepKind.UPLOAD:
+        case "upload":
             return UploadResult(versions=(("demo/source", 1, "file:///demo/1/"),))
+        case "logs":
+            return LogsResult(url="file:///demo/logs/1/")
+        case _:
+            raise ValueError(f"{kind} is no step type of the farm's own")
 
 
-def succeed(kind: StepKind, package: str = "hello", **spec: Any) -> StepResult[StepOutput]:
+def succeed(kind: str, package: str = "hello", **spec: Any) -> AnyResult:
     log = artifact(f"{kind}.log", ArtifactKind.LOG)
     return StepResult(outcome=Outcome.SUCCEEDED, artifacts=(log,), output=output_of(kind, package, **spec))
 
 
-def fail(reason: str = "make: *** [all] Error 2", outcome: Outcome = Outcome.FAILED) -> StepResult[StepOutput]:
+def fail(reason: str = "make: *** [all] Error 2", outcome: Outcome = Outcome.FAILED) -> AnyResult:
     return StepResult(outcome=outcome, reason=reason, excerpt="lines around it")
 
 
@@ -106,7 +104,7 @@ def settle_reports(store: Store, reports: Sequence[wire.AnyReport], now: datetim
 
 
 def report_for(
-    attempt: str, token: str, kind: StepKind, answer: Answer | None = None, *, worker: str = "build@one"
+    attempt: str, token: str, kind: str, answer: Answer | None = None, *, worker: str = "build@one"
 ) -> wire.AnyReport:
     answer = answer or succeed(kind)
     now = datetime.now(UTC)

@@ -15,10 +15,11 @@ from pathlib import Path
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, Lookaside, Target
-from farm.model.work import FetchInput, FetchResult, Work
+from farm.model.work import Work
+from farm.steps.fetch import FetchInput, FetchResult
 from tests.packages import commit_all, git
 from workers.core.context import StepContext
 from workers.core.log import StepLog
@@ -76,7 +77,7 @@ class Desk:
         )
         work = Work(
             attempt="1.fetch.1",
-            kind=StepKind.FETCH,
+            kind="fetch",
             build_id=1,
             package=source.guessed_name,
             target=target,

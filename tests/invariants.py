@@ -7,11 +7,11 @@ from farm.store.database import make_engine
 #: Sentences that are never true of a farm, and the query that finds what breaks each.
 NEVER = {
     "a build is over while a step of it is not": """
-        SELECT b.id FROM build b JOIN step s ON s.build_id = b.id
+        SELECT b.id FROM build b JOIN step s ON s.job_id = b.id
         WHERE b.status = 'finished' AND s.status <> 'finished'""",
     "a build goes on although all of its steps are over": """
         SELECT b.id FROM build b WHERE b.status <> 'finished'
-        AND NOT EXISTS (SELECT 1 FROM step s WHERE s.build_id = b.id AND s.status <> 'finished')""",
+        AND NOT EXISTS (SELECT 1 FROM step s WHERE s.job_id = b.id AND s.status <> 'finished')""",
     "a build is over without an outcome, or has one and is not over": """
         SELECT id FROM build WHERE (status = 'finished') <> (outcome IS NOT NULL)
         OR (status = 'finished') <> (finished_at IS NOT NULL)""",
@@ -32,11 +32,11 @@ NEVER = {
     "a step succeeded without output, or has one without": """
         SELECT id FROM step WHERE COALESCE(outcome = 'succeeded', FALSE) <> (output IS NOT NULL)""",
     "a step goes on although the one before it did not succeed": """
-        SELECT u.id FROM step u JOIN step b ON b.build_id = u.build_id AND b.arch = u.arch AND b.kind = 'build'
+        SELECT u.id FROM step u JOIN step b ON b.job_id = u.job_id AND b.arch = u.arch AND b.kind = 'build'
         WHERE u.kind = 'upload' AND u.status IN ('ready', 'running') AND b.output IS NULL""",
     "an attempt was cancelled without its lease being noted for closing": """
         SELECT a.id FROM attempt a JOIN step s ON a.step_id = s.id WHERE a.outcome = 'cancelled' AND NOT EXISTS (
-          SELECT 1 FROM closing c WHERE c.label = CAST(s.build_id AS TEXT) || '.' || s.kind
+          SELECT 1 FROM closing c WHERE c.label = CAST(s.job_id AS TEXT) || '.' || s.kind
             || (CASE WHEN s.arch = '' THEN '' ELSE '.' || s.arch END) || '.' || CAST(a.number AS TEXT))""",
 }
 

@@ -10,10 +10,13 @@ from farm.artifacts import open_store
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, Target
-from farm.model.work import AnyResult, BuildInput, FetchInput, FetchResult, SrpmInput, SrpmResult, StepInput, Work
+from farm.model.work import AnyResult, Work
+from farm.steps.build import BuildInput
+from farm.steps.fetch import FetchInput, FetchResult
+from farm.steps.srpm import SrpmInput, SrpmResult
 from tests.fetching import repository
 from tests.leftovers import inside
 from tests.packages import make_git
@@ -35,7 +38,7 @@ class Line:
     settings: Settings
     target: Target
     folder: Path
-    ended_in: StepKind = StepKind.FETCH
+    ended_in: str = "fetch"
     log: bytes = b""
     stop: threading.Event | None = None
 
@@ -71,10 +74,10 @@ s
         return self.run(source, BuildOptions(), LIMITS)
 
     def run(self, source: Source, options: BuildOptions, limits: Limits) -> AnyResult:
-        result = self._step(StepKind.FETCH, FetchInput(source=source), options, LIMITS)
+        result = self._step("fetch", FetchInput(source=source), options, LIMITS)
         if isinstance(fetched := result.output, FetchResult):
             order = SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=Arch.X86_64)
-            result = self._step(StepKind.SRPM, order, options, LIMITS)
+            result = self._step("srpm", order, options, LIMITS)
         if isinstance(made := result.output, SrpmResult):
             build = BuildInput(
                 srpm=made.srpm,
@@ -83,10 +86,10 @@ s
                 arch=Arch.X86_64,
                 repositories=(),
             )
-            result = self._step(StepKind.BUILD, build, options, limits)
+            result = self._step("build", build, options, limits)
         return result
 
-    def _step(self, kind: StepKind, order: StepInput, options: BuildOptions, limits: Limits) -> AnyResult:
+    def _step(self, kind: str, order: object, options: BuildOptions, limits: Limits) -> AnyResult:
         work: Work[Any] = Work(
             attempt=f"1.{kind}.1",
             kind=kind,

@@ -28,22 +28,18 @@ from farm.config import Settings
 from farm.errors import OUTCOME_EXIT_CODES, BadRequest, FarmError
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
-from farm.model.work import (
-    AnyResult,
-    AnyWork,
-    BuildInput,
-    FetchInput,
-    PinnedRepository,
-    SrpmInput,
-    StepInput,
-    UploadInput,
-    Work,
-)
+from farm.model.work import AnyResult, AnyWork, PinnedRepository, Work
 from farm.permissions import close_data
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryKind, RepositoryName
+from farm.steps.base import StepType
+from farm.steps.build import BUILD, BuildInput
+from farm.steps.fetch import FETCH, FetchInput
+from farm.steps.registry import step_type
+from farm.steps.srpm import SRPM, SrpmInput
+from farm.steps.upload import UPLOAD, UploadInput
 from farm.targets.load import find_target
 from workers.isolation.facts import host_facts
 from workers.steps.runner import run_step
@@ -89,7 +85,7 @@ def fetch(
     found = find_target(settings, target)
     work = Work(
         attempt="0.fetch.1",
-        kind=StepKind.FETCH,
+        kind=FETCH.name,
         build_id=0,
         package=source.guessed_name,
         target=found,
@@ -104,14 +100,14 @@ def fetch(
 def srpm(after: After, arch: Annotated[Arch | None, typer.Option(help="This host's without it.")] = None) -> None:
     """Build the source package in a root of the target."""
     work, outputs = _read(after)
-    fetched = _output(StepKind.FETCH, outputs, after)
+    fetched = _output(FETCH, outputs, after)
     order = SrpmInput(
         archive=fetched.archive,
         spec=fetched.spec,
         commit_at=fetched.commit_at,
         arch=arch or host_facts(Settings.from_env()).arches[0],
     )
-    _do(Settings.from_env(), _next(work, StepKind.SRPM, order), outputs)
+    _do(Settings.from_env(), _next(work, SRPM, order), outputs)
 
 
 @cli.command()
@@ -119,7 +115,7 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     """Build the binary packages of one arch from the source package."""
     settings = Settings.from_env()
     work, outputs = _read(after)
-    made = _output(StepKind.SRPM, outputs, after)
+    made = _output(SRPM, outputs, after)
     arch = arch or host_facts(settings).arches[0]
     own = _own(settings, work.target.name, arch)
     order = BuildInput(
@@ -129,24 +125,24 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
         arch=arch,
         repositories=(own,) if own else (),
     )
-    _do(settings, _next(work, StepKind.BUILD, order), outputs)
+    _do(settings, _next(work, BUILD, order), outputs)
 
 
 @cli.command()
 def upload(after: After) -> None:
     """Publish what `build` made in the repositories that the settings name."""
     work, outputs = _read(after)
-    made = _output(StepKind.SRPM, outputs, after)
-    built = _output(StepKind.BUILD, outputs, after)
+    made = _output(SRPM, outputs, after)
+    built = _output(BUILD, outputs, after)
     if not isinstance(work.input, BuildInput):
         raise BadRequest(f"{after} is not what the build step printed; run `python -m workers.by_hand build` first")
     arches = work.target.arches if made.noarch else (work.input.arch,)
     order = UploadInput(srpm=made.srpm, rpms=built.rpms, arches=arches)
-    _do(Settings.from_env(), _next(work, StepKind.UPLOAD, order), outputs)
+    _do(Settings.from_env(), _next(work, UPLOAD, order), outputs)
 
 
-def _next(work: AnyWork, kind: StepKind, order: StepInput) -> Any:
-    return replace(work, attempt=f"0.{kind}.1", kind=kind, input=order)  # type: ignore[arg-type]
+def _next(work: AnyWork, kind: StepType[Any, Any], order: object) -> AnyWork:
+    return replace(work, attempt=f"0.{kind.name}.1", kind=kind.name, input=order)
 
 
 def _read(after: Path) -> tuple[AnyWork, dict[str, Any]]:
@@ -157,22 +153,23 @@ def _read(after: Path) -> tuple[AnyWork, dict[str, Any]]:
         raise BadRequest(
             f"{after} is not what a step printed ({error}); run the step before again, into a file"
         ) from error
-    if str(work.kind) not in done.outputs:
+    if work.kind not in done.outputs:
         raise BadRequest(
             f"{after}: the {work.kind} step {done.outcome} ({done.reason}); there is nothing to go on from"
         )
     return work, dict(done.outputs)
 
 
-def _output(kind: StepKind, outputs: dict[str, Any], after: Path) -> Any:
+def _output(kind: StepType[Any, Any], outputs: dict[str, Any], after: Path) -> Any:
     """What the step of that kind made. Raises BadRequest when it has not been run, or its output was tampered with."""
-    if str(kind) not in outputs:
+    name = kind.name
+    if name not in outputs:
         made = ", ".join(outputs)
-        raise BadRequest(f"{after} has what {made} made, and not {kind}; run `python -m workers.by_hand {kind}` first")
+        raise BadRequest(f"{after} has what {made} made, and not {name}; run `python -m workers.by_hand {name}` first")
     try:
-        return wire.decode_output(kind, bytes(outputs[kind]))
+        return kind.decode(bytes(outputs[name]))
     except ValueError as error:
-        raise BadRequest(f"{after} is not what a step printed ({error}); run {kind} again, into a file") from error
+        raise BadRequest(f"{after} is not what a step printed ({error}); run {name} again, into a file") from error
 
 
 def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
@@ -181,7 +178,7 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
         sys.stderr.write(f"{line}\n")
     result: AnyResult = run_step(_pinned(settings, work), settings)
     if result.output is not None:
-        outputs = {**outputs, str(work.kind): msgspec.Raw(wire.to_json(result.output))}
+        outputs = {**outputs, work.kind: msgspec.Raw(wire.to_json(result.output))}
     log = next((artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG), None)
     done = Done(
         work=msgspec.Raw(wire.encode_work(work)),
@@ -200,9 +197,9 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
 
 def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
     """What the scheduler does for a farm's worker: addresses for the repositories that the farm itself fills."""
-    if not isinstance(work.input, (SrpmInput, BuildInput)):
+    if not step_type(work.kind).runs_in_root:
         return work
-    arch = work.input.arch
+    arch: Arch = work.input.arch
 
     def url_of(target: str) -> str | None:
         own = _own(settings, target, arch)

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from farm import queues, wire
+from farm import wire
 from farm.model.worker import WorkerFacts, host_of
+from farm.steps.registry import queue_of
 
 #: The longest report is that of a build with many packages, which names each one twice, in 600 bytes together. This
 #: is room for 3,400 packages in one build; the largest spec files of Fedora, but for TeX Live's, have 500.
@@ -131,5 +132,5 @@ def _check_name(name: str, text: str) -> None:
 
 
 def _check_origin(label: str, role: str) -> None:
-    if queues.queue_of(label) != role:
+    if queue_of(label) != role:
         raise ValueError(f"attempt {label[:NAME_CHARS]!a} is none of {role}'s")

@@ -23,6 +23,7 @@ from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.tally import Tally
 from farm.model.work import AnyResult, StepResult
+from farm.steps.registry import queue_of
 
 _log = logging.getLogger(__name__)
 _WAKE = b"wake"
@@ -210,7 +211,7 @@ def _read(role: str, body: bytes) -> wire.AnyReport | wire.Notice | None:
 
 
 def _role(label: str) -> str:
-    role = queues.queue_of(label)
+    role = queue_of(label)
     if role is None:
         raise ValueError(f"{label!r} is no attempt's label, such as 12.fetch.1")
     return role

@@ -26,6 +26,7 @@ from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
 from farm.model.work import AnyWork
 from farm.model.worker import Holder, host_of
+from farm.steps.registry import queue_of
 
 LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
 _LIVE_LOG_KEPT_S = 600
@@ -273,7 +274,7 @@ class Leases(WorkerRegister):
     def ask_back(self, label: str, token: str, worker: str) -> None:
         """Have the scheduler restore a lease that is missing, or turn this worker away if the attempt is not its."""
         notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
-        self._redis.lpush(queues.control_list(queues.queue_of(label) or queues.SOURCE), wire.encode_notice(notice))
+        self._redis.lpush(queues.control_list(queue_of(label) or queues.SOURCE), wire.encode_notice(notice))
 
     def show_log(self, label: str, offset: int, data: bytes) -> None:
         """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from farm import queues
-from farm.model.build import StepKind
+from farm.steps.registry import kinds_for
 
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
@@ -144,9 +144,6 @@ def _worker(role: str) -> tuple[str, ...]:
 
 def _kinds(role: str) -> Iterator[str]:
     """What the labels of this role's attempts have after the build's number."""
-    for kind in StepKind:
-        if kind is StepKind.BUILD:
-            if role.startswith("build."):
-                yield role
-        elif queues.queue_for(kind, None) == role:
-            yield kind.value
+    arch = queues.arch_of(role)
+    for kind in kinds_for(role):
+        yield f"{kind.name}.{arch}" if arch is not None else kind.name

@@ -70,7 +70,7 @@ def step(value: Step) -> dict[str, Any]:
         "outcome": value.outcome,
         "reason": value.reason,
         "waits_for": value.waits_for,
-        "logs_only": value.is_logs_only,
+        "counts": value.counts,
         "attempts": [_attempt(one) for one in value.attempts],
     }
 

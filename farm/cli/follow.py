@@ -12,7 +12,7 @@ from farm.cli.text import clean
 from farm.client import Event, Farm
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Outcome, Status
 
 _INTERRUPTED = 130
@@ -76,9 +76,9 @@ def _summarise_success(farm: Farm, build: Build) -> None:
     out.print()
     for label, name in zip(["packages", *[""] * len(names)], sorted(set(names)), strict=False):
         out.print(f"  {label:<12} {clean(name)}")
-    for step in build.steps:
-        if step.outcome is Outcome.EXCLUDED and step.arch and step.kind is StepKind.BUILD:
-            out.print(f"  {'excluded':<12} {step.arch}: {clean(step.reason)}")
+    excluded = {step.arch: step.reason for step in build.steps if step.arch and step.outcome is Outcome.EXCLUDED}
+    for arch, reason in excluded.items():
+        out.print(f"  {'excluded':<12} {arch}: {clean(reason)}")
     try:
         built = next((step.arch for step in build.steps if step.arch and step.outcome is Outcome.SUCCEEDED), None)
         repository = farm.repository(build.target, built)
@@ -100,7 +100,7 @@ def _main_package(build: Build, names: list[str]) -> str:
 def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
     """The step that decided the build's outcome, and its last attempt."""
     for step in build.steps:
-        if step.outcome is build.outcome and step.attempts and not step.is_logs_only:
+        if step.outcome is build.outcome and step.attempts and step.counts:
             return step, step.attempts[-1]
     return None, None
 

@@ -11,12 +11,12 @@ from farm.client import Farm
 from farm.client.log import LogPlace, Times, find_log
 from farm.client.request import arch_named
 from farm.errors import FarmError, NotFound
-from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Status
 
 
 def show_log(
-    farm: Farm, build_id: int, *, step: StepKind | None, arch: str | None, attempt: int | None, with_times: bool
+    farm: Farm, build_id: int, *, step: str | None, arch: str | None, attempt: int | None, with_times: bool
 ) -> None:
     """Show one attempt's log, to its end or to its present size."""
     place = find_log(farm.build(build_id), step=step, arch=arch_named(arch), attempt=attempt)
@@ -25,7 +25,7 @@ def show_log(
     _write(farm.log(build_id, chosen.kind, chosen.arch, place.attempt.number), times)
 
 
-def follow_log(farm: Farm, build_id: int, *, step: StepKind | None, arch: str | None) -> None:
+def follow_log(farm: Farm, build_id: int, *, step: str | None, arch: str | None) -> None:
     """Show the logs of running steps, one after the other, until the build, or the named step, has finished.
 
     It follows one arch: the named one, else the first that is built. For a finished build it does the same as
@@ -56,7 +56,7 @@ def _follow_one(farm: Farm, build_id: int, place: LogPlace) -> None:
         say(f"({clean(str(error))})")
 
 
-def _steps(build: Build, step: StepKind | None, arch: str | None) -> list[Step]:
+def _steps(build: Build, step: str | None, arch: str | None) -> list[Step]:
     """The steps to follow, which are those of one arch."""
     first = next((one.arch for one in build.steps if one.arch and one.attempts), None)
     return [
@@ -64,7 +64,7 @@ def _steps(build: Build, step: StepKind | None, arch: str | None) -> list[Step]:
     ]
 
 
-def _next(build: Build, *, step: StepKind | None, arch: str | None, passed: set[str]) -> LogPlace | None:
+def _next(build: Build, *, step: str | None, arch: str | None, passed: set[str]) -> LogPlace | None:
     """The first attempt in the order of the chain that has not been followed yet."""
     for one in _steps(build, step, arch):
         for attempt in one.attempts:

@@ -11,7 +11,7 @@ from farm.cli.session import connected, session
 from farm.config import Settings
 from farm.errors import BadRequest
 from farm.model.arch import Arch
-from farm.model.build import StepKind
+from farm.steps.registry import find_step_type, step_types
 
 _THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
 
@@ -96,8 +96,20 @@ TargetOption = Annotated[
 TargetArgument = Annotated[
     str, typer.Argument(metavar="TARGET", help="A target's name.", autocompletion=complete_target, show_default=False)
 ]
+
+
+def _step(name: str | None) -> str | None:
+    if name is not None and find_step_type(name) is None:
+        names = ", ".join(one.name for one in step_types())
+        raise typer.BadParameter(f"{name!r} is not a step; there are {names}")
+    return name
+
+
 StepOption = Annotated[
-    StepKind | None, typer.Option("--step", "-s", metavar="S", help="fetch, srpm, build or upload.", show_default=False)
+    str | None,
+    typer.Option(
+        "--step", "-s", metavar="S", help="The step, such as build or upload.", show_default=False, callback=_step
+    ),
 ]
 ArchOption = Annotated[
     str | None,

@@ -253,7 +253,7 @@ def _about(step: Step) -> Text:
         words = f"on {clean(last.worker)}"
     if len(step.attempts) > 1:
         words = f"{words} (attempt {len(step.attempts)})".strip()
-    is_bad = step.outcome is not None and not step.outcome.is_success and not step.is_logs_only
+    is_bad = step.outcome is not None and not step.outcome.is_success and step.counts
     return Text(words, style="" if is_bad else "dim")
 
 

@@ -11,7 +11,7 @@ from farm.artifacts.names import check_name
 from farm.errors import BadRequest, StoreTrouble, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import Build, StepKind
+from farm.model.build import Build
 
 _CHUNK_BYTES = 2**20
 
@@ -20,14 +20,14 @@ _CHUNK_BYTES = 2**20
 class StoredFile:
     """An artifact, and the attempt that stored it."""
 
-    step: StepKind
+    step: str
     arch: Arch | None
     attempt: str
     artifact: Artifact
 
     @property
     def step_name(self) -> str:
-        return f"{self.step} {self.arch}" if self.arch else str(self.step)
+        return f"{self.step} {self.arch}" if self.arch else self.step
 
 
 def files_of(build: Build) -> tuple[StoredFile, ...]:

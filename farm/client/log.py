@@ -16,9 +16,10 @@ from farm.client.watch import listen
 from farm.errors import FarmNotRunning, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Attempt, Build, Step, StepKind
+from farm.model.build import Attempt, Build, Step
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
+from farm.steps.registry import find_step_type
 
 if TYPE_CHECKING:
     from farm.broker.leases import Leases
@@ -52,7 +53,7 @@ class LogPlace:
 
 
 def find_log(
-    build: Build, *, step: StepKind | None = None, arch: Arch | None = None, attempt: int | None = None
+    build: Build, *, step: str | None = None, arch: Arch | None = None, attempt: int | None = None
 ) -> LogPlace:
     """The requested log; the most useful one if step, arch or attempt are left out.
 
@@ -75,11 +76,12 @@ def find_log(
 
 
 def _how_telling(step: Step) -> int:
-    if step.outcome is not None and step.outcome not in _NOT_TELLING and not step.is_logs_only:
+    if step.outcome is not None and step.outcome not in _NOT_TELLING and step.counts:
         return 0
     if step.status is Status.RUNNING:
         return 1
-    if step.kind is StepKind.BUILD:
+    kind = find_step_type(step.kind)
+    if kind is not None and kind.makes_packages:
         return 2
     return 3
 
@@ -108,7 +110,7 @@ def read_log(
 
 def _live(place: LogPlace, leases: "Leases", refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:
     label = place.attempt.label
-    build_id = AttemptLabel.parse(label).build_id
+    build_id = AttemptLabel.parse(label).job_id
     offset = 0
     with closing(listen(leases, _LIVE_EVERY_S)) as events:
         for event in events:

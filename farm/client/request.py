@@ -14,9 +14,10 @@ from farm.client.source import check_source, check_srpm, git_source, store_srpm
 from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, BuildRequest, StepKind
+from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source
 from farm.model.target import LIMIT_RANGES, Target
+from farm.steps.registry import find_step_type, step_types
 from farm.targets.load import find_target, pick_arches
 
 PRIORITY_MAX = 1000
@@ -179,12 +180,12 @@ def owner_name(settings: Settings, owner: str | None) -> str:
     return name
 
 
-def step_kind(step: str | None) -> StepKind | None:
-    """Raises BadRequest."""
-    try:
-        return StepKind(step) if step is not None else None
-    except ValueError as error:
-        raise BadRequest(f"{step!r} is not a step; there are {', '.join(StepKind)}") from error
+def step_kind(step: str | None) -> str | None:
+    """Raises BadRequest for a name that no step type has."""
+    if step is not None and find_step_type(step) is None:
+        names = ", ".join(one.name for one in step_types())
+        raise BadRequest(f"{step!r} is not a step; there are {names}")
+    return step
 
 
 def arch_named(arch: str | None) -> Arch | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from farm.model.arch import Arch
-from farm.model.build import Build, Step, StepKind
+from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Event:
 
     build: int
     package: str
-    step: StepKind | None
+    step: str | None
     arch: Arch | None
     attempt: str | None
     status: Status

@@ -2,31 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 from farm.model.target import Limits, OwnLimits
-
-
-class StepKind(StrEnum):
-    """The nodes of a build's chain, in order. `fetch` and `srpm` run once, the others once per arch."""
-
-    FETCH = "fetch"
-    SRPM = "srpm"
-    BUILD = "build"
-    UPLOAD = "upload"
-
-    @property
-    def per_arch(self) -> bool:
-        return self in (StepKind.BUILD, StepKind.UPLOAD)
-
-    @property
-    def next_in_chain(self) -> "StepKind | None":
-        """The step whose message Celery sends when one of this kind has succeeded."""
-        return {StepKind.FETCH: StepKind.SRPM, StepKind.BUILD: StepKind.UPLOAD}.get(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +71,21 @@ class Attempt:
 class Step:
     """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise.
 
-    With `is_logs_only` it is an upload that publishes only logs and records, since the build did not succeed;
-    its outcome does not change the build's.
+    `kind` is the name of its step type. The outcome of a step without `counts` is not part of the build's.
     """
 
-    kind: StepKind
+    kind: str
     arch: Arch | None
     status: Status
     outcome: Outcome | None = None
     reason: str | None = None
     waits_for: str | None = None
-    is_logs_only: bool = False
+    counts: bool = True
     attempts: tuple[Attempt, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.arch}" if self.arch else str(self.kind)
+        return f"{self.kind} {self.arch}" if self.arch else self.kind
 
 
 @dataclass(frozen=True, kw_only=True)

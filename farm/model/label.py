@@ -1,14 +1,15 @@
 """The label of an attempt: `12.fetch.1`, `12.build.x86_64.1`. It is unique, and it is Celery's task id.
 
-Owns how a label is written and read. The queue of a label is farm.queues' to say.
+Owns how a label is written and read. Whether there is such a step type, and its queue, farm.steps.registry says.
 """
 
+import re
 from dataclasses import dataclass
 
 from farm.model.arch import Arch
-from farm.model.build import StepKind
 
 _CHARS = 64
+_KIND = re.compile("[a-z][a-z0-9-]{0,31}")
 _DIGITS_MAX = 18  # a larger number would be an error in the database
 
 
@@ -18,12 +19,12 @@ class AttemptLabel:
 
     >>> AttemptLabel.parse("12.build.x86_64.1").step
     '12.build.x86_64'
-    >>> str(AttemptLabel(build_id=12, kind=StepKind.FETCH, arch=None, number=1))
+    >>> str(AttemptLabel(job_id=12, kind="fetch", arch=None, number=1))
     '12.fetch.1'
     """
 
-    build_id: int
-    kind: StepKind
+    job_id: int
+    kind: str
     arch: Arch | None
     number: int
 
@@ -32,13 +33,13 @@ class AttemptLabel:
         """Raises ValueError for any text that `str()` of a label cannot have given: each attempt has one label."""
         parts = text.split(".", 4)
         try:
-            build_id, kind, *arch, number = parts
+            job_id, kind, *arch, number = parts
             if len(arch) > 1:
                 raise ValueError("there is more than one arch")
-            label = cls.of_row(_number(build_id), kind, arch[0] if arch else "", _number(number))
+            label = cls.of_row(_number(job_id), kind, arch[0] if arch else "", _number(number))
         except ValueError as error:
             raise ValueError(f"{text[:_CHARS]!a} is no attempt's label, such as 12.fetch.1") from error
-        if str(label) != text or (label.arch is not None and not label.kind.per_arch):
+        if str(label) != text:
             raise ValueError(f"{text[:_CHARS]!a} is no attempt's label: the farm would write {str(label)!r}")
         return label
 
@@ -50,19 +51,19 @@ class AttemptLabel:
             return None
 
     @classmethod
-    def of_row(cls, build_id: int, kind: str, arch: str, number: int) -> "AttemptLabel":
+    def of_row(cls, job_id: int, kind: str, arch: str, number: int) -> "AttemptLabel":
         """From the columns of `step` and `attempt`; an empty `arch` is none."""
-        return cls(build_id=build_id, kind=StepKind(kind), arch=Arch(arch) if arch else None, number=number)
+        return cls(job_id=job_id, kind=_kind(kind), arch=Arch(arch) if arch else None, number=number)
 
     @property
     def step_name(self) -> str:
         """The step within its build: `fetch`, `build.x86_64`."""
-        return f"{self.kind.value}.{self.arch.value}" if self.arch else self.kind.value
+        return f"{self.kind}.{self.arch.value}" if self.arch else self.kind
 
     @property
     def step(self) -> str:
         """The step, in the same words for each of its attempts: `12.build.x86_64`."""
-        return f"{self.build_id}.{self.step_name}"
+        return f"{self.job_id}.{self.step_name}"
 
     @property
     def attempt_name(self) -> str:
@@ -70,7 +71,13 @@ class AttemptLabel:
         return f"{self.step_name}.{self.number}"
 
     def __str__(self) -> str:
-        return f"{self.build_id}.{self.attempt_name}"
+        return f"{self.job_id}.{self.attempt_name}"
+
+
+def _kind(text: str) -> str:
+    if not _KIND.fullmatch(text):
+        raise ValueError("a step type has a name of lower-case letters and digits")
+    return text
 
 
 def _number(text: str) -> int:

@@ -1,13 +1,11 @@
-"""The typed input and result of each step: the order of an attempt, and its answer."""
+"""The work of an attempt, and how a step ended. The inputs and outputs of each step type are in farm.steps."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import BuildOptions, Phase, StepKind
+from farm.model.build import BuildOptions, Phase
 from farm.model.outcome import Outcome
-from farm.model.source import Source
 from farm.model.target import Limits, Target
 
 
@@ -28,89 +26,8 @@ class LogFile:
     artifact: Artifact
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchInput:
-    source: Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class FetchResult:
-    """`archive` is a src.rpm, or an uncompressed tar of the spec's folder with every source file beside the spec
-    (`spec` is its name there). `commit_at` is the commit's time in seconds since 1970, for reproducible mtimes."""
-
-    archive: Artifact
-    spec: str | None = None
-    commit: str | None = None
-    commit_at: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SrpmInput:
-    archive: Artifact
-    spec: str | None
-    commit_at: int | None
-    arch: Arch
-
-
-@dataclass(frozen=True, kw_only=True)
-class SrpmResult:
-    """`exclusive_arches` and `exclude_arches` are as the spec says them, RPM spellings and all; `noarch` is true
-    when every binary package is noarch, so that one arch builds for all."""
-
-    srpm: Artifact
-    nevra: str
-    build_requires: tuple[str, ...]
-    exclusive_arches: tuple[str, ...]
-    exclude_arches: tuple[str, ...]
-    noarch: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildInput:
-    """`repositories` are the farm's own, pinned to versions. Empty ones are left out."""
-
-    srpm: Artifact
-    nevra: str
-    build_requires: tuple[str, ...]
-    arch: Arch
-    repositories: tuple[PinnedRepository, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
-    rpms: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UploadInput:
-    """`arches` are those whose repositories get the packages: one, or all of the build's for a noarch build.
-
-    `srpm_by` and `built_by` are the labels of the attempts that made the source package and the others. `logs` are
-    of all attempts that led here. Without packages (`srpm` None, no `rpms`) there are only the logs: the build did not
-    succeed.
-    """
-
-    srpm: Artifact | None
-    rpms: tuple[Artifact, ...]
-    arches: tuple[Arch, ...]
-    batch: int = 0
-    srpm_by: str = ""
-    built_by: str = ""
-    logs: tuple[LogFile, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class UploadResult:
-    """The versions in which the packages are visible: (the repository's path, version, URL of that version)."""
-
-    versions: tuple[tuple[str, int, str], ...]
-
-
-StepInput = FetchInput | SrpmInput | BuildInput | UploadInput
-StepOutput = FetchResult | SrpmResult | BuildResult | UploadResult
-
-InputT = TypeVar("InputT", bound=StepInput, covariant=True)
-OutputT = TypeVar("OutputT", bound=StepOutput, covariant=True)
+InputT = TypeVar("InputT", covariant=True)
+OutputT = TypeVar("OutputT", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +35,7 @@ class Work(Generic[InputT]):
     """One attempt's whole order: everything its worker may know."""
 
     attempt: str
-    kind: StepKind
+    kind: str
     build_id: int
     package: str
     target: Target
@@ -144,5 +61,5 @@ class StepResult(Generic[OutputT]):
     output: OutputT | None = None
 
 
-AnyWork = Work[FetchInput] | Work[SrpmInput] | Work[BuildInput] | Work[UploadInput]
-AnyResult = StepResult[StepOutput]
+AnyWork = Work[Any]
+AnyResult = StepResult[Any]

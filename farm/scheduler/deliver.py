@@ -9,7 +9,7 @@ from farm.model.tally import Tally
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
 from farm.scheduler.work import WorkMaker
-from farm.store.orders import Order
+from farm.steps.base import Order
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, Verdict
 

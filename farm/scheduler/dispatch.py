@@ -15,7 +15,8 @@ from celery import chain, signature
 from farm import wire
 from farm.app import app
 from farm.errors import FarmNotRunning
-from farm.store.orders import Message, Order
+from farm.steps.base import Message, Order
+from farm.steps.registry import step_type
 
 
 class Dispatcher:
@@ -66,7 +67,7 @@ def _link(message: Message) -> Any:
     """Immutable: a step's input is what was recorded, never what the task before it returned."""
     name = f"{message.kind} {message.package} {message.arch}" if message.arch else f"{message.kind} {message.package}"
     return signature(
-        wire.TASKS[message.kind],
+        step_type(message.kind).task,
         kwargs={"attempt": message.attempt, "v": wire.VERSION},
         immutable=True,
         app=app,

@@ -15,15 +15,14 @@ from farm import wire
 from farm.broker.control import Control, Inbox
 from farm.broker.leases import Leases
 from farm.errors import FarmError
-from farm.model.build import StepKind
 from farm.model.tally import Tally
-from farm.queues import queue_of
 from farm.scheduler.guard import Guard
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.notices import Notices
 from farm.scheduler.salvage import Salvager
 from farm.scheduler.send import Sender
 from farm.scheduler.snapshot import Snapshot
+from farm.steps.registry import build_workflow, queue_of, step_type
 from farm.store.settling import Finding, Heard, Verdict
 from farm.store.store import Store
 
@@ -145,5 +144,8 @@ class Settler:
 
 
 def frees_a_slot(report: wire.AnyReport) -> bool:
-    """False for a fetch that succeeded: it hands its slot to the srpm step after it, so that none becomes free."""
-    return report.kind is not StepKind.FETCH or report.result is None or not report.result.outcome.is_success
+    """False for a step that succeeded and hands its slot to the next one of its chain, so that none becomes free."""
+    following = build_workflow().following(report.kind)
+    if report.result is None or not report.result.outcome.is_success or following is None or following.is_per_arch:
+        return True
+    return following.queue(None) != step_type(report.kind).queue(None)

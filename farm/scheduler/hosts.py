@@ -17,7 +17,7 @@ from farm import wire
 from farm.fitness import withheld_reason
 from farm.model.label import AttemptLabel
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
-from farm.queues import queue_of
+from farm.steps.registry import queue_of
 
 TROUBLES = 3
 WITHIN = timedelta(minutes=10)
@@ -82,7 +82,7 @@ class HostHealth:
             self._troubles.pop(host, None)
             before, unclear = self._unclear.pop(step, ("", None))
             return self._count(before, unclear, now) if unclear and before != host else None
-        found = _Trouble(now, attempt.build_id if attempt is not None else None, trouble, remote, owner)
+        found = _Trouble(now, attempt.job_id if attempt is not None else None, trouble, remote, owner)
         if remote is None:
             return self._count(host, found, now)
         while len(self._unclear) >= _UNCLEAR_MAX:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from farm.broker.leases import Leases
 from farm.model.label import AttemptLabel
 from farm.model.tally import Tally
-from farm.queues import queue_of
+from farm.steps.registry import queue_of
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
 from farm.wire import Notice, NoticeKind, digest_of

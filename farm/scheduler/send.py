@@ -17,7 +17,7 @@ from farm.scheduler.heads import Heads
 from farm.scheduler.plan import Loads, QueueState, ask_order, plan
 from farm.scheduler.snapshot import Snapshot
 from farm.scheduler.work import WorkMaker
-from farm.store.orders import Order
+from farm.steps.base import Order
 from farm.store.read_view import ReadView, Ready
 from farm.store.scheduling import Committed, Pick
 from farm.store.settling import Finding, Verdict

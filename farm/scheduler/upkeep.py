@@ -102,7 +102,7 @@ class Upkeep:
         store = self._parts.store
         if labels := store.closing():
             builds = sorted(
-                {found.build_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
+                {found.job_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
             )
             events = [{"build": build, "step": None, "status": Status.FINISHED} for build in builds]
             self._parts.leases.hand_on(closes=labels, events=events)

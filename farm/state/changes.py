@@ -4,19 +4,18 @@ Mutable on purpose, and only inside one transaction: `Changes` notes which field
 reports become a handful of statements. Nothing here decides anything; that is machine.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
-
-ONCE = (StepKind.FETCH, StepKind.SRPM)
+from farm.state.graph import How, Need
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -37,13 +36,16 @@ class LiveAttempt:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class StepState:
-    """One row of `step`. `id` is None until it is written."""
+    """One row of `step`, with the edges to the steps that it needs. `id` is None until it is written. `is_skipped`: it
+    never had its turn, since a step that it needs did not succeed."""
 
     id: int | None
-    build_id: int
-    kind: StepKind
+    job_id: int
+    kind: str
     arch: Arch | None
+    queue: str
     status: Status
+    needs: tuple[Need, ...] = ()
     outcome: Outcome | None = None
     reason: str | None = None
     is_skipped: bool = False
@@ -59,12 +61,12 @@ class StepState:
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.arch}" if self.arch else str(self.kind)
+        return f"{self.kind} {self.arch}" if self.arch else self.kind
 
     @property
-    def is_logs_only(self) -> bool:
-        """An upload of logs and records, after a build that did not succeed. It never counts for the outcome."""
-        return self.kind is StepKind.UPLOAD and self.is_skipped
+    def is_aftermath(self) -> bool:
+        """It is there because another step ended without success, and its own outcome says nothing of the job's."""
+        return any(need.how is How.END for need in self.needs)
 
     @property
     def label(self) -> str:
@@ -73,12 +75,12 @@ class StepState:
 
     def label_of(self, number: int) -> str:
         """Of the attempt with this number."""
-        return str(AttemptLabel(build_id=self.build_id, kind=self.kind, arch=self.arch, number=number))
+        return str(AttemptLabel(job_id=self.job_id, kind=self.kind, arch=self.arch, number=number))
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class BuildState:
-    """One row of `build` with its steps, in the order of their kinds."""
+    """One row of `build` with its steps, in the order in which they came into being: a step after those it needs."""
 
     id: int
     batch_id: int
@@ -97,34 +99,43 @@ class BuildState:
     finished_at: datetime | None = None
     steps: list[StepState] = field(default_factory=list)
 
-    def find(self, kind: StepKind, arch: Arch | None = None) -> StepState | None:
+    def find(self, kind: str, arch: Arch | None = None) -> StepState | None:
         for step in self.steps:
-            if step.kind is kind and step.arch is arch:
+            if step.kind == kind and step.arch is arch:
                 return step
         return None
 
-    def next_in_chain(self, step: StepState) -> StepState | None:
-        following = step.kind.next_in_chain
-        return self.find(following, step.arch) if following else None
+    def needed(self, step: StepState, *hows: How) -> Iterator[StepState]:
+        """The steps that this one needs in one of these ways, in all ways without any."""
+        for need in step.needs:
+            if (not hows or need.how in hows) and (found := self.find(need.kind, need.arch)) is not None:
+                yield found
 
-    def upstream(self, step: StepState) -> StepState | None:
-        """The step whose results this one needs."""
-        match step.kind:
-            case StepKind.FETCH:
-                return None
-            case StepKind.SRPM:
-                return self.find(StepKind.FETCH)
-            case StepKind.BUILD:
-                return self.find(StepKind.SRPM)
-            case StepKind.UPLOAD:
-                return self.find(StepKind.BUILD, step.arch)
-
-    def downstream(self, step: StepState) -> Iterator[StepState]:
-        """Every step that needs this one's results, near ones first."""
-        order = list(StepKind)
+    def needing(self, step: StepState, *hows: How) -> Iterator[StepState]:
+        """The steps that need this one in one of these ways, in all ways without any."""
         for other in self.steps:
-            if order.index(other.kind) > order.index(step.kind) and step.arch in (None, other.arch):
-                yield other
+            for need in other.needs:
+                if need.kind == step.kind and need.arch is step.arch and (not hows or need.how in hows):
+                    yield other
+
+    def next_in_chain(self, step: StepState) -> StepState | None:
+        """The step whose message goes out with this one's."""
+        return next(self.needing(step, How.CHAIN), None)
+
+    def downstream(self, step: StepState) -> list[StepState]:
+        """Every step that needs this one's success, also by way of others, near ones first."""
+        return _closure(step, lambda one: self.needing(one, How.CHAIN, How.SUCCESS))
+
+    def ancestors(self, step: StepState) -> list[StepState]:
+        """Every step that led to this one, near ones first."""
+        return _closure(step, self.needed)
+
+    def may_go(self, step: StepState) -> bool:
+        """Whether everything that the step needs is there."""
+        return all(other.status is Status.FINISHED for other in self.needed(step)) and all(
+            other.outcome is not None and other.outcome.is_success
+            for other in self.needed(step, How.CHAIN, How.SUCCESS)
+        )
 
     def by_label(self, label: str) -> StepState | None:
         """The step whose live attempt has this label."""
@@ -134,10 +145,19 @@ class BuildState:
         return None
 
 
+def _closure(step: StepState, near: Callable[[StepState], Iterable[StepState]]) -> list[StepState]:
+    found: list[StepState] = []
+    border = [step]
+    while border:
+        border = [other for one in border for other in near(one) if other is not step and other not in found]
+        found += dict.fromkeys(border)
+    return found
+
+
 def build_for(builds: Mapping[int, BuildState], label: str) -> BuildState | None:
     """The build, of these, whose attempt the label names; None for a text that is no label."""
     attempt = AttemptLabel.parse_or_none(label)
-    return builds.get(attempt.build_id) if attempt is not None else None
+    return builds.get(attempt.job_id) if attempt is not None else None
 
 
 #: Target, kind and name.
@@ -153,6 +173,7 @@ class Changes:
     builds: dict[int, BuildState]
     dirty: dict[int, tuple[Thing, dict[str, Any]]] = field(default_factory=dict)
     new_steps: list[StepState] = field(default_factory=list)
+    new_needs: list[tuple[StepState, Need]] = field(default_factory=list)
     new_attempts: list[tuple[StepState, LiveAttempt]] = field(default_factory=list)
     dropped_attempts: list[int] = field(default_factory=list)
     artifacts: list[tuple[int, tuple[Artifact, ...]]] = field(default_factory=list)
@@ -184,9 +205,9 @@ class Changes:
         """What changed, for whoever listens: steps first, then builds."""
         for thing, values in self.dirty.values():
             if isinstance(thing, StepState) and thing.id is not None and "status" in values:
-                yield self._event(self.builds[thing.build_id], thing)
+                yield self._event(self.builds[thing.job_id], thing)
         for step in self.new_steps:
-            yield self._event(self.builds[step.build_id], step)
+            yield self._event(self.builds[step.job_id], step)
         for thing, values in self.dirty.values():
             if isinstance(thing, BuildState) and "status" in values:
                 yield self._event(thing, None)

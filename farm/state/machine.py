@@ -3,14 +3,14 @@
 Each function changes what it is given through `Changes`, which carries the time and collects what is to be written.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from farm.model.arch import Arch
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status, combine
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
+from farm.state.graph import Need, Planned
 from farm.state.policy import RetryPolicy
 from farm.state.text import clean
 
@@ -95,17 +95,17 @@ def succeeded(
     *,
     outcome: Outcome,
     output: str,
-    plan: FanOut | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> None:
-    """The step's attempt is closed already; what needs its results may go on. An srpm step brings a plan."""
-    reason = step.reason if step.is_logs_only else None
+    """The step's attempt is closed already; the steps that need its results may go on. `settle` makes what else follows
+    of it, before it is looked at whether the build is over."""
+    reason = step.reason if step.is_aftermath else None
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=output, not_before_at=None)
     _is_going(changes, build)
-    following = build.next_in_chain(step)
-    if plan is not None:
-        _fan_out(changes, build, plan)
-    elif following is not None:
-        _let_go(changes, build, following)
+    settle()
+    for other in build.needing(step):
+        if other.status is not Status.FINISHED and build.may_go(other):
+            _let_go(changes, build, other)
     finish_if_done(changes, build)
 
 
@@ -116,11 +116,11 @@ def ended(
     outcome: Outcome,
     reason: str | None,
     *,
-    has_logs: bool = False,
+    after: Planned | None = None,
 ) -> None:
-    """The step is over without success: what needs its results never has its turn. With `has_logs` there is
-    something to bring to the repository back end all the same, and the build is not over before that is."""
-    if step.is_logs_only:
+    """The step is over without success: the steps that need its results never have their turn. The step `after` comes
+    after this end, and the build is not over before it is."""
+    if step.is_aftermath:
         reason = clean(f"{_LOGS_ONLY}, not published: {reason or outcome.value}")
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=None, not_before_at=None)
     _is_going(changes, build)
@@ -137,16 +137,11 @@ def ended(
             is_skipped=True,
             not_before_at=None,
         )
-    if has_logs and step.kind is not StepKind.UPLOAD and outcome not in _WITHOUT_LOGS:
-        _publish_logs(changes, build, step, word)
+    if after is not None and outcome not in _WITHOUT_LOGS:
+        other = _ensure(changes, build, after, Status.READY)
+        fresh(changes, other, Status.READY)
+        changes.put(other, reason=f"{_LOGS_ONLY}: {step.name} {word}")
     finish_if_done(changes, build)
-
-
-def _publish_logs(changes: Changes, build: BuildState, step: StepState, word: str) -> None:
-    """Of a `build` step the upload step of its arch does it, of the steps before one that has no arch."""
-    upload = _ensure(changes, build, StepKind.UPLOAD, step.arch, Status.READY)
-    fresh(changes, upload, Status.READY)
-    changes.put(upload, is_skipped=True, reason=f"{_LOGS_ONLY}: {step.name} {word}")
 
 
 def trouble(
@@ -157,7 +152,7 @@ def trouble(
     message: str,
     host: str | None,
     policy: RetryPolicy | None,
-    has_logs: bool = False,
+    after: Planned | None = None,
     is_death: bool = False,
 ) -> None:
     """The farm's fault: the step waits for another try, or is over after the last one. No policy means no retry.
@@ -172,10 +167,10 @@ def trouble(
             f"given to another one; see its attempts' logs, then `farm retry {build.id}`. The last: {message}"
         )
         changes.put(step, deaths=deaths)
-        ended(changes, build, step, Outcome.ERRORED, message, has_logs=has_logs)
+        ended(changes, build, step, Outcome.ERRORED, message, after=after)
         return
     if policy is None or step.troubles >= policy.max_troubles:
-        ended(changes, build, step, Outcome.ERRORED, message, has_logs=has_logs)
+        ended(changes, build, step, Outcome.ERRORED, message, after=after)
         return
     changes.put(
         step,
@@ -205,20 +200,22 @@ def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
     _is_going(changes, build)
 
 
-def _fan_out(changes: Changes, build: BuildState, plan: FanOut) -> None:
-    """The srpm is there: its build and upload steps come into being, or start anew when the srpm was made again."""
+def fan_out(changes: Changes, build: BuildState, plan: FanOut, steps_of: Callable[[Arch], Sequence[Planned]]) -> None:
+    """The arches are known: the steps of each come into being, or start anew when the arches were found out again."""
     for arch, covers in plan.covers.items():
-        for kind, status in ((StepKind.BUILD, Status.READY), (StepKind.UPLOAD, Status.WAITING)):
-            own = covers if covers != (arch,) else ()
-            fresh(changes, _ensure(changes, build, kind, arch, status), status, covers=own)
+        for planned in steps_of(arch):
+            step = _ensure(changes, build, planned, Status.WAITING)
+            fresh(changes, step, Status.WAITING, covers=covers if covers != (arch,) else ())
     for arch, reason in plan.excluded.items():
-        for kind in (StepKind.BUILD, StepKind.UPLOAD):
-            step = _ensure(changes, build, kind, arch, Status.FINISHED)
-            changes.put(step, status=Status.FINISHED, outcome=Outcome.EXCLUDED, reason=reason, is_skipped=False)
+        for planned in steps_of(arch):
+            _exclude(changes, _ensure(changes, build, planned, Status.FINISHED), reason)
     for step in build.steps:
         if step.arch and step.status is not Status.FINISHED and step.arch not in plan.covers:
-            reason = "not needed: a noarch package is built once"
-            changes.put(step, status=Status.FINISHED, outcome=Outcome.EXCLUDED, reason=reason, is_skipped=True)
+            _exclude(changes, step, "not needed: a noarch package is built once")
+
+
+def _exclude(changes: Changes, step: StepState, reason: str) -> None:
+    changes.put(step, status=Status.FINISHED, outcome=Outcome.EXCLUDED, reason=reason, is_skipped=False)
 
 
 def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Arch, ...] | None = None) -> None:
@@ -243,7 +240,9 @@ def finish_if_done(changes: Changes, build: BuildState) -> None:
     """A build is over when all of its steps are."""
     if build.status is Status.FINISHED or any(step.status is not Status.FINISHED for step in build.steps):
         return
-    counted = [step for step in build.steps if not step.is_skipped and step.outcome is not None]
+    counted = [
+        step for step in build.steps if not step.is_skipped and not step.is_aftermath and step.outcome is not None
+    ]
     # That fetch and srpm went well says nothing once there are steps that were to come of it.
     parts = [step for step in counted if step.arch or not (step.outcome and step.outcome.is_success)] or counted
     outcome = combine(step.outcome for step in parts if step.outcome is not None)
@@ -256,20 +255,27 @@ def finish_if_done(changes: Changes, build: BuildState) -> None:
     changes.put(build, status=Status.FINISHED, outcome=outcome, reason=reason, finished_at=changes.now)
 
 
-def _ensure(changes: Changes, build: BuildState, kind: StepKind, arch: Arch | None, status: Status) -> StepState:
-    step = build.find(kind, arch)
+def _ensure(changes: Changes, build: BuildState, planned: Planned, status: Status) -> StepState:
+    """The planned step, with its edges: the build may have it already."""
+    step = build.find(planned.kind, planned.arch)
     if step is None:
-        step = StepState(id=None, build_id=build.id, kind=kind, arch=arch, status=status)
+        step = StepState(
+            id=None, job_id=build.id, kind=planned.kind, arch=planned.arch, queue=planned.queue, status=status
+        )
         build.steps.append(step)
         changes.new_steps.append(step)
+    new: list[Need] = [need for need in planned.needs if need not in step.needs]
+    step.needs = (*step.needs, *new)
+    changes.new_needs += [(step, need) for need in new]
     return step
 
 
 def _let_go(changes: Changes, build: BuildState, following: StepState) -> None:
     """The next step's turn: its message is on its way with the chain, or it has to be sent."""
     if following.live is not None:
-        changes.put(following.live, offered_at=changes.now)
-        changes.offers.append((build, following))
+        if following.live.offered_at is None:
+            changes.put(following.live, offered_at=changes.now)
+            changes.offers.append((build, following))
     elif following.status is Status.WAITING:
         changes.put(following, status=Status.READY)
 
@@ -299,12 +305,10 @@ def cancel(changes: Changes, build: BuildState, *, by: str) -> None:
 
 
 def run_again(changes: Changes, build: BuildState, steps: Iterable[StepState]) -> None:
-    """These steps are ready anew, and what needs their results waits for them anew."""
+    """These steps are ready anew, and the steps that need their results wait for them anew."""
     for step in steps:
         fresh(changes, step, Status.READY)
         for other in build.downstream(step):
-            if other.kind is StepKind.UPLOAD and other.arch is None:
-                continue  # it has its turn when `step` fails again, and else never
             if other.outcome is not Outcome.EXCLUDED or step.arch is None:
                 fresh(changes, other, Status.WAITING)
     changes.put(build, status=Status.RUNNING, outcome=None, reason=None, finished_at=None)

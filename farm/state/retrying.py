@@ -2,12 +2,12 @@
 
 from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.state.changes import BuildState, StepState
+from farm.state.graph import How
 
 
-def choose(build: BuildState, *, kind: StepKind | None, arch: Arch | None) -> list[StepState]:
+def choose(build: BuildState, *, kind: str | None, arch: Arch | None) -> list[StepState]:
     """The steps that are to be ready anew; none of them is downstream of another.
 
     Raises NotFound for a step that the build does not have, WrongState when it cannot be run again now.
@@ -28,20 +28,21 @@ def _failed(build: BuildState, arch: Arch | None) -> list[StepState]:
     # A skipped step is there because an earlier one failed: that one is run again, and this one after it.
     wanted = [step for step in failed if not _waits_on(build, step, failed)]
     if wanted:
-        return sorted(wanted, key=lambda step: list(StepKind).index(step.kind))
+        return wanted
     where = f"build {build.id}" + (f" on {arch}" if arch else "")
     if len(over) < len(steps):
         raise WrongState(f"{where} is still going on; wait for it, or cancel it first with `farm cancel {build.id}`")
     raise WrongState(f"{where} has no step that did not succeed; name one with --step to run it again all the same")
 
 
-def _named(build: BuildState, kind: StepKind, arch: Arch | None) -> list[StepState]:
-    if arch is not None and not kind.per_arch:
+def _named(build: BuildState, kind: str, arch: Arch | None) -> list[StepState]:
+    named = [step for step in build.steps if step.kind == kind]
+    steps = [step for step in named if arch in (None, step.arch)]
+    if not steps and named and all(step.arch is None for step in named):
         raise WrongState(f"step {kind} runs once for all arches; name it without --arch")
-    steps = [step for step in _own_turn(build) if step.kind is kind and arch in (None, step.arch)]
     if not steps:
-        name = f"{kind} {arch}" if arch else str(kind)
-        have = ", ".join(step.name for step in _own_turn(build))
+        name = f"{kind} {arch}" if arch else kind
+        have = ", ".join(step.name for step in build.steps)
         raise NotFound(f"build {build.id} has no step {name}; it has {have}")
     possible = [step for step in steps if _can_be_again(step)]
     if not possible:
@@ -51,8 +52,8 @@ def _named(build: BuildState, kind: StepKind, arch: Arch | None) -> list[StepSta
 
 
 def _own_turn(build: BuildState) -> list[StepState]:
-    """Without the upload of the logs of a failed `fetch` or `srpm`, which follows from those alone."""
-    return [step for step in build.steps if step.arch is not None or step.kind is not StepKind.UPLOAD]
+    """Without the steps that follow from the failure of another one, such as those that publish its logs."""
+    return [step for step in build.steps if not step.is_aftermath]
 
 
 def _can_be_again(step: StepState) -> bool:
@@ -60,20 +61,20 @@ def _can_be_again(step: StepState) -> bool:
 
 
 def _waits_on(build: BuildState, step: StepState, failed: list[StepState]) -> bool:
-    before = build.upstream(step)
-    return before is not None and before in failed
+    return any(before in failed for before in build.needed(step))
 
 
 def _check(build: BuildState, step: StepState) -> None:
-    for one in (step, *build.downstream(step)):
+    for one in (step, *build.downstream(step), *build.needing(step, How.END)):
         if one.status is not Status.FINISHED:
             raise WrongState(
                 f"{one.name} of build {build.id} is {one.status}; wait for it, or cancel the build first "
                 f"with `farm cancel {build.id}`"
             )
-    before = build.upstream(step)
-    if before is not None and before.output is None:
-        how = before.outcome or before.status
-        raise WrongState(
-            f"{step.name} of build {build.id} needs the results of {before.name}, which is {how}; retry that instead"
-        )
+    for before in build.needed(step, How.CHAIN, How.SUCCESS):
+        if before.output is None:
+            how = before.outcome or before.status
+            raise WrongState(
+                f"{step.name} of build {build.id} needs the results of {before.name}, which is {how}; retry that "
+                "instead"
+            )

@@ -13,28 +13,26 @@ import sqlalchemy as sa
 from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import Attempt, Batch, Build, BuildRequest, Step, StepKind
+from farm.model.build import Attempt, Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, without_credentials
-from farm.queues import queue_for
 from farm.state import machine
-from farm.state.changes import ONCE, BuildState, Changes
+from farm.state.changes import BuildState, Changes
 from farm.state.retrying import choose
 from farm.state.text import clean
+from farm.steps.registry import build_workflow, find_step_type
 from farm.store import columns, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
 
 _log = logging.getLogger(__name__)
-_INSERT_BUILDS = schema.build.insert().returning(schema.build.c.id, sort_by_parameter_order=True)
+_INSERT_JOBS = schema.job.insert().returning(schema.job.c.id, sort_by_parameter_order=True)
 _CHUNK = 5000  # builds per statement
 _STEP = schema.step.c
 # Not what a step made, which is most of its row and which no client is shown.
 _SHOWN_STEPS = sa.select(
-    *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.status, _STEP.outcome),
+    *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.status, _STEP.outcome),
     *(_STEP.reason, _STEP.is_skipped, _STEP.not_before_at, _STEP.trouble),
 ).order_by(_STEP.id)
-
-_NEVER_RAN = (Outcome.CANCELLED.value, Outcome.EXCLUDED.value)
 
 
 class ClientStore(Database):
@@ -108,9 +106,7 @@ class ClientStore(Database):
             _note_closing(connection, changes.closes)
         return tuple(changes.closes)
 
-    def retry(
-        self, build_id: int, *, step: StepKind | None = None, arch: Arch | None = None, by: str
-    ) -> tuple[Step, ...]:
+    def retry(self, build_id: int, *, step: str | None = None, arch: Arch | None = None, by: str) -> tuple[Step, ...]:
         """Run steps again with the recorded inputs, and what comes after them; returns those that are ready now.
 
         By default what did not succeed. A step that is named may have succeeded. Raises NotFound, and WrongState
@@ -139,7 +135,10 @@ def _add(
         _build_row(request, source) | {"batch_id": batch_id, "owner": owner, "created_at": now}
         for request, source in zip(requests, shown, strict=True)
     ]
-    ids = connection.scalars(_INSERT_BUILDS, parameters).all()
+    ids = connection.scalars(_INSERT_JOBS, [{"kind": "build"}] * len(parameters)).all()
+    connection.execute(
+        schema.build.insert(), [{"id": id_} | values for id_, values in zip(ids, parameters, strict=True)]
+    )
     secrets = [
         {"build_id": build_id, "url": request.source.url}
         for build_id, request, source in zip(ids, requests, shown, strict=True)
@@ -147,24 +146,46 @@ def _add(
     ]
     if secrets:
         connection.execute(schema.source_secret.insert(), secrets)
+    _add_first_steps(connection, list(zip(ids, requests, strict=True)), owner=owner)
+
+
+def _add_first_steps(connection: sa.Connection, builds: Sequence[tuple[int, BuildRequest]], *, owner: str) -> None:
+    """The steps of the workflow that run once, and the edges between them. Those that need none are ready."""
+    first = build_workflow().first()
     steps = [
         {
-            "build_id": build_id,
-            "kind": kind.value,
+            "job_id": build_id,
+            "kind": planned.kind,
             "arch": "",
-            "queue": queue_for(kind, None),
+            "queue": planned.queue,
             "urgency": -request.priority,
             "owner": owner,
-            "status": (Status.READY if kind is StepKind.FETCH else Status.WAITING).value,
+            "status": (Status.WAITING if planned.needs else Status.READY).value,
             "is_skipped": False,
             "attempts": 0,
             "troubles": 0,
         }
-        for build_id, request in zip(ids, requests, strict=True)
-        for kind in ONCE
+        for build_id, request in builds
+        for planned in first
+    ]
+    edges = [
+        {
+            "job_id": build_id,
+            "kind": planned.kind,
+            "arch": "",
+            "needs_job_id": build_id,
+            "needs_kind": need.kind,
+            "needs_arch": "",
+            "how": need.how.value,
+        }
+        for build_id, _ in builds
+        for planned in first
+        for need in planned.needs
     ]
     if steps:
         connection.execute(schema.step.insert(), steps)
+    if edges:
+        connection.execute(schema.step_need.insert(), edges)
 
 
 def _build_row(request: BuildRequest, source: Source) -> dict[str, Any]:
@@ -211,9 +232,11 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
     steps: dict[int, list[Any]] = defaultdict(list)
     for start in range(0, len(found), _CHUNK):
         ids = [row.id for row in found[start : start + _CHUNK]]
-        for step in connection.execute(_SHOWN_STEPS.where(_STEP.build_id.in_(ids))):
-            steps[step.build_id].append(step)
+        for step in connection.execute(_SHOWN_STEPS.where(_STEP.job_id.in_(ids))):
+            steps[step.job_id].append(step)
     queues = waiting.queues_seen(connection)
+    unmet = {step.job_id for group in steps.values() for step in group if step.status == Status.WAITING.value}
+    needs = waiting.needs_of(connection, sorted(unmet)) if unmet else {}
     attempts = _attempts(connection, [step for group in steps.values() for step in group]) if is_whole else {}
     builds = []
     for row in found:
@@ -221,28 +244,29 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
         values = []
         for step in sorted(steps[row.id], key=partial(_in_order, columns.decode_arches(row.arches))):
             place = waiting.position(connection, step) if is_whole and step.status == Status.READY.value else None
-            waits_for = waiting.waits_for(step, siblings, queues, place)
+            before = needs.get((step.job_id, step.kind, step.arch), ())
+            needed = [siblings[one] for one in before if one in siblings]
+            waits_for = waiting.waits_for(step, needed, queues, place)
             values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
         builds.append(value_rows.build_value(row, values))
     return tuple(builds)
 
 
-def _in_order(arches: Sequence[str], step: Any) -> tuple[int, int]:
+def _in_order(arches: Sequence[str], step: Any) -> int:
     """Steps that run once first, then arch by arch as the request named them."""
-    place = arches.index(step.arch) if step.arch in arches else -1 if not step.arch else len(arches)
-    return place, list(StepKind).index(StepKind(step.kind))
+    return arches.index(step.arch) if step.arch in arches else -1 if not step.arch else len(arches)
 
 
 def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) -> Step:
+    kind = find_step_type(row.kind)  # none for one of an extension that is not there any more
     return Step(
-        kind=StepKind(row.kind),
+        kind=row.kind,
         arch=Arch(row.arch) if row.arch else None,
         status=Status(row.status),
         outcome=Outcome(row.outcome) if row.outcome else None,
         reason=row.reason,
         waits_for=waits_for,
-        # One that was cancelled never had its turn, or has nothing more to say.
-        is_logs_only=row.kind == StepKind.UPLOAD.value and row.is_skipped and row.outcome not in _NEVER_RAN,
+        counts=kind is None or kind.counts,
         attempts=attempts,
     )
 

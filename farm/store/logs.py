@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import StepKind
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.model.work import LogFile
@@ -20,7 +19,7 @@ _ATTEMPT = schema.attempt.c
 _FOUND = schema.attempt_artifact.c
 _STORED = (
     sa.select(
-        *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number),
+        *(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number),
         *(_FOUND.name, _FOUND.kind, _FOUND.sha256, schema.artifact.c.size_bytes),
     )
     .select_from(
@@ -29,8 +28,7 @@ _STORED = (
         .join(schema.artifact, _FOUND.sha256 == schema.artifact.c.sha256)
     )
     .where(
-        _STEP.build_id.in_(sa.bindparam("ids", expanding=True)),
-        _STEP.kind.in_([StepKind.FETCH.value, StepKind.SRPM.value, StepKind.BUILD.value]),
+        _STEP.job_id.in_(sa.bindparam("ids", expanding=True)),
         _FOUND.kind.in_([ArtifactKind.LOG.value, ArtifactKind.RECORD.value]),
     )
     .order_by(_STEP.id, _ATTEMPT.number, _FOUND.position)
@@ -39,7 +37,7 @@ _STORED = (
 
 # Of attempts that are over and stored nothing.
 _SILENT = (
-    sa.select(*(_ATTEMPT.id, _STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number))
+    sa.select(*(_ATTEMPT.id, _STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number))
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
     .where(
         _ATTEMPT.status == Status.FINISHED.value,
@@ -64,7 +62,7 @@ class LogStore(Database):
         if attempt is None:
             return False
         with self.writing() as connection:
-            found = connection.execute(_SILENT.where(_STEP.build_id == attempt.build_id))
+            found = connection.execute(_SILENT.where(_STEP.job_id == attempt.job_id))
             ids = [row.id for row in found if _label(row) == label]
             if ids:
                 state_rows.insert_artifacts(connection, [(ids[0], (artifact,))])
@@ -72,23 +70,27 @@ class LogStore(Database):
 
 
 def _label(row: Any) -> str:
-    return str(AttemptLabel.of_row(row.build_id, row.kind, row.arch, row.number))
+    return str(AttemptLabel.of_row(row.job_id, row.kind, row.arch, row.number))
 
 
 def logs_for(
-    connection: sa.Connection, uploads: Collection[tuple[BuildState, StepState]]
+    connection: sa.Connection, publishing: Collection[tuple[BuildState, StepState]]
 ) -> dict[str, tuple[LogFile, ...]]:
-    """By the upload's label: of its build's `fetch` and `srpm`, and of the `build` step of its own arch, all tries."""
-    if not uploads:
+    """By the label of the step that publishes them: those of all tries of the steps that led to it."""
+    if not publishing:
         return {}
-    stored: dict[tuple[int, str], list[LogFile]] = defaultdict(list)
-    for build_id, kind, arch, number, name, sort, sha256, size_bytes in connection.execute(
-        _STORED, {"ids": sorted({build.id for build, _ in uploads})}
+    stored: dict[tuple[int, str, str], list[LogFile]] = defaultdict(list)
+    for job_id, kind, arch, number, name, sort, sha256, size_bytes in connection.execute(
+        _STORED, {"ids": sorted({build.id for build, _ in publishing})}
     ):
-        label = str(AttemptLabel.of_row(build_id, kind, arch, number))
+        label = str(AttemptLabel.of_row(job_id, kind, arch, number))
         artifact = Artifact(name=name, kind=ArtifactKind(sort), sha256=sha256, size_bytes=size_bytes)
-        stored[build_id, arch].append(LogFile(attempt=label, artifact=artifact))
+        stored[job_id, kind, arch].append(LogFile(attempt=label, artifact=artifact))
     return {
-        step.label: (*stored[build.id, ""], *(stored[build.id, step.arch.value] if step.arch else ()))
-        for build, step in uploads
+        step.label: tuple(
+            log
+            for other in reversed(build.ancestors(step))
+            for log in stored[build.id, other.kind, other.arch.value if other.arch else ""]
+        )
+        for build, step in publishing
     }

@@ -33,7 +33,7 @@ def upgrade(engine: sa.Engine, found: str | None) -> None:
             f"the database has schema {found}, which is newer than {REVISION}, the newest that this farm knows; "
             "use the farm's version that belongs to it"
         )
-    with transaction(engine, is_writing=True) as connection:
+    with transaction(engine, is_writing=True, is_migration=True) as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config.attributes["connection"] = connection

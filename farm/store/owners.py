@@ -1,36 +1,28 @@
 """Whose a package name is in a target: the first to publish it has it, and nobody else's build replaces it.
 
-Owns the table `package_owner`, and the words of a refusal. There are names of source packages, and of the packages
-that are built from them: one that comes as another's subpackage would replace it just as well.
+Owns the table `package_owner`, and the words of a refusal. A step type says which names its results bring.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from enum import StrEnum
 
 import sqlalchemy as sa
 
 from farm import wire
-from farm.model.build import StepKind
-from farm.model.nevra import Nevra
 from farm.model.outcome import Status
-from farm.model.work import AnyResult, BuildResult, SrpmResult
+from farm.model.work import AnyResult
 from farm.state.changes import BuildState, PackageName, StepState, build_for
+from farm.steps.names import NameKind
+from farm.steps.registry import step_type
 from farm.store import schema
 
 _COLUMN = schema.package_owner.c
 _AT_ONCE = 500  # names in one question
 _SHOWN = 3
-_NAME_CHARS = 255
 _CLAIM = sa.text(
     "INSERT INTO package_owner (target, kind, name, owner, build_id, claimed_at)"
     " VALUES (:target, :kind, :name, :owner, :build_id, :claimed_at) ON CONFLICT (target, kind, name) DO NOTHING"
 ).bindparams(sa.bindparam("claimed_at", type_=schema.UtcTime()))
-
-
-class NameKind(StrEnum):
-    SOURCE = "source"
-    BINARY = "binary"
 
 
 def owners_for(
@@ -43,7 +35,7 @@ def owners_for(
             name
             for report in reports
             if (build := build_for(builds, report.attempt)) is not None and report.result is not None
-            for name in _names(build, report.result)
+            for name in _names(build, report.kind, report.result)
         ),
     )
 
@@ -57,8 +49,8 @@ def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildStat
             name
             for build in builds.values()
             for step in build.steps
-            if step.kind is StepKind.UPLOAD and step.status is Status.READY and not step.is_logs_only
-            for name in _upload_names(build, step)
+            if step.status is Status.READY
+            for name in step_type(step.kind).claims(build, step)
         ),
     )
 
@@ -79,14 +71,14 @@ def _owners(connection: sa.Connection, names_of_all: Iterable[PackageName]) -> d
     return found
 
 
-def refusal(owners: Mapping[PackageName, str], build: BuildState, result: AnyResult) -> str | None:
+def refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepState, result: AnyResult) -> str | None:
     """The reason why a build may not publish its packages; None where no name has another owner."""
-    return _refusal(owners, build, _names(build, result))
+    return _refusal(owners, build, _names(build, step.kind, result))
 
 
 def upload_refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepState) -> str | None:
     """The same for an upload that is sent now."""
-    return _refusal(owners, build, _upload_names(build, step))
+    return _refusal(owners, build, step_type(step.kind).claims(build, step))
 
 
 def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all: Iterable[PackageName]) -> str | None:
@@ -102,11 +94,9 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
     )
 
 
-def claims_of(build: BuildState, built: BuildResult | None) -> Iterator[tuple[PackageName, str, int]]:
-    """The names that a published build has from now on, if nobody had them before."""
-    yield (build.target, NameKind.SOURCE.value, build.package), build.owner, build.id
-    for name in _binary_names(built) if built is not None else ():
-        yield (build.target, NameKind.BINARY.value, name), build.owner, build.id
+def claims_of(build: BuildState, step: StepState) -> list[tuple[PackageName, str, int]]:
+    """The names that are the build's from now on, if nobody had them before: its step has succeeded."""
+    return [(name, build.owner, build.id) for name in step_type(step.kind).claims(build, step)]
 
 
 def claim(connection: sa.Connection, claims: Iterable[tuple[PackageName, str, int]], at: datetime) -> None:
@@ -118,33 +108,5 @@ def claim(connection: sa.Connection, claims: Iterable[tuple[PackageName, str, in
         connection.execute(_CLAIM, values)
 
 
-def _upload_names(build: BuildState, step: StepState) -> Iterator[PackageName]:
-    made = build.find(StepKind.BUILD, step.arch)
-    text = made.output if made is not None else None
-    for name, _, _ in claims_of(build, wire.decode_output(StepKind.BUILD, text) if text else None):
-        yield name
-
-
-def _names(build: BuildState, result: AnyResult) -> Iterator[PackageName]:
-    output = result.output
-    if isinstance(output, SrpmResult):
-        for name in _parsed([output.nevra]):
-            yield build.target, NameKind.SOURCE.value, name
-    elif isinstance(output, BuildResult):
-        for name in _binary_names(output):
-            yield build.target, NameKind.BINARY.value, name
-
-
-def _binary_names(built: BuildResult) -> list[str]:
-    return sorted(set(_parsed(rpm.nevra or "" for rpm in built.rpms)))
-
-
-def _parsed(nevras: Iterable[str]) -> Iterator[str]:
-    for text in nevras:
-        try:
-            name = Nevra.parse(text).name
-        except ValueError:  # publishing refuses it, in words
-            continue
-        # The check of the report, which comes later, refuses any other.
-        if name.isascii() and name.isprintable() and len(name) <= _NAME_CHARS:
-            yield name
+def _names(build: BuildState, kind: str, result: AnyResult) -> Iterable[PackageName]:
+    return step_type(kind).names(build, result.output) if result.output is not None else ()

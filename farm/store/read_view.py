@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.store import columns, schema
@@ -22,7 +22,7 @@ class Ready:
 
     step_id: int
     build_id: int
-    kind: StepKind
+    kind: str
     arch: Arch | None
     queue: str
     priority: int
@@ -83,11 +83,11 @@ _GROUPS = sa.text(
 )
 _READY = (
     sa.select(
-        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
+        *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
         *(schema.build.c.target, schema.build.c.package, schema.build.c.options),
         *(_STEP.trouble_hosts, _STEP.not_before_at),
     )
-    .select_from(schema.step.join(schema.build, _STEP.build_id == schema.build.c.id))
+    .select_from(schema.step.join(schema.build, _STEP.job_id == schema.build.c.id))
     .where(
         sa.text(schema.IS_READY),
         _STEP.queue == sa.bindparam("of_queue"),
@@ -99,7 +99,7 @@ _READY = (
 )
 _LIVE = (
     sa.select(
-        *(_STEP.build_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
+        *(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
         *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at),
     )
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
@@ -138,7 +138,7 @@ def _ready(row: Any) -> Ready:
     return Ready(
         step_id=step_id,
         build_id=build_id,
-        kind=StepKind(kind),
+        kind=kind,
         arch=Arch(arch) if arch else None,
         queue=queue,
         priority=-urgency,
@@ -152,9 +152,9 @@ def _ready(row: Any) -> Ready:
 
 
 def _live(row: Any) -> Live:
-    build_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
+    job_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
     return Live(
-        label=str(AttemptLabel.of_row(build_id, kind, arch, number)),
+        label=str(AttemptLabel.of_row(job_id, kind, arch, number)),
         queue=queue,
         owner=owner,
         status=Status(status),

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from farm import wire
 from farm.artifacts.names import check_name
 from farm.model.artifact import Artifact
-from farm.model.nevra import Nevra
-from farm.model.work import BuildResult, FetchResult, SrpmResult, UploadResult
-from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.state.changes import BuildState, StepState
+from farm.steps.names import bad_nevra
+from farm.steps.registry import step_type
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_INT = 2**63 - 1
@@ -27,7 +26,7 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
     for item in _artifacts(report):
         if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
             return f"artifact {item.name[:_NAME_CHARS]!a}"
-        if item.nevra is not None and (bad := _bad_nevra(item.nevra)) is not None:
+        if item.nevra is not None and (bad := bad_nevra(item.nevra)) is not None:
             return bad
     if result is None:
         return None
@@ -35,15 +34,7 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
         return f"peak memory {result.peak_memory_bytes}"
     if result.outcome.is_success and result.output is None:
         return "a success without output"
-    if isinstance(result.output, FetchResult) and (spec := result.output.spec) is not None:
-        is_sound = spec.endswith(".spec") and "/" not in spec and spec.isprintable()
-        return None if is_sound else f"the spec's name {spec[:_NAME_CHARS]!a}"
-    if isinstance(result.output, SrpmResult):
-        return _bad_nevra(result.output.nevra)
-    if isinstance(result.output, UploadResult):
-        allowed = _destinations(build, step)
-        return next((bad for path, version, _ in result.output.versions if (bad := _bad(allowed, path, version))), None)
-    return None
+    return step_type(step.kind).problem(build, step, result.output) if result.output is not None else None
 
 
 def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
@@ -53,15 +44,8 @@ def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
     if report.result is None:
         return
     yield from report.result.artifacts
-    match report.result.output:
-        case FetchResult(archive=archive):
-            yield archive
-        case SrpmResult(srpm=srpm):
-            yield srpm
-        case BuildResult(rpms=rpms):
-            yield from rpms
-        case UploadResult() | None:
-            pass
+    if report.result.output is not None:
+        yield from step_type(report.kind).artifacts(report.result.output)
 
 
 def _is_name(name: str) -> bool:
@@ -71,30 +55,3 @@ def _is_name(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
-    """The paths of the repositories that an upload may have changed: of its own target and arches."""
-    arches = step.covers or ((step.arch,) if step.arch else ())
-    named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
-    for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
-        named += [RepositoryName(target=build.target, kind=kind, arch=arch) for arch in arches]
-    return frozenset(name.path for name in named)
-
-
-def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
-    """The problem with one published version. A sound one is a hint that the repository changed: the scheduler asks the
-    back end for the version and its URL."""
-    if path in allowed and 0 < version <= _MAX_INT:
-        return None
-    return f"version {version} of {path[:_NAME_CHARS]!a}, to which this upload does not publish"
-
-
-def _bad_nevra(nevra: str) -> str | None:
-    try:
-        parsed = Nevra.parse(nevra)
-    except ValueError:
-        return f"NEVRA {nevra[:_NAME_CHARS]!a}"
-    if not nevra.isascii() or not nevra.isprintable() or len(nevra) > 4 * _NAME_CHARS:
-        return "a NEVRA that does not print"
-    return None if len(parsed.name) <= _NAME_CHARS else f"a name of {len(parsed.name)} characters"

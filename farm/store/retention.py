@@ -28,7 +28,7 @@ class RetentionStore(Database):
             .select_from(
                 schema.attempt_artifact.join(schema.attempt, _FOUND.attempt_id == _ATTEMPT.id)
                 .join(schema.step, _ATTEMPT.step_id == schema.step.c.id)
-                .join(schema.build, schema.step.c.build_id == _BUILD.id)
+                .join(schema.build, schema.step.c.job_id == _BUILD.id)
             )
             .where(is_kept)
         )

@@ -12,7 +12,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from farm import wire
-from farm.model.build import StepKind
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder
@@ -20,11 +19,13 @@ from farm.state import machine
 from farm.state.changes import BuildState, Changes, build_for
 from farm.state.policy import PUT_OFF_AT_MOST
 from farm.state.text import clean
+from farm.steps.base import Order
+from farm.steps.registry import step_type
 from farm.store import schema, settling, state_rows
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.logs import logs_for
-from farm.store.orders import Order, make_order
+from farm.store.orders import make_order
 from farm.store.owners import claim, owners_for, owners_for_uploads, upload_refusal
 from farm.store.read_view import ReadView, Ready
 from farm.store.settling import SettlePolicy, Verdict
@@ -70,7 +71,7 @@ class Committed:
 
 
 _DUE = (
-    sa.select(_STEP.build_id)
+    sa.select(_STEP.job_id)
     .where(
         sa.text(schema.IS_DUE_LATER),
         # Nothing is put off for longer than `latest`: a time beyond it was written by a clock that was wrong.
@@ -137,7 +138,7 @@ class SchedulerStore(Database):
         """Make attempts for these steps and for the step after each in its chain.
 
         Leaves out steps that are not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
-        those of uploads name what there is to publish of logs and records.
+        those of steps that publish logs name the logs and records that there are.
         """
         wanted = {pick.ready.step_id: pick for pick in picks}
 
@@ -146,11 +147,9 @@ class SchedulerStore(Database):
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        if step.kind is StepKind.UPLOAD and not step.is_logs_only:
-                            taken = upload_refusal(changes.owners, build, step)
-                            if taken is not None:
-                                machine.ended(changes, build, step, Outcome.FAILED, clean(taken))
-                                continue
+                        if (taken := upload_refusal(changes.owners, build, step)) is not None:
+                            machine.ended(changes, build, step, Outcome.FAILED, clean(taken))
+                            continue
                         machine.send(changes, build, step, wall_s=pick.wall_s, following_wall_s=pick.following_wall_s)
                         changes.offers.append((build, step))
 
@@ -236,8 +235,8 @@ class SchedulerStore(Database):
             heads = doubt_heads(connection, changes.published)
             changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
             secret = _secrets(connection, changes)
-            uploads = [offer for offer in changes.offers if with_logs and offer[1].kind is StepKind.UPLOAD]
-            logs = logs_for(connection, uploads)
+            publishing = [offer for offer in changes.offers if with_logs and step_type(offer[1].kind).publishes_logs]
+            logs = logs_for(connection, publishing)
             orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
         return Committed(
             orders=tuple(orders),
@@ -249,12 +248,12 @@ class SchedulerStore(Database):
 
 
 def _builds_of(labels: Iterable[str]) -> set[int]:
-    return {found.build_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
+    return {found.job_id for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
 
 
 def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:
-    """URLs with their credentials, for the `fetch` steps that go out."""
-    ids = [build.id for build, step in changes.offers if step.kind is StepKind.FETCH and _has_secret(build)]
+    """URLs with their credentials, for the steps that go out and take them."""
+    ids = [build.id for build, step in changes.offers if step_type(step.kind).takes_secrets and _has_secret(build)]
     if not ids:
         return {}
     column = schema.source_secret.c

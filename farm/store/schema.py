@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0006"
+REVISION = "0007"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -57,11 +57,19 @@ batch = sa.Table(
     _column("created_at", UtcTime),
 )
 
+#: The owner of steps: a build, and later other kinds of jobs. A build's id is that of its job.
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("kind", sa.Text),
+)
+
 #: `source` is JSON without credentials; `arches`, `options` are JSON.
 build = sa.Table(
     "build",
     metadata,
-    sa.Column("id", _Id, primary_key=True),
+    sa.Column("id", _Id, sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
     _column("batch_id", _Id, sa.ForeignKey("batch.id")),
     _column("package", sa.Text),
     _column("nevra", sa.Text, null=True),
@@ -101,12 +109,12 @@ IS_DUE_LATER = "step.status = 'waiting' AND step.not_before_at IS NOT NULL"
 #: message, `trouble_hosts` JSON. `deaths` counts the workers that were lost while they ran it.
 #: `output` is the JSON of a successful attempt's output. `covers` (JSON) are the
 #: arches that this step's packages are for, where they are more than its own. `is_skipped` marks a step that never
-#: had its turn, since an earlier one did not succeed.
+#: had its turn, since one that it needs did not succeed.
 step = sa.Table(
     "step",
     metadata,
     sa.Column("id", _Id, primary_key=True),
-    _column("build_id", _Id, sa.ForeignKey("build.id")),
+    _column("job_id", _Id, sa.ForeignKey("job.id")),
     _column("kind", sa.Text),
     _column("arch", sa.Text),
     _column("queue", sa.Text),
@@ -124,7 +132,7 @@ step = sa.Table(
     _column("trouble_hosts", sa.Text, null=True),
     _column("covers", sa.Text, null=True),
     _column("output", sa.Text, null=True),
-    sa.UniqueConstraint("build_id", "kind", "arch"),
+    sa.UniqueConstraint("job_id", "kind", "arch"),
 )
 sa.Index(
     "ix_step_ready",
@@ -140,6 +148,20 @@ sa.Index(
     step.c.not_before_at,
     sqlite_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
     postgresql_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
+)
+
+#: The graph: the step (`job_id`, `kind`, `arch`) needs the step (`needs_job_id`, `needs_kind`, `needs_arch`), which may
+#: be of another job, and may not exist yet. `how` is a farm.state.graph.How.
+step_need = sa.Table(
+    "step_need",
+    metadata,
+    sa.Column("job_id", _Id, sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("arch", sa.Text, primary_key=True),
+    sa.Column("needs_job_id", _Id, sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
+    sa.Column("needs_kind", sa.Text, primary_key=True),
+    sa.Column("needs_arch", sa.Text, primary_key=True),
+    _column("how", sa.Text),
 )
 
 IS_LIVE = "attempt.status <> 'finished'"

@@ -14,16 +14,16 @@ from farm import wire
 from farm.errors import WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import StepKind
-from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, Status
-from farm.model.work import AnyResult, FetchResult, SrpmResult, UploadResult
+from farm.model.work import AnyResult
 from farm.model.worker import Holder, host_of
 from farm.state import machine
-from farm.state.arches import plan_arches
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, build_for
+from farm.state.graph import Planned
 from farm.state.policy import RetryPolicy
 from farm.state.text import EXCERPT_CHARS, clean
+from farm.steps.base import Settling
+from farm.steps.registry import build_workflow, step_type
 from farm.store import columns
 from farm.store.owners import claims_of, refusal
 from farm.store.reports import report_problem
@@ -90,7 +90,7 @@ def settle(
     for report in reports:
         lease = leases.get(report.attempt)
         match _find(changes.builds, report.attempt):
-            case (build, step, live) if step.kind is report.kind and _is_holder(
+            case (build, step, live) if step.kind == report.kind and _is_holder(
                 live, wire.digest_of(report.token), lease
             ):
                 worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
@@ -147,12 +147,14 @@ def _end(
 ) -> None:
     """The attempt ends, and its step with it."""
     _close(changes, build, step, outcome=outcome, reason=message)
-    machine.ended(changes, build, step, outcome, message, has_logs=_has_logs(step, policy))
+    machine.ended(changes, build, step, outcome, message, after=_after(step, policy))
 
 
-def _has_logs(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, ...] = ()) -> bool:
-    """Whether this end of the step leaves anything to publish: of its own, of an earlier try, of an earlier step."""
-    return policy.uploads_logs and (bool(artifacts) or step.troubles > 0 or step.kind is not StepKind.FETCH)
+def _after(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, ...] = ()) -> Planned | None:
+    """The step that publishes the logs, if this end of the step leaves any: of its own, of an earlier try, of a step
+    that it needed."""
+    has_logs = bool(artifacts) or step.troubles > 0 or bool(step.needs)
+    return build_workflow().after_end(step) if policy.uploads_logs and has_logs else None
 
 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
@@ -215,7 +217,7 @@ def _trouble(
         message=message,
         host=host,
         policy=policy.retry if is_retryable else None,
-        has_logs=_has_logs(step, policy, artifacts),
+        after=_after(step, policy, artifacts),
         is_death=is_death,
     )
 
@@ -229,7 +231,7 @@ def _settle_result(
     policy: SettlePolicy,
 ) -> None:
     values = dict(facts)
-    if result.outcome.is_success and (taken := refusal(changes.owners, build, result)) is not None:
+    if result.outcome.is_success and (taken := refusal(changes.owners, build, step, result)) is not None:
         result = replace(result, outcome=Outcome.FAILED, reason=taken)
     reason = clean(result.reason) if result.reason is not None else None
     values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}
@@ -237,23 +239,20 @@ def _settle_result(
     values |= {"excerpt": clean(result.excerpt, EXCERPT_CHARS) if result.excerpt else None}
     _close(changes, build, step, artifacts=result.artifacts, **values)
     if not result.outcome.is_success:
-        has_logs = _has_logs(step, policy, result.artifacts)
-        machine.ended(changes, build, step, result.outcome, reason, has_logs=has_logs)
+        after = _after(step, policy, result.artifacts)
+        machine.ended(changes, build, step, result.outcome, reason, after=after)
         return
-    output = result.output
-    if isinstance(output, FetchResult) and output.commit is not None:
-        changes.put(build, source_commit=clean(output.commit))
-    if isinstance(output, UploadResult):
-        changes.published += [(path, version) for path, version, _ in output.versions]
-        if not step.is_logs_only:
-            made = build.find(StepKind.BUILD, step.arch)
-            text = made.output if made is not None else None
-            changes.claims += claims_of(build, wire.decode_output(StepKind.BUILD, text) if text else None)
-    plan = None
-    if isinstance(output, SrpmResult):
-        changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
-        plan = plan_arches(build.arches, output, policy.native)
-    machine.succeeded(changes, build, step, outcome=result.outcome, output=columns.to_text(output), plan=plan)
+    kind, output = step_type(step.kind), result.output
+    changes.claims += claims_of(build, step)
+    settling = Settling(changes=changes, build=build, step=step, native=policy.native, workflow=build_workflow())
+    machine.succeeded(
+        changes,
+        build,
+        step,
+        outcome=result.outcome,
+        output=columns.to_text(output),
+        settle=lambda: kind.settle(settling, output),
+    )
 
 
 def _facts(changes: Changes, report: wire.AnyReport, worker: str) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import sqlalchemy as sa
 
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
-from farm.queues import queue_for
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thing
+from farm.state.graph import How, Need
 from farm.store import columns, schema
 from farm.wire import digest_of
 
@@ -33,7 +32,7 @@ _LOAD = (
         ),
         *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
         _BUILD.finished_at,
-        *(_STEP.id, _STEP.build_id, _STEP.kind, _STEP.arch, _STEP.status, _STEP.outcome, _STEP.reason),
+        *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
         *(_STEP.deaths, _STEP.covers, _STEP.output),
         *(
@@ -48,18 +47,22 @@ _LOAD = (
         *(_ATTEMPT.offered_at, _ATTEMPT.worker, _ATTEMPT.started_at),
     )
     .select_from(
-        schema.build.join(schema.step, _STEP.build_id == _BUILD.id).outerjoin(
+        schema.build.join(schema.step, _STEP.job_id == _BUILD.id).outerjoin(
             schema.attempt, sa.and_(_ATTEMPT.step_id == _STEP.id, sa.text(schema.IS_LIVE))
         )
     )
     .where(_BUILD.id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(_STEP.id)
 )
+_EDGE = schema.step_need.c
+_NEEDS = sa.select(
+    *(_EDGE.job_id, _EDGE.kind, _EDGE.arch, _EDGE.needs_kind, _EDGE.needs_arch, _EDGE.how),
+).where(_EDGE.job_id.in_(sa.bindparam("ids", expanding=True)), _EDGE.needs_job_id == _EDGE.job_id)
 # Locked in a statement of its own: what a joined statement read before it had to wait for a lock would be stale.
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 15, 31
+_BUILD_END, _STEP_END = 15, 32
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -75,7 +78,16 @@ def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildStat
         if build is None:
             build = builds[row[0]] = _build_state(row)
         build.steps.append(_step_state(row))
+    for job_id, kind, arch, needs_kind, needs_arch, how in connection.execute(_NEEDS, {"ids": list(ids)}):
+        found = builds.get(job_id)
+        step = found.find(kind, _arch(arch)) if found is not None else None
+        if step is not None:
+            step.needs = (*step.needs, Need(kind=needs_kind, arch=_arch(needs_arch), how=How(how)))
     return builds
+
+
+def _arch(text: str) -> Arch | None:
+    return Arch(text) if text else None
 
 
 def _build_state(row: Any) -> BuildState:
@@ -101,15 +113,16 @@ def _build_state(row: Any) -> BuildState:
 
 
 def _step_state(row: Any) -> StepState:
-    (id_, build_id, kind, arch, status, outcome, reason, skipped, later, attempts, troubles, trouble, hosts) = row[
+    (id_, job_id, kind, arch, queue, status, outcome, reason, skipped, later, attempts, troubles, trouble, hosts) = row[
         _BUILD_END : _STEP_END - 3
     ]
     deaths, covers, output = row[_STEP_END - 3 : _STEP_END]
     return StepState(
         id=id_,
-        build_id=build_id,
-        kind=StepKind(kind),
+        job_id=job_id,
+        kind=kind,
         arch=Arch(arch) if arch else None,
+        queue=queue,
         status=Status(status),
         outcome=columns.decode_outcome(outcome),
         reason=reason,
@@ -160,7 +173,9 @@ def flush(connection: sa.Connection, changes: Changes) -> None:
     if changes.dropped_attempts:
         connection.execute(schema.attempt.delete().where(_ATTEMPT.id.in_(changes.dropped_attempts)))
     if changes.new_steps:
-        insert_steps(connection, [(step, changes.builds[step.build_id]) for step in changes.new_steps])
+        insert_steps(connection, [(step, changes.builds[step.job_id]) for step in changes.new_steps])
+    if changes.new_needs:
+        insert_needs(connection, changes.new_needs)
     if changes.new_attempts:
         connection.execute(schema.attempt.insert(), [_attempt_row(*pair) for pair in changes.new_attempts])
     if changes.artifacts:
@@ -172,10 +187,10 @@ def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, Bui
         schema.step.insert(),
         [
             {
-                "build_id": step.build_id,
-                "kind": step.kind.value,
+                "job_id": step.job_id,
+                "kind": step.kind,
                 "arch": step.arch.value if step.arch else "",
-                "queue": queue_for(step.kind, step.arch),
+                "queue": step.queue,
                 "urgency": -build.priority,
                 "owner": build.owner,
                 "status": step.status.value,
@@ -187,6 +202,25 @@ def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, Bui
                 "covers": columns.to_text(step.covers) if step.covers else None,
             }
             for step, build in steps
+        ],
+    )
+
+
+def insert_needs(connection: sa.Connection, needs: Iterable[tuple[StepState, Need]]) -> None:
+    """Write edges from a step to another one of its job."""
+    connection.execute(
+        schema.step_need.insert(),
+        [
+            {
+                "job_id": step.job_id,
+                "kind": step.kind,
+                "arch": step.arch.value if step.arch else "",
+                "needs_job_id": step.job_id,
+                "needs_kind": need.kind,
+                "needs_arch": need.arch.value if need.arch else "",
+                "how": need.how.value,
+            }
+            for step, need in needs
         ],
     )
 

@@ -14,16 +14,29 @@ from farm.errors import FarmNotRunning
 
 
 @contextmanager
-def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connection]:
-    """Raises FarmNotRunning when the database does not answer."""
+def transaction(engine: sa.Engine, *, is_writing: bool, is_migration: bool = False) -> Iterator[sa.Connection]:
+    """Raises FarmNotRunning when the database does not answer.
+
+    In a migration SQLite checks foreign keys at the end alone: a table that others refer to may be made anew.
+    """
     try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                # Begun by hand: a transaction that begins as a reader and then writes can fail at once, whatever the
-                # busy timeout. On the driver's connection, since an event listener would slow every statement down.
-                raw: Any = connection.connection.driver_connection
-                raw.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-            yield connection
+        with engine.connect() as connection:
+            is_lenient = is_migration and engine.dialect.name == "sqlite"
+            if is_lenient:
+                _on_driver(connection, "PRAGMA foreign_keys=OFF")
+            try:
+                with connection.begin():
+                    if engine.dialect.name == "sqlite":
+                        # Begun by hand: a transaction that begins as a reader and then writes can fail at once,
+                        # whatever the busy timeout. On the driver's connection, since an event listener would slow
+                        # every statement down.
+                        _on_driver(connection, "BEGIN IMMEDIATE" if is_writing else "BEGIN")
+                    yield connection
+                    if is_lenient:
+                        _check_foreign_keys(connection)
+            finally:
+                if is_lenient:
+                    _on_driver(connection, "PRAGMA foreign_keys=ON")
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
         # PostgreSQL's class 54: a value is too large for it. It would be so again, so this is no outage.
         if str(getattr(error.orig, "sqlstate", None) or "").startswith("54"):
@@ -32,6 +45,17 @@ def transaction(engine: sa.Engine, *, is_writing: bool) -> Iterator[sa.Connectio
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
     except sqlite3.OperationalError as error:
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
+
+
+def _on_driver(connection: sa.Connection, statement: str) -> None:
+    raw: Any = connection.connection.driver_connection
+    raw.execute(statement)
+
+
+def _check_foreign_keys(connection: sa.Connection) -> None:
+    broken = connection.execute(sa.text("PRAGMA foreign_key_check")).first()
+    if broken is not None:
+        raise FarmNotRunning(f"the migration would leave a row of table {broken[0]} without the row that it refers to")
 
 
 def shown(engine: sa.Engine) -> str:

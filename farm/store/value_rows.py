@@ -38,7 +38,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
 def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
     """From a row of `attempt` and that of its step."""
     return Attempt(
-        label=str(AttemptLabel.of_row(step.build_id, step.kind, step.arch, row.number)),
+        label=str(AttemptLabel.of_row(step.job_id, step.kind, step.arch, row.number)),
         number=row.number,
         status=Status(row.status),
         outcome=columns.decode_outcome(row.outcome),

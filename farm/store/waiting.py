@@ -1,14 +1,15 @@
 """Why a step that does not run does not: worked out when somebody asks, so that waiting costs no writes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from farm.model.build import StepKind
 from farm.model.outcome import Status
+from farm.queues import arch_of
+from farm.state.graph import How
 from farm.store import schema
 
 
@@ -49,32 +50,29 @@ def position(connection: sa.Connection, step: Any) -> int:
     return 1 + (connection.scalar(query) or 0)
 
 
-def waits_for(
-    step: Any, siblings: Mapping[tuple[str, str], Any], queues: Mapping[str, QueueSeen], place: int | None
-) -> str | None:
-    """One line for a row of `step`; None for one that runs or is over. `siblings` are the rows of its build."""
+def needs_of(connection: sa.Connection, job_ids: Sequence[int]) -> dict[tuple[int, str, str], list[tuple[str, str]]]:
+    """By job, kind and arch of a step: kind and arch of the steps that it needs, its chain's first."""
+    edge = schema.step_need.c
+    query = sa.select(schema.step_need).where(edge.job_id.in_(job_ids), edge.needs_job_id == edge.job_id)
+    found: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
+    for row in sorted(connection.execute(query), key=lambda row: bool(row.how != How.CHAIN.value)):
+        found.setdefault((row.job_id, row.kind, row.arch), []).append((row.needs_kind, row.needs_arch))
+    return found
+
+
+def waits_for(step: Any, needed: Iterable[Any], queues: Mapping[str, QueueSeen], place: int | None) -> str | None:
+    """One line for a row of `step`; None for one that runs or is over. `needed` are the rows of the steps that it
+    needs."""
     status = Status(step.status)
     if status in (Status.RUNNING, Status.FINISHED):
         return None
     if status is Status.WAITING and step.not_before_at is not None:
         left_s = max(0, round((step.not_before_at - datetime.now(UTC)).total_seconds()))
         return f"retry in {left_s} s after {step.trouble}"
-    before = _upstream(step, siblings)
-    if before is not None and before.status != Status.FINISHED.value:
-        return f"waits for {before.kind} {before.arch}".rstrip()
+    for before in needed:
+        if before.status != Status.FINISHED.value:
+            return f"waits for {before.kind} {before.arch}".rstrip()
     return _in_queue(step, status, queues.get(step.queue), place)
-
-
-def _upstream(step: Any, siblings: Mapping[tuple[str, str], Any]) -> Any | None:
-    match StepKind(step.kind):
-        case StepKind.FETCH:
-            return None
-        case StepKind.SRPM:
-            return siblings.get((StepKind.FETCH.value, ""))
-        case StepKind.BUILD:
-            return siblings.get((StepKind.SRPM.value, ""))
-        case StepKind.UPLOAD:
-            return siblings.get((StepKind.BUILD.value, step.arch))
 
 
 def _in_queue(step: Any, status: Status, seen: QueueSeen | None, place: int | None) -> str:
@@ -82,7 +80,7 @@ def _in_queue(step: Any, status: Status, seen: QueueSeen | None, place: int | No
         return "waits for the scheduler to look at it"
     if seen.slots == 0:
         why = f": {seen.note}" if seen.note else ""
-        return f"no worker for {step.arch if step.kind == StepKind.BUILD.value else 'queue ' + step.queue}{why}"
+        return f"no worker for {arch_of(step.queue) or 'queue ' + step.queue}{why}"
     if status is Status.DISPATCHED:
         return f"sent to queue {step.queue}, not yet started"
     busy = f"{min(seen.busy, seen.slots)} of {seen.slots} slots busy"

@@ -12,9 +12,9 @@ from farm.config import Settings
 _ALL = tuple(field.name for field in fields(Settings))
 _PULP = tuple(name for name in _ALL if name.startswith("pulp_"))
 _PUBLISHING = ("repositories", "upload_logs", *_PULP)
-_EVERY = ("data", "broker_url", "log_level")
+_EVERY = ("data", "broker_url", "log_level", "extensions")
 _WORKER = (
-    *("data", "broker_url", "log_level", "targets", "keep_failed", "scratch", "lease_s", "claim_s"),
+    *(*_EVERY, "targets", "keep_failed", "scratch", "lease_s", "claim_s"),
     *("first_root_id", "unconfined", "allow_networks"),
 )
 
@@ -22,7 +22,7 @@ _WORKER = (
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "redis": (),
     "scheduler": (
-        *("data", "broker_url", "log_level", "database_url", "targets", "lease_s", "claim_s"),
+        *(*_EVERY, "database_url", "targets", "lease_s", "claim_s"),
         *("max_troubles", "max_deaths", "retry_delay_s", "scratch", "allow_networks"),
         *_PUBLISHING,
     ),

@@ -22,7 +22,6 @@ from farm.broker.leases import Leases, Touch
 from farm.cli.main import app
 from farm.config import Settings
 from farm.errors import BadRequest, FarmNotRunning
-from farm.model.build import StepKind
 from farm.repositories.pulp.together import Together
 from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
 from tests.messages import report_of, worker_facts
@@ -177,7 +176,7 @@ def test_a_worker_registers_and_reports_in_its_own_role(broker: Broker, account:
     assert leases.is_announced(name, (account,))
     assert leases.turned_off(name, (account,)) == frozenset()
     if account != OTHER and account != "build.ppc64le":
-        kind = {"source": StepKind.FETCH, "publish": StepKind.UPLOAD}.get(account, StepKind.BUILD)
+        kind = {"source": "fetch", "publish": "upload"}.get(account, "build")
         control.report(report_of(kind))
         assert not control.is_empty()
     leases.retire(name, (account,))

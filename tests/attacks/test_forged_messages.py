@@ -20,10 +20,8 @@ from farm import queues, wire
 from farm.broker.control import Control
 from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.model.arch import Arch
-from farm.model.build import StepKind
-from farm.model.work import UploadInput
-from tests.messages import work_of
+from farm.steps.registry import step_type
+from tests.messages import KINDS, work_of
 from tests.redis_server import redis_server
 from tests.waiting import until
 
@@ -55,12 +53,11 @@ class Publisher:
         self.app.send_task(task, kwargs=order, queue=queues.PUBLISH, ignore_result=True)
 
     def offer(self, label: str) -> None:
-        """An upload of nothing, which any publisher can do."""
-        order = UploadInput(srpm=None, rpms=(), arches=(Arch.X86_64,))
-        self.leases.offer(replace(work_of(StepKind.UPLOAD), attempt=label, input=order))  # type: ignore[arg-type]
+        """An upload of what the store does not have, which any publisher can report."""
+        self.leases.offer(replace(work_of("upload"), attempt=label))
 
     def reported(self, label: str, *, within_s: float = 15) -> float:
-        """How long it takes until it is reported as done."""
+        """How long it takes until it is reported."""
         reports: list[wire.AnyReport] = []
 
         def is_there() -> bool:
@@ -70,7 +67,6 @@ class Publisher:
 
         took_s = until(is_there, f"the report of {label}", within_s=within_s)
         assert {report.attempt for report in reports} == {label}
-        assert all(report.result is not None and report.result.outcome.is_success for report in reports)
         return took_s
 
 
@@ -100,14 +96,14 @@ def publisher(tmp_path: Path) -> Iterator[Publisher]:
 
 def test_a_build_that_is_moved_to_a_publisher_does_not_run_there(publisher: Publisher) -> None:
     """With no task of that kind, and not under the name of another kind either."""
-    publisher.leases.offer(replace(work_of(StepKind.BUILD), attempt=BUILD))
-    for kind in StepKind:
-        publisher.forge(wire.TASKS[kind], BUILD)
+    publisher.leases.offer(replace(work_of("build"), attempt=BUILD))
+    for kind in KINDS:
+        publisher.forge(step_type(kind).task, BUILD)
     for label in ("3.fetch.1", "rubbish", "../..", 7, None, ["x"], "9" * 100_000):
-        publisher.forge(wire.TASKS[StepKind.UPLOAD], label)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], BUILD, v=99)
+        publisher.forge(step_type("upload").task, label)
+    publisher.forge(step_type("upload").task, BUILD, v=99)
     publisher.offer(UPLOAD)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     publisher.reported(UPLOAD)
     states = publisher.leases.states([BUILD])
     assert (states[BUILD].is_offered, states[BUILD].holder) == (True, None)
@@ -117,19 +113,19 @@ def test_a_build_that_is_moved_to_a_publisher_does_not_run_there(publisher: Publ
 
 def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher: Publisher) -> None:
     for number in range(300):
-        publisher.forge(wire.TASKS[StepKind.UPLOAD], f"{number + 10}.upload.x86_64.1")
+        publisher.forge(step_type("upload").task, f"{number + 10}.upload.x86_64.1")
     publisher.offer(UPLOAD)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     publisher.reported(UPLOAD)
 
 
 def test_what_else_celery_does_for_a_sender_is_not_done_for_a_forger(publisher: Publisher) -> None:
     """Callbacks would be sent with the publisher's account; a time to wait for would fill its memory."""
     extra: Any = {"queue": queues.SOURCE, "ignore_result": True}
-    other = publisher.app.signature(wire.TASKS[StepKind.FETCH], kwargs={"attempt": "1.fetch.1", "v": wire.VERSION})
+    other = publisher.app.signature(step_type("fetch").task, kwargs={"attempt": "1.fetch.1", "v": wire.VERSION})
     publisher.offer(UPLOAD)
     publisher.app.send_task(
-        wire.TASKS[StepKind.UPLOAD],
+        step_type("upload").task,
         kwargs={"attempt": UPLOAD, "v": wire.VERSION},
         queue=queues.PUBLISH,
         link=[other.set(**extra)],
@@ -169,7 +165,7 @@ def test_what_is_no_message_ends_no_worker(publisher: Publisher) -> None:
         label = f"{number}.upload.x86_64.1"
         publisher.client.lpush(queues.PUBLISH, entry)
         publisher.offer(label)
-        publisher.forge(wire.TASKS[StepKind.UPLOAD], label)
+        publisher.forge(step_type("upload").task, label)
         publisher.reported(label)
 
 
@@ -192,17 +188,17 @@ _ODD_HEADERS: tuple[dict[str, Any], ...] = (
 
 def test_odd_headers_use_up_no_slot(publisher: Publisher) -> None:
     """A message that is dropped without being acknowledged counts as one that the only slot works on."""
-    publisher.app.send_task(wire.TASKS[StepKind.UPLOAD], kwargs={}, queue="model", ignore_result=True)
+    publisher.app.send_task(step_type("upload").task, kwargs={}, queue="model", ignore_result=True)
     model = json.loads(publisher.client.rpop("model"))  # type: ignore[arg-type]
     for headers in _ODD_HEADERS:
         publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"headers": model["headers"] | headers}))
     publisher.offer(UPLOAD)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     publisher.reported(UPLOAD)
 
 
 def test_what_is_compressed_is_not_read(publisher: Publisher) -> None:
-    publisher.app.send_task(wire.TASKS[StepKind.UPLOAD], kwargs={}, queue="model", ignore_result=True)
+    publisher.app.send_task(step_type("upload").task, kwargs={}, queue="model", ignore_result=True)
     model = json.loads(publisher.client.rpop("model"))  # type: ignore[arg-type]
     bomb = base64.b64encode(bz2.compress(bytes(2**30))).decode()
     before_kib = publisher.peak_kib()
@@ -211,14 +207,14 @@ def test_what_is_compressed_is_not_read(publisher: Publisher) -> None:
     for more in ({"headers": headers}, packed, {"properties": model["properties"] | {"body_encoding": "bz2"}}):
         publisher.client.lpush(queues.PUBLISH, json.dumps(model | {"body": bomb} | more))
     publisher.offer(UPLOAD)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     publisher.reported(UPLOAD)
     assert publisher.peak_kib() - before_kib < 100 * 1024
 
 
 def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) -> None:
     publisher.leases.expect(UPLOAD)
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     until(lambda: publisher.client.hget(f"farm:offer:{UPLOAD}", "waits") == b"1", "it to wait")
     time.sleep(0.5)
     assert not publisher.says("Dropped")
@@ -228,7 +224,7 @@ def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) ->
 
 def test_work_of_another_step_under_an_uploads_label_is_not_done(publisher: Publisher) -> None:
     """Whoever may write offers of its own queue may try."""
-    evil = replace(work_of(StepKind.BUILD), attempt=BUILD)
+    evil = replace(work_of("build"), attempt=BUILD)
     publisher.client.hset(f"farm:offer:{UPLOAD}", "work", wire.encode_work(evil))  # type: ignore[arg-type]
-    publisher.forge(wire.TASKS[StepKind.UPLOAD], UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
     until(lambda: publisher.says(f"Dropped {UPLOAD}: the work that was offered"), "it to be dropped")

@@ -20,14 +20,16 @@ from farm.broker.leases import Leases, Touch
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import AnyWork, BuildInput, BuildResult, StepOutput, StepResult, UploadResult
+from farm.model.work import AnyResult, AnyWork, StepResult
+from farm.steps.build import BuildInput, BuildResult
+from farm.steps.upload import UploadResult
 from farm.store.store import Store
 from farm.wire import NoticeKind, digest_of
 from tests.fake_workers import Answer, FakeWorkers, artifact, report_for, succeed, token_of
-from tests.messages import worker_facts
+from tests.messages import KINDS, worker_facts
 from tests.redis_server import redis_server
 from tests.scheduling import scheduling
 from tests.waiting import until
@@ -56,13 +58,13 @@ class Farm:
         return batch.builds[0].id
 
     def honest(self, work: AnyWork) -> Answer:
-        if work.kind is StepKind.BUILD:
+        if work.kind == "build":
             self.go_on.wait(30)
         return succeed(work.kind)
 
     def runs(self, build_id: int) -> bool:
         steps = self.store.build(build_id).steps
-        return any(step.kind is StepKind.BUILD and step.status is Status.RUNNING for step in steps)
+        return any(step.kind == "build" and step.status is Status.RUNNING for step in steps)
 
     def finished(self, build_id: int) -> Build:
         until(lambda: self.store.build(build_id).status is Status.FINISHED, f"the end of build {build_id}")
@@ -101,7 +103,7 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
 
 def test_an_evil_builder_cannot_report_the_upload_after_its_build(farm: Farm) -> None:
     """It held the upload's token, and its report set the heads of a whole target."""
-    stolen: list[StepResult[StepOutput]] = [
+    stolen: list[AnyResult] = [
         StepResult(outcome=Outcome.SUCCEEDED, output=UploadResult(versions=tuple((path, 7, ITS_OWN) for path in paths)))
         for paths in (HEADS, HEADS[:1])  # more than this upload may change, and what it may
     ]
@@ -113,7 +115,7 @@ def test_an_evil_builder_cannot_report_the_upload_after_its_build(farm: Farm) ->
         for _ in range(20):  # before, while and after it is offered
             for token in (token_of(work.attempt), "", "t", digest_of("")):
                 for answer in stolen:
-                    farm.control.report(report_for(upload, token, StepKind.UPLOAD, answer, worker="publish@one"))
+                    farm.control.report(report_for(upload, token, "upload", answer, worker="publish@one"))
             time.sleep(0.01)
         return succeed(work.kind)
 
@@ -124,7 +126,7 @@ def test_an_evil_builder_cannot_report_the_upload_after_its_build(farm: Farm) ->
         builds = [farm.finished(farm.enqueue()) for _ in range(2)]
         farm.is_heard()
     assert [build.outcome for build in builds] == [Outcome.SUCCEEDED] * 2
-    assert [work.kind for work in honest.done].count(StepKind.UPLOAD) == 2, "whoever publishes did it"
+    assert [work.kind for work in honest.done].count("upload") == 2, "whoever publishes did it"
     assert [farm.attempts(build.id) for build in builds] == [[1, 1, 1, 1]] * 2
     assert "evil" not in repr(farm.store.heads())
     assert farm.store.holds() == {}
@@ -134,7 +136,7 @@ def test_no_build_is_given_a_repository_that_a_report_named(farm: Farm) -> None:
     """Not even one of whoever may publish."""
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is StepKind.UPLOAD:
+        if work.kind == "upload":
             versions = tuple((path, 7, ITS_OWN) for path in ("demo/x86_64/os", "demo/source"))
             return StepResult(outcome=Outcome.SUCCEEDED, output=UploadResult(versions=versions))
         return succeed(work.kind)
@@ -154,10 +156,10 @@ def test_a_report_of_anothers_attempt_changes_nothing(farm: Farm) -> None:
         label = f"{build_id}.build.x86_64.1"
         digest = (farm.client.hget(f"farm:lease:{label}", "holder") or b"").decode()  # type: ignore[union-attr]
         rpms = (artifact("evil.rpm", ArtifactKind.RPM),)
-        evil: StepResult[StepOutput] = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
+        evil: AnyResult = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
         for token in ("guess", "", digest, digest_of(digest), "\0"):
             for answer in (evil, TROUBLE):
-                farm.control.report(report_for(label, token, StepKind.BUILD, answer))
+                farm.control.report(report_for(label, token, "build", answer))
         farm.is_heard()
         assert farm.runs(build_id)
         assert farm.leases.touch(label, token_of(label)) is Touch.HELD
@@ -214,7 +216,7 @@ def test_whoever_overwrites_a_lease_of_its_own_queue_cannot_report_it(farm: Farm
         until(lambda: farm.runs(build_id), "the build step to run")
         label = f"{build_id}.build.x86_64.1"
         farm.client.hset(f"farm:lease:{label}", mapping={"holder": digest_of("its own"), "worker": "build@evil"})
-        farm.control.report(report_for(label, "its own", StepKind.BUILD, TROUBLE))
+        farm.control.report(report_for(label, "its own", "build", TROUBLE))
         farm.notice(NoticeKind.HANDED_BACK, label, "its own")
         farm.is_heard()
         assert farm.runs(build_id)
@@ -262,7 +264,7 @@ def test_many_refusals_of_what_nobody_took_make_few_attempts_and_no_trouble(farm
 
 def test_no_key_has_a_token_and_a_password_is_with_fetches_alone(farm: Farm) -> None:
     """Of all that a role may read, at each moment of a build."""
-    looked: list[StepKind] = []
+    looked: list[str] = []
 
     def answer(work: AnyWork) -> Answer:
         for key, content in farm.seen().items():
@@ -275,7 +277,7 @@ def test_no_key_has_a_token_and_a_password_is_with_fetches_alone(farm: Farm) -> 
 
     with FakeWorkers(farm.settings, answer=answer):
         assert farm.finished(farm.enqueue()).outcome is Outcome.SUCCEEDED
-    assert looked == list(StepKind)
+    assert looked == list(KINDS)
 
 
 def test_messages_point_at_an_attempt_and_give_no_right_to_it(farm: Farm) -> None:

@@ -26,11 +26,12 @@ from farm.config import Settings
 from farm.errors import FarmNotRunning
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import BuildResult, StepResult
+from farm.model.work import StepResult
 from farm.scheduler.guard import Guard
+from farm.steps.build import BuildResult
 from farm.store.store import Store
 from tests.fake_workers import FakeWorkers
 from tests.messages import report_of, worker_facts
@@ -156,11 +157,11 @@ def test_a_key_of_another_type_stops_nothing(settings: Settings, client: redis.R
 
 
 def report(**changed: Any) -> bytes:
-    return json.dumps(json.loads(wire.encode_report(report_of(StepKind.BUILD))) | changed).encode()
+    return json.dumps(json.loads(wire.encode_report(report_of("build"))) | changed).encode()
 
 
 def result(**changed: Any) -> dict[str, Any]:
-    return json.loads(wire.encode_report(report_of(StepKind.BUILD)))["result"] | changed
+    return json.loads(wire.encode_report(report_of("build")))["result"] | changed
 
 
 DOCUMENTS = {
@@ -189,7 +190,7 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("what", sorted(set(DOCUMENTS) - {"a nudge"}))
 def test_a_document_out_of_bounds_is_dropped_alone(client: redis.Redis, control: Control, what: str) -> None:
-    good = report_of(StepKind.BUILD)
+    good = report_of("build")
     client.lpush(f"control:{EVIL}", DOCUMENTS[what])
     control.report(good)
     inbox = control.receive(timeout_s=1)
@@ -199,7 +200,7 @@ def test_a_document_out_of_bounds_is_dropped_alone(client: redis.Redis, control:
 def test_documents_that_are_too_long_never_leave_redis(client: redis.Redis, control: Control) -> None:
     for _ in range(40):
         client.lpush(f"control:{EVIL}", b"x" * 9_000_000)
-    honest = report_of(StepKind.UPLOAD)
+    honest = report_of("upload")
     control.report(honest)
     read = client.info("stats")["total_net_output_bytes"]
     assert control.receive(timeout_s=1).reports == (honest,), "another role's report waits for no flood"
@@ -213,8 +214,8 @@ def test_a_list_with_too_many_documents_is_cut_and_honest_senders_wait(client: r
     for _ in range(30):
         client.lpush(f"control:{EVIL}", *(b"x" for _ in range(1000)))
     with pytest.raises(FarmNotRunning, match="documents wait"):
-        control.report(report_of(StepKind.BUILD))
-    control.report(report_of(StepKind.UPLOAD))
+        control.report(report_of("build"))
+    control.report(report_of("upload"))
     assert control.receive(timeout_s=1).reports
     assert client.llen(f"control:{EVIL}") <= 20_000
 
@@ -227,11 +228,11 @@ def test_a_package_that_makes_a_report_too_long_fails_and_no_host_is_blamed(cont
     )
     log = Artifact(name="build.log", kind=ArtifactKind.LOG, sha256="0" * 64, size_bytes=1)
     built = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(*many, log), output=BuildResult(rpms=many))
-    source = report_of(StepKind.SRPM)
+    source = report_of("srpm")
     assert source.result is not None
     requires = replace(source.result.output, build_requires=("x",) * 60_000)  # type: ignore[type-var]
     for report in (
-        replace(report_of(StepKind.BUILD), result=built),
+        replace(report_of("build"), result=built),
         replace(source, result=replace(source.result, output=requires)),
     ):
         control.report(report)
@@ -245,7 +246,7 @@ def test_a_package_that_makes_a_report_too_long_fails_and_no_host_is_blamed(cont
 
 def test_trouble_in_very_many_words_arrives_in_fewer(control: Control) -> None:
     trouble = wire.TroubleReport(code="network", retryable=True, message="x" * 1_000_000)
-    control.report(replace(report_of(StepKind.FETCH), result=None, trouble=trouble))
+    control.report(replace(report_of("fetch"), result=None, trouble=trouble))
     (found,) = control.receive(timeout_s=1).reports
     assert found.trouble is not None
     assert len(found.trouble.message) < 10_000
@@ -315,7 +316,7 @@ def test_bounds_are_no_tighter_than_an_honest_worker_needs() -> None:
     document = wire.to_json(replace(worker_facts("build@one"), slots=10_000, unfit="x" * 255))
     assert bounds.decode_facts(EVIL, "build@one", document).slots == 10_000
     requires = tuple(f"perl(Some::Module::{n})" for n in range(5000))
-    srpm = report_of(StepKind.SRPM)
+    srpm = report_of("srpm")
     assert srpm.result is not None
     output = replace(srpm.result.output, build_requires=requires)  # type: ignore[type-var]
     long = replace(srpm, result=replace(srpm.result, output=output))

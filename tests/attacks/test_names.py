@@ -14,18 +14,20 @@ from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
-from farm.model.work import BuildResult, StepOutput, StepResult
+from farm.model.work import AnyResult, StepResult
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
+from farm.steps.build import BuildResult
 from farm.store import schema
 from farm.store.store import Store
 from farm.targets.load import find_target
 from tests.contract.test_store import drive
 from tests.fake_workers import Answer, artifact, succeed
+from tests.messages import KINDS
 from tests.rpms import make_rpm, sha256
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
@@ -41,12 +43,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def answers(package: str, *binaries: str) -> dict[StepKind, Answer]:
+def answers(package: str, *binaries: str) -> dict[str, Answer]:
     """Steps of a package whose build makes these."""
     rpms = tuple(artifact(f"{name}-1-1.x86_64.rpm", ArtifactKind.RPM, f"{name}-1-1.x86_64") for name in binaries)
-    made: dict[StepKind, Answer] = {kind: succeed(kind, package) for kind in StepKind}
-    built: StepResult[StepOutput] = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
-    made[StepKind.BUILD] = built
+    made: dict[str, Answer] = {kind: succeed(kind, package) for kind in KINDS}
+    built: AnyResult = StepResult(outcome=Outcome.SUCCEEDED, output=BuildResult(rpms=rpms))
+    made["build"] = built
     return made
 
 
@@ -56,8 +58,8 @@ def built(store: Store, owner: str, package: str, *binaries: str, target: str = 
     build_id = store.add_batch([request], owner=owner).builds[0].id
     given = answers(package, *binaries)
     if target != "demo":
-        upload = succeed(StepKind.UPLOAD)
-        given[StepKind.UPLOAD] = StepResult(outcome=upload.outcome, output=type(upload.output)(versions=()))  # type: ignore[call-arg,misc]
+        upload = succeed("upload")
+        given["upload"] = StepResult(outcome=upload.outcome, output=type(upload.output)(versions=()))  # type: ignore[call-arg,misc]
     drive(store, given)
     return store.build(build_id)
 
@@ -68,7 +70,7 @@ def test_a_source_package_that_another_owner_published_is_not_replaced(store: St
     assert build.outcome is Outcome.FAILED
     assert "honest published the source package hello of target demo first" in (build.reason or "")
     statuses = {step.kind: step.outcome for step in build.steps}
-    assert statuses[StepKind.SRPM] is Outcome.FAILED
+    assert statuses["srpm"] is Outcome.FAILED
     assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
 
 
@@ -77,15 +79,15 @@ def test_a_subpackage_with_the_name_of_anothers_package_is_not_published(store: 
     build = built(store, "mallory", "sly", "sly", "ncurses-devel")
     assert build.outcome is Outcome.FAILED
     assert "honest published the packages ncurses-devel of target demo first" in (build.reason or "")
-    uploads = [step for step in build.steps if step.kind is StepKind.UPLOAD]
+    uploads = [step for step in build.steps if step.kind == "upload"]
     assert [attempt for step in uploads for attempt in step.attempts if attempt.outcome is Outcome.SUCCEEDED] == []
 
 
 def test_what_was_not_published_claims_no_name(store: Store) -> None:
     source = Source(kind=SourceKind.GIT, url="https://git/hello")
     store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="mallory")
-    failed: StepResult[StepOutput] = StepResult(outcome=Outcome.FAILED, reason="make: error")
-    drive(store, answers("hello", "hello") | {StepKind.UPLOAD: failed})
+    failed: AnyResult = StepResult(outcome=Outcome.FAILED, reason="make: error")
+    drive(store, answers("hello", "hello") | {"upload": failed})
     assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED
 
 

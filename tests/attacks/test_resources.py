@@ -12,7 +12,6 @@ from plumbum import local
 
 from farm.config import Settings
 from farm.errors import DiskFull
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from farm.targets.load import find_target
@@ -177,7 +176,7 @@ def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neigh
         honest = line_of(data, tmp_path / "honest", FARM_SCRATCH=str(scratch))
         with ThreadPoolExecutor(2) as pool:
             slow = pool.submit(honest.spec, build="for n in $(seq 80); do touch file-$n; sleep 0.1; done")
-            until(lambda: honest.ended_in is StepKind.BUILD, "the honest build", 90)
+            until(lambda: honest.ended_in == "build", "the honest build", 90)
             result = greedy.spec(build=build)
             with suppress(DiskFull):
                 assert slow.result(60).outcome is Outcome.SUCCEEDED, honest.log[-500:]

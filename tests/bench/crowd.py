@@ -9,14 +9,15 @@ import sqlalchemy as sa
 
 from farm import queues
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.state.changes import ONCE
+from farm.steps.registry import build_workflow, step_type
 from farm.store import columns, schema
 from farm.store.database import open_database
 from farm.store.transaction import transaction
 from tests.fake_workers import output_of
+from tests.messages import KINDS
 
 #: Builds of one batch.
 BATCH = 1000
@@ -25,13 +26,18 @@ _SOURCE = Source(kind=SourceKind.GIT, url="https://example.org/crowd.git", ref="
 _NUMBERS = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count) "
 _TENTH_FAILED = f"CASE WHEN n % 10 = 0 THEN '{Outcome.FAILED}' ELSE '{Outcome.SUCCEEDED}' END"
 _STEPS = {
-    StepKind.FETCH: ("", queues.SOURCE),
-    StepKind.SRPM: ("", queues.SOURCE),
-    StepKind.BUILD: (Arch.X86_64.value, queues.build_queue(Arch.X86_64)),
-    StepKind.UPLOAD: (Arch.X86_64.value, queues.PUBLISH),
+    "fetch": ("", queues.SOURCE),
+    "srpm": ("", queues.SOURCE),
+    "build": (Arch.X86_64.value, queues.build_queue(Arch.X86_64)),
+    "upload": (Arch.X86_64.value, queues.PUBLISH),
 }
 
 _ADD_BATCHES = "INSERT INTO batch (id, owner, created_at) " + _NUMBERS + "SELECT :base + n, 'crowd', :at FROM number"
+_ADD_JOBS = "INSERT INTO job (id, kind) " + _NUMBERS + "SELECT :base + n, 'build' FROM number"
+_ADD_EDGES = (
+    "INSERT INTO step_need (job_id, kind, arch, needs_job_id, needs_kind, needs_arch, how) " + _NUMBERS + ""
+    "SELECT :base + n, '{kind}', '{arch}', :base + n, '{needs}', '{needs_arch}', '{how}' FROM number"
+)
 _ADD_BUILDS = (
     "INSERT INTO build (id, batch_id, package, source, target, arches, options, priority, owner, status, outcome,"
     " reason, nevra, created_at, finished_at) " + _NUMBERS + "SELECT :base + n, :batch + (n - 1) / :batch_size + 1,"
@@ -39,7 +45,7 @@ _ADD_BUILDS = (
     " {nevra}, :at, {finished_at} FROM number"
 )
 _ADD_STEPS = (
-    "INSERT INTO step (id, build_id, kind, arch, queue, urgency, owner, status, outcome, is_skipped, attempts,"
+    "INSERT INTO step (id, job_id, kind, arch, queue, urgency, owner, status, outcome, is_skipped, attempts,"
     " troubles, output) " + _NUMBERS + "SELECT :base_step + (n - 1) * {kinds} + {place}, :base + n, '{kind}', '{arch}',"
     " '{queue}', 0, 'user-' || (n % :owners), '{status}', {outcome}, {is_skipped}, {attempts}, 0, {output} FROM number"
 )
@@ -47,7 +53,7 @@ _DIGEST = "0123456789abcdef" * 4
 _ADD_ATTEMPTS = (
     "INSERT INTO attempt (id, step_id, number, token, holder, status, outcome, worker, wall_s, dispatched_at,"
     f" offered_at, started_at, finished_at) SELECT step.id, step.id, 1, '', '{_DIGEST}', 'finished', step.outcome,"
-    " 'build@builder1', 3600, :at, :at, :at, :at FROM step WHERE step.build_id > :base AND step.attempts = 1"
+    " 'build@builder1', 3600, :at, :at, :at, :at FROM step WHERE step.job_id > :base AND step.attempts = 1"
 )
 
 
@@ -93,23 +99,27 @@ def _fill(connection: sa.Connection, count: int, *, is_finished: bool) -> None:
     if is_finished:
         how = {"status": Status.FINISHED, "outcome": _TENTH_FAILED, "finished_at": ":at"}
         how["nevra"] = "'crowd-' || n || '-1-1.src'"
+    _run(connection, _ADD_JOBS, values)
     _run(connection, _ADD_BUILDS.format(**how), values)
-    kinds = list(StepKind) if is_finished else list(ONCE)
+    kinds = KINDS if is_finished else tuple(planned.kind for planned in build_workflow().first())
     for place, kind in enumerate(kinds, start=1):
         insert = _step_insert(kind, place, len(kinds), is_finished=is_finished)
         _run(connection, insert, values | {"output": columns.to_text(output_of(kind))})
+        for needs, how in step_type(kind).needs:
+            edge = {"kind": kind, "arch": _STEPS[kind][0], "needs": needs, "needs_arch": _STEPS[needs][0], "how": how}
+            _run(connection, _ADD_EDGES.format(**edge), values)
     if is_finished:
         _run(connection, _ADD_ATTEMPTS, values)
 
 
-def _step_insert(kind: StepKind, place: int, kinds: int, *, is_finished: bool) -> str:
+def _step_insert(kind: str, place: int, kinds: int, *, is_finished: bool) -> str:
     arch, queue = _STEPS[kind]
-    how = {"status": Status.READY if kind is StepKind.FETCH else Status.WAITING, "outcome": "NULL", "output": "NULL"}
+    how = {"status": Status.READY if kind == "fetch" else Status.WAITING, "outcome": "NULL", "output": "NULL"}
     how |= {"is_skipped": "false", "attempts": "0"}
     if is_finished:
         how |= {"status": Status.FINISHED, "attempts": "1", "output": ":output"}
-        how["outcome"] = _TENTH_FAILED if kind is StepKind.BUILD else f"'{Outcome.SUCCEEDED}'"
-        if kind is StepKind.UPLOAD:
+        how["outcome"] = _TENTH_FAILED if kind == "build" else f"'{Outcome.SUCCEEDED}'"
+        if kind == "upload":
             how["outcome"] = f"CASE WHEN n % 10 = 0 THEN '{Outcome.CANCELLED}' ELSE '{Outcome.SUCCEEDED}' END"
             how["is_skipped"] = "n % 10 = 0"
             how["attempts"] = "CASE WHEN n % 10 = 0 THEN 0 ELSE 1 END"
@@ -130,7 +140,7 @@ def _run(connection: sa.Connection, statement: str, values: dict[str, object]) -
 
 def _count_on(connection: sa.Connection) -> None:
     """PostgreSQL's sequences do not see ids that were given."""
-    for table in (schema.batch, schema.build, schema.step, schema.attempt):
+    for table in (schema.batch, schema.job, schema.step, schema.attempt):
         name = table.name
         connection.exec_driver_sql(
             f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))"

@@ -9,7 +9,6 @@ import redis
 
 from farm.broker.leases import Leases
 from farm.config import Settings
-from farm.model.build import StepKind
 from tests.messages import work_of
 from tests.redis_server import redis_server
 from workers.agent.lease import LeaseKeeper
@@ -29,7 +28,7 @@ def cost(data: Path) -> dict[str, float]:
             for number in range(RUNNING):
                 leases = Leases(settings)  # each worker process has its own
                 clients.callback(leases.close)
-                work = replace(work_of(StepKind.BUILD), attempt=f"{number}.build.x86_64.1")
+                work = replace(work_of("build"), attempt=f"{number}.build.x86_64.1")
                 leases.offer(work)
                 leases.claim(work.attempt, "token", "build@bench", wait_s=1)
                 keepers.enter_context(LeaseKeeper(leases, work.attempt, "token"))

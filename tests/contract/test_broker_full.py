@@ -13,14 +13,14 @@ from farm.cli.main import app
 from farm.client import Farm
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmError, FarmNotRunning
-from farm.model.build import BuildRequest, StepKind
+from farm.model.build import BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.store.store import Store
 from tests.filled_redis import FilledRedis
 from tests.messages import work_of
 from tests.redis_server import redis_server
 
-WORK = work_of(StepKind.FETCH)
+WORK = work_of("fetch")
 URL = "https://example.org/hello.git"
 REQUEST = BuildRequest(source=Source(kind=SourceKind.GIT, url=URL), target="demo", arches=())
 

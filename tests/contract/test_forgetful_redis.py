@@ -14,7 +14,6 @@ from farm.broker.leader import Lock, SchedulerLock
 from farm.broker.leases import Leases, Touch
 from farm.config import Settings
 from farm.errors import HostHeld, LeaseLost
-from farm.model.build import StepKind
 from farm.wire import digest_of
 from tests.fake_workers import held_by
 from tests.messages import report_of, work_of
@@ -23,7 +22,7 @@ from tests.waiting import until
 from workers.agent.lease import LeaseKeeper
 from workers.agent.outbox import Outbox
 
-WORK = replace(work_of(StepKind.BUILD), attempt="1.build.x86_64.1")
+WORK = replace(work_of("build"), attempt="1.build.x86_64.1")
 LABEL, TOKEN = "1.build.x86_64.1", "t"
 WITHIN_S = 10.0
 
@@ -121,14 +120,14 @@ def test_a_worker_on_a_held_host_is_refused_and_told_why(leases: Leases) -> None
 def test_a_report_that_redis_forgot_is_sent_again(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
-    report = report_of(StepKind.BUILD)
+    report = report_of("build")
     outbox.send(report)
     empty()
     assert control.receive(timeout_s=WITHIN_S).reports == (report,)
 
 
 def test_a_report_that_waits_or_is_settled_is_not_sent_again(outbox: Outbox, leases: Leases, control: Control) -> None:
-    report = report_of(StepKind.BUILD)
+    report = report_of("build")
     outbox.send(report)
     time.sleep(0.2)  # some looks; nothing is to happen, so there is nothing to wait for
     assert control.receive(timeout_s=1).reports == (report,)
@@ -143,7 +142,7 @@ def test_a_lease_is_kept_until_its_report_is_settled(outbox: Outbox, leases: Lea
     """By it a scheduler that was away all the time knows whose report it is."""
     leases.offer(WORK)
     leases.claim(LABEL, TOKEN, "build@one", wait_s=1)
-    outbox.send(replace(report_of(StepKind.BUILD), attempt=LABEL, token=TOKEN))
+    outbox.send(replace(report_of("build"), attempt=LABEL, token=TOKEN))
     time.sleep(4)  # longer than a lease
     assert leases.holders([LABEL]) == {LABEL: held_by("build@one", LABEL, TOKEN)}
     leases.close_attempts([LABEL])
@@ -154,7 +153,7 @@ def test_a_lease_is_kept_until_its_report_is_settled(outbox: Outbox, leases: Lea
 def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
-    outbox.send(report_of(StepKind.BUILD))
+    outbox.send(report_of("build"))
     sends = 0
     while control.receive(timeout_s=0.5).documents:
         control.acknowledge()

@@ -14,13 +14,12 @@ from farm.broker.control import Control
 from farm.broker.leases import Leases, Touch
 from farm.config import Settings
 from farm.errors import FarmNotRunning, LeaseLost
-from farm.model.build import StepKind
 from farm.wire import digest_of
 from tests.fake_workers import held_by
-from tests.messages import report_of, work_of, worker_facts
+from tests.messages import KINDS, report_of, work_of, worker_facts
 from tests.redis_server import redis_server
 
-WORK = work_of(StepKind.FETCH)
+WORK = work_of("fetch")
 TOKEN = "t"
 
 
@@ -159,7 +158,7 @@ def test_the_register_lists_who_is_there(leases: Leases) -> None:
 
 
 def test_reports_are_there_until_they_are_settled(control: Control) -> None:
-    reports = [report_of(kind) for kind in StepKind]
+    reports = [report_of(kind) for kind in KINDS]
     for report in reports:
         control.report(report)
     assert set(control.receive(timeout_s=1).reports) == set(reports)

@@ -24,12 +24,12 @@ from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
 from farm.model.arch import Arch
-from farm.model.build import BuildRequest, StepKind
+from farm.model.build import BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
+from farm.steps.base import Message
 from farm.store.database import make_engine
 from farm.store.heads import Head
-from farm.store.orders import Message
 from farm.store.read_view import Ready
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
@@ -394,7 +394,7 @@ def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_re
 
         for case in found:
             assert case.message
-            work = replace(work_of(StepKind.FETCH), attempt=case.message.attempt)
+            work = replace(work_of("fetch"), attempt=case.message.attempt)
             client.offer(work)
             meet(pool, stores, (cancel_and_close, claim), case, case.build)
             worker.touch(work.attempt, token_of(work.attempt))

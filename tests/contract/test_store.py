@@ -17,12 +17,13 @@ from farm import wire
 from farm.errors import WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Build, BuildOptions, BuildRequest, Phase, StepKind
+from farm.model.build import Build, BuildOptions, BuildRequest, Phase
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import StepOutput, StepResult, UploadResult
+from farm.model.work import AnyResult, StepResult
 from farm.model.worker import HoldKind, HostHold
 from farm.state.policy import RetryPolicy
+from farm.steps.upload import UploadResult
 from farm.store import schema
 from farm.store.database import make_engine
 from farm.store.heads import Head
@@ -66,7 +67,7 @@ def send(store: Store, at: datetime | None = None) -> Committed:
     return store.dispatch(picked(ready), at or now())
 
 
-def settle(store: Store, done: Committed, answers: dict[StepKind, Answer] | None = None) -> Committed:
+def settle(store: Store, done: Committed, answers: dict[str, Answer] | None = None) -> Committed:
     """Every order of `done` is reported on."""
     reports = [
         report_for(
@@ -80,7 +81,7 @@ def settle(store: Store, done: Committed, answers: dict[StepKind, Answer] | None
     return settle_reports(store, reports, now(), AROUND)
 
 
-def drive(store: Store, answers: dict[StepKind, Answer] | None = None) -> None:
+def drive(store: Store, answers: dict[str, Answer] | None = None) -> None:
     """Until nothing is ready and nothing is out."""
     done = send(store)
     while done.orders:
@@ -151,7 +152,7 @@ def test_an_attempt_keeps_what_was_reported(store: Store) -> None:
         phases=(Phase(name="clone", seconds=0.5),),
         peak_memory_bytes=2**40,
     )
-    settle(store, send(store), {StepKind.FETCH: answer})
+    settle(store, send(store), {"fetch": answer})
     (attempt,) = store.build(1).steps[0].attempts
     assert (attempt.reason, attempt.excerpt) == ("no such ref\ufffd ?", "around it")
     assert (attempt.artifacts, attempt.phases, attempt.peak_memory_bytes) == (
@@ -166,14 +167,14 @@ def test_an_attempt_keeps_what_was_reported(store: Store) -> None:
 @pytest.mark.parametrize(
     ("kind", "outcome", "skipped"),
     [
-        (StepKind.FETCH, Outcome.FAILED, ["srpm"]),
-        (StepKind.SRPM, Outcome.FAILED, []),
-        (StepKind.BUILD, Outcome.UNRESOLVABLE, ["upload x86_64", "upload ppc64le"]),
-        (StepKind.BUILD, Outcome.TIMED_OUT, ["upload x86_64", "upload ppc64le"]),
-        (StepKind.UPLOAD, Outcome.ERRORED, []),
+        ("fetch", Outcome.FAILED, ["srpm"]),
+        ("srpm", Outcome.FAILED, []),
+        ("build", Outcome.UNRESOLVABLE, ["upload x86_64", "upload ppc64le"]),
+        ("build", Outcome.TIMED_OUT, ["upload x86_64", "upload ppc64le"]),
+        ("upload", Outcome.ERRORED, []),
     ],
 )
-def test_what_a_failure_leaves_behind(store: Store, kind: StepKind, outcome: Outcome, skipped: list[str]) -> None:
+def test_what_a_failure_leaves_behind(store: Store, kind: str, outcome: Outcome, skipped: list[str]) -> None:
     build_id = add(store, arches=(Arch.X86_64, Arch.PPC64LE))
     drive(store, {kind: fail(outcome=outcome)})
     build = store.build(build_id)
@@ -203,11 +204,11 @@ def test_an_attempt_is_settled_once_and_only_with_its_token(store: Store) -> Non
     done = send(store)
     order = done.orders[0]
     assert order.following is not None
-    wrong = report_for(order.message.attempt, "guess", StepKind.FETCH)
-    early = report_for(order.following.attempt, token_of(order.following.attempt), StepKind.SRPM)
-    nonsense = [report_for(label, "t", StepKind.FETCH) for label in ("", "1.", "x.fetch.1", "99.fetch.1", "9" * 40)]
+    wrong = report_for(order.message.attempt, "guess", "fetch")
+    early = report_for(order.following.attempt, token_of(order.following.attempt), "srpm")
+    nonsense = [report_for(label, "t", "fetch") for label in ("", "1.", "x.fetch.1", "99.fetch.1", "9" * 40)]
     assert len(settle_reports(store, [wrong, early, *nonsense], now(), AROUND).late) == 7
-    right = report_for(order.message.attempt, token_of(order.message.attempt), StepKind.FETCH)
+    right = report_for(order.message.attempt, token_of(order.message.attempt), "fetch")
     assert settle_reports(store, [right, right], now(), AROUND).late == (right.attempt,)
     assert settle_reports(store, [right], now(), AROUND).late == (right.attempt,)
 
@@ -228,9 +229,9 @@ def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> No
 def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: str) -> None:
     """What it says of an artifact, the next step's worker is given."""
     add(store)
-    kind = {"srpm": StepKind.SRPM, "rpm": StepKind.BUILD}.get(place, StepKind.FETCH)
+    kind = {"srpm": "srpm", "rpm": "build"}.get(place, "fetch")
     done = send(store)
-    while (message := done.orders[0].message).kind is not kind:
+    while (message := done.orders[0].message).kind != kind:
         done = settle(store, done)
         done = done if done.orders else send(store)
     given, lie = succeed(kind), artifact(name, ArtifactKind.LOG)
@@ -248,7 +249,7 @@ def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: 
             given = replace(given, artifacts=(lie,))
     answer = replace(given, output=output)
     settle_reports(store, [report_for(message.attempt, token_of(message.attempt), kind, answer)], now(), AROUND)
-    (step,) = (one for one in store.build(1).steps if one.kind is kind)
+    (step,) = (one for one in store.build(1).steps if one.kind == kind)
     assert step.status is Status.WAITING
     assert "makes no sense" in (step.waits_for or "")
 
@@ -258,9 +259,7 @@ def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) ->
     at = now()
     for wait_s in (5, 15, 45):
         done = send(store, at)
-        report = report_for(
-            done.orders[0].message.attempt, token_of(done.orders[0].message.attempt), StepKind.FETCH, TROUBLE
-        )
+        report = report_for(done.orders[0].message.attempt, token_of(done.orders[0].message.attempt), "fetch", TROUBLE)
         settle_reports(store, [report], at, AROUND)
         fetch, srpm = store.build(1).steps
         assert (fetch.status, srpm.status, srpm.attempts) == (Status.WAITING, Status.WAITING, ())
@@ -268,7 +267,7 @@ def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) ->
         assert store.promote_due(at + timedelta(seconds=wait_s - 1), most=10).events == ()
         at += timedelta(seconds=wait_s)
         assert len(store.promote_due(at, most=10).events) == 1
-    settle(store, send(store, at), {StepKind.FETCH: TROUBLE})
+    settle(store, send(store, at), {"fetch": TROUBLE})
     build = store.build(1)
     assert (build.outcome, build.reason) == (Outcome.ERRORED, "fetch: network: no route to host")
     assert len(build.steps[0].attempts) == 4
@@ -276,7 +275,7 @@ def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) ->
 
 def test_trouble_that_trying_again_cannot_mend_ends_at_once(store: Store) -> None:
     add(store)
-    settle(store, send(store), {StepKind.FETCH: wire.TroubleReport(code="x", retryable=False, message="no")})
+    settle(store, send(store), {"fetch": wire.TroubleReport(code="x", retryable=False, message="no")})
     assert store.build(1).outcome is Outcome.ERRORED
 
 
@@ -301,7 +300,7 @@ def test_what_is_found_out_about_an_attempt(
     assert bool(done.closes) == (finding is not Finding.RUNNING)
     if finding is not Finding.RUNNING:
         assert srpm.attempts == ()
-        late = settle_reports(store, [report_for("1.fetch.1", "any", StepKind.FETCH)], now(), AROUND)
+        late = settle_reports(store, [report_for("1.fetch.1", "any", "fetch")], now(), AROUND)
         assert late.late == ("1.fetch.1",)
 
 
@@ -317,27 +316,26 @@ def test_no_label_is_used_twice(store: Store) -> None:
 
 def test_a_retry_uses_the_recorded_inputs(store: Store) -> None:
     add(store)
-    drive(store, {StepKind.UPLOAD: fail()})
+    drive(store, {"upload": fail()})
     (step,) = store.retry(1, by="bob")
     assert step.name == "upload x86_64"
     (order,) = send(store).orders
     assert (order.message.attempt, order.following) == ("1.upload.x86_64.2", None)
-    assert order.srpm is not None
-    assert order.build is not None
+    assert set(order.made) == {"srpm", "build"}
 
 
 def test_a_step_that_succeeded_can_be_run_again_with_all_that_follows(store: Store) -> None:
     add(store, arches=(Arch.X86_64, Arch.AARCH64))
     drive(store)
-    store.retry(1, step=StepKind.BUILD, arch=Arch.AARCH64, by="bob")
+    store.retry(1, step="build", arch=Arch.AARCH64, by="bob")
     assert steps(store.build(1))["upload aarch64"] == (Status.WAITING, None)
     assert steps(store.build(1))["upload x86_64"] == (Status.FINISHED, Outcome.SUCCEEDED)
     drive(store)
     assert store.build(1).outcome is Outcome.SUCCEEDED
-    store.retry(1, step=StepKind.SRPM, by="bob")
+    store.retry(1, step="srpm", by="bob")
     with pytest.raises(WrongState):
-        store.retry(1, step=StepKind.BUILD, by="bob")
-    drive(store, {StepKind.SRPM: succeed(StepKind.SRPM, exclude=("aarch64",))})
+        store.retry(1, step="build", by="bob")
+    drive(store, {"srpm": succeed("srpm", exclude=("aarch64",))})
     build = store.build(1)
     assert build.outcome is Outcome.SUCCEEDED
     assert steps(build)["build aarch64"] == (Status.FINISHED, Outcome.EXCLUDED)
@@ -345,29 +343,29 @@ def test_a_step_that_succeeded_can_be_run_again_with_all_that_follows(store: Sto
 
 def test_a_step_whose_input_failed_cannot_be_run_again_alone(store: Store) -> None:
     add(store)
-    drive(store, {StepKind.BUILD: fail()})
+    drive(store, {"build": fail()})
     with pytest.raises(WrongState, match="needs the results of build x86_64"):
-        store.retry(1, step=StepKind.UPLOAD, by="bob")
+        store.retry(1, step="upload", by="bob")
     with pytest.raises(WrongState, match="runs once"):
-        store.retry(1, step=StepKind.SRPM, arch=Arch.X86_64, by="bob")
+        store.retry(1, step="srpm", arch=Arch.X86_64, by="bob")
 
 
 def test_a_build_without_any_arch_left_is_excluded(store: Store) -> None:
     add(store, arches=(Arch.X86_64, Arch.PPC64LE))
-    drive(store, {StepKind.SRPM: succeed(StepKind.SRPM, exclusive=("s390x",))})
+    drive(store, {"srpm": succeed("srpm", exclusive=("s390x",))})
     build = store.build(1)
     assert (build.outcome, build.reason) == (Outcome.EXCLUDED, "ExclusiveArch is s390x, without x86_64")
     with pytest.raises(WrongState, match="excluded"):
-        store.retry(1, step=StepKind.BUILD, by="bob")
+        store.retry(1, step="build", by="bob")
 
 
 def test_a_retry_leaves_the_arch_alone_that_a_noarch_package_was_first_built_on(store: Store) -> None:
     build_id = add(store, arches=(Arch.X86_64, Arch.AARCH64))
-    noarch = {StepKind.SRPM: succeed(StepKind.SRPM, noarch=True)}
+    noarch = {"srpm": succeed("srpm", noarch=True)}
     drive(store, noarch)
-    store.retry(build_id, by="ann", step=StepKind.SRPM)
+    store.retry(build_id, by="ann", step="srpm")
     sent = send(store).orders[0].message
-    report = report_for(sent.attempt, token_of(sent.attempt), StepKind.SRPM, noarch[StepKind.SRPM])
+    report = report_for(sent.attempt, token_of(sent.attempt), "srpm", noarch["srpm"])
     settle_reports(store, [report], now(), replace(AROUND, native=(Arch.AARCH64,)))
     drive(store, noarch)
     build = store.build(build_id)
@@ -380,7 +378,7 @@ def test_a_retry_leaves_the_arch_alone_that_a_noarch_package_was_first_built_on(
 
 def test_a_noarch_package_is_built_once_for_all_arches(store: Store) -> None:
     add(store, arches=(Arch.X86_64, Arch.AARCH64))
-    settle(store, settle(store, send(store)), {StepKind.SRPM: succeed(StepKind.SRPM, noarch=True)})
+    settle(store, settle(store, send(store)), {"srpm": succeed("srpm", noarch=True)})
     assert list(steps(store.build(1))) == ["fetch", "srpm", "build x86_64", "upload x86_64"]
     upload = settle(store, send(store)).orders[0]
     assert upload.covers == (Arch.X86_64, Arch.AARCH64)
@@ -399,7 +397,7 @@ def test_cancel_works_wherever_a_build_is(store: Store) -> None:
     late = settle(store, done)
     assert late.late == ()
     store.cancel(1, by="bob")
-    after = settle_reports(store, [report_for("1.srpm.2", "t", StepKind.SRPM)], now(), AROUND)
+    after = settle_reports(store, [report_for("1.srpm.2", "t", "srpm")], now(), AROUND)
     assert after.late == ("1.srpm.2",)
 
 
@@ -449,14 +447,14 @@ def test_a_long_time_limit_and_options_reach_the_order(store: Store) -> None:
     assert (ready.package, ready.options) == ("a", options)
     done = store.dispatch([Pick(ready=ready, wall_s=7, following_wall_s=8)], now())
     assert (done.orders[0].wall_s, done.orders[0].options) == (7, options)
-    done = settle(store, done, {StepKind.FETCH: succeed(StepKind.FETCH)})
+    done = settle(store, done, {"fetch": succeed("fetch")})
     assert done.orders[0].wall_s == 8
 
 
 PATH = "demo/x86_64/os"
 
 
-def published(version: int, *, path: str = PATH, url: str | None = None) -> StepResult[StepOutput]:
+def published(version: int, *, path: str = PATH, url: str | None = None) -> AnyResult:
     url = f"https://farm/{path}/{version}/" if url is None else url
     return StepResult(outcome=Outcome.SUCCEEDED, output=UploadResult(versions=((path, version, url),)))
 
@@ -468,10 +466,10 @@ def head(version: int, path: str = PATH) -> Head:
 def test_an_uploads_report_writes_no_head_and_has_the_back_end_asked(store: Store) -> None:
     store.publish_head(PATH, head(4))
     add(store)
-    drive(store, {StepKind.UPLOAD: published(4, url="http://evil/")})
+    drive(store, {"upload": published(4, url="http://evil/")})
     assert store.heads() == {PATH: head(4)}, "nothing is new"
     add(store)
-    drive(store, {StepKind.UPLOAD: published(5, url="http://evil/")})
+    drive(store, {"upload": published(5, url="http://evil/")})
     assert store.heads() == {}
 
 
@@ -484,7 +482,7 @@ def test_a_head_that_only_the_scheduler_remembers_is_doubted_too(store: Store) -
     done = settle(store, send(store))
     answers = [published(6), published(5)]
     reports = [
-        report_for(order.message.attempt, token_of(order.message.attempt), StepKind.UPLOAD, answer)
+        report_for(order.message.attempt, token_of(order.message.attempt), "upload", answer)
         for order, answer in zip(done.orders, answers, strict=True)
     ]
     assert settle_reports(store, reports, now(), AROUND).heads == {PATH: None}
@@ -512,10 +510,10 @@ def test_what_the_back_end_says_is_written_unless_somebody_was_quicker(store: St
         published(1, path="demo/x86_64/os/../../source"),
     ],
 )
-def test_a_head_that_makes_no_sense_is_trouble_and_is_not_written(store: Store, answer: StepResult[StepOutput]) -> None:
+def test_a_head_that_makes_no_sense_is_trouble_and_is_not_written(store: Store, answer: AnyResult) -> None:
     add(store)
     settle(store, settle(store, send(store)))
-    settle(store, settle(store, send(store)), {StepKind.UPLOAD: answer})
+    settle(store, settle(store, send(store)), {"upload": answer})
     assert store.heads() == {}
     (attempt,) = store.build(1).steps[-1].attempts
     assert "makes no sense" in (attempt.reason or "")

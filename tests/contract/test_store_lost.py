@@ -7,7 +7,6 @@ import pytest
 
 from farm import wire
 from farm.errors import WorkerLost
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.store import schema
@@ -48,7 +47,7 @@ def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how:
         if how == "its lease ends":
             store.judge([Verdict(label=label, finding=Finding.LOST)], now(), AROUND)
         else:
-            report = report_for(label, token, StepKind.FETCH, DIED, worker=f"build@h{number}")
+            report = report_for(label, token, "fetch", DIED, worker=f"build@h{number}")
             assert settle_reports(store, [report], now(), AROUND).late == ()
     build = store.build(build_id)
     assert (build.outcome, len(build.steps[0].attempts)) == (Outcome.ERRORED, 3)
@@ -64,9 +63,7 @@ def test_who_speaks_for_a_dead_process_changes_nothing_of_when_it_began(store: S
     running = Verdict(label=message.attempt, finding=Finding.RUNNING, lease=held_by("build@h1", message.attempt))
     began_at = now() - timedelta(seconds=40)
     store.judge([running], began_at, AROUND)
-    done = settle_reports(
-        store, [report_for(message.attempt, token_of(message.attempt), StepKind.FETCH, DIED)], now(), AROUND
-    )
+    done = settle_reports(store, [report_for(message.attempt, token_of(message.attempt), "fetch", DIED)], now(), AROUND)
     assert store.build(build_id).steps[0].attempts[0].started_at == began_at
     assert 40 <= done.used_s["ann"] < 60
 
@@ -132,7 +129,7 @@ def test_a_report_of_what_an_older_scheduler_sent_still_counts(store: Store) -> 
     with store.writing() as connection:
         connection.execute(schema.attempt.update().values(token="the-old-way"))
     for token, late in (("", 1), ("another", 1), ("the-old-way", 0)):
-        assert len(store.settle([report_for(label, token, StepKind.FETCH)], now(), AROUND, {}).late) == late
+        assert len(store.settle([report_for(label, token, "fetch")], now(), AROUND, {}).late) == late
     assert store.build(build_id).steps[0].outcome is Outcome.SUCCEEDED
 
 
@@ -140,10 +137,10 @@ def test_whose_an_attempt_was_first_it_stays(store: Store) -> None:
     """A worker of the same queue may write a lease: what SQL has seen is not changed by that."""
     build_id = add(store)
     label, token = sent(store, build_id)
-    forged = report_for(label, "another", StepKind.FETCH)
+    forged = report_for(label, "another", "fetch")
     lease = {label: held_by("build@evil", label, "another")}
     assert store.settle([forged], now(), AROUND, lease).late == (label,)
-    done = store.settle([report_for(label, token, StepKind.FETCH, worker="build@liar")], now(), AROUND, lease)
+    done = store.settle([report_for(label, token, "fetch", worker="build@liar")], now(), AROUND, lease)
     assert [one.worker for one in done.heard] == ["build@h1"]
     assert store.build(build_id).steps[0].attempts[0].worker == "build@h1"
 

@@ -11,12 +11,11 @@ import redis
 
 from farm.broker.leases import Leases, Touch
 from farm.config import Settings
-from farm.model.build import StepKind
 from farm.scheduler.sweep import Sweeper, Swept
 from tests.messages import work_of
 from tests.redis_server import redis_server
 
-WORK = work_of(StepKind.FETCH)
+WORK = work_of("fetch")
 LIVE, OVER = "1.fetch.1", "2.fetch.1"
 
 

@@ -33,10 +33,10 @@ from farm.broker.control import Control
 from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
-from farm.model.work import FetchInput
+from farm.steps.fetch import FetchInput
+from farm.steps.registry import step_type
 from tests.fetching import Server, http_server
 from tests.messages import work_of
 from tests.redis_server import redis_server
@@ -112,7 +112,7 @@ class Place:
         """Work that ends once `gate` is open, as a failure unless `body` is a source package."""
         self.server.answers[f"/{label}.src.rpm"] = lambda request: self._answer(request, body)
         order = FetchInput(source=Source(kind=SourceKind.SRPM, url=self.server.url(f"/{label}.src.rpm")))
-        work = replace(work_of(StepKind.FETCH), attempt=label, input=order)
+        work = replace(work_of("fetch"), attempt=label, input=order)
         self.leases.offer(work)  # type: ignore[arg-type]
 
     def _answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -122,10 +122,10 @@ class Place:
         request.end_headers()
         request.wfile.write(body)
 
-    def order(self, label: str, queue: str = QUEUE, kind: StepKind = StepKind.FETCH, **more: Any) -> Any:
+    def order(self, label: str, queue: str = QUEUE, kind: str = "fetch", **more: Any) -> Any:
         order = {"attempt": label, "v": wire.VERSION, **more}
         app = self.setup.app
-        return app.signature(wire.TASKS[kind], kwargs=order, immutable=True, queue=queue, ignore_result=True)
+        return app.signature(step_type(kind).task, kwargs=order, immutable=True, queue=queue, ignore_result=True)
 
     def send(self, label: str, queue: str = QUEUE, **more: Any) -> None:
         self.order(label, queue, **more).apply_async()
@@ -285,7 +285,7 @@ def test_the_rest_of_a_chain_follows_a_success_and_nothing_else(place: Place, tm
     place.gate.set()
     for number, body in ((8, good), (9, b"no RPM")):
         place.offer(f"{number}.fetch.1", body)
-        chain(place.order(f"{number}.fetch.1"), place.order(f"{number}.srpm.1", kind=StepKind.SRPM)).apply_async()
+        chain(place.order(f"{number}.fetch.1"), place.order(f"{number}.srpm.1", kind="srpm")).apply_async()
     reports = place.reported("8.fetch.1", "9.fetch.1")
     outcomes = {report.attempt: report.result.outcome for report in reports if report.result}
     assert outcomes["8.fetch.1"] is Outcome.SUCCEEDED
@@ -315,9 +315,9 @@ def test_killed_connections_run_nothing_twice_and_lose_no_report(place: Place) -
 
 def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     """The source package of this order is in no store."""
-    work = replace(work_of(StepKind.SRPM), attempt="11.srpm.1")
+    work = replace(work_of("srpm"), attempt="11.srpm.1")
     place.leases.offer(work)
-    place.send("11.srpm.1", kind=StepKind.SRPM)
+    place.send("11.srpm.1", kind="srpm")
     (report,) = place.reported("11.srpm.1")
     assert report.result is None
     assert report.trouble is not None

@@ -10,7 +10,6 @@ from plumbum import local
 
 from farm.config import Settings
 from farm.errors import DiskFull
-from farm.model.build import StepKind
 from farm.model.work import AnyWork
 from tests.unit.test_mock_room import _ran, _room
 from tests.unit.test_runner import WORK
@@ -37,7 +36,7 @@ def test_a_disk_that_the_log_fills(settings: Settings, monkeypatch: pytest.Monke
         while True:
             context.log.write(b"more of the same\n" * 1000)
 
-    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, flood)
+    monkeypatch.setitem(runner.STEPS, "build", flood)
     with pytest.raises(DiskFull, match=f"the disk of {settings.data} is full"):
         runner.run_step(WORK, settings)
     assert list(settings.work.iterdir()) == []
@@ -50,7 +49,7 @@ def test_a_disk_that_is_full_before_the_step_starts(settings: Settings, monkeypa
     def write(_: AnyWork, context: StepContext) -> Any:
         (context.workdir / "file").write_bytes(bytes(10_000))
 
-    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, write)
+    monkeypatch.setitem(runner.STEPS, "build", write)
     with pytest.raises(DiskFull):
         runner.run_step(WORK, settings)
 
@@ -64,7 +63,7 @@ def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.Monk
         finally:
             (context.workdir / "result").unlink()
 
-    monkeypatch.setitem(runner.STEPS, StepKind.BUILD, write)
+    monkeypatch.setitem(runner.STEPS, "build", write)
     with pytest.raises(DiskFull) as caught:
         runner.run_step(WORK, settings)
     assert [log.name for log in caught.value.artifacts] == ["build.x86_64.log"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from farm import wire
-from farm.model.build import Step, StepKind
+from farm.model.build import Step
 from farm.model.outcome import Outcome, Status
 from farm.model.worker import HoldKind
 from tests.hosts_farm import BUILD, HostsFarm, hosts_farm
@@ -38,8 +38,8 @@ def _nothing_is_held(place: HostsFarm) -> Iterator[None]:
 
 
 def build_step(place: HostsFarm, build_id: int) -> Step:
-    steps = [step for step in place.farm.build(build_id).steps if step.kind is StepKind.BUILD]
-    return steps[0] if steps else Step(kind=StepKind.BUILD, arch=None, status=Status.WAITING)
+    steps = [step for step in place.farm.build(build_id).steps if step.kind == "build"]
+    return steps[0] if steps else Step(kind="build", arch=None, status=Status.WAITING)
 
 
 def runs_on(place: HostsFarm, build_id: int) -> str:

@@ -20,7 +20,7 @@ from farm import Farm
 from farm.client.handle import BuildHandle
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.model.build import Attempt, StepKind
+from farm.model.build import Attempt
 from farm.model.outcome import Outcome, Status
 from farm.queues import build_queue
 from farm.up.embedded import running_farm
@@ -47,7 +47,7 @@ class Place:
         return self.farm.enqueue(srpm=self.srpm, target="demo", arches=["x86_64"], defines=defines)
 
     def attempts(self, build: int) -> tuple[Attempt, ...]:
-        steps = [step for step in self.farm.build(build).steps if step.kind is StepKind.BUILD]
+        steps = [step for step in self.farm.build(build).steps if step.kind == "build"]
         return steps[0].attempts if steps else ()
 
     def running(self, builds: list[BuildHandle]) -> dict[str, int]:

@@ -20,11 +20,10 @@ _STEP = """
 import sys, threading
 from pathlib import Path
 from farm.config import Settings
-from farm.model.build import StepKind
 from tests.unit.test_runner import WORK
 from workers.steps import runner
 
-runner.STEPS[StepKind.BUILD] = lambda *_: threading.Event().wait()
+runner.STEPS["build"] = lambda *_: threading.Event().wait()
 runner.run_step(WORK, Settings(data=Path(sys.argv[1])))
 """
 

@@ -17,7 +17,7 @@ from farm import Farm
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Build, StepKind
+from farm.model.build import Build
 from farm.model.outcome import Outcome
 from farm.up.embedded import Embedded, running_farm
 from tests.packages import make_srpm
@@ -140,7 +140,7 @@ def test_upload_again_makes_no_version_and_no_publication(farm: Farm, pulp: Loca
     build = _build(farm, "hello-noarch", tmp_path)
     before = farm.repository("demo", ARCH).version
     for _ in range(2):
-        farm.retry(build.id, step=StepKind.UPLOAD)
+        farm.retry(build.id, step="upload")
         assert farm.handle(build.id).wait(timeout_s=WITHIN_S).outcome is Outcome.SUCCEEDED
     assert farm.repository("demo", ARCH).version == before
 

@@ -24,14 +24,17 @@ from farm.config import Settings
 from farm.errors import FarmNotRunning
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import Build, BuildRequest, StepKind
+from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import AnyWork, BuildInput, PinnedRepository, StepResult, UploadInput, UploadResult
+from farm.model.work import AnyWork, PinnedRepository, StepResult
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.salvage import Salvager
-from farm.store.orders import Order
+from farm.steps.base import Order
+from farm.steps.build import BuildInput
+from farm.steps.logs import LogsInput
+from farm.steps.upload import UploadInput, UploadResult
 from farm.store.store import Store
 from tests.fake_workers import Answer, FakeWorkers, fail, picked, succeed, token_of
 from tests.messages import report_of
@@ -105,7 +108,7 @@ def test_a_build_is_given_what_the_one_before_it_published(settings: Settings, s
     )
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is not StepKind.UPLOAD:
+        if work.kind != "upload":
             return succeed(work.kind)
         backend.add(name, [given])
         said = UploadResult(versions=(("demo/x86_64/os", 1, "http://evil/"),))
@@ -125,7 +128,7 @@ def test_a_repository_that_nobody_can_tell_of_is_waited_for(settings: Settings, 
         build_id = enqueue(settings, store)[0]
 
         def waits_for() -> str:
-            return "".join(step.waits_for or "" for step in store.build(build_id).steps if step.kind is StepKind.BUILD)
+            return "".join(step.waits_for or "" for step in store.build(build_id).steps if step.kind == "build")
 
         until(lambda: "retry in" in waits_for() and "repository demo/x86_64/os" in waits_for(), "the wait")
         settings.repositories_dir.unlink()
@@ -142,7 +145,7 @@ def test_a_record_that_cannot_be_read_ends_its_build_and_keeps_no_other_from_bei
         with FakeWorkers(settings, names=("source",)):
             until(lambda: all(store.build(one).steps[1].outcome for one in (bad, good)), "both source packages")
         with sqlite3.connect(settings.data / "farm.db") as connection:
-            connection.execute("UPDATE step SET output = '{}' WHERE build_id = ? AND kind = 'srpm'", (bad,))
+            connection.execute("UPDATE step SET output = '{}' WHERE job_id = ? AND kind = 'srpm'", (bad,))
         connection.close()
         with FakeWorkers(settings):
             assert finished(store, good).outcome is Outcome.SUCCEEDED
@@ -155,22 +158,21 @@ def test_the_logs_of_a_failed_build_are_handed_to_a_publisher(settings: Settings
     settings = replace(settings, upload_logs=True)
 
     def answer(work: AnyWork) -> Answer:
-        return fail() if work.kind is StepKind.BUILD else succeed(work.kind)
+        return fail() if work.kind == "build" else succeed(work.kind)
 
     with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
         build = finished(store, enqueue(settings, store)[0])
     assert build.outcome is Outcome.FAILED
-    upload = workers.done[-1].input
-    assert isinstance(upload, UploadInput)
-    assert (upload.srpm, upload.rpms) == (None, ())
-    assert [log.artifact.name for log in upload.logs] == ["fetch.log", "srpm.log"]
+    given = workers.done[-1].input
+    assert isinstance(given, LogsInput)
+    assert [log.artifact.name for log in given.logs] == ["fetch.log", "srpm.log"]
 
 
 def test_farm_trouble_is_tried_again_and_a_failed_package_is_not(settings: Settings, store: Store) -> None:
     tries: list[AnyWork] = []
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is not StepKind.BUILD:
+        if work.kind != "build":
             return succeed(work.kind)
         tries.append(work)
         trouble = wire.TroubleReport(code="network", retryable=True, message="no route")
@@ -190,7 +192,7 @@ def test_a_worker_that_dies_is_noticed_and_its_step_done_again(settings: Setting
     deaths: list[str] = []
 
     def answer(work: AnyWork) -> Answer | None:
-        if work.kind is StepKind.BUILD and not deaths:
+        if work.kind == "build" and not deaths:
             deaths.append(work.attempt)
             return None
         return succeed(work.kind)
@@ -222,7 +224,7 @@ def test_cancelling_takes_the_lease_away(settings: Settings, store: Store) -> No
     go_on = threading.Event()
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is StepKind.BUILD:
+        if work.kind == "build":
             go_on.wait(WITHIN_S)
         return succeed(work.kind)
 
@@ -230,7 +232,7 @@ def test_cancelling_takes_the_lease_away(settings: Settings, store: Store) -> No
     leases = Leases(settings)
     with scheduling(settings), FakeWorkers(settings, answer=answer) as workers:
         build_id = enqueue(settings, store)[0]
-        until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
+        until(lambda: bool(workers.done) and workers.done[-1].kind == "build", "the build step")
         work = workers.done[-1]
         assert leases.touch(work.attempt, token_of(work.attempt)) is Touch.HELD
         assert work.attempt in store.cancel(build_id, by="bob")
@@ -312,7 +314,7 @@ def test_what_was_offered_when_the_broker_went_away_is_withdrawn(
         enqueue(settings, store)
         until(lambda: leases.closed(failed) == failed != [], "the end of what was not sent")
         assert not leases.states(failed)[failed[0]].is_offered
-        until(lambda: workers.done and workers.done[-1].kind is StepKind.UPLOAD, "the build to go on")
+        until(lambda: workers.done and workers.done[-1].kind == "upload", "the build to go on")
     leases.close()
 
 
@@ -333,7 +335,7 @@ def test_a_stand_by_goes_by_what_the_other_scheduler_noted(settings: Settings, s
 def test_reports_that_are_dropped_say_nothing_of_a_host(settings: Settings, store: Store) -> None:
     control = Control(settings)
     for number in range(5):
-        report = replace(report_of(StepKind.FETCH), attempt=f"{number}.fetch.1", worker="build@one", result=None)
+        report = replace(report_of("fetch"), attempt=f"{number}.fetch.1", worker="build@one", result=None)
         control.report(replace(report, trouble=TROUBLE))
     with scheduling(settings), FakeWorkers(settings):
         finished(store, enqueue(settings, store)[0])
@@ -413,7 +415,7 @@ def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settin
     go_on = threading.Event()
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is StepKind.BUILD:
+        if work.kind == "build":
             go_on.wait(WITHIN_S)
         return succeed(work.kind)
 
@@ -421,7 +423,7 @@ def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settin
     with FakeWorkers(settings, answer=answer) as workers:
         with scheduling(settings):
             build_id = enqueue(settings, store)[0]
-            until(lambda: bool(workers.done) and workers.done[-1].kind is StepKind.BUILD, "the build step")
+            until(lambda: bool(workers.done) and workers.done[-1].kind == "build", "the build step")
         go_on.set()
         until(lambda: bool(control.receive(timeout_s=0.1).reports), "a report that nobody settles")
         with scheduling(settings):
@@ -437,7 +439,7 @@ def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, st
     shown: list[str] = []
 
     def answer(work: AnyWork) -> Answer | None:
-        if work.kind is StepKind.BUILD and not shown:
+        if work.kind == "build" and not shown:
             leases.show_log(work.attempt, 0, b"cc -c a.c\n")
             shown.append(work.attempt)
             return None
@@ -465,7 +467,7 @@ def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settin
     go_on = threading.Event()
 
     def answer(work: AnyWork) -> Answer:
-        if work.kind is StepKind.BUILD:
+        if work.kind == "build":
             go_on.wait(WITHIN_S)
         return succeed(work.kind)
 
@@ -490,4 +492,4 @@ def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settin
 
 
 def _runs(store: Store, build_id: int) -> bool:
-    return any(step.kind is StepKind.BUILD and step.status is Status.RUNNING for step in store.build(build_id).steps)
+    return any(step.kind == "build" and step.status is Status.RUNNING for step in store.build(build_id).steps)

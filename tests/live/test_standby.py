@@ -20,7 +20,7 @@ from farm.broker.control import Control
 from farm.broker.leader import HOLD_S
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.model.build import BuildRequest, StepKind
+from farm.model.build import BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
@@ -63,7 +63,7 @@ class Pair:
 
     def is_building(self, build: int) -> bool:
         steps = self.store.build(build).steps
-        return any(step.kind is StepKind.BUILD and step.status is Status.RUNNING for step in steps)
+        return any(step.kind == "build" and step.status is Status.RUNNING for step in steps)
 
     def attempts(self, ids: list[int]) -> set[int]:
         return {len(step.attempts) for build in ids for step in self.store.build(build).steps}
@@ -104,7 +104,7 @@ def pair(data: Path, url: str) -> Iterator[Pair]:
         two = Pair(settings=settings, store=store, leader=leader, standby=standby)
 
         def answer(work: AnyWork) -> Answer:
-            if work.kind is StepKind.BUILD:
+            if work.kind == "build":
                 until(lambda: not two.hold.is_set(), "the test to let builds end")
             return succeed(work.kind)
 

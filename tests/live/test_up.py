@@ -15,7 +15,6 @@ import pytest
 
 from farm import Farm
 from farm.config import Settings
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from tests.packages import make_srpm
 
@@ -83,7 +82,7 @@ def test_ctrl_c_finishes_what_runs_and_leaves_nothing(data: Path, tmp_path: Path
 
         def runs() -> bool:
             steps = {step.kind: step.status for step in farm.build(build).steps}
-            return steps.get(StepKind.BUILD) is Status.RUNNING
+            return steps.get("build") is Status.RUNNING
 
         _until(runs, "the build to run", within_s=60)
         up.send_signal(signal.SIGINT)

@@ -18,9 +18,11 @@ from redis.exceptions import NoPermissionError
 
 from farm import queues, wire
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome
-from farm.model.work import BuildResult, StepOutput, StepResult, UploadResult
+from farm.model.work import AnyResult, StepResult
+from farm.steps.build import BuildResult
+from farm.steps.registry import queue_of, step_type
+from farm.steps.upload import UploadResult
 from tests.siege.hostile import MARK
 from tests.siege.watcher import Watcher
 from tests.siege.world import EVIL_ROLE, QUEUES, World
@@ -81,7 +83,7 @@ class EvilHost(threading.Thread):
 
     def forge_reports(self, client: "redis.Redis") -> None:
         for label in self._labels():
-            kind = StepKind(label.split(".")[1])
+            kind = label.split(".")[1]
             for token in ("", MARK):
                 client.lpush(_CONTROL, *map(wire.encode_report, _reports(label, token, kind)))
         client.lpush("control:bell", "1")
@@ -168,17 +170,17 @@ DEEDS: tuple[Callable[[EvilHost, "redis.Redis"], None], ...] = (
 )
 
 
-def _reports(label: str, token: str, kind: StepKind) -> Iterator[wire.AnyReport]:
+def _reports(label: str, token: str, kind: str) -> Iterator[wire.AnyReport]:
     """A success with packages and repositories of its own, and trouble in an honest worker's name."""
     now = datetime.now(UTC)
     rpm = Artifact(
         name=f"{MARK}-1-1.noarch.rpm", kind=ArtifactKind.RPM, sha256="e" * 64, size_bytes=1, nevra=f"{MARK}-1-1.noarch"
     )
-    output: StepOutput = BuildResult(rpms=(rpm,))
-    if kind is StepKind.UPLOAD:
+    output: object = BuildResult(rpms=(rpm,))
+    if kind == "upload":
         paths = ("demo/x86_64/os", "demo/source")
         output = UploadResult(versions=tuple((path, 7, f"file:///{MARK}/") for path in paths))
-    result: StepResult[StepOutput] = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(rpm,), output=output)
+    result: AnyResult = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(rpm,), output=output)
     trouble = wire.TroubleReport(code="root", retryable=True, message=MARK)
     for worker in (f"build@{MARK}", "build@host1", "publish@host2"):
         failed: wire.AnyReport = wire.Report(
@@ -220,7 +222,7 @@ def _facts(worker: str, **changed: Any) -> bytes:
 
 def _message(label: str) -> str:
     """As Celery writes it."""
-    task = wire.TASKS[StepKind(label.split(".")[1])]
+    task = step_type(label.split(".")[1]).task
     headers = {"lang": "py", "task": task, "id": label, "root_id": label, "shadow": MARK, "ignore_result": True}
     delivery = {"exchange": "", "routing_key": EVIL_ROLE}
     properties = {"delivery_info": delivery, "delivery_tag": MARK, "correlation_id": label, "delivery_mode": 2}
@@ -231,7 +233,7 @@ def _message(label: str) -> str:
 
 def _of_others(label: str) -> Iterator[tuple[str, ...]]:
     """Commands that the farm must refuse this account, about one live attempt of an honest role."""
-    queue = queues.queue_of(label) or queues.PUBLISH
+    queue = queue_of(label) or queues.PUBLISH
     others = [name for name in QUEUES.values() if name != queues.PUBLISH]
     for name in (*others, *map(queues.control_list, (*QUEUES.values(), queues.CLIENT))):
         yield "LPUSH", name, MARK

@@ -100,7 +100,7 @@ def collect(world: World) -> Facts:
             builds=tuple(_builds(sql)),
             steps=tuple(
                 StepRow(id=row[0], build=row[1], kind=row[2], arch=row[3], status=row[4], outcome=row[5])
-                for row in sql.rows("SELECT id, build_id, kind, arch, status, outcome FROM step ORDER BY id")
+                for row in sql.rows("SELECT id, job_id, kind, arch, status, outcome FROM step ORDER BY id")
             ),
             attempts=tuple(_attempts(sql)),
             artifacts=tuple(
@@ -141,20 +141,20 @@ def _attempts(sql: Sql) -> Iterator[AttemptRow]:
 _OF_ARTIFACTS = "FROM attempt_artifact x JOIN attempt a ON a.id = x.attempt_id JOIN step s ON s.id = a.step_id"
 _TEXTS = (
     ("build", "SELECT id, nevra, reason FROM build"),
-    ("step", "SELECT build_id, reason, trouble, trouble_hosts, output FROM step"),
+    ("step", "SELECT job_id, reason, trouble, trouble_hosts, output FROM step"),
     (
         "attempt",
-        "SELECT s.build_id, a.reason, a.excerpt, a.worker, a.phases FROM attempt a JOIN step s ON s.id = a.step_id",
+        "SELECT s.job_id, a.reason, a.excerpt, a.worker, a.phases FROM attempt a JOIN step s ON s.id = a.step_id",
     ),
     (
         "artifact",
-        f"SELECT s.build_id, x.name, x.nevra, x.sha256 {_OF_ARTIFACTS}",
+        f"SELECT s.job_id, x.name, x.nevra, x.sha256 {_OF_ARTIFACTS}",
     ),
     ("repository", "SELECT NULL, path, url FROM repository"),
     ("queue", "SELECT NULL, name, note FROM queue WHERE name NOT LIKE '%aarch64'"),
     ("quarantine", "SELECT NULL, name, reason FROM host"),
 )
-_RECORDS = f"SELECT DISTINCT s.build_id, x.name, x.sha256 {_OF_ARTIFACTS} WHERE x.kind = 'record'"
+_RECORDS = f"SELECT DISTINCT s.job_id, x.name, x.sha256 {_OF_ARTIFACTS} WHERE x.kind = 'record'"
 
 
 def _words(sql: Sql, store: Path) -> Iterator[Words]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from farm.client import Farm
 from farm.config import Settings
 from farm.errors import FarmError, FarmNotRunning, WrongState
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome, Status
 from tests.siege.hostile import ORDER, OWNER, REQUIRES, Attack, make_hostile
 from tests.siege.recipes import Kind, Recipe, make, make_srpm, pick
@@ -213,7 +212,7 @@ class Stream(threading.Thread):
             if found.status is not Status.FINISHED:
                 return
             if found.outcome is Outcome.SUCCEEDED:
-                farm.retry(build, step=StepKind.BUILD, arch="x86_64")
+                farm.retry(build, step="build", arch="x86_64")
             else:
                 farm.retry(build)
         except FarmNotRunning:

@@ -32,7 +32,7 @@ DEAF_S = 8.0
 #: For a minute a step is kept back from hosts that it had trouble on; the rest is for looking.
 AVOIDED_S = 65.0
 _LIVE = (
-    "SELECT s.build_id, s.kind, s.arch, s.attempts, s.status, s.queue, s.troubles,"
+    "SELECT s.job_id, s.kind, s.arch, s.attempts, s.status, s.queue, s.troubles,"
     " a.number, a.status, a.worker, a.offered_at, s.trouble_hosts"
     " FROM step s LEFT JOIN attempt a ON a.step_id = s.id AND a.status <> 'finished'"
     " WHERE s.status <> 'finished'"

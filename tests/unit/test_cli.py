@@ -506,7 +506,7 @@ def test_logs_that_go_up_after_a_failure_are_told_in_words(typed: Typed) -> None
     said = typed.ok("status", "1")
     assert "logs and records only: build x86_64 failed; " in said
     typed.driven.send()
-    typed.driven.fail("1.upload.x86_64.2", "no luck")
+    typed.driven.fail("1.logs.x86_64.1", "no luck")
     assert "logs and records only, not published: no luck" in typed.ok("status", "1")
     assert typed.driven.farm.build(1).outcome is Outcome.FAILED
     assert typed.ok("log", "1").startswith("cc -c a.c")

@@ -83,7 +83,7 @@ def log(step: str, size: int) -> dict[str, Any]:
 
 def step(name: str, arch: str | None, attempts: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     plain = {"step": name, "arch": arch, "status": "finished", "outcome": "succeeded", "reason": None}
-    return plain | {"waits_for": None, "logs_only": False, "attempts": attempts} | more
+    return plain | {"waits_for": None, "counts": True, "attempts": attempts} | more
 
 
 REASON = "caf\N{LATIN SMALL LETTER E WITH ACUTE} \x1b"

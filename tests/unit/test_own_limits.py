@@ -9,10 +9,10 @@ from farm.client.limits import check_limits, limit_text, limit_words, parse_limi
 from farm.client.request import check_request, make_options
 from farm.errors import BadRequest
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, BuildRequest, StepKind
+from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.model.target import LIMIT_RANGES, Limits, OwnLimits, PackageLimits, Target
-from farm.scheduler.work import limits_of
+from farm.steps.registry import step_type
 
 TARGET = Target(
     name="mine",
@@ -122,15 +122,17 @@ def test_the_first_of_a_targets_packages_counts_and_alone() -> None:
 
 def test_a_builds_own_limits_beat_its_packages_which_beat_the_targets() -> None:
     options = make_options(limits={"memory_bytes": 2**33}, timeout_s=50)
-    limits = limits_of(TARGET, "kernel", options, StepKind.BUILD)
+    limits = step_type("build").limits(TARGET, "kernel", options)
     assert limits == Limits(wall_s=50, silence_s=10, memory_bytes=2**33)
 
 
 def test_steps_before_the_build_have_the_limits_but_their_own_time() -> None:
     options = make_options(limits={"memory_bytes": 2**33}, timeout_s=50)
-    for kind in (StepKind.FETCH, StepKind.SRPM):
-        assert limits_of(TARGET, "kernel", options, kind) == Limits(wall_s=3600, silence_s=10, memory_bytes=2**33)
-    assert limits_of(TARGET, "kernel", options, StepKind.UPLOAD) == TARGET.limits
+    for kind in ("fetch", "srpm"):
+        assert step_type(kind).limits(TARGET, "kernel", options) == Limits(
+            wall_s=3600, silence_s=10, memory_bytes=2**33
+        )
+    assert step_type("upload").limits(TARGET, "kernel", options) == TARGET.limits
 
 
 def test_options_of_before_there_were_limits_still_decode() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from farm import queues
 from farm.broker.leases import LeaseState
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
@@ -28,7 +28,7 @@ def ready(
     return Ready(
         step_id=step_id,
         build_id=step_id,
-        kind=StepKind.BUILD,
+        kind="build",
         arch=Arch.X86_64,
         queue=queue,
         priority=priority,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from farm.queues import queue_of
+from farm.steps.registry import queue_of
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,8 @@ from farm.queues import queue_of
         ("12.build.x86_64.1", "build.x86_64"),
         ("12.build.aarch64.2", "build.aarch64"),
         ("12.upload.x86_64.1", "publish"),
-        ("12.upload.1", "publish"),  # of logs, before there are arches
+        ("12.logs.x86_64.1", "publish"),
+        ("12.logs.1", "publish"),  # before there are arches
     ],
 )
 def test_a_label_says_its_queue(label: str, queue: str) -> None:
@@ -23,7 +24,19 @@ def test_a_label_says_its_queue(label: str, queue: str) -> None:
 @pytest.mark.parametrize(
     "label",
     [
-        *("", ".", "12", "12.fetch", "12.cook.1", "12.build.1", "12.build.vax.1", "12.build.x86_64.1.1", "x.fetch.1"),
+        *(
+            "",
+            ".",
+            "12",
+            "12.fetch",
+            "12.cook.1",
+            "12.build.1",
+            "12.build.vax.1",
+            "12.fetch.x86_64.1",
+            "12.upload.1",
+            "12.build.x86_64.1.1",
+            "x.fetch.1",
+        ),
         *(
             "12.fetch.x",
             "-1.fetch.1",

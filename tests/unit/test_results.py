@@ -12,10 +12,11 @@ import pytest
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
-from farm.model.work import BuildInput, PinnedRepository, Work
+from farm.model.work import PinnedRepository, Work
+from farm.steps.build import BuildInput
 from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers.core import collect as collecting
@@ -268,7 +269,7 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
     )
     work = Work(
         attempt="12.build.x86_64.2",
-        kind=StepKind.BUILD,
+        kind="build",
         build_id=12,
         package="hello",
         target=Target(

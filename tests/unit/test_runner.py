@@ -28,14 +28,15 @@ from farm.errors import (
 )
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
-from farm.model.work import AnyWork, BuildInput, BuildResult, StepResult, Work
+from farm.model.work import AnyWork, StepResult, Work
+from farm.steps.build import BuildInput, BuildResult
 from workers.core.context import Ended, StepContext
 from workers.isolation.cgroups import owner
 from workers.isolation.scratch import alive_folder, at_work, room_name
-from workers.steps import runner
+from workers.steps import registry
 from workers.steps.runner import run_step, sweep
 
 _ELSEWHERE = "0123456789"  # a machine that is not this one
@@ -44,7 +45,7 @@ Step = Callable[[AnyWork, StepContext], Any]
 
 WORK = Work(
     attempt="1.build.x86_64.1",
-    kind=StepKind.BUILD,
+    kind="build",
     build_id=1,
     package="hello",
     target=Target(
@@ -70,7 +71,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Step], None]:
     """Puts a step of the test's own into the table of steps."""
-    return lambda step: monkeypatch.setitem(runner.STEPS, StepKind.BUILD, step)
+    return lambda step: monkeypatch.setitem(registry._RUNS, "build", step)
 
 
 def succeed(_: AnyWork, context: StepContext) -> StepResult[BuildResult]:

@@ -12,9 +12,11 @@ import pytest
 from farm.errors import LeaseLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.target import Limits, Target
-from farm.model.work import BuildInput, SrpmInput, Work
+from farm.model.work import Work
+from farm.steps.build import BuildInput
+from farm.steps.srpm import SrpmInput
 from tests.fetching import Desk
 from workers.core.context import StepContext
 from workers.steps import build, srpm
@@ -43,7 +45,7 @@ def _stored(context: StepContext, tmp_path: Path) -> Artifact:
     return context.store.put(path, name="large-1-1.src.rpm", kind=ArtifactKind.SRPM)
 
 
-def _work(kind: StepKind, given: SrpmInput | BuildInput) -> Work[Any]:
+def _work(kind: str, given: SrpmInput | BuildInput) -> Work[Any]:
     target = Target(name="t", distribution="t", release="1", arches=(Arch.X86_64,), repositories=(), packages=())
     return Work(
         attempt="1.x.1",
@@ -60,7 +62,7 @@ def _work(kind: StepKind, given: SrpmInput | BuildInput) -> Work[Any]:
 def test_the_srpm_step_is_stopped_while_it_gets_a_source_package(context: StepContext, tmp_path: Path) -> None:
     given = SrpmInput(archive=_stored(context, tmp_path), spec=None, commit_at=None, arch=Arch.X86_64)
     with pytest.raises(LeaseLost, match=_STOPPED):
-        srpm.run(_work(StepKind.SRPM, given), context)
+        srpm.run(_work("srpm", given), context)
     assert list(context.workdir.iterdir()) == []
 
 
@@ -68,5 +70,5 @@ def test_the_build_step_is_stopped_while_it_gets_a_source_package(context: StepC
     srpm_artifact = _stored(context, tmp_path)
     given = BuildInput(srpm=srpm_artifact, nevra="large-1-1.src", build_requires=(), arch=Arch.X86_64, repositories=())
     with pytest.raises(LeaseLost, match=_STOPPED):
-        build.run(_work(StepKind.BUILD, given), context)
+        build.run(_work("build", given), context)
     assert list(context.workdir.iterdir()) == []

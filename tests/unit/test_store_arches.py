@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from farm.model.arch import Arch
-from farm.model.build import StepKind
-from farm.model.work import SrpmResult
-from farm.state.arches import plan_arches
+from farm.steps.arches import plan_arches
+from farm.steps.srpm import SrpmResult
 from tests.fake_workers import output_of
 
 X86, ARM, PPC = Arch.X86_64, Arch.AARCH64, Arch.PPC64LE
@@ -15,7 +14,7 @@ IX86 = ("i386", "i486", "i586", "i686", "pentium3", "pentium4", "athlon", "geode
 
 
 def srpm(exclusive: tuple[str, ...] = (), exclude: tuple[str, ...] = (), *, noarch: bool = False) -> SrpmResult:
-    result = output_of(StepKind.SRPM)
+    result = output_of("srpm")
     assert isinstance(result, SrpmResult)
     return replace(result, exclusive_arches=exclusive, exclude_arches=exclude, noarch=noarch)
 

@@ -11,12 +11,12 @@ from farm import wire
 from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Build, BuildRequest, Step, StepKind
+from farm.model.build import Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
-from farm.model.work import StepOutput, StepResult
+from farm.model.work import AnyResult
 from farm.state.policy import RetryPolicy
-from farm.store.orders import Order
+from farm.steps.base import Order
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
@@ -29,7 +29,7 @@ BOTH = (Arch.X86_64, Arch.PPC64LE)
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="away", artifacts=(LOG,))
 
 
-def failed(outcome: Outcome = Outcome.FAILED, *files: Artifact) -> StepResult[StepOutput]:
+def failed(outcome: Outcome = Outcome.FAILED, *files: Artifact) -> AnyResult:
     return replace(fail(outcome=outcome), artifacts=(*files, LOG))
 
 
@@ -62,7 +62,7 @@ class Driven:
 
     def report(self, label: str, answer: Answer | None = None) -> list[str]:
         """The labels of what goes out by that."""
-        kind = StepKind(label.split(".")[1])
+        kind = label.split(".")[1]
         done = settle_reports(self.store, [report_for(label, self.tokens[label], kind, answer)], self.now, self.around)
         assert not done.late
         return self.note(done)
@@ -95,29 +95,29 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def test_after_a_failed_build_its_upload_brings_the_logs_alone(store: Store) -> None:
+def test_after_a_failed_build_a_step_brings_its_logs(store: Store) -> None:
     driven = Driven(store)
     driven.to_build()
     assert driven.report("1.build.x86_64.1", failed(Outcome.FAILED, RECORD)) == []
-    step = driven.step("upload x86_64")
-    assert (step.status, step.is_logs_only) == (Status.READY, True)
+    step = driven.step("logs x86_64")
+    assert (step.status, step.counts) == (Status.READY, False)
     assert step.reason == "logs and records only: build x86_64 failed"
     assert driven.build.status is Status.RUNNING
-    # The first attempt went out with the chain, and was withdrawn when the build failed.
-    assert driven.send() == ["1.upload.x86_64.2"]
-    order = driven.orders["1.upload.x86_64.2"]
-    assert order.is_logs_only
-    assert order.build is None
+    upload = driven.step("upload x86_64")
+    assert (upload.outcome, upload.reason) == (Outcome.CANCELLED, "build x86_64 failed")
+    assert driven.send() == ["1.logs.x86_64.1"]
+    order = driven.orders["1.logs.x86_64.1"]
+    assert order.made == {}
     assert [(log.attempt, log.artifact.name) for log in order.logs] == [
         ("1.fetch.1", "fetch.log"),
         ("1.srpm.1", "srpm.log"),
         ("1.build.x86_64.1", "root.json"),
         ("1.build.x86_64.1", "a.log"),
     ]
-    driven.report("1.upload.x86_64.2")
+    driven.report("1.logs.x86_64.1")
     assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
     assert driven.build.reason == "build x86_64: make: *** [all] Error 2"
-    assert driven.step("upload x86_64").reason == "logs and records only: build x86_64 failed"
+    assert driven.step("logs x86_64").reason == "logs and records only: build x86_64 failed"
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNRESOLVABLE, Outcome.TIMED_OUT, Outcome.STALLED])
@@ -125,8 +125,8 @@ def test_whatever_way_a_build_fails_its_logs_are_brought(store: Store, outcome: 
     driven = Driven(store)
     driven.to_build()
     driven.report("1.build.x86_64.1", failed(outcome))
-    assert driven.send() == ["1.upload.x86_64.2"]
-    driven.report("1.upload.x86_64.2")
+    assert driven.send() == ["1.logs.x86_64.1"]
+    driven.report("1.logs.x86_64.1")
     assert driven.build.outcome is outcome
 
 
@@ -137,8 +137,8 @@ def test_a_build_that_succeeds_brings_the_logs_of_all_attempts_with_its_packages
     assert driven.send() == ["1.build.x86_64.2"]
     assert driven.report("1.build.x86_64.2") == ["1.upload.x86_64.2"]
     order = driven.orders["1.upload.x86_64.2"]
-    assert not order.is_logs_only
-    assert (order.batch_id, order.srpm_by, order.built_by) == (1, "1.srpm.1", "1.build.x86_64.2")
+    made = {kind: one.attempt for kind, one in order.made.items()}
+    assert (order.batch_id, made) == (1, {"srpm": "1.srpm.1", "build": "1.build.x86_64.2"})
     assert [log.attempt for log in order.logs] == ["1.fetch.1", "1.srpm.1", "1.build.x86_64.1", "1.build.x86_64.2"]
     driven.report("1.upload.x86_64.2")
     assert driven.build.outcome is Outcome.SUCCEEDED
@@ -148,30 +148,30 @@ def test_an_arch_brings_its_own_logs_and_not_the_other_ones(store: Store) -> Non
     driven = Driven(store, BOTH)
     driven.to_build()
     driven.report("1.build.ppc64le.1", failed())
-    assert driven.send() == ["1.upload.ppc64le.2"]
-    assert {log.attempt for log in driven.orders["1.upload.ppc64le.2"].logs} == {
+    assert driven.send() == ["1.logs.ppc64le.1"]
+    assert {log.attempt for log in driven.orders["1.logs.ppc64le.1"].logs} == {
         "1.fetch.1",
         "1.srpm.1",
         "1.build.ppc64le.1",
     }
-    driven.report("1.upload.ppc64le.2")
+    driven.report("1.logs.ppc64le.1")
     assert driven.report("1.build.x86_64.1") == ["1.upload.x86_64.1"]
     driven.report("1.upload.x86_64.1")
     assert driven.build.outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize("kind", [StepKind.FETCH, StepKind.SRPM])
-def test_before_there_are_arches_an_upload_without_one_does_it(store: Store, kind: StepKind) -> None:
+@pytest.mark.parametrize("kind", ["fetch", "srpm"])
+def test_before_there_are_arches_the_logs_have_a_step_without_one(store: Store, kind: str) -> None:
     driven = Driven(store, BOTH)
     driven.send()
-    if kind is StepKind.SRPM:
+    if kind == "srpm":
         driven.report("1.fetch.1")
     driven.report(f"1.{kind}.1", failed())
-    assert [step.name for step in driven.build.steps] == ["fetch", "srpm", "upload"]
-    assert driven.step("upload").waits_for
-    assert driven.send() == ["1.upload.1"]
-    assert driven.orders["1.upload.1"].logs[-1].attempt == f"1.{kind}.1"
-    driven.report("1.upload.1")
+    assert [step.name for step in driven.build.steps] == ["fetch", "srpm", "logs"]
+    assert driven.step("logs").waits_for
+    assert driven.send() == ["1.logs.1"]
+    assert driven.orders["1.logs.1"].logs[-1].attempt == f"1.{kind}.1"
+    driven.report("1.logs.1")
     assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
 
 
@@ -187,12 +187,12 @@ def test_logs_that_cannot_be_published_do_not_change_how_the_build_ended(store: 
     driven = Driven(store)
     driven.to_build()
     driven.report("1.build.x86_64.1", failed())
-    for label in ("1.upload.x86_64.2", "1.upload.x86_64.3"):
+    for label in ("1.logs.x86_64.1", "1.logs.x86_64.2"):
         assert driven.send() == [label]
         driven.report(label, TROUBLE)
     assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
-    step = driven.step("upload x86_64")
-    assert (step.outcome, step.is_logs_only) == (Outcome.ERRORED, True)
+    step = driven.step("logs x86_64")
+    assert (step.outcome, step.counts) == (Outcome.ERRORED, False)
     assert step.reason == "logs and records only, not published: network: away"
 
 
@@ -207,8 +207,8 @@ def test_a_worker_that_is_lost_for_good_leaves_the_logs_of_earlier_tries(store: 
                 [Verdict(label="1.fetch.2", finding=finding, lease=held_by("w@h", "1.fetch.2"))], driven.now, AROUND
             )
         )
-    assert driven.send() == ["1.upload.1"]
-    assert [log.attempt for log in driven.orders["1.upload.1"].logs] == ["1.fetch.1"]
+    assert driven.send() == ["1.logs.1"]
+    assert [log.attempt for log in driven.orders["1.logs.1"].logs] == ["1.fetch.1"]
 
 
 def test_what_was_cancelled_is_not_published(store: Store) -> None:
@@ -226,38 +226,38 @@ def test_cancelling_ends_an_upload_of_logs_and_the_build_is_what_it_was(store: S
     (label,) = driven.send()
     assert store.cancel(1, by="bob") == (label,)
     assert (driven.build.status, driven.build.outcome) == (Status.FINISHED, Outcome.FAILED)
-    assert driven.step("upload x86_64").outcome is Outcome.CANCELLED
+    assert driven.step("logs x86_64").outcome is Outcome.CANCELLED
 
 
-def test_a_retry_waits_for_the_logs_and_makes_the_upload_a_whole_one(store: Store) -> None:
+def test_a_retry_waits_for_the_logs_and_then_the_packages_are_uploaded(store: Store) -> None:
     driven = Driven(store)
     driven.to_build()
     driven.report("1.build.x86_64.1", failed())
-    with pytest.raises(WrongState, match="upload x86_64 of build 1 is ready"):
+    with pytest.raises(WrongState, match="logs x86_64 of build 1 is ready"):
         store.retry(1, by="bob")
     (label,) = driven.send()
     driven.report(label)
     with pytest.raises(WrongState, match="needs the results of build x86_64"):
-        store.retry(1, step=StepKind.UPLOAD, by="bob")
+        store.retry(1, step="upload", by="bob")
     assert [step.name for step in store.retry(1, by="bob")] == ["build x86_64"]
     assert driven.send() == ["1.build.x86_64.2"]
-    assert driven.report("1.build.x86_64.2") == ["1.upload.x86_64.3"]
-    assert not driven.orders["1.upload.x86_64.3"].is_logs_only
-    driven.report("1.upload.x86_64.3")
+    assert driven.report("1.build.x86_64.2") == ["1.upload.x86_64.2"]
+    assert set(driven.orders["1.upload.x86_64.2"].made) == {"srpm", "build"}
+    driven.report("1.upload.x86_64.2")
     assert driven.build.outcome is Outcome.SUCCEEDED
-    assert not driven.step("upload x86_64").is_logs_only
+    assert driven.step("upload x86_64").outcome is Outcome.SUCCEEDED
 
 
-def test_after_a_retry_that_goes_well_the_upload_without_an_arch_stays_over(store: Store) -> None:
+def test_after_a_retry_that_goes_well_the_logs_of_before_stay_over(store: Store) -> None:
     driven = Driven(store)
     driven.send()
     driven.report("1.fetch.1")
     driven.report("1.srpm.1", failed())
     (label,) = driven.send()
     driven.report(label, wire.TroubleReport(code="bad", retryable=False, message="no"))
-    assert driven.step("upload").outcome is Outcome.ERRORED
-    with pytest.raises(NotFound, match=r"it has fetch, srpm$"):
-        store.retry(1, step=StepKind.UPLOAD, by="bob")
+    assert driven.step("logs").outcome is Outcome.ERRORED
+    with pytest.raises(NotFound, match=r"it has fetch, srpm, logs$"):
+        store.retry(1, step="upload", by="bob")
     assert [step.name for step in store.retry(1, by="bob")] == ["srpm"]
     driven.send()
     driven.report("1.srpm.2")
@@ -274,13 +274,13 @@ def test_when_the_retry_fails_too_the_same_step_has_another_turn(store: Store) -
     driven.send()
     driven.report("1.fetch.1", failed())
     driven.send()
-    driven.report("1.upload.1")
+    driven.report("1.logs.1")
     store.retry(1, by="bob")
     driven.send()
     driven.report("1.fetch.2", failed())
-    assert driven.send() == ["1.upload.2"]
-    assert [log.attempt for log in driven.orders["1.upload.2"].logs] == ["1.fetch.1", "1.fetch.2"]
-    driven.report("1.upload.2")
+    assert driven.send() == ["1.logs.2"]
+    assert [log.attempt for log in driven.orders["1.logs.2"].logs] == ["1.fetch.1", "1.fetch.2"]
+    driven.report("1.logs.2")
     assert driven.build.outcome is Outcome.FAILED
 
 
@@ -291,11 +291,25 @@ def test_without_the_setting_nothing_is_published_of_a_failure(store: Store) -> 
     assert driven.send() == []
     assert driven.build.outcome is Outcome.FAILED
     step = driven.step("upload x86_64")
-    assert (step.outcome, step.is_logs_only, step.reason) == (Outcome.CANCELLED, False, "build x86_64 failed")
+    assert (step.outcome, step.reason) == (Outcome.CANCELLED, "build x86_64 failed")
+    assert not [one for one in driven.build.steps if one.kind == "logs"]
+
+
+def test_logs_that_were_not_published_can_be_published_by_a_retry(store: Store) -> None:
+    driven = Driven(store)
+    driven.to_build()
+    driven.report("1.build.x86_64.1", failed())
+    driven.send()
+    driven.report("1.logs.x86_64.1", wire.TroubleReport(code="bad", retryable=False, message="no"))
+    assert driven.build.status is Status.FINISHED
+    assert [step.name for step in store.retry(1, step="logs", by="bob")] == ["logs x86_64"]
+    assert driven.send() == ["1.logs.x86_64.2"]
+    driven.report("1.logs.x86_64.2")
+    assert (driven.step("logs x86_64").outcome, driven.build.outcome) == (Outcome.SUCCEEDED, Outcome.FAILED)
 
 
 def test_without_the_setting_packages_go_alone(store: Store) -> None:
     driven = Driven(store, around=replace(AROUND, uploads_logs=False))
     driven.to_build()
-    driven.report("1.build.x86_64.1", succeed(StepKind.BUILD))
+    driven.report("1.build.x86_64.1", succeed("build"))
     assert driven.orders["1.upload.x86_64.1"].logs == ()

@@ -13,10 +13,10 @@ from farm.config import Settings
 from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Limits, RepositorySource, Target
-from farm.model.work import LogFile, UploadInput, UploadResult, Work
+from farm.model.work import LogFile, Work
 from farm.repositories import (
     RepositoryFile,
     RepositoryKind,
@@ -24,10 +24,12 @@ from farm.repositories import (
     RepositoryPackage,
     open_repositories,
 )
+from farm.steps.logs import LogsInput, LogsResult
+from farm.steps.upload import UploadInput
 from tests.rpms import make_rpm, read_repository
 from workers.core.context import StepContext
 from workers.core.log import StepLog
-from workers.steps import upload
+from workers.steps import logs, upload
 
 BOTH = (Arch.X86_64, Arch.AARCH64)
 
@@ -115,7 +117,7 @@ def work_for(context: StepContext, tmp_path: Path, arches: tuple[Arch, ...] = BO
     )
     return Work(
         attempt=context.attempt,
-        kind=StepKind.UPLOAD,
+        kind="upload",
         build_id=1,
         package="hello",
         target=target,
@@ -171,10 +173,6 @@ def stored_log(context: StepContext, tmp_path: Path, attempt: str, name: str, co
     return LogFile(attempt=attempt, artifact=context.store.put(path, name=name, kind=ArtifactKind.LOG))
 
 
-def with_logs(work: Work[UploadInput], *logs: LogFile) -> Work[UploadInput]:
-    return replace(work, input=replace(work.input, srpm=None, rpms=(), logs=logs))
-
-
 def published_logs(context: StepContext) -> dict[str, bytes]:
     root = context.settings.repositories_dir / "demo/logs"
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -183,20 +181,21 @@ def published_logs(context: StepContext) -> dict[str, bytes]:
 def test_logs_alone_go_below_the_builds_number_and_no_package_repository_is_touched(
     context: StepContext, tmp_path: Path
 ) -> None:
-    work = with_logs(
-        work_for(context, tmp_path),
+    stored = (
         stored_log(context, tmp_path, "1.fetch.1", "fetch.log", b"fetched"),
         stored_log(context, tmp_path, "1.build.x86_64.2", "build.x86_64.log", b"built"),
     )
-    result = upload.run(work, context)
-    assert result.output == UploadResult(versions=())
+    work = replace(work_for(context, tmp_path), input=LogsInput(logs=stored, batch=1))
+    result = logs.run(work, context)
+    name = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
+    url = f"{open_repositories(context.settings).url(name)}1/"
+    assert result.output == LogsResult(url=url)
     assert published_logs(context) == {
         "1/fetch.1/fetch.log": b"fetched",
         "1/build.x86_64.2/build.x86_64.log": b"built",
     }
-    assert upload.run(work, context).output == result.output
-    logs = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
-    assert f"below {open_repositories(context.settings).url(logs)}1/" in context.log.path.read_text()
+    assert logs.run(work, context).output == result.output
+    assert f"below {url}" in context.log.path.read_text()
     assert not (context.settings.repositories_dir / "demo/source").exists()
 
 

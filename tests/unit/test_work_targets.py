@@ -11,7 +11,7 @@ import pytest
 from farm.config import Settings
 from farm.errors import BadTarget, UnknownTarget
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.queues import build_queue
 from farm.scheduler import work
 from farm.scheduler.heads import Heads
@@ -99,7 +99,7 @@ def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file
     ready = Ready(
         step_id=1,
         build_id=1,
-        kind=StepKind.BUILD,
+        kind="build",
         arch=Arch.X86_64,
         queue=build_queue(Arch.X86_64),
         priority=0,

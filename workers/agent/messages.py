@@ -10,11 +10,11 @@ from typing import Any
 
 from kombu.exceptions import KombuError
 
-from farm import wire
+from farm.steps.base import StepType
+from farm.steps.registry import build_workflow, step_types
 
 _TEXTS = ("lang", "task", "id", "root_id", "parent_id", "shadow", "argsrepr", "kwargsrepr", "origin")
 _TEXT_CHARS = 1024
-_KINDS = {task: kind for kind, task in wire.TASKS.items()}
 
 
 def reduce_message(message: Any) -> None:
@@ -22,9 +22,9 @@ def reduce_message(message: Any) -> None:
     try:
         _, kwargs, embed = message.payload
         task, links = message.headers["task"], embed.get("chain") or ()
-        kind = _KINDS.get(task)
-        follows = kind.next_in_chain if kind else None
-        chain = [link for link in links[-1:] if _KINDS.get(link["task"]) is follows and follows is not None]
+        kind = _step_type(task)
+        follows = build_workflow().following(kind.name) if kind else None
+        chain = [link for link in links[-1:] if follows is not None and link["task"] == follows.task]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, KombuError) as error:
         raise ValueError(f"it is not of Celery's second protocol: {error!r}") from error
     if kind is None:
@@ -39,6 +39,10 @@ def reduce_message(message: Any) -> None:
     message.body = json.dumps([[], order, {"chain": chain or None}])
     message.content_type, message.content_encoding = "application/json", "utf-8"
     message._decoded_cache = None  # noqa: SLF001 - kombu keeps what it decoded before
+
+
+def _step_type(task: object) -> StepType[Any, Any] | None:
+    return next((one for one in step_types() if one.task == task), None)
 
 
 def _is_plain(text: object) -> bool:

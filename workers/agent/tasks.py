@@ -36,12 +36,10 @@ from farm.errors import (
     UnknownVersion,
     WorkerLost,
 )
-from farm.model.arch import Arch
-from farm.model.build import StepKind
 from farm.model.label import AttemptLabel
 from farm.model.work import AnyResult, AnyWork
 from farm.permissions import close_data
-from farm.queues import queue_for, queue_of
+from farm.steps.registry import kinds_for, queue_of, step_type, step_types
 from workers.agent import denial
 from workers.agent.lease import LeaseKeeper
 from workers.agent.outbox import Outbox
@@ -79,26 +77,6 @@ def _here() -> _Process:
     return _made.get(pid) or _made.setdefault(pid, _Process())
 
 
-@app.task(bind=True, name=wire.TASKS[StepKind.FETCH])  # type: ignore[untyped-decorator]
-def fetch(self: Any, **order: Any) -> str:
-    return _attempt(self, **order)
-
-
-@app.task(bind=True, name=wire.TASKS[StepKind.SRPM])  # type: ignore[untyped-decorator]
-def srpm(self: Any, **order: Any) -> str:
-    return _attempt(self, **order)
-
-
-@app.task(bind=True, name=wire.TASKS[StepKind.BUILD])  # type: ignore[untyped-decorator]
-def build(self: Any, **order: Any) -> str:
-    return _attempt(self, **order)
-
-
-@app.task(bind=True, name=wire.TASKS[StepKind.UPLOAD])  # type: ignore[untyped-decorator]
-def upload(self: Any, **order: Any) -> str:
-    return _attempt(self, **order)
-
-
 def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
     """Do one attempt; the answer is for Flower's eyes only. What is passed over are fields of other versions."""
     # Nothing that is said before the claim bears the token: a message that somebody made up must not have this worker
@@ -110,7 +88,7 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
             raise UnknownVersion(f"message version {v} is not {wire.VERSION}, which is what this host speaks")
         token = _token(attempt)
         work = _here().leases.claim(attempt, token, task.request.hostname, wait_s=_OFFER_WAIT_S)
-        if (work.attempt, wire.TASKS[work.kind]) != (attempt, task.name):
+        if (work.attempt, step_type(work.kind).task) != (attempt, task.name):
             raise LeaseLost(f"the work that was offered for {attempt} is that of {work.attempt}, a {work.kind} step")
         report = _work(work, token, task.request.hostname)
     except SystemExit:
@@ -138,6 +116,16 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
     return f"{report.result.outcome}: {report.result.reason}" if report.result.reason else str(report.result.outcome)
 
 
+def _add_task(name: str) -> None:
+    @app.task(bind=True, name=name)  # type: ignore[untyped-decorator]
+    def run(self: Any, **order: Any) -> str:
+        return _attempt(self, **order)
+
+
+for _one in step_types():
+    _add_task(_one.task)
+
+
 def _token(attempt: str) -> str:
     """Proves to the scheduler, and to nobody else, that a report is from whoever claimed the attempt. The worker's main
     process can make it too, for a process that died; no other worker can."""
@@ -150,7 +138,7 @@ def _check_is_ours(attempt: str, task: str) -> None:
     Raises LeaseLost.
     """
     queue = queue_of(attempt)
-    if queue is None or wire.TASKS[AttemptLabel.parse(attempt).kind] != task:
+    if queue is None or step_type(AttemptLabel.parse(attempt).kind).task != task:
         raise LeaseLost(f"{attempt[:64]!a} is no attempt of {task}")
     if _queues is not None and queue not in _queues:
         raise LeaseLost(f"{attempt} is for {queue}, and this worker is for {', '.join(sorted(_queues))}")
@@ -218,14 +206,10 @@ def _on_setup(instance: Any, **_: Any) -> None:
     who has it consume more makes it do more."""
     global _queues  # noqa: PLW0603 - what a fork takes along
     _queues = frozenset(instance.app.amqp.queues.consume_from)
-    kinds = {kind for kind in StepKind for queue in _queues if _is_for(queue, kind)}
-    for kind in set(StepKind) - kinds:
-        instance.app.tasks.unregister(wire.TASKS[kind])
-
-
-def _is_for(queue: str, kind: StepKind) -> bool:
-    """Whether steps of this kind are sent to the queue."""
-    return any(queue == queue_for(kind, arch) for arch in (Arch if kind is StepKind.BUILD else (None,)))
+    own = {kind.task for queue in _queues for kind in kinds_for(queue)}
+    for kind in step_types():
+        if kind.task not in own:
+            instance.app.tasks.unregister(kind.task)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -275,21 +259,21 @@ def _sweep() -> None:
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
-def _on_failure(sender: Any, exception: BaseException, kwargs: Any, **_: Any) -> None:
+def _on_failure(exception: BaseException, kwargs: Any, **_: Any) -> None:
     # Celery calls this in the main process for a pool process that died; for a task that raised, in the pool process.
     if isinstance(exception, WorkerLostError):
         worker = _register().name
-        _in_thread("report-death", lambda: _report_death(sender.name, exception, worker, **kwargs))
+        _in_thread("report-death", lambda: _report_death(exception, worker, **kwargs))
 
 
-def _report_death(name: str, exception: BaseException, worker: str, *, attempt: str, **_: Any) -> None:
+def _report_death(exception: BaseException, worker: str, *, attempt: str, **_: Any) -> None:
     """The attempt cannot speak for itself any more, and its lease would take half a minute to end."""
     now = datetime.now(UTC)
     message = f"{worker}: the process that ran it died: {exception}"
     report: wire.AnyReport = wire.Report(
         attempt=attempt,
         token=_token(attempt),
-        kind=next(kind for kind, task in wire.TASKS.items() if task == name),
+        kind=AttemptLabel.parse(attempt).kind,
         worker=worker,
         started_at=now,
         finished_at=now,

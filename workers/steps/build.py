@@ -9,7 +9,8 @@ from farm.artifacts.names import check_name
 from farm.errors import BadSource
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
-from farm.model.work import BuildInput, BuildResult, StepResult, Work
+from farm.model.work import StepResult, Work
+from farm.steps.build import BuildInput, BuildResult
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
 from workers.formats.rpm.engine import RpmsRequest

@@ -12,7 +12,8 @@ from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
-from farm.model.work import FetchInput, FetchResult, StepResult, Work
+from farm.model.work import StepResult, Work
+from farm.steps.fetch import FetchInput, FetchResult
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.formats.rpm import gather as sources

@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from farm.artifacts import open_store
 from farm.config import Settings
 from farm.errors import GIVEN, BadRequest, DiskFull, FarmError, InputMissing, LeaseLost, NotFound, Unforeseen
 from farm.model.artifact import Artifact
-from farm.model.build import StepKind
 from farm.model.outcome import Outcome
 from farm.model.work import AnyResult, AnyWork, StepResult
+from farm.steps.registry import step_type
 from workers.core.collect import store_log
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
@@ -29,15 +28,7 @@ from workers.core.text import shown
 from workers.formats.rpm import engines
 from workers.formats.rpm.reason import find_reason
 from workers.isolation.scratch import alive_folder, at_work, attempted, remove_tree, room_name, sweep_orphans
-from workers.steps import build, fetch, srpm, upload
-
-#: One module a step. A new step is a new file and a line here.
-STEPS: dict[StepKind, Callable[[Any, StepContext], Any]] = {
-    StepKind.FETCH: fetch.run,
-    StepKind.SRPM: srpm.run,
-    StepKind.BUILD: build.run,
-    StepKind.UPLOAD: upload.run,
-}
+from workers.steps.registry import find_run
 
 _PREFIX = "step"
 _REASON_CHARS = 1000
@@ -112,7 +103,7 @@ def _logged(work: AnyWork, context: StepContext) -> AnyResult:
 def _run(work: AnyWork, context: StepContext) -> AnyResult:
     try:
         with _full_disk(context.settings):
-            result: AnyResult = STEPS[work.kind](work, context)
+            result: AnyResult = find_run(work.kind)(work, context)
     except Ended as ended:
         return StepResult(outcome=ended.outcome, reason=ended.reason)
     except NotFound as error:
@@ -146,7 +137,8 @@ def _with_reason(result: AnyResult, log: Path) -> AnyResult:
 
 
 def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
-    arch = getattr(work.input, "arch", None) if work.kind is StepKind.BUILD else None
+    kind = step_type(work.kind)
+    arch = work.input.arch if kind.is_per_arch and kind.runs_in_root else None
     return store_log(context, f"{work.kind}.{arch}.log" if arch else f"{work.kind}.log")
 
 

@@ -13,7 +13,8 @@ from farm.errors import StoreTrouble, disk_errors
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from farm.model.work import SrpmInput, SrpmResult, StepResult, Work
+from farm.model.work import StepResult, Work
+from farm.steps.srpm import SrpmInput, SrpmResult
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext, open_watched, over_disk
 from workers.core.text import shown

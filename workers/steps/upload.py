@@ -7,24 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from farm.errors import BadSource, LeaseLost, NotFound
+from farm.errors import BadSource
 from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact
-from farm.model.label import AttemptLabel
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome
-from farm.model.work import LogFile, StepResult, UploadInput, UploadResult, Work
+from farm.model.work import StepResult, Work
 from farm.repositories import (
     RepositoryBackend,
-    RepositoryFile,
     RepositoryKind,
     RepositoryName,
     RepositoryPackage,
     open_repositories,
 )
-from farm.repositories.checks import is_file_name
+from farm.steps.upload import UploadInput, UploadResult
 from workers.core.context import Ended, StepContext
-from workers.core.text import shown
+from workers.steps.logs import check_stop, labels_of, publish_logs
 
 _DEBUG = ("-debuginfo", "-debugsource")
 _SOURCE = ("src", "nosrc")
@@ -56,7 +54,7 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
             _check_header(artifact, paths[artifact.sha256])
 
     def add(name: RepositoryName) -> tuple[str, int, str]:
-        _check_stop(context, name)
+        check_stop(context, name)
         given = [
             RepositoryPackage(
                 path=paths[artifact.sha256],
@@ -70,13 +68,9 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
         context.log.note(f"{name.path} version {version} has {', '.join(filename for _, filename in plan[name])}")
         return name.path, version, backend.url(name, version)
 
-    def add_logs() -> None:
-        if work.input.logs:
-            _add_logs(work, backend, context)
-
     installable = [name for name in plan if name.kind is RepositoryKind.BINARY]
     with context.phase("publish"), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
-        logs = pool.submit(add_logs)
+        logs = pool.submit(publish_logs, work, work.input.logs, backend, context)
         versions = list(pool.map(add, (name for name in plan if name not in installable)))
         logs.result()
         versions += pool.map(add, installable)
@@ -86,10 +80,8 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
 def destinations(target: str, given: UploadInput) -> Destinations:
     """What goes where, with the file name it gets there: source first, then debug, then binary repositories.
 
-    A noarch package goes to the repositories of all the given arches. Nothing, for an upload of logs alone.
+    A noarch package goes to the repositories of all the given arches.
     """
-    if given.srpm is None:
-        return {}
     plan: Destinations = {RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, _SOURCE)]}
     allowed = ("noarch", *(arch.rpm for arch in given.arches))
     for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
@@ -102,48 +94,11 @@ def destinations(target: str, given: UploadInput) -> Destinations:
     return plan
 
 
-def _add_logs(work: Work[UploadInput], backend: RepositoryBackend, context: StepContext) -> None:
-    """Of two files of one name in one attempt the later counts."""
-    name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
-    _check_stop(context, name)
-    files = {file.name: file for log in work.input.logs if (file := _log_file(work, log, context)) is not None}
-    url = backend.add_files(name, list(files.values()), stop=context.stop)
-    context.log.note(f"{len(files)} logs and records are below {url}{work.build_id}/")
-
-
-def _log_file(work: Work[UploadInput], log: LogFile, context: StepContext) -> RepositoryFile | None:
-    """None for a name that no log of the farm has, and for content that is not kept: whoever reported such a thing
-    must not keep packages from being published by it."""
-    sha256 = log.artifact.sha256
-    attempt = AttemptLabel.parse_or_none(log.attempt)
-    name = f"{work.build_id}/{attempt.attempt_name if attempt else log.attempt}/{log.artifact.name}"
-    if attempt is None or not is_file_name(name):
-        context.log.note(f"left out {shown(name)!r}, which is no name for a log")
-        return None
-    try:
-        path = context.store.open_path(sha256)
-    except NotFound as error:
-        context.log.note(f"left out {name}: {error}")
-        return None
-    labels = _labels(work, attempt=log.attempt, arch=attempt.arch.value if attempt.arch else "")
-    return RepositoryFile(path=path, sha256=sha256, name=name, labels=labels)
-
-
 def _package_labels(work: Work[UploadInput], artifact: Artifact) -> dict[str, str]:
     """Of the attempt that made the package. The source package's are the same, whichever arch's upload brings it."""
     is_source = artifact is work.input.srpm
     attempt = work.input.srpm_by if is_source else work.input.built_by
-    return _labels(work, attempt=attempt, arch=_nevra(artifact).arch)
-
-
-def _labels(work: Work[UploadInput], *, attempt: str, arch: str) -> dict[str, str]:
-    labels = {"build": str(work.build_id), "arch": arch, "attempt": attempt, "batch": str(work.input.batch)}
-    return {key: value for key, value in labels.items() if value}
-
-
-def _check_stop(context: StepContext, name: RepositoryName) -> None:
-    if context.stop.is_set():
-        raise LeaseLost(f"attempt {context.attempt} was stopped before {name.path} was published")
+    return labels_of(work, attempt=attempt, arch=_nevra(artifact).arch, batch=work.input.batch)
 
 
 def _named(artifact: Artifact, arches: tuple[str, ...]) -> tuple[Artifact, str]:

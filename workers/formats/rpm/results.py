@@ -9,8 +9,9 @@ from farm import wire
 from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
-from farm.model.work import BuildInput, Work
+from farm.model.work import Work
 from farm.repositories.checks import is_package_name
+from farm.steps.build import BuildInput
 from workers.core.collect import Found
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown

@@ -6,16 +6,29 @@ be built as noarch, and says nothing of where, so it rules no arch out by itself
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from farm.model.arch import Arch
 from farm.model.text import clip, printable
-from farm.model.work import SrpmResult
 from farm.state.machine import FanOut
 
 _SHOWN_CHARS = 200
 
 
-def plan_arches(wanted: Sequence[Arch], srpm: SrpmResult, native: Sequence[Arch]) -> FanOut:
+class ArchRules(Protocol):
+    """What a source package says of the arches that it is for, in RPM's spellings."""
+
+    @property
+    def exclusive_arches(self) -> tuple[str, ...]: ...
+
+    @property
+    def exclude_arches(self) -> tuple[str, ...]: ...
+
+    @property
+    def noarch(self) -> bool: ...
+
+
+def plan_arches(wanted: Sequence[Arch], srpm: ArchRules, native: Sequence[Arch]) -> FanOut:
     """`native` are arches with a free worker of their own, best first: a noarch package is built on one of those."""
     excluded = {arch: reason for arch in wanted if (reason := _why_not(arch, srpm))}
     allowed = [arch for arch in wanted if arch not in excluded]
@@ -25,7 +38,7 @@ def plan_arches(wanted: Sequence[Arch], srpm: SrpmResult, native: Sequence[Arch]
     return FanOut(covers={best: tuple(allowed)}, excluded=excluded)
 
 
-def _why_not(arch: Arch, srpm: SrpmResult) -> str | None:
+def _why_not(arch: Arch, srpm: ArchRules) -> str | None:
     only = [name for name in srpm.exclusive_arches if name != "noarch"]
     is_limited = bool(only) or (bool(srpm.exclusive_arches) and not srpm.noarch)
     if is_limited and arch.rpm not in only:

@@ -1,0 +1,39 @@
+"""The edges between steps: which step needs which, and how. Owns the words; not the walks over a build's steps
+(changes.py), nor the workflow that edges are written from (farm.steps).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from farm.model.arch import Arch
+
+
+class How(StrEnum):
+    """How a step needs another one.
+
+    CHAIN and SUCCESS need its success. With CHAIN the Celery message of the needing step goes out with the other one's,
+    as the next link of its chain. END needs only that the other one has ended without success.
+    """
+
+    CHAIN = "chain"
+    SUCCESS = "success"
+    END = "end"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """The needed step, by kind and arch, of the same job."""
+
+    kind: str
+    arch: Arch | None
+    how: How
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A step that is to exist, with the edges to the steps that it needs."""
+
+    kind: str
+    arch: Arch | None
+    queue: str
+    needs: tuple[Need, ...] = ()

@@ -1,0 +1,252 @@
+"""A step type: what a kind of step takes and makes, where it runs, and what follows from its results.
+
+Owns the protocol. Each step type is a file beside this one, and registry.py says which there are. The part of a step
+type that runs on a worker is in workers.steps.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import msgspec
+
+from farm.errors import NotFound
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import BuildOptions
+from farm.model.label import AttemptLabel
+from farm.model.source import Source
+from farm.model.target import Limits, Target
+from farm.model.work import LogFile, PinnedRepository
+from farm.state import machine
+from farm.state.changes import BuildState, Changes, PackageName, StepState
+from farm.state.graph import How, Need, Planned
+from farm.state.machine import FanOut
+
+InputT = TypeVar("InputT")
+OutputT = TypeVar("OutputT")
+
+#: The longest that a step may run in which nothing of a package is built.
+SHORT_WALL_S = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One link of a Celery chain."""
+
+    attempt: str
+    kind: str
+    arch: Arch | None
+    package: str
+    queue: str
+
+    @property
+    def number(self) -> int:
+        """Of the attempt, from 1."""
+        return AttemptLabel.parse(self.attempt).number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a step made: its output, and the label of the attempt that did."""
+
+    attempt: str
+    output: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An attempt whose turn it is, with everything that SQL knows and its input may be made from.
+
+    `source` has its credentials again for a step type that takes them. `covers` are the arches that get the packages.
+    `made` is what the needed steps made, by their kind. `logs` are those of all attempts that led here, for a step type
+    that publishes them. `following` is the next link of the chain, where it goes out with this one.
+    """
+
+    message: Message
+    following: Message | None
+    build_id: int
+    batch_id: int
+    target: str
+    options: BuildOptions
+    wall_s: int
+    source: Source
+    arches: tuple[Arch, ...]
+    covers: tuple[Arch, ...]
+    made: Mapping[str, Made]
+    logs: tuple[LogFile, ...] = ()
+
+    def need(self, kind: str) -> Made:
+        """What the needed step of this kind made. Raises NotFound where that was never recorded."""
+        try:
+            return self.made[kind]
+        except KeyError:
+            raise NotFound(f"{self.message.attempt} has no recorded {kind}; retry the build from there") from None
+
+    @property
+    def arch(self) -> Arch:
+        """Of a step that runs once per arch. Raises NotFound for any other."""
+        if self.message.arch is None:
+            raise NotFound(f"{self.message.attempt} has no recorded arch; retry the build from there")
+        return self.message.arch
+
+
+class World(Protocol):
+    """What the scheduler knows beside SQL's record of a build."""
+
+    def source_arch(self, order: Order) -> Arch:
+        """An arch of the target that a source worker runs without emulation, where there is one."""
+        ...
+
+    def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
+        """The farm's own packages for the target and arch, pinned to a version. An empty repository is left out."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settling:
+    """A successful attempt that is settled now. `native` are arches with a free worker of their own, best first."""
+
+    changes: Changes
+    build: BuildState
+    step: StepState
+    native: tuple[Arch, ...]
+    workflow: "Workflow"
+
+    def fan_out(self, plan: FanOut) -> None:
+        """The arches are known: the steps of each come into being."""
+        machine.fan_out(self.changes, self.build, plan, self.workflow.per_arch)
+
+
+class StepType(Generic[InputT, OutputT]):
+    """One kind of step. Override what is not so for it; instances have no state.
+
+    `input` and `output` are frozen dataclasses, sent as JSON. `needs` are the step types whose success it needs, in the
+    order in which they are made; a step that runs per arch needs the one of its own arch. `runs_in_root`: it runs in a
+    build root of the target, for the arch that its input has as `arch`. `is_on_demand`: a build has no such step until
+    something asks for one. `counts`: its outcome is part of the build's.
+    """
+
+    name: ClassVar[str]
+    input: ClassVar[type]
+    output: ClassVar[type]
+    needs: ClassVar[tuple[tuple[str, How], ...]] = ()
+    is_per_arch: ClassVar[bool] = False
+    is_on_demand: ClassVar[bool] = False
+    runs_in_root: ClassVar[bool] = False
+    counts: ClassVar[bool] = True
+    #: Its log is the one that people look for first once a build has succeeded.
+    makes_packages: ClassVar[bool] = False
+    #: It gets the source's URL with its credentials.
+    takes_secrets: ClassVar[bool] = False
+    #: It brings the logs of what led here to the repositories, so that its own end needs no step that does.
+    publishes_logs: ClassVar[bool] = False
+
+    def queue(self, arch: Arch | None) -> str:
+        """The queue of a step of this type. Raises ValueError for an arch that is missing."""
+        raise NotImplementedError
+
+    def limits(self, target: Target, package: str, options: BuildOptions) -> Limits:
+        """What a step may use. `package` is a guess until the source package is there."""
+        return short(options.limits.over(target.limits_for(package)))
+
+    def make(self, order: Order, world: World) -> InputT:
+        """The input of an attempt. Raises FarmError where it cannot be made."""
+        raise NotImplementedError
+
+    def artifacts(self, output: OutputT) -> Iterable[Artifact]:
+        """Every artifact that the output names."""
+        return ()
+
+    def problem(self, build: BuildState, step: StepState, output: OutputT) -> str | None:
+        """The reason why a worker's output cannot be true; None for a sound one. Its artifacts are checked already."""
+        return None
+
+    def names(self, build: BuildState, output: OutputT) -> Iterable[PackageName]:
+        """The package names that the output brings, which no other owner may have."""
+        return ()
+
+    def claims(self, build: BuildState, step: StepState) -> Iterable[PackageName]:
+        """The package names that are the build's owner's once the step has succeeded."""
+        return ()
+
+    def settle(self, settling: Settling, output: OutputT) -> None:
+        """What follows from a success beside that the steps which need it may go on."""
+
+    @property
+    def task(self) -> str:
+        """The name of Celery's task."""
+        return f"farm.{self.name}"
+
+    def is_for(self, arch: Arch | None) -> bool:
+        """Whether there can be such a step for this arch, or for none."""
+        return (arch is not None) is self.is_per_arch
+
+    def decode(self, text: str | bytes) -> OutputT:
+        """The output from the JSON that the store keeps."""
+        found: OutputT = msgspec.json.decode(text, type=self.output)
+        return found
+
+    def planned(self, arch: Arch | None) -> Planned:
+        """A step of this type, with the edges to what it needs."""
+        return Planned(kind=self.name, arch=arch, queue=self.queue(arch), needs=self.edges(arch))
+
+    def edges(self, arch: Arch | None) -> tuple[Need, ...]:
+        """`needs`, for a step of this arch. The workflow knows which of them run once."""
+        return tuple(Need(kind=kind, arch=arch, how=how) for kind, how in self.needs)
+
+
+class Workflow:
+    """The step types of one kind of job, in the order in which a job goes through them."""
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        self._types: dict[str, StepType[Any, Any]] = {}
+
+    def add(self, step_type: StepType[Any, Any]) -> None:
+        """Raises ValueError for a name that is taken, and for needs that are not in the workflow before it."""
+        if step_type.name in self._types:
+            raise ValueError(f"the workflow of a {self.job} has a step type {step_type.name!r} already")
+        if missing := [kind for kind, _ in step_type.needs if kind not in self._types]:
+            raise ValueError(f"step type {step_type.name!r} needs {missing[0]!r}, which is no step type before it")
+        self._types[step_type.name] = step_type
+
+    @property
+    def types(self) -> tuple[StepType[Any, Any], ...]:
+        return tuple(self._types.values())
+
+    def find(self, name: str) -> StepType[Any, Any] | None:
+        return self._types.get(name)
+
+    def first(self) -> tuple[Planned, ...]:
+        """The steps that a new job has: those that run once."""
+        return tuple(self._planned(one, None) for one in self.types if not one.is_per_arch and not one.is_on_demand)
+
+    def per_arch(self, arch: Arch) -> tuple[Planned, ...]:
+        """The steps of one arch."""
+        return tuple(self._planned(one, arch) for one in self.types if one.is_per_arch and not one.is_on_demand)
+
+    def following(self, name: str) -> StepType[Any, Any] | None:
+        """The step type whose message goes out with one of this type, as the next link of its chain."""
+        return next((one for one in self.types if (name, How.CHAIN) in one.needs), None)
+
+    def after_end(self, step: StepState) -> Planned | None:
+        """The step that publishes the logs of one that ended without success; None where there is no such step type,
+        and for a step that publishes logs itself."""
+        publisher = next((one for one in self.types if one.publishes_logs and one.is_on_demand), None)
+        own = self.find(step.kind)
+        if publisher is None or own is None or own.publishes_logs:
+            return None
+        need = Need(kind=step.kind, arch=step.arch, how=How.END)
+        return Planned(kind=publisher.name, arch=step.arch, queue=publisher.queue(step.arch), needs=(need,))
+
+    def _planned(self, step_type: StepType[Any, Any], arch: Arch | None) -> Planned:
+        planned = step_type.planned(arch)
+        once = {one.name for one in self.types if not one.is_per_arch}
+        needs = (replace(need, arch=None) if need.kind in once else need for need in planned.needs)
+        return replace(planned, needs=tuple(needs))
+
+
+def short(limits: Limits) -> Limits:
+    """The limits of a step in which nothing of a package is built."""
+    return replace(limits, wall_s=min(limits.wall_s, SHORT_WALL_S))

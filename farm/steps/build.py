@@ -1,0 +1,69 @@
+"""The `build` step: makes the binary packages of one arch from the source package."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import BuildOptions
+from farm.model.target import Limits, Target
+from farm.model.work import PinnedRepository
+from farm.queues import build_queue
+from farm.state.changes import BuildState, PackageName
+from farm.state.graph import How
+from farm.steps.base import Order, StepType, World
+from farm.steps.names import NameKind, package_names
+from farm.steps.srpm import SRPM, SrpmResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildInput:
+    """`repositories` are the farm's own, pinned to versions. Empty ones are left out."""
+
+    srpm: Artifact
+    nevra: str
+    build_requires: tuple[str, ...]
+    arch: Arch
+    repositories: tuple[PinnedRepository, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    rpms: tuple[Artifact, ...]
+
+
+class Build(StepType[BuildInput, BuildResult]):
+    name = "build"
+    input = BuildInput
+    output = BuildResult
+    needs = ((SRPM.name, How.SUCCESS),)
+    is_per_arch = True
+    runs_in_root = True
+    makes_packages = True
+
+    def queue(self, arch: Arch | None) -> str:
+        if arch is None:
+            raise ValueError("a build step has an arch")
+        return build_queue(arch)
+
+    def limits(self, target: Target, package: str, options: BuildOptions) -> Limits:
+        return options.limits_over(target.limits_for(package))
+
+    def make(self, order: Order, world: World) -> BuildInput:
+        made: SrpmResult = order.need(SRPM.name).output
+        return BuildInput(
+            srpm=made.srpm,
+            nevra=made.nevra,
+            build_requires=made.build_requires,
+            arch=order.arch,
+            repositories=world.own_repositories(order, order.arch),
+        )
+
+    def artifacts(self, output: BuildResult) -> Iterable[Artifact]:
+        return output.rpms
+
+    def names(self, build: BuildState, output: BuildResult) -> Iterable[PackageName]:
+        return [(build.target, NameKind.BINARY.value, name) for name in package_names(output.rpms)]
+
+
+BUILD = Build()

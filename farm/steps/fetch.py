@@ -1,0 +1,59 @@
+"""The `fetch` step: from a git ref or a src.rpm to an archive in the artifact store."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.source import Source
+from farm.queues import SOURCE
+from farm.state.changes import BuildState, StepState
+from farm.state.text import clean
+from farm.steps.base import Order, Settling, StepType, World
+
+_NAME_CHARS = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchInput:
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchResult:
+    """`archive` is a src.rpm, or an uncompressed tar of the spec's folder with every source file beside the spec
+    (`spec` is its name there). `commit_at` is the commit's time in seconds since 1970, for reproducible mtimes."""
+
+    archive: Artifact
+    spec: str | None = None
+    commit: str | None = None
+    commit_at: int | None = None
+
+
+class Fetch(StepType[FetchInput, FetchResult]):
+    name = "fetch"
+    input = FetchInput
+    output = FetchResult
+    takes_secrets = True
+
+    def queue(self, arch: Arch | None) -> str:
+        return SOURCE
+
+    def make(self, order: Order, world: World) -> FetchInput:
+        return FetchInput(source=order.source)
+
+    def artifacts(self, output: FetchResult) -> Iterable[Artifact]:
+        return (output.archive,)
+
+    def problem(self, build: BuildState, step: StepState, output: FetchResult) -> str | None:
+        spec = output.spec
+        if spec is None or (spec.endswith(".spec") and "/" not in spec and spec.isprintable()):
+            return None
+        return f"the spec's name {spec[:_NAME_CHARS]!a}"
+
+    def settle(self, settling: Settling, output: FetchResult) -> None:
+        if output.commit is not None:
+            settling.changes.put(settling.build, source_commit=clean(output.commit))
+
+
+FETCH = Fetch()

@@ -1,0 +1,69 @@
+"""The `srpm` step: makes the source package, once for all arches. Its result says which arches are built."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.nevra import Nevra
+from farm.queues import SOURCE
+from farm.state.changes import BuildState, PackageName, StepState
+from farm.state.graph import How
+from farm.steps.arches import plan_arches
+from farm.steps.base import Order, Settling, StepType, World
+from farm.steps.fetch import FETCH, FetchResult
+from farm.steps.names import NameKind, bad_nevra, parsed_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class SrpmInput:
+    archive: Artifact
+    spec: str | None
+    commit_at: int | None
+    arch: Arch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SrpmResult:
+    """`exclusive_arches` and `exclude_arches` are as the spec says them, RPM spellings and all; `noarch` is true
+    when every binary package is noarch, so that one arch builds for all."""
+
+    srpm: Artifact
+    nevra: str
+    build_requires: tuple[str, ...]
+    exclusive_arches: tuple[str, ...]
+    exclude_arches: tuple[str, ...]
+    noarch: bool
+
+
+class Srpm(StepType[SrpmInput, SrpmResult]):
+    name = "srpm"
+    input = SrpmInput
+    output = SrpmResult
+    needs = ((FETCH.name, How.CHAIN),)
+    runs_in_root = True
+
+    def queue(self, arch: Arch | None) -> str:
+        return SOURCE
+
+    def make(self, order: Order, world: World) -> SrpmInput:
+        fetched: FetchResult = order.need(FETCH.name).output
+        arch = world.source_arch(order)
+        return SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=arch)
+
+    def artifacts(self, output: SrpmResult) -> Iterable[Artifact]:
+        return (output.srpm,)
+
+    def problem(self, build: BuildState, step: StepState, output: SrpmResult) -> str | None:
+        return bad_nevra(output.nevra)
+
+    def names(self, build: BuildState, output: SrpmResult) -> Iterable[PackageName]:
+        return [(build.target, NameKind.SOURCE.value, name) for name in parsed_names([output.nevra])]
+
+    def settle(self, settling: Settling, output: SrpmResult) -> None:
+        build = settling.build
+        settling.changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
+        settling.fan_out(plan_arches(build.arches, output, settling.native))
+
+
+SRPM = Srpm()

@@ -1,0 +1,75 @@
+"""The logs step: publishes the logs and records of a build that did not succeed. The upload step publishes those of one
+that did in the same way.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from farm.errors import BadSource, LeaseLost, NotFound
+from farm.model.label import AttemptLabel
+from farm.model.outcome import Outcome
+from farm.model.work import LogFile, StepResult, Work
+from farm.repositories import (
+    RepositoryBackend,
+    RepositoryFile,
+    RepositoryKind,
+    RepositoryName,
+    open_repositories,
+)
+from farm.repositories.checks import is_file_name
+from farm.steps.logs import LogsInput, LogsResult
+from workers.core.context import Ended, StepContext
+from workers.core.text import shown
+
+
+def run(work: Work[LogsInput], context: StepContext) -> StepResult[LogsResult]:
+    """Raises the back end's RepositoryTrouble and the store's trouble."""
+    try:
+        with context.phase("publish"):
+            url = publish_logs(work, work.input.logs, open_repositories(context.settings), context)
+    except BadSource as error:
+        raise Ended(Outcome.FAILED, f"refused by the repository: {error}") from error
+    return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=LogsResult(url=url))
+
+
+def publish_logs(work: Work[Any], logs: Sequence[LogFile], backend: RepositoryBackend, context: StepContext) -> str:
+    """Returns the URL of the folder of the build; empty where there is nothing to publish. Of two files of one name in
+    one attempt the later counts."""
+    if not logs:
+        return ""
+    name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
+    check_stop(context, name)
+    files = {file.name: file for log in logs if (file := _log_file(work, log, context)) is not None}
+    url = backend.add_files(name, list(files.values()), stop=context.stop)
+    context.log.note(f"{len(files)} logs and records are below {url}{work.build_id}/")
+    return f"{url}{work.build_id}/"
+
+
+def _log_file(work: Work[Any], log: LogFile, context: StepContext) -> RepositoryFile | None:
+    """None for a name that no log of the farm has, and for content that is not kept: a worker that reports such a thing
+    must not keep packages from being published."""
+    sha256 = log.artifact.sha256
+    attempt = AttemptLabel.parse_or_none(log.attempt)
+    name = f"{work.build_id}/{attempt.attempt_name if attempt else log.attempt}/{log.artifact.name}"
+    if attempt is None or not is_file_name(name):
+        context.log.note(f"left out {shown(name)!r}, which is no name for a log")
+        return None
+    try:
+        path = context.store.open_path(sha256)
+    except NotFound as error:
+        context.log.note(f"left out {name}: {error}")
+        return None
+    batch = getattr(work.input, "batch", 0)
+    labels = labels_of(work, attempt=log.attempt, arch=attempt.arch.value if attempt.arch else "", batch=batch)
+    return RepositoryFile(path=path, sha256=sha256, name=name, labels=labels)
+
+
+def labels_of(work: Work[Any], *, attempt: str, arch: str, batch: int) -> dict[str, str]:
+    """The labels of a published file, by which a back end finds what a build or an attempt made."""
+    labels = {"build": str(work.build_id), "arch": arch, "attempt": attempt, "batch": str(batch)}
+    return {key: value for key, value in labels.items() if value}
+
+
+def check_stop(context: StepContext, name: RepositoryName) -> None:
+    if context.stop.is_set():
+        raise LeaseLost(f"attempt {context.attempt} was stopped before {name.path} was published")

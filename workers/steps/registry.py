@@ -1,0 +1,41 @@
+"""What each step type runs on a worker. A new one is a module beside this one, and a line here; or a module of its own,
+which FARM_EXTENSIONS names and which calls `register`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from farm.extensions import load_extensions
+from farm.steps.build import BUILD
+from farm.steps.fetch import FETCH
+from farm.steps.logs import LOGS
+from farm.steps.srpm import SRPM
+from farm.steps.upload import UPLOAD
+from workers.core.context import StepContext
+from workers.steps import build, fetch, logs, srpm, upload
+
+#: Takes the work and the context of an attempt, and returns the result of the step.
+Run = Callable[[Any, StepContext], Any]
+
+_RUNS: dict[str, Run] = {
+    FETCH.name: fetch.run,
+    SRPM.name: srpm.run,
+    BUILD.name: build.run,
+    UPLOAD.name: upload.run,
+    LOGS.name: logs.run,
+}
+
+
+def register(name: str, run: Run) -> None:
+    """Raises ValueError for a step type that has a program already."""
+    if name in _RUNS:
+        raise ValueError(f"the step type {name!r} is run by {_RUNS[name].__module__} already")
+    _RUNS[name] = run
+
+
+def find_run(name: str) -> Run:
+    """Raises ValueError for a step type that this worker cannot run."""
+    load_extensions()
+    if name not in _RUNS:
+        raise ValueError(f"this worker has nothing to run a {name[:64]!a} step with; FARM_EXTENSIONS names extensions")
+    return _RUNS[name]
