@@ -9,6 +9,7 @@ import math
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -97,10 +98,15 @@ def check(value: Any, name: str = "") -> None:
     elif isinstance(value, dict):
         check([*value.keys(), *value.values()], name)
     elif is_dataclass(value):
-        for field in fields(value):
-            check(getattr(value, field.name), field.name)
+        for field in _field_names(value.__class__):
+            check(getattr(value, field), field)
     elif (problem := _problem(value, name)) is not None:
         raise ValueError(f"{name} {problem}")
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _problem(value: Any, name: str) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import redis
@@ -35,9 +35,11 @@ _WAKE_KEPT_S = 60
 _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
 _WAITS = 2  # messages that may wait for an attempt whose turn is still to come: its own, and one that Celery repeats
 _ASK_AGAIN_S = 0.2
+_AT_ONCE = 250  # attempts to close, or events to tell, in one script
 _EVENTS = "farm:events"
 _NO_KEY = "farm:none"
 _HELD = "farm:held"
+ItemT = TypeVar("ItemT")
 
 
 class Touch(StrEnum):
@@ -71,8 +73,11 @@ class Leases(WorkerRegister):
         self._claim = scripts.Script(self._redis, scripts.CLAIM)
         self._touch = scripts.Script(self._redis, scripts.TOUCH)
         self._close = self._redis.register_script(scripts.CLOSE)
+        self._publish = self._redis.register_script(scripts.PUBLISH)
         self._restore = self._redis.register_script(scripts.RESTORE)
-        self._holder = self._redis.register_script(scripts.HOLDER)
+        self._wake = self._redis.register_script(scripts.WAKE)
+        self._expect = self._redis.register_script(scripts.EXPECT)
+        self._holders = self._redis.register_script(scripts.HOLDERS)
         self._loader = scripts.ScriptLoader(self._redis)
         super().__init__(self._redis)
 
@@ -140,17 +145,19 @@ class Leases(WorkerRegister):
     ) -> None:
         """`close_attempts`, `offer`, `expect` and `publish` for many, in this order and in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for label in closes:
-                keys = [_offer(label), _lease(label), _closed(label), _wake(label)]
+            for some in _portions(closes):
+                keys = [key(label) for label in some for key in (_offer, _lease, _closed, _wake)]
                 self._close(keys=keys, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
+            offered = []
             for work in works:
                 pipe.hset(_offer(work.attempt), "work", wire.encode_work(work))
-                pipe.lpush(_wake(work.attempt), b"1")
-                pipe.expire(_wake(work.attempt), _WAKE_KEPT_S)
-            for label in expects:
-                pipe.hsetnx(_offer(label), "waits", 0)
-            for event in events:
-                pipe.publish(_EVENTS, msgspec.json.encode(event))
+                offered.append(work.attempt)
+            for some in _portions(offered):
+                self._wake(keys=[_wake(label) for label in some], args=[_WAKE_KEPT_S], client=pipe)
+            for some in _portions(expects):
+                self._expect(keys=[_offer(label) for label in some], client=pipe)
+            for told in _portions(msgspec.json.encode(event) for event in events):
+                self._publish(args=[_EVENTS, *told], client=pipe)
             pipe.execute()
 
     def expect(self, label: str) -> None:
@@ -189,21 +196,25 @@ class Leases(WorkerRegister):
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
                 pipe.hexists(_offer(label), "work")
-                self._holder(keys=[_lease(label)], args=[bounds.HOLDER_BYTES], client=pipe)
+            self._ask_holders(pipe, labels)
             answers = pipe.execute()
+        offered, leases = answers[: len(labels)], _joined(answers[len(labels) :])
         return {
-            label: LeaseState(is_offered=bool(offered), holder=_holder(*lease))
-            for label, offered, lease in zip(labels, answers[::2], answers[1::2], strict=True)
+            label: LeaseState(is_offered=bool(is_offered), holder=_holder(*lease))
+            for label, is_offered, lease in zip(labels, offered, leases, strict=True)
         }
 
     def holders(self, labels: Iterable[str]) -> dict[str, Holder]:
         """Who holds these attempts, in one round trip. Those that nobody does are left out."""
         wanted = sorted(set(labels))
         with self._redis.pipeline(transaction=False) as pipe:
-            for label in wanted:
-                self._holder(keys=[_lease(label)], args=[bounds.HOLDER_BYTES], client=pipe)
-            found = zip(wanted, pipe.execute(), strict=True)
+            self._ask_holders(pipe, wanted)
+            found = zip(wanted, _joined(pipe.execute()), strict=True)
         return {label: holder for label, lease in found if (holder := _holder(*lease)) is not None}
+
+    def _ask_holders(self, pipe: Any, labels: Iterable[str]) -> None:
+        for some in _portions(labels):
+            self._holders(keys=[_lease(label) for label in some], args=[bounds.HOLDER_BYTES], client=pipe)
 
     # --- a worker's side ----------------------------------------------------------------------------------------
 
@@ -295,7 +306,7 @@ class Leases(WorkerRegister):
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
-        self.hand_on(events=(event,))
+        self._redis.publish(_EVENTS, msgspec.json.encode(event))
 
     def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
         """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""
@@ -331,6 +342,17 @@ def _wake(label: str) -> str:
 
 def _live_log(label: str) -> str:
     return f"farm:log:{label}"
+
+
+def _joined(answers: Iterable[list[Any]]) -> list[Any]:
+    return [one for answer in answers for one in answer]
+
+
+def _portions(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
+    """As many as one script takes at a time: nothing else happens in Redis meanwhile."""
+    rest = list(items)
+    for start in range(0, len(rest), _AT_ONCE):
+        yield rest[start : start + _AT_ONCE]
 
 
 def _holder(worker: bytes | None, digest: bytes | None) -> Holder | None:

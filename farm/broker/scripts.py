@@ -57,12 +57,26 @@ if holder or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[3])
 return 'missing'
 """
 # In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
+# Four keys for each attempt.
 CLOSE = """
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[1])
-redis.call('LPUSH', KEYS[4], '1')
-redis.call('EXPIRE', KEYS[4], ARGV[2])
+for i = 1, #KEYS, 4 do
+  redis.call('DEL', KEYS[i], KEYS[i + 1])
+  redis.call('SET', KEYS[i + 2], '1', 'EX', ARGV[1])
+  redis.call('LPUSH', KEYS[i + 3], '1')
+  redis.call('EXPIRE', KEYS[i + 3], ARGV[2])
+end
 """
+# Wakes the workers that wait for these attempts. A command for each attempt would cost the scheduler several times as
+# much, here and below.
+WAKE = """
+for _, key in ipairs(KEYS) do
+  redis.call('LPUSH', key, '1')
+  redis.call('EXPIRE', key, ARGV[1])
+end
+"""
+EXPECT = "for _, key in ipairs(KEYS) do redis.call('HSETNX', key, 'waits', 0) end"
+# The channel, then the messages.
+PUBLISH = "for i = 2, #ARGV do redis.call('PUBLISH', ARGV[1], ARGV[i]) end"
 RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'worker', ARGV[2])
@@ -102,11 +116,14 @@ until cursor == '0' or left <= 0
 return {cursor, names}
 """
 # Whoever may write a lease may write there as much as it likes.
-HOLDER = """
-for _, field in ipairs({'worker', 'holder'}) do
-  if redis.call('HSTRLEN', KEYS[1], field) > tonumber(ARGV[1]) then return {false, false} end
+HOLDERS = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  local worker, digest = redis.call('HSTRLEN', key, 'worker'), redis.call('HSTRLEN', key, 'holder')
+  if math.max(worker, digest) > tonumber(ARGV[1]) then found[i] = {false, false}
+  else found[i] = redis.call('HMGET', key, 'worker', 'holder') end
 end
-return redis.call('HMGET', KEYS[1], 'worker', 'holder')
+return found
 """
 
 

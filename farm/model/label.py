@@ -5,6 +5,7 @@ Owns how a label is written and read. Whether there is such a step type, and its
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from farm.model.arch import Arch
 
@@ -31,17 +32,7 @@ class AttemptLabel:
     @classmethod
     def parse(cls, text: str) -> "AttemptLabel":
         """Raises ValueError for any text that `str()` of a label cannot have given: each attempt has one label."""
-        parts = text.split(".", 4)
-        try:
-            job_id, kind, *arch, number = parts
-            if len(arch) > 1:
-                raise ValueError("there is more than one arch")
-            label = cls.of_row(_number(job_id), kind, arch[0] if arch else "", _number(number))
-        except ValueError as error:
-            raise ValueError(f"{text[:_CHARS]!a} is no attempt's label, such as 12.fetch.1") from error
-        if str(label) != text:
-            raise ValueError(f"{text[:_CHARS]!a} is no attempt's label: the farm would write {str(label)!r}")
-        return label
+        return _parse(text)
 
     @classmethod
     def parse_or_none(cls, text: str) -> "AttemptLabel | None":
@@ -78,6 +69,21 @@ def _kind(text: str) -> str:
     if not _KIND.fullmatch(text):
         raise ValueError("a step type has a name of lower-case letters and digits")
     return text
+
+
+@lru_cache(maxsize=4096)  # the scheduler reads each label several times while it settles and sends
+def _parse(text: str) -> AttemptLabel:
+    parts = text.split(".", 4)
+    try:
+        job_id, kind, *arch, number = parts
+        if len(arch) > 1:
+            raise ValueError("there is more than one arch")
+        label = AttemptLabel.of_row(_number(job_id), kind, arch[0] if arch else "", _number(number))
+    except ValueError as error:
+        raise ValueError(f"{text[:_CHARS]!a} is no attempt's label, such as 12.fetch.1") from error
+    if str(label) != text:
+        raise ValueError(f"{text[:_CHARS]!a} is no attempt's label: the farm would write {str(label)!r}")
+    return label
 
 
 def _number(text: str) -> int:

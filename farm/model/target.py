@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -104,12 +104,12 @@ class OwnLimits:
     @property
     def given(self) -> dict[str, int]:
         """The limits that are not None, by name."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name in LIMIT_RANGES if (value := getattr(self, name)) is not None}
 
     def over(self, limits: Limits) -> Limits:
         """These limits, completed by the others."""
-        return replace(limits, **self.given)
+        given = self.given
+        return replace(limits, **given) if given else limits
 
 
 @dataclass(frozen=True, kw_only=True)

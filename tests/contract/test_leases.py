@@ -127,6 +127,32 @@ def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) ->
         leases.claim(offered, TOKEN, "w", wait_s=0.1)
 
 
+def test_many_attempts_are_handed_on_asked_for_and_closed_together(leases: Leases, label: str) -> None:
+    """More than one script takes at a time."""
+    labels = [f"{label}{number}" for number in range(600)]
+    leases.hand_on(works=[replace(WORK, attempt=one) for one in labels], expects=[f"{one}x" for one in labels])
+    held = {one: held_by("w", one, TOKEN) for one in labels[::250]}
+    for one in held:
+        leases.claim(one, TOKEN, "w", wait_s=0.1)
+    assert leases.holders(labels) == held
+    states = leases.states(labels)
+    assert {one for one, state in states.items() if state.is_held} == set(held)
+    assert sum(state.is_offered for state in states.values()) == len(labels) - len(held)
+    with pytest.raises(LeaseLost, match="not offered within"):  # and not: it is not expected
+        leases.claim(f"{labels[-1]}x", "t", "w", wait_s=0.1)
+    leases.close_attempts(labels)
+    assert leases.closed(labels) == labels
+    assert not [state for state in leases.states(labels).values() if state.is_held or state.is_offered]
+
+
+def test_all_events_of_a_pass_are_heard_in_order(leases: Leases) -> None:
+    told = [{"build": number} for number in range(600)]
+    heard = leases.events(timeout_s=5)
+    assert next(heard) is None  # from now on it listens
+    leases.hand_on(events=told)
+    assert [next(heard) for _ in told] == told
+
+
 def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
     leases.offer(replace(WORK, attempt=label))
     leases.claim(label, TOKEN, "w", wait_s=0.1)

@@ -11,15 +11,15 @@ from farm import wire
 from farm.app import app
 from farm.errors import FarmNotRunning
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, StepKind
+from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
 from farm.scheduler import dispatch
 from farm.store.orders import Message, Order
 
-FETCH = Message(attempt="12.fetch.1", kind=StepKind.FETCH, arch=None, package="hello")
-SRPM = Message(attempt="12.srpm.1", kind=StepKind.SRPM, arch=None, package="hello")
-BUILD = Message(attempt="12.build.x86_64.3", kind=StepKind.BUILD, arch=Arch.X86_64, package="hello")
-UPLOAD = Message(attempt="12.upload.x86_64.1", kind=StepKind.UPLOAD, arch=Arch.X86_64, package="hello")
+FETCH = Message(attempt="12.fetch.1", kind="fetch", arch=None, package="hello", queue="source")
+SRPM = Message(attempt="12.srpm.1", kind="srpm", arch=None, package="hello", queue="source")
+BUILD = Message(attempt="12.build.x86_64.3", kind="build", arch=Arch.X86_64, package="hello", queue="build.x86_64")
+UPLOAD = Message(attempt="12.upload.x86_64.1", kind="upload", arch=Arch.X86_64, package="hello", queue="publish")
 
 
 class Producer:
@@ -58,7 +58,7 @@ def by_canvas(message: Message, following: Message | None, producer: Producer) -
     """As a user of Celery writes it."""
     links = [
         signature(
-            wire.TASKS[one.kind],
+            step_type(one.kind).task,
             kwargs={"attempt": one.attempt, "v": wire.VERSION},
             immutable=True,
             app=app,
