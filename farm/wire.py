@@ -21,7 +21,7 @@ from farm.model.target import TARGET_NAME
 from farm.model.work import AnyWork, OutputT, StepResult, Work
 from farm.steps.registry import step_type
 
-VERSION = 4
+VERSION = 5
 _READ_BACK = 1
 REMOTE_MAX_CHARS = 255
 

@@ -14,7 +14,8 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
 from farm.scheduler import dispatch
-from farm.store.orders import Message, Order
+from farm.steps.base import Message, Order
+from farm.steps.registry import step_type
 
 FETCH = Message(attempt="12.fetch.1", kind="fetch", arch=None, package="hello", queue="source")
 SRPM = Message(attempt="12.srpm.1", kind="srpm", arch=None, package="hello", queue="source")
@@ -51,6 +52,7 @@ def order(message: Message, following: Message | None) -> Order:
         source=Source(kind=SourceKind.GIT, url="https://example.org/hello.git"),
         arches=(Arch.X86_64,),
         covers=(),
+        made={},
     )
 
 

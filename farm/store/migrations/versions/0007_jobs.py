@@ -58,7 +58,8 @@ def upgrade() -> None:
 
 
 def _move_logs() -> None:
-    """Uploads of logs alone become steps of the type `logs`, and the upload that never had its turn a step beside it.
+    """Uploads of logs alone become steps of the type `logs`, with their attempts. The upload of an arch stays beside
+    it, as one that never had its turn.
 
     One that is at work is started anew under its new label; the scheduler closes the lease of the old one.
     """
@@ -68,19 +69,26 @@ def _move_logs() -> None:
         f" CASE step.arch WHEN '' THEN '' ELSE step.arch || '.' END || attempt.number {live}"
     )
     op.execute(f"DELETE FROM attempt WHERE id IN (SELECT attempt.id {live})")
+    status = "CASE WHEN status IN ('finished', 'waiting') THEN status ELSE 'ready' END"
+    same = "job_id, arch, queue, urgency, owner, outcome, reason, not_before_at, attempts, troubles, deaths, trouble,"
     op.execute(
-        "UPDATE step SET kind = 'logs',"
-        " status = CASE WHEN status IN ('finished', 'waiting') THEN status ELSE 'ready' END"
-        f" WHERE {_LOGS_ONLY}"
+        f"INSERT INTO step (kind, status, is_skipped, {same} trouble_hosts, output)"
+        f" SELECT 'logs', {status}, FALSE, {same} trouble_hosts, NULL FROM step WHERE {_LOGS_ONLY} AND arch <> ''"
     )
     op.execute(
-        "INSERT INTO step (job_id, kind, arch, queue, urgency, owner, status, outcome, reason, is_skipped, attempts,"
-        " troubles, deaths, covers) SELECT job_id, 'upload', arch, queue, urgency, owner, 'finished', 'cancelled',"
-        f" CASE WHEN reason LIKE '{_PREFIX}%' THEN substr(reason, {len(_PREFIX) + 1})"
-        " ELSE 'build ' || arch || ' did not succeed' END, TRUE, attempts, 0, 0, covers"
-        " FROM step WHERE kind = 'logs' AND arch <> ''"
+        "UPDATE attempt SET step_id = (SELECT logs.id FROM step JOIN step AS logs ON logs.job_id = step.job_id"
+        " AND logs.arch = step.arch AND logs.kind = 'logs' WHERE step.id = attempt.step_id)"
+        f" WHERE step_id IN (SELECT id FROM step WHERE {_LOGS_ONLY} AND arch <> '')"
     )
-    op.execute("UPDATE step SET is_skipped = FALSE WHERE kind = 'logs'")
+    reason = f"CASE WHEN reason LIKE '{_PREFIX}%' THEN substr(reason, {len(_PREFIX) + 1}) ELSE 'the build failed' END"
+    op.execute(
+        f"UPDATE step SET status = 'finished', outcome = 'cancelled', reason = {reason}, not_before_at = NULL,"
+        f" output = NULL, troubles = 0, deaths = 0, trouble = NULL, trouble_hosts = NULL"
+        f" WHERE {_LOGS_ONLY} AND arch <> ''"
+    )
+    op.execute(
+        f"UPDATE step SET kind = 'logs', is_skipped = FALSE, output = NULL, status = {status} WHERE {_LOGS_ONLY}"
+    )
 
 
 def _with_table() -> str:
