@@ -41,7 +41,6 @@ BASE = {
 }
 CELERY = {
     "farm/app.py",
-    "farm/scheduler/dispatch.py",
     "workers/agent/tasks.py",
     "workers/agent/denial.py",
     "workers/agent/consumer.py",
