@@ -1,14 +1,14 @@
 """The farm's library: what to build, what became of it, and how to ask for it. Never imports `workers`."""
 
-from typing import TYPE_CHECKING, Any
-
+# Type checkers take it for true, whatever it is; typing itself takes longer to import than a short process should.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from farm.client import Farm
 
 __all__ = ["Farm"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Workers import farm.model and must not pay for, or be able to reach, the scheduler's side.
     if name == "Farm":
         from farm.client import Farm

@@ -1,4 +1,4 @@
-"""RPM metadata: the header of an RPM as XML, and the metadata files of a version of a repository.
+"""RPM metadata: the metadata files of a version of a repository, made from the entries of its packages.
 
 Owns the form of the metadata; not where packages lie, nor which belong to a version.
 
@@ -17,26 +17,20 @@ down the process that publishes, which is one of its own, and the attempt with i
 
 import gzip
 import hashlib
-import re
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.parsers import expat
 
 import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
-from farm.model.text import clip, printable
+from farm.formats.rpm.entry import CHANGELOGS, KINDS, Refused, refused, texts_of
 from farm.repositories.staging import check_stop
 
-KINDS = ("primary", "filelists", "other")
-_CHANGELOGS = 10  # entries per package; createrepo_c's own default
 _HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
 _CHUNK_BYTES = 2**20
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_XML_MAX_BYTES = 32 * 2**20  # per package and kind; every user of the repository downloads it
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
 
 _HEADS = {
@@ -78,45 +72,15 @@ def read_package(
         package = _read(path, location, stop)
         if package.pkgId != sha256:
             raise RepositoryTrouble(f"{shown} has sha256 {package.pkgId}, not {sha256}; store it again")
+        primary, filelists, other = texts_of(package, str(path), shown)
+    except Refused as error:
+        raise BadSource(str(error)) from error
     except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
-        raise _refused(path, shown, error) from error
-    entry = _entry(package, path, shown)
+        raise BadSource(str(refused(str(path), shown, error))) from error
     named = f"{package.name}-{package.version}-{package.release}.{package.arch}.rpm"
     if named != Path(location).name:
         raise BadSource(f"{shown} says in its header that it is {named[:300]!a}")
-    return entry
-
-
-def entry_of(path: Path, *, shown: str) -> PackageXml:
-    """The metadata of a package of any digest, before publication. Reads the file from end to end, without
-    letting other threads run. Raises BadSource."""
-    try:
-        package = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, path.name, None, _CHANGELOGS)
-    except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
-        raise _refused(path, shown, error) from error
-    return _entry(package, path, shown)
-
-
-def _entry(package: createrepo_c.Package, path: Path, shown: str) -> PackageXml:
-    try:
-        # Else the metadata would hold the moment of publication, and a host could not make it again.
-        package.time_file = package.time_build
-        texts = [text.encode() for text in createrepo_c.xml_dump(package)]
-        bad = next((name for _, *names in package.files for name in names if _CONTROL.search(name)), None)
-    except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
-        # SystemError: createrepo_c 1.2 hands out text that is no UTF-8 with an exception already set.
-        raise _refused(path, shown, error) from error
-    for kind, text in zip(KINDS, texts, strict=True):
-        _check_xml(kind, text, shown)
-    # XML takes line ends in names, but what dnf says of such a file is then no line of its own any more.
-    if bad is not None:
-        raise BadSource(f"{shown} has a file with a control character in its name: {ascii(bad)[:200]}")
-    return PackageXml(primary=texts[0], filelists=texts[1], other=texts[2])
-
-
-def _refused(path: Path, shown: str, error: Exception) -> BadSource:
-    reason = str(error).replace(str(path), "the file")
-    return BadSource(f"{shown} is not an RPM that can be published: {clip(printable(reason), 200)}")
+    return PackageXml(primary=primary, filelists=filelists, other=other)
 
 
 def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo_c.Package:
@@ -124,7 +88,7 @@ def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo
     a large one it gets the head, and the digest is taken here."""
     size_bytes = path.stat().st_size
     if size_bytes <= _HEAD_BYTES:
-        return createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, _CHANGELOGS)
+        return createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, CHANGELOGS)
     with path.open("rb") as file, tempfile.NamedTemporaryFile(prefix="farm-head-") as head:
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK_BYTES):
@@ -133,7 +97,7 @@ def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo
             if head.tell() < _HEAD_BYTES:
                 head.write(chunk)
         head.flush()
-        package = createrepo_c.package_from_rpm(head.name, createrepo_c.SHA256, location, None, _CHANGELOGS)
+        package = createrepo_c.package_from_rpm(head.name, createrepo_c.SHA256, location, None, CHANGELOGS)
     package.pkgId, package.size_package = digest.hexdigest(), size_bytes
     return package
 
@@ -187,14 +151,3 @@ def write_version(folder: Path, groups: Iterable[Group], *, count: int, revision
 
 def _compress(data: bytes) -> bytes:
     return gzip.compress(data, _GZIP_LEVEL, mtime=0)
-
-
-def _check_xml(kind: str, text: bytes, shown: str) -> None:
-    """One entry that is not well formed would make the whole repository unreadable."""
-    if len(text) > _XML_MAX_BYTES:
-        raise BadSource(f"{shown} has {len(text)} bytes of {kind} metadata; at most {_XML_MAX_BYTES} are published")
-    parser = expat.ParserCreate("UTF-8")
-    try:
-        parser.Parse(b'<x xmlns:rpm="rpm">' + text + b"</x>", True)
-    except expat.ExpatError as error:
-        raise BadSource(f"{shown} has a header that cannot be said in XML ({kind}: {error})") from error

@@ -1,8 +1,8 @@
 """Packages that a repository would refuse: found where they were built, as the package's failure and no host's."""
 
-import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import pytest
 from farm.config import Settings
 from farm.errors import BadSource, RootTrouble
 from farm.formats.rpm import rpmfile
+from farm.formats.rpm.entry import Refused, entry_of
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from farm.repositories.metadata import entry_of
 from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers.core.collect import collect
@@ -80,11 +80,11 @@ def test_a_file_name_that_makes_lines_of_its_own_is_refused(tmp_path: Path) -> N
     argv = ["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}", tmp_path / "hello.spec"]
     subprocess.run(argv, check=True, capture_output=True, timeout=60)
     (rpm,) = (tmp_path / "RPMS").rglob("*.rpm")
-    entry_of(rpm, shown="it")
+    entry_of(str(rpm), shown="it")
     for character in (b"\n", b"\r", b"\t"):
         rpm.write_bytes(rpm.read_bytes().replace(b"aXCurl", b"a" + character + b"Curl"))
-        with pytest.raises(BadSource, match="control character in its name"):
-            entry_of(rpm, shown="it")
+        with pytest.raises(Refused, match="control character in its name"):
+            entry_of(str(rpm), shown="it")
         rpm.write_bytes(rpm.read_bytes().replace(b"a" + character + b"Curl", b"aXCurl"))
 
 
@@ -100,12 +100,35 @@ def test_a_file_that_a_recipe_closed_is_read_all_the_same(left: Path, context: S
 
 
 def test_more_metadata_than_a_repository_takes_is_refused_in_words(
-    left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    left: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(package_reader, "XML_BYTES", 3000)
     (tmp_path / "names").write_bytes(b"\0".join(bytes(make_rpm(left, f"p{number}")) for number in range(6)))
     package_reader.main([str(tmp_path / "names")])
-    assert "MiB of metadata" in json.loads(capsys.readouterr().out)["refused"]
+    sys.stdout.flush()
+    said = capfdbinary.readouterr().out
+    assert said.startswith(package_reader.REFUSED)
+    assert b"MiB of metadata" in said
+
+
+def test_a_reader_that_ends_without_an_answer_takes_nothing(
+    left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _reader(tmp_path, "sys.exit(0)", monkeypatch)
+    with pytest.raises(Ended, match="said nothing"):
+        check_publishable([make_rpm(left)], context)
+
+
+def test_the_reader_imports_nothing_that_takes_longer_than_the_reading(tmp_path: Path, left: Path) -> None:
+    (tmp_path / "names").write_bytes(bytes(make_rpm(left)))
+    folders = os.pathsep.join(publishable._code_folders())
+    argv = [sys.executable, "-X", "importtime", "-I", "-S", package_reader.__file__, folders, str(tmp_path / "names")]
+    done = subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    assert done.stdout == package_reader.TAKEN
+    slow = ("json", "re", "typing", "pathlib", "dataclasses", "enum", "subprocess", "farm.errors", "farm.config")
+    imported = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
+    assert imported & set(slow) == set()
+    assert "farm.formats.rpm.entry" in imported
 
 
 def _reader(folder: Path, end: str, monkeypatch: pytest.MonkeyPatch, *, is_ready: bool = True) -> None:
@@ -152,8 +175,9 @@ def test_the_reader_has_nothing_of_the_host(
     said = f"open({str(canary)!r})"
     tries = [said, "open('/etc/shadow')", "open('/proc/sys/kernel/core_pattern', 'w')", "open('/usr/x', 'w')"]
     end = "\n".join(f"try:\n    {one}; sys.stdout.write('REACHED'); os._exit(0)\nexcept OSError: pass" for one in tries)
-    held = '"os.getuid() is the host\'s" if open("/proc/self/uid_map").read().split()[1] == "0" else None'
-    _reader(tmp_path, f"import json\n{end}\nsys.stdout.write(json.dumps({{'refused': {held}}}))", monkeypatch)
+    answer = 'sys.stdout.write("the uid is the host\'s" if is_hosts else "taken")'
+    uid_map = 'is_hosts = open("/proc/self/uid_map").read().split()[1] == "0"'
+    _reader(tmp_path, f"{end}\n{uid_map}\n{answer}", monkeypatch)
     check_publishable([make_rpm(left)], context)
 
 

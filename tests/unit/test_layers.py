@@ -36,7 +36,7 @@ BASE = {
     "steps": {"model", "errors", "queues", "state", "repositories", "extensions", "steps"},
     "formats": {"model", "errors", "formats"},
     "artifacts": {"model", "errors", "config", "artifacts"},
-    "repositories": {"model", "errors", "config", "repositories", "broker"},
+    "repositories": {"model", "errors", "config", "formats", "repositories", "broker"},
     "targets": {"model", "errors", "config", "targets"},
 }
 CELERY = {

@@ -3,7 +3,6 @@
 Owns the process in which hostile headers are parsed, and its bounds. workers/formats/rpm/package_reader.py runs there.
 """
 
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from farm.model.target import Limits
 from workers.core.context import Ended, StepContext
 from workers.core.run import CommandFailed, capture
 from workers.core.text import shown
-from workers.formats.rpm.package_reader import READY
+from workers.formats.rpm.package_reader import READY, REFUSED, TAKEN
 from workers.isolation import sandbox
 from workers.isolation.confine import reader_confinement
 from workers.isolation.sandbox import Bind
@@ -67,7 +66,8 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
         raise Ended(Outcome.FAILED, f"a package's header cannot be read: the reader {error.completed.shown}") from error
     finally:
         names.unlink(missing_ok=True)
-    if reason := json.loads(answer)["refused"]:
+    if answer != TAKEN:
+        reason = answer.removeprefix(REFUSED).decode(errors="replace") or "the reader of packages said nothing"
         raise Ended(Outcome.FAILED, shown(reason, limit=600))
 
 
@@ -86,12 +86,13 @@ def _code_folders() -> list[str]:
 def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
     """Without the interpreter's site module, which takes longer than the reading."""
     modules = _code_folders()
-    argv = [sys.executable, "-I", "-S", str(_READER), json.dumps(modules), "/names"]
+    argv = [sys.executable, "-I", "-S", str(_READER), os.pathsep.join(modules), "/names"]
     # The soft limit's signal is the reader's own end; the hard one's is the signal with which others end a process.
     bounds = ["prlimit", f"--cpu={_CPU_S}:{_CPU_S + 5}", f"--as={_LIMITS.memory_bytes}", "--"]
     if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
-        given = {bind.inside: str(bind.path) for bind in binds}
-        return [*bounds, *argv[:-1], given["/names"], json.dumps(given)]
+        *folders, names = binds
+        pairs = [word for bind in folders for word in (bind.inside, str(bind.path))]
+        return [*bounds, *argv[:-1], str(names.path), *pairs]
     confinement = reader_confinement(context.settings)
     code = {Path(folder) for folder in (*modules, sys.prefix, sys.base_prefix, str(_READER.parent))}
     shown_code = [Bind(path=folder, inside=str(folder)) for folder in sorted(code) if not folder.is_relative_to("/usr")]
