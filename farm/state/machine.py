@@ -5,7 +5,7 @@ Each function changes what it is given through `Changes`, which carries the time
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome, Status, combine
@@ -75,6 +75,15 @@ def _withdraw(changes: Changes, step: StepState, status: Status) -> None:
     changes.dirty.pop(id(step.live), None)
     step.live = None
     changes.put(step, status=status)
+
+
+def put_off(changes: Changes, step: StepState, *, message: str, until: datetime) -> None:
+    """The attempt that was made or offered in this transaction is withdrawn, and the step waits, for the reason that
+    the message gives."""
+    live = step.live
+    _withdraw(changes, step, Status.WAITING)
+    changes.new_attempts = [pair for pair in changes.new_attempts if pair[1] is not live]
+    changes.put(step, trouble=message, not_before_at=until)
 
 
 # --- coming back ------------------------------------------------------------------------------------------------

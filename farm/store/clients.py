@@ -23,6 +23,8 @@ from farm.state.text import clean
 from farm.steps.registry import build_workflow, find_step_type
 from farm.store import columns, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
+from farm.store.in_flight import release
+from farm.store.owners import cancelled_claims, claim
 
 _log = logging.getLogger(__name__)
 _INSERT_JOBS = schema.job.insert().returning(schema.job.c.id, sort_by_parameter_order=True)
@@ -101,8 +103,12 @@ class ClientStore(Database):
             if build.status is Status.FINISHED:
                 raise WrongState(f"build {build_id} is over already: {build.outcome}")
             changes = Changes(now=datetime.now(UTC), builds={build_id: build})
+            # The worker of an upload hears of it later, and may publish until then.
+            changes.claims += cancelled_claims(build)
             machine.cancel(changes, build, by=by)
             state_rows.flush(connection, changes)
+            claim(connection, changes.claims, changes.now)
+            release(connection, changes)
             _note_closing(connection, changes.closes)
         return tuple(changes.closes)
 

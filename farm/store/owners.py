@@ -16,6 +16,9 @@ from farm.steps.names import NameKind
 from farm.steps.registry import step_type
 from farm.store import schema
 
+#: A name, the owner who gets it, and the build that published it.
+Claim = tuple[PackageName, str, int]
+
 _COLUMN = schema.package_owner.c
 _AT_ONCE = 500  # names in one question
 _SHOWN = 3
@@ -29,7 +32,7 @@ def owners_for(
     connection: sa.Connection, builds: Mapping[int, BuildState], reports: Iterable[wire.AnyReport]
 ) -> dict[PackageName, str]:
     """The owners of all names that these reports bring; names that nobody has are not in it."""
-    return _owners(
+    return owners_of(
         connection,
         (
             name
@@ -43,7 +46,7 @@ def owners_for(
 def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildState]) -> dict[PackageName, str]:
     """The same of all names that these builds have made and have not published. Another build may have published one
     of them since: its upload can be tried again much later."""
-    return _owners(
+    return owners_of(
         connection,
         (
             name
@@ -55,7 +58,8 @@ def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildStat
     )
 
 
-def _owners(connection: sa.Connection, names_of_all: Iterable[PackageName]) -> dict[PackageName, str]:
+def owners_of(connection: sa.Connection, names_of_all: Iterable[PackageName]) -> dict[PackageName, str]:
+    """The owners of these names; names that nobody has are not in it."""
     wanted: dict[tuple[str, NameKind], set[str]] = {}
     for target, kind, name in names_of_all:
         wanted.setdefault((target, NameKind(kind)), set()).add(name)
@@ -94,12 +98,18 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
     )
 
 
-def claims_of(build: BuildState, step: StepState) -> list[tuple[PackageName, str, int]]:
-    """The names that are the build's from now on, if nobody had them before: its step has succeeded."""
+def claims_of(build: BuildState, step: StepState) -> list[Claim]:
+    """The names that are the build's from now on, if nobody had them before: its step has succeeded, or may have."""
     return [(name, build.owner, build.id) for name in step_type(step.kind).claims(build, step)]
 
 
-def claim(connection: sa.Connection, claims: Iterable[tuple[PackageName, str, int]], at: datetime) -> None:
+def cancelled_claims(build: BuildState) -> list[Claim]:
+    """The claims of a build that a person cancels now: of its steps that a worker has, or may have."""
+    out = [step for step in build.steps if step.live is not None and step.live.offered_at is not None]
+    return [claim for step in out for claim in claims_of(build, step)]
+
+
+def claim(connection: sa.Connection, claims: Iterable[Claim], at: datetime) -> None:
     values = [
         {"target": target, "kind": kind, "name": name, "owner": owner, "build_id": build_id, "claimed_at": at}
         for (target, kind, name), owner, build_id in claims

@@ -24,6 +24,7 @@ from farm.steps.registry import step_type
 from farm.store import schema, settling, state_rows
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
+from farm.store.in_flight import keep_apart, release
 from farm.store.logs import logs_for
 from farm.store.orders import make_order
 from farm.store.owners import claim, owners_for, owners_for_uploads, upload_refusal
@@ -230,8 +231,10 @@ class SchedulerStore(Database):
             if is_chain:
                 changes.owners |= owners_for_uploads(connection, changes.builds)
             change(changes)
+            keep_apart(connection, changes)
             state_rows.flush(connection, changes)
             claim(connection, changes.claims, now)
+            release(connection, changes)
             heads = doubt_heads(connection, changes.published)
             changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
             secret = _secrets(connection, changes)

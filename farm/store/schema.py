@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0007"
+REVISION = "0008"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -267,6 +267,18 @@ package_owner = sa.Table(
     _column("owner", sa.Text),
     _column("build_id", sa.BigInteger),
     _column("claimed_at", UtcTime),
+)
+
+#: New names that an upload publishes at the moment, with the owner of its build (farm.store.in_flight).
+name_in_flight = sa.Table(
+    "name_in_flight",
+    metadata,
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("step_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    _column("owner", sa.Text),
+    sa.Index(None, "step_id"),
 )
 
 #: Slot-seconds that an owner's attempts used, decayed as of `at`.

@@ -25,7 +25,7 @@ from farm.state.text import EXCERPT_CHARS, clean
 from farm.steps.base import Settling
 from farm.steps.registry import build_workflow, step_type
 from farm.store import columns
-from farm.store.owners import claims_of, refusal
+from farm.store.owners import Claim, claims_of, refusal
 from farm.store.reports import report_problem
 
 
@@ -39,6 +39,11 @@ class Finding(StrEnum):
     REFUSED = "refused"  # its work cannot be made
     DEFERRED = "deferred"  # its work cannot be made now, for a reason that may pass
     HANDED_BACK = "handed back"  # its worker is to run it no longer, for a reason that is nobody's fault
+
+
+#: An attempt that ends in one of these ways did not say how far it came. An upload may have published by then, so its
+#: names belong to its owner from then on.
+_MAY_HAVE_PUBLISHED = (Finding.LOST, Finding.OVERDUE, Finding.HANDED_BACK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
         if found is None or not _counts(verdict, found[2]):
             continue
         build, step, live = found
+        changes.claims += _claims_without_report(build, step, verdict.finding)
         match verdict.finding:
             case Finding.RUNNING:
                 if live.status is Status.DISPATCHED and (lease := verdict.lease) is not None:
@@ -140,6 +146,10 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
                 message = clean(verdict.message or f"{live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
                 machine.hand_back(changes, build, step)
+
+
+def _claims_without_report(build: BuildState, step: StepState, finding: Finding) -> Iterable[Claim]:
+    return claims_of(build, step) if finding in _MAY_HAVE_PUBLISHED else ()
 
 
 def _end(

@@ -4,29 +4,34 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from farm import wire
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import Build, BuildRequest
-from farm.model.outcome import Outcome
+from farm.model.build import Build, BuildRequest, Step
+from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from farm.model.work import AnyResult, StepResult
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
 from farm.steps.build import BuildResult
+from farm.steps.upload import UPLOAD
 from farm.store import schema
+from farm.store.in_flight import WAIT
+from farm.store.scheduling import Committed
 from farm.store.store import Store
 from farm.targets.load import find_target
-from tests.contract.test_store import drive
-from tests.fake_workers import Answer, artifact, succeed
+from tests.contract.test_store import AROUND, drive
+from tests.fake_workers import Answer, artifact, picked, report_for, settle_reports, succeed, token_of
 from tests.messages import KINDS
 from tests.rpms import make_rpm, sha256
 from workers.core.context import Ended, StepContext
@@ -168,3 +173,118 @@ def test_a_real_build_root_takes_no_bash_from_the_farms_own_repository(tmp_path:
             with roots.layered(template, ["bash = 99"], pinned, context):
                 pass
     assert refused.value.outcome is Outcome.UNRESOLVABLE
+
+
+def sent(store: Store) -> Committed:
+    """Everything that is ready goes out."""
+    with store.read_view() as view:
+        groups = view.groups(most=100)
+        pairs = [(queue, *pair) for queue, of_queue in groups.items() for pair in of_queue]
+        ready = [one for queue, priority, owner in pairs for one in view.ready(queue, priority, owner, most=100)]
+    return store.dispatch(picked(ready), datetime.now(UTC))
+
+
+def uploads_offered(store: Store, owners: dict[str, tuple[str, str]]) -> Committed:
+    """New builds of these owners, each of a package and a binary package, go on until their uploads are offered or put
+    off, in one transaction for each step."""
+    for owner, (package, _) in owners.items():
+        source = Source(kind=SourceKind.GIT, url=f"https://git/{owner}/{package}")
+        store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner=owner)
+    by_build = {build.id: owners[build.owner] for build in store.builds()}
+    done = sent(store)
+    while any(order.message.kind != UPLOAD.name for order in done.orders):
+        done = settled(store, done, by_build) if done.orders else sent(store)
+        done = done if done.orders or not is_ready(store) else sent(store)
+    return done
+
+
+def is_ready(store: Store) -> bool:
+    with store.read_view() as view:
+        return bool(view.groups(most=1))
+
+
+def settled(store: Store, done: Committed, by_build: dict[int, tuple[str, str]]) -> Committed:
+    reports = []
+    for order in done.orders:
+        message, (package, binary) = order.message, by_build[order.build_id]
+        answer = answers(package, binary)[message.kind]
+        reports.append(report_for(message.attempt, token_of(message.attempt), message.kind, answer))
+    return settle_reports(store, reports, datetime.now(UTC), AROUND)
+
+
+def upload_of(store: Store, owner: str) -> Step:
+    (build,) = [build for build in store.builds() if build.owner == owner]
+    return next(step for step in build.steps if step.kind == UPLOAD.name)
+
+
+@pytest.mark.parametrize(
+    ("honest", "mallory"),
+    [(("hello", "hello"), ("hello", "hello")), (("ncurses", "libtic"), ("sly", "libtic"))],
+    ids=["source name", "subpackage"],
+)
+def test_of_two_owners_who_upload_one_new_name_at_once_the_first_alone_publishes(
+    store: Store, honest: tuple[str, str], mallory: tuple[str, str]
+) -> None:
+    owners = {"honest": honest, "mallory": mallory}
+    done = uploads_offered(store, owners)
+    (first,) = {store.build(order.build_id).owner for order in done.orders}
+    (second,) = set(owners) - {first}
+    waiting = upload_of(store, second)
+    assert waiting.status is Status.WAITING
+    assert f"an upload of {first} publishes the" in (waiting.waits_for or "")
+    by_build = {build.id: owners[build.owner] for build in store.builds()}
+    settled(store, done, by_build)
+    store.promote_due(datetime.now(UTC) + WAIT, most=10)
+    assert not sent(store).orders
+    assert upload_of(store, second).outcome is Outcome.FAILED
+    assert f"{first} published the" in (upload_of(store, second).reason or "")
+    assert upload_of(store, first).outcome is Outcome.SUCCEEDED
+
+
+def test_an_upload_that_fails_leaves_the_name_to_the_one_that_waited(store: Store) -> None:
+    owners = {"honest": ("hello", "hello"), "mallory": ("hello", "hello")}
+    done = uploads_offered(store, owners)
+    (order,) = done.orders
+    first = store.build(order.build_id).owner
+    (second,) = set(owners) - {first}
+    failed: AnyResult = StepResult(outcome=Outcome.FAILED, reason="the publisher refused it")
+    report = report_for(order.message.attempt, token_of(order.message.attempt), UPLOAD.name, failed)
+    settle_reports(store, [report], datetime.now(UTC), AROUND)
+    store.promote_due(datetime.now(UTC) + WAIT, most=10)
+    done = sent(store)
+    settled(store, done, {one.build_id: ("hello", "hello") for one in done.orders})
+    assert upload_of(store, second).outcome is Outcome.SUCCEEDED
+
+
+def test_an_upload_that_had_trouble_keeps_its_names_apart_until_it_is_tried_again(store: Store) -> None:
+    owners = {"honest": ("hello", "hello"), "mallory": ("hello", "hello")}
+    (order,) = uploads_offered(store, owners).orders
+    first = store.build(order.build_id).owner
+    trouble = wire.TroubleReport(code="network", retryable=True, message="Pulp is away")
+    report = report_for(order.message.attempt, token_of(order.message.attempt), UPLOAD.name, trouble)
+    around = replace(AROUND, retry=replace(AROUND.retry, delay_s=60.0))
+    settle_reports(store, [report], datetime.now(UTC), around)
+    store.promote_due(datetime.now(UTC) + WAIT, most=10)
+    assert not sent(store).orders
+    store.promote_due(datetime.now(UTC) + timedelta(seconds=90), most=10)
+    assert {store.build(one.build_id).owner for one in sent(store).orders} == {first}
+
+
+def test_who_cancels_an_upload_that_may_have_published_has_its_names(store: Store) -> None:
+    uploads_offered(store, {"mallory": ("hello", "hello")})
+    (build,) = store.builds()
+    store.cancel(build.id, by="mallory")
+    late = built(store, "honest", "hello", "hello")
+    assert late.outcome is Outcome.FAILED
+    assert "mallory" in (late.reason or "")
+    with store.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(schema.name_in_flight)) == 0
+
+
+def test_the_names_of_a_cancelled_build_that_publishes_nothing_are_free(store: Store) -> None:
+    source = Source(kind=SourceKind.GIT, url="https://git/hello")
+    store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="mallory")
+    (build,) = store.builds()
+    settled(store, sent(store), {build.id: ("hello", "hello")})
+    store.cancel(build.id, by="mallory")
+    assert built(store, "honest", "hello", "hello").outcome is Outcome.SUCCEEDED

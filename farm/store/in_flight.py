@@ -1,0 +1,109 @@
+"""Names that uploads publish at this moment, and that no owner has yet: another owner's upload of one of them waits.
+
+Owns the table `name_in_flight`. A row counts while its upload may still publish: from its offer to the end of its step.
+The first upload to end decides, since a name then has an owner (owners.py) or is free again. A row gives nobody a right
+beyond that, so a report of names that are never published takes no name from others.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from farm.model.outcome import Status
+from farm.state import machine
+from farm.state.changes import BuildState, Changes, PackageName, StepState
+from farm.state.text import clean
+from farm.steps.registry import step_type
+from farm.store import schema
+from farm.store.owners import owners_of
+
+#: How long an upload waits before it is tried again.
+WAIT = timedelta(seconds=5)
+_AT_ONCE = 500  # names in one question
+_COLUMN = schema.name_in_flight.c
+_ADD = sa.text(
+    "INSERT INTO name_in_flight (target, kind, name, step_id, owner) VALUES (:target, :kind, :name, :step_id, :owner)"
+    " ON CONFLICT (target, kind, name, step_id) DO NOTHING"
+)
+# A step that a person runs again has no troubles, and its old rows count for nothing until it is offered.
+_MAY_PUBLISH = sa.text(
+    f"""
+    EXISTS (
+      SELECT 1 FROM step WHERE step.id = name_in_flight.step_id AND (
+        (step.status IN ('waiting', 'ready') AND step.troubles > 0) OR EXISTS (
+          SELECT 1 FROM attempt
+          WHERE attempt.step_id = step.id AND {schema.IS_LIVE} AND attempt.offered_at IS NOT NULL
+        )
+      )
+    )
+    """  # noqa: S608 - made of constants
+)
+
+
+def keep_apart(connection: sa.Connection, changes: Changes) -> None:
+    """Put off those of the uploads offered in this transaction that bring a new name which another owner's upload
+    brings at the moment, and note the new names of the others. To be called before the changes are written."""
+    offered = [(build, step) for build, step in changes.offers if step.live is not None]
+    names = {step.label: [*step_type(step.kind).claims(build, step)] for build, step in offered}
+    # An upload with a name that has another owner by now is refused when it is tried again.
+    taken = owners_of(connection, (name for some in names.values() for name in some))
+    for build, step in offered:
+        new = [name for name in names[step.label] if name not in taken]
+        clash = _clash(connection, build, names[step.label], taken)
+        if clash is not None:
+            _forget(connection, [step])
+            machine.put_off(changes, step, message=clean(clash), until=changes.now + WAIT)
+        elif new:
+            taken |= dict.fromkeys(new, build.owner)
+            connection.execute(_ADD, [_row(build, step, name) for name in new])
+
+
+def release(connection: sa.Connection, changes: Changes) -> None:
+    """Uploads that ended in this transaction bring no name any more."""
+    changed = (thing for thing, _ in changes.dirty.values() if isinstance(thing, StepState))
+    over = (step for step in changed if step.status is Status.FINISHED)
+    _forget(connection, [step for step in over if _has_names(changes.builds[step.job_id], step)])
+
+
+def _has_names(build: BuildState, step: StepState) -> bool:
+    return any(True for _ in step_type(step.kind).claims(build, step))
+
+
+def _forget(connection: sa.Connection, steps: list[StepState]) -> None:
+    if steps:
+        connection.execute(schema.name_in_flight.delete().where(_COLUMN.step_id.in_([step.id for step in steps])))
+
+
+def _row(build: BuildState, step: StepState, name: PackageName) -> dict[str, str | int | None]:
+    target, kind, text = name
+    return {"target": target, "kind": kind, "name": text, "step_id": step.id, "owner": build.owner}
+
+
+def _clash(
+    connection: sa.Connection, build: BuildState, names: list[PackageName], taken: dict[PackageName, str]
+) -> str | None:
+    """The reason why an upload of these names waits; None where it need not."""
+    found = next(((name, taken[name]) for name in names if taken.get(name, build.owner) != build.owner), None)
+    found = found or next(_of_others(connection, build, names), None)
+    if found is None:
+        return None
+    (target, kind, name), owner = found
+    return f"an upload of {owner} publishes the {kind} package {name} of target {target} at the moment"
+
+
+def _of_others(
+    connection: sa.Connection, build: BuildState, names: list[PackageName]
+) -> Iterator[tuple[PackageName, str]]:
+    for kind in sorted({kind for _, kind, _ in names}):
+        mine = [name for _, own_kind, name in names if own_kind == kind]
+        for first in range(0, len(mine), _AT_ONCE):
+            question = sa.select(_COLUMN.name, _COLUMN.owner).where(
+                _COLUMN.target == build.target,
+                _COLUMN.kind == kind,
+                _COLUMN.name.in_(mine[first : first + _AT_ONCE]),
+                _COLUMN.owner != build.owner,
+                _MAY_PUBLISH,
+            )
+            for name, owner in connection.execute(question.limit(1)):
+                yield (build.target, kind, name), owner
