@@ -20,6 +20,9 @@ from farm.steps.upload import UploadInput, UploadResult
 KINDS = ("fetch", "srpm", "build", "upload")
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 FILE = Artifact(name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="ab" * 32, size_bytes=9, nevra="hello-1-1.src")
+PACKAGE = Artifact(
+    name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="cd" * 32, size_bytes=9, nevra="hello-1-1.x86_64"
+)
 TARGET = Target(
     name="demo",
     distribution="demo",
@@ -41,7 +44,7 @@ INPUTS: dict[str, object] = {
     ),
     "upload": UploadInput(
         srpm=FILE,
-        rpms=(FILE,),
+        rpms=(PACKAGE,),
         arches=(Arch.X86_64,),
         batch=2,
         srpm_by="1.srpm.1",
@@ -59,7 +62,7 @@ OUTPUTS: dict[str, object] = {
         exclude_arches=(),
         noarch=False,
     ),
-    "build": BuildResult(rpms=(FILE,)),
+    "build": BuildResult(rpms=(PACKAGE,)),
     "upload": UploadResult(versions=(("demo/x86_64/os", 3, "file:///r/3/"),)),
 }
 

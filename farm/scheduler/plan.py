@@ -84,12 +84,13 @@ def _note(why: Mapping[str, str | None]) -> str:
 
 
 def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueState]) -> tuple[Arch, ...]:
-    """Arches that a worker runs without emulation, those with the most free slots first. A worker's first arch is
-    its own."""
+    """Arches that a worker runs without emulation; first those with a slot free for one more step. A worker's first
+    arch is its own. The number of slots does not count: an arch whose workers claim very many would get all noarch
+    builds."""
     natives = ((worker.arches[0], worker) for worker in workers if worker.arches and worker.unfit is None)
     found = {arch for arch, worker in natives if build_queue(arch) in worker.queues}
     have = [arch for arch in queue_of if arch in found and queue_of[arch].slots]
-    return tuple(sorted(have, key=lambda arch: queue_of[arch].sent - queue_of[arch].free_slots))
+    return tuple(sorted(have, key=lambda arch: queue_of[arch].sent >= queue_of[arch].free_slots))
 
 
 class Loads:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
+from farm.model.nevra import Nevra
 from farm.model.target import Limits, Target
 from farm.model.work import PinnedRepository
 from farm.queues import build_queue
-from farm.state.changes import BuildState, PackageName
+from farm.state.changes import BuildState, PackageName, StepState
 from farm.state.graph import How
 from farm.steps.base import Order, StepType, World
 from farm.steps.names import NameKind, package_names
 from farm.steps.srpm import SRPM, SrpmResult
+
+_NAME_CHARS = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,21 @@ class Build(StepType[BuildInput, BuildResult]):
     def artifacts(self, output: BuildResult) -> Iterable[Artifact]:
         return output.rpms
 
+    def problem(self, build: BuildState, step: StepState, output: BuildResult) -> str | None:
+        return next((bad for rpm in output.rpms if (bad := _bad_arch(step, rpm)) is not None), None)
+
     def names(self, build: BuildState, output: BuildResult) -> Iterable[PackageName]:
         return [(build.target, NameKind.BINARY.value, name) for name in package_names(output.rpms)]
+
+
+def _bad_arch(step: StepState, rpm: Artifact) -> str | None:
+    """The problem with a package that this step cannot have made. The hosts of one arch may make no packages of another
+    one: an upload for several arches brings each package to the repositories of its own arch."""
+    allowed = ("noarch",) if len(step.covers) > 1 or step.arch is None else ("noarch", step.arch.rpm)
+    arch = Nevra.parse(rpm.nevra).arch if rpm.nevra is not None else None
+    if arch in allowed:
+        return None
+    return f"package {rpm.name[:_NAME_CHARS]!a} of arch {arch}, where a build makes {' and '.join(allowed)}"
 
 
 BUILD = Build()

@@ -254,6 +254,36 @@ def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: 
     assert "makes no sense" in (step.waits_for or "")
 
 
+@pytest.mark.parametrize(
+    ("is_noarch", "nevra", "is_sound"),
+    [
+        (False, "hello-1-1.x86_64", True),
+        (False, "hello-1-1.noarch", True),
+        (False, "hello-1-1.ppc64le", False),
+        (False, "hello-1-1.src", False),
+        (False, None, False),
+        (True, "hello-1-1.noarch", True),
+        (True, "hello-1-1.x86_64", False),
+        (True, "hello-1-1.ppc64le", False),
+    ],
+)
+def test_a_build_reports_packages_of_its_own_arch_alone(
+    store: Store, nevra: str | None, *, is_noarch: bool, is_sound: bool
+) -> None:
+    build_id = add(store, arches=(Arch.X86_64, Arch.PPC64LE))
+    done, srpm = send(store), succeed("srpm", noarch=is_noarch)
+    while (message := done.orders[0].message).kind != "build":
+        done = settle(store, done, {"srpm": srpm})
+        done = done if done.orders else send(store)
+    built = succeed("build")
+    rpm = artifact("hello.rpm", ArtifactKind.RPM, nevra)
+    answer = replace(built, output=replace(built.output, rpms=(rpm,)))  # type: ignore[type-var]
+    settle_reports(store, [report_for(message.attempt, token_of(message.attempt), message.kind, answer)], now(), AROUND)
+    step = next(one for one in store.build(build_id).steps if one.kind == "build")
+    assert step.outcome is (Outcome.SUCCEEDED if is_sound else None)
+    assert ("makes no sense: package 'hello.rpm'" in (step.waits_for or "")) is not is_sound
+
+
 def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) -> None:
     add(store)
     at = now()

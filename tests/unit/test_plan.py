@@ -149,9 +149,19 @@ def test_running_attempts_take_slots_and_sent_ones_room() -> None:
     assert (state.free_slots, state.sent, state.room) == (1, 1, 1)
 
 
-def test_arches_with_a_worker_of_their_own_come_first_by_free_slots() -> None:
+def test_only_arches_with_a_worker_of_their_own_are_native() -> None:
     states = {Arch.X86_64: room(2)[QUEUE], Arch.AARCH64: room(5)[QUEUE]}
     assert native_arches([replace(worker_facts(), arches=(Arch.X86_64, Arch.AARCH64))], states) == (Arch.X86_64,)
+
+
+def test_claimed_slots_draw_no_noarch_builds() -> None:
+    claims = "build@claims"
+    workers = [worker_facts(), worker_facts(claims, names=(queues.build_queue(Arch.PPC64LE),), slots=1024)]
+    workers[1] = replace(workers[1], arches=(Arch.PPC64LE,))
+    states = {Arch.X86_64: room(1)[QUEUE], Arch.PPC64LE: room(1024)[QUEUE]}
+    assert native_arches(workers, states) == (Arch.X86_64, Arch.PPC64LE)
+    states[Arch.X86_64] = replace(states[Arch.X86_64], sent=1)
+    assert native_arches(workers, states) == (Arch.PPC64LE, Arch.X86_64), "every slot of x86_64 has its step"
 
 
 # --- loads
