@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from farm import wire
 from farm.errors import NotFound, WrongState
-from farm.fitness import unfit_reason, withheld_reason
+from farm.fitness import Withholding, unfit_reason
 from farm.model.outcome import Status
 from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.store.store import Store
@@ -30,11 +30,12 @@ def running_on(store: Store) -> dict[str, tuple[str, ...]]:
 
 def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> dict[str, tuple[int, str]]:
     """By queue: how many slots get work, and why the others get none."""
+    withholding = Withholding(holds, workers, speaks=wire.VERSION)
     found: dict[str, tuple[int, str]] = {}
     for worker in workers:
         for queue in worker.queues:
             slots, why = found.get(queue, (0, ""))
-            kept = unfit_reason(worker, queue) or withheld_reason(worker, queue, holds, workers, speaks=wire.VERSION)
+            kept = unfit_reason(worker, queue) or withholding.reason(worker, queue)
             found[queue] = (slots, why or kept) if kept else (slots + worker.slots, why)
     return found
 

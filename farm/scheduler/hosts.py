@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.fitness import withheld_reason
+from farm.fitness import Withholding
 from farm.model.label import AttemptLabel
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.steps.registry import queue_of
@@ -148,11 +148,11 @@ class HostHealth:
     def off(self, workers: Iterable[WorkerFacts], now: datetime) -> dict[str, dict[str, list[str]]]:
         """By role and node name: the queues from which a worker is to stop taking."""
         workers = tuple(workers)
-        held = self.held(now)
+        withholding = Withholding(self.held(now), workers, speaks=wire.VERSION)
         found: dict[str, dict[str, list[str]]] = {}
         for worker in workers:
             for queue in worker.queues:
-                if withheld_reason(worker, queue, held, workers, speaks=wire.VERSION) is not None:
+                if withholding.reason(worker, queue) is not None:
                     found.setdefault(queue, {}).setdefault(worker.name, []).append(queue)
         return found
 

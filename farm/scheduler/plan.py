@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from farm import wire
-from farm.fitness import unfit_reason, withheld_reason
+from farm.fitness import Withholding, unfit_reason
 from farm.model.arch import Arch
 from farm.model.outcome import Status
 from farm.model.worker import HostHold, WorkerFacts
@@ -63,14 +63,12 @@ def queue_states(
             busy[key] = busy.get(key, 0) + 1
         elif attempt.offered_at is not None:
             sent[attempt.queue] = sent.get(attempt.queue, 0) + 1
+    withholding = Withholding(held or {}, workers, speaks=wire.VERSION)
     states = {}
     for name in names:
         free: dict[str, int] = {}
         serving = [worker for worker in workers if name in worker.queues]
-        why = {
-            one.name: unfit_reason(one, name) or withheld_reason(one, name, held or {}, workers, speaks=wire.VERSION)
-            for one in serving
-        }
+        why = {one.name: unfit_reason(one, name) or withholding.reason(one, name) for one in serving}
         mine = [worker for worker in serving if not why[worker.name]]
         for worker in mine:
             free[worker.host] = free.get(worker.host, 0) + max(0, worker.slots - busy.get((name, worker.name), 0))

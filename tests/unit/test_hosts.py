@@ -1,5 +1,6 @@
 """Which hosts get no work, for how long, and what their workers are told."""
 
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -178,3 +179,15 @@ def test_trouble_with_one_owners_builds_alone_holds_no_host_that_others_use() ->
 
 def test_trouble_holds_a_host_that_one_owner_uses() -> None:
     assert _noted("mmm")
+
+
+def test_two_thousand_workers_of_a_quarantined_host_hold_up_no_pass() -> None:
+    """One account can register so many. Each of them asked all others whether a host is free, for 0.8 s of the
+    processor in each pass."""
+    health = HostHealth()
+    assert ill(health) is not None
+    workers = [worker_facts(f"build-{number}@one", names=(QUEUE,)) for number in range(2000)]
+    began_s = time.process_time()
+    off = health.off([*workers, worker_facts("build@two")], NOW)
+    assert time.process_time() - began_s < 0.2
+    assert len(off[QUEUE]) == 2000

@@ -31,8 +31,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             except Exception as error:
                 if isinstance(error, self.connection_errors):
                     raise
+                if not denial.stop_for(error):
+                    _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
                 # One that was not acknowledged would use up a slot for good.
-                _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
                 message.ack_log_error(_log, self.connection_errors)
 
         return on_message
