@@ -230,6 +230,12 @@ class LeaseLost(FarmError):
     exit_code = 49
 
 
+def given(error: FarmError) -> FarmError:
+    """The same error, of the step's input: it counts for no host before another one has done the step."""
+    error.remote = error.remote or GIVEN
+    return error
+
+
 @contextmanager
 def disk_errors(trouble: type[Trouble], doing: str) -> Iterator[None]:
     """An OSError inside becomes DiskFull, or `trouble`, with a message that begins with `doing`."""

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def test_what_fails_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
     with shelf.use("key", lambda _: None, stop=NEVER) as folder:
         assert not list(folder.iterdir())
+
+
+def test_a_wait_for_another_that_makes_the_same_root_ends_with_the_time_of_the_step(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, keep=3)
+
+    def make(_: Path) -> None:
+        with shelf.use("key", lambda _: None, stop=NEVER, deadline=time.monotonic() + 0.1):
+            pass
+
+    with pytest.raises(RootTrouble, match="time was over"), shelf.use("key", make, stop=NEVER):
+        pass
 
 
 def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ Owns the waiting for a lock. The caller says which file is locked, and its `paus
 """
 
 import fcntl
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -26,12 +28,15 @@ class LockKind(Enum):
     EXCLUSIVE = fcntl.LOCK_EX
 
 
-def until(stop: threading.Event, why: str) -> Pause:
-    """A pause that raises LeaseLost with `why` once `stop` is set."""
+def until(stop: threading.Event, why: str, *, deadline: float = math.inf) -> Pause:
+    """A pause that raises LeaseLost with `why` once `stop` is set, and TimeoutError from `deadline` on, which is a time
+    of time.monotonic()'s clock."""
 
     def pause() -> None:
         if stop.wait(_POLL_S):
             raise LeaseLost(why)
+        if time.monotonic() >= deadline:
+            raise TimeoutError
 
     return pause
 

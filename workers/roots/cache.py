@@ -3,6 +3,7 @@
 Owns: the locks, the atomic appearance, the order of use, and the removal of what was not used for longest.
 """
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from farm.errors import RootTrouble
-from workers.core.locks import LockKind, lock, open_lock, try_lock, until
+from farm.errors import RootTrouble, given
+from workers.core.locks import LockKind, Pause, lock, open_lock, try_lock, until
 from workers.isolation.scratch import attempted, remove_tree, room_name, sweep_orphans
 
 _NEW = "new"
@@ -27,19 +28,23 @@ class Shelf:
         self._keep = keep
 
     @contextmanager
-    def use(self, key: str, make: Callable[[Path], None], *, stop: threading.Event) -> Iterator[Path]:
+    def use(
+        self, key: str, make: Callable[[Path], None], *, stop: threading.Event, deadline: float = math.inf
+    ) -> Iterator[Path]:
         """The folder of that key, made by `make(empty folder)` if it is not there; kept from removal meanwhile.
 
-        Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, and what `make` raises.
+        Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, RootTrouble at the deadline
+        of time.monotonic()'s clock, and what `make` raises.
         """
+        pause = until(stop, "stopped while waiting for another to make the same root", deadline=deadline)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._root / key
-        with self._locked(key, LockKind.SHARED, stop) as descriptor:
+        with self._locked(key, LockKind.SHARED, pause) as descriptor:
             while not path.is_dir():
-                _lock(descriptor, LockKind.EXCLUSIVE, stop)
+                _lock(descriptor, LockKind.EXCLUSIVE, pause)
                 if not path.is_dir():
                     self._make(path, make)
-                _lock(descriptor, LockKind.SHARED, stop)
+                _lock(descriptor, LockKind.SHARED, pause)
             with suppress(OSError):
                 os.utime(path)
             yield path
@@ -90,13 +95,13 @@ class Shelf:
         return 1
 
     @contextmanager
-    def _locked(self, key: str, kind: LockKind, stop: threading.Event) -> Iterator[int]:
+    def _locked(self, key: str, kind: LockKind, pause: Pause) -> Iterator[int]:
         """The lock file may be removed with its folder by a sweep; then it is another file's turn."""
         path = self._root / f"{key}.lock"
         while True:
             descriptor = open_lock(path)
             try:
-                _lock(descriptor, kind, stop)
+                _lock(descriptor, kind, pause)
                 if _is_same(descriptor, path):
                     yield descriptor
                     return
@@ -104,8 +109,11 @@ class Shelf:
                 os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: LockKind, stop: threading.Event) -> None:
-    lock(descriptor, kind, until(stop, "stopped while waiting for another to make the same root"), trouble=RootTrouble)
+def _lock(descriptor: int, kind: LockKind, pause: Pause) -> None:
+    try:
+        lock(descriptor, kind, pause, trouble=RootTrouble)
+    except TimeoutError:
+        raise given(RootTrouble("the step's time was over while another one made the same root")) from None
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

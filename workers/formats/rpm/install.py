@@ -152,15 +152,15 @@ class Filling:
                 # a template in any case: what dnf made of the target's metadata then serves all of its layers.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
                 fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
-                with self._cache.write(self._context.stop) as cache:
+                with self._cache.write(self._context.stop, self._context.deadline) as cache:
                     self._own_cache(cache)
                     step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
                     self._fetch(step, scratch, is_builds_own=is_builds_own)
-                    snapshot = stack.enter_context(self._cache.snapshot())
+                    snapshot = stack.enter_context(self._cache.snapshot(cache))
                 words = ["--cacheonly", *words]
             else:
-                with self._cache.read(self._context.stop):
-                    snapshot = stack.enter_context(self._cache.snapshot())
+                with self._cache.read(self._context.stop, self._context.deadline) as cache:
+                    snapshot = stack.enter_context(self._cache.snapshot(cache))
             self._own(snapshot)
             overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / _WORK)
             named = "all" if lower is None else "packages"

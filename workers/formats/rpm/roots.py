@@ -80,7 +80,7 @@ class Roots:
                 raise RootTrouble(f"the new root of {self._target.name} {self._arch} has no package in it")
             write_listing(folder / "list", of_template(plan, is_sealed=is_sealed(root)))
 
-        with self._shelf.use(key, make, stop=context.stop) as folder:
+        with self._shelf.use(key, make, stop=context.stop, deadline=context.deadline) as folder:
             yield folder
 
     @contextmanager
@@ -109,7 +109,7 @@ class Roots:
             write_listing(folder / "list", of_layer(base.listing, plan))
 
         shelf = Shelf(template / "layers", keep=_LAYERS_KEPT)
-        with shelf.use(key, make, stop=context.stop) as folder:
+        with shelf.use(key, make, stop=context.stop, deadline=context.deadline) as folder:
             yield Root(lowers=(folder / "upper", *base.lowers), listing=read_listing(folder / "list"))
 
     def _filling(self, context: StepContext) -> Filling:
