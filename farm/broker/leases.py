@@ -142,23 +142,28 @@ class Leases(WorkerRegister):
         works: Iterable[AnyWork] = (),
         expects: Iterable[str] = (),
         events: Iterable[dict[str, Any]] = (),
-    ) -> None:
-        """`close_attempts`, `offer`, `expect` and `publish` for many, in this order and in one round trip."""
+    ) -> frozenset[str]:
+        """`close_attempts`, `offer`, `expect` and `publish` for many, in this order and in one round trip.
+
+        Returns the attempts of `works` whose messages workers dropped because they came before the offer.
+        """
+        answer_of: dict[str, int] = {}
         with self._redis.pipeline(transaction=False) as pipe:
             for some in _portions(closes):
                 keys = [key(label) for label in some for key in (_offer, _lease, _closed, _wake)]
                 self._close(keys=keys, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
-            offered = []
             for work in works:
                 pipe.hset(_offer(work.attempt), "work", wire.encode_work(work))
-                offered.append(work.attempt)
-            for some in _portions(offered):
+                answer_of[work.attempt] = len(pipe)
+                pipe.hexists(_offer(work.attempt), "missed")
+            for some in _portions(answer_of):
                 self._wake(keys=[_wake(label) for label in some], args=[_WAKE_KEPT_S], client=pipe)
             for some in _portions(expects):
                 self._expect(keys=[_offer(label) for label in some], client=pipe)
             for told in _portions(msgspec.json.encode(event) for event in events):
                 self._publish(args=[_EVENTS, *told], client=pipe)
-            pipe.execute()
+            answers = pipe.execute()
+        return frozenset(label for label, place in answer_of.items() if answers[place])
 
     def expect(self, label: str) -> None:
         """The attempt is to be offered later, and its message may come before that: it may wait."""
@@ -223,7 +228,7 @@ class Leases(WorkerRegister):
 
         Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
         is being settled. Raises LeaseLost when the attempt is another's, closed, not expected, or not offered within
-        `wait_s`;
+        `wait_s`: then the scheduler sends a message again together with the offer;
         HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
         lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer, for
         which it is asked again for as long.
@@ -248,13 +253,13 @@ class Leases(WorkerRegister):
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
             if answer == b"unexpected":
-                raise LeaseLost(f"attempt {label} is not expected by now, or too many wait for it")
+                raise LeaseLost(f"attempt {label} is not expected by now")
+            if answer == b"early":
+                raise LeaseLost(f"attempt {label} is not offered yet; the scheduler sends it again when it is")
             if answer.startswith(b"held "):
                 raise HostHeld(answer[5:].decode())
             if answer != b"wait":
                 return wire.decode_work(answer)
-            if waited:
-                raise LeaseLost(f"attempt {label} was not offered within {wait_s:g} s")
             waited = self._redis.blpop([_wake(label)], timeout=wait_s) is None
 
     def touch(self, label: str, token: str) -> Touch:

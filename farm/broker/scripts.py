@@ -17,7 +17,8 @@ _LOOK_EVERY_S = 0.1
 
 # A claim whose answer got lost is repeated under the same name, and is answered as before.
 # An offer without work is that of an attempt whose turn is still to come. Messages for it may be forged, and whoever
-# waits occupies a slot, so only so many may wait.
+# waits occupies a slot, so only so many may wait, and for a moment. A message that is dropped leaves a mark, for which
+# the scheduler sends another one together with the offer. HINCRBY needs no right to write work into an offer.
 # PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
 CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
@@ -28,15 +29,16 @@ if lease[1] then
   return lease[3]
 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'gone' end
-local offer = redis.call('HMGET', KEYS[1], 'work', 'waits')
+local offer = redis.call('HMGET', KEYS[1], 'work', 'waits', 'missed')
 if not offer[1] then
   if not offer[2] then return 'unexpected' end
-  if ARGV[6] == '1' then
-    if tonumber(offer[2]) >= tonumber(ARGV[7]) then return 'unexpected' end
-    redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[1])
+  if ARGV[6] == '1' and tonumber(offer[2]) < tonumber(ARGV[7]) then
     redis.call('HINCRBY', KEYS[1], 'waits', 1)
+    return 'wait'
   end
-  return 'wait'
+  if not offer[3] then redis.call('HINCRBY', KEYS[1], 'missed', 1) end
+  return 'early'
 end
 local why = redis.call('HGET', KEYS[4], ARGV[5])
 if why then return 'held ' .. why end

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from farm.broker.leases import Leases
 from farm.errors import BadTarget, FarmError, FarmNotRunning
@@ -16,6 +17,16 @@ from farm.store.settling import Finding, Verdict
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """`offered` are the orders that are offered now; the messages of those in `again` came too early, and workers
+    dropped them. `refused` are verdicts on orders for which no work can be made."""
+
+    offered: list[Order]
+    again: list[Order]
+    refused: list[Verdict]
+
+
 class Delivery:
     """For the scheduler's thread alone."""
 
@@ -26,8 +37,8 @@ class Delivery:
         self._unclosed: list[str] = []
         self._late = Tally()
 
-    def deliver(self, committed: Committed, workers: Sequence[WorkerFacts]) -> tuple[list[Order], list[Verdict]]:
-        """Returns the orders that are offered now, and verdicts on those for which no work can be made.
+    def deliver(self, committed: Committed, workers: Sequence[WorkerFacts]) -> Delivered:
+        """Offer the work of the orders.
 
         Raises redis.RedisError, and FarmNotRunning while the database is away; what was to be closed is then closed
         the next time.
@@ -40,11 +51,13 @@ class Delivery:
             _log.debug("%s", event, extra={"action": "event"})
         self._unclosed += committed.closes
         works, offered, refused = self._make(committed.orders, workers)
+        missed: frozenset[str] = frozenset()
         if self._unclosed or works or committed.events:
             expects = [order.following.attempt for order in offered if order.following is not None]
-            self._leases.hand_on(closes=self._unclosed, works=works, expects=expects, events=committed.events)
+            missed = self._leases.hand_on(closes=self._unclosed, works=works, expects=expects, events=committed.events)
             self._unclosed = []
-        return offered, refused
+        again = [order for order in offered if order.message.attempt in missed]
+        return Delivered(offered=offered, again=again, refused=refused)
 
     def close_later(self, labels: Iterable[str]) -> None:
         """These attempts are over, and Redis does not answer."""

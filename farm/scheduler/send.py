@@ -72,10 +72,12 @@ class Sender:
         self._heads.learn(committed.heads)
         for owner, used_s in committed.used_s.items():
             self._loads.add(owner, used_s, now)
-        offered, refused = self._delivery.deliver(committed, self._snapshot.workers)
-        if refused:
-            self.deliver(self._store.judge(refused, now, self._snapshot.settle_policy()), now)
-        return offered
+        done = self._delivery.deliver(committed, self._snapshot.workers)
+        if done.refused:
+            self.deliver(self._store.judge(done.refused, now, self._snapshot.settle_policy()), now)
+        if done.again:
+            self._dispatcher.send(done.again)
+        return done.offered
 
     def read_loads(self) -> None:
         """Read what owners used, as the leader before recorded it."""

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,10 +215,37 @@ def test_an_upload_that_comes_early_waits_for_its_offer(publisher: Publisher) ->
     publisher.leases.expect(UPLOAD)
     publisher.forge(step_type("upload").task, UPLOAD)
     until(lambda: publisher.client.hget(f"farm:offer:{UPLOAD}", "waits") == b"1", "it to wait")
-    time.sleep(0.5)
-    assert not publisher.says("Dropped")
     publisher.offer(UPLOAD)
     publisher.reported(UPLOAD)
+    assert not publisher.says("Dropped")
+
+
+def test_messages_of_uploads_that_are_expected_hold_the_slot_for_moments(publisher: Publisher) -> None:
+    """A builder can guess the labels of all uploads to come; each held a publisher's slot for 10 s."""
+    labels = [f"{number + 10}.upload.x86_64.1" for number in range(10)]
+    publisher.leases.hand_on(expects=labels)
+    for label in labels * 3:
+        publisher.forge("farm.upload", label)
+    publisher.offer(UPLOAD)
+    publisher.forge("farm.upload", UPLOAD)
+    assert publisher.reported(UPLOAD, within_s=30) < 20
+    work = replace(work_of("upload"), attempt=labels[0])
+    assert publisher.leases.hand_on(works=[work]) == {labels[0]}, "the scheduler sends its message again"
+
+
+def test_a_number_in_place_of_an_offer_costs_its_attempt_alone(publisher: Publisher) -> None:
+    """An account may count in the offers of its own kinds of attempts, and put a number where work would be."""
+    publisher.client.hincrby(f"farm:offer:{UPLOAD}", "work", 1)
+    publisher.forge("farm.upload", UPLOAD)
+    until(lambda: publisher.says(f"Dropped {UPLOAD}: Expected"), "it to be dropped")
+    notices = publisher.control.receive(timeout_s=5).notices
+    assert [(one.notice, one.attempt) for one in notices] == [(wire.NoticeKind.HANDED_BACK, UPLOAD)]
+    publisher.control.acknowledge()
+    other = "5.upload.x86_64.1"
+    publisher.client.hincrby(f"farm:offer:{other}", "work", 1)
+    publisher.offer(other)
+    publisher.forge("farm.upload", other)
+    publisher.reported(other)
 
 
 def test_work_of_another_step_under_an_uploads_label_is_not_done(publisher: Publisher) -> None:

@@ -18,6 +18,7 @@ from farm.wire import digest_of
 from tests.fake_workers import held_by
 from tests.messages import KINDS, report_of, work_of, worker_facts
 from tests.redis_server import redis_server
+from tests.waiting import until
 
 WORK = work_of("fetch")
 TOKEN = "t"
@@ -89,7 +90,7 @@ def test_a_claim_waits_for_an_offer_that_is_still_to_come(leases: Leases, label:
 
 def test_a_claim_of_nothing_ends(leases: Leases, label: str) -> None:
     leases.expect(label)
-    with pytest.raises(LeaseLost, match="not offered"):
+    with pytest.raises(LeaseLost, match="not offered yet"):
         leases.claim(label, "t", "w", wait_s=0.1)
 
 
@@ -100,15 +101,29 @@ def test_only_a_few_wait_for_what_is_expected_and_nobody_for_what_is_not(leases:
         leases.claim(label, "t", "w", wait_s=20)
     leases.expect(label)
     for _ in range(2):
-        with pytest.raises(LeaseLost, match="not offered"):
+        with pytest.raises(LeaseLost, match="not offered yet"):
             leases.claim(label, "t", "w", wait_s=0.1)
     leases.expect(label)
     for _ in range(50):
-        with pytest.raises(LeaseLost, match="too many wait"):
+        with pytest.raises(LeaseLost, match="not offered yet"):
             leases.claim(label, "t", "w", wait_s=20)
     assert time.monotonic() - began_at < 10
     leases.offer(replace(WORK, attempt=label))
     assert leases.claim(label, "t", "w", wait_s=0.1).attempt == label
+
+
+def test_the_offer_tells_whether_a_message_came_before_it_and_was_dropped(leases: Leases, label: str) -> None:
+    works = [replace(WORK, attempt=f"{label}{name}") for name in ("missed", "waiting", "quiet")]
+    missed, waiting, quiet = (work.attempt for work in works)
+    leases.hand_on(expects=[missed, waiting, quiet])
+    with pytest.raises(LeaseLost):
+        leases.claim(missed, "t", "w", wait_s=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        claim = pool.submit(leases.claim, waiting, "t", "w", wait_s=20)
+        until(lambda: leases._redis.hget(f"farm:offer:{waiting}", "waits") == b"1", "the claim to wait")
+        assert leases.hand_on(works=works, closes=["x"], events=[{}]) == {missed}
+        assert claim.result(timeout=5).attempt == waiting
+    assert leases.hand_on(works=[replace(WORK, attempt=f"{label}never")]) == frozenset()
 
 
 def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) -> None:
@@ -138,7 +153,7 @@ def test_many_attempts_are_handed_on_asked_for_and_closed_together(leases: Lease
     states = leases.states(labels)
     assert {one for one, state in states.items() if state.is_held} == set(held)
     assert sum(state.is_offered for state in states.values()) == len(labels) - len(held)
-    with pytest.raises(LeaseLost, match="not offered within"):  # and not: it is not expected
+    with pytest.raises(LeaseLost, match="not offered yet"):  # and not: it is not expected
         leases.claim(f"{labels[-1]}x", "t", "w", wait_s=0.1)
     leases.close_attempts(labels)
     assert leases.closed(labels) == labels

@@ -48,8 +48,9 @@ from workers.steps.runner import run_step, sweep
 
 _log = logging.getLogger(__name__)
 
-#: Longer than it takes to settle the step before. A message may be forged, and waits in a slot.
-_OFFER_WAIT_S = 5.0
+#: Mostly longer than it takes to settle the step before; for any other message the scheduler sends one again. A message
+#: may be forged, and waits in a slot.
+_OFFER_WAIT_S = 0.5
 #: Made before the fork, so that all processes of a worker have it, and no other worker.
 _SECRET = secrets.token_bytes(32)
 #: What this worker was started for; None outside of a worker.
