@@ -41,6 +41,9 @@ class Settings:
     `keep_artifacts_days` is for how long after a build's end `farm gc` keeps what the build stored, 0 for always;
     `cache_bytes` what it leaves in the caches of a host.
 
+    `disk_reserve_bytes` is what a running step is expected to take of the scratch disk of its host: a worker takes no
+    step for which there is less beside those that run. 0 turns that off.
+
     `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots; no
     other user may have them. `unconfined` are the comma-separated names of targets that may be built on this host with
     the host's own root in their build roots; `*` stands for all.
@@ -79,6 +82,7 @@ class Settings:
     upload_logs: bool | None = None
     keep_artifacts_days: int = 90
     cache_bytes: int = 50 * 2**30
+    disk_reserve_bytes: int = 2**30
     pulp_url: str = ""
     pulp_username: str = ""
     pulp_password: str = ""

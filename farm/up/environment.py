@@ -15,7 +15,7 @@ _PUBLISHING = ("repositories", "upload_logs", *_PULP)
 _EVERY = ("data", "broker_url", "log_level", "extensions")
 _WORKER = (
     *(*_EVERY, "targets", "keep_failed", "scratch", "lease_s", "claim_s"),
-    *("first_root_id", "unconfined", "allow_networks"),
+    *("first_root_id", "unconfined", "allow_networks", "disk_reserve_bytes"),
 )
 
 #: The settings that a process is given, by its name.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,27 @@ def test_a_host_that_cannot_be_looked_at_for_a_moment_is_looked_at_again(
     finally:
         registered.stop()
     assert leases.workers() == ()
+
+
+def test_a_worker_whose_disk_has_no_room_for_one_more_step_takes_none_and_says_why(
+    settings: Settings, leases: Leases
+) -> None:
+    taken = {"build.x86_64": True, "publish": True}
+    full = replace(settings, disk_reserve_bytes=2**60)
+    registered = Register(full)
+    registered.start(
+        name="all@one",
+        queues=tuple(taken),
+        slots=2,
+        is_consuming=lambda queue: taken[queue],
+        consume=lambda queue, is_on: taken.update({queue: is_on}),
+    )
+    try:
+        until(lambda: taken == {"build.x86_64": False, "publish": True}, "it to take no more builds")
+        until(lambda: {worker.queues: worker.consumes for worker in leases.workers()} == _TOLD, "it to say so")
+        assert all("free some, or lower" in (worker.unfit or "") for worker in leases.workers())
+    finally:
+        registered.stop()
+
+
+_TOLD = {("build.x86_64",): (), ("publish",): ("publish",)}

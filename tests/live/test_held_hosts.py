@@ -162,7 +162,7 @@ def test_a_host_with_trouble_for_several_packages_is_quarantined_and_says_why(pl
 
 
 def _quarantine(place: HostsFarm, tmp_path: Path, full: Path) -> None:
-    place.start_worker("build@bad", BUILD, env={"FARM_SCRATCH": str(full)})
+    place.start_worker("build@bad", BUILD, env={"FARM_SCRATCH": str(full), "FARM_DISK_RESERVE_BYTES": "0"})
     builds = [enqueue(place, tmp_path) for _ in range(12)]
     assert {ends(place, build) for build in builds} == {Outcome.SUCCEEDED}
     hold = place.farm.host_holds()[f"{BUILD}@bad"]

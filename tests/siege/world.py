@@ -96,6 +96,8 @@ class World:
             "FARM_CLAIM_S": str(self.shape.claim_s),
             # The adversary never hurts a step as often as this, so nothing may ever end as the farm's fault.
             "FARM_MAX_TROUBLES": "12",
+            # The scratch disks are small, and full disks are among the adversary's means.
+            "FARM_DISK_RESERVE_BYTES": "0",
             "FARM_RETRY_DELAY_S": "0.3",
         }
         if self.shape.database is DatabaseKind.POSTGRESQL:

@@ -12,7 +12,9 @@ from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts, host_of
+from farm.steps.registry import needs_root
 from workers.formats.rpm.fitness import fitness
+from workers.isolation.admission import disk_reason
 from workers.isolation.facts import host_facts
 
 _log = logging.getLogger(__name__)
@@ -73,8 +75,10 @@ class Register:
         threading.Thread(target=announce, name="register", daemon=True).start()
 
     def _obey(self, is_consuming: Callable[[str], bool], consume: Callable[[str, bool], None]) -> None:
-        """Stop and go on taking from queues as the scheduler wrote down for this worker, until it is so."""
-        off = self._leases.turned_off(self._name, self._queues)
+        """Stop and go on taking from queues as the scheduler wrote down for this worker, and as its disk has room."""
+        off = set(self._leases.turned_off(self._name, self._queues))
+        if disk_reason(self._settings) is not None:
+            off |= {queue for queue in self._queues if needs_root(queue)}
         for queue in self._queues:
             if is_consuming(queue) is (queue in off):
                 extra = {"action": "consume", "queue": queue}
@@ -89,6 +93,7 @@ class Register:
     def _facts(self, queues: Sequence[str], slots: int, started_at: datetime, consumes: tuple[str, ...]) -> WorkerFacts:
         host = host_facts(self._settings)
         fit = fitness(self._settings, host.tools)
+        unfit = fit.unfit or disk_reason(self._settings)
         return WorkerFacts(
             name=self._name,
             host=host_of(self._name),
@@ -101,7 +106,7 @@ class Register:
             memory_bytes=host.memory_bytes,
             disk_free_bytes=host.disk_free_bytes,
             engines=fit.engines,
-            unfit=fit.unfit[:NAME_CHARS] if fit.unfit else None,
+            unfit=unfit[:NAME_CHARS] if unfit else None,
             speaks=wire.VERSION,
             consumes=consumes,
         )

@@ -24,6 +24,8 @@ from workers.isolation.cgroups import is_alive, owner
 
 _log = logging.getLogger(__name__)
 
+#: The work folder of a running step is named by it.
+STEP_PREFIX = "step"
 _REMOVE_TIMEOUT_S = 600.0
 _SMALL_ENTRIES = 200
 _SMALL_LEVELS = 5

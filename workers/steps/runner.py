@@ -27,10 +27,17 @@ from workers.core.run import CommandFailed
 from workers.core.text import shown
 from workers.formats.rpm import engines
 from workers.formats.rpm.reason import find_reason
-from workers.isolation.scratch import alive_folder, at_work, attempted, remove_tree, room_name, sweep_orphans
+from workers.isolation.scratch import (
+    STEP_PREFIX,
+    alive_folder,
+    at_work,
+    attempted,
+    remove_tree,
+    room_name,
+    sweep_orphans,
+)
 from workers.steps.registry import find_run
 
-_PREFIX = "step"
 _REASON_CHARS = 1000
 _numbers = itertools.count(1)
 
@@ -146,7 +153,7 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
     """A folder, which is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
     settings.work.mkdir(parents=True, exist_ok=True)
-    folder = settings.work / room_name(_PREFIX, next(_numbers))
+    folder = settings.work / room_name(STEP_PREFIX, next(_numbers))
     with at_work(alive_folder(settings)):
         folder.mkdir(mode=0o700)
         remove = threading.Event()
@@ -171,6 +178,6 @@ def sweep(settings: Settings) -> int:
     is logged, and keeps nothing else from being removed."""
 
     def folders() -> int:
-        return sweep_orphans(settings.work.glob(f"{_PREFIX}-*"), _PREFIX, alive_folder(settings))
+        return sweep_orphans(settings.work.glob(f"{STEP_PREFIX}-*"), STEP_PREFIX, alive_folder(settings))
 
     return engines.sweep(settings) + attempted(str(settings.work), folders)
