@@ -48,6 +48,8 @@ class Settings:
     other user may have them. `unconfined` are the comma-separated names of targets that may be built on this host with
     the host's own root in their build roots; `*` stands for all.
 
+    `repository_metadata_bytes` is how much metadata, uncompressed, a repository may have for packages to be added.
+
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
     in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_content_url` where clients find its
@@ -83,6 +85,7 @@ class Settings:
     keep_artifacts_days: int = 90
     cache_bytes: int = 50 * 2**30
     disk_reserve_bytes: int = 2**30
+    repository_metadata_bytes: int = 2 * 2**30
     pulp_url: str = ""
     pulp_username: str = ""
     pulp_password: str = ""

@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     ),
     "source": (*_WORKER, "ssh_key", "ssh_known_hosts"),
     "build": _WORKER,
-    "publish": (*_WORKER, *_PUBLISHING),
+    "publish": (*_WORKER, *_PUBLISHING, "repository_metadata_bytes"),
     "flower": _EVERY,
 }
 

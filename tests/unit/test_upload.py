@@ -1,16 +1,20 @@
 """The upload step brings each package to the repositories it belongs in, and to no other."""
 
+import gzip
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from urllib.parse import urlsplit
 
 import pytest
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.errors import BadSource, LeaseLost, NotFound
+from farm.errors import GIVEN, BadSource, LeaseLost, NotFound, RepositoryTrouble
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions
@@ -24,6 +28,7 @@ from farm.repositories import (
     RepositoryPackage,
     open_repositories,
 )
+from farm.repositories.room import metadata_bytes
 from farm.steps.logs import LogsInput, LogsResult
 from farm.steps.upload import UploadInput
 from tests.rpms import make_rpm, read_repository
@@ -158,6 +163,54 @@ def test_an_artifact_that_the_store_does_not_have_is_trouble_before_anything_is_
     with pytest.raises(NotFound):
         upload.run(work, context)
     assert open_repositories(context.settings).current(RepositoryName(target="demo", kind=RepositoryKind.SOURCE)) == 0
+
+
+def test_a_repository_with_as_much_metadata_as_it_may_have_takes_no_more_packages(
+    context: StepContext, tmp_path: Path
+) -> None:
+    """So many packages that no build root can load the repository would end all builds of the target."""
+    work = work_for(context, tmp_path, arches=(Arch.X86_64,))
+    assert upload.run(work, context).outcome is Outcome.SUCCEEDED
+    binary = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+    repositories = open_repositories(context.settings)
+    size_bytes = metadata_bytes(repositories.url(binary), context.settings)
+    assert size_bytes is not None
+    opened = [gzip.decompress(path.read_bytes()) for path in _metadata_of(repositories.url(binary, 1))]
+    assert size_bytes == sum(len(text) for text in opened)
+    full = replace(context, settings=replace(context.settings, repository_metadata_bytes=size_bytes))
+    more = replace(work, input=replace(work.input, rpms=_more(context, tmp_path)))
+    with pytest.raises(RepositoryTrouble, match="MiB of metadata, and takes packages up to") as refused:
+        upload.run(more, full)
+    assert refused.value.remote == GIVEN, "no publisher's host is to blame"
+    assert repositories.current(binary) == 1
+    roomy = replace(context, settings=replace(context.settings, repository_metadata_bytes=size_bytes + 10_000))
+    assert upload.run(more, roomy).outcome is Outcome.SUCCEEDED
+    assert repositories.current(binary) == 2
+
+
+def test_the_size_of_a_repository_behind_http_is_known_where_its_index_is_open(
+    context: StepContext, tmp_path: Path
+) -> None:
+    upload.run(work_for(context, tmp_path), context)
+    binary = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+    url = open_repositories(context.settings).url(binary)
+    handler = partial(SimpleHTTPRequestHandler, directory=urlsplit(url).path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}/"
+        assert metadata_bytes(base, context.settings) == metadata_bytes(url, context.settings)
+        assert metadata_bytes(f"{base}none/", context.settings) is None
+        server.shutdown()
+    assert metadata_bytes(base, context.settings) is None
+
+
+def _metadata_of(url: str) -> Iterator[Path]:
+    return Path(urlsplit(url).path).glob("repodata/*.xml.gz")
+
+
+def _more(context: StepContext, tmp_path: Path) -> tuple[Artifact, ...]:
+    path = make_rpm(tmp_path, "more", arch="noarch")
+    return (context.store.put(path, name=path.name, kind=ArtifactKind.RPM, nevra="more-1-1.noarch"),)
 
 
 def test_an_attempt_that_was_stopped_publishes_nothing(context: StepContext, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from farm.repositories import (
     RepositoryPackage,
     open_repositories,
 )
+from farm.repositories.room import check_room
 from farm.steps.upload import UploadInput, UploadResult
 from workers.core.context import Ended, StepContext
 from workers.steps.logs import check_stop, labels_of, publish_logs
@@ -32,8 +33,10 @@ Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
 def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResult]:
     """What a repository refuses is the package's failure, and no host's. Raises what else `publish` does."""
+    backend = open_repositories(context.settings)
     try:
-        return publish(work, open_repositories(context.settings), context)
+        check_room(backend, destinations(work.target.name, work.input), context.settings)
+        return publish(work, backend, context)
     except BadSource as error:
         raise Ended(Outcome.FAILED, f"refused by the repository: {error}") from error
 
