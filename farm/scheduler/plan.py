@@ -22,6 +22,8 @@ from farm.store.read_view import Live, Ready
 HALF_LIFE_S = 4 * 3600
 #: What work that is out counts for until it is known what it used.
 EXPECTED_S = 60.0
+#: Steps of one queue that are out and that no worker has begun. An account may claim any number of slots for its queue.
+SENT_AT_MOST = 1000
 #: How long work is kept back for another host than the one it had trouble on.
 AVOID_FOR = timedelta(seconds=60)
 
@@ -43,7 +45,7 @@ class QueueState:
 
     @property
     def room(self) -> int:
-        return max(0, self.free_slots + 1 - self.sent) if self.slots else 0
+        return max(0, min(self.free_slots + 1, SENT_AT_MOST) - self.sent) if self.slots else 0
 
 
 def queue_states(

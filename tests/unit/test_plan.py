@@ -12,7 +12,7 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
-from farm.scheduler.plan import Loads, QueueState, ask_order, native_arches, plan, queue_states
+from farm.scheduler.plan import SENT_AT_MOST, Loads, QueueState, ask_order, native_arches, plan, queue_states
 from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
 from farm.store.read_view import Live, Ready
 from farm.store.settling import Finding
@@ -152,6 +152,13 @@ def test_running_attempts_take_slots_and_sent_ones_room() -> None:
 def test_only_arches_with_a_worker_of_their_own_are_native() -> None:
     states = {Arch.X86_64: room(2)[QUEUE], Arch.AARCH64: room(5)[QUEUE]}
     assert native_arches([replace(worker_facts(), arches=(Arch.X86_64, Arch.AARCH64))], states) == (Arch.X86_64,)
+
+
+def test_claimed_slots_draw_no_more_work_than_a_pass_can_send() -> None:
+    workers = [worker_facts(f"build-{number}@one", names=(QUEUE,), slots=1024) for number in range(2000)]
+    state = queue_states([QUEUE], workers, [])[QUEUE]
+    assert (state.free_slots, state.room) == (2000 * 1024, SENT_AT_MOST)
+    assert replace(state, sent=SENT_AT_MOST).room == 0
 
 
 def test_claimed_slots_draw_no_noarch_builds() -> None:
