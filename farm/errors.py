@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
+from farm.model.remote import RemoteKind
 
 #: As `remote`: a package, or a report of a step before, may be what failed.
 GIVEN = "the input of the step"
@@ -27,6 +28,8 @@ class FarmError(Exception):
     artifacts: tuple[Artifact, ...] = ()
     #: The remote end that failed, if it was not this host: a name or address, or an input of the step.
     remote: str | None = None
+    #: The kind of that far end.
+    remote_kind: RemoteKind = RemoteKind.INPUT
 
 
 # --- errors that the user can correct --------------------------------------------------------------------------
@@ -139,6 +142,7 @@ class NetworkTrouble(Trouble):
     def __init__(self, message: str = "", remote: str | None = None) -> None:
         super().__init__(message, remote)
         self.remote = remote
+        self.remote_kind = RemoteKind.SERVER
 
     def __str__(self) -> str:
         return str(self.args[0])

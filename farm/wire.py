@@ -17,6 +17,7 @@ import msgspec
 
 from farm.errors import UnknownVersion
 from farm.model.artifact import Artifact
+from farm.model.remote import RemoteKind
 from farm.model.target import TARGET_NAME
 from farm.model.work import AnyWork, OutputT, StepResult, Work
 from farm.steps.registry import step_type
@@ -29,13 +30,15 @@ REMOTE_MAX_CHARS = 255
 @dataclass(frozen=True, kw_only=True)
 class TroubleReport:
     """Farm trouble as its error's code, whether it may be tried again, a message, and what was stored all the same.
-    `remote` is the far end that failed, a host's name of at most REMOTE_MAX_CHARS, where the trouble was with one."""
+    `remote` is the far end that failed, a host's name of at most REMOTE_MAX_CHARS, where the trouble was with one, and
+    `remote_kind` says whether it is a server."""
 
     code: str
     retryable: bool
     message: str
     artifacts: tuple[Artifact, ...] = ()
     remote: str | None = None
+    remote_kind: RemoteKind = RemoteKind.INPUT
 
 
 @dataclass(frozen=True, kw_only=True)

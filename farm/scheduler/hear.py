@@ -15,6 +15,7 @@ from farm import wire
 from farm.broker.control import Control, Inbox
 from farm.broker.leases import Leases
 from farm.errors import FarmError
+from farm.model.remote import Remote
 from farm.model.tally import Tally
 from farm.scheduler.guard import Guard
 from farm.scheduler.held import HeldHosts
@@ -96,7 +97,7 @@ class Settler:
                     one.report.attempt,
                     now,
                     trouble=found.message if found else None,
-                    remote=found.remote if found else None,
+                    remote=_remote(found),
                     owner=one.owner,
                 )
             reports = (one.report for one in heard)
@@ -141,6 +142,10 @@ class Settler:
     def _judge_some(self, verdicts: Sequence[Verdict], now: datetime) -> Sequence[Verdict]:
         self._sender.deliver(self._store.judge(verdicts, now, self._snapshot.settle_policy()), now)
         return verdicts
+
+
+def _remote(trouble: wire.TroubleReport | None) -> Remote | None:
+    return Remote(name=trouble.remote, kind=trouble.remote_kind) if trouble and trouble.remote else None
 
 
 def frees_a_slot(report: wire.AnyReport) -> bool:

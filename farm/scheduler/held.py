@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from farm.broker.leases import Leases
+from farm.model.remote import Remote
 from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
 from farm.scheduler.hosts import HostHealth
 from farm.store.settling import Finding, Verdict
@@ -54,7 +55,7 @@ class HeldHosts:
         now: datetime,
         *,
         trouble: str | None,
-        remote: str | None = None,
+        remote: Remote | None = None,
         owner: str = "",
     ) -> None:
         """Record how an attempt of this owner's build went on a worker; `trouble` is its message, `remote` the far end

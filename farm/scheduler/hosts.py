@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from farm import wire
 from farm.fitness import Withholding
 from farm.model.label import AttemptLabel
+from farm.model.remote import Remote, RemoteKind
 from farm.model.worker import QUARANTINE_AT_MOST, HoldKind, HostHold, WorkerFacts, host_of
 from farm.steps.registry import queue_of
 
@@ -34,7 +35,7 @@ class _Trouble:
     at: datetime
     build: int | None
     message: str
-    remote: str | None = None
+    remote: Remote | None = None
     owner: str = ""
 
 
@@ -61,7 +62,7 @@ class HostHealth:
         now: datetime,
         *,
         trouble: str | None,
-        remote: str | None = None,
+        remote: Remote | None = None,
         owner: str = "",
     ) -> HostHold | None:
         """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with. Returns
@@ -157,6 +158,6 @@ class HostHealth:
         return found
 
 
-def _is_server(remote: str | None) -> bool:
-    """Other far ends are in words, such as what a step was given; each build has its own."""
-    return remote is not None and " " not in remote
+def _is_server(remote: Remote | None) -> bool:
+    """Each build has inputs of its own."""
+    return remote is not None and remote.kind is RemoteKind.SERVER

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from farm.errors import WorkerLost
+from farm.errors import GIVEN, WorkerLost
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
+from farm.model.remote import Remote, RemoteKind
 from farm.scheduler.parts import Parts
 from farm.store.settling import Finding
 
@@ -136,9 +137,9 @@ class Upkeep:
         for verdict in verdicts:
             if verdict.finding is Finding.LOST:
                 worker, owner = workers.get(verdict.label) or "", owners.get(verdict.label) or ""
-                parts.hosts.note(
-                    worker, verdict.label, now, trouble=WorkerLost.code, remote=WorkerLost.remote, owner=owner
-                )
+                # A package may end a worker on any host.
+                remote = Remote(name=GIVEN, kind=RemoteKind.INPUT)
+                parts.hosts.note(worker, verdict.label, now, trouble=WorkerLost.code, remote=remote, owner=owner)
 
     def _live_labels(self) -> frozenset[str]:
         with self._parts.store.read_view() as view:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from farm import wire
+from farm.model.remote import Remote, RemoteKind
 from farm.model.worker import HoldKind, HostHold, WorkerFacts
 from farm.scheduler.hosts import QUARANTINE, HostHealth
 from farm.scheduler.plan import queue_states
@@ -13,6 +14,10 @@ from tests.messages import worker_facts
 from tests.unit.test_plan import QUEUE
 
 TROUBLE = "network: no route"
+
+
+def server(name: str) -> Remote:
+    return Remote(name=name, kind=RemoteKind.SERVER)
 
 
 def ill(health: HostHealth, host: str = "one", *, troubles: int = 3, at: datetime = NOW) -> HostHold | None:
@@ -64,7 +69,7 @@ def test_one_dead_server_that_many_builds_name_is_no_hosts_fault() -> None:
     health = HostHealth()
     for number in range(9):
         for host in ("one", "two"):
-            health.note(f"build@{host}", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote="dead.example")
+            health.note(f"build@{host}", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=server("dead.example"))
     assert health.held(NOW) == {}
 
 
@@ -72,7 +77,7 @@ def test_dead_servers_that_no_host_reaches_are_no_hosts_fault() -> None:
     health = HostHealth()
     health.note("build@two", "99.fetch.1", NOW, trouble=None)
     for number in range(9):
-        health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=f"{number}.dead.example")
+        health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=server(f"{number}.dead.example"))
     assert health.held(NOW) == {}
 
 
@@ -80,6 +85,17 @@ def test_a_host_that_does_not_reach_several_servers_that_others_reach_is_quarant
     for remotes, is_held in ((("a", "b", "c"), True), (("a", "a", "a"), False)):
         health = HostHealth()
         for number, remote in enumerate(remotes):
+            health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=server(remote))
+            health.note("build@two", f"{number}.fetch.2", NOW, trouble=None)
+        assert (set(health.held(NOW)) == {"source@one"}) is is_held
+
+
+def test_inputs_of_the_same_name_are_not_the_same_far_end() -> None:
+    """A name with a space once told them from servers."""
+    for kind, is_held in ((RemoteKind.INPUT, True), (RemoteKind.SERVER, False)):
+        health = HostHealth()
+        for number in range(3):
+            remote = Remote(name="it", kind=kind)
             health.note("build@one", f"{number}.fetch.1", NOW, trouble=TROUBLE, remote=remote)
             health.note("build@two", f"{number}.fetch.2", NOW, trouble=None)
         assert (set(health.held(NOW)) == {"source@one"}) is is_held

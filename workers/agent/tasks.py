@@ -183,6 +183,7 @@ def _trouble(error: FarmError) -> wire.TroubleReport:
         message=f"{socket.gethostname()}: {error}" if str(error) else f"{socket.gethostname()}: {error!r}",
         artifacts=error.artifacts,
         remote=error.remote[: wire.REMOTE_MAX_CHARS] if error.remote else None,
+        remote_kind=error.remote_kind,
     )
 
 

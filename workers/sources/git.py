@@ -23,6 +23,7 @@ from pathlib import Path
 
 from farm.errors import HostUnfit, NetworkTrouble, Trouble
 from farm.model.outcome import Outcome
+from farm.model.remote import RemoteKind
 from farm.model.text import printable
 from workers.core import text
 from workers.core.context import Ended, StepContext
@@ -212,6 +213,7 @@ class Mirror:
             return NetworkTrouble(f"{found} ({text.shown(failed[0][1])})", failed[0][0])
         if found.remote is None:
             found.remote = self.url.host or "a repository on this host"
+            found.remote_kind = RemoteKind.SERVER if self.url.host else RemoteKind.INPUT
         return found
 
     # --- inside --------------------------------------------------------------------------------------------------
