@@ -70,7 +70,8 @@ def list_(json: JsonOption = False) -> None:
       farm workers
       farm workers --json
     """
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
 
     with connected() as farm:
         found, holds, running = farm.workers(), farm.host_holds(), farm.running_on()
@@ -111,7 +112,7 @@ def drain(
       farm workers drain builder3 --reason "new disks" --wait
       farm workers drain builder3 --now
     """
-    from farm.cli import documents
+    from farm.service import documents
 
     with connected() as farm:
         hold = farm.drain_host(host, hands_back=now, reason=reason, force=force)

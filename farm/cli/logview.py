@@ -8,11 +8,11 @@ from contextlib import closing
 from farm.cli.session import say
 from farm.cli.text import clean, clean_lines
 from farm.client import Farm
-from farm.client.log import LogPlace, Times, find_log
-from farm.client.request import arch_named
 from farm.errors import FarmError, NotFound
 from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Status
+from farm.service.log import LogPlace, Times, find_log
+from farm.service.request import arch_named
 
 
 def show_log(

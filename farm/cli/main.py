@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farm.cli import around, asking, gc, hosts, keys, looking, repos, results
+from farm.cli import admin, gc, hosts, keys, repos, results, show, submit
 from farm.cli.session import emit, say, session
 from farm.cli.text import clean
 from farm.config import Settings
@@ -105,20 +105,20 @@ def root(
 
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
-    "up": around.up,
-    "build": asking.build,
-    "status": looking.status,
-    "list": looking.list_,
-    "log": looking.log,
-    "retry": asking.retry,
-    "cancel": asking.cancel,
+    "up": admin.up,
+    "build": submit.build,
+    "status": show.status,
+    "list": show.list_,
+    "log": show.log,
+    "retry": submit.retry,
+    "cancel": submit.cancel,
     "artifacts": results.artifacts,
     "repo": repos.repo,
-    "targets": around.targets,
+    "targets": admin.targets,
     "workers": hosts.workers,
     "keys": keys.keys,
     "gc": gc.gc,
-    "config": around.config,
+    "config": admin.config,
 }
 for _name, _command in COMMANDS.items():
     if isinstance(_command, typer.Typer):

@@ -75,7 +75,7 @@ def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = Fal
       farm repo almalinux-9 --arch aarch64 --json
       farm repo show check                  a target that is called like a command
     """
-    from farm.cli import documents
+    from farm.service import documents
 
     with connected() as farm:
         found = farm.repository(target, arch)
@@ -107,8 +107,9 @@ def versions(
       farm repo versions demo
       farm repo versions demo --kind debug --arch aarch64 --json
     """
-    from farm.cli import documents, tables
-    from farm.client.repository import named
+    from farm.cli import tables
+    from farm.service import documents
+    from farm.service.repository import named
 
     with connected() as farm:
         path = named(farm.settings, target, arch, kind).path
@@ -147,7 +148,7 @@ def rollback(
         done = farm.rollback(target, to=to, arch=arch, kind=kind)
     undo = _undo(done, target, kind)
     if json:
-        from farm.cli import documents
+        from farm.service import documents
 
         emit({"rollback": documents.rollback(done, undo)})
     elif done.has_changed:
@@ -170,8 +171,9 @@ def check(json: JsonOption = False) -> None:
     Example:
       farm repo check
     """
-    from farm.cli import documents, tables
-    from farm.client.repository import check_repositories
+    from farm.cli import tables
+    from farm.service import documents
+    from farm.service.repository import check_repositories
 
     found = check_repositories(Settings.from_env())
     if json:
@@ -187,7 +189,7 @@ def check(json: JsonOption = False) -> None:
 
 def _confirm(farm: "Farm", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
     """Show the changes, and ask for confirmation. Raises NotFound, and BadRequest without a terminal to ask on."""
-    from farm.client.repository import current_of, named, pick_version
+    from farm.service.repository import current_of, named, pick_version
 
     name = named(farm.settings, target, arch, kind)
     found = farm.repository_versions(target, arch, kind=kind)

@@ -28,7 +28,8 @@ def artifacts(
       farm artifacts 12
       farm artifacts 12 --download ./results
     """
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
 
     build_id = parse_build(build)
     with connected() as farm:

@@ -9,9 +9,6 @@ from rich.text import Text
 
 from farm import wire
 from farm.cli.text import STYLES, ago, clean, duration, since, size
-from farm.client import StoredFile
-from farm.client.limits import differing_limits, limit_text, limit_words
-from farm.client.watch import seconds
 from farm.errors import BadTarget
 from farm.fitness import unfit_reason
 from farm.model.build import Build, Step
@@ -19,6 +16,9 @@ from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
+from farm.service.files import StoredFile
+from farm.service.limits import differing_limits, limit_text, limit_words
+from farm.service.watch import seconds
 
 #: The width of a terminal from which on tables show their less important columns.
 ROOMY = 100

@@ -1,9 +1,9 @@
 """The farm from Python: `from farm import Farm`. The command line is a thin layer on top of it."""
 
-from farm.client.download import StoredFile
 from farm.client.farm import Farm
 from farm.client.handle import BatchHandle, BuildHandle
-from farm.client.repository import PackageKind, Repository, Rollback
-from farm.client.watch import Event
+from farm.service.files import StoredFile
+from farm.service.repository import PackageKind, Repository, Rollback
+from farm.service.watch import Event
 
 __all__ = ["BatchHandle", "BuildHandle", "Event", "Farm", "PackageKind", "Repository", "Rollback", "StoredFile"]

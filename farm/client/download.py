@@ -1,46 +1,17 @@
-"""Lists the artifacts of a build, and downloads them: verified, and never over a file with other content."""
+"""Downloads artifacts of a build: verified, and never over a file with other content."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from farm.artifacts.base import ArtifactStore
 from farm.artifacts.names import check_name
 from farm.errors import BadRequest, StoreTrouble, WrongState
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.build import Build
+from farm.service.files import StoredFile
 
 _CHUNK_BYTES = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """An artifact, and the attempt that stored it."""
-
-    step: str
-    arch: Arch | None
-    attempt: str
-    artifact: Artifact
-
-    @property
-    def step_name(self) -> str:
-        return f"{self.step} {self.arch}" if self.arch else self.step
-
-
-def files_of(build: Build) -> tuple[StoredFile, ...]:
-    """The artifacts of the last attempt of each step that stored any."""
-    found = []
-    for step in build.steps:
-        last = next((attempt for attempt in reversed(step.attempts) if attempt.artifacts), None)
-        if last is not None:
-            found += [
-                StoredFile(step=step.kind, arch=step.arch, attempt=last.label, artifact=artifact)
-                for artifact in last.artifacts
-            ]
-    return tuple(found)
 
 
 def download(

@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from farm.artifacts import open_store
 from farm.artifacts.base import ArtifactStore
-from farm.client import hosts
-from farm.client.download import StoredFile, download, files_of
+from farm.client.download import download
 from farm.client.handle import BatchHandle, BuildHandle, BuildRef, id_of
-from farm.client.log import find_log, read_log
-from farm.client.repository import Repository, Rollback, check_repositories, describe, named, roll_back
-from farm.client.request import RequestArguments, arch_named, check_request, make_request, owner_name, step_kind
-from farm.client.watch import Event, watch
 from farm.config import Settings
 from farm.errors import BadRequest, BadSettings, BrokerFull, FarmNotRunning
 from farm.model.arch import Arch
@@ -30,6 +25,12 @@ from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryBackend, RepositoryCheck, RepositoryVersion, open_repositories
+from farm.service import hosts
+from farm.service.files import StoredFile, files_of
+from farm.service.log import find_log, read_log
+from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
+from farm.service.request import RequestArguments, arch_named, check_request, make_request, owner_name, step_kind
+from farm.service.watch import Event, watch
 from farm.store.heads import Head
 from farm.store.store import Store
 from farm.targets.load import find_target, load_targets

@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.client.download import StoredFile
-from farm.client.watch import Event, changes
 from farm.errors import WaitTimedOut
 from farm.model.arch import Arch
 from farm.model.build import Batch, Build, Step
 from farm.model.outcome import Status
+from farm.service.files import StoredFile
+from farm.service.watch import Event, changes
 
 if TYPE_CHECKING:
     from farm.client import Farm

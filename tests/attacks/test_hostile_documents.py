@@ -21,7 +21,6 @@ from farm.broker import bounds
 from farm.broker.control import Control
 from farm.broker.leases import LIVE_LOG_BYTES, Leases
 from farm.cli import tables
-from farm.client.watch import listen
 from farm.config import Settings
 from farm.errors import FarmNotRunning
 from farm.model.arch import Arch
@@ -31,6 +30,7 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.work import StepResult
 from farm.scheduler.guard import Guard
+from farm.service.watch import listen
 from farm.steps.build import BuildResult
 from farm.store.store import Store
 from tests.fake_workers import FakeWorkers

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from farm.client.limits import limit_words
 from farm.errors import DiskFull, LeaseLost, NetworkTrouble, RootTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import LIMIT_RANGES, Limits, RepositorySource, Target
+from farm.service.limits import limit_words
 from workers.core.run import Completed, Ending
 from workers.core.untrusted import read_left
 from workers.formats.rpm import rpmbuild

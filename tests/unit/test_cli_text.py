@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from farm.cli.options import parse_build, parse_thing
 from farm.cli.text import STYLES, ago, clean, clean_lines, duration, since, size
-from farm.client.log import Times
 from farm.errors import BadRequest
 from farm.model.outcome import Outcome, Status
+from farm.service.log import Times
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ import redis
 from farm import Farm
 from farm.broker.control import Control
 from farm.broker.leases import Leases
-from farm.client import Event, watch
+from farm.client import Event
 from farm.config import Settings
 from farm.errors import (
     BadRequest,
@@ -28,6 +28,7 @@ from farm.model.build import BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from farm.service import watch
 from farm.store.heads import Head
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.redis_server import redis_server

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from farm.artifacts.directory import DirectoryStore
-from farm.client.request import (
+from farm.config import Settings
+from farm.errors import BadRequest, BadSource, UnknownArch
+from farm.model.source import Source, SourceKind
+from farm.service.request import (
     PRIORITY_MAX,
     TIMEOUT_MAX_S,
     RequestArguments,
@@ -18,10 +21,7 @@ from farm.client.request import (
     parse_define,
     step_kind,
 )
-from farm.client.source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
-from farm.config import Settings
-from farm.errors import BadRequest, BadSource, UnknownArch
-from farm.model.source import Source, SourceKind
+from farm.service.source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
 from tests.rpms import BINARY_LEAD, LEAD
 
 

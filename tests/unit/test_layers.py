@@ -38,7 +38,13 @@ BASE = {
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "formats", "repositories", "broker"},
     "targets": {"model", "errors", "config", "targets"},
+    "service": {
+        *("model", "errors", "wire", "config", "fitness", "service"),
+        *("broker", "store", "artifacts", "repositories", "targets", "formats", "gc", "steps"),
+    },
 }
+#: Who may import the packages that stand above the store and the broker.
+ABOVE = {"service": {"service", "client", "cli", "web"}, "client": {"client", "cli", "web"}}
 CELERY = {
     "farm/app.py",
     "workers/agent/tasks.py",
@@ -156,6 +162,16 @@ def test_web_and_cli_never_import_each_other_and_nothing_below_imports_them() ->
     for path in _modules(*PACKAGES):
         faces = _of_farm(path) & {"web", "cli"}
         assert faces <= {path.relative_to(ROOT).parts[1]}, _name(path)
+
+
+@pytest.mark.parametrize("package", sorted(ABOVE))
+def test_the_service_and_the_client_are_used_from_above_alone(package: str) -> None:
+    users = {
+        path.relative_to(ROOT).parts[1]
+        for path in _modules(*PACKAGES)
+        if package in _of_farm(path) and _name(path) != "farm/__init__.py"
+    }
+    assert users <= ABOVE[package]
 
 
 def test_rooms_are_small() -> None:

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from farm.client.limits import check_limits, limit_text, limit_words, parse_limits
-from farm.client.request import check_request, make_options
 from farm.errors import BadRequest
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.model.target import LIMIT_RANGES, Limits, OwnLimits, PackageLimits, Target
+from farm.service.limits import check_limits, limit_text, limit_words, parse_limits
+from farm.service.request import check_request, make_options
 from farm.steps.registry import step_type
 
 TARGET = Target(

@@ -50,7 +50,8 @@ def targets(json: JsonOption = False) -> None:
     Example:
       farm targets
     """
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
     from farm.targets.load import survey_targets
 
     found = survey_targets(Settings.from_env())
@@ -79,7 +80,7 @@ def config(json: JsonOption = False) -> None:
     settings = Settings.from_env()
     shown, sources = settings.shown(), origins()
     if json:
-        from farm.cli import documents
+        from farm.service import documents
 
         emit({"settings": documents.settings(shown, sources)})
         return

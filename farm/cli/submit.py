@@ -59,8 +59,8 @@ def build(
       farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests --limit memory=8GiB
     """  # fmt: skip
-    from farm.client.limits import parse_limits
-    from farm.client.request import parse_define
+    from farm.service.limits import parse_limits
+    from farm.service.request import parse_define
 
     limits = parse_limits(limit or ())
     defines = [parse_define(text) for text in define or ()]
@@ -83,7 +83,7 @@ def build(
         if wait:
             _wait(farm, handle.id, is_json=json)
         elif json:
-            from farm.cli import documents
+            from farm.service import documents
 
             emit({"build": documents.build(handle.refresh())})
         else:
@@ -107,7 +107,7 @@ def retry(build: BuildArgument, step: StepOption = None, arch: ArchOption = None
         if wait:
             _wait(farm, build_id, is_json=json)
         elif json:
-            from farm.cli import documents
+            from farm.service import documents
 
             emit({"build": build_id, "steps": documents.steps(steps)})
         else:
@@ -127,7 +127,7 @@ def cancel(build: BuildArgument, json: JsonOption = False) -> None:
     with connected() as farm:
         ended = farm.cancel(parse_build(build))
         if json:
-            from farm.cli import documents
+            from farm.service import documents
 
             emit({"build": documents.build(ended)})
         else:
@@ -144,7 +144,7 @@ def _wait(farm: "Farm", build_id: int, *, is_json: bool) -> None:
         console().print(f"build {build_id}")
     ended = wait_for(farm, build_id, is_quiet=is_json)
     if is_json:
-        from farm.cli import documents
+        from farm.service import documents
 
         emit({"build": documents.build(ended)})
     else:

@@ -78,7 +78,7 @@ def list_(
     with connected() as farm:
         builds = farm.builds(status=status, outcome=outcome, target=target, limit=limit)
     if json:
-        from farm.cli import documents
+        from farm.service import documents
 
         emit({"builds": [documents.build(build) for build in builds]})
     elif not builds:
@@ -130,7 +130,8 @@ def log(
 
 
 def _overview(farm: "Farm", *, is_json: bool) -> None:
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
 
     trouble = _not_running(farm)
     workers = () if trouble else farm.workers()
@@ -172,7 +173,8 @@ def _not_running(farm: "Farm") -> FarmNotRunning | None:
 
 
 def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
 
     batch = farm.batch(number)
     if is_json:
@@ -188,7 +190,8 @@ def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
 
 
 def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
-    from farm.cli import documents, tables
+    from farm.cli import tables
+    from farm.service import documents
 
     build = farm.build(number)
     target = None

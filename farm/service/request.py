@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Required, TypedDict, Unpack
 
 from farm.artifacts.base import ArtifactStore
-from farm.client.limits import GivenLimits, check_limits
-from farm.client.source import check_source, check_srpm, git_source, store_srpm
 from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source
 from farm.model.target import LIMIT_RANGES, Target
+from farm.service.limits import GivenLimits, check_limits
+from farm.service.source import check_source, check_srpm, git_source, store_srpm
 from farm.steps.registry import find_step_type, step_types
 from farm.targets.load import find_target, pick_arches
 

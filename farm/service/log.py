@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm.artifacts.base import ArtifactStore
-from farm.client.watch import listen
 from farm.errors import FarmNotRunning, NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
+from farm.service.watch import listen
 from farm.steps.registry import find_step_type
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from farm.client import Repository, Rollback, StoredFile
-from farm.client.limits import differing_limits
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Step
@@ -16,6 +14,9 @@ from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
+from farm.service.files import StoredFile
+from farm.service.limits import differing_limits
+from farm.service.repository import Repository, Rollback
 
 
 def build(value: Build) -> dict[str, Any]:
