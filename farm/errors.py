@@ -119,6 +119,13 @@ class BrokerFull(FarmError):
     exit_code = 31
 
 
+class NotPermitted(FarmError):
+    """The actor lacks the role that the operation takes."""
+
+    code = "not-permitted"
+    exit_code = 32
+
+
 # --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
 
 

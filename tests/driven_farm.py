@@ -113,9 +113,9 @@ class DrivenFarm:
 
 
 @contextmanager
-def driven_farm(data: Path, *, with_redis: bool = True) -> Iterator[DrivenFarm]:
-    """A new farm in this folder."""
-    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_OWNER": "ann"})
+def driven_farm(data: Path, *, with_redis: bool = True, database_url: str = "") -> Iterator[DrivenFarm]:
+    """A new farm in this folder. Its database is there too, unless the URL of another is given."""
+    settings = Settings.from_env({"FARM_DATA": str(data), "FARM_OWNER": "ann", "FARM_DATABASE_URL": database_url})
     driven = DrivenFarm(settings)
     try:
         if with_redis:

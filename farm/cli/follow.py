@@ -9,7 +9,7 @@ from rich.live import Live
 from farm.cli.session import console, say
 from farm.cli.tables import build_heading, excerpt, step_table
 from farm.cli.text import clean
-from farm.client import Event, Farm
+from farm.client import Event, FarmApi
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Attempt, Build, Step
@@ -19,7 +19,7 @@ _INTERRUPTED = 130
 _LIVE_PER_SECOND = 4
 
 
-def wait_for(farm: Farm, build_id: int, *, is_quiet: bool) -> Build:
+def wait_for(farm: FarmApi, build_id: int, *, is_quiet: bool) -> Build:
     """Show the build until it has finished. Ctrl-C ends the display, and prints that the build goes on."""
     try:
         if is_quiet:
@@ -51,7 +51,7 @@ def is_telling(event: Event) -> bool:
             return bool(event.waits_for) and not str(event.waits_for).startswith("waits for ")
 
 
-def summary(farm: Farm, build: Build) -> None:
+def summary(farm: FarmApi, build: Build) -> None:
     """Print the excerpt of the log, the packages, and the next commands. The outcome was shown before."""
     out = console()
     if build.outcome is not None and build.outcome.is_success:
@@ -70,7 +70,7 @@ def summary(farm: Farm, build: Build) -> None:
         out.print(f"  try again    farm retry {build.id}")
 
 
-def _summarise_success(farm: Farm, build: Build) -> None:
+def _summarise_success(farm: FarmApi, build: Build) -> None:
     out = console()
     names = [file.artifact.name for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
     out.print()
@@ -111,7 +111,7 @@ def _print_event(event: Event) -> None:
         console().file.flush()
 
 
-def _live(farm: Farm, build_id: int) -> Build:
+def _live(farm: FarmApi, build_id: int) -> Build:
     shown = farm.build(build_id)
     with (
         Live(

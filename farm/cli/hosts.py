@@ -11,7 +11,7 @@ from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
 
 if TYPE_CHECKING:
-    from farm.client import Farm
+    from farm.client import FarmApi
 
 _LIST = "list"
 _LOOK_EVERY_S = 0.5
@@ -146,7 +146,7 @@ def undrain(host: HostArgument, json: JsonOption = False) -> None:
         say(f"{clean(host)} is {was.kind} no longer: it gets work within two seconds")
 
 
-def _wait(farm: "Farm", host: str) -> None:
+def _wait(farm: "FarmApi", host: str) -> None:
     """Wait until no step runs there; print the remaining steps each time that one has ended.
 
     It also waits a while after that: a step claimed just before the workers learned of the drain appears a little

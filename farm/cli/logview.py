@@ -7,7 +7,7 @@ from contextlib import closing
 
 from farm.cli.session import say
 from farm.cli.text import clean, clean_lines
-from farm.client import Farm
+from farm.client import FarmApi
 from farm.errors import FarmError, NotFound
 from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Status
@@ -16,7 +16,7 @@ from farm.service.request import arch_named
 
 
 def show_log(
-    farm: Farm, build_id: int, *, step: str | None, arch: str | None, attempt: int | None, with_times: bool
+    farm: FarmApi, build_id: int, *, step: str | None, arch: str | None, attempt: int | None, with_times: bool
 ) -> None:
     """Show one attempt's log, to its end or to its present size."""
     place = find_log(farm.build(build_id), step=step, arch=arch_named(arch), attempt=attempt)
@@ -25,7 +25,7 @@ def show_log(
     _write(farm.log(build_id, chosen.kind, chosen.arch, place.attempt.number), times)
 
 
-def follow_log(farm: Farm, build_id: int, *, step: str | None, arch: str | None) -> None:
+def follow_log(farm: FarmApi, build_id: int, *, step: str | None, arch: str | None) -> None:
     """Show the logs of running steps, one after the other, until the build, or the named step, has finished.
 
     It follows one arch: the named one, else the first that is built. For a finished build it does the same as
@@ -47,7 +47,7 @@ def follow_log(farm: Farm, build_id: int, *, step: str | None, arch: str | None)
         show_log(farm, build_id, step=step, arch=arch, attempt=None, with_times=False)
 
 
-def _follow_one(farm: Farm, build_id: int, place: LogPlace) -> None:
+def _follow_one(farm: FarmApi, build_id: int, place: LogPlace) -> None:
     step, attempt = place.step, place.attempt
     say(f"==> {step.name}, attempt {attempt.number} <==")
     try:
@@ -77,7 +77,7 @@ def _is_over(attempt: Attempt) -> bool:
     return attempt.status is Status.FINISHED
 
 
-def _times(farm: Farm, place: LogPlace) -> Times | None:
+def _times(farm: FarmApi, place: LogPlace) -> Times | None:
     sidecar = place.times
     if sidecar is None:
         say("warning: this log has no timestamps: the step goes on, or took less than a second")

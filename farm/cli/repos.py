@@ -13,7 +13,7 @@ from farm.config import Settings
 from farm.errors import BadRequest, RepositoryTrouble
 
 if TYPE_CHECKING:
-    from farm.client import Farm, Rollback
+    from farm.client import FarmApi, Rollback
     from farm.repositories import RepositoryVersion
 
 _SHOW = "show"
@@ -109,10 +109,9 @@ def versions(
     """
     from farm.cli import tables
     from farm.service import documents
-    from farm.service.repository import named
 
     with connected() as farm:
-        path = named(farm.settings, target, arch, kind).path
+        path = farm.repository_name(target, arch, kind=kind).path
         found = farm.repository_versions(target, arch, kind=kind)
     if json:
         emit({"repository": path, "versions": [documents.version(one) for one in found]})
@@ -187,11 +186,11 @@ def check(json: JsonOption = False) -> None:
         raise typer.Exit(RepositoryTrouble.exit_code)
 
 
-def _confirm(farm: "Farm", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
+def _confirm(farm: "FarmApi", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
     """Show the changes, and ask for confirmation. Raises NotFound, and BadRequest without a terminal to ask on."""
-    from farm.service.repository import current_of, named, pick_version
+    from farm.service.repository import current_of, pick_version
 
-    name = named(farm.settings, target, arch, kind)
+    name = farm.repository_name(target, arch, kind=kind)
     found = farm.repository_versions(target, arch, kind=kind)
     wanted, now = pick_version(name, found, to), current_of(found)
     if is_json or not sys.stdin.isatty():

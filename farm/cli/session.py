@@ -15,7 +15,7 @@ from farm.config import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from farm.client import Farm
+    from farm.client import FarmApi
 
 FORMAT = 1  # the format of every --json document; docs/json.md says how it may change
 _PIPE_COLUMNS = 10_000  # output for a program is neither cut nor wrapped
@@ -54,7 +54,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def connected() -> Iterator["Farm"]:
+def connected() -> Iterator["FarmApi"]:
     """The farm of this environment's settings."""
     from farm.client import Farm
 

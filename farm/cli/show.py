@@ -21,7 +21,7 @@ from farm.errors import BadTarget, FarmNotRunning, UnknownTarget
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:
-    from farm.client import Farm
+    from farm.client import FarmApi
     from farm.model.build import Build
 
 _LAST = 10
@@ -129,7 +129,7 @@ def log(
             show_log(farm, build_id, step=step, arch=arch, attempt=attempt, with_times=timestamps)
 
 
-def _overview(farm: "Farm", *, is_json: bool) -> None:
+def _overview(farm: "FarmApi", *, is_json: bool) -> None:
     from farm.cli import tables
     from farm.service import documents
 
@@ -164,7 +164,7 @@ def _overview(farm: "Farm", *, is_json: bool) -> None:
         raise trouble
 
 
-def _not_running(farm: "Farm") -> FarmNotRunning | None:
+def _not_running(farm: "FarmApi") -> FarmNotRunning | None:
     try:
         farm.ping()
     except FarmNotRunning as trouble:
@@ -172,7 +172,7 @@ def _not_running(farm: "Farm") -> FarmNotRunning | None:
     return None
 
 
-def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
+def _batch(farm: "FarmApi", number: int, *, is_json: bool) -> None:
     from farm.cli import tables
     from farm.service import documents
 
@@ -189,7 +189,7 @@ def _batch(farm: "Farm", number: int, *, is_json: bool) -> None:
     console().print(tables.build_list(batch.builds, console().width))
 
 
-def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
+def _build(farm: "FarmApi", number: int, *, is_json: bool) -> None:
     from farm.cli import tables
     from farm.service import documents
 
@@ -206,7 +206,7 @@ def _build(farm: "Farm", number: int, *, is_json: bool) -> None:
     _say_more(farm, build)
 
 
-def _say_more(farm: "Farm", build: "Build") -> None:
+def _say_more(farm: "FarmApi", build: "Build") -> None:
     from farm.cli.follow import summary
 
     if build.status is Status.FINISHED:

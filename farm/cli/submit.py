@@ -29,7 +29,7 @@ from farm.model.build import Build
 from farm.model.outcome import Outcome
 
 if TYPE_CHECKING:
-    from farm.client import Farm
+    from farm.client import FarmApi
 
 
 def build(
@@ -137,7 +137,7 @@ def cancel(build: BuildArgument, json: JsonOption = False) -> None:
             )
 
 
-def _wait(farm: "Farm", build_id: int, *, is_json: bool) -> None:
+def _wait(farm: "FarmApi", build_id: int, *, is_json: bool) -> None:
     from farm.cli.follow import finish, summary, wait_for
 
     if not is_json and not console().is_terminal:

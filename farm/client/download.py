@@ -2,20 +2,22 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from farm.artifacts.base import ArtifactStore
 from farm.artifacts.names import check_name
 from farm.errors import BadRequest, StoreTrouble, WrongState
 from farm.model.artifact import Artifact
 from farm.service.files import StoredFile
 
 _CHUNK_BYTES = 2**20
+#: Opens the content of an artifact.
+Contents = Callable[[Artifact], BinaryIO]
 
 
 def download(
-    files: Sequence[StoredFile], store: ArtifactStore, into: Path, *, overwrite: bool = False
+    files: Sequence[StoredFile], contents: Contents, into: Path, *, overwrite: bool = False
 ) -> tuple[Path, ...]:
     """The paths, in the order of the files. Files of one name and different content go into a folder by step.
 
@@ -28,7 +30,7 @@ def download(
     try:
         for path, file in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _copy(file.artifact, store, path)
+            _copy(file.artifact, contents, path)
     except OSError as error:
         raise BadRequest(f"{str(into)!r} cannot be written: {error.strerror}; give another folder") from error
     return tuple(paths)
@@ -62,12 +64,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _copy(artifact: Artifact, store: ArtifactStore, path: Path) -> None:
+def _copy(artifact: Artifact, contents: Contents, path: Path) -> None:
     # The file is a copy, never a link into the store: a user may edit it, and the farm's must not change.
     partial = path.with_name(f".{path.name}.part"[-255:])
     sha256 = hashlib.sha256()
     try:
-        with store.open_path(artifact.sha256).open("rb") as source, partial.open("wb") as copy:
+        with contents(artifact) as source, partial.open("wb") as copy:
             while data := source.read(_CHUNK_BYTES):
                 sha256.update(data)
                 copy.write(data)

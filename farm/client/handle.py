@@ -1,26 +1,92 @@
-"""Handles on one build and on one batch, which `enqueue` returns."""
+"""Handles on one build and on one batch, which `enqueue` returns, and the calls of a farm that they make."""
 
 import time
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO, Protocol
 
+from farm.client.download import download
 from farm.errors import WaitTimedOut
 from farm.model.arch import Arch
+from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, Step
 from farm.model.outcome import Status
-from farm.service.files import StoredFile
+from farm.service.files import StoredFile, files_of
 from farm.service.watch import Event, changes
 
-if TYPE_CHECKING:
-    from farm.client import Farm
+
+class BuildCalls(Protocol):
+    """The calls about builds that exist. A handle, a number and a `Build` name a build alike."""
+
+    @abstractmethod
+    def build(self, build: "BuildRef") -> Build:
+        """The present state, with steps, attempts and their artifacts. Raises NotFound."""
+
+    @abstractmethod
+    def batch(self, batch_id: int) -> Batch:
+        """Raises NotFound."""
+
+    @abstractmethod
+    def watch(self, build: "BuildRef", *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
+        """Yield the build now and each time that it has changed, until it is finished.
+
+        Yields None, and ends, when `timeout_s` have passed.
+        """
+
+    @abstractmethod
+    def log(
+        self,
+        build: "BuildRef",
+        step: str | None = None,
+        arch: str | None = None,
+        attempt: int | None = None,
+        *,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """An attempt's log as bytes, exactly as the tools wrote it; with `follow` until the attempt is over.
+
+        The defaults are the step that failed, else the running one, else `build`, and the last attempt of it.
+        Raises NotFound, and WrongState when the step has not begun.
+        """
+
+    @abstractmethod
+    def open_artifact(self, artifact: Artifact) -> BinaryIO:
+        """An artifact's content; the caller closes it. Raises NotFound."""
+
+    @abstractmethod
+    def cancel(self, build: "BuildRef") -> Build:
+        """Cancel a build in any state; the scheduler kills its running steps within 2 s. Raises WrongState when it is
+        over, NotPermitted.
+
+        The build is over at once. The scheduler finds in SQL which steps to stop; without a scheduler, they are stopped
+        when one starts.
+        """
+
+    @abstractmethod
+    def retry(self, build: "BuildRef", step: str | None = None, arch: str | Arch | None = None) -> tuple[Step, ...]:
+        """Run the steps that did not succeed again, or the named one and all later ones, with the recorded inputs.
+
+        Returns the steps that start. Raises NotFound, NotPermitted, and WrongState while the build is going on there.
+        """
+
+    def artifacts(self, build: "BuildRef") -> tuple[StoredFile, ...]:
+        """The artifacts of the last attempt of each step, in the order of the steps. Raises NotFound."""
+        return files_of(self.build(build))
+
+    def download(self, build: "BuildRef", into: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+        """Copy all `artifacts` into a folder, which is made if missing; verify each file's digest.
+
+        Raises WrongState, before it writes any file, when a file exists with other content.
+        """
+        return download(self.artifacts(build), self.open_artifact, Path(into), overwrite=overwrite)
 
 
 class BuildHandle:
     """One build. `last` is the state that was last read; `refresh` reads it again."""
 
-    def __init__(self, farm: "Farm", build: Build) -> None:
+    def __init__(self, farm: BuildCalls, build: Build) -> None:
         self._farm = farm
         self.last = build
 
@@ -63,28 +129,28 @@ class BuildHandle:
         return self.last
 
     def retry(self, step: str | None = None, arch: str | Arch | None = None) -> tuple[Step, ...]:
-        """See `Farm.retry`."""
+        """See `BuildCalls.retry`."""
         return self._farm.retry(self.id, step, arch)
 
     def log(
         self, step: str | None = None, arch: str | None = None, attempt: int | None = None, *, follow: bool = False
     ) -> Iterator[bytes]:
-        """See `Farm.log`."""
+        """See `BuildCalls.log`."""
         return self._farm.log(self.id, step, arch, attempt, follow=follow)
 
     def artifacts(self) -> tuple[StoredFile, ...]:
-        """See `Farm.artifacts`."""
+        """See `BuildCalls.artifacts`."""
         return self._farm.artifacts(self.id)
 
     def download(self, into: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
-        """See `Farm.download`."""
+        """See `BuildCalls.download`."""
         return self._farm.download(self.id, into, overwrite=overwrite)
 
 
 class BatchHandle:
     """The builds of one batch, in the order in which they were asked for."""
 
-    def __init__(self, farm: "Farm", batch: Batch) -> None:
+    def __init__(self, farm: BuildCalls, batch: Batch) -> None:
         self._farm = farm
         self.id = batch.id
         self.builds = tuple(BuildHandle(farm, build) for build in batch.builds)

@@ -1,7 +1,5 @@
 """Turns a person's options into a `BuildRequest`, and checks all of them before anything is written."""
 
-import os
-import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +11,10 @@ from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
-from farm.model.source import Source
+from farm.model.source import Source, SourceKind
 from farm.model.target import LIMIT_RANGES, Target
 from farm.service.limits import GivenLimits, check_limits
-from farm.service.source import check_source, check_srpm, git_source, store_srpm
+from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
 from farm.steps.registry import find_step_type, step_types
 from farm.targets.load import find_target, pick_arches
 
@@ -55,14 +53,15 @@ class RequestArguments(TypedDict, total=False):
 
 
 def make_request(
-    settings: Settings, artifacts: Callable[[], ArtifactStore], **asked: Unpack[RequestArguments]
+    settings: Settings, artifacts: Callable[[], ArtifactStore], *, uid: int | None, **asked: Unpack[RequestArguments]
 ) -> BuildRequest:
-    """The request, with everything checked. A local src.rpm is stored last: it is the first thing that is written.
+    """The request, with everything checked, for an actor with this user of the machine. A local src.rpm is stored last:
+    it is the first thing that is written.
 
-    Raises TypeError for an argument that no request has, and what `Farm.request` raises.
+    Raises TypeError for an argument that no request has, and what `FarmService.request` raises.
     """
     _check_names(asked)
-    checked = _checked_source(asked)
+    checked = _checked_source(asked, uid)
     target = find_target(settings, asked["target"])
     priority, defines = asked.get("priority", 0), asked.get("defines", ())
     check_priority(priority)
@@ -91,16 +90,18 @@ def _check_names(asked: RequestArguments) -> None:
         raise TypeError(f"a request lacks its argument {missing[0]!r}")
 
 
-def _checked_source(asked: RequestArguments) -> Source | str | Path:
+def _checked_source(asked: RequestArguments, uid: int | None) -> Source | str | Path:
     """A git source, or the address or file of a src.rpm."""
     git, srpm = asked.get("git"), asked.get("srpm")
     ref, subdir, spec = asked.get("ref"), asked.get("subdir"), asked.get("spec")
     if (git is None) == (srpm is None):
         raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
     if git is not None:
+        check_local(git, SourceKind.GIT, uid)
         return git_source(git, ref=ref, subdir=subdir, spec=spec)
     if ref or subdir or spec:
         raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
+    check_local(srpm or "", SourceKind.SRPM, uid)
     return check_srpm(srpm or "")
 
 
@@ -148,8 +149,11 @@ def parse_define(text: str) -> tuple[str, str]:
     return name, value.strip()
 
 
-def check_request(target: Target, request: BuildRequest) -> BuildRequest:
-    """The same request for this target, with the arches filled in. Raises UnknownArch, BadSource, BadRequest."""
+def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> BuildRequest:
+    """The same request for this target, with the arches filled in. `uid` is the actor's user of this machine.
+
+    Raises UnknownArch, BadSource, BadRequest.
+    """
     arches = pick_arches(target, request.arches)
     given = request.options
     options = make_options(
@@ -160,7 +164,7 @@ def check_request(target: Target, request: BuildRequest) -> BuildRequest:
         limits=given.limits,
     )
     check_priority(request.priority)
-    check_source(request.source)
+    check_source(request.source, uid)
     return replace(request, arches=arches, options=options)
 
 
@@ -170,13 +174,10 @@ def check_priority(priority: int) -> None:
         raise BadRequest(f"--priority {priority} is out of range; use {-PRIORITY_MAX} to {PRIORITY_MAX}, 0 is usual")
 
 
-def owner_name(settings: Settings, owner: str | None) -> str:
-    """The owner of the request: the given one, else `FARM_OWNER`, else this process's user. Raises BadRequest for an
-    unprintable one.
-    """
-    name = owner or settings.owner or _user()
-    if len(name) > _OWNER_MAX or not name.isprintable():
-        raise BadRequest(f"owner {name[:80]!r} is too long or unprintable; use at most {_OWNER_MAX} characters")
+def check_owner(name: str) -> str:
+    """The same name, if it can be the owner of a build. Raises BadRequest."""
+    if not name or len(name) > _OWNER_MAX or not name.isprintable():
+        raise BadRequest(f"owner {name[:80]!r} is empty, too long or unprintable; use 1 to {_OWNER_MAX} characters")
     return name
 
 
@@ -203,10 +204,3 @@ def _check_define(name: str, value: str) -> None:
         )
     if not value or len(value) > _VALUE_MAX or not value.replace("\t", " ").isprintable():
         raise BadRequest(f"--define {name} has no value, or one that is too long or unprintable; use 'NAME VALUE'")
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"

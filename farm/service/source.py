@@ -72,14 +72,30 @@ def store_srpm(checked: str | Path, store: ArtifactStore) -> Source:
     return Source(kind=SourceKind.SRPM, sha256=artifact.sha256, filename=artifact.name)
 
 
-def check_source(source: Source) -> None:
-    """The same for a `Source` that a caller made. Raises BadSource."""
+def check_local(given: str | Path, kind: SourceKind, uid: int | None) -> None:
+    """Raises BadSource for a path of this machine, if the actor has no user here (`uid` is None). It looks at the words
+    alone: the answer must not say which paths exist.
+    """
+    if uid is None and _is_local(str(given), kind):
+        raise BadSource("a path of the farm's machine is for its users alone; give a URL that the farm can reach")
+
+
+def _is_local(text: str, kind: SourceKind) -> bool:
+    if "://" in text:
+        return text.startswith("file:")
+    return kind is SourceKind.SRPM or not _SCP_LIKE.fullmatch(text)
+
+
+def check_source(source: Source, uid: int | None) -> None:
+    """The same for a `Source` that a caller made, for an actor with this user of the machine. Raises BadSource."""
+    if source.url is not None:
+        check_local(source.url, source.kind, uid)
     match source.kind:
         case SourceKind.GIT:
             made = source.url and git_source(source.url, ref=source.ref, subdir=source.subdir, spec=source.spec)
             if not made or replace(source, reader_uid=made.reader_uid) != made:
                 raise BadSource(f"{source.shown!r} is not a git source; make it with Farm.request(git=…)")
-            if source.reader_uid not in (None, made.reader_uid) and os.geteuid() != 0:
+            if source.reader_uid not in (None, uid) and uid != 0:
                 raise BadSource(
                     f"{source.shown!r} asks for the rights of user {source.reader_uid}; "
                     "only root may ask for another user"

@@ -94,7 +94,7 @@ def test_every_attempt_keeps_its_log_root_phases_and_memory(farm: Farm, tmp_path
     assert "rpmbuild" in {phase.name for phase in built.phases}
     assert built.peak_memory_bytes
     record = next(a for a in built.artifacts if a.kind is ArtifactKind.RECORD and "root" in a.name)
-    text = farm._artifacts.open_path(record.sha256).read_text()
+    text = farm.read(record).decode()
     assert "demo-build-" in text
     assert "digest" in text
 

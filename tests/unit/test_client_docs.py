@@ -86,3 +86,9 @@ def test_what_a_build_made_is_kept(driven: DrivenFarm, capsys: pytest.CaptureFix
     driven.finish(12)
     run(EXAMPLES[2].replace('"results"', f'"{tmp_path}/results"'), lambda: None, farm=driven.farm)
     assert f"{tmp_path}/results/hello-1-1.x86_64.rpm" in capsys.readouterr().out.splitlines()
+
+
+def test_a_program_acts_for_another_person(driven: DrivenFarm) -> None:
+    run(EXAMPLES[3], lambda: None)
+    (build,) = driven.farm.builds()
+    assert (build.owner, build.package) == ("ben", "hello")

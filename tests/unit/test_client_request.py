@@ -1,23 +1,27 @@
 """What a person asks for is checked before anything is written: sources, options, names."""
 
+import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from farm.artifacts.directory import DirectoryStore
+from farm.client.user import local_actor
 from farm.config import Settings
 from farm.errors import BadRequest, BadSource, UnknownArch
+from farm.model.actor import Actor, Role
 from farm.model.source import Source, SourceKind
 from farm.service.request import (
     PRIORITY_MAX,
     TIMEOUT_MAX_S,
     RequestArguments,
     arch_named,
+    check_owner,
     check_priority,
     make_options,
     make_request,
-    owner_name,
     parse_define,
     step_kind,
 )
@@ -28,7 +32,7 @@ from tests.rpms import BINARY_LEAD, LEAD
 @pytest.mark.parametrize("wrong", [{"target": "demo", "tagret": "demo"}, {"git": "https://example.org/hello.git"}])
 def test_an_argument_that_no_request_has_or_that_is_missing_is_a_type_error(wrong: RequestArguments) -> None:
     with pytest.raises(TypeError, match=r"'tagret' is not an argument|lacks its argument 'target'"):
-        make_request(Settings.from_env({}), pytest.fail, **wrong)
+        make_request(Settings.from_env({}), pytest.fail, uid=None, **wrong)
 
 
 def git_url(git: str | Path) -> str | None:
@@ -199,9 +203,9 @@ def test_a_file_name_that_does_not_print_is_refused(tmp_path: Path) -> None:
 
 
 def test_sources_made_by_hand_are_checked_too() -> None:
-    check_source(git_source("https://example.org/a", ref="v1", subdir="x", spec="a.spec"))
-    check_source(Source(kind=SourceKind.SRPM, url="https://example.org/a.src.rpm"))
-    check_source(Source(kind=SourceKind.SRPM, sha256="0" * 64, filename="a.src.rpm"))
+    check_source(git_source("https://example.org/a", ref="v1", subdir="x", spec="a.spec"), None)
+    check_source(Source(kind=SourceKind.SRPM, url="https://example.org/a.src.rpm"), None)
+    check_source(Source(kind=SourceKind.SRPM, sha256="0" * 64, filename="a.src.rpm"), None)
     for bad in (
         Source(kind=SourceKind.GIT),
         Source(kind=SourceKind.GIT, url="ext::x"),
@@ -211,7 +215,46 @@ def test_sources_made_by_hand_are_checked_too() -> None:
         Source(kind=SourceKind.SRPM, url="/etc/passwd"),
     ):
         with pytest.raises(BadSource):
-            check_source(bad)
+            check_source(bad, os.geteuid())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Source(kind=SourceKind.GIT, url="file:///no/such"),
+        Source(kind=SourceKind.GIT, url="/no/such"),
+        Source(kind=SourceKind.GIT, url="no-such"),
+        Source(kind=SourceKind.SRPM, url="file:///no/such"),
+        Source(kind=SourceKind.SRPM, url="/no/such"),
+    ],
+    ids=lambda source: f"{source.kind} {source.url}",
+)
+def test_an_actor_without_a_user_here_learns_nothing_of_paths_on_this_machine(source: Source) -> None:
+    with pytest.raises(BadSource, match="for its users alone"):
+        check_source(source, None)
+
+
+def test_a_request_of_an_actor_without_a_user_here_reads_no_local_file(tmp_path: Path) -> None:
+    path = tmp_path / "a-1-1.src.rpm"
+    path.write_bytes(LEAD)
+    settings = Settings.from_env({})
+    for given in (path, path.as_uri(), "/no/such", "no:such"):
+        with pytest.raises(BadSource, match="for its users alone"):
+            make_request(settings, pytest.fail, uid=None, target="demo", srpm=given)
+    for git in (tmp_path, tmp_path.as_uri(), "/no/such", "no-such"):
+        with pytest.raises(BadSource, match="for its users alone"):
+            make_request(settings, pytest.fail, uid=None, target="demo", git=git)
+    check_source(git_source("user@example.org:a.git", ref=None, subdir=None, spec=None), None)
+
+
+def test_only_root_asks_for_the_rights_of_another_user() -> None:
+    source = Source(kind=SourceKind.GIT, url="file:///srv/a.git", reader_uid=1234)
+    check_source(source, 0)
+    check_source(source, 1234)
+    with pytest.raises(BadSource, match="only root may ask for another user"):
+        check_source(source, 1235)
+    with pytest.raises(BadSource, match="only root may ask for another user"):
+        check_source(replace(source, url="https://example.org/a.git"), None)
 
 
 # --- options ----------------------------------------------------------------------------------------------------
@@ -261,15 +304,20 @@ def test_a_priority_out_of_range_is_refused() -> None:
             check_priority(priority)
 
 
-def test_the_owner_is_the_one_named_then_the_setting_then_the_user(tmp_path: Path) -> None:
+def test_the_local_actor_is_named_by_the_setting_then_the_user(tmp_path: Path) -> None:
     unset = Settings.from_env({"FARM_DATA": str(tmp_path)})
     named = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_OWNER": "team"})
-    assert owner_name(named, "ann") == "ann"
-    assert owner_name(named, None) == "team"
-    assert owner_name(unset, None)
-    for bad in ("a\x1b", "x" * 65):
+    assert local_actor(named) == Actor(name="team", roles=frozenset({Role.ADMIN}), uid=os.geteuid())
+    assert local_actor(unset).name
+    with pytest.raises(BadRequest, match="owner"):
+        local_actor(replace(named, owner="a\x1b"))
+
+
+def test_an_owner_has_a_short_printable_name() -> None:
+    assert check_owner("ann") == "ann"
+    for bad in ("", "a\x1b", "x" * 65):
         with pytest.raises(BadRequest, match="owner"):
-            owner_name(unset, bad)
+            check_owner(bad)
 
 
 def test_unknown_steps_and_arches_are_named_with_those_that_there_are() -> None:

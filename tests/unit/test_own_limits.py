@@ -149,7 +149,7 @@ def test_limits_survive_as_json() -> None:
 def test_a_request_made_by_hand_has_its_limits_checked() -> None:
     source = Source(kind=SourceKind.GIT, url="https://example.org/a.git")
     good = BuildRequest(source=source, target="mine", options=BuildOptions(limits=OwnLimits(wall_s=60)))
-    assert check_request(TARGET, good).options == BuildOptions(timeout_s=60)
+    assert check_request(TARGET, good, uid=None).options == BuildOptions(timeout_s=60)
     bad = BuildRequest(source=source, target="mine", options=BuildOptions(limits=OwnLimits(processes=1)))
     with pytest.raises(BadRequest, match="processes=1 is out of range"):
-        check_request(TARGET, bad)
+        check_request(TARGET, bad, uid=None)

@@ -1,0 +1,67 @@
+"""Decides which actor may do what: one table of verbs and roles, and one check of it.
+
+Every verb of the service calls `check` before it does anything. Questions need no role: who reaches the service may
+read everything. The modes of files are farm/permissions.py's, the accounts of Redis farm/broker/roles.py's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from farm.errors import NotPermitted
+from farm.model.actor import Actor, Role
+
+
+class Verb(StrEnum):
+    """The value completes the sentence `NAME may not …`."""
+
+    ENQUEUE = "enqueue builds"
+    CANCEL = "cancel builds"
+    RETRY = "retry builds"
+    DRAIN = "drain hosts"
+    UNDRAIN = "undrain hosts"
+    ROLL_BACK = "roll back repositories"
+    COLLECT = "remove artifacts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """The role that a verb takes; `for_others` on a build of another owner, if that is not the same."""
+
+    role: Role
+    for_others: Role | None = None
+
+
+_OWN_BUILDS = Rule(role=Role.BUILDER, for_others=Role.ADMIN)
+_ADMINS = Rule(role=Role.ADMIN)
+RULES: Mapping[Verb, Rule] = {
+    Verb.ENQUEUE: _OWN_BUILDS,
+    Verb.CANCEL: _OWN_BUILDS,
+    Verb.RETRY: _OWN_BUILDS,
+    Verb.DRAIN: _ADMINS,
+    Verb.UNDRAIN: _ADMINS,
+    Verb.ROLL_BACK: _ADMINS,
+    Verb.COLLECT: _ADMINS,
+}
+
+
+def is_admin(actor: Actor) -> bool:
+    """True for an actor that may use every verb on everything."""
+    return Role.ADMIN in actor.roles
+
+
+def check(actor: Actor, verb: Verb, *, owner: str | None = None) -> None:
+    """`owner` is the owner of the builds that the verb is about. Raises NotPermitted, naming actor, verb and missing
+    role.
+    """
+    rule = RULES[verb]
+    is_of_another = owner not in (None, actor.name)
+    role = (rule.for_others or rule.role) if is_of_another else rule.role
+    if role in actor.roles or is_admin(actor):
+        return
+    whose = f" of owner {owner}" if is_of_another else ""
+    has = ", ".join(sorted(actor.roles)) or "none"
+    raise NotPermitted(
+        f"{actor.name} may not {verb}{whose}: the role {role} is missing (roles of {actor.name}: {has}); "
+        "ask an administrator of the farm for that role, or to do it for you"
+    )

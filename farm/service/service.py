@@ -1,0 +1,251 @@
+"""Every verb and every question of a farm. A verb takes the actor, and checks the actor's permission first.
+
+The service takes and returns values: numbers of builds, requests that were made. A user's words become values in
+request.py, and documents.py makes JSON of values.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, BinaryIO, Unpack
+
+from farm.errors import BadRequest
+from farm.model.actor import Actor
+from farm.model.arch import Arch
+from farm.model.artifact import Artifact
+from farm.model.build import Batch, Build, BuildRequest, Step
+from farm.model.outcome import Outcome, Status
+from farm.model.target import Target
+from farm.model.worker import HostHold, WorkerFacts
+from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
+from farm.service import hosts
+from farm.service.connections import Connections
+from farm.service.log import find_log, read_log
+from farm.service.permissions import Verb, check, is_admin
+from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
+from farm.service.request import RequestArguments, check_owner, check_request, make_request
+from farm.service.watch import watch
+from farm.store.heads import Head
+from farm.targets.load import find_target, load_targets
+
+if TYPE_CHECKING:
+    from farm.gc.artifacts import Collected
+
+_log = logging.getLogger(__name__)
+
+
+class FarmService:
+    """Safe to use from several threads, and for several actors at a time.
+
+    A question raises FarmNotRunning if a system that it needs does not answer; a verb also NotPermitted, before it does
+    anything.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self.settings = connections.settings
+        self._on = connections
+        self._store = connections.store
+
+    def close(self) -> None:
+        self._on.close()
+
+    # --- verbs: builds ------------------------------------------------------------------------------------------
+
+    def request(self, actor: Actor, **asked: Unpack[RequestArguments]) -> BuildRequest:
+        """A checked request. A local source package is copied into the artifact store after every other check.
+
+        A local path is read with the rights of this process, so the actor must be a user of this machine to name one.
+        Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
+        """
+        check(actor, Verb.ENQUEUE)
+        return make_request(self.settings, lambda: self._on.artifacts, uid=actor.uid, **asked)
+
+    def enqueue(self, actor: Actor, requests: Iterable[BuildRequest], *, owner: str | None = None) -> Batch:
+        """Enqueue all or none of these builds, as one batch of this owner; of the actor, if None.
+
+        `requests` is read after the check that the broker takes more. Raises what `request` does, BadRequest for no
+        request at all, and BrokerFull.
+        """
+        name = check_owner(owner or actor.name)
+        check(actor, Verb.ENQUEUE, owner=name)
+        self._on.check_room()
+        asked = tuple(requests)
+        if not asked:
+            raise BadRequest("a batch has at least one build; give a request")
+        # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
+        targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
+        checked = [check_request(targets[request.target], request, uid=actor.uid) for request in asked]
+        batch = self._store.add_batch(checked, owner=name)
+        self._on.wake()
+        return batch
+
+    def cancel(self, actor: Actor, build_id: int) -> Build:
+        """End a build in any state; the scheduler kills its running steps within 2 s.
+
+        The build is over at once. The scheduler finds in SQL which steps to stop; without a scheduler, they are stopped
+        when one starts. Raises NotFound, and WrongState when it is over.
+        """
+        self._check_on_build(actor, Verb.CANCEL, build_id)
+        self._store.cancel(build_id, by=actor.name)
+        self._on.wake()
+        return self.build(build_id)
+
+    def retry(
+        self, actor: Actor, build_id: int, *, step: str | None = None, arch: Arch | None = None
+    ) -> tuple[Step, ...]:
+        """Run the steps that did not succeed again, or the named one and all later ones, with the recorded inputs.
+
+        Returns the steps that start. Raises NotFound, and WrongState while the build is going on there.
+        """
+        self._check_on_build(actor, Verb.RETRY, build_id)
+        steps = self._store.retry(build_id, step=step, arch=arch, by=actor.name)
+        self._on.wake()
+        return steps
+
+    def _check_on_build(self, actor: Actor, verb: Verb, build_id: int) -> None:
+        # An admin may act on every build, so its owner is not looked up.
+        check(actor, verb, owner=None if is_admin(actor) else self.build(build_id).owner)
+
+    # --- verbs: the farm ----------------------------------------------------------------------------------------
+
+    def drain_host(
+        self, actor: Actor, host: str, *, hands_back: bool = False, reason: str = "", force: bool = False
+    ) -> HostHold:
+        """Give a host no new work until it is undrained; with `hands_back` its running steps run on another host.
+
+        Raises NotFound for an unknown host, unless `force`.
+        """
+        check(actor, Verb.DRAIN)
+        known = {host} if force else {worker.host for worker in self.workers()}
+        hold = hosts.drain(self._store, host, known, by=actor.name, reason=reason, hands_back=hands_back)
+        self._on.wake()
+        _log.info("%s", hold.shown, extra={"action": "drain", "host": host})
+        return hold
+
+    def undrain_host(self, actor: Actor, host: str) -> HostHold:
+        """Give a drained or quarantined host work again. Returns its hold. Raises WrongState without one."""
+        check(actor, Verb.UNDRAIN)
+        was = hosts.undrain(self._store, host)
+        self._on.wake()
+        _log.info("%s gives host %s work again, which was %s", actor.name, host, was.kind, extra={"action": "undrain"})
+        return was
+
+    def rollback(
+        self, actor: Actor, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os"
+    ) -> Rollback:
+        """Make a new version with the content of version `to`, which clients and later builds get.
+
+        Raises NotFound for a version that is not kept, UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
+        """
+        check(actor, Verb.ROLL_BACK)
+        name = self.repository_name(target, arch, kind=kind)
+        done = roll_back(self._on.repositories, name, to)
+        self._store.publish_head(name.path, Head(version=done.after.number, url=done.after.url))
+        _log.info("%s rolled %s back to version %d", actor.name, name.path, to, extra={"action": "rollback"})
+        return done
+
+    def collect_artifacts(
+        self, actor: Actor, *, since: datetime, dry_run: bool = False, say: Callable[[str], None] = lambda _: None
+    ) -> "Collected":
+        """Remove artifacts that neither an unfinished build, nor one that ended after `since`, nor a kept version of a
+        repository names. Raises StoreTrouble, RepositoryTrouble.
+        """
+        check(actor, Verb.COLLECT)
+        from farm.gc.artifacts import ArtifactCollector
+
+        collector = ArtifactCollector(
+            store=self._store, artifacts=self._on.artifacts, repositories=self._on.repositories, since=since, say=say
+        )
+        return collector.collect(dry_run=dry_run)
+
+    # --- questions: builds --------------------------------------------------------------------------------------
+
+    def build(self, build_id: int) -> Build:
+        """The present state, with steps, attempts and their artifacts. Raises NotFound."""
+        return self._store.build(build_id)
+
+    def batch(self, batch_id: int) -> Batch:
+        """Raises NotFound."""
+        return self._store.batch(batch_id)
+
+    def builds(
+        self,
+        *,
+        status: Status | None = None,
+        outcome: Outcome | None = None,
+        target: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Build, ...]:
+        """Builds, newest first, with their steps but without attempts."""
+        return self._store.builds(status=status, outcome=outcome, target=target, limit=limit)
+
+    def watch(self, build_id: int, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
+        """Yield the build now and each time that it has changed, until it is finished; None at the timeout."""
+        return watch(lambda: self.build(build_id), lambda: self._on.leases, build_id=build_id, timeout_s=timeout_s)
+
+    def log(
+        self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None, follow: bool = False
+    ) -> Iterator[bytes]:
+        """An attempt's log as bytes; the most useful one if step, arch or attempt are None.
+
+        Raises NotFound, and WrongState when the step has not begun.
+        """
+        place = find_log(self.build(build_id), step=step, arch=arch, attempt=attempt)
+        return read_log(
+            place, self._on.artifacts, lambda: self._on.leases, refresh=lambda: self.build(build_id), follow=follow
+        )
+
+    def open_artifact(self, artifact: Artifact) -> BinaryIO:
+        """The content; the caller closes it. Raises NotFound."""
+        return self._on.artifacts.open_path(artifact.sha256).open("rb")
+
+    # --- questions: repositories and targets --------------------------------------------------------------------
+
+    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
+        """`arch` None is this machine's, if the target has it. Raises UnknownTarget, UnknownArch."""
+        return describe(self.settings, target, arch)
+
+    def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
+        """Raises UnknownTarget, UnknownArch, BadRequest."""
+        return named(self.settings, target, arch, kind)
+
+    def repository_versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
+        """The versions that are kept, newest first. Raises RepositoryTrouble."""
+        return self._on.repositories.versions(name)
+
+    def check_repositories(self) -> tuple[RepositoryCheck, ...]:
+        return check_repositories(self.settings)
+
+    def target(self, name: str) -> Target:
+        """Raises UnknownTarget, BadTarget."""
+        return find_target(self.settings, name)
+
+    def targets(self) -> dict[str, Target]:
+        """By name. Raises BadTarget for the first file that is not valid."""
+        return load_targets(self.settings)
+
+    # --- questions: hosts and queues ----------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Raises FarmNotRunning when the broker does not answer."""
+        self._on.ping()
+
+    def workers(self) -> tuple[WorkerFacts, ...]:
+        """The workers that reported within the last 30 s, by name."""
+        return self._on.workers()
+
+    def host_holds(self) -> dict[str, HostHold]:
+        """The holds on the hosts that get no work now, by HostHold.key."""
+        return hosts.held(self._store)
+
+    def serving(self) -> dict[str, tuple[int, str]]:
+        """By queue: how many slots get work now, and why the others get none."""
+        return hosts.serving(self.workers(), self.host_holds())
+
+    def running_on(self) -> dict[str, tuple[str, ...]]:
+        """The labels of running attempts, keyed by worker, and again keyed by host."""
+        return hosts.running_on(self._store)
+
+    def queue_counts(self) -> dict[str, tuple[int, int]]:
+        """The number of ready steps, and of steps held by workers, for each queue that has any."""
+        return self._store.queue_counts()

@@ -1,0 +1,385 @@
+"""One suite for every implementation of `FarmApi`, on a real Redis and on both databases.
+
+Each implementation is one line in IMPLEMENTATIONS. A test plays the scheduler and the workers of the farm.
+"""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from farm.broker.leases import Leases
+from farm.client import Event, Farm, FarmApi
+from farm.config import Settings
+from farm.errors import (
+    BadRequest,
+    BadSource,
+    FarmNotRunning,
+    NotFound,
+    NotPermitted,
+    UnknownArch,
+    UnknownTarget,
+    WaitTimedOut,
+    WrongState,
+)
+from farm.model.actor import Actor, Role
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import BuildRequest
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.model.worker import HoldKind
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from farm.service.permissions import Verb
+from farm.store.heads import Head
+from tests.driven_farm import DrivenFarm, driven_farm
+from tests.messages import worker_facts
+from tests.rpms import make_rpm, sha256
+
+#: How an actor is connected to the farm of these settings.
+IMPLEMENTATIONS: dict[str, Callable[[Settings, Actor], FarmApi]] = {
+    "local": lambda settings, actor: Farm.connect(settings, actor=actor),
+}
+URL = "https://example.org/hello.git"
+SOURCE = Source(kind=SourceKind.GIT, url=URL)
+REQUEST = BuildRequest(source=SOURCE, target="demo", arches=(Arch.X86_64,))
+ADMIN = Actor(name="root", roles=frozenset({Role.ADMIN}))
+ANN = Actor(name="ann", roles=frozenset({Role.BUILDER}))
+BOB = Actor(name="bob", roles=frozenset({Role.BUILDER}))
+VISITOR = Actor(name="eve", roles=frozenset())
+OS = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+
+
+class Site:
+    """A farm, and the connections of its actors by one implementation."""
+
+    def __init__(self, driven: DrivenFarm, connect: Callable[[Settings, Actor], FarmApi], stack: ExitStack) -> None:
+        self.driven = driven
+        self._connect = connect
+        self._stack = stack
+        self.leases = Leases(driven.settings)
+
+    def as_(self, actor: Actor) -> FarmApi:
+        return self._stack.enter_context(self._connect(self.driven.settings, actor))
+
+    def publish(self, folder: Path, *packages: str) -> None:
+        """Each package is a new version of a repository of the target `demo`."""
+        for package in packages:
+            path = make_rpm(folder, package)
+            given = RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+            open_repositories(self.driven.settings).add(OS, [given])
+
+
+@pytest.fixture(params=sorted(IMPLEMENTATIONS))
+def site(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Site]:
+    with driven_farm(tmp_path, database_url=database_url) as driven, ExitStack() as stack:
+        made = Site(driven, IMPLEMENTATIONS[request.param], stack)
+        stack.callback(made.leases.close)
+        yield made
+
+
+@pytest.fixture
+def admin(site: Site) -> FarmApi:
+    return site.as_(ADMIN)
+
+
+def one_build(farm: FarmApi, **more: object) -> int:
+    return farm.enqueue(**{"git": URL, "target": "demo", "arches": ["x86_64"], **more}).id  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+def test_an_implementation_takes_what_the_protocol_says(name: str, tmp_path: Path) -> None:
+    with driven_farm(tmp_path, with_redis=False) as driven:
+        farm = IMPLEMENTATIONS[name](driven.settings, ADMIN)
+        farm.close()
+    for method, declared in inspect.getmembers(FarmApi, inspect.isfunction):
+        if not method.startswith("_"):
+            assert _parameters(getattr(type(farm), method)) == _parameters(declared), method
+
+
+def _parameters(function: Callable[..., object]) -> list[tuple[str, object, bool]]:
+    """The name and kind of each parameter, and whether it may be left out."""
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default is inspect.Parameter.empty) for one in found]
+
+
+# --- permissions ------------------------------------------------------------------------------------------------
+
+#: A call of each verb on another actor's build, host or repository, and the role that it takes.
+CALLS: dict[Verb, tuple[Callable[[FarmApi], object], Role]] = {
+    Verb.ENQUEUE: (lambda farm: farm.enqueue_many([REQUEST], owner="ann"), Role.ADMIN),
+    Verb.CANCEL: (lambda farm: farm.cancel(1), Role.ADMIN),
+    Verb.RETRY: (lambda farm: farm.retry(1, "fetch"), Role.ADMIN),
+    Verb.DRAIN: (lambda farm: farm.drain_host("one"), Role.ADMIN),
+    Verb.UNDRAIN: (lambda farm: farm.undrain_host("two"), Role.ADMIN),
+    Verb.ROLL_BACK: (lambda farm: farm.rollback("demo", to=0, arch="x86_64"), Role.ADMIN),
+    Verb.COLLECT: (lambda farm: farm.collect_artifacts(since=datetime.now(UTC)), Role.ADMIN),
+}
+
+
+def test_every_verb_is_tried() -> None:
+    assert set(CALLS) == set(Verb)
+
+
+@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("actor", [BOB, VISITOR], ids=["a builder", "no role"])
+def test_a_verb_refuses_an_actor_without_its_role_and_changes_nothing(
+    site: Site, admin: FarmApi, verb: Verb, actor: Actor, tmp_path: Path
+) -> None:
+    one_build(site.as_(ANN))
+    site.leases.announce(worker_facts("build@one"))
+    admin.drain_host("two", force=True)
+    site.publish(tmp_path, "one")
+    before = (admin.builds(), admin.host_holds(), admin.repository_versions("demo", "x86_64"))
+    call, role = CALLS[verb]
+    with pytest.raises(NotPermitted) as raised:
+        call(site.as_(actor))
+    for word in (actor.name, verb, f"the role {role} is missing", "ask an administrator"):
+        assert word in str(raised.value)
+    assert before == (admin.builds(), admin.host_holds(), admin.repository_versions("demo", "x86_64"))
+
+
+def test_an_actor_without_roles_may_not_enqueue_but_may_look(site: Site) -> None:
+    build_id = one_build(site.as_(ANN))
+    eve = site.as_(VISITOR)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: one_build(eve),
+        lambda: eve.enqueue_many([REQUEST]),
+        lambda: eve.request(git=URL, target="demo"),
+    )
+    for call in calls:
+        with pytest.raises(NotPermitted, match=r"eve may not enqueue builds: the role builder is missing \(.*: none\)"):
+            call()
+    assert [build.id for build in eve.builds()] == [eve.build(build_id).id] == [build_id]
+    assert eve.queue_counts() == {"source": (1, 0)}
+
+
+def test_a_builder_cancels_and_retries_its_own_builds(site: Site) -> None:
+    ann = site.as_(ANN)
+    build_id = one_build(ann)
+    assert ann.build(build_id).owner == "ann"
+    ended = ann.cancel(build_id)
+    assert (ended.outcome, ended.reason) == (Outcome.CANCELLED, "cancelled by ann")
+    assert [step.kind for step in ann.retry(build_id)] == ["fetch"]
+
+
+def test_an_admin_acts_for_others_and_on_the_builds_of_others(site: Site, admin: FarmApi) -> None:
+    build_id = one_build(admin, owner="ann")
+    assert admin.build(build_id).owner == "ann"
+    assert site.as_(ANN).cancel(build_id).reason == "cancelled by ann"
+    admin.retry(build_id)
+    assert admin.cancel(build_id).reason == "cancelled by root"
+
+
+def test_an_actor_elsewhere_names_no_path_of_the_farms_machine(site: Site) -> None:
+    local = BuildRequest(source=Source(kind=SourceKind.GIT, url="file:///srv/secret.git"), target="demo")
+    with pytest.raises(BadSource, match="for its users alone"):
+        site.as_(ANN).enqueue_many([local])
+    assert site.as_(ANN).builds() == ()
+
+
+# --- enqueue ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_enqueued_in_order_and_as_a_whole(admin: FarmApi) -> None:
+    batch = admin.enqueue_many(admin.request(git=URL, ref=ref, target="demo") for ref in ("v1", "v2"))
+    assert [build.last.source.ref for build in batch] == ["v1", "v2"]
+    assert admin.batch(batch.id).builds == tuple(admin.build(build.id) for build in batch)
+    wrong = BuildRequest(source=SOURCE, target="demo", priority=9999)
+    with pytest.raises(BadRequest, match="--priority 9999"):
+        admin.enqueue_many([REQUEST, wrong])
+    with pytest.raises(BadRequest, match="at least one"):
+        admin.enqueue_many([])
+    assert len(admin.builds()) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"target": "dmeo"}, UnknownTarget),
+        ({"arches": ["s390x"]}, UnknownArch),
+        ({"git": None}, BadRequest),
+        ({"ref": "-x"}, BadSource),
+        ({"owner": "a\x1b"}, BadRequest),
+        ({"limits": {"memory_bytes": 1}}, BadRequest),
+    ],
+)
+def test_a_wrong_request_is_refused(admin: FarmApi, asked: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        one_build(admin, **asked)
+    assert admin.builds() == ()
+
+
+# --- builds -----------------------------------------------------------------------------------------------------
+
+
+def test_builds_are_listed_newest_first_and_filtered(site: Site, admin: FarmApi) -> None:
+    ids = [one_build(admin) for _ in range(3)]
+    admin.cancel(ids[0])
+    assert [build.id for build in admin.builds()] == ids[::-1]
+    assert [build.id for build in admin.builds(limit=1)] == ids[2:]
+    assert [build.id for build in admin.builds(outcome=Outcome.CANCELLED)] == ids[:1]
+    assert [build.id for build in admin.builds(status=Status.READY, target="demo")] == ids[:0:-1]
+    assert admin.builds(target="another") == ()
+
+
+def test_unknown_builds_and_batches_are_named(admin: FarmApi) -> None:
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: admin.build(99),
+        lambda: admin.handle(99),
+        lambda: admin.cancel(99),
+        lambda: admin.retry(99),
+        lambda: admin.log(99),
+        lambda: admin.artifacts(99),
+        lambda: list(admin.watch(99)),
+        lambda: admin.batch(99),
+    )
+    for call in calls:
+        with pytest.raises(NotFound, match=r"there is no (build|batch) 99"):
+            call()
+
+
+def test_a_finished_build_is_not_cancelled_and_a_running_one_not_retried(admin: FarmApi) -> None:
+    build_id = one_build(admin)
+    with pytest.raises(WrongState, match="still going on"):
+        admin.retry(build_id)
+    admin.cancel(build_id)
+    with pytest.raises(WrongState, match="over already"):
+        admin.cancel(build_id)
+    with pytest.raises(BadRequest, match="not a step"):
+        admin.retry(build_id, "compile")
+
+
+def test_a_wait_ends_with_the_build_and_gives_its_events(site: Site, admin: FarmApi) -> None:
+    build_id = one_build(admin)
+    events: list[Event] = []
+    begun = threading.Event()
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        begun.set()
+
+    thread = threading.Thread(target=lambda: (begun.wait(30), site.driven.finish(build_id)))
+    thread.start()
+    ended = admin.wait(build_id, timeout_s=60, on_event=hear)
+    thread.join()
+    assert ended.outcome is Outcome.SUCCEEDED
+    assert [event.outcome for event in events if event.step is None][-1] is Outcome.SUCCEEDED
+    assert {event.build for event in events} == {build_id}
+
+
+def test_a_watch_and_a_wait_end_at_their_timeout(admin: FarmApi) -> None:
+    build_id = one_build(admin)
+    *seen, last = admin.watch(build_id, timeout_s=0.05)
+    assert (last, {build.id for build in seen if build}) == (None, {build_id})
+    with pytest.raises(WaitTimedOut, match="it goes on"):
+        admin.handle(build_id).wait(timeout_s=0.05)
+
+
+def test_a_log_is_followed_from_the_running_attempt_to_its_end(site: Site, admin: FarmApi) -> None:
+    build_id = one_build(admin)
+    with pytest.raises(WrongState, match="has no log yet"):
+        admin.log(build_id)
+    site.driven.send()
+    site.driven.start("1.fetch.1")
+    site.leases.show_log("1.fetch.1", 0, b"one\n\xfftwo")
+    chunks = admin.log(build_id, follow=True)
+    start = next(chunks)
+    site.driven.succeed("1.fetch.1", b"one\n\xfftwo\nthree\n")
+    assert start + b"".join(chunks) == b"one\n\xfftwo\nthree\n"
+    assert b"".join(admin.log(build_id, "fetch", attempt=1)) == b"one\n\xfftwo\nthree\n"
+    with pytest.raises(NotFound, match="has no attempt 2"):
+        admin.log(build_id, "fetch", attempt=2)
+
+
+def test_artifacts_are_listed_read_and_downloaded(site: Site, admin: FarmApi, tmp_path: Path) -> None:
+    build_id = one_build(admin)
+    site.driven.finish(build_id)
+    files = {file.artifact.name: file.artifact for file in admin.artifacts(build_id)}
+    rpm = files["hello-1-1.x86_64.rpm"]
+    assert (rpm.kind, admin.read(rpm)) == (ArtifactKind.RPM, b"a package")
+    with admin.open_artifact(rpm) as file:
+        assert (file.read(2), file.read()) == (b"a ", b"package")
+    paths = {path.name: path for path in admin.download(build_id, tmp_path / "into")}
+    assert paths[rpm.name].read_bytes() == b"a package"
+    paths[rpm.name].write_bytes(b"another")
+    with pytest.raises(WrongState, match="exists with other content"):
+        admin.download(build_id, tmp_path / "into")
+
+
+def test_only_old_artifacts_that_no_build_names_are_collected(site: Site, admin: FarmApi) -> None:
+    build_id = one_build(admin)
+    site.driven.finish(build_id)
+    for dry_run in (True, False):
+        found = admin.collect_artifacts(since=datetime.now(UTC) - timedelta(days=1), dry_run=dry_run)
+        assert (found.looked_at > 0, found.files) == (True, 0)
+    assert all(admin.read(file.artifact) for file in admin.artifacts(build_id))
+
+
+# --- repositories and targets -----------------------------------------------------------------------------------
+
+
+def test_a_repository_is_described_and_rolled_back(site: Site, admin: FarmApi, tmp_path: Path) -> None:
+    site.publish(tmp_path, "one", "two")
+    assert (admin.repository("demo", "x86_64").version, admin.repository_name("demo", "x86_64")) == (2, OS)
+    assert [one.number for one in admin.repository_versions("demo", Arch.X86_64)] == [2, 1, 0]
+    done = admin.rollback("demo", to=1, arch="x86_64")
+    assert (done.before.number, done.after.number, done.after.packages) == (2, 3, 1)
+    assert site.driven.store.heads()[OS.path] == Head(version=3, url=done.after.url)
+    with pytest.raises(NotFound, match="has no version 9"):
+        admin.rollback("demo", to=9, arch="x86_64")
+    with pytest.raises(BadRequest, match="not a kind of repository"):
+        admin.repository_versions("demo", "x86_64", kind="doc")
+    with pytest.raises(UnknownArch):
+        admin.repository("demo", "s390x")
+    assert all(one.is_ok for one in admin.check_repositories())
+
+
+def test_targets_are_found_by_name(admin: FarmApi) -> None:
+    assert admin.targets()["demo"] == admin.target("demo")
+    with pytest.raises(UnknownTarget, match="did you mean demo"):
+        admin.target("dmeo")
+
+
+# --- hosts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_is_drained_by_an_actor_and_undrained(site: Site, admin: FarmApi) -> None:
+    with pytest.raises(NotFound, match="no worker on host 'one'"):
+        admin.drain_host("one")
+    site.leases.announce(worker_facts("build@one"))
+    assert [worker.name for worker in admin.workers()] == ["build@one"]
+    assert [slots > 0 for slots, _ in admin.serving().values()] == [True]
+    hold = admin.drain_host("one", reason="new disks", hands_back=True)
+    assert (hold.kind, hold.by, hold.reason, hold.hands_back) == (HoldKind.DRAINED, "root", "new disks", True)
+    assert admin.host_holds() == {"one": hold}
+    assert [slots for slots, _ in admin.serving().values()] == [0]
+    assert admin.undrain_host("one").kind is HoldKind.DRAINED
+    assert admin.host_holds() == {}
+    with pytest.raises(WrongState, match="neither drained nor quarantined"):
+        admin.undrain_host("one")
+
+
+def test_running_attempts_are_listed_by_worker_and_host(site: Site, admin: FarmApi) -> None:
+    one_build(admin)
+    site.driven.send()
+    site.driven.start("1.fetch.1", worker="source@one")
+    assert admin.running_on() == {"source@one": ("1.fetch.1",), "one": ("1.fetch.1",)}
+
+
+@pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
+def test_without_a_broker_nothing_is_enqueued_and_builds_are_still_shown(
+    name: str, tmp_path: Path, database_url: str
+) -> None:
+    with (
+        driven_farm(tmp_path, with_redis=False, database_url=database_url) as driven,
+        IMPLEMENTATIONS[name](driven.settings, ADMIN) as farm,
+    ):
+        for call in (farm.ping, farm.workers, farm.serving, lambda: one_build(farm)):
+            with pytest.raises(FarmNotRunning, match=r"does not answer|is not running"):
+                call()
+        assert farm.builds() == ()
