@@ -50,7 +50,6 @@ def targets(json: JsonOption = False) -> None:
     Example:
       farm targets
     """
-    from farm.cli import tables
     from farm.service import documents
     from farm.targets.load import survey_targets
 
@@ -59,6 +58,8 @@ def targets(json: JsonOption = False) -> None:
     if json:
         emit({"targets": [documents.target(name, target) for name, target in found.items()]})
     else:
+        from farm.cli import tables
+
         console().print(tables.target_table(found, console().width))
     for error in broken:
         say(f"error: {clean(str(error))}")
@@ -75,8 +76,6 @@ def config(json: JsonOption = False) -> None:
     Example:
       farm config
     """
-    from farm.cli.tables import plain
-
     settings = Settings.from_env()
     shown, sources = settings.shown(), origins()
     if json:
@@ -84,5 +83,7 @@ def config(json: JsonOption = False) -> None:
 
         emit({"settings": documents.settings(shown, sources)})
         return
+    from farm.cli.tables import plain
+
     rows = [(name, sources[name], clean(value)) for name, value in shown.items()]
     console().print(plain(("setting", "from", "value"), rows, console().width))

@@ -70,7 +70,6 @@ def list_(json: JsonOption = False) -> None:
       farm workers
       farm workers --json
     """
-    from farm.cli import tables
     from farm.service import documents
 
     with connected() as farm:
@@ -83,6 +82,8 @@ def list_(json: JsonOption = False) -> None:
             }
         )
         return
+    from farm.cli import tables
+
     if found:
         console().print(tables.worker_table(found, holds, running, console().width))
     else:

@@ -107,7 +107,6 @@ def versions(
       farm repo versions demo
       farm repo versions demo --kind debug --arch aarch64 --json
     """
-    from farm.cli import tables
     from farm.service import documents
 
     with connected() as farm:
@@ -116,6 +115,8 @@ def versions(
     if json:
         emit({"repository": path, "versions": [documents.version(one) for one in found]})
     elif found:
+        from farm.cli import tables
+
         console().print(tables.version_table(found, console().width))
     else:
         console().print(f"{path} has no version yet; the first successful build makes one")
@@ -170,7 +171,6 @@ def check(json: JsonOption = False) -> None:
     Example:
       farm repo check
     """
-    from farm.cli import tables
     from farm.service import documents
     from farm.service.repository import check_repositories
 
@@ -178,6 +178,8 @@ def check(json: JsonOption = False) -> None:
     if json:
         emit({"checks": [documents.check(one) for one in found]})
     else:
+        from farm.cli import tables
+
         console().print(tables.check_table(found, console().width))
     bad = [one for one in found if not one.is_ok]
     for one in bad:

@@ -28,7 +28,6 @@ def artifacts(
       farm artifacts 12
       farm artifacts 12 --download ./results
     """
-    from farm.cli import tables
     from farm.service import documents
 
     build_id = parse_build(build)
@@ -43,6 +42,8 @@ def artifacts(
             console().print(clean(str(path)), soft_wrap=True)
         say(f"{len(paths)} files, each with the expected sha256")
     elif files:
+        from farm.cli import tables
+
         console().print(tables.file_table(files, console().width))
     else:
         console().print(f"build {build_id} has stored no files yet; `farm status {build_id}` shows where it is")

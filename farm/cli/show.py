@@ -130,7 +130,6 @@ def log(
 
 
 def _overview(farm: "FarmApi", *, is_json: bool) -> None:
-    from farm.cli import tables
     from farm.service import documents
 
     trouble = _not_running(farm)
@@ -151,6 +150,8 @@ def _overview(farm: "FarmApi", *, is_json: bool) -> None:
             }
         )
     else:
+        from farm.cli import tables
+
         out = console()
         if serving or counts:
             out.print(tables.queue_table(serving, counts, out.width))
@@ -173,13 +174,14 @@ def _not_running(farm: "FarmApi") -> FarmNotRunning | None:
 
 
 def _batch(farm: "FarmApi", number: int, *, is_json: bool) -> None:
-    from farm.cli import tables
     from farm.service import documents
 
     batch = farm.batch(number)
     if is_json:
         emit({"batch": documents.batch(batch)})
         return
+    from farm.cli import tables
+
     done = [build for build in batch.builds if build.status is Status.FINISHED]
     good = [build for build in done if build.outcome is not None and build.outcome.is_success]
     console().print(
@@ -190,7 +192,6 @@ def _batch(farm: "FarmApi", number: int, *, is_json: bool) -> None:
 
 
 def _build(farm: "FarmApi", number: int, *, is_json: bool) -> None:
-    from farm.cli import tables
     from farm.service import documents
 
     build = farm.build(number)
@@ -200,6 +201,8 @@ def _build(farm: "FarmApi", number: int, *, is_json: bool) -> None:
     if is_json:
         emit({"build": documents.build(build), "limits": documents.limits(build, target)})
         return
+    from farm.cli import tables
+
     console().print(tables.build_heading(build))
     console().print(tables.build_details(build, target))
     console().print(tables.step_table(build))

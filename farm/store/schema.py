@@ -134,21 +134,17 @@ step = sa.Table(
     _column("output", sa.Text, null=True),
     sa.UniqueConstraint("job_id", "kind", "arch"),
 )
+# Migrations make the indexes, with these conditions. The keywords `sqlite_where` and `postgresql_where` would import
+# the dialects of both databases, and that of PostgreSQL takes a fifth of the import of SQLAlchemy.
 sa.Index(
     "ix_step_ready",
     step.c.queue,
     step.c.urgency,
     step.c.owner,
     step.c.id,
-    sqlite_where=sa.text("status = 'ready'"),
-    postgresql_where=sa.text("status = 'ready'"),
+    info={"where": "status = 'ready'"},
 )
-sa.Index(
-    "ix_step_due",
-    step.c.not_before_at,
-    sqlite_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
-    postgresql_where=sa.text("status = 'waiting' AND not_before_at IS NOT NULL"),
-)
+sa.Index("ix_step_due", step.c.not_before_at, info={"where": "status = 'waiting' AND not_before_at IS NOT NULL"})
 
 #: The graph: the step (`job_id`, `kind`, `arch`) needs the step (`needs_job_id`, `needs_kind`, `needs_arch`), which may
 #: be of another job, and may not exist yet. `how` is a farm.state.graph.How.
@@ -191,12 +187,7 @@ attempt = sa.Table(
     _column("peak_memory_bytes", sa.BigInteger, null=True),
     sa.UniqueConstraint("step_id", "number"),
 )
-sa.Index(
-    "ix_attempt_live",
-    attempt.c.step_id,
-    sqlite_where=sa.text("status <> 'finished'"),
-    postgresql_where=sa.text("status <> 'finished'"),
-)
+sa.Index("ix_attempt_live", attempt.c.step_id, info={"where": "status <> 'finished'"})
 
 #: Every file that an attempt stored, by digest.
 artifact = sa.Table(

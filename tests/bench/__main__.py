@@ -23,7 +23,7 @@ from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
 from farm.up.embedded import running_farm
-from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, tiny
+from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, startup, tiny
 from tests.distribution import demo_distribution
 
 MANY = 200
@@ -35,6 +35,7 @@ GOALS: dict[str, tuple[float, float]] = {
     "many_over_bare": (4.0, 2.0),
     "start_latency_ms.p50": (60, 30),
     "start_latency_ms.p95": (160, 80),
+    "status_over_bare": (40.0, 4.0),
     "enqueue_per_s": (2000, 10_000),
     "schedule_growth": (1.5, 1.1),
     "postgresql_schedule_growth": (1.5, 1.1),
@@ -46,7 +47,7 @@ GOALS: dict[str, tuple[float, float]] = {
     "hostile_latency_ms.p95": (100, 50),
 }
 MORE_IS_BETTER = {"pulp_over_cli", "enqueue_per_s", "hostile_documents_per_s"}
-FARM, LOAD, LEASES, PULP, HOSTILE = PARTS = ("farm", "load", "leases", "pulp", "hostile")
+FARM, LOAD, LEASES, PULP, HOSTILE, START = PARTS = ("farm", "load", "leases", "pulp", "hostile", "start")
 
 console = Console()
 
@@ -67,6 +68,9 @@ def main(parts: Sequence[str]) -> None:
         if HOSTILE in parts:
             with _said("a scheduler beside a sender that floods it"):
                 figures |= hostile.figures(data / "hostile")
+        if START in parts:
+            with _said("`farm status` as a process against a bare Python"):
+                figures |= startup.figures(data / "start")
         if PULP in parts:
             figures |= pulp.figures(data / "pulp", _said)
     _print(figures)

@@ -139,11 +139,3 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(driven: DrivenFarm) ->
     assert process.wait(WITHIN_S) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
-
-
-def test_help_loads_nothing_heavy(driven: DrivenFarm) -> None:
-    code = "import farm.cli.main, sys; print(*{'sqlalchemy', 'redis', 'celery', 'rich', 'httpx'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(driven), capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == ""
