@@ -20,6 +20,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, Lookaside, Target
 from farm.model.work import Work
 from farm.steps.fetch import FetchInput, FetchResult
+from tests.artifacts import path_of
 from tests.packages import commit_all, git
 from workers.core.context import StepContext
 from workers.core.log import StepLog
@@ -100,7 +101,7 @@ class Desk:
 
     def content(self, result: FetchResult) -> dict[str, bytes]:
         """The files of the stored tar, by name."""
-        with tarfile.open(self.store.open_path(result.archive.sha256)) as tar:
+        with tarfile.open(path_of(self.store, result.archive.sha256)) as tar:
             found = {member.name: tar.extractfile(member) for member in tar}
             return {name: stream.read() for name, stream in found.items() if stream}
 

@@ -17,6 +17,7 @@ from farm.model.work import AnyResult, Work
 from farm.steps.build import BuildInput
 from farm.steps.fetch import FetchInput, FetchResult
 from farm.steps.srpm import SrpmInput, SrpmResult
+from tests.artifacts import content_of
 from tests.fetching import repository
 from tests.leftovers import inside
 from tests.packages import make_git
@@ -103,7 +104,7 @@ s
         self.ended_in = kind
         result = run_step(work, self.settings, stop=self.stop)
         (log,) = (artifact for artifact in result.artifacts if artifact.kind is ArtifactKind.LOG)
-        self.log = open_store(self.settings).open_path(log.sha256).read_bytes()
+        self.log = content_of(open_store(self.settings), log.sha256)
         return result
 
 

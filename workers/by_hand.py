@@ -218,7 +218,9 @@ def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None
 
 
 def _path(artifact: Artifact) -> str:
-    return str(open_store(Settings.from_env()).open_path(artifact.sha256))
+    # For a person to look at, on the machine whose directory is the store: the path stays.
+    with open_store(Settings.from_env()).local(artifact.sha256) as path:
+        return str(path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,12 +2,23 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from farm.model.artifact import Artifact, ArtifactKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """The credential with which a worker opens the store: the attempt that it runs, and that attempt's token. A store
+    on this machine asks for none.
+    """
+
+    attempt: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +55,19 @@ class ArtifactStore(Protocol):
         and StoreTrouble otherwise.
         """
 
-    def open_path(self, sha256: str) -> Path:
-        """A path from which this machine can read the content. Raises NotFound."""
+    def open(self, sha256: str, offset: int = 0) -> BinaryIO:
+        """The content from the byte at `offset` on, empty if the file ends before it. The caller closes it.
+
+        Raises NotFound for an unknown digest, ValueError for a negative offset, StoreTrouble otherwise; reading raises
+        OSError.
+        """
+
+    def local(self, sha256: str, *, stop: threading.Event | None = None) -> AbstractContextManager[Path]:
+        """A read-only file of this machine with the content, for programs and libraries that take a path. It may be
+        the store's own file, or a copy that goes when the context ends: never write to it, and never keep the path.
+
+        Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, StoreTrouble otherwise.
+        """
 
     def listed(self) -> Iterator[StoredFile]:
         """All files, in no order. Raises StoreTrouble."""

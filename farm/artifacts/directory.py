@@ -25,6 +25,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from farm.artifacts.base import StoredFile
 from farm.artifacts.names import check_name
@@ -76,7 +77,7 @@ class DirectoryStore:
 
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
         """See the protocol. An existing file at `into` is replaced; a copy that fails leaves no file there."""
-        source = self.open_path(artifact.sha256)
+        source = self._existing(artifact.sha256)
         with disk_errors(StoreTrouble, f"{artifact.name!r} was not brought to {into}"):
             if not self._has(artifact.sha256, artifact.size_bytes):
                 raise NotFound(
@@ -93,11 +94,33 @@ class DirectoryStore:
                 _write(file.fileno(), into, stop)
         return into
 
-    def open_path(self, sha256: str) -> Path:
+    def open(self, sha256: str, offset: int = 0) -> BinaryIO:
+        """See the protocol."""
+        if offset < 0:
+            raise ValueError(f"offset {offset} is negative; an artifact is read from its byte 0 on")
+        path = self._existing(sha256)
+        with disk_errors(StoreTrouble, f"artifact {sha256} was not opened"):
+            try:
+                file = path.open("rb")
+            except FileNotFoundError as error:  # removed in this moment
+                raise self._missing(sha256) from error
+            file.seek(offset)
+            return file
+
+    @contextmanager
+    def local(self, sha256: str, *, stop: threading.Event | None = None) -> Iterator[Path]:
+        """See the protocol. The path is that of the store's own file."""
+        _check(stop)
+        yield self._existing(sha256)
+
+    def _existing(self, sha256: str) -> Path:
         path = self._path(sha256)
         if not path.is_file():
-            raise NotFound(f"no artifact {sha256} in {self._root}")
+            raise self._missing(sha256)
         return path
+
+    def _missing(self, sha256: str) -> NotFound:
+        return NotFound(f"no artifact {sha256} in {self._root}")
 
     def _path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):

@@ -136,8 +136,7 @@ def _again(build: Build, place: LogPlace) -> LogPlace:
 
 
 def _stored(artifact: Artifact, store: ArtifactStore, offset: int) -> Iterator[bytes]:
-    with store.open_path(artifact.sha256).open("rb") as file:
-        file.seek(offset)
+    with store.open(artifact.sha256, offset) as file:
         while data := file.read(_CHUNK_BYTES):
             yield data
 

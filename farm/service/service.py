@@ -197,7 +197,7 @@ class FarmService:
 
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
         """The content; the caller closes it. Raises NotFound."""
-        return self._on.artifacts.open_path(artifact.sha256).open("rb")
+        return self._on.artifacts.open(artifact.sha256)
 
     # --- questions: repositories and targets --------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from farm.artifacts.base import ArtifactStore
 from farm.artifacts.directory import DirectoryStore
 from farm.errors import BadSource, LeaseLost, NotFound
 from farm.model.artifact import ArtifactKind
+from tests.artifacts import content_of, path_of
 from tests.waiting import SetLater
 
 STORES: dict[str, Callable[[Path], ArtifactStore]] = {"directory": DirectoryStore}
@@ -45,14 +46,14 @@ def test_what_is_put_comes_back_with_its_digest_name_and_size(store: ArtifactSto
     assert artifact.sha256 == hashlib.sha256(b"content").hexdigest()
     assert (artifact.name, artifact.size_bytes, artifact.kind) == ("a.log", 7, ArtifactKind.LOG)
     assert store.get(artifact, tmp_path / "back").read_bytes() == b"content"
-    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+    assert content_of(store, artifact.sha256) == b"content"
 
 
 def test_a_put_leaves_the_callers_file_alone(store: ArtifactStore, tmp_path: Path) -> None:
     path = file(tmp_path)
     artifact = store.put(path, name="a", kind=ArtifactKind.LOG)
     path.write_bytes(b"changed")
-    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+    assert content_of(store, artifact.sha256) == b"content"
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["new", "known"])
@@ -62,7 +63,7 @@ def test_a_moved_file_is_gone_from_where_it_was(store: ArtifactStore, tmp_path: 
     path = file(tmp_path)
     artifact = store.put(path, name="a", kind=ArtifactKind.RPM, move=True)
     assert not path.exists()
-    assert store.open_path(artifact.sha256).read_bytes() == b"content"
+    assert content_of(store, artifact.sha256) == b"content"
 
 
 def test_the_same_content_under_two_names_is_two_artifacts_of_one_digest(store: ArtifactStore, tmp_path: Path) -> None:
@@ -80,7 +81,56 @@ def test_an_empty_file_is_a_file(store: ArtifactStore, tmp_path: Path) -> None:
 def test_nobody_may_write_to_what_is_given_out(store: ArtifactStore, tmp_path: Path) -> None:
     artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
     assert store.get(artifact, tmp_path / "back").stat().st_mode & 0o222 == 0
-    assert store.open_path(artifact.sha256).stat().st_mode & 0o222 == 0
+    assert path_of(store, artifact.sha256).stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "rest"), [(0, b"content"), (3, b"tent"), (6, b"t"), (7, b""), (8, b""), (2**40, b"")]
+)
+def test_a_stream_begins_at_the_offset_that_was_asked_for(
+    store: ArtifactStore, tmp_path: Path, offset: int, rest: bytes
+) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    with store.open(artifact.sha256, offset) as stream:
+        assert stream.read() == rest
+
+
+def test_a_stream_is_read_in_pieces_and_cannot_be_written(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    with store.open(artifact.sha256) as stream:
+        assert (stream.read(3), stream.read(3), stream.read(3), stream.read(3)) == (b"con", b"ten", b"t", b"")
+        with pytest.raises(OSError, match="write"):
+            stream.write(b"x")
+
+
+def test_a_negative_offset_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
+    with pytest.raises(ValueError, match="offset -1 is negative"):
+        store.open(artifact.sha256, -1)
+
+
+def test_a_local_file_is_a_regular_file_with_the_content(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.RPM)
+    with store.local(artifact.sha256, stop=threading.Event()) as one, store.local(artifact.sha256) as two:
+        assert one.is_file()
+        assert not one.is_symlink()
+        assert one.read_bytes() == two.read_bytes() == b"content"
+    with store.local(artifact.sha256) as again:
+        assert again.read_bytes() == b"content"
+
+
+def test_a_caller_that_is_stopped_gets_no_local_file(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.RPM)
+    (stop := threading.Event()).set()
+    with pytest.raises(LeaseLost), store.local(artifact.sha256, stop=stop):
+        pytest.fail("the file was given out")
+
+
+def test_an_error_of_the_user_of_a_local_file_is_raised_as_it_is(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.RPM)
+    with pytest.raises(IsADirectoryError), store.local(artifact.sha256):
+        raise IsADirectoryError
+    assert content_of(store, artifact.sha256) == b"content"
 
 
 def test_get_replaces_what_is_in_its_way(store: ArtifactStore, tmp_path: Path) -> None:
@@ -92,9 +142,10 @@ def test_get_replaces_what_is_in_its_way(store: ArtifactStore, tmp_path: Path) -
 @pytest.mark.parametrize("sha256", ["0" * 64, "", "A" * 64, "../" * 21 + "x", "\x1b[2J", "0" * 63 + "\n"])
 def test_a_digest_that_is_not_there_is_not_found(store: ArtifactStore, tmp_path: Path, sha256: str) -> None:
     artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
-    with pytest.raises(NotFound) as found:
-        store.open_path(sha256)
-    assert "\x1b" not in str(found.value)
+    for ask in (content_of, path_of):
+        with pytest.raises(NotFound) as found:
+            ask(store, sha256)
+        assert "\x1b" not in str(found.value)
     with pytest.raises(NotFound):
         store.get(replace(artifact, sha256=sha256), tmp_path / "back")
 
@@ -111,7 +162,7 @@ def test_who_is_stopped_stores_nothing_of_a_large_file(
         store.put(path, name="a", kind=ArtifactKind.RPM, move=move, stop=SetLater(looks))
     assert path.exists()
     artifact = store.put(path, name="a", kind=ArtifactKind.RPM, move=move, stop=threading.Event())
-    assert store.open_path(artifact.sha256).stat().st_size == 40 * 2**20
+    assert path_of(store, artifact.sha256).stat().st_size == 40 * 2**20
 
 
 @pytest.mark.parametrize("looks", [0, 1, 17])
@@ -162,4 +213,4 @@ def test_many_threads_may_put_the_same_content(store: ArtifactStore, tmp_path: P
         thread.join()
     assert len(digests) == 8
     assert len(set(digests)) == 1
-    assert store.open_path(digests[0]).read_bytes() == b"same" * 10_000
+    assert content_of(store, digests[0]) == b"same" * 10_000

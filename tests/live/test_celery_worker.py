@@ -37,6 +37,7 @@ from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.steps.fetch import FetchInput
 from farm.steps.registry import step_type
+from tests.artifacts import content_of
 from tests.fetching import Server, http_server
 from tests.messages import work_of
 from tests.redis_server import redis_server
@@ -324,5 +325,5 @@ def test_trouble_is_reported_with_its_host_and_its_log(place: Place) -> None:
     assert (report.trouble.code, report.trouble.retryable) == ("input-missing", True)
     assert report.trouble.message.startswith(f"{socket.gethostname()}: no artifact")
     (log,) = report.trouble.artifacts
-    content = open_store(place.settings).open_path(log.sha256).read_bytes()
+    content = content_of(open_store(place.settings), log.sha256)
     assert b"[farm] farm trouble (input-missing): no artifact" in content

@@ -14,6 +14,7 @@ import pytest
 from farm.errors import HostUnfit, LeaseLost, NetworkTrouble
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from tests.artifacts import path_of
 from tests.fetching import Answer, Desk, http_server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
 from tests.waiting import until
@@ -273,7 +274,7 @@ def test_members_have_the_commits_time_and_no_owner(desk: Desk, tmp_path: Path) 
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "run.sh": b"#!/bin/sh\n"})
     (repo / "run.sh").chmod(0o755)
     commit_all(repo, "Executable")
-    with tarfile.open(desk.store.open_path(desk.git(repo).archive.sha256)) as tar:
+    with tarfile.open(path_of(desk.store, desk.git(repo).archive.sha256)) as tar:
         members = tar.getmembers()
     assert [(member.name, member.mode) for member in members] == [("hello.spec", 0o644), ("run.sh", 0o755)]
     assert {(member.uid, member.gid, member.uname, member.mtime) for member in members} == {

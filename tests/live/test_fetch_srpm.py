@@ -10,6 +10,7 @@ from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
+from tests.artifacts import content_of
 from tests.fetching import Answer, Desk, http_server
 from tests.packages import make_srpm, package_dir
 from workers.core.context import Ended
@@ -81,7 +82,7 @@ def test_a_src_rpm_comes_by_url(desk: Desk, srpm: Path) -> None:
         server.answers["/old"] = Answer(status=301, headers=(("Location", "/a/x.src.rpm"),))
         for path in ("/a/x.src.rpm", "/old?token=s3cret"):
             result = desk.fetch(Source(kind=SourceKind.SRPM, url=server.url(path, login="u:s3cret")))
-            assert desk.store.open_path(result.archive.sha256).read_bytes() == srpm.read_bytes()
+            assert content_of(desk.store, result.archive.sha256) == srpm.read_bytes()
             assert "s3cret" not in desk.log
         why = _why(desk, Source(kind=SourceKind.SRPM, url=server.url("/nope", login="u:s3cret")))
         assert why.endswith("/nope answered 404 Not Found")

@@ -17,6 +17,7 @@ import pytest
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.formats.rpm.rpmfile import read_binary
+from tests.artifacts import path_of
 from tests.emulator import FOREIGN, need_distribution, need_emulator
 from tests.leftovers import inside
 from tests.packages import make_srpm
@@ -85,7 +86,7 @@ def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> Non
     assert code == 0, said
     rpms = place.document("build.json")["outputs"]["build"]["rpms"]
     (main,) = [rpm for rpm in rpms if rpm["nevra"].startswith("hello-c-1.0")]
-    path = DirectoryStore(Settings(data=place.data).artifacts).open_path(main["sha256"])
+    path = path_of(DirectoryStore(Settings(data=place.data).artifacts), main["sha256"])
     assert read_binary(path).nevra.arch == FOREIGN.rpm
     program = _unpacked(path, place.folder / "unpacked") / "usr/bin/hello-c"
     assert int.from_bytes(program.read_bytes()[18:20], "little") == _AARCH64

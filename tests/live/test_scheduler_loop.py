@@ -36,6 +36,7 @@ from farm.steps.build import BuildInput
 from farm.steps.logs import LogsInput
 from farm.steps.upload import UploadInput, UploadResult
 from farm.store.store import Store
+from tests.artifacts import content_of
 from tests.fake_workers import Answer, FakeWorkers, fail, picked, succeed, token_of
 from tests.messages import report_of
 from tests.redis_server import redis_server
@@ -456,7 +457,7 @@ def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, st
             store.cancel(build_id, by="bob")
         until(lambda: bool(logs(build_id)), "the log")
         assert finished(store, build_id).steps[2].attempts[0].artifacts[0].name == "build.x86_64.log"
-    kept = open_store(settings).open_path(logs(build_id)[0]).read_bytes()
+    kept = content_of(open_store(settings), logs(build_id)[0])
     assert kept.startswith(b"cc -c a.c\n")
     assert b"ended without a report" in kept
     leases.close()

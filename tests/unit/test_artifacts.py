@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.artifacts import open_store
+from farm.artifacts import Access, open_store
 from farm.artifacts.directory import DirectoryStore
 from farm.artifacts.names import check_name
 from farm.config import Settings
 from farm.errors import DiskFull, NotFound, StoreTrouble, disk_errors
 from farm.model.artifact import ArtifactKind
+from tests.artifacts import content_of, path_of
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="hard links are given out only as root")
 
@@ -51,7 +52,7 @@ def test_a_moved_file_is_taken_without_a_copy(tmp_path: Path) -> None:
     path.chmod(0o4777)
     inode = path.stat().st_ino
     store = DirectoryStore(tmp_path / "store")
-    stored = store.open_path(store.put(path, name="a", kind=ArtifactKind.RPM, move=True).sha256).stat()
+    stored = path_of(store, store.put(path, name="a", kind=ArtifactKind.RPM, move=True).sha256).stat()
     assert stored.st_ino == inode
     assert stored.st_mode & 0o7777 == 0o444
     assert stored.st_uid == os.geteuid()
@@ -65,26 +66,30 @@ def test_a_moved_file_with_a_second_name_is_copied(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
     sha256 = store.put(path, name="a", kind=ArtifactKind.RPM, move=True).sha256
     other.write_bytes(b"evil!!!")
-    assert store.open_path(sha256).read_bytes() == b"content"
+    assert content_of(store, sha256) == b"content"
 
 
 @root_only
 def test_get_is_a_hard_link(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
     artifact = store.put(given_file(tmp_path), name="a", kind=ArtifactKind.LOG)
-    assert store.get(artifact, tmp_path / "back").samefile(store.open_path(artifact.sha256))
+    assert store.get(artifact, tmp_path / "back").samefile(path_of(store, artifact.sha256))
 
 
 def test_a_file_cut_short_by_a_power_cut_is_not_given_out_and_is_mended_by_the_next_put(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
     artifact = store.put(given_file(tmp_path), name="a", kind=ArtifactKind.LOG)
-    stored = store.open_path(artifact.sha256)
+    stored = path_of(store, artifact.sha256)
     stored.unlink()
     stored.write_bytes(b"")
     with pytest.raises(NotFound, match="7 bytes"):
         store.get(artifact, tmp_path / "back")
     store.put(given_file(tmp_path), name="a", kind=ArtifactKind.LOG)
     assert store.get(artifact, tmp_path / "back").read_bytes() == b"content"
+
+
+def test_the_token_of_an_access_is_not_shown() -> None:
+    assert repr(Access(attempt="12.build.x86_64.1", token="secret")) == "Access(attempt='12.build.x86_64.1')"
 
 
 def test_nothing_is_left_over_after_a_put(tmp_path: Path) -> None:

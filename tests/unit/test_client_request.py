@@ -26,6 +26,7 @@ from farm.service.request import (
     step_kind,
 )
 from farm.service.source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
+from tests.artifacts import content_of
 from tests.rpms import BINARY_LEAD, LEAD
 
 
@@ -190,7 +191,7 @@ def test_a_local_src_rpm_goes_into_the_artifact_store(tmp_path: Path) -> None:
     for given, name in ((path, path.name), (path.as_uri(), path.name), (str(link), "link.src.rpm")):
         source = store_srpm(check_srpm(given), store)
         assert (source.kind, source.filename, source.url) == (SourceKind.SRPM, name, None)
-        assert store.open_path(source.sha256 or "").read_bytes() == LEAD
+        assert content_of(store, source.sha256 or "") == LEAD
     assert path.stat().st_nlink == 1
 
 

@@ -17,6 +17,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from farm.model.work import PinnedRepository, Work
 from farm.steps.build import BuildInput
+from tests.artifacts import content_of
 from tests.contexts import step_context
 from tests.rpms import make_rpm
 from workers.core import collect as collecting
@@ -250,7 +251,7 @@ def test_a_quick_log_is_stored_without_times(context: StepContext) -> None:
     context.log.note("quick")
     (log,) = store_log(context, "build.x86_64.log")
     assert (log.kind, log.name) == (ArtifactKind.LOG, "build.x86_64.log")
-    assert context.store.open_path(log.sha256).read_bytes() == b"[farm] quick\n"
+    assert content_of(context.store, log.sha256) == b"[farm] quick\n"
 
 
 def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) -> None:
@@ -258,7 +259,7 @@ def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) 
     context.log.stamps = [(number, number * 2) for number in range(2_000)]
     _, times = store_log(context, "build.log")
     assert (times.name, times.kind) == ("build.log.times.json", ArtifactKind.RECORD)
-    kept = msgspec.json.decode(context.store.open_path(times.sha256).read_bytes(), type=list[tuple[int, int]])
+    kept = msgspec.json.decode(content_of(context.store, times.sha256), type=list[tuple[int, int]])
     assert kept == context.log.stamps
 
 
@@ -287,7 +288,7 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
     )
     record = store_provenance(work, (rpm,), context)
     assert (record.name, record.kind) == ("provenance.json", ArtifactKind.RECORD)
-    assert json.loads(context.store.open_path(record.sha256).read_bytes()) == {
+    assert json.loads(content_of(context.store, record.sha256)) == {
         "format": 1,
         "attempt": "12.build.x86_64.2",
         "build": 12,

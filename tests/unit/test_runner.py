@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from farm.artifacts import open_store
+from farm.artifacts import Access, ArtifactStore, open_store
 from farm.config import Settings
 from farm.errors import (
     BadSource,
@@ -33,6 +33,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits, Target
 from farm.model.work import AnyWork, StepResult, Work
 from farm.steps.build import BuildInput, BuildResult
+from tests.artifacts import content_of
 from workers.core.context import Ended, StepContext
 from workers.isolation.cgroups import owner
 from workers.isolation.scratch import alive_folder, at_work, room_name
@@ -96,7 +97,7 @@ def dead_name(prefix: str) -> str:
 def log_of(settings: Settings, artifacts: tuple[Artifact, ...]) -> str:
     (log,) = (artifact for artifact in artifacts if artifact.kind is ArtifactKind.LOG)
     assert log.name == "build.x86_64.log"
-    return open_store(settings).open_path(log.sha256).read_text()
+    return content_of(open_store(settings), log.sha256).decode()
 
 
 def stored(settings: Settings) -> list[Path]:
@@ -114,6 +115,22 @@ def test_a_success_has_its_log_phases_and_output_and_leaves_no_folder(
     assert log.startswith("[farm] build of hello for demo, attempt 1.build.x86_64.1\n")
     assert "[farm] phase rpmbuild\nall is well\n" in log
     assert list(settings.work.iterdir()) == []
+
+
+def test_the_store_is_opened_with_the_access_of_the_attempt(
+    settings: Settings, step: Callable[[Step], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Access | None] = []
+
+    def recording(settings: Settings, *, access: Access | None = None) -> ArtifactStore:
+        opened.append(access)
+        return open_store(settings, access=access)
+
+    monkeypatch.setattr("workers.steps.runner.open_store", recording)
+    step(succeed)
+    access = Access(attempt=WORK.attempt, token="secret")
+    run_step(WORK, settings, access=access)
+    assert opened == [access]
 
 
 def test_a_step_that_ended_early_is_a_result_with_its_log(settings: Settings, step: Callable[[Step], None]) -> None:

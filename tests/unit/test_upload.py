@@ -31,6 +31,7 @@ from farm.repositories import (
 from farm.repositories.room import metadata_bytes
 from farm.steps.logs import LogsInput, LogsResult
 from farm.steps.upload import UploadInput
+from tests.artifacts import path_of
 from tests.rpms import make_rpm, read_repository
 from workers.core.context import StepContext
 from workers.core.log import StepLog
@@ -159,7 +160,7 @@ def test_an_artifact_that_the_store_does_not_have_is_trouble_before_anything_is_
     context: StepContext, tmp_path: Path
 ) -> None:
     work = work_for(context, tmp_path)
-    context.store.open_path(work.input.rpms[1].sha256).unlink()
+    path_of(context.store, work.input.rpms[1].sha256).unlink()
     with pytest.raises(NotFound):
         upload.run(work, context)
     assert open_repositories(context.settings).current(RepositoryName(target="demo", kind=RepositoryKind.SOURCE)) == 0

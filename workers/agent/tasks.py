@@ -23,6 +23,7 @@ from celery import signals
 
 from farm import process_log, wire
 from farm.app import app
+from farm.artifacts import Access
 from farm.broker.control import Control
 from farm.broker.leases import Leases
 from farm.config import Settings
@@ -152,7 +153,8 @@ def _work(work: AnyWork, token: str, worker: str) -> wire.AnyReport:
     trouble: wire.TroubleReport | None = None
     with LeaseKeeper(here.leases, work.attempt, token, worker=worker) as keeper:
         try:
-            result = run_step(work, here.settings, stop=keeper.stop, watch=keeper.watch)
+            access = Access(attempt=work.attempt, token=token)
+            result = run_step(work, here.settings, access=access, stop=keeper.stop, watch=keeper.watch)
         except LeaseLost:
             raise
         except Unforeseen as error:

@@ -80,15 +80,16 @@ def _from_store(source: Source, context: StepContext) -> FetchResult:
     sha256 = source.sha256 or ""
     name = shown(source.filename or "the src.rpm")
     try:
-        path = context.store.open_path(sha256)
+        with context.store.local(sha256, stop=context.stop) as path:
+            package = _checked(path, name, context)
+            size_bytes = path.stat().st_size
     except NotFound as error:
         raise Ended(Outcome.FAILED, f"{name} is not in the artifact store ({shown(sha256)}); send it again") from error
-    package = _checked(path, name, context)
     archive = Artifact(
         name=package.nevra.filename,
         kind=ArtifactKind.SRPM,
         sha256=sha256,
-        size_bytes=path.stat().st_size,
+        size_bytes=size_bytes,
         nevra=str(package.nevra),
     )
     return FetchResult(archive=archive)

@@ -3,6 +3,7 @@ that did in the same way.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from farm.errors import BadSource, LeaseLost, NotFound
@@ -39,13 +40,15 @@ def publish_logs(work: Work[Any], logs: Sequence[LogFile], backend: RepositoryBa
         return ""
     name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
     check_stop(context, name)
-    files = {file.name: file for log in logs if (file := _log_file(work, log, context)) is not None}
-    url = backend.add_files(name, list(files.values()), stop=context.stop)
+    with ExitStack() as stack:
+        brought = (_log_file(work, log, context, stack) for log in logs)
+        files = {file.name: file for file in brought if file is not None}
+        url = backend.add_files(name, list(files.values()), stop=context.stop)
     context.log.note(f"{len(files)} logs and records are below {url}{work.build_id}/")
     return f"{url}{work.build_id}/"
 
 
-def _log_file(work: Work[Any], log: LogFile, context: StepContext) -> RepositoryFile | None:
+def _log_file(work: Work[Any], log: LogFile, context: StepContext, stack: ExitStack) -> RepositoryFile | None:
     """None for a name that no log of the farm has, and for content that is not kept: a worker that reports such a thing
     must not keep packages from being published."""
     sha256 = log.artifact.sha256
@@ -55,7 +58,7 @@ def _log_file(work: Work[Any], log: LogFile, context: StepContext) -> Repository
         context.log.note(f"left out {shown(name)!r}, which is no name for a log")
         return None
     try:
-        path = context.store.open_path(sha256)
+        path = stack.enter_context(context.store.local(sha256, stop=context.stop))
     except NotFound as error:
         context.log.note(f"left out {name}: {error}")
         return None

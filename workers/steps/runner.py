@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from farm.artifacts import open_store
+from farm.artifacts import Access, open_store
 from farm.config import Settings
 from farm.errors import GIVEN, BadRequest, DiskFull, FarmError, InputMissing, LeaseLost, NotFound, Unforeseen
 from farm.model.artifact import Artifact
@@ -46,11 +46,12 @@ def run_step(
     work: AnyWork,
     settings: Settings,
     *,
+    access: Access | None = None,
     stop: threading.Event | None = None,
     watch: Callable[[StepContext], AbstractContextManager[object]] = nullcontext,
 ) -> AnyResult:
-    """Run one attempt and keep its log. `watch` is entered with the context before the step starts, and left before its
-    work folder goes.
+    """Run one attempt and keep its log. `access` opens the artifact store. `watch` is entered with the context before
+    the step starts, and left before its work folder goes.
 
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
     Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
@@ -65,7 +66,7 @@ def run_step(
             attempt=work.attempt,
             workdir=folder / "work",
             log=log,
-            store=open_store(settings),
+            store=open_store(settings, access=access),
             settings=settings,
             limits=work.limits,
             stop=stop or threading.Event(),

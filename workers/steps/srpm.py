@@ -51,7 +51,8 @@ def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
         srpm = context.store.get(given.archive, context.workdir / "given.src.rpm", stop=context.stop)
         return SrpmRequest(target=work.target, arch=given.arch, options=work.options, srpm=srpm)
     folder = context.workdir / "sources"
-    _unpack(context.store.open_path(given.archive.sha256), folder, context.stop, context.limits.disk_bytes)
+    with context.store.local(given.archive.sha256, stop=context.stop) as archive:
+        _unpack(archive, folder, context.stop, context.limits.disk_bytes)
     return SrpmRequest(
         target=work.target,
         arch=given.arch,

@@ -4,6 +4,7 @@ Owns which file goes to which repository; how it gets there is the repository ba
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,13 +50,30 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
     artifact that is not a package of this build.
     """
     plan = destinations(work.target.name, work.input)
-    # Read where they lie: back ends look at digests, so a file that is not what it should be is found out there.
-    with context.phase("download"):
-        digests = {artifact.sha256 for content in plan.values() for artifact, _ in content}
-        paths = {sha256: context.store.open_path(sha256) for sha256 in digests}
-        for artifact in dict.fromkeys(artifact for content in plan.values() for artifact, _ in content):
-            _check_header(artifact, paths[artifact.sha256])
+    with ExitStack() as files:
+        # Not copied to be checked: back ends look at digests, so a file that is not what it should be is found there.
+        with context.phase("download"):
+            paths = _brought(plan, context, files)
+        return _published(work, plan, paths, backend, context)
 
+
+def _brought(plan: Destinations, context: StepContext, files: ExitStack) -> dict[str, Path]:
+    """The packages as files of this machine, by digest, for as long as `files` is open."""
+    artifacts = dict.fromkeys(artifact for content in plan.values() for artifact, _ in content)
+    digests = dict.fromkeys(artifact.sha256 for artifact in artifacts)
+    paths = {sha256: files.enter_context(context.store.local(sha256, stop=context.stop)) for sha256 in digests}
+    for artifact in artifacts:
+        _check_header(artifact, paths[artifact.sha256])
+    return paths
+
+
+def _published(
+    work: Work[UploadInput],
+    plan: Destinations,
+    paths: dict[str, Path],
+    backend: RepositoryBackend,
+    context: StepContext,
+) -> StepResult[UploadResult]:
     def add(name: RepositoryName) -> tuple[str, int, str]:
         check_stop(context, name)
         given = [
