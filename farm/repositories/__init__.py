@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from farm.config import PULP, Settings
 from farm.repositories.base import (
+    DEFAULT_PROJECT,
     RepositoryBackend,
     RepositoryCheck,
     RepositoryFile,
@@ -14,6 +15,7 @@ from farm.repositories.base import (
 )
 
 __all__ = [
+    "DEFAULT_PROJECT",
     "RepositoryBackend",
     "RepositoryCheck",
     "RepositoryFile",

@@ -11,6 +11,8 @@ from typing import Protocol
 from farm.model.arch import Arch
 
 KEEP_VERSIONS = 20
+#: The project of builds that name none. Its repositories have the shortest addresses.
+DEFAULT_PROJECT = "main"
 
 
 class RepositoryKind(StrEnum):
@@ -22,24 +24,32 @@ class RepositoryKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryName:
-    """A repository is named by its target, kind and arch; those of sources and of logs have no arch."""
+    """A repository is named by its project, target, kind and arch; those of sources and of logs have no arch."""
 
+    project: str = DEFAULT_PROJECT
     target: str
     kind: RepositoryKind
     arch: Arch | None = None
 
     @property
     def path(self) -> str:
-        """`demo/x86_64/os`, `demo/x86_64/debug`, `demo/source`, `demo/logs`."""
+        """`demo/x86_64/os`, `demo/x86_64/debug`, `demo/source`, `demo/logs`; in a project other than the default one
+        `~perl/demo/source`. No target's name begins with `~`, so paths of two projects are never the same and never
+        one below the other.
+
+        >>> RepositoryName(project="perl", target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64).path
+        '~perl/demo/x86_64/os'
+        """
+        target = self.target if self.project == DEFAULT_PROJECT else f"~{self.project}/{self.target}"
         match self.kind:
             case RepositoryKind.BINARY:
-                return f"{self.target}/{self.arch}/os"
+                return f"{target}/{self.arch}/os"
             case RepositoryKind.DEBUG:
-                return f"{self.target}/{self.arch}/debug"
+                return f"{target}/{self.arch}/debug"
             case RepositoryKind.SOURCE:
-                return f"{self.target}/source"
+                return f"{target}/source"
             case RepositoryKind.LOGS:
-                return f"{self.target}/logs"
+                return f"{target}/logs"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from farm.errors import BadRequest, BadSource
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TARGET_MAX = 200
+_WITH_ARCH = (RepositoryKind.BINARY, RepositoryKind.DEBUG)
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*")
 _FILENAME_MAX = 255  # the limit of Linux file systems
@@ -18,9 +21,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_name(name: RepositoryName) -> None:
-    """Raises BadRequest for a target that cannot be part of a path or a URL."""
-    if not _TARGET.fullmatch(name.target):
+    """Raises BadRequest for a project or target that cannot be part of a path or a URL, and for an arch that is missing
+    or too many: each repository has one name."""
+    if not _PROJECT.fullmatch(name.project):
+        raise BadRequest(f"{name.project[:80]!a} is no project's name, which has up to 64 of a-z, 0-9 and -")
+    if not _TARGET.fullmatch(name.target) or len(name.target) > _TARGET_MAX:
         raise BadRequest(f"{name.target[:80]!a} cannot be part of a repository's path; rename the target")
+    if (name.arch is not None) != (name.kind in _WITH_ARCH):
+        has = f"arch {name.arch}" if name.arch else "no arch"
+        raise BadRequest(f"a {name.kind} repository cannot have {has}: those of binary and debug packages have one")
 
 
 def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) -> None:

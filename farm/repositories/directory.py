@@ -9,7 +9,8 @@ share a Pulp). Below `<root>/<target>/<arch>/os`, and in the same way for debug 
     current/repodata/repomd.xml             a link to that of the newest version, replaced atomically
     state/                                  the ledger, the lock, unfinished files: not for clients
 
-and below `<root>/<target>/logs`, logs and records under the names they were given, without versions.
+and below `<root>/<target>/logs`, logs and records under the names they were given, without versions. The
+repositories of projects other than the default one are in the same way below `<root>/~<project>/<target>`.
 
 A client that read `repomd.xml` just before a switch still finds the files it names, because those of old versions
 stay until `retain` removes their version. A package of the same file name with other content replaces the old one
@@ -46,6 +47,8 @@ from farm.repositories.ledger import Row
 _GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build pinned to a version may wait and run
 _KEEP_LEAST = 2  # a client may be between reading the old version's repomd.xml and its other files
 _SPARE_BYTES = 2**30
+#: Repositories of sources and those of an arch, of the default project and of others.
+_POOLS = ("*/*/packages", "*/*/*/packages", "~*/*/*/*/packages")
 
 
 class DirectoryRepositories:
@@ -125,7 +128,7 @@ class DirectoryRepositories:
     def keeps(self, sha256s: Collection[str]) -> frozenset[str]:
         """See the protocol. A repository's packages are those of its kept versions."""
         with disk_errors(RepositoryTrouble, f"the packages in {self._root} are not known"):
-            pools = [*self._root.glob("*/*/packages"), *self._root.glob("*/*/*/packages")]
+            pools = [pool for pattern in _POOLS for pool in self._root.glob(pattern)]
             return frozenset(
                 sha256 for sha256 in sha256s if any(any((pool / sha256[:2] / sha256).glob("*.rpm")) for pool in pools)
             )

@@ -156,8 +156,8 @@ def test_versions_are_listed_newest_first_with_what_they_hold(backend: Repositor
     assert newest.published_at.tzinfo is not None
 
 
-def counts(backend: RepositoryBackend) -> dict[int, int]:
-    return {version.number: version.packages for version in backend.versions(NAME)}
+def counts(backend: RepositoryBackend, name: RepositoryName = NAME) -> dict[int, int]:
+    return {version.number: version.packages for version in backend.versions(name)}
 
 
 def test_a_rollback_is_a_new_version_with_the_old_content(backend: RepositoryBackend, tmp_path: Path) -> None:
@@ -369,6 +369,36 @@ def test_a_file_that_is_not_what_the_caller_says_is_trouble(backend: RepositoryB
 def test_a_target_that_is_no_folder_name_is_refused(backend: RepositoryBackend, target: str) -> None:
     with pytest.raises(BadRequest):
         backend.current(RepositoryName(target=target, kind=RepositoryKind.SOURCE))
+
+
+@pytest.mark.parametrize("project", ["", "..", "a/b", "~a", "A", "a.b", "-a", "a\nb", "\x1b[2J", "a" * 65, "á"])
+def test_a_project_that_is_no_folder_name_is_refused(backend: RepositoryBackend, project: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        backend.url(replace(SOURCE, project=project))
+    assert str(refused.value).isprintable()
+
+
+def test_a_repository_has_one_name(backend: RepositoryBackend) -> None:
+    for name in (replace(NAME, arch=None), replace(SOURCE, arch=Arch.X86_64)):
+        with pytest.raises(BadRequest, match="arch"):
+            backend.current(name)
+
+
+def test_repositories_of_two_projects_are_two(backend: RepositoryBackend, tmp_path: Path) -> None:
+    one, two = package(make_rpm(tmp_path, "one")), package(make_rpm(tmp_path, "two"))
+    # Names that would meet if a project were just one more folder.
+    names = [replace(SOURCE, project="demo", target="source"), NAME, replace(NAME, project="demo", target="x86_64")]
+    source = package(make_rpm(tmp_path, "three", arch="src"))
+    for name, given in zip(names, (source, one, two), strict=True):
+        backend.add(name, [given])
+    assert [counts(backend, name)[backend.current(name)] for name in names] == [1, 1, 1]
+    assert len({backend.url(name) for name in names}) == 3
+    assert backend.keeps([one.sha256, two.sha256, source.sha256]) == {one.sha256, two.sha256, source.sha256}
+    logs = replace(LOGS, project="demo")
+    url = backend.add_files(logs, [log(tmp_path / "a", "12/a.log", b"x")])
+    assert read(url + "12/a.log") == b"x"
+    if shutil.which("dnf"):
+        assert dnf(tmp_path, backend.url(names[2]), "repoquery", "--qf", "%{name}") == ["two"]
 
 
 @needs_dnf

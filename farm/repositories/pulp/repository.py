@@ -25,7 +25,7 @@ from pulp_glue.common.context import PluginRequirement, PulpRepositoryContext
 from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
-from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
+from farm.repositories.base import DEFAULT_PROJECT, RepositoryKind, RepositoryName, RepositoryVersion
 from farm.repositories.pulp.distributions import CURRENT, Distributions
 from farm.repositories.pulp.plugins import FILE, REFUSED, RPM
 from farm.repositories.pulp.server import TRIES, Context
@@ -66,7 +66,7 @@ class Repository:
         self._grace = timedelta(seconds=grace_s)
         self._plugin = FILE if name.kind is RepositoryKind.LOGS else RPM
         self._is_pinned = name.kind is not RepositoryKind.LOGS
-        self._labels = {"target": name.target, "kind": str(name.kind)} | ({"arch": str(name.arch)} if name.arch else {})
+        self._labels = _labels(name)
         self.name = f"{context.server.settings.pulp_prefix}/{name.path}"
         self._distributions = Distributions(context, self._plugin, self.name, labels=self._labels)
 
@@ -310,6 +310,16 @@ class Repository:
     def _latest(self) -> int:
         seen = self.look()
         return 0 if seen is None else seen.latest
+
+
+def _labels(name: RepositoryName) -> dict[str, str]:
+    """The labels of the repository and its distributions. The default project, once the only one, has no label."""
+    labels = {"target": name.target, "kind": str(name.kind)}
+    if name.project != DEFAULT_PROJECT:
+        labels["project"] = name.project
+    if name.arch:
+        labels["arch"] = str(name.arch)
+    return labels
 
 
 def _seen(repository: dict[str, Any], distributions: Mapping[str, dict[str, Any]]) -> _Seen:
