@@ -201,6 +201,13 @@ def publisher(settings: Settings, given: Sequence[RepositoryPackage]) -> BasePro
     return process
 
 
+def caller(settings: Settings, method: str, given: Sequence[object]) -> BaseProcess:
+    """A started process that calls this method of the back end, and ends with 0."""
+    process = _PROCESSES.Process(target=_call, args=(settings, method, given), daemon=True)
+    process.start()
+    return process
+
+
 def kill(process: BaseProcess) -> None:
     """Returns after its end. To be called by any thread: only its owner may join it."""
     process.kill()
@@ -209,6 +216,10 @@ def kill(process: BaseProcess) -> None:
 
 def _publish(settings: Settings, given: Sequence[RepositoryPackage]) -> None:
     PulpRepositories(settings, grace_s=-1.0).add(NAME, given)
+
+
+def _call(settings: Settings, method: str, given: Sequence[object]) -> None:
+    getattr(PulpRepositories(settings, grace_s=-1.0), method)(*given)
 
 
 def publishers(

@@ -5,6 +5,7 @@ from functools import lru_cache
 from farm.config import PULP, Settings
 from farm.repositories.base import (
     DEFAULT_PROJECT,
+    IndexedPackage,
     RepositoryBackend,
     RepositoryCheck,
     RepositoryFile,
@@ -16,6 +17,7 @@ from farm.repositories.base import (
 
 __all__ = [
     "DEFAULT_PROJECT",
+    "IndexedPackage",
     "RepositoryBackend",
     "RepositoryCheck",
     "RepositoryFile",

@@ -87,6 +87,20 @@ class RepositoryVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndexedPackage:
+    """A package of a version. `identity` has its name, version and arch in the format's spelling; two packages of one
+    version never have the same `filename`. `source` is the file name of the source package that it was built from,
+    empty for a source package itself.
+    """
+
+    identity: str
+    filename: str
+    sha256: str
+    size_bytes: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryCheck:
     """One check of the back end, in words; `remedy` says what to do when it fails."""
 
@@ -122,6 +136,44 @@ class RepositoryBackend(Protocol):
         """Make logs and records of a repository of kind LOGS visible, and return the URL that their names go below.
 
         Safe to repeat. An empty file may be left out. Raises RepositoryTrouble.
+        """
+
+    def copy(
+        self,
+        source: RepositoryName,
+        version: int,
+        into: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """Make packages of a kept version of one repository visible in another of the same kind, without bringing
+        their files again. Returns the number of a version of `into` that has them all; all become visible at once.
+
+        Safe to repeat, and the same as `add` in all else. Raises NotFound, before anything changes, for a version that
+        is not kept, and for a package that it does not have; BadRequest, RepositoryTrouble.
+        """
+
+    def remove(
+        self,
+        name: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """Make a version without these packages, and return its number: the current one's when that has none of them.
+        Older versions keep them.
+
+        Safe to repeat; undone by `rollback`. Afterwards versions are kept as after `add`. Raises BadRequest,
+        RepositoryTrouble.
+        """
+
+    def index(self, name: RepositoryName, version: int) -> tuple[IndexedPackage, ...]:
+        """The packages of a kept version, sorted by file name; none for version 0.
+
+        Raises NotFound for a version that is not kept, BadRequest, RepositoryTrouble when the back end does not answer.
         """
 
     def current(self, name: RepositoryName) -> int:

@@ -4,9 +4,9 @@ Names come out of recipes and become parts of paths, URLs and metadata, so only 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from farm.errors import BadRequest, BadSource
+from farm.errors import BadRequest, BadSource, NotFound
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -32,12 +32,40 @@ def check_name(name: RepositoryName) -> None:
         raise BadRequest(f"a {name.kind} repository cannot have {has}: those of binary and debug packages have one")
 
 
-def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) -> None:
-    """Raises BadRequest for a repository that takes no packages; BadSource for names and digests that no package
-    has, and for one name with two contents."""
+def check_has_packages(name: RepositoryName) -> None:
+    """Raises BadRequest as `check_name` does, and for a repository that takes no packages."""
     check_name(name)
     if name.kind is RepositoryKind.LOGS:
         raise BadRequest(f"{name.path} takes logs and records, not packages")
+
+
+def check_copy(source: RepositoryName, into: RepositoryName, sha256s: Collection[str]) -> None:
+    """Raises BadRequest for repositories of two kinds, and for a digest that no package has."""
+    check_removal(source, sha256s)
+    check_has_packages(into)
+    if source.kind is not into.kind:
+        raise BadRequest(f"{source.path} has {source.kind} packages, and {into.path} takes {into.kind} packages")
+
+
+def check_removal(name: RepositoryName, sha256s: Collection[str]) -> None:
+    """Raises BadRequest for a repository without packages, and for a digest that no package has."""
+    check_has_packages(name)
+    bad = next((sha256 for sha256 in sha256s if not _SHA256.fullmatch(sha256)), None)
+    if bad is not None:
+        raise BadRequest(f"{bad[:80]!a} is not a sha256, so {name.path} has no such package")
+
+
+def missing_from(name: RepositoryName, version: int, sha256s: Collection[str]) -> NotFound:
+    """The error for packages that the version does not have; at least one."""
+    some = ", ".join(sorted(sha256s)[:3])
+    more = f" and {len(sha256s) - 3} more" if len(sha256s) > 3 else ""
+    return NotFound(f"version {version} of {name.path} has no package with sha256 {some}{more}")
+
+
+def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) -> None:
+    """Raises BadRequest for a repository that takes no packages; BadSource for names and digests that no package
+    has, and for one name with two contents."""
+    check_has_packages(name)
     by_name: dict[str, str] = {}
     for package in packages:
         filename = package.filename

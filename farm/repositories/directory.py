@@ -32,6 +32,7 @@ from pathlib import Path
 from farm.errors import BadRequest, LeaseLost, NotFound, RepositoryTrouble, disk_errors
 from farm.repositories.base import (
     KEEP_VERSIONS,
+    IndexedPackage,
     RepositoryCheck,
     RepositoryFile,
     RepositoryKind,
@@ -39,7 +40,15 @@ from farm.repositories.base import (
     RepositoryPackage,
     RepositoryVersion,
 )
-from farm.repositories.checks import check_files, check_name, check_packages
+from farm.repositories.checks import (
+    check_copy,
+    check_files,
+    check_has_packages,
+    check_name,
+    check_packages,
+    check_removal,
+    missing_from,
+)
 from farm.repositories.files import FileFolder
 from farm.repositories.folder import RepositoryFolder
 from farm.repositories.ledger import Row
@@ -74,11 +83,58 @@ class DirectoryRepositories:
             if not wanted:
                 return repository.current()
             ids = repository.submit(wanted, stop=stop)
-            try:
-                return repository.publish(list(ids), keep=max(keep, _KEEP_LEAST), grace_s=self._grace_s, stop=stop)
-            except LeaseLost:
-                repository.withdraw([id_ for id_, is_new in ids.items() if is_new])
-                raise
+            return self._publish(repository, ids, keep, stop)
+
+    def copy(
+        self,
+        source: RepositoryName,
+        version: int,
+        into: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """See the protocol. Files of the pool get a second name in the other pool, where that is possible."""
+        check_copy(source, into, sha256s)
+        with self._open_kept(source, "packages were not copied") as origin:
+            found = origin.contents(version, sha256s)
+        if missing := set(sha256s) - {row.sha256 for row in found}:
+            raise missing_from(source, version, missing)
+        with self._open(into, "packages were not copied") as repository:
+            if not found:
+                return repository.current()
+            files = {row: path for row, (path, _) in found.items()}
+            ids = repository.submit(files, xml={row: xml for row, (_, xml) in found.items()}, stop=stop)
+            return self._publish(repository, ids, keep, stop)
+
+    def _publish(
+        self, repository: RepositoryFolder, ids: dict[int, bool], keep: int, stop: threading.Event | None
+    ) -> int:
+        try:
+            return repository.publish(list(ids), keep=max(keep, _KEEP_LEAST), grace_s=self._grace_s, stop=stop)
+        except LeaseLost:
+            repository.withdraw([id_ for id_, is_new in ids.items() if is_new])
+            raise
+
+    def remove(
+        self,
+        name: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """See the protocol."""
+        check_removal(name, sha256s)
+        with self._open(name, "packages were not removed") as repository:
+            return repository.remove(sha256s, keep=max(keep, _KEEP_LEAST), grace_s=self._grace_s, stop=stop)
+
+    def index(self, name: RepositoryName, version: int) -> tuple[IndexedPackage, ...]:
+        """See the protocol."""
+        check_has_packages(name)
+        with self._open_kept(name, f"version {version} was not read") as repository:
+            return repository.index(version)
 
     def add_files(
         self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: threading.Event | None = None
@@ -119,11 +175,8 @@ class DirectoryRepositories:
         if name.kind is RepositoryKind.LOGS:
             check_name(name)
             raise BadRequest(f"{name.path} is a folder of files without versions; nothing can be rolled back there")
-        with self._open(name, "it was not rolled back") as repository:
-            try:
-                return repository.rollback(to)
-            except NotFound as error:
-                raise NotFound(f"repository {name.path}: {error}") from error
+        with self._open_kept(name, "it was not rolled back") as repository:
+            return repository.rollback(to)
 
     def keeps(self, sha256s: Collection[str]) -> frozenset[str]:
         """See the protocol. A repository's packages are those of its kept versions."""
@@ -142,6 +195,15 @@ class DirectoryRepositories:
         packages that only they had."""
         with self._open(name, "old versions were not removed") as repository:
             repository.retain(keep=keep, grace_s=grace_s)
+
+    @contextmanager
+    def _open_kept(self, name: RepositoryName, failure: str) -> Iterator[RepositoryFolder]:
+        """As `_open`, to work on a version that may not be kept."""
+        try:
+            with self._open(name, failure) as repository:
+                yield repository
+        except NotFound as error:
+            raise NotFound(f"repository {name.path}: {error}") from error
 
     @contextmanager
     def _open(self, name: RepositoryName, failure: str) -> Iterator[RepositoryFolder]:

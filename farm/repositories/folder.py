@@ -7,16 +7,16 @@ metadata.py the form of the metadata. directory.py describes the layout.
 import shutil
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from farm.errors import NotFound, RepositoryTrouble
-from farm.repositories.base import RepositoryVersion
+from farm.repositories.base import IndexedPackage, RepositoryVersion
 from farm.repositories.ledger import Ledger, Row, Version, Writing
-from farm.repositories.metadata import PackageXml, read_package, write_version
+from farm.repositories.metadata import PackageXml, read_index, read_package, write_version
 from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
 
 _LOCK_TIMEOUT_S = 300.0
@@ -87,9 +87,36 @@ class RepositoryFolder:
         newest, *others = self._ledger.versions()
         return [newest, *(one for one in others if (self.versions / str(one.number) / "repodata").exists())]
 
-    def submit(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> dict[int, bool]:
+    def index(self, number: int) -> tuple[IndexedPackage, ...]:
+        """The packages of a kept version. Raises NotFound."""
+        if number == 0:
+            return ()
+        self._check_kept(number)
+        try:
+            primary = next((self.versions / str(number) / "repodata").glob("*-primary.xml.gz"))
+            return read_index(primary)
+        except (StopIteration, RepositoryTrouble) as error:
+            self._check_kept(number)  # its removal may have come in between
+            raise RepositoryTrouble(f"the metadata of version {number} is damaged: {error}") from error
+
+    def contents(self, number: int, sha256s: Collection[str]) -> dict[Row, tuple[Path, PackageXml]]:
+        """The packages of these digests that the kept version has, with file and metadata. Raises NotFound."""
+        if number == 0:
+            return {}
+        self._check_kept(number)
+        found = self._ledger.packages(number, sha256s)
+        return {row: (self._pool / _place(row), xml) for row, xml in found.items()}
+
+    def _check_kept(self, number: int) -> None:
+        kept = [version.number for version in self.listed()]
+        if number not in kept:
+            raise _not_kept(number, kept)
+
+    def submit(
+        self, wanted: Mapping[Row, Path], *, xml: Mapping[Row, PackageXml] | None = None, stop: threading.Event | None
+    ) -> dict[int, bool]:
         """Write missing packages to the ledger as waiting; returns the ids of all, and whether each is new. Takes no
-        lock for long."""
+        lock for long. `xml` has the metadata of packages that another repository has: their files are not read."""
         rows = list(wanted)
         known = self._ledger.here(rows)
         if len(known) == len(rows):
@@ -102,13 +129,7 @@ class RepositoryFolder:
                     path = folder / row.sha256 / row.filename
                     path.parent.mkdir(exist_ok=True)
                     bring(wanted[row], path)
-                    staged[row] = read_package(
-                        path,
-                        sha256=row.sha256,
-                        location=f"packages/{_place(row)}",
-                        shown=repr(row.filename),
-                        stop=stop,
-                    )
+                    staged[row] = xml[row] if xml else _read(path, row, stop)
             try:
                 # One transaction puts packages into the pool and into the ledger. The removal of unneeded packages is a
                 # transaction too, so it never sees a package in only one of them.
@@ -166,10 +187,21 @@ class RepositoryFolder:
             self._complete()
             kept = [version.number for version in self._whole()]
             if to not in kept:
-                raise NotFound(f"there is no version {to}; there are {', '.join(str(number) for number in kept)}")
+                raise _not_kept(to, kept)
             with self._ledger.writing(durable=True) as writing:
                 writing.restore(to, _now_s())
             self._show_newest()
+            return self.current()
+
+    def remove(self, sha256s: Collection[str], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
+        """A new version without these packages; the current one's number where that has none of them."""
+        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S, stop=stop):
+            check_stop(stop)
+            self._complete()
+            with self._ledger.writing(durable=True) as writing:
+                writing.remove(sha256s, _now_s())
+            self._show_newest()
+            self.remove_old(keep=keep, grace_s=grace_s)
             return self.current()
 
     def retain(self, *, keep: int, grace_s: float) -> None:
@@ -274,6 +306,15 @@ def _note(folder: Path, rows: Sequence[Row]) -> None:
         with suppress(OSError):
             (folder / row.sha256).mkdir(exist_ok=True)
             (folder / row.sha256 / row.filename).touch()
+
+
+def _not_kept(number: int, kept: Sequence[int]) -> NotFound:
+    return NotFound(f"there is no version {number}; there are {', '.join(map(str, kept))}")
+
+
+def _read(path: Path, row: Row, stop: threading.Event | None) -> PackageXml:
+    location = f"packages/{_place(row)}"
+    return read_package(path, sha256=row.sha256, location=location, shown=repr(row.filename), stop=stop)
 
 
 def _place(row: Row) -> str:

@@ -10,8 +10,9 @@ Publishing is synchronised to the disk, and with it everything that was written 
 cut loses them, but no caller was told that they are published.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,11 +115,11 @@ class Ledger:
         It is `shown` itself if that has them all, else the first that had, until other packages replaced them.
         """
         with self._connection() as connection:
-            marks = ",".join("?" * len(ids))
             known, live, waiting, first = connection.execute(
-                "SELECT count(*), count(*) FILTER (WHERE removed_in IS NULL),"  # noqa: S608
-                f" count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package WHERE id IN ({marks})",
-                ids,
+                "SELECT count(*), count(*) FILTER (WHERE removed_in IS NULL),"
+                " count(*) FILTER (WHERE added_in IS NULL), max(added_in) FROM package"
+                " WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(ids),),
             ).fetchone()
         # Another upload of the same packages has withdrawn the unknown ones.
         if waiting or known < len(ids) or first > shown:
@@ -130,6 +131,19 @@ class Ledger:
         with self._connection() as connection:
             found = connection.execute("SELECT number, published_at_s, packages FROM version ORDER BY number DESC")
             return [Version(number=row[0], published_at_s=row[1], packages=row[2]) for row in found]
+
+    def packages(self, number: int, sha256s: Collection[str]) -> dict[Row, PackageXml]:
+        """The packages of these digests that the version has."""
+        with self._connection() as connection:
+            found = connection.execute(
+                "SELECT filename, sha256, primary_xml, filelists_xml, other_xml FROM package AS old"  # noqa: S608
+                f" WHERE {_IN_VERSION} AND sha256 IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (number, number, json.dumps(sorted(sha256s))),
+            )
+            return {
+                Row(filename=row[0], sha256=row[1]): PackageXml(primary=row[2], filelists=row[3], other=row[4])
+                for row in found
+            }
 
     def newest(self) -> Version:
         with self._connection() as connection:
@@ -183,10 +197,10 @@ class Writing:
 
     def withdraw(self, ids: Sequence[int]) -> list[Row]:
         """Drop the waiting ones of these packages; return the places without a kept package."""
-        marks = ",".join("?" * len(ids))
         gone = self._connection.execute(
-            f"DELETE FROM package WHERE added_in IS NULL AND id IN ({marks}) RETURNING filename, sha256",  # noqa: S608
-            ids,
+            "DELETE FROM package WHERE added_in IS NULL AND id IN (SELECT value FROM json_each(?))"
+            " RETURNING filename, sha256",
+            (json.dumps(ids),),
         ).fetchall()
         return self._unknown(gone)
 
@@ -210,6 +224,17 @@ class Writing:
             packages += 1 - len(replaced)
         self._connection.execute("UPDATE package SET added_in = ? WHERE added_in IS NULL", (last + 1,))
         self._add_version(last + 1, now_s, packages, changed)
+
+    def remove(self, sha256s: Collection[str], now_s: float) -> None:
+        """Make one new version without these packages, if the newest has any of them. Waiting ones stay waiting."""
+        last, packages = self._newest()
+        gone = self._connection.execute(
+            "UPDATE package SET removed_in = ? WHERE added_in IS NOT NULL AND removed_in IS NULL"
+            " AND sha256 IN (SELECT value FROM json_each(?)) RETURNING id",
+            (last + 1, json.dumps(sorted(sha256s))),
+        ).fetchall()
+        if gone:
+            self._add_version(last + 1, now_s, packages - len(gone), [id_ for (id_,) in gone])
 
     def restore(self, to: int, now_s: float) -> None:
         """Make one new version with the content of version `to`; nothing if the newest has this content already."""

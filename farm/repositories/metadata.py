@@ -27,6 +27,9 @@ import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
 from farm.formats.rpm.entry import CHANGELOGS, KINDS, Refused, refused, texts_of
+from farm.model.nevra import Nevra
+from farm.model.text import clip, printable
+from farm.repositories.base import IndexedPackage
 from farm.repositories.staging import check_stop
 
 _HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
@@ -100,6 +103,36 @@ def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo
         package = createrepo_c.package_from_rpm(head.name, createrepo_c.SHA256, location, None, CHANGELOGS)
     package.pkgId, package.size_package = digest.hexdigest(), size_bytes
     return package
+
+
+def read_index(primary: Path) -> tuple[IndexedPackage, ...]:
+    """The packages of a version's `primary.xml.gz`, sorted by file name. Raises RepositoryTrouble if it is damaged."""
+    found: list[IndexedPackage] = []
+
+    def keep(package: createrepo_c.Package) -> bool:
+        nevra = Nevra(
+            name=package.name,
+            epoch=int(package.epoch or 0),
+            version=package.version,
+            release=package.release,
+            arch=package.arch,
+        )
+        found.append(
+            IndexedPackage(
+                identity=str(nevra),
+                filename=package.location_href.rpartition("/")[2],
+                sha256=package.pkgId,
+                size_bytes=package.size_package,
+                source=package.rpm_sourcerpm or "",
+            )
+        )
+        return True
+
+    try:
+        createrepo_c.xml_parse_primary(str(primary), pkgcb=keep, do_files=False)
+    except (OSError, ValueError, createrepo_c.CreaterepoCError) as error:
+        raise RepositoryTrouble(f"{primary} cannot be read: {clip(printable(str(error)), 200)}") from error
+    return tuple(sorted(found, key=lambda one: one.filename))
 
 
 def make_group(packages: Sequence[PackageXml]) -> Group:

@@ -1,6 +1,7 @@
 """Publishers that die at each moment of a publication, on a real Pulp: a plain repeat completes it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from deploy.pulp.local import LocalPulp
 from farm.repositories.base import RepositoryPackage
-from tests.pulp_watch import NAME, WITHIN_S, Place, kill, packages, place, publisher
+from tests.pulp_watch import NAME, WITHIN_S, Place, caller, kill, packages, place, publisher
 from tests.waiting import until
 
 #: By what was going on: the request, and whether the publisher dies when it comes or when it was answered.
@@ -67,6 +68,47 @@ def test_a_repeat_needs_no_hand_after_a_publisher_was_killed(
     assert len(farm.publications()) - len(publications) in (1, 2)
     assert farm.backend.add(NAME, given) == number
     assert farm.versions()[-1] == number
+
+
+#: In a copy that takes the place of a package, or in a removal.
+CHANGING = {moment: MOMENTS[moment] for moment in MOMENTS if "upload" not in moment}
+
+
+@pytest.mark.parametrize("moment", CHANGING)
+def test_a_repeat_completes_a_copy_and_a_removal_that_were_killed(
+    pulp: LocalPulp, farm: Place, tmp_path: Path, moment: str
+) -> None:
+    """Of packages of another repository into an empty one, and out of it again."""
+    product = replace(NAME, project=f"p{list(CHANGING).index(moment)}")
+    given = packages(tmp_path, "one", 3)
+    version = farm.backend.add(replace(NAME, project="all"), given)
+    wanted = [one.sha256 for one in given]
+    farm.backend.copy(replace(NAME, project="all"), version, product, wanted[:1])
+
+    def shown() -> list[str]:
+        return sorted(one.sha256 for one in farm.backend.index(product, farm.backend.current(product)))
+
+    copying = (replace(NAME, project="all"), version, product, wanted)
+    for change, given_, before, after in (
+        ("copy", copying, wanted[:1], wanted),
+        ("remove", (product, wanted[1:]), wanted, wanted[:1]),
+    ):
+        method, path, when = CHANGING[moment]
+        dying: list[BaseProcess] = []
+
+        def die(dying: list[BaseProcess] = dying) -> None:
+            until(lambda: dying, "the process was not started")
+            kill(dying[0])
+
+        {"came": farm.proxy.when_it_came, "answered": farm.proxy.when_it_was_answered}[when](method, path, die)
+        dying.append(caller(farm.settings, change, given_))
+        dying[0].join(WITHIN_S)
+        assert dying[0].exitcode == -9, "the process was not killed at that moment"
+        farm.let_locks_run_out()
+        assert shown() in (sorted(before), sorted(after))
+        number = getattr(farm.backend, change)(*given_)
+        assert shown() == sorted(after)
+        assert getattr(farm.backend, change)(*given_) == number == farm.backend.current(product)
 
 
 def test_a_first_use_that_was_killed_is_completed_by_a_repeat(pulp: LocalPulp, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import multiprocessing
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
@@ -20,48 +20,12 @@ from farm.repositories.base import (
     RepositoryName,
     RepositoryPackage,
 )
-from farm.repositories.directory import DirectoryRepositories
-from farm.repositories.pulp import PulpRepositories
-from tests.pulp_server import pulp_settings
-from tests.redis_server import redis_server
+from tests.repository_backends import LOGS, NAME, SOURCE, counts, dnf, package
 from tests.rpms import make_rpm, sha256
 
-
-def directory(tmp_path: Path, _request: pytest.FixtureRequest) -> RepositoryBackend:
-    return DirectoryRepositories(tmp_path / "a root + blank", grace_s=-1.0)  # nothing is young: only `keep` counts
-
-
-def pulp(tmp_path: Path, request: pytest.FixtureRequest) -> RepositoryBackend:
-    """With a prefix of its own in the session's Pulp, and the group commit of a Redis of its own."""
-    server = request.getfixturevalue("pulp")
-    socket = request.getfixturevalue("together_redis")
-    settings = pulp_settings(server, tmp_path, broker_url=f"redis+socket://{socket}")
-    return PulpRepositories(settings, grace_s=-1.0)
-
-
-#: By name, what makes one whose repositories no other test has used.
-BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], RepositoryBackend]] = {"directory": directory, "pulp": pulp}
-NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
-SOURCE = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
-LOGS = RepositoryName(target="demo", kind=RepositoryKind.LOGS)
 DEADLINE_S = 120.0
 
 needs_dnf = pytest.mark.skipif(not (shutil.which("dnf") and shutil.which("rpmbuild")), reason="needs dnf and rpmbuild")
-
-
-@pytest.fixture(scope="session")
-def together_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with redis_server(tmp_path_factory.mktemp("together") / "redis.sock") as socket:
-        yield socket
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> RepositoryBackend:
-    return BACKENDS[request.param](tmp_path, request)
-
-
-def package(path: Path) -> RepositoryPackage:
-    return RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
 
 
 def log(path: Path, name: str, content: bytes) -> RepositoryFile:
@@ -72,17 +36,6 @@ def log(path: Path, name: str, content: bytes) -> RepositoryFile:
 def read(url: str) -> bytes:
     with urlopen(url, timeout=30) as answer:  # file:// or http://
         return bytes(answer.read())
-
-
-def dnf(tmp_path: Path, url: str, *arguments: str) -> list[str]:
-    """The lines that dnf says about the repository, with no cache from before."""
-    cache = tmp_path / "dnf-cache"
-    shutil.rmtree(cache, ignore_errors=True)
-    command = ["dnf", "-q", "--releasever=1", f"--setopt=cachedir={cache}", "--setopt=reposdir=/dev/null"]
-    command += [f"--repofrompath=farm,{url}", "--repo=farm", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return sorted(done.stdout.split())
 
 
 def rpmbuild(tmp_path: Path, spec: str) -> list[Path]:
@@ -118,7 +71,8 @@ def test_a_source_package_is_named_as_its_header_says(backend: RepositoryBackend
 def test_a_back_end_says_which_packages_its_kept_versions_have(backend: RepositoryBackend, tmp_path: Path) -> None:
     one, other, source = (
         package(make_rpm(tmp_path, name, arch=arch))
-        for name, arch in (("one", "noarch"), ("two", "noarch"), ("s", "src"))
+        # Packages of no other test: Pulp, which all tests share, keeps those that it has seen.
+        for name, arch in (("kept-one", "noarch"), ("kept-two", "noarch"), ("kept-source", "src"))
     )
     assert backend.keeps([]) == frozenset()
     assert backend.keeps([one.sha256, other.sha256]) == frozenset()
@@ -154,10 +108,6 @@ def test_versions_are_listed_newest_first_with_what_they_hold(backend: Repositor
     assert newest.url == backend.url(NAME, second)
     assert newest.published_at >= before.published_at
     assert newest.published_at.tzinfo is not None
-
-
-def counts(backend: RepositoryBackend, name: RepositoryName = NAME) -> dict[int, int]:
-    return {version.number: version.packages for version in backend.versions(name)}
 
 
 def test_a_rollback_is_a_new_version_with_the_old_content(backend: RepositoryBackend, tmp_path: Path) -> None:

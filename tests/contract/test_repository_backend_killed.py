@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from farm.repositories.directory import DirectoryRepositories
 from tests.rpms import make_rpm, read_repository, sha256
 
 NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+PRODUCT = replace(NAME, project="product")
 PROCESSES = 4
 ADDS = 25
 KILLS = 40
@@ -43,8 +45,8 @@ def start(root: Path, given: Sequence[RepositoryPackage]) -> BaseProcess:
     return process
 
 
-def pooled(root: Path) -> set[str]:
-    return {path.name for path in (root / NAME.path / "packages").rglob("*.rpm")}
+def pooled(root: Path, name: RepositoryName = NAME) -> set[str]:
+    return {path.name for path in (root / name.path / "packages").rglob("*.rpm")}
 
 
 def test_many_at_once_share_versions_and_readers_never_see_a_broken_repository(tmp_path: Path) -> None:
@@ -92,6 +94,42 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_repository(tmp_path: Pa
         versions = sorted(int(path.name) for path in (root / NAME.path / "versions").iterdir())
         assert versions == list(range(backend.current(NAME) + 1))
     assert len(before) > KILLS // 2, "no publisher lived long enough to add anything"
+
+
+def promote(root: Path, version: int, given: Sequence[RepositoryPackage], old: Sequence[RepositoryPackage]) -> None:
+    backend = DirectoryRepositories(root)
+    backend.copy(NAME, version, PRODUCT, [package.sha256 for package in given])
+    backend.remove(PRODUCT, [package.sha256 for package in old])
+
+
+def test_a_copy_or_removal_killed_at_any_moment_leaves_a_whole_repository(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    root = tmp_path / "repos"
+    backend = DirectoryRepositories(root)
+    old = packages(tmp_path, "first", 10)
+    backend.add(PRODUCT, old)
+    ended = []
+    for number in range(KILLS):
+        given = packages(tmp_path, f"p{number}x", 10)
+        version = backend.add(NAME, given)
+        was, new = ({package.filename for package in some} for some in (old, given))
+        process = _FORK.Process(target=promote, args=(root, version, given, old), daemon=True)
+        process.start()
+        # Not waiting for anything: the moment of the kill is the random input of this test.
+        process.join(chance.uniform(0.0, 0.05))
+        process.kill()
+        process.join(DEADLINE_S)
+        ended.append(process.exitcode)
+        assert read_repository(backend.url(PRODUCT)) in (was, was | new, new)
+        # A repeat completes what was begun, and clears up.
+        promote(root, version, given, old)
+        assert read_repository(backend.url(PRODUCT)) == new
+        assert not any((root / PRODUCT.path / "state/unfinished").iterdir())
+        assert {one.filename for one in backend.index(PRODUCT, backend.current(PRODUCT))} == new
+        old = given
+    assert -9 in ended, "no process was killed in the middle"
+    every = pooled(root, PRODUCT)
+    assert every == {f"first{one}-1-1.noarch.rpm" for one in range(10)} | pooled(root, NAME)
 
 
 def test_the_first_use_killed_at_any_moment_is_no_harm(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from farm.config import Settings
 from farm.errors import BadRequest, LeaseLost, RepositoryTrouble
 from farm.repositories.base import (
     KEEP_VERSIONS,
+    IndexedPackage,
     RepositoryCheck,
     RepositoryFile,
     RepositoryKind,
@@ -25,7 +26,15 @@ from farm.repositories.base import (
     RepositoryPackage,
     RepositoryVersion,
 )
-from farm.repositories.checks import check_files, check_name, check_packages
+from farm.repositories.checks import (
+    check_copy,
+    check_files,
+    check_has_packages,
+    check_name,
+    check_packages,
+    check_removal,
+    missing_from,
+)
 from farm.repositories.pulp import content
 from farm.repositories.pulp.check import check
 from farm.repositories.pulp.distributions import CURRENT
@@ -65,6 +74,60 @@ class PulpRepositories:
             return self._publish(context, name, lambda: content.bring_packages(self._server, packages, context), keep)
 
         return self._run(f"{name.path}: packages were not added", work, stop)
+
+    def copy(
+        self,
+        source: RepositoryName,
+        version: int,
+        into: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """See the protocol. The repositories share Pulp's content, of which nothing is sent."""
+        check_copy(source, into, sha256s)
+        wanted = frozenset(sha256s)
+
+        def bring(context: Context) -> Sequence[content.Unit]:
+            origin = self._repository(context, source)
+            found = content.packages_in(origin.kept(version), wanted, context) if version else {}
+            if missing := wanted - found.keys():
+                raise missing_from(source, version, missing)
+            return tuple(found.values())
+
+        def work(context: Context) -> int:
+            return self._publish(context, into, lambda: bring(context), keep)
+
+        return self._run(f"{into.path}: packages were not copied", work, stop)
+
+    def remove(
+        self,
+        name: RepositoryName,
+        sha256s: Collection[str],
+        *,
+        keep: int = KEEP_VERSIONS,
+        stop: threading.Event | None = None,
+    ) -> int:
+        """See the protocol."""
+        check_removal(name, sha256s)
+        wanted = frozenset(sha256s)
+
+        def work(context: Context) -> int:
+            repository = self._repository(context, name)
+            with self._together.locked(repository.name, context.stop):
+                return repository.remove(wanted, keep=keep)
+
+        return self._run(f"{name.path}: packages were not removed", work, stop)
+
+    def index(self, name: RepositoryName, version: int) -> tuple[IndexedPackage, ...]:
+        """See the protocol."""
+        check_has_packages(name)
+
+        def work(context: Context) -> tuple[IndexedPackage, ...]:
+            return content.index_of(self._repository(context, name).kept(version), context)
+
+        return self._run(f"{name.path}: version {version} was not read", work) if version else ()
 
     def add_files(
         self, name: RepositoryName, files: Sequence[RepositoryFile], *, stop: threading.Event | None = None

@@ -3,7 +3,7 @@
 Content is not in any repository yet after this; if the upload ends here, Pulp's own clean-up of orphans removes it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from pulp_glue.file.context import PulpFileContentContext
 from pulp_glue.rpm.context import PulpRpmPackageContext
 
 from farm.errors import BadSource, RepositoryTrouble, disk_errors
-from farm.repositories.base import RepositoryFile, RepositoryPackage
+from farm.model.nevra import Nevra
+from farm.repositories.base import IndexedPackage, RepositoryFile, RepositoryPackage
 from farm.repositories.metadata import read_package
 from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.words import NotThere
 
 _AT_ONCE = 40  # digests in one look-up: a request's line has to stay below gunicorn's 4094 bytes
+_INDEXED = ("name", "epoch", "version", "release", "arch", "location_href", "pkgId", "size_package", "rpm_sourcerpm")
+_INDEXED_AT_ONCE = 1000  # packages in one answer
 _REFUSED = (400, 406, 413, 415, 422)
 Item = TypeVar("Item", RepositoryPackage, RepositoryFile)
 
@@ -60,6 +63,42 @@ def known_packages(sha256s: Sequence[str], context: Context) -> frozenset[str]:
         one["pkgId"]
         for some in _portions(sha256s)
         for one in packages.list_iterator({"pkgId__in": some, "fields": ["pkgId"]})
+    )
+
+
+def packages_in(version_href: str, sha256s: Collection[str], context: Context) -> dict[str, Unit]:
+    """The packages of these digests that a version has, by digest."""
+    packages = PulpRpmPackageContext(context)
+    fields = ["prn", "pkgId", "location_href"]
+    return {
+        one["pkgId"]: Unit(prn=one["prn"], path=one["location_href"])
+        for some in _portions(sorted(sha256s))
+        for one in packages.list_iterator({"repository_version": version_href, "pkgId__in": some, "fields": fields})
+    }
+
+
+def index_of(version_href: str, context: Context) -> tuple[IndexedPackage, ...]:
+    """All packages of a version, sorted by file name."""
+    found = PulpRpmPackageContext(context).list_iterator(
+        {"repository_version": version_href, "fields": list(_INDEXED)}, batch_size=_INDEXED_AT_ONCE
+    )
+    return tuple(sorted((_indexed(one) for one in found), key=lambda one: one.filename))
+
+
+def _indexed(one: Mapping[str, Any]) -> IndexedPackage:
+    nevra = Nevra(
+        name=one["name"],
+        epoch=int(one["epoch"] or 0),
+        version=one["version"],
+        release=one["release"],
+        arch=one["arch"],
+    )
+    return IndexedPackage(
+        identity=str(nevra),
+        filename=one["location_href"],
+        sha256=one["pkgId"],
+        size_bytes=one["size_package"],
+        source=one["rpm_sourcerpm"] or "",
     )
 
 

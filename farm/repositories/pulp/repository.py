@@ -14,7 +14,7 @@ serves a fixed publication it was rolled back, by `rollback` or by a person: wha
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import DEFAULT_PROJECT, RepositoryKind, RepositoryName, RepositoryVersion
+from farm.repositories.pulp.content import packages_in
 from farm.repositories.pulp.distributions import CURRENT, Distributions
 from farm.repositories.pulp.plugins import FILE, REFUSED, RPM
 from farm.repositories.pulp.server import TRIES, Context
@@ -40,6 +41,10 @@ _DROP_AT_ONCE = 16
 _LEAST_KEPT = 2  # with one there is a moment in which nothing is served
 _UNSERVED_KEPT = 10  # by Pulp: versions that publishers who know nothing of each other made and do not serve yet
 _SERVES_VERSIONS = PluginRequirement("core", specifier=">=3.106.0")
+
+
+#: The resource names of content to add and to remove.
+_Change = tuple[Sequence[str], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +82,37 @@ class Repository:
 
         Returns its number; makes neither a version nor a publication when the newest has them and is served.
         """
-        for left in reversed(range(TRIES)):
-            seen = self._follow(self._ensure())
+
+        def change(seen: _Seen) -> _Change:
             here = self._here(seen, units)
             missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
             replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
-            number = self._modify(seen, list(missing.values()), replaced) if missing else seen.latest
-            if not missing and self._is_published(seen, number):
+            return list(missing.values()), replaced
+
+        return self._changed(change, keep=keep)
+
+    def remove(self, sha256s: Collection[str], *, keep: int) -> int:
+        """Publish a version without these packages. Returns its number; the newest one's when that has none of them,
+        and 0 without a repository."""
+
+        def change(seen: _Seen) -> _Change:
+            href = seen.repository["latest_version_href"]
+            found = packages_in(href, sha256s, self._context) if seen.latest else {}
+            return [], [unit.prn for unit in found.values()]
+
+        return 0 if self.look() is None else self._changed(change, keep=keep)
+
+    def _changed(self, change: Callable[[_Seen], _Change], *, keep: int) -> int:
+        """Publish a version with the change, which is asked for anew when others have changed the newest one."""
+        for left in reversed(range(TRIES)):
+            seen = self._follow(self._ensure())
+            added, removed = change(seen)
+            is_new = bool(added or removed)
+            number = self._modify(seen, added, removed) if is_new else seen.latest
+            if not is_new and self._is_published(seen, number):
                 return number
             try:
-                self._publish(seen, number, is_new=bool(missing))
+                self._publish(seen, number, is_new=is_new)
             except (TaskFailed, PulpHTTPError, RepositoryTrouble) as error:
                 # Publishers that this one knows nothing of may have made so many versions that Pulp has dropped this
                 # one; the newest has what it had.
@@ -275,13 +301,23 @@ class Repository:
             if number in counts
         )
 
+    def kept(self, number: int) -> str:
+        """The address at Pulp of a served version. Raises NotFound."""
+        seen = self.look()
+        if seen is None or number not in seen.pinned:
+            raise self._not_kept(seen, number)
+        return seen.version_href(number)
+
+    def _not_kept(self, seen: _Seen | None, number: int) -> NotFound:
+        kept = ", ".join(str(one) for one in sorted(seen.pinned)) if seen is not None else ""
+        return NotFound(f"{self.name} has no version {number}; kept are {kept or 'none'}")
+
     def rollback(self, to: int) -> int:
         """Re-point `current` at version `to`, which clients see at once; then make that the newest version."""
         seen = self.look()
         found = None if seen is None or to not in seen.pinned else self._publication(seen.version_href(to))
         if seen is None or seen.current is None or found is None:
-            kept = ", ".join(str(number) for number in sorted(seen.pinned)) if seen is not None else ""
-            raise NotFound(f"{self.name} has no version {to}; kept are {kept or 'none'}")
+            raise self._not_kept(seen, to)
         if self._served(seen) == to and seen.latest == to:
             return to
         self._distributions.check_base_path(seen.current)
