@@ -90,7 +90,10 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then."""
+    """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then.
+    `target_sha256` is the artifact with the target as it was when the build was asked for; None for a build of a farm
+    that did not record it.
+    """
 
     id: int
     batch_id: int
@@ -99,6 +102,7 @@ class Build:
     commit: str | None = None
     source: Source
     target: str
+    target_sha256: str | None = None
     arches: tuple[Arch, ...]
     options: BuildOptions
     priority: int

@@ -32,7 +32,8 @@ OutputT = TypeVar("OutputT", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Work(Generic[InputT]):
-    """One attempt's whole order: everything its worker may know."""
+    """One attempt's whole order: everything its worker may know. `target_sha256` is the artifact that `target` is from,
+    if it was recorded: the target before addresses were filled in for the farm's own repositories."""
 
     attempt: str
     kind: str
@@ -42,6 +43,7 @@ class Work(Generic[InputT]):
     options: BuildOptions
     limits: Limits
     input: InputT
+    target_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,12 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from farm.artifacts import open_store
 from farm.config import Settings
-from farm.errors import BadTarget, UnknownTarget
+from farm.errors import BadTarget, NotFound, StoreTrouble, UnknownTarget
 from farm.model.arch import Arch
 from farm.model.target import Target
 from farm.model.work import AnyWork, PinnedRepository, Work
@@ -19,11 +21,13 @@ from farm.steps.registry import build_workflow, step_type
 from farm.store.heads import Head
 from farm.store.read_view import Ready
 from farm.store.scheduling import Pick
+from farm.targets import record
 from farm.targets.load import find_target
 
 _log = logging.getLogger(__name__)
 
 _KEPT_S = 1.0  # how soon a changed target file is seen
+_RECORDED_AT_MOST = 64  # recorded targets in memory
 _MISSED_S = 60.0  # after which a file that is not there any more was removed on purpose
 _UNKNOWN_WALL_S = 24 * 3600
 
@@ -35,7 +39,9 @@ class WorkMaker:
     def __init__(self, settings: Settings, heads: Heads) -> None:
         self._settings = settings
         self._heads = heads
+        self._artifacts = open_store(settings)
         self._targets: dict[str, _Kept] = {}
+        self._recorded: dict[str, Target] = {}
 
     def target(self, name: str) -> Target:
         """Raises UnknownTarget, BadTarget."""
@@ -58,14 +64,44 @@ class WorkMaker:
         self._targets[name] = found
         return found.target
 
+    def target_of(self, name: str, sha256: str | None) -> Target:
+        """The target as it was when the build was asked for, by the digest of its record; for a build without a record
+        the target as it is now.
+
+        Raises NotFound when the record is no longer kept, BadTarget, StoreTrouble; UnknownTarget for a build without a
+        record.
+        """
+        if sha256 is None:
+            return self.target(name)
+        found = self._recorded.get(sha256)
+        if found is None:
+            found = self._recorded[sha256] = self._read(name, sha256)
+            while len(self._recorded) > _RECORDED_AT_MOST:
+                del self._recorded[next(iter(self._recorded))]
+        return found
+
+    def _read(self, name: str, sha256: str) -> Target:
+        # Most often the target is still what it was, and then the artifact store is not asked.
+        with suppress(UnknownTarget, BadTarget):
+            today = self.target(name)
+            if record.digest_of(today) == sha256:
+                return today
+        try:
+            return record.read_record(sha256, self._artifacts)
+        except NotFound as error:
+            raise NotFound(
+                f"target {name} has changed, and its record from when the build was asked for ({sha256}) is no longer "
+                f"kept; enqueue the build again"
+            ) from error
+
     def pick(self, ready: Ready) -> Pick:
-        """The step with its limits. They are a day each for a target whose file cannot be read: the attempt says so,
-        and is tried again. Raises UnknownTarget."""
+        """The step with its limits. They are a day each for a target that cannot be read: the attempt says so, and is
+        tried again where that may help. Raises UnknownTarget."""
         kind = step_type(ready.kind)
         following = build_workflow().following(ready.kind) or kind
         try:
-            target = self.target(ready.target)
-        except BadTarget:
+            target = self.target_of(ready.target, ready.target_sha256)
+        except (BadTarget, NotFound, StoreTrouble):
             return Pick(ready=ready, wall_s=_UNKNOWN_WALL_S, following_wall_s=_UNKNOWN_WALL_S)
         return Pick(
             ready=ready,
@@ -76,7 +112,7 @@ class WorkMaker:
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
         """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one
         that is retryable when that may pass."""
-        target = self.target(order.target)
+        target = self.target_of(order.target, order.target_sha256)
         message = order.message
         kind = step_type(message.kind)
         given = kind.make(order, _World(heads=self._heads, target=target, workers=workers))
@@ -90,6 +126,7 @@ class WorkMaker:
             options=order.options,
             limits=replace(limits, wall_s=order.wall_s),
             input=given,
+            target_sha256=order.target_sha256,
         )
 
     def _pinned(self, order: Order, target: Target, arch: Arch) -> Target:

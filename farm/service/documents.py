@@ -28,6 +28,7 @@ def build(value: Build) -> dict[str, Any]:
         "commit": value.commit,
         "source": _source(value.source),
         "target": value.target,
+        "target_sha256": value.target_sha256,
         "arches": list(value.arches),
         "options": {
             "with": list(value.options.with_),

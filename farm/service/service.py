@@ -66,6 +66,8 @@ class FarmService:
         `requests` is read after the check that the broker takes more. Raises what `request` does, BadRequest for no
         request at all, and BrokerFull.
         """
+        from farm.targets.record import record_target  # a command that only reads builds needs none of it
+
         name = check_owner(owner or actor.name)
         check(actor, Verb.ENQUEUE, owner=name)
         self._on.check_room()
@@ -75,7 +77,8 @@ class FarmService:
         # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
         targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
         checked = [check_request(targets[request.target], request, uid=actor.uid) for request in asked]
-        batch = self._store.add_batch(checked, owner=name)
+        recorded = {target.name: record_target(target, self._on.artifacts).sha256 for target in targets.values()}
+        batch = self._store.add_batch(checked, owner=name, targets=recorded)
         self._on.wake()
         return batch
 

@@ -97,6 +97,7 @@ class BuildState:
     outcome: Outcome | None = None
     reason: str | None = None
     finished_at: datetime | None = None
+    target_sha256: str | None = None
     steps: list[StepState] = field(default_factory=list)
 
     def find(self, kind: str, arch: Arch | None = None) -> StepState | None:

@@ -58,7 +58,8 @@ class Made:
 class Order:
     """An attempt whose turn it is, with everything that SQL knows and its input may be made from.
 
-    `source` has its credentials again for a step type that takes them. `covers` are the arches that get the packages.
+    `source` has its credentials again for a step type that takes them. `target_sha256` is the record of the target as
+    it was when the build was asked for, if there is one. `covers` are the arches that get the packages.
     `made` is what the needed steps made, by their kind. `logs` are those of all attempts that led here, for a step type
     that publishes them. `following` is the next link of the chain, where it goes out with this one.
     """
@@ -75,6 +76,7 @@ class Order:
     covers: tuple[Arch, ...]
     made: Mapping[str, Made]
     logs: tuple[LogFile, ...] = ()
+    target_sha256: str | None = None
 
     def need(self, kind: str) -> Made:
         """What the needed step of this kind made. Raises NotFound where that was never recorded."""

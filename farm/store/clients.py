@@ -2,10 +2,11 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,17 +41,22 @@ _SHOWN_STEPS = sa.select(
 class ClientStore(Database):
     """The half of the store that clients call."""
 
-    def add_batch(self, requests: Sequence[BuildRequest], *, owner: str) -> Batch:
+    def add_batch(
+        self, requests: Sequence[BuildRequest], *, owner: str, targets: Mapping[str, str] = MappingProxyType({})
+    ) -> Batch:
         """Write a batch whose builds have a ready `fetch` and a waiting `srpm` step. Wake the scheduler afterwards.
 
-        Each request names its arches. Credentials in a source's URL are kept apart from the build.
+        Each request names its arches. Credentials in a source's URL are kept apart from the build. `targets` has the
+        digest of each target's record by the target's name; builds for a target without one take its file as it is
+        when they run.
         """
         now = datetime.now(UTC)
         with self.writing() as connection:
             insert = schema.batch.insert().returning(schema.batch.c.id)
             batch_id = connection.execute(insert, {"owner": owner, "created_at": now}).scalar_one()
             for start in range(0, len(requests), _CHUNK):
-                _add(connection, requests[start : start + _CHUNK], batch_id=batch_id, owner=owner, now=now)
+                chunk = requests[start : start + _CHUNK]
+                _add(connection, chunk, targets, batch_id=batch_id, owner=owner, now=now)
             return _batch(connection, batch_id)
 
     def batch(self, batch_id: int) -> Batch:
@@ -133,12 +139,18 @@ class ClientStore(Database):
 
 
 def _add(
-    connection: sa.Connection, requests: Sequence[BuildRequest], *, batch_id: int, owner: str, now: datetime
+    connection: sa.Connection,
+    requests: Sequence[BuildRequest],
+    targets: Mapping[str, str],
+    *,
+    batch_id: int,
+    owner: str,
+    now: datetime,
 ) -> None:
     """Builds, their secrets and their first steps."""
     shown = [_without_secret(request.source) for request in requests]
     parameters = [
-        _build_row(request, source) | {"batch_id": batch_id, "owner": owner, "created_at": now}
+        _build_row(request, source, targets) | {"batch_id": batch_id, "owner": owner, "created_at": now}
         for request, source in zip(requests, shown, strict=True)
     ]
     ids = connection.scalars(_INSERT_JOBS, [{"kind": "build"}] * len(parameters)).all()
@@ -194,11 +206,12 @@ def _add_first_steps(connection: sa.Connection, builds: Sequence[tuple[int, Buil
         connection.execute(schema.step_need.insert(), edges)
 
 
-def _build_row(request: BuildRequest, source: Source) -> dict[str, Any]:
+def _build_row(request: BuildRequest, source: Source, targets: Mapping[str, str]) -> dict[str, Any]:
     return {
         "package": clean(source.guessed_name),
         "source": columns.to_text(source),
         "target": request.target,
+        "target_sha256": targets.get(request.target),
         "arches": columns.to_text(request.arches),
         "options": columns.to_text(request.options),
         "priority": request.priority,

@@ -34,6 +34,7 @@ def make_order(
         build_id=build.id,
         batch_id=build.batch_id,
         target=build.target,
+        target_sha256=build.target_sha256,
         options=build.options,
         wall_s=step.live.wall_s if step.live else 0,
         source=source,

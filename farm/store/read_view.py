@@ -30,6 +30,7 @@ class Ready:
     target: str
     package: str
     options: BuildOptions
+    target_sha256: str | None = None
     avoid: tuple[str, ...] = ()
     due_at: datetime | None = None
 
@@ -84,7 +85,7 @@ _GROUPS = sa.text(
 _READY = (
     sa.select(
         *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
-        *(schema.build.c.target, schema.build.c.package, schema.build.c.options),
+        *(schema.build.c.target, schema.build.c.package, schema.build.c.options, schema.build.c.target_sha256),
         *(_STEP.trouble_hosts, _STEP.not_before_at),
     )
     .select_from(schema.step.join(schema.build, _STEP.job_id == schema.build.c.id))
@@ -134,7 +135,7 @@ class ReadView:
 
 
 def _ready(row: Any) -> Ready:
-    step_id, build_id, kind, arch, queue, urgency, owner, target, package, options, hosts, due_at = row
+    step_id, build_id, kind, arch, queue, urgency, owner, target, package, options, sha256, hosts, due_at = row
     return Ready(
         step_id=step_id,
         build_id=build_id,
@@ -146,6 +147,7 @@ def _ready(row: Any) -> Ready:
         target=target,
         package=package,
         options=columns.decode_options(options),
+        target_sha256=sha256,
         avoid=columns.decode_names(hosts) if hosts else (),
         due_at=due_at,
     )

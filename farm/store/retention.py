@@ -19,8 +19,8 @@ class RetentionStore(Database):
     """The part of the store that knows which builds name an artifact."""
 
     def needed_artifacts(self, sha256s: Collection[str], *, since: datetime) -> frozenset[str]:
-        """The digests that an unfinished build, or one that ended after `since`, names: as its source, or as a
-        file that one of its attempts stored."""
+        """The digests that an unfinished build, or one that ended after `since`, names: as its source, as the record of
+        its target, or as a file that one of its attempts stored."""
         is_kept = (_BUILD.status != Status.FINISHED.value) | (_BUILD.finished_at >= since)
         stored = (
             sa.select(_FOUND.sha256)
@@ -32,6 +32,7 @@ class RetentionStore(Database):
             )
             .where(is_kept)
         )
+        recorded = sa.select(_BUILD.target_sha256).distinct().where(is_kept)
         given = sa.select(_BUILD.source).distinct().where(is_kept, _BUILD.source.like('%"kind":"srpm"%'))
         wanted = sorted(sha256s)
         needed: set[str] = set()
@@ -39,6 +40,7 @@ class RetentionStore(Database):
             for start in range(0, len(wanted), _AT_ONCE):
                 some = wanted[start : start + _AT_ONCE]
                 needed |= set(connection.execute(stored.where(_FOUND.sha256.in_(some))).scalars())
+                needed |= set(connection.execute(recorded.where(_BUILD.target_sha256.in_(some))).scalars())
             if wanted:
                 sources = (columns.decode_source(text) for text in connection.execute(given).scalars())
                 needed |= {source.sha256 for source in sources if source.sha256} & set(wanted)

@@ -31,7 +31,7 @@ _LOAD = (
             _BUILD.arches,
         ),
         *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
-        _BUILD.finished_at,
+        *(_BUILD.finished_at, _BUILD.target_sha256),
         *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
         *(_STEP.deaths, _STEP.covers, _STEP.output),
@@ -62,7 +62,7 @@ _NEEDS = sa.select(
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 15, 32
+_BUILD_END, _STEP_END = 16, 33
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -91,8 +91,8 @@ def _arch(text: str) -> Arch | None:
 
 
 def _build_state(row: Any) -> BuildState:
-    (id_, batch_id, package, nevra, commit, source, target, arches, options, priority, owner) = row[: _BUILD_END - 4]
-    status, outcome, reason, done = row[_BUILD_END - 4 : _BUILD_END]
+    (id_, batch_id, package, nevra, commit, source, target, arches, options, priority, owner) = row[: _BUILD_END - 5]
+    status, outcome, reason, done, target_sha256 = row[_BUILD_END - 5 : _BUILD_END]
     return BuildState(
         id=id_,
         batch_id=batch_id,
@@ -109,6 +109,7 @@ def _build_state(row: Any) -> BuildState:
         outcome=columns.decode_outcome(outcome),
         reason=reason,
         finished_at=done,
+        target_sha256=target_sha256,
     )
 
 

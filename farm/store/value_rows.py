@@ -22,6 +22,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
         commit=row.source_commit,
         source=columns.decode_source(row.source),
         target=row.target,
+        target_sha256=row.target_sha256,
         arches=columns.decode_arches(row.arches),
         options=columns.decode_options(row.options),
         priority=row.priority,

@@ -104,6 +104,7 @@ BUILD = {
         "filename": None,
     },
     "target": "demo",
+    "target_sha256": "SHA256",
     "arches": ["x86_64"],
     "options": {
         "with": ["x"],

@@ -15,6 +15,7 @@ from farm.gc import caches
 from farm.gc.artifacts import ArtifactCollector, Collected
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
+from tests.artifacts import content_of
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.rpms import make_rpm
 from tests.typed import Typed
@@ -67,13 +68,15 @@ def artifacts_of(driven: DrivenFarm, build_id: int) -> list[Artifact]:
 def test_artifacts_of_builds_that_ended_before_go_and_the_others_stay(driven: DrivenFarm) -> None:
     driven.finish(ask(driven))
     stored = {one.sha256: one for one in artifacts_of(driven, 1)}
+    target = driven.farm.build(1).target_sha256 or ""
     left = orphan(driven)
     kept = collect(driven, since=NOW - timedelta(days=1))
     assert (kept.files, kept.old) == (0, 0)
     assert all(is_there(driven, one) for one in stored.values())
+    kept_bytes = len(content_of(open_store(driven.settings), target))
     done = collect(driven)
-    assert done.files == len(stored) + 1
-    assert done.size_bytes == sum(one.size_bytes for one in (*stored.values(), left))
+    assert done.files == len(stored) + 2
+    assert done.size_bytes == sum(one.size_bytes for one in (*stored.values(), left)) + kept_bytes
     assert not any(is_there(driven, one) for one in (*stored.values(), left))
     assert collect(driven) == Collected(looked_at=0, old=0, files=0, size_bytes=0)
 
@@ -87,6 +90,15 @@ def test_what_a_build_names_that_goes_on_is_kept_however_old_it_is(driven: Drive
     assert collect(driven).files == 1
     assert not is_there(driven, left)
     assert all(is_there(driven, one) for one in artifacts_of(driven, 1))
+
+
+def test_the_record_of_a_target_is_kept_for_any_build_that_names_it(driven: DrivenFarm) -> None:
+    driven.finish(ask(driven))
+    going_on = ask(driven)
+    target = driven.farm.build(going_on).target_sha256 or ""
+    assert driven.farm.build(1).target_sha256 == target
+    assert collect(driven).files > 0
+    assert content_of(open_store(driven.settings), target)
 
 
 def test_a_source_package_that_was_handed_in_is_kept_for_its_build(driven: DrivenFarm, tmp_path: Path) -> None:
@@ -220,13 +232,13 @@ def test_the_command_says_what_it_did(driven: DrivenFarm) -> None:
     entry(cache / "git" / ("a" * 64))
     said = typed("gc", "--older-than", "1", "--dry-run", FARM_CACHE_BYTES="0")
     assert said.exit_code == 0, said.output
-    assert "artifacts: 0 of 3 would be removed (0 B); 0 older ones are still needed" in said.stdout
+    assert "artifacts: 0 of 4 would be removed (0 B); 0 older ones are still needed" in said.stdout
     assert "cache git: 1 entries would be removed" in said.stdout
     assert (cache / "git" / ("a" * 64)).exists()
     document = json.loads(typed.ok("gc", "--json"))["gc"]
     assert document["dry_run"] is False
     assert document["artifacts"] == {
-        "older_than_days": 90, "looked_at": 3, "old": 0, "removed": 0, "removed_bytes": 0
+        "older_than_days": 90, "looked_at": 4, "old": 0, "removed": 0, "removed_bytes": 0
     }  # fmt: skip
     assert [sorted(one) for one in document["caches"]] == [["bytes", "cache", "removed", "removed_bytes"]] * 3
 

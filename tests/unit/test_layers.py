@@ -37,7 +37,7 @@ BASE = {
     "formats": {"model", "errors", "formats"},
     "artifacts": {"model", "errors", "config", "artifacts"},
     "repositories": {"model", "errors", "config", "formats", "repositories", "broker"},
-    "targets": {"model", "errors", "config", "targets"},
+    "targets": {"model", "errors", "config", "artifacts", "targets"},
     "service": {
         *("model", "errors", "wire", "config", "fitness", "service"),
         *("broker", "store", "artifacts", "repositories", "targets", "formats", "gc", "steps"),

@@ -285,6 +285,7 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
             arch=Arch.X86_64,
             repositories=(PinnedRepository(name="farm-demo-x86_64", url="https://farm/4/", version=4),),
         ),
+        target_sha256="c" * 64,
     )
     record = store_provenance(work, (rpm,), context)
     assert (record.name, record.kind) == ("provenance.json", ArtifactKind.RECORD)
@@ -294,6 +295,7 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
         "build": 12,
         "package": "hello",
         "target": "demo",
+        "target_sha256": "c" * 64,
         "arch": "x86_64",
         "srpm": {"name": SOURCE, "nevra": "hello-1-1.src", "sha256": "a" * 64},
         "repositories": [{"name": "farm-demo-x86_64", "version": 4, "url": "https://farm/4/"}],

@@ -51,6 +51,15 @@ def test_a_build_keeps_everything_that_was_asked_for(store: Store) -> None:
     assert build.created_at.utcoffset() is not None
 
 
+def test_a_build_has_the_record_of_the_target_that_it_was_asked_for_with(store: Store) -> None:
+    other = BuildRequest(source=Source(kind=SourceKind.GIT, url="https://example.org/a.git"), target="other")
+    batch = store.add_batch([request(), other], owner="ann", targets={"demo": "a" * 64})
+    assert [build.target_sha256 for build in batch.builds] == ["a" * 64, None]
+    with store.read_view() as view:
+        ready = view.ready("source", 0, "ann", most=10)
+    assert [one.target_sha256 for one in ready] == ["a" * 64, None]
+
+
 def test_credentials_are_not_shown_to_clients(store: Store, tmp_path: Path) -> None:
     build = store.add_batch([request("https://me:secret@example.org/hello.git")], owner="ann").builds[0]
     assert build.source.url == "https://***@example.org/hello.git"

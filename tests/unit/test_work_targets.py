@@ -3,13 +3,15 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, cast
 
 import pytest
 
+from farm.artifacts import ArtifactStore, open_store
 from farm.config import Settings
-from farm.errors import BadTarget, UnknownTarget
+from farm.errors import BadTarget, NotFound, UnknownTarget
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.queues import build_queue
@@ -17,6 +19,8 @@ from farm.scheduler import work
 from farm.scheduler.heads import Heads
 from farm.scheduler.work import WorkMaker
 from farm.store.read_view import Ready
+from farm.targets.record import digest_of, record_target
+from tests.artifacts import path_of
 from tests.unit.test_targets import MINIMAL
 
 
@@ -96,7 +100,78 @@ def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file
     file.write_text("distribution = ")
     with pytest.raises(BadTarget):
         maker.target("mine")
-    ready = Ready(
+    pick = maker.pick(ready(None))
+    assert (pick.wall_s, pick.following_wall_s) == (24 * 3600, 24 * 3600)
+
+
+# --- recorded targets -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(file: Path) -> ArtifactStore:
+    return open_store(Settings(data=file.parent))
+
+
+def changed(file: Path, clock: Clock) -> None:
+    file.write_text(MINIMAL.replace('release = "7"', 'release = "8"'))
+    clock.now += 10
+
+
+def test_a_build_has_the_target_that_it_was_asked_for_with(
+    maker: WorkMaker, file: Path, clock: Clock, store: ArtifactStore
+) -> None:
+    sha256 = record_target(maker.target("mine"), store).sha256
+    changed(file, clock)
+    assert maker.target_of("mine", sha256).release == "7"
+    assert maker.target_of("mine", None).release == "8"
+    file.unlink()
+    for _ in range(2):
+        clock.now += 1000
+        maker._recorded.clear()
+        assert maker.target_of("mine", sha256).release == "7"
+    with pytest.raises(UnknownTarget):
+        maker.target_of("mine", None)
+
+
+def test_the_artifact_store_is_not_asked_while_the_target_is_what_it_was(maker: WorkMaker, file: Path) -> None:
+    today = maker.target("mine")
+    assert not (file.parent / "artifacts").exists()
+    assert maker.target_of("mine", digest_of(today)) == today
+
+
+def test_a_record_that_is_no_longer_kept_ends_the_build_with_a_word(
+    maker: WorkMaker, file: Path, clock: Clock, store: ArtifactStore
+) -> None:
+    sha256 = record_target(maker.target("mine"), store).sha256
+    path_of(store, sha256).unlink()
+    changed(file, clock)
+    with pytest.raises(NotFound, match=r"target mine has changed, and its record .* enqueue the build again"):
+        maker.target_of("mine", sha256)
+    assert maker.pick(ready(sha256)).wall_s == 24 * 3600
+
+
+def test_limits_are_those_of_the_recorded_target(
+    maker: WorkMaker, file: Path, clock: Clock, store: ArtifactStore
+) -> None:
+    file.write_text(f"{MINIMAL}\n[limits]\nwall_s = 600\n")
+    sha256 = record_target(maker.target("mine"), store).sha256
+    file.write_text(f"{MINIMAL}\n[limits]\nwall_s = 1200\n")
+    clock.now += 10
+    assert (maker.pick(ready(sha256)).wall_s, maker.pick(ready(None)).wall_s) == (600, 1200)
+
+
+def test_only_so_many_recorded_targets_are_kept_in_memory(
+    maker: WorkMaker, file: Path, clock: Clock, store: ArtifactStore
+) -> None:
+    today = maker.target("mine")
+    digests = [record_target(replace(today, release=str(number)), store).sha256 for number in range(70)]
+    for _ in range(2):
+        assert [maker.target_of("mine", sha256).release for sha256 in digests] == [str(n) for n in range(70)]
+    assert len(maker._recorded) == 64
+
+
+def ready(sha256: str | None) -> Ready:
+    return Ready(
         step_id=1,
         build_id=1,
         kind="build",
@@ -107,6 +182,5 @@ def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file
         target="mine",
         package="hello",
         options=BuildOptions(),
+        target_sha256=sha256,
     )
-    pick = maker.pick(ready)
-    assert (pick.wall_s, pick.following_wall_s) == (24 * 3600, 24 * 3600)

@@ -77,6 +77,7 @@ def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], conte
         "build": work.build_id,
         "package": work.package,
         "target": work.target.name,
+        "target_sha256": work.target_sha256,
         "arch": given.arch,
         "srpm": {"name": given.srpm.name, "nevra": given.nevra, "sha256": given.srpm.sha256},
         "repositories": [{"name": one.name, "version": one.version, "url": one.url} for one in given.repositories],
