@@ -8,6 +8,7 @@ from farm.model.arch import Arch
 
 SOURCE = "source"
 PUBLISH = "publish"
+BUILD = "build"  # followed by a dot and the arch
 CONTROL = "control"
 CLIENT = "client"
 
@@ -16,7 +17,7 @@ CONTROL_BELL = f"{CONTROL}:bell"
 
 
 def build_queue(arch: Arch) -> str:
-    return f"build.{arch}"
+    return f"{BUILD}.{arch}"
 
 
 def arch_of(queue: str) -> Arch | None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import redis
 
+from farm.broker import keys
 from farm.config import Settings
 
 HOLD_S = 10
-_KEY = "farm:scheduler"
-_BORN = "farm:born"
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 'others' end
@@ -38,11 +37,11 @@ class SchedulerLock:
 
     def take(self) -> Lock:
         """Take or renew it, for ten seconds."""
-        answer: Any = self._renew(keys=[_KEY, _BORN], args=[self._token, HOLD_S])
+        answer: Any = self._renew(keys=[keys.SCHEDULER, keys.BORN], args=[self._token, HOLD_S])
         return Lock(answer.decode())
 
     def release(self) -> None:
-        self._release(keys=[_KEY], args=[self._token])
+        self._release(keys=[keys.SCHEDULER], args=[self._token])
 
     def close(self) -> None:
         self._redis.close()

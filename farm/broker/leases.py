@@ -20,7 +20,7 @@ import msgspec
 import redis
 
 from farm import queues, wire
-from farm.broker import bounds, scripts
+from farm.broker import bounds, keys, scripts
 from farm.broker.register import WorkerRegister
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
@@ -36,9 +36,6 @@ _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
 _WAITS = 2  # messages that may wait for an attempt whose turn is still to come: its own, and one that Celery repeats
 _ASK_AGAIN_S = 0.2
 _AT_ONCE = 250  # attempts to close, or events to tell, in one script
-_EVENTS = "farm:events"
-_NO_KEY = "farm:none"
-_HELD = "farm:held"
 ItemT = TypeVar("ItemT")
 
 
@@ -91,7 +88,7 @@ class Leases(WorkerRegister):
     def check_room(self) -> None:
         """Raises FarmNotRunning when the broker does not answer, BrokerFull when it takes nothing more."""
         try:
-            self._redis.lpushx(_NO_KEY, b"")  # refused at the limit as every push is, and pushes nothing
+            self._redis.lpushx(keys.NONE, b"")  # refused at the limit as every push is, and pushes nothing
         except redis.RedisError as error:
             raise self._unanswered(error) from error
 
@@ -150,18 +147,18 @@ class Leases(WorkerRegister):
         answer_of: dict[str, int] = {}
         with self._redis.pipeline(transaction=False) as pipe:
             for some in _portions(closes):
-                keys = [key(label) for label in some for key in (_offer, _lease, _closed, _wake)]
-                self._close(keys=keys, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
+                names = [key(label) for label in some for key in (keys.offer, keys.lease, keys.closed, keys.wake)]
+                self._close(keys=names, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
             for work in works:
-                pipe.hset(_offer(work.attempt), "work", wire.encode_work(work))
+                pipe.hset(keys.offer(work.attempt), "work", wire.encode_work(work))
                 answer_of[work.attempt] = len(pipe)
-                pipe.hexists(_offer(work.attempt), "missed")
+                pipe.hexists(keys.offer(work.attempt), "missed")
             for some in _portions(answer_of):
-                self._wake(keys=[_wake(label) for label in some], args=[_WAKE_KEPT_S], client=pipe)
+                self._wake(keys=[keys.wake(label) for label in some], args=[_WAKE_KEPT_S], client=pipe)
             for some in _portions(expects):
-                self._expect(keys=[_offer(label) for label in some], client=pipe)
+                self._expect(keys=[keys.offer(label) for label in some], client=pipe)
             for told in _portions(msgspec.json.encode(event) for event in events):
-                self._publish(args=[_EVENTS, *told], client=pipe)
+                self._publish(args=[keys.EVENTS, *told], client=pipe)
             answers = pipe.execute()
         return frozenset(label for label, place in answer_of.items() if answers[place])
 
@@ -171,22 +168,22 @@ class Leases(WorkerRegister):
 
     def restore(self, label: str, holder: Holder) -> None:
         """The lease is this worker's again, unless somebody has it or it was closed meanwhile."""
-        keys = [_lease(label), _closed(label), _offer(label)]
-        self._restore(keys=keys, args=[holder.digest, holder.worker, self._ttl_ms])
+        names = [keys.lease(label), keys.closed(label), keys.offer(label)]
+        self._restore(keys=names, args=[holder.digest, holder.worker, self._ttl_ms])
 
     def turn_away(self, asking: Iterable[tuple[str, str]]) -> None:
         """These attempts are not theirs who asked under a token with this digest. Nobody else is told anything."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label, digest in asking:
-                pipe.set(_turned_away(label, digest), b"1", ex=_TURNED_AWAY_KEPT_S)
+                pipe.set(keys.turned_away(label, digest), b"1", ex=_TURNED_AWAY_KEPT_S)
             pipe.execute()
 
     def hold_hosts(self, why: Mapping[str, str]) -> None:
         """Workers on these hosts, and no others, are given no work from now on, for the reason given in words."""
         with self._redis.pipeline() as pipe:
-            pipe.delete(_HELD)
+            pipe.delete(keys.HELD)
             if why:
-                pipe.hset(_HELD, mapping={host: reason.encode() for host, reason in why.items()})
+                pipe.hset(keys.HELD, mapping={host: reason.encode() for host, reason in why.items()})
             pipe.execute()
 
     def unclaimed(self, names: Sequence[str]) -> dict[str, int]:
@@ -200,7 +197,7 @@ class Leases(WorkerRegister):
         """What Redis knows of these attempts, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
-                pipe.hexists(_offer(label), "work")
+                pipe.hexists(keys.offer(label), "work")
             self._ask_holders(pipe, labels)
             answers = pipe.execute()
         offered, leases = answers[: len(labels)], _joined(answers[len(labels) :])
@@ -219,7 +216,7 @@ class Leases(WorkerRegister):
 
     def _ask_holders(self, pipe: Any, labels: Iterable[str]) -> None:
         for some in _portions(labels):
-            self._holders(keys=[_lease(label) for label in some], args=[bounds.HOLDER_BYTES], client=pipe)
+            self._holders(keys=[keys.lease(label) for label in some], args=[bounds.HOLDER_BYTES], client=pipe)
 
     # --- a worker's side ----------------------------------------------------------------------------------------
 
@@ -245,11 +242,11 @@ class Leases(WorkerRegister):
             time.sleep(_ASK_AGAIN_S)
 
     def _claimed(self, label: str, token: str, worker: str, wait_s: float, *, name: str) -> AnyWork:
-        keys = [_offer(label), _lease(label), _closed(label), _HELD]
+        names = [keys.offer(label), keys.lease(label), keys.closed(label), keys.HELD]
         args: list[str | int] = [wire.digest_of(token), worker, self._ttl_ms, name, host_of(worker)]
         waited = False
         while True:
-            answer: Any = self._claim(keys=keys, args=[*args, int(not waited), _WAITS])
+            answer: Any = self._claim(keys=names, args=[*args, int(not waited), _WAITS])
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
             if answer == b"unexpected":
@@ -260,31 +257,31 @@ class Leases(WorkerRegister):
                 raise HostHeld(answer[5:].decode())
             if answer != b"wait":
                 return wire.decode_work(answer)
-            waited = self._redis.blpop([_wake(label)], timeout=wait_s) is None
+            waited = self._redis.blpop([keys.wake(label)], timeout=wait_s) is None
 
     def touch(self, label: str, token: str) -> Touch:
         """Renew the lease, and keep what is shown of the log."""
         digest = wire.digest_of(token)
-        keys = [_lease(label), _closed(label), _turned_away(label, digest), _live_log(label)]
-        answer: Any = self._touch(keys=keys, args=[digest, self._ttl_ms, _LIVE_LOG_KEPT_S])
+        names = [keys.lease(label), keys.closed(label), keys.turned_away(label, digest), keys.live_log(label)]
+        answer: Any = self._touch(keys=names, args=[digest, self._ttl_ms, _LIVE_LOG_KEPT_S])
         return Touch(answer.decode())
 
     def closed(self, labels: Sequence[str]) -> list[str]:
         """Those of these attempts that were closed of late."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
-                pipe.exists(_closed(label))
+                pipe.exists(keys.closed(label))
             return [label for label, is_closed in zip(labels, pipe.execute(), strict=True) if is_closed]
 
     def wait(self, label: str, *, timeout_s: float) -> bool:
         """Wait until something happened to an attempt's offer or lease, such as its end; False after `timeout_s`."""
-        return self._redis.blpop([_wake(label)], timeout=timeout_s) is not None
+        return self._redis.blpop([keys.wake(label)], timeout=timeout_s) is not None
 
     def wake(self, label: str) -> None:
         """Let whoever waits for the attempt go on."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.lpush(_wake(label), b"1")
-            pipe.expire(_wake(label), _WAKE_KEPT_S)
+            pipe.lpush(keys.wake(label), b"1")
+            pipe.expire(keys.wake(label), _WAKE_KEPT_S)
             pipe.execute()
 
     def ask_back(self, label: str, token: str, worker: str) -> None:
@@ -295,8 +292,8 @@ class Leases(WorkerRegister):
     def show_log(self, label: str, offset: int, data: bytes) -> None:
         """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.setrange(_live_log(label), offset, data)
-            pipe.expire(_live_log(label), _LIVE_LOG_KEPT_S)
+            pipe.setrange(keys.live_log(label), offset, data)
+            pipe.expire(keys.live_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 
     # --- anybody's ----------------------------------------------------------------------------------------------
@@ -306,47 +303,23 @@ class Leases(WorkerRegister):
         no longer kept."""
         if offset >= LIVE_LOG_BYTES:
             return b""
-        data: bytes = self._redis.getrange(_live_log(label), offset, LIVE_LOG_BYTES - 1)  # type: ignore[assignment]  # no decode_responses
+        data: bytes = self._redis.getrange(keys.live_log(label), offset, LIVE_LOG_BYTES - 1)  # type: ignore[assignment]  # no decode_responses
         return data
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell whoever listens right now. Nothing depends on it being heard."""
-        self._redis.publish(_EVENTS, msgspec.json.encode(event))
+        self._redis.publish(keys.EVENTS, msgspec.json.encode(event))
 
     def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
         """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""
         with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(_EVENTS)
+            pubsub.subscribe(keys.EVENTS)
             while True:
                 message = pubsub.get_message(timeout=timeout_s)
                 if message is None:
                     yield None
                 elif (event := bounds.decode_event(message["data"])) is not None:
                     yield event
-
-
-def _offer(label: str) -> str:
-    return f"farm:offer:{label}"
-
-
-def _lease(label: str) -> str:
-    return f"farm:lease:{label}"
-
-
-def _closed(label: str) -> str:
-    return f"farm:closed:{label}"
-
-
-def _turned_away(label: str, digest: str) -> str:
-    return f"farm:closed:{label}:{digest}"
-
-
-def _wake(label: str) -> str:
-    return f"farm:wake:{label}"
-
-
-def _live_log(label: str) -> str:
-    return f"farm:log:{label}"
 
 
 def _joined(answers: Iterable[list[Any]]) -> list[Any]:

@@ -15,14 +15,13 @@ import msgspec
 import redis
 
 from farm import queues, wire
-from farm.broker import bounds
+from farm.broker import bounds, keys
 from farm.model.worker import WorkerFacts
 
 _log = logging.getLogger(__name__)
 
 _WORKER_KEPT_S = 30
 _NAME_BYTES = 255
-_NO_KEY = "farm:none"
 # Only the scheduler runs it. A role's workers can fill their own part of the register, and nobody else's.
 _PRUNE = """
 redis.call('DEL', KEYS[2])
@@ -53,16 +52,16 @@ class WorkerRegister:
         """By role and node name: the queues from which a worker is to stop taking. Workers not named take from all."""
         with self._redis.pipeline() as pipe:
             for role in queues.WORKER_ROLES:
-                pipe.delete(_off(role))
+                pipe.delete(keys.off(role))
                 if nodes := off.get(role):
-                    pipe.hset(_off(role), mapping={node: json.dumps([*names]) for node, names in nodes.items()})
+                    pipe.hset(keys.off(role), mapping={node: json.dumps([*names]) for node, names in nodes.items()})
             pipe.execute()
 
     def prune_workers(self) -> None:
         """Take out of the register the names of workers that are gone, and those that are too long or too many."""
         for role in queues.WORKER_ROLES:
-            args: list[str | int] = [_worker(role, ""), bounds.WORKERS_OF_A_ROLE, _NAME_BYTES]
-            self._prune(keys=[_workers(role), _NO_KEY], args=args)
+            args: list[str | int] = [keys.worker(role, ""), bounds.WORKERS_OF_A_ROLE, _NAME_BYTES]
+            self._prune(keys=[keys.workers(role), keys.NONE], args=args)
 
     # --- a worker's side ----------------------------------------------------------------------------------------
 
@@ -72,23 +71,23 @@ class WorkerRegister:
             for role in facts.queues:
                 consumes = None if facts.consumes is None else tuple(name for name in facts.consumes if name == role)
                 document = wire.to_json(replace(facts, queues=(role,), consumes=consumes))
-                pipe.sadd(_workers(role), facts.name)
-                pipe.set(_worker(role, facts.name), document, ex=_WORKER_KEPT_S)
+                pipe.sadd(keys.workers(role), facts.name)
+                pipe.set(keys.worker(role, facts.name), document, ex=_WORKER_KEPT_S)
             pipe.execute()
 
     def is_announced(self, name: str, roles: Sequence[str]) -> bool:
         """Whether this worker is known in each of its roles."""
-        return int(self._redis.exists(*(_worker(role, name) for role in roles))) == len(roles)
+        return int(self._redis.exists(*(keys.worker(role, name) for role in roles))) == len(roles)
 
     def retire(self, name: str, roles: Sequence[str] = queues.WORKER_ROLES) -> None:
         """Say that this worker takes no more work."""
-        self._redis.delete(*(_worker(role, name) for role in roles))
+        self._redis.delete(*(keys.worker(role, name) for role in roles))
 
     def turned_off(self, name: str, roles: Sequence[str]) -> frozenset[str]:
         """The queues from which the scheduler has this worker stop taking."""
         with self._redis.pipeline(transaction=False) as pipe:
             for role in roles:
-                pipe.hget(_off(role), name)
+                pipe.hget(keys.off(role), name)
             answers = pipe.execute()
         return frozenset(name for answer in answers if answer is not None for name in _names(answer))
 
@@ -105,7 +104,7 @@ class WorkerRegister:
         known.sort()
         with self._redis.pipeline(transaction=False) as pipe:
             for name, role in known:
-                pipe.getrange(_worker(role, name), 0, bounds.FACTS_BYTES)
+                pipe.getrange(keys.worker(role, name), 0, bounds.FACTS_BYTES)
             documents = pipe.execute(raise_on_error=False) if known else []
         found = (
             self._facts(role, name, document)
@@ -121,7 +120,7 @@ class WorkerRegister:
         some: Any
         try:
             while len(names) < bounds.WORKERS_OF_A_ROLE:
-                cursor, some = self._redis.sscan(_workers(role), cursor, count=bounds.WORKERS_OF_A_ROLE)
+                cursor, some = self._redis.sscan(keys.workers(role), cursor, count=bounds.WORKERS_OF_A_ROLE)
                 names |= dict.fromkeys(some)
                 if cursor == 0:
                     break
@@ -155,15 +154,3 @@ def _names(document: bytes) -> list[str]:
         return msgspec.json.decode(document, type=list[str])
     except (ValueError, RecursionError):
         return []
-
-
-def _workers(role: str) -> str:
-    return f"farm:workers:{role}"
-
-
-def _worker(role: str, node: str) -> str:
-    return f"farm:worker:{role}:{node}"
-
-
-def _off(role: str) -> str:
-    return f"farm:off:{role}"

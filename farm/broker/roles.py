@@ -1,15 +1,17 @@
 """Accounts of the broker: which keys, channels and commands each role of the farm needs. `farm keys acl` prints them.
 
-The table below is the only place that says so. An account's name is its role's. Redis 7 is needed, for selectors (the
-groups in parentheses) and for `%R~`. A command has to be allowed by one selector with all of its keys, which is why
-EVALSHA, which reads and writes, has selectors of its own; the commands of a script are checked each by itself.
+The table below is the only place that says so; farm/broker/keys.py gives it the names of keys, as it gives them to all
+code. An account's name is its role's. Redis 7 is needed, for selectors (the groups in parentheses) and for `%R~`. A
+command has to be allowed by one selector with all of its keys, which is why EVALSHA, which reads and writes, has
+selectors of its own; the commands of a script are checked each by itself.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from farm import queues
+from farm.broker import keys
 from farm.steps.registry import kinds_for
 
 SCHEDULER, FLOWER = "scheduler", "flower"
@@ -21,26 +23,30 @@ _EVERYONE = "+auth +ping +echo +quit +reset +multi +exec +discard +time +script|
 #: By pattern alone: Redis compares an account's channels with each pattern letter by letter, so that nobody makes up
 #: names, which no limit of memory counts.
 _SUBSCRIBE = "+psubscribe +punsubscribe +unsubscribe"
+_BUILD_QUEUES = f"{queues.BUILD}.*"
 _SCHEDULER_OWN = (
-    "~control ~control:* ~farm:* ~source* ~publish* ~build.* ~*.reply.celery.pidbox "
+    f"~{queues.CONTROL} ~{queues.control_list('*')} ~{keys.PREFIX}* "
+    f"~{queues.SOURCE}* ~{queues.PUBLISH}* ~{_BUILD_QUEUES} ~{keys.replies('*')} "
     "+script|load +script|exists +evalsha +info +memory|usage +scan +type +ttl +object|idletime "
     "+exists +expire +pexpire +persist +del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
     "+lpush +lpushx +llen +lindex +ltrim +lmove +blmove +rpop +blpop "
     "+sadd +srem +smembers +scard +spop +sscan"
 )
-_SCHEDULER = (_SCHEDULER_OWN, "+publish &farm:events")
+_SCHEDULER = (_SCHEDULER_OWN, f"+publish &{keys.EVENTS}")
 #: The lock of one of Pulp's repositories. A client takes it for a rollback.
-_PUBLISHING = "+evalsha +get +set +ttl +del +expire ~farm:publishing:*"
+_PUBLISHING = f"+evalsha +get +set +ttl +del +expire ~{keys.publish_lock('*')}"
+#: The facts of the workers of all roles.
+_WORKERS_FACTS = f"{keys.WORKER_FACTS}*"
 _CLIENT = (
-    "+evalsha +lpush +llen ~control:client ~control:bell",
-    "+llen %R~control:taken:client",
-    "+lpushx ~farm:none",
-    "+getrange %R~farm:log:*",
-    "+sscan %R~farm:workers:*",
-    "+getrange %R~farm:worker:*",
-    "+subscribe +unsubscribe &farm:events",
-    "+publish &farm:events",
+    f"+evalsha +lpush +llen ~{queues.control_list(queues.CLIENT)} ~{queues.CONTROL_BELL}",
+    f"+llen %R~{queues.control_taken(queues.CLIENT)}",
+    f"+lpushx ~{keys.NONE}",
+    f"+getrange %R~{keys.live_log('*')}",
+    f"+sscan %R~{keys.workers('*')}",
+    f"+getrange %R~{_WORKERS_FACTS}",
+    f"+subscribe +unsubscribe &{keys.EVENTS}",
+    f"+publish &{keys.EVENTS}",
     _PUBLISHING,
 )
 
@@ -50,19 +56,20 @@ def _queue(name: str) -> str:
     return f"~{name} ~{name}??[369]"
 
 
+_COMMAND_CHANNELS = f"&{keys.COMMAND_CHANNEL} &{keys.COMMAND_CHANNEL}*"
 _FLOWER = (
-    "+llen %R~source* %R~publish* %R~build.* %R~control*",
-    f"+brpop +llen +del {_queue('*.reply.celery.pidbox')} {_queue('celeryev.*')}",
-    f"{_SUBSCRIBE} &/0.celeryev/*",
-    "+publish &/0.celery.pidbox &/0.celery.pidbox*",
+    f"+llen %R~{queues.SOURCE}* %R~{queues.PUBLISH}* %R~{_BUILD_QUEUES} %R~{queues.CONTROL}*",
+    f"+brpop +llen +del {_queue(keys.replies('*'))} {_queue(keys.CELERY_LISTENERS)}",
+    f"{_SUBSCRIBE} &{keys.CELERY_EVENTS}",
+    f"+publish {_COMMAND_CHANNELS}",
 )
 #: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
 _CHAIN = (f"+lpush +llen {_queue(queues.PUBLISH)}",)
 #: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
-    "+hset +hget +hgetall +hdel ~farm:publish:*",
-    "+get +set ~farm:publish-took:*",
-    "+lpush +lpop +blpop +expire +del ~farm:published:*",
+    f"+hset +hget +hgetall +hdel ~{keys.publish_waiting('*')}",
+    f"+get +set ~{keys.publish_took('*')}",
+    f"+lpush +lpop +blpop +expire +del ~{keys.PUBLISH_ANSWERS}*",
     _PUBLISHING,
 )
 
@@ -111,34 +118,38 @@ def _more(role: str) -> tuple[str, ...]:
     return _CHAIN if role.startswith("build.") else ()
 
 
+#: A worker's scripts read or write these of an attempt.
+_SCRIPTED = (keys.offer, keys.lease, keys.closed, keys.live_log, keys.wake)
+
+
 def _worker(role: str) -> tuple[str, ...]:
     """A worker reaches its queue, and the offers, leases and logs of its own kinds of attempts."""
     kinds = [*_kinds(role)]
 
-    def of(what: str, mark: str = "~") -> str:
-        return " ".join(f"{mark}farm:{what}:*.{kind}.*" for kind in kinds)
+    def of(key: Callable[[str], str], mark: str = "~") -> str:
+        return " ".join(f"{mark}{key(f'*.{kind}.*')}" for kind in kinds)
 
-    nodes = " ".join(_queue(f"{name}@*.celery.pidbox") for name in dict.fromkeys((role, role.partition(".")[0])))
+    nodes = " ".join(_queue(keys.commands(f"{name}@*")) for name in dict.fromkeys((role, role.partition(".")[0])))
     return (
         f"+brpop +lpush +llen {_queue(role)}",
-        f"+evalsha {of('offer')} {of('lease')} {of('closed')} {of('log')} {of('wake')} ~farm:held",
+        f"+evalsha {' '.join(map(of, _SCRIPTED))} ~{keys.HELD}",
         # No HSET on offers: a forged one would have another host of the arch work on paths of the forger's choice.
-        f"+exists +hmget +hincrby +persist +del {of('offer')}",
-        f"+exists +hmget +hget +hset +pexpire +del {of('lease')}",
-        f"+exists {of('closed', '%R~')}",
-        "+hget %R~farm:held",
-        f"+setrange +expire {of('log', '%W~')}",
-        f"+blpop +lpush +expire {of('wake')}",
-        f"+evalsha +lpush +llen ~control:{role} ~control:bell",
-        f"+llen %R~control:taken:{role}",
-        f"+sadd %W~farm:workers:{role}",
-        f"+set +exists +del ~farm:worker:{role}:*",
-        f"+hget %R~farm:off:{role}",
-        "+lpush ~*.reply.celery.pidbox",
+        f"+exists +hmget +hincrby +persist +del {of(keys.offer)}",
+        f"+exists +hmget +hget +hset +pexpire +del {of(keys.lease)}",
+        f"+exists {of(keys.closed, '%R~')}",
+        f"+hget %R~{keys.HELD}",
+        f"+setrange +expire {of(keys.live_log, '%W~')}",
+        f"+blpop +lpush +expire {of(keys.wake)}",
+        f"+evalsha +lpush +llen ~{queues.control_list(role)} ~{queues.CONTROL_BELL}",
+        f"+llen %R~{queues.control_taken(role)}",
+        f"+sadd %W~{keys.workers(role)}",
+        f"+set +exists +del ~{keys.worker(role, '*')}",
+        f"+hget %R~{keys.off(role)}",
+        f"+lpush ~{keys.replies('*')}",
         f"+llen +del +lpush +brpop {nodes}",
         # Not together with PUBLISH: who may publish there commands every worker.
-        f"{_SUBSCRIBE} &/0.celery.pidbox &/0.celery.pidbox*",
-        "+publish &/0.celeryev/*",
+        f"{_SUBSCRIBE} {_COMMAND_CHANNELS}",
+        f"+publish &{keys.CELERY_EVENTS}",
     )
 
 

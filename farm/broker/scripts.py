@@ -111,7 +111,7 @@ repeat
   cursor = answer[1]
   for _, name in ipairs(answer[2]) do
     if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
-    elseif string.sub(name, 1, 5) == 'farm:' then redis.call('UNLINK', name) end
+    elseif string.sub(name, 1, #ARGV[4]) == ARGV[4] then redis.call('UNLINK', name) end
   end
   left = left - 10
 until cursor == '0' or left <= 0

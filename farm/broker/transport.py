@@ -11,8 +11,9 @@ from typing import Any
 import kombu.transport
 from kombu.transport import redis, virtual
 
+from farm.broker import keys
+
 _log = logging.getLogger(__name__)
-_REPLIES = "reply.celery.pidbox"
 _FORM = ("application/json", "utf-8", "base64")
 
 
@@ -49,7 +50,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
             self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
 
     def _lookup(self, exchange: str, routing_key: str, _default: str | None = None) -> list[str]:
-        return [f"{routing_key}.{exchange}" if exchange == _REPLIES else routing_key]
+        return [f"{routing_key}.{exchange}" if exchange == keys.REPLIES else routing_key]
 
     def _delete(self, queue: str, *_binding: object, **options: Any) -> None:
         self.auto_delete_queues.discard(queue)

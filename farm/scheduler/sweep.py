@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from farm import queues
-from farm.broker import scripts
+from farm.broker import keys, scripts
 from farm.broker.leases import Leases
 from farm.config import Settings
 
@@ -21,12 +21,9 @@ _log = logging.getLogger(__name__)
 
 _SCAN_COUNT = 500
 _NAME_BYTES = 1024  # of a key: a label, or a worker's name with its prefix
-_OFFER, _LEASE = "farm:offer:", "farm:lease:"
-#: These have a time to live; without one they are left over.
-_PASSING = ("farm:wake:", "farm:log:", "farm:closed:", "farm:worker:")
 _KEPT_S = 3600
-_REPLY = ".reply.celery.pidbox"
-_PIDBOX = b".celery.pidbox"
+_REPLY = keys.replies("")
+_PIDBOX = keys.COMMANDS.encode()
 _PRIORITY_MARK = b"\x06\x16"
 _REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
 
@@ -64,14 +61,14 @@ class Sweeper:
         `live` is asked after the keys are listed: an attempt is in SQL before anything of it is in Redis, and no
         label is used twice, so what has a key and is not live will never be. Raises redis.RedisError.
         """
-        keys = self._next_keys()
-        labels = frozenset(live()) if keys else frozenset()
-        over = [key for key in keys if key.startswith("farm:") and key.split(":", 2)[2] not in labels]
+        found = self._next_keys()
+        labels = frozenset(live()) if found else frozenset()
+        over = [key for key in found if keys.is_ours(key) and keys.after_kind(key) not in labels]
         swept = Swept(
-            offers=self._delete([key for key in over if key.startswith(_OFFER)]),
-            leases=self._close([key.removeprefix(_LEASE) for key in over if key.startswith(_LEASE)]),
-            passing=self._delete(self._without_end([key for key in over if key.startswith(_PASSING)])),
-            replies=self._drop_replies([key for key in keys if not key.startswith("farm:")]),
+            offers=self._delete([key for key in over if key.startswith(keys.OFFERS)]),
+            leases=self._close([key.removeprefix(keys.LEASES) for key in over if key.startswith(keys.LEASES)]),
+            passing=self._delete(self._without_end([key for key in over if key.startswith(keys.PASSING)])),
+            replies=self._drop_replies([key for key in found if not keys.is_ours(key)]),
         )
         if swept.total:
             _log.info("Swept what nobody needs any more out of Redis: %s", swept, extra={"action": "sweep"})
@@ -81,10 +78,10 @@ class Sweeper:
 
     def _next_keys(self) -> list[str]:
         """Each once, of those kinds that are swept. A name that is not UTF-8 is none of the farm's."""
-        kinds = (_OFFER, _LEASE, *_PASSING)
+        kinds = (keys.OFFERS, keys.LEASES, *keys.PASSING)
         found: dict[str, None] = {}
         for _ in range(0, self._portion, _SCAN_COUNT):
-            answer: Any = self._scan(args=[self._cursor, _SCAN_COUNT, _NAME_BYTES])
+            answer: Any = self._scan(args=[self._cursor, _SCAN_COUNT, _NAME_BYTES, keys.PREFIX])
             self._cursor, names = int(answer[0]), answer[1]
             if strays := [name for name in names if _is_stray(name, kinds)]:
                 self._redis.unlink(*strays)
@@ -94,12 +91,14 @@ class Sweeper:
                 break
         return list(found)
 
-    def _without_end(self, keys: Sequence[str]) -> list[str]:
+    def _without_end(self, names: Sequence[str]) -> list[str]:
         """Those that do not go by themselves within an hour. Nothing of the farm's is kept for longer."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.ttl(key)
-            return [key for key, left_s in zip(keys, pipe.execute(), strict=True) if left_s == -1 or left_s > _KEPT_S]
+            for name in names:
+                pipe.ttl(name)
+            return [
+                name for name, left_s in zip(names, pipe.execute(), strict=True) if left_s == -1 or left_s > _KEPT_S
+            ]
 
     def _close(self, labels: Sequence[str]) -> int:
         """Closed and not only deleted, so that a worker that holds one hears of it."""
@@ -107,19 +106,21 @@ class Sweeper:
             self._leases.close_attempts(labels)
         return len(labels)
 
-    def _delete(self, keys: Sequence[str]) -> int:
-        return self._redis.unlink(*keys) if keys else 0
+    def _delete(self, names: Sequence[str]) -> int:
+        return self._redis.unlink(*names) if names else 0
 
     # --- Celery's -----------------------------------------------------------------------------------------------
 
-    def _drop_replies(self, keys: Sequence[str]) -> int:
+    def _drop_replies(self, names: Sequence[str]) -> int:
         """Answers to clients that asked workers something and died before they read them."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.object("IDLETIME", key)
+            for name in names:
+                pipe.object("IDLETIME", name)
             # A Redis that counts uses instead of ages (LFU) does not say; and a key may be gone by now.
             idle_s = pipe.execute(raise_on_error=False)
-        old = [key for key, age_s in zip(keys, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S]
+        old = [
+            name for name, age_s in zip(names, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S
+        ]
         return self._delete(old)
 
 

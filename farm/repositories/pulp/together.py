@@ -23,7 +23,7 @@ from typing import Any
 
 import redis
 
-from farm.broker import scripts
+from farm.broker import keys, scripts
 from farm.broker.scripts import Script
 from farm.config import Settings
 from farm.errors import LeaseLost
@@ -103,17 +103,17 @@ class Together:
             if self._lock(key, me):
                 with self._renewed(key, me):
                     # The previous holder of the lock may have published this.
-                    answer = self._redis.lpop(_answer(key, me))
+                    answer = self._redis.lpop(keys.publish_answer(key, me))
                     if answer is not None:
                         return int(answer)  # type: ignore[arg-type]
                     self._gather(key, stop)
                     return self._lead(key, me, units, publish)
-            answers = self._redis.blpop([_answer(key, me)], timeout=_WAIT_S)
+            answers = self._redis.blpop([keys.publish_answer(key, me)], timeout=_WAIT_S)
             if isinstance(answers, (list, tuple)):
                 return int(answers[1])
 
     def _gather(self, key: str, stop: threading.Event) -> None:
-        took = self._redis.get(_took(key))
+        took = self._redis.get(keys.publish_took(key))
         limit_s = _GATHER_S[0] if took is None else min(float(took), _GATHER_S[1])
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline and any(one["units"] is None for _, one in self._entries(key)):
@@ -131,11 +131,11 @@ class Together:
                 raise
             return publish(own)
         with self._redis.pipeline() as pipe:
-            pipe.set(_took(key), f"{time.monotonic() - began:.3f}", ex=_TOOK_KEPT_S)
+            pipe.set(keys.publish_took(key), f"{time.monotonic() - began:.3f}", ex=_TOOK_KEPT_S)
             for other in others:
-                pipe.hdel(_waiting(key), other)
-                pipe.lpush(_answer(key, other), number)
-                pipe.expire(_answer(key, other), _ANSWER_KEPT_S)
+                pipe.hdel(keys.publish_waiting(key), other)
+                pipe.lpush(keys.publish_answer(key, other), number)
+                pipe.expire(keys.publish_answer(key, other), _ANSWER_KEPT_S)
             pipe.execute()
         return number
 
@@ -144,11 +144,11 @@ class Together:
     def _entries(self, key: str) -> list[tuple[str, dict[str, Any]]]:
         """The entries in order of arrival; entries that are no longer renewed are removed."""
         now_s = self._now_s()
-        found = self._redis.hgetall(_waiting(key))
+        found = self._redis.hgetall(keys.publish_waiting(key))
         entries = {name.decode() if isinstance(name, bytes) else name: json.loads(text) for name, text in found.items()}
         dead = [name for name, one in entries.items() if one["until_s"] <= now_s]
         if dead:
-            self._redis.hdel(_waiting(key), *dead)
+            self._redis.hdel(keys.publish_waiting(key), *dead)
         alive = [(name, one) for name, one in entries.items() if one["until_s"] > now_s]
         return sorted(alive, key=lambda pair: (pair[1]["came_s"], pair[0]))
 
@@ -158,7 +158,7 @@ class Together:
 
         def keep() -> None:
             until_s = self._now_s() + _KEPT_S
-            self._redis.hset(_waiting(key), me, json.dumps({**entry, "until_s": until_s}))
+            self._redis.hset(keys.publish_waiting(key), me, json.dumps({**entry, "until_s": until_s}))
 
         with suppress(redis.RedisError):
             keep()
@@ -167,21 +167,21 @@ class Together:
                 yield
         finally:
             with suppress(redis.RedisError):
-                self._redis.hdel(_waiting(key), me)
-                self._redis.delete(_answer(key, me))
+                self._redis.hdel(keys.publish_waiting(key), me)
+                self._redis.delete(keys.publish_answer(key, me))
 
     def _lock(self, key: str, me: str) -> bool:
-        return bool(self._take(keys=[_locked(key)], args=[me, _LOCK_S]))
+        return bool(self._take(keys=[keys.publish_lock(key)], args=[me, _LOCK_S]))
 
     @contextmanager
     def _renewed(self, key: str, me: str) -> Iterator[None]:
         """Holding the lock for the block, which may be long."""
         try:
-            with _repeating(lambda: self._renew(keys=[_locked(key)], args=[me, _LOCK_S]), _RENEW_S):
+            with _repeating(lambda: self._renew(keys=[keys.publish_lock(key)], args=[me, _LOCK_S]), _RENEW_S):
                 yield
         finally:
             with suppress(redis.RedisError):
-                self._unlock(keys=[_locked(key)], args=[me])
+                self._unlock(keys=[keys.publish_lock(key)], args=[me])
 
     def _now_s(self) -> float:
         """By Redis's clock, which is one for all hosts."""
@@ -206,19 +206,3 @@ def _repeating(act: Callable[[], object], every_s: float) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _waiting(key: str) -> str:
-    return f"farm:publish:{key}"
-
-
-def _answer(key: str, who: str) -> str:
-    return f"farm:published:{key}:{who}"
-
-
-def _took(key: str) -> str:
-    return f"farm:publish-took:{key}"
-
-
-def _locked(key: str) -> str:
-    return f"farm:publishing:{key}"
