@@ -35,7 +35,7 @@ def test_another_version_is_trouble_that_another_host_may_not_have() -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"wake", b'{"v":3}', b'{"v":3,"kind":"fetch"}', b'{"v":3,"kind":"cook"}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"wake", b'{"v":4}', b'{"v":4,"kind":"fetch"}', b'{"v":4,"kind":"cook"}'])
 def test_what_is_no_report_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         wire.decode_report(data)
