@@ -122,8 +122,15 @@ def encode_report(report: AnyReport) -> bytes:
 
 def decode_report(data: bytes | str) -> AnyReport:
     """Raises UnknownVersion, and ValueError for a document that is not a report."""
-    report: AnyReport = msgspec.json.decode(data, type=_report_type(_head(data, oldest=VERSION - _READ_BACK).kind))
+    head = _head(data, oldest=VERSION - _READ_BACK)
+    report: AnyReport = msgspec.json.decode(data if head.v == VERSION else _renewed(data), type=_report_type(head.kind))
     return report
+
+
+def _renewed(data: bytes | str) -> bytes:
+    """A report of version 4 had the identity of packages under another key. No text in it has the key with its quotes
+    unescaped."""
+    return (data.encode() if isinstance(data, str) else data).replace(b'"nevra":', b'"identity":')
 
 
 def encode_notice(notice: Notice) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
+from farm.formats.rpm.settings import RpmSettings
 from farm.model.arch import Arch
 from farm.model.target import Limits, RepositorySource, Target
 from workers.core.context import StepContext
@@ -23,7 +24,7 @@ def demo_target(distribution: Path) -> Target:
         arches=(Arch.X86_64,),
         repositories=(RepositorySource(name="demo", baseurl=f"file://{distribution}/{{arch}}", gpgcheck=False),),
         packages=("demo-build",),
-        macros=(("dist", ".demo1"),),
+        table=RpmSettings(macros=(("dist", ".demo1"),)).table,
     )
 
 

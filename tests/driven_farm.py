@@ -79,10 +79,10 @@ class DrivenFarm:
         excerpt = log.decode(errors="replace")
         self.report(label, StepResult(outcome=outcome, reason=reason, excerpt=excerpt, artifacts=artifacts))
 
-    def stored(self, name: str, content: bytes, kind: ArtifactKind, nevra: str | None = None) -> Artifact:
+    def stored(self, name: str, content: bytes, kind: ArtifactKind, identity: str | None = None) -> Artifact:
         path = self.settings.data / "to-store"
         path.write_bytes(content)
-        return open_store(self.settings).put(path, name=name, kind=kind, nevra=nevra, move=True)
+        return open_store(self.settings).put(path, name=name, kind=kind, identity=identity, move=True)
 
     def to_build(self, build_id: int) -> None:
         """Up to where its `build` steps are sent."""

@@ -38,7 +38,7 @@ Answer = AnyResult | wire.TroubleReport
 
 def artifact(name: str, kind: ArtifactKind, nevra: str | None = None) -> Artifact:
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return Artifact(name=name, kind=kind, sha256=digest, size_bytes=len(name), nevra=nevra)
+    return Artifact(name=name, kind=kind, sha256=digest, size_bytes=len(name), identity=nevra)
 
 
 def output_of(
@@ -57,7 +57,7 @@ def output_of(
         case "srpm":
             return SrpmResult(
                 srpm=srpm,
-                nevra=f"{package}-1-1.src",
+                identity=f"{package}-1-1.src",
                 build_requires=("gcc",),
                 exclusive_arches=exclusive,
                 exclude_arches=exclude,

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
+from farm.formats.rpm.settings import Lookaside, RpmSettings
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
-from farm.model.target import Limits, Lookaside, Target
+from farm.model.target import Limits, Target
 from farm.model.work import Work
 from farm.steps.fetch import FetchInput, FetchResult
 from tests.artifacts import path_of
@@ -73,8 +74,7 @@ class Desk:
             arches=(Arch.X86_64,),
             repositories=(),
             packages=(),
-            macros=(("dist", ".demo1"),),
-            lookaside=self.lookaside,
+            table=RpmSettings(macros=(("dist", ".demo1"),), lookaside=self.lookaside).table,
         )
         work = Work(
             attempt="1.fetch.1",

@@ -82,7 +82,7 @@ s
         if isinstance(made := result.output, SrpmResult):
             build = BuildInput(
                 srpm=made.srpm,
-                nevra=made.nevra,
+                identity=made.identity,
                 build_requires=made.build_requires,
                 arch=Arch.X86_64,
                 repositories=(),

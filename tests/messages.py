@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from farm import queues, wire
+from farm.formats.rpm.settings import RpmSettings
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions, Phase
@@ -19,9 +20,11 @@ from farm.steps.upload import UploadInput, UploadResult
 #: The step types that a successful build goes through, in their order.
 KINDS = ("fetch", "srpm", "build", "upload")
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-FILE = Artifact(name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="ab" * 32, size_bytes=9, nevra="hello-1-1.src")
+FILE = Artifact(
+    name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="ab" * 32, size_bytes=9, identity="hello-1-1.src"
+)
 PACKAGE = Artifact(
-    name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="cd" * 32, size_bytes=9, nevra="hello-1-1.x86_64"
+    name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="cd" * 32, size_bytes=9, identity="hello-1-1.x86_64"
 )
 TARGET = Target(
     name="demo",
@@ -30,14 +33,14 @@ TARGET = Target(
     arches=(Arch.X86_64, Arch.PPC64LE),
     repositories=(RepositorySource(name="demo", baseurl="file:///demo/{arch}", gpgcheck=False),),
     packages=("demo-build",),
-    macros=(("dist", ".demo1"),),
+    table=RpmSettings(macros=(("dist", ".demo1"),)).table,
 )
 INPUTS: dict[str, object] = {
     "fetch": FetchInput(source=Source(kind=SourceKind.GIT, url="https://x/hello.git", ref="v1")),
     "srpm": SrpmInput(archive=FILE, spec="hello.spec", commit_at=1, arch=Arch.X86_64),
     "build": BuildInput(
         srpm=FILE,
-        nevra="hello-1-1.src",
+        identity="hello-1-1.src",
         build_requires=("gcc",),
         arch=Arch.PPC64LE,
         repositories=(PinnedRepository(name="farm", url="file:///r/7", version=7),),
@@ -56,7 +59,7 @@ OUTPUTS: dict[str, object] = {
     "fetch": FetchResult(archive=FILE, commit="c0ffee"),
     "srpm": SrpmResult(
         srpm=FILE,
-        nevra="hello-1-1.src",
+        identity="hello-1-1.src",
         build_requires=(),
         exclusive_arches=("x86_64",),
         exclude_arches=(),

@@ -37,7 +37,7 @@ class ArtifactStore(Protocol):
         *,
         name: str,
         kind: ArtifactKind,
-        nevra: str | None = None,
+        identity: str | None = None,
         move: bool = False,
         stop: threading.Event | None = None,
     ) -> Artifact:

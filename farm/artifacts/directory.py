@@ -56,7 +56,7 @@ class DirectoryStore:
         *,
         name: str,
         kind: ArtifactKind,
-        nevra: str | None = None,
+        identity: str | None = None,
         move: bool = False,
         stop: threading.Event | None = None,
     ) -> Artifact:
@@ -73,7 +73,7 @@ class DirectoryStore:
             if move:
                 path.unlink()
             size_bytes = self._path(sha256).stat().st_size
-        return Artifact(name=name, kind=kind, sha256=sha256, size_bytes=size_bytes, nevra=nevra)
+        return Artifact(name=name, kind=kind, sha256=sha256, size_bytes=size_bytes, identity=identity)
 
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
         """See the protocol. An existing file at `into` is replaced; a copy that fails leaves no file there."""

@@ -86,7 +86,7 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
         say(f"warning: the repository is not shown: {clean(str(error))}")
         return
     out.print(f"  {'repository':<12} {repository.baseurl}", soft_wrap=True)
-    out.print(f"  {'install':<12} {repository.dnf_command(_main_package(build, names))}", soft_wrap=True)
+    out.print(f"  {'install':<12} {repository.install_command(_main_package(build, names))}", soft_wrap=True)
 
 
 def _main_package(build: Build, names: list[str]) -> str:

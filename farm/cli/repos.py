@@ -89,7 +89,7 @@ def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = Fal
     out.print(f"# /etc/yum.repos.d/{found.id}.repo", style="dim")
     out.print(found.repo_file, soft_wrap=True)
     out.print("# or without a file", style="dim")
-    out.print(found.dnf_command(), soft_wrap=True)
+    out.print(found.install_command(), soft_wrap=True)
     if not arch and others:
         say(f"\nfor other arches: --arch {' or '.join(others)}")
 

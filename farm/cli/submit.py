@@ -59,8 +59,8 @@ def build(
       farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests --limit memory=8GiB
     """  # fmt: skip
+    from farm.formats.rpm.options import parse_define
     from farm.service.limits import parse_limits
-    from farm.service.request import parse_define
 
     limits = parse_limits(limit or ())
     defines = [parse_define(text) for text in define or ()]

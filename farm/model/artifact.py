@@ -14,10 +14,11 @@ class ArtifactKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """`name` is a checked base name: printable, no slash, no leading dot. `nevra` is set for srpm and rpm."""
+    """`name` is a checked base name: printable, no slash, no leading dot. `identity` is
+    that of a package, in the spelling of its format; None for every other kind."""
 
     name: str
     kind: ArtifactKind
     sha256: str
     size_bytes: int
-    nevra: str | None = None
+    identity: str | None = None

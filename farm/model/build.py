@@ -31,13 +31,15 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """A request for one build. No arches means all arches of the target. A higher `priority` goes first."""
+    """A request for one build. No arches means all arches of the target. `format` is the target's. A higher `priority`
+    goes first."""
 
     source: Source
     target: str
     arches: tuple[Arch, ...] = ()
     options: BuildOptions = BuildOptions()
     priority: int = 0
+    format: str = "rpm"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
+from typing import Any
 
 from farm.model.arch import Arch
 
@@ -13,26 +14,9 @@ from farm.model.arch import Arch
 TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class PackageFormat(StrEnum):
-    RPM = "rpm"
-
-
 class EngineName(StrEnum):
     NATIVE = "native"
     MOCK = "mock"
-
-
-class LookasideForm(StrEnum):
-    """The file in which a dist-git tree names its tarballs, and the form of their addresses."""
-
-    SOURCES = "sources"  # Fedora and CentOS: the file `sources`; <base>/<name>/<file>/<hash type>/<hash>/<file>
-    METADATA = "metadata"  # AlmaLinux and CentOS 8: `.<name>.metadata`; <base>/<hash>
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lookaside:
-    form: LookasideForm
-    base_url: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +109,9 @@ class PackageLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MockSettings:
-    """`config` is a mock configuration's name or path; `{arch}` is RPM's spelling."""
-
-    config: str
-    isolation: str = "auto"
-    options: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Target:
-    """The distribution for which packages are built. Every build root starts with `packages`; `macros` are RPM macros
-    set for each build, in order; `rpmdb` is the database's path inside the root. `keep_versions` is the number of kept
+    """The distribution for which packages are built. Every build root starts with `packages`. `table` is what only the
+    target's package format knows: JSON, which the format reads and has checked. `keep_versions` is the number of kept
     versions of each of the target's own repositories, at least two. `user_namespaces` lets builds make user namespaces.
     `fetch` may connect to `allow_networks` although they are not public.
     """
@@ -144,17 +119,13 @@ class Target:
     name: str
     distribution: str
     release: str
-    format: PackageFormat = PackageFormat.RPM
+    format: str = "rpm"
     engine: EngineName = EngineName.NATIVE
     arches: tuple[Arch, ...]
     repositories: tuple[RepositorySource, ...]
     packages: tuple[str, ...]
-    macros: tuple[tuple[str, str], ...] = ()
-    rpmdb: str = "/var/lib/rpm"
-    module_platform: str | None = None
-    lookaside: Lookaside | None = None
+    table: Mapping[str, Any] = field(default_factory=dict)
     allow_networks: tuple[str, ...] = ()
-    mock: MockSettings | None = None
     limits: Limits = field(default_factory=Limits)
     package_limits: tuple[PackageLimits, ...] = ()
     keep_versions: int = 20

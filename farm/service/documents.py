@@ -207,7 +207,7 @@ def _artifact(value: Artifact) -> dict[str, Any]:
         "kind": value.kind,
         "sha256": value.sha256,
         "size_bytes": value.size_bytes,
-        "nevra": value.nevra,
+        "nevra": value.identity,
     }
 
 

@@ -1,4 +1,4 @@
-"""A repository as a client installs from it: addresses, .repo file, dnf command, versions and rollback."""
+"""A repository as a client installs from it: addresses, client configuration, versions and rollback."""
 
 import platform
 import shlex
@@ -7,7 +7,10 @@ from enum import StrEnum
 
 from farm.config import Settings
 from farm.errors import BadRequest, NotFound
+from farm.formats.base import Clients, Section
+from farm.formats.registry import format_of
 from farm.model.arch import Arch
+from farm.model.target import Target
 from farm.repositories import (
     RepositoryBackend,
     RepositoryCheck,
@@ -65,6 +68,7 @@ class Repository:
     debug_url: str
     source_url: str
     version: int
+    format: str = "rpm"
 
     def __str__(self) -> str:
         return self.baseurl
@@ -74,27 +78,33 @@ class Repository:
         return f"farm-{self.target}"
 
     @property
+    def _clients(self) -> Clients:
+        sections = (
+            Section(suffix="", words="", url=self.baseurl),
+            Section(suffix="-debug", words=" debuginfo", url=self.debug_url),
+            Section(suffix="-source", words=" sources", url=self.source_url),
+        )
+        return Clients(id=self.id, target=self.target, arch=self.arch, sections=sections)
+
+    @property
     def repo_file(self) -> str:
-        """A file for /etc/yum.repos.d; it has debuginfo and sources too, disabled."""
-        parts = [("", "", self.baseurl, 1), ("-debug", " debuginfo", self.debug_url, 0)]
-        parts.append(("-source", " sources", self.source_url, 0))
-        sections = [
-            f"[{self.id}{suffix}]\nname={self.target}{words} ({self.arch}) from the farm\nbaseurl={url}\n"
-            f"enabled={enabled}\ngpgcheck=0\nmetadata_expire=1\n"
-            for suffix, words, url, enabled in parts
-        ]
-        return "\n".join(sections)
+        """A file for the package manager's configuration; it has debug packages and sources too, disabled."""
+        return format_of(self.format).client_file(self._clients)
+
+    def install_command(self, package: str = "PACKAGE") -> str:
+        """The command that installs from this repository without such a file."""
+        return shlex.join(format_of(self.format).install_command(self._clients, package))
 
     def dnf_command(self, package: str = "PACKAGE") -> str:
-        """The command that installs from this repository without a .repo file."""
-        where = shlex.quote(f"--repofrompath={self.id},{self.baseurl}")
-        return f"dnf {where} --setopt={self.id}.gpgcheck=0 install {shlex.quote(package)}"
+        """`install_command` by its older name, for scripts."""
+        return self.install_command(package)
 
 
 def describe(settings: Settings, target: str, arch: str | Arch | None) -> Repository:
     """Raises UnknownTarget, UnknownArch; RepositoryTrouble when the back end does not answer."""
     backend = open_repositories(settings)
-    arch = _arch_of(settings, target, arch)
+    found = find_target(settings, target)
+    arch = _arch_of(found, arch)
     binary = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
     debug = RepositoryName(target=target, kind=RepositoryKind.DEBUG, arch=arch)
     source = RepositoryName(target=target, kind=RepositoryKind.SOURCE)
@@ -105,12 +115,12 @@ def describe(settings: Settings, target: str, arch: str | Arch | None) -> Reposi
         debug_url=backend.url(debug),
         source_url=backend.url(source),
         version=backend.current(binary),
+        format=found.format,
     )
 
 
-def _arch_of(settings: Settings, target: str, arch: str | Arch | None) -> Arch:
-    """This machine's when None, if the target has it. Raises UnknownTarget, UnknownArch."""
-    found = find_target(settings, target)
+def _arch_of(found: Target, arch: str | Arch | None) -> Arch:
+    """This machine's when None, if the target has it. Raises UnknownArch."""
     if arch is None:
         arch = platform.machine() if platform.machine() in found.arches else found.arches[0]
     return pick_arches(found, [arch])[0]
@@ -121,7 +131,7 @@ def named(settings: Settings, target: str, arch: str | Arch | None, kind: str) -
 
     Raises UnknownTarget, UnknownArch, BadRequest for an unknown kind.
     """
-    found = _arch_of(settings, target, arch)
+    found = _arch_of(find_target(settings, target), arch)
     try:
         package_kind = PackageKind(kind)
     except ValueError as error:

@@ -1,6 +1,5 @@
 """Turns a person's options into a `BuildRequest`, and checks all of them before anything is written."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Required, TypedDict, Unpack
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
 from farm.errors import BadRequest, UnknownArch
+from farm.formats.base import Format
+from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
@@ -20,11 +21,7 @@ from farm.targets.load import find_target, pick_arches
 
 PRIORITY_MAX = 1000
 _, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
-_VALUE_MAX = 4096
 _OWNER_MAX = 64
-# rpm's own rule (doDefine in rpmio/macro.c): a letter or underscore first, at least three characters.
-_MACRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
-_CONDITION_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class RequestArguments(TypedDict, total=False):
@@ -61,14 +58,18 @@ def make_request(
     Raises TypeError for an argument that no request has, and what `FarmService.request` raises.
     """
     _check_names(asked)
-    checked = _checked_source(asked, uid)
+    _check_has_source(asked)
     target = find_target(settings, asked["target"])
+    form = format_of(target.format)
+    checked = _checked_source(asked, form, uid)
     priority, defines = asked.get("priority", 0), asked.get("defines", ())
     check_priority(priority)
     return BuildRequest(
         target=asked["target"],
+        format=target.format,
         arches=pick_arches(target, asked.get("arches", ())),
         options=make_options(
+            form,
             with_=asked.get("with_", ()),
             without=asked.get("without", ()),
             defines=tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
@@ -90,22 +91,26 @@ def _check_names(asked: RequestArguments) -> None:
         raise TypeError(f"a request lacks its argument {missing[0]!r}")
 
 
-def _checked_source(asked: RequestArguments, uid: int | None) -> Source | str | Path:
-    """A git source, or the address or file of a src.rpm."""
-    git, srpm = asked.get("git"), asked.get("srpm")
-    ref, subdir, spec = asked.get("ref"), asked.get("subdir"), asked.get("spec")
-    if (git is None) == (srpm is None):
+def _check_has_source(asked: RequestArguments) -> None:
+    if (asked.get("git") is None) == (asked.get("srpm") is None):
         raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
+
+
+def _checked_source(asked: RequestArguments, form: Format, uid: int | None) -> Source | str | Path:
+    """A git source, or the address or file of a source package."""
+    git, ref, subdir, spec = asked.get("git"), asked.get("ref"), asked.get("subdir"), asked.get("spec")
     if git is not None:
         check_local(git, SourceKind.GIT, uid)
-        return git_source(git, ref=ref, subdir=subdir, spec=spec)
+        return git_source(git, form, ref=ref, subdir=subdir, spec=spec)
     if ref or subdir or spec:
         raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
-    check_local(srpm or "", SourceKind.SRPM, uid)
-    return check_srpm(srpm or "")
+    srpm = asked.get("srpm") or ""
+    check_local(srpm, SourceKind.SRPM, uid)
+    return check_srpm(srpm, form)
 
 
 def make_options(
+    form: Format,
     *,
     with_: Sequence[str] = (),
     without: Sequence[str] = (),
@@ -117,36 +122,20 @@ def make_options(
     for option, names in (("--with", with_), ("--without", without)):
         if isinstance(names, str):
             raise BadRequest(f"{option} takes a list of names, and {names!r} is a text; give [{names!r}]")
-        for name in names:
-            if not _CONDITION_NAME.fullmatch(name):
-                raise BadRequest(f"{option} {name!r} is not a condition's name; use letters, digits and underscores")
-    if both := sorted(set(with_) & set(without)):
-        raise BadRequest(f"{both[0]!r} is in both --with and --without; leave one of them out")
-    for name, value in defines:
-        _check_define(name, value)
     if timeout_s is not None and timeout_s not in range(1, TIMEOUT_MAX_S + 1):
         raise BadRequest(f"--timeout {timeout_s} is out of range; use 1 to {TIMEOUT_MAX_S} seconds")
     own = check_limits(limits or {})
     if own.wall_s is not None and timeout_s is not None:
         raise BadRequest("--timeout and --limit wall are the same; leave one of them out")
-    return BuildOptions(
+    options = BuildOptions(
         with_=tuple(with_),
         without=tuple(without),
         defines=tuple((n, v) for n, v in defines),
         timeout_s=own.wall_s if timeout_s is None else int(timeout_s),
         limits=replace(own, wall_s=None),
     )
-
-
-def parse_define(text: str) -> tuple[str, str]:
-    """`'NAME VALUE'`, as rpmbuild takes it. Raises BadRequest.
-
-    >>> parse_define("dist .el9")
-    ('dist', '.el9')
-    """
-    name, _, value = text.strip().partition(" ")
-    _check_define(name, value.strip())
-    return name, value.strip()
+    form.check_options(options)
+    return options
 
 
 def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> BuildRequest:
@@ -156,7 +145,9 @@ def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> 
     """
     arches = pick_arches(target, request.arches)
     given = request.options
+    form = format_of(target.format)
     options = make_options(
+        form,
         with_=given.with_,
         without=given.without,
         defines=given.defines,
@@ -164,8 +155,8 @@ def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> 
         limits=given.limits,
     )
     check_priority(request.priority)
-    check_source(request.source, uid)
-    return replace(request, arches=arches, options=options)
+    check_source(request.source, form, uid)
+    return replace(request, arches=arches, options=options, format=target.format)
 
 
 def check_priority(priority: int) -> None:
@@ -195,12 +186,3 @@ def arch_named(arch: str | None) -> Arch | None:
         return Arch(arch) if arch is not None else None
     except ValueError as error:
         raise UnknownArch(f"{arch!r} is not an architecture; there are {', '.join(Arch)}") from error
-
-
-def _check_define(name: str, value: str) -> None:
-    if not _MACRO_NAME.fullmatch(name):
-        raise BadRequest(
-            f"--define {name!r} is not a macro's name; use 'NAME VALUE' with three or more letters, digits, underscores"
-        )
-    if not value or len(value) > _VALUE_MAX or not value.replace("\t", " ").isprintable():
-        raise BadRequest(f"--define {name} has no value, or one that is too long or unprintable; use 'NAME VALUE'")

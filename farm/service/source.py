@@ -1,6 +1,7 @@
 """Turns a person's words into a `Source`, and finds every mistake that shows without a network.
 
-It reads the first bytes of a src.rpm and checks that a folder is a git repository; the `fetch` step does the rest.
+It reads the first bytes of a source package and checks that a folder is a git repository; the `fetch` step does the
+rest. Files and recipes are judged by the package format.
 """
 
 import os
@@ -12,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from farm.artifacts.base import ArtifactStore
 from farm.errors import BadSource
-from farm.formats.rpm import rpmfile
-from farm.formats.rpm.rpmfile import Lead
+from farm.formats.base import Format
 from farm.model.artifact import ArtifactKind
 from farm.model.source import Source, SourceKind, without_credentials
 
@@ -26,12 +26,14 @@ _BAD_REF = re.compile(r"^[-/.]|\.\.|//|@\{|[\s~^:?*\[\\\x00-\x20\x7f]|[/.]$|\.lo
 _SCP_LIKE = re.compile(r"(?:[^@/:\s]+@)?[^@/:\s\-][^@/:\s]*:[^\s].*")
 
 
-def git_source(git: str | Path, *, ref: str | None, subdir: str | None, spec: str | None) -> Source:
+def git_source(
+    git: str | Path, form: Format, *, ref: str | None = None, subdir: str | None = None, spec: str | None = None
+) -> Source:
     """Raises BadSource for anything that cannot be a git URL, a ref, or a path inside of a tree."""
     if ref is not None and (len(ref) > _TEXT_MAX or _BAD_REF.search(ref) or ref == "@" or not ref.isprintable()):
         raise BadSource(f"--ref {ref[:80]!r} is not a name that git allows; use a branch, a tag or a commit")
-    if spec is not None and not spec.endswith(".spec"):
-        raise BadSource(f"--spec {spec[:80]!r} does not end in .spec; name the spec file, relative to the tree")
+    if spec is not None and (problem := form.recipe_problem(spec)):
+        raise BadSource(f"--spec {spec[:80]!r} {problem}")
     url = _git_url(str(git))
     return Source(
         kind=SourceKind.GIT,
@@ -44,18 +46,18 @@ def git_source(git: str | Path, *, ref: str | None, subdir: str | None, spec: st
     )
 
 
-def check_srpm(srpm: str | Path) -> str | Path:
+def check_srpm(srpm: str | Path, form: Format) -> str | Path:
     """The URL, or the existing local src.rpm. Raises BadSource, naming the path and the remedy."""
     text = str(srpm)
     if "://" not in text:
-        return _checked_file(Path(text).expanduser())
+        return _checked_file(Path(text).expanduser(), form)
     _check_text(text, "--srpm")
     try:
         parts = urlsplit(text)
     except ValueError as error:
         raise BadSource(f"--srpm {without_credentials(text)!r} is not a URL: {error}; correct it") from error
     if parts.scheme == "file":
-        return _checked_file(Path(unquote(parts.path)))
+        return _checked_file(Path(unquote(parts.path)), form)
     if parts.scheme not in _SRPM_SCHEMES or not parts.hostname:
         raise BadSource(f"--srpm {without_credentials(text)!r} cannot be downloaded; give a path or a http(s) URL")
     return text
@@ -86,13 +88,13 @@ def _is_local(text: str, kind: SourceKind) -> bool:
     return kind is SourceKind.SRPM or not _SCP_LIKE.fullmatch(text)
 
 
-def check_source(source: Source, uid: int | None) -> None:
+def check_source(source: Source, form: Format, uid: int | None) -> None:
     """The same for a `Source` that a caller made, for an actor with this user of the machine. Raises BadSource."""
     if source.url is not None:
         check_local(source.url, source.kind, uid)
     match source.kind:
         case SourceKind.GIT:
-            made = source.url and git_source(source.url, ref=source.ref, subdir=source.subdir, spec=source.spec)
+            made = source.url and git_source(source.url, form, ref=source.ref, subdir=source.subdir, spec=source.spec)
             if not made or replace(source, reader_uid=made.reader_uid) != made:
                 raise BadSource(f"{source.shown!r} is not a git source; make it with Farm.request(git=…)")
             if source.reader_uid not in (None, uid) and uid != 0:
@@ -102,7 +104,7 @@ def check_source(source: Source, uid: int | None) -> None:
                 )
         case SourceKind.SRPM:
             stored = bool(source.sha256 and source.filename and source.url is None)
-            if not stored and (source.url is None or check_srpm(source.url) != source.url):
+            if not stored and (source.url is None or check_srpm(source.url, form) != source.url):
                 raise BadSource(f"{source.shown!r} is not a src.rpm source; make it with Farm.request(srpm=…)")
 
 
@@ -148,7 +150,7 @@ def _check_text(text: str, option: str) -> None:
         raise BadSource(f"{option} {shown!r} is empty, too long, starts with a dash or has unprintable characters")
 
 
-def _checked_file(path: Path) -> Path:
+def _checked_file(path: Path, form: Format) -> Path:
     shown = repr(str(path))
     try:
         found = path.stat()
@@ -157,17 +159,11 @@ def _checked_file(path: Path) -> Path:
         if found.st_size > SRPM_MAX_BYTES:
             raise BadSource(f"--srpm {shown} has {found.st_size} bytes; at most {SRPM_MAX_BYTES} are taken")
         with path.open("rb") as file:
-            lead = file.read(rpmfile.LEAD_BYTES)
+            head = file.read(form.head_bytes)
     except FileNotFoundError as error:
         raise BadSource(f"--srpm {shown} does not exist; give the path or URL of a src.rpm") from error
     except OSError as error:
         raise BadSource(f"--srpm {shown} cannot be read: {error.strerror}; make it readable for you") from error
-    match rpmfile.read_lead(lead):
-        case Lead.SOURCE:
-            return path
-        case Lead.BINARY:
-            raise BadSource(f"--srpm {shown} is a binary RPM, not a src.rpm; give the src.rpm that it was built from")
-        case Lead.TRUNCATED:
-            raise BadSource(f"--srpm {shown} is truncated: it has {found.st_size} bytes; get it again")
-        case Lead.OLD | Lead.FOREIGN:
-            raise BadSource(f"--srpm {shown} is not an RPM package; give a src.rpm, such as `rpmbuild -bs` makes")
+    if problem := form.source_problem(head, found.st_size):
+        raise BadSource(f"--srpm {shown} {problem}")
+    return path

@@ -89,6 +89,7 @@ class BuildState:
     source_commit: str | None
     source: Source
     target: str
+    format: str
     arches: tuple[Arch, ...]
     options: BuildOptions
     priority: int

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farm.formats.base import Format
+from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
-from farm.model.nevra import Nevra
 from farm.model.target import Limits, Target
 from farm.model.work import PinnedRepository
 from farm.queues import build_queue
@@ -24,7 +25,7 @@ class BuildInput:
     """`repositories` are the farm's own, pinned to versions. Empty ones are left out."""
 
     srpm: Artifact
-    nevra: str
+    identity: str
     build_requires: tuple[str, ...]
     arch: Arch
     repositories: tuple[PinnedRepository, ...]
@@ -56,7 +57,7 @@ class Build(StepType[BuildInput, BuildResult]):
         made: SrpmResult = order.need(SRPM.name).output
         return BuildInput(
             srpm=made.srpm,
-            nevra=made.nevra,
+            identity=made.identity,
             build_requires=made.build_requires,
             arch=order.arch,
             repositories=world.own_repositories(order, order.arch),
@@ -66,17 +67,19 @@ class Build(StepType[BuildInput, BuildResult]):
         return output.rpms
 
     def problem(self, build: BuildState, step: StepState, output: BuildResult) -> str | None:
-        return next((bad for rpm in output.rpms if (bad := _bad_arch(step, rpm)) is not None), None)
+        form = format_of(build.format)
+        return next((bad for rpm in output.rpms if (bad := _bad_arch(form, step, rpm)) is not None), None)
 
     def names(self, build: BuildState, output: BuildResult) -> Iterable[PackageName]:
-        return [(build.target, NameKind.BINARY.value, name) for name in package_names(output.rpms)]
+        return [(build.target, NameKind.BINARY.value, name) for name in package_names(build.format, output.rpms)]
 
 
-def _bad_arch(step: StepState, rpm: Artifact) -> str | None:
+def _bad_arch(form: Format, step: StepState, rpm: Artifact) -> str | None:
     """The problem with a package that this step cannot have made. The hosts of one arch may make no packages of another
     one: an upload for several arches brings each package to the repositories of its own arch."""
-    allowed = ("noarch",) if len(step.covers) > 1 or step.arch is None else ("noarch", step.arch.rpm)
-    arch = Nevra.parse(rpm.nevra).arch if rpm.nevra is not None else None
+    own = () if len(step.covers) > 1 or step.arch is None else (form.spell(step.arch),)
+    allowed = (form.independent, *own)
+    arch = form.parse_identity(rpm.identity).arch if rpm.identity is not None else None
     if arch in allowed:
         return None
     return f"package {rpm.name[:_NAME_CHARS]!a} of arch {arch}, where a build makes {' and '.join(allowed)}"

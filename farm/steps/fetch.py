@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.source import Source
@@ -47,9 +48,10 @@ class Fetch(StepType[FetchInput, FetchResult]):
 
     def problem(self, build: BuildState, step: StepState, output: FetchResult) -> str | None:
         spec = output.spec
-        if spec is None or (spec.endswith(".spec") and "/" not in spec and spec.isprintable()):
+        if spec is None:
             return None
-        return f"the spec's name {spec[:_NAME_CHARS]!a}"
+        is_sound = "/" not in spec and spec.isprintable() and format_of(build.format).recipe_problem(spec) is None
+        return None if is_sound else f"the recipe's name {spec[:_NAME_CHARS]!a}"
 
     def settle(self, settling: Settling, output: FetchResult) -> None:
         if output.commit is not None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
+from farm.formats.registry import format_of
 from farm.model.artifact import Artifact
-from farm.model.nevra import Nevra
 
 _NAME_CHARS = 255
 
@@ -17,26 +17,26 @@ class NameKind(StrEnum):
     BINARY = "binary"
 
 
-def bad_nevra(nevra: str) -> str | None:
-    """The problem with a NEVRA; None for a sound one."""
+def bad_identity(form: str, text: str) -> str | None:
+    """The problem with a package's identity in a format; None for a sound one."""
     try:
-        parsed = Nevra.parse(nevra)
+        parsed = format_of(form).parse_identity(text)
     except ValueError:
-        return f"NEVRA {nevra[:_NAME_CHARS]!a}"
-    if not nevra.isascii() or not nevra.isprintable() or len(nevra) > 4 * _NAME_CHARS:
-        return "a NEVRA that does not print"
+        return f"the identity {text[:_NAME_CHARS]!a} of a package"
+    if not text.isascii() or not text.isprintable() or len(text) > 4 * _NAME_CHARS:
+        return "an identity that does not print"
     return None if len(parsed.name) <= _NAME_CHARS else f"a name of {len(parsed.name)} characters"
 
 
-def package_names(packages: Iterable[Artifact]) -> list[str]:
+def package_names(form: str, packages: Iterable[Artifact]) -> list[str]:
     """The names of these packages, each once."""
-    return sorted(set(parsed_names(package.nevra or "" for package in packages)))
+    return sorted(set(parsed_names(form, (package.identity or "" for package in packages))))
 
 
-def parsed_names(nevras: Iterable[str]) -> Iterator[str]:
-    for text in nevras:
+def parsed_names(form: str, identities: Iterable[str]) -> Iterator[str]:
+    for text in identities:
         try:
-            name = Nevra.parse(text).name
+            name = format_of(form).parse_identity(text).name
         except ValueError:  # publishing refuses it, in words
             continue
         # The check of the report, which comes later, refuses any other.

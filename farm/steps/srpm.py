@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farm.formats.base import ArchRules
+from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.nevra import Nevra
 from farm.queues import SOURCE
 from farm.state.changes import BuildState, PackageName, StepState
 from farm.state.graph import How
 from farm.steps.arches import plan_arches
 from farm.steps.base import Order, Settling, StepType, World
 from farm.steps.fetch import FETCH, FetchResult
-from farm.steps.names import NameKind, bad_nevra, parsed_names
+from farm.steps.names import NameKind, bad_identity, parsed_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,11 @@ class SrpmInput:
 
 @dataclass(frozen=True, kw_only=True)
 class SrpmResult:
-    """`exclusive_arches` and `exclude_arches` are as the spec says them, RPM spellings and all; `noarch` is true
-    when every binary package is noarch, so that one arch builds for all."""
+    """`exclusive_arches` and `exclude_arches` are in the spelling of the package format; `noarch` is true when one
+    arch builds for all."""
 
     srpm: Artifact
-    nevra: str
+    identity: str
     build_requires: tuple[str, ...]
     exclusive_arches: tuple[str, ...]
     exclude_arches: tuple[str, ...]
@@ -55,15 +56,20 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
         return (output.srpm,)
 
     def problem(self, build: BuildState, step: StepState, output: SrpmResult) -> str | None:
-        return bad_nevra(output.nevra)
+        return bad_identity(build.format, output.identity)
 
     def names(self, build: BuildState, output: SrpmResult) -> Iterable[PackageName]:
-        return [(build.target, NameKind.SOURCE.value, name) for name in parsed_names([output.nevra])]
+        return [(build.target, NameKind.SOURCE.value, name) for name in parsed_names(build.format, [output.identity])]
 
     def settle(self, settling: Settling, output: SrpmResult) -> None:
-        build = settling.build
-        settling.changes.put(build, package=Nevra.parse(output.nevra).name, nevra=output.nevra)
-        settling.fan_out(plan_arches(build.arches, output, settling.native))
+        build, form = settling.build, format_of(settling.build.format)
+        settling.changes.put(build, package=form.parse_identity(output.identity).name, nevra=output.identity)
+        settling.fan_out(plan_arches(build.arches, rules_of(output), settling.native, form))
+
+
+def rules_of(output: SrpmResult) -> ArchRules:
+    """The arches that the source package is for."""
+    return ArchRules(exclusive=output.exclusive_arches, excluded=output.exclude_arches, is_independent=output.noarch)
 
 
 SRPM = Srpm()

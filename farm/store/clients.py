@@ -211,6 +211,7 @@ def _build_row(request: BuildRequest, source: Source, targets: Mapping[str, str]
         "package": clean(source.guessed_name),
         "source": columns.to_text(source),
         "target": request.target,
+        "format": request.format,
         "target_sha256": targets.get(request.target),
         "arches": columns.to_text(request.arches),
         "options": columns.to_text(request.options),

@@ -10,7 +10,7 @@ from farm import wire
 from farm.artifacts.names import check_name
 from farm.model.artifact import Artifact
 from farm.state.changes import BuildState, StepState
-from farm.steps.names import bad_nevra
+from farm.steps.names import bad_identity
 from farm.steps.registry import step_type
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -26,7 +26,7 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
     for item in _artifacts(report):
         if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):
             return f"artifact {item.name[:_NAME_CHARS]!a}"
-        if item.nevra is not None and (bad := bad_nevra(item.nevra)) is not None:
+        if item.identity is not None and (bad := bad_identity(build.format, item.identity)) is not None:
             return bad
     if result is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and those with this metadata.
-REVISION = "0009"
+REVISION = "0010"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -76,6 +76,7 @@ build = sa.Table(
     _column("source_commit", sa.Text, null=True),
     _column("source", sa.Text),
     _column("target", sa.Text),
+    _column("format", sa.Text),
     _column("target_sha256", sa.Text, null=True),
     _column("arches", sa.Text),
     _column("options", sa.Text),

@@ -28,6 +28,7 @@ _LOAD = (
             _BUILD.source_commit,
             _BUILD.source,
             _BUILD.target,
+            _BUILD.format,
             _BUILD.arches,
         ),
         *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
@@ -62,7 +63,7 @@ _NEEDS = sa.select(
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 16, 33
+_BUILD_END, _STEP_END = 17, 34
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -91,8 +92,9 @@ def _arch(text: str) -> Arch | None:
 
 
 def _build_state(row: Any) -> BuildState:
-    (id_, batch_id, package, nevra, commit, source, target, arches, options, priority, owner) = row[: _BUILD_END - 5]
-    status, outcome, reason, done, target_sha256 = row[_BUILD_END - 5 : _BUILD_END]
+    (id_, batch_id, package, nevra, commit, source, target, form) = row[:8]
+    (arches, options, priority, owner) = row[8:12]
+    status, outcome, reason, done, target_sha256 = row[12:_BUILD_END]
     return BuildState(
         id=id_,
         batch_id=batch_id,
@@ -101,6 +103,7 @@ def _build_state(row: Any) -> BuildState:
         source_commit=commit,
         source=columns.decode_source(source),
         target=target,
+        format=form,
         arches=columns.decode_arches(arches),
         options=columns.decode_options(options),
         priority=priority,
@@ -286,7 +289,7 @@ def insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Ar
                 "name": item.name,
                 "kind": item.kind.value,
                 "sha256": item.sha256,
-                "nevra": item.nevra,
+                "nevra": item.identity,
             }
             for attempt_id, items in stored
             for position, item in enumerate(items)

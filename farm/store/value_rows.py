@@ -64,8 +64,8 @@ def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[
         .where(found.attempt_id.in_(attempt_ids))
         .order_by(found.attempt_id, found.position)
     )
-    for attempt_id, name, kind, sha256, size, nevra in connection.execute(query):
+    for attempt_id, name, kind, sha256, size, identity in connection.execute(query):
         yield (
             attempt_id,
-            Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, nevra=nevra),
+            Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, identity=identity),
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from farm.config import Settings
 from farm.errors import BadTarget, UnknownArch, UnknownTarget
+from farm.formats.tables import Invalid
 from farm.model.arch import Arch
 from farm.model.target import Target
-from farm.targets.form import Invalid, to_target
+from farm.targets.form import to_target
 
 SHIPPED = Path(__file__).parent
 

@@ -16,19 +16,20 @@ import httpx
 import pytest
 
 from farm.config import Settings
+from farm.formats.rpm.settings import Lookaside, LookasideForm
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
-from farm.model.target import Limits, Lookaside, LookasideForm
+from farm.model.target import Limits
 from tests.contexts import step_context
 from tests.fetching import Answer, Desk, Server, _send, http_server, put, repository, spec
 from tests.packages import commit_all, git
 from workers.core.context import Ended
 from workers.sources import download, giturl
+from workers.sources.checksum import Checksum
 from workers.sources.download import Missing, Wanted
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
-from workers.sources.lookaside import Checksum
 from workers.steps import fetch
 
 pytestmark = pytest.mark.live

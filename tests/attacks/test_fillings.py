@@ -22,6 +22,7 @@ import pytest
 
 from farm.config import Settings
 from farm.errors import FarmError, RootTrouble
+from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -31,11 +32,13 @@ from tests.contexts import demo_target, step_context
 from tests.packages import make_srpm
 from tests.waiting import until
 from workers.core.context import Ended, StepContext
+from workers.formats.base import BuildRequest, Made
 from workers.formats.rpm import blame
-from workers.formats.rpm.engine import EngineRun, RpmsRequest
-from workers.formats.rpm.native import NativeEngine
-from workers.formats.rpm.roots import Root, Roots, root_of
-from workers.isolation.confine import confinement
+from workers.formats.rpm.capabilities import Provided
+from workers.formats.rpm.native import NativeEngine, native_roots
+from workers.roots.listing import read_once
+from workers.roots.root import Root
+from workers.roots.stacked import root_of
 
 pytestmark = [
     pytest.mark.live,
@@ -85,7 +88,7 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Made:
+class Layered:
     """What came of a layer: `root`, or the `ended` of the package's failure. `log` is the step's."""
 
     root: Root | None
@@ -100,7 +103,7 @@ class Made:
     @property
     def names(self) -> list[str]:
         assert self.root is not None, self.log[-3000:]
-        return [package.nevra for package in self.root.listing.packages]
+        return [package.identity for package in self.root.packages]
 
 
 @dataclass
@@ -119,38 +122,38 @@ class Layers:
         log_bytes: int = 8 * 2**20,
         forge: Callable[[bytes], bytes] | None = None,
         wall_s: float = 200,
-    ) -> Made:
+    ) -> Layered:
         """`forge` makes another binary package of what rpmbuild made."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name, forge)
         with self.context(folder / name, log_bytes, wall_s) as context:
-            roots = Roots(self.settings, self.target, Arch.X86_64, confinement(self.settings, self.target))
+            roots = native_roots(self.settings)
             root: Root | None = None
             ended: FarmError | None = None
-            with roots.template(context) as template:
-                others = set((template / "layers").glob("new-*"))
+            with roots.template(self.target, Arch.X86_64, context) as template:
+                others = set((template.folder / "layers").glob("new-*"))
                 try:
-                    with roots.layered(template, [name], [("farm", f"file://{repository}")], context) as root:
+                    with template.layered([name], [("farm", f"file://{repository}")]) as root:
                         pass
                 except FarmError as error:
                     ended = error
-                assert set((template / "layers").glob("new-*")) <= others
-            return Made(root=root, error=ended, log=context.log.path.read_bytes())
+                assert set((template.folder / "layers").glob("new-*")) <= others
+            return Layered(root=root, error=ended, log=context.log.path.read_bytes())
 
-    def build(self, scriptlet: str, folder: Path) -> EngineRun:
+    def build(self, scriptlet: str, folder: Path) -> Made:
         """An honest package that requires the hostile one."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name)
         with self.context(folder / name, 8 * 2**20) as context:
-            request = RpmsRequest(
+            request = BuildRequest(
                 target=self.target,
                 arch=Arch.X86_64,
                 options=BuildOptions(),
-                srpm=make_srpm("hello-noarch", folder),
-                build_requires=(name,),
+                source=make_srpm("hello-noarch", folder),
+                requires=(name,),
                 repositories=(("farm", f"file://{repository}"),),
             )
-            return NativeEngine(self.settings).make_rpms(request, context)
+            return NativeEngine(self.settings).build(request, context)
 
     def _package(self, name: str, scriptlet: str, folder: Path, forge: Callable[[bytes], bytes] | None = None) -> Path:
         folder.mkdir()
@@ -198,7 +201,7 @@ def layers(demo_distribution: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return Layers(Settings.from_env({"FARM_DATA": str(folder / "farm")}), target, folder / "out")
 
 
-def _is_recorded(made: Made) -> bool:
+def _is_recorded(made: Layered) -> bool:
     return any(name.startswith("evil") for name in made.names)
 
 
@@ -207,15 +210,16 @@ def test_an_honest_package_is_installed_and_the_record_is_what_rpm_has(layers: L
     assert _is_recorded(made)
     assert made.root is not None
     template = root_of(made.root.lowers[-1].parent)
-    assert len(made.names) == len(template.listing.packages) + 1
+    assert len(made.names) == len(template.packages) + 1
     shape = "%{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH} %{SHA256HEADER}\n"
     root = made.root.lowers[-1]
-    words = ["rpm", "--root", str(root), "--dbpath", layers.target.rpmdb, "-qa", "--qf", shape]
+    words = ["rpm", "--root", str(root), "--dbpath", settings_of(layers.target).rpmdb, "-qa", "--qf", shape]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     assert sorted(line for line in found if not line.startswith("gpg-pubkey")) == sorted(
-        f"{one.nevra} {one.digest}" for one in template.listing.packages
+        f"{one.identity} {one.digest}" for one in template.packages
     )
-    assert template.listing.provided.meets("/usr/bin/sh") or template.listing.provided.meets("/bin/sh")
+    given = read_once(template.lowers[0].with_name("provided"), Provided)
+    assert given.meets("/usr/bin/sh") or given.meets("/bin/sh")
 
 
 @pytest.mark.parametrize(
@@ -314,7 +318,7 @@ rpm --root /mnt/root --dbpath DATABASE -q NAME > /mnt/root/etc/hidden 2>&1
 kill -CONT $F"""
     start = "cat > /work/home/d.sh; setsid sh /work/home/d.sh < /dev/null > /dev/null 2>&1 &"
     hide = f"%posttrans\nOUT '{start}' <<'EOF'\n{daemon}\nEOF\nsleep 1"
-    made = layers.make(hide.replace("DATABASE", layers.target.rpmdb), tmp_path)
+    made = layers.make(hide.replace("DATABASE", settings_of(layers.target).rpmdb), tmp_path)
     assert made.root is not None, made.log[-3000:]
     assert "is not installed" in (made.root.lowers[0] / "etc/hidden").read_text()
     assert _is_recorded(made)
@@ -444,12 +448,12 @@ def test_no_scriptlet_takes_the_lock_of_a_repository(tmp_path: Path) -> None:
 def test_a_requirement_of_any_length_is_unresolvable(layers: Layers, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with layers.context(tmp_path / "x", 2**20) as context:
-        roots = Roots(layers.settings, layers.target, Arch.X86_64, confinement(layers.settings, layers.target))
+        roots = native_roots(layers.settings)
         for wanted in ("a" * 301, "a" * 4000, "lib(" + "b" * 2000 + ") >= 1"):
             with (
-                roots.template(context) as template,
+                roots.template(layers.target, Arch.X86_64, context) as template,
                 pytest.raises(Ended, match="nothing provides") as ended,
-                roots.layered(template, [wanted], [], context),
+                template.layered([wanted], []),
             ):
                 pass
             assert ended.value.outcome is Outcome.UNRESOLVABLE

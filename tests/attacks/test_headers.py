@@ -20,7 +20,7 @@ from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
 from workers.formats.rpm import package_reader, publishable, rpmbuild
 from workers.formats.rpm.publishable import check_publishable
-from workers.formats.rpm.results import store_packages
+from workers.formats.rpm.results import checked_packages
 from workers.steps import upload
 
 SOURCE = "hello-1-1.src.rpm"
@@ -48,7 +48,7 @@ def test_a_package_with_a_header_that_cannot_be_said_is_the_builds_failure(
     make_rpm(left, "good")
     make_rpm(left, "hello", summary=summary)
     with pytest.raises(Ended) as refused:
-        store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+        checked_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
     assert refused.value.outcome is Outcome.FAILED
     assert "hello-1-1.noarch.rpm" in refused.value.reason
     assert refused.value.reason.isprintable()
@@ -91,12 +91,12 @@ def test_a_file_name_that_makes_lines_of_its_own_is_refused(tmp_path: Path) -> N
 def test_a_name_that_no_repository_takes_is_the_builds_failure(left: Path, context: StepContext) -> None:
     make_rpm(left, "_hidden")
     with pytest.raises(Ended, match="has a name that no repository takes"):
-        store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+        checked_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
 
 
 def test_a_file_that_a_recipe_closed_is_read_all_the_same(left: Path, context: StepContext) -> None:
     make_rpm(left).chmod(0o000)
-    assert store_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
+    assert checked_packages(collect(left, ".rpm", limit_bytes=2**20), source=SOURCE, arch="x86_64", context=context)
 
 
 def test_more_metadata_than_a_repository_takes_is_refused_in_words(

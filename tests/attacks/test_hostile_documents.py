@@ -224,7 +224,7 @@ def test_a_list_with_too_many_documents_is_cut_and_honest_senders_wait(client: r
 def test_a_package_that_makes_a_report_too_long_fails_and_no_host_is_blamed(control: Control) -> None:
     """Were the report dropped, its worker would count as lost."""
     many = tuple(
-        Artifact(name=f"p{n}.rpm", kind=ArtifactKind.RPM, sha256="0" * 64, size_bytes=1, nevra="n" * 60)
+        Artifact(name=f"p{n}.rpm", kind=ArtifactKind.RPM, sha256="0" * 64, size_bytes=1, identity="n" * 60)
         for n in range(10_000)
     )
     log = Artifact(name="build.log", kind=ArtifactKind.LOG, sha256="0" * 64, size_bytes=1)

@@ -21,11 +21,12 @@ from tests.attacks.test_fillings import Layers
 from tests.contexts import demo_target, step_context
 from tests.waiting import until
 from workers.core.context import StepContext
-from workers.formats.rpm.roots import Root, Roots, root_of
+from workers.formats.rpm.native import native_roots
 from workers.isolation import confine
 from workers.isolation.confine import confinement, host_problem
-from workers.isolation.room import Room, RoomRun
 from workers.isolation.sandbox import BUILD_UID, ID_COUNT, Bind, room_ids
+from workers.roots.root import Root
+from workers.roots.session import Ran, RootSession
 
 pytestmark = [
     pytest.mark.live,
@@ -88,21 +89,20 @@ def step(settings: Settings, target: Target, folder: Path) -> Iterator[StepConte
 
 @contextmanager
 def template(settings: Settings, target: Target, context: StepContext) -> Iterator[Root]:
-    roots = Roots(settings, target, Arch.X86_64, confinement(settings, target))
-    with roots.template(context) as found:
-        yield root_of(found)
+    with native_roots(settings).template(target, Arch.X86_64, context) as found:
+        yield found.root
 
 
 def run_in_room(
     settings: Settings, target: Target, folder: Path, *command: str, program: Path, above: Path | None = None
-) -> tuple[RoomRun, str]:
+) -> tuple[Ran, str]:
     """How the command ended, and the log. `above` is laid over the template, as a dependency's layer is."""
     with step(settings, target, folder) as context, template(settings, target, context) as root:
         if above is not None:
             root = replace(root, lowers=(above, *root.lowers))
-        with Room(root, context, confinement(settings, target)) as room:
+        with RootSession(root, context, confinement(settings, target)) as room:
             given = Bind(path=program, inside="/run/farm/probe")
-            done = room.run(command, inputs=[given], env={}, shown=command)
+            done = room.run(command, binds=[given])
         return done, context.log.path.read_text(errors="replace")
 
 

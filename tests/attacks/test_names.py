@@ -37,8 +37,7 @@ from tests.rpms import make_rpm, sha256
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
 from workers.formats.rpm.dnf import pinned_repositories
-from workers.formats.rpm.roots import Roots
-from workers.isolation.confine import confinement
+from workers.formats.rpm.native import native_roots
 
 
 @pytest.fixture
@@ -167,10 +166,10 @@ def test_a_real_build_root_takes_no_bash_from_the_farms_own_repository(tmp_path:
             deadline=time.monotonic() + 120,
         )
         target = find_target(settings, "demo")
-        roots = Roots(settings, target, Arch.X86_64, confinement(settings, target))
         pinned = [("farm", repositories.url(name, version))]
-        with roots.template(context) as template, pytest.raises(Ended) as refused:  # noqa: SIM117
-            with roots.layered(template, ["bash = 99"], pinned, context):
+        roots = native_roots(settings)
+        with roots.template(target, Arch.X86_64, context) as template, pytest.raises(Ended) as refused:  # noqa: SIM117
+            with template.layered(["bash = 99"], pinned):
                 pass
     assert refused.value.outcome is Outcome.UNRESOLVABLE
 

@@ -19,7 +19,7 @@ __all__ = ["context"]
 
 
 def _reported_as(context: StepContext, path: Path, nevra: str) -> Artifact:
-    return context.store.put(path, name="p.rpm", kind=ArtifactKind.RPM, nevra=nevra)
+    return context.store.put(path, name="p.rpm", kind=ArtifactKind.RPM, identity=nevra)
 
 
 @pytest.fixture(params=["name", "version", "epoch", "source", "no-package", "source-of-another"])

@@ -39,10 +39,12 @@ _ADD_EDGES = (
     "SELECT :base + n, '{kind}', '{arch}', :base + n, '{needs}', '{needs_arch}', '{how}' FROM number"
 )
 _ADD_BUILDS = (
-    "INSERT INTO build (id, batch_id, package, source, target, arches, options, priority, owner, status, outcome,"
-    " reason, nevra, created_at, finished_at) " + _NUMBERS + "SELECT :base + n, :batch + (n - 1) / :batch_size + 1,"
-    " 'crowd-' || n, :source, 'demo', :arches, :options, 0, 'user-' || (n % :owners), '{status}', {outcome}, NULL,"
-    " {nevra}, :at, {finished_at} FROM number"
+    "INSERT INTO build (id, batch_id, package, source, target, format, arches, options, priority, owner, status,"
+    " outcome, reason, nevra, created_at, finished_at) "
+    + _NUMBERS
+    + "SELECT :base + n, :batch + (n - 1) / :batch_size + 1,"
+    " 'crowd-' || n, :source, 'demo', 'rpm', :arches, :options, 0, 'user-' || (n % :owners), '{status}',"
+    " {outcome}, NULL, {nevra}, :at, {finished_at} FROM number"
 )
 _ADD_STEPS = (
     "INSERT INTO step (id, job_id, kind, arch, queue, urgency, owner, status, outcome, is_skipped, attempts,"

@@ -12,7 +12,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import StepContext
 from workers.core.log import StepLog
-from workers.formats.rpm.engine import RpmsRequest
+from workers.formats.base import BuildRequest
 from workers.formats.rpm.engines import engine_for
 
 
@@ -33,12 +33,12 @@ def build(settings: Settings, target: Target, srpm: Path) -> float:
             deadline=time.monotonic() + 600,
         )
         context.workdir.mkdir()
-        request = RpmsRequest(
-            target=target, arch=Arch.X86_64, options=BuildOptions(), srpm=srpm, build_requires=("gcc",), repositories=()
+        request = BuildRequest(
+            target=target, arch=Arch.X86_64, options=BuildOptions(), source=srpm, requires=("gcc",), repositories=()
         )
         engine = engine_for(target, settings)
         start = time.monotonic()
-        run = engine.make_rpms(request, context)
+        run = engine.build(request, context)
         seconds = time.monotonic() - start
         if run.outcome is not Outcome.SUCCEEDED:
             raise RuntimeError(f"{run.outcome}: {run.reason}; {log.path.read_text(errors='replace')[-2000:]}")

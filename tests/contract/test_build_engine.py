@@ -18,14 +18,16 @@ from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import LeaseLost
 from farm.formats.rpm.rpmfile import read_binary
+from farm.formats.rpm.settings import MockSettings, RpmSettings
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import EngineName, MockSettings, RepositorySource, Target
+from farm.model.target import EngineName, RepositorySource, Target
 from tests.packages import make_srpm, package_dir
 from workers.core.context import StepContext
 from workers.core.log import StepLog
-from workers.formats.rpm.engine import BuildEngine, EngineRun, RpmsRequest, SrpmRequest
+from workers.formats.base import BuildRequest, Made, SourceRequest
+from workers.formats.rpm.engine import BuildEngine
 from workers.formats.rpm.mock.engine import MockEngine
 from workers.formats.rpm.mock.host import MockHost
 from workers.formats.rpm.native import NativeEngine
@@ -39,6 +41,7 @@ pytestmark = [
 
 STAND_IN = Path(__file__).parent.parent / "tools/mock"
 _PLAIN = BuildOptions()
+_MACROS = (("dist", ".t1"),)
 _attempts = itertools.count(1)
 
 
@@ -72,35 +75,35 @@ class Bench:
                 assert {path.name for path in (folder / "work").iterdir()} <= {"results", "sources"}
                 self.log = log.path.read_bytes()
 
-    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> EngineRun:
+    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> Made:
         with self.context() as context:
             sources = context.workdir / "sources"
             shutil.copytree(package_dir(name), sources)
-            request = SrpmRequest(
-                target=self.target, arch=Arch.X86_64, options=options, sources=sources, spec=f"{name}.spec"
+            request = SourceRequest(
+                target=self.target, arch=Arch.X86_64, options=options, sources=sources, recipe=f"{name}.spec"
             )
-            return self.engine.make_srpm(request, context)
+            return self.engine.make_source(request, context)
 
-    def again(self, srpm: Path) -> EngineRun:
+    def again(self, srpm: Path) -> Made:
         with self.context() as context:
-            request = SrpmRequest(target=self.target, arch=Arch.X86_64, options=_PLAIN, srpm=srpm)
-            return self.engine.make_srpm(request, context)
+            request = SourceRequest(target=self.target, arch=Arch.X86_64, options=_PLAIN, package=srpm)
+            return self.engine.make_source(request, context)
 
     def rpms(
-        self, made: EngineRun, options: BuildOptions = _PLAIN, stop: threading.Event | None = None, **limits: int
-    ) -> EngineRun:
-        assert made.header is not None, (made.reason, self.log)
+        self, made: Made, options: BuildOptions = _PLAIN, stop: threading.Event | None = None, **limits: int
+    ) -> Made:
+        assert made.facts is not None, (made.reason, self.log)
         (srpm,) = made.results.iterdir()
         with self.context(stop, **limits) as context:
-            request = RpmsRequest(
+            request = BuildRequest(
                 target=self.target,
                 arch=Arch.X86_64,
                 options=options,
-                srpm=srpm,
-                build_requires=made.header.build_requires,
+                source=srpm,
+                requires=made.facts.requires,
                 repositories=(),
             )
-            return self.engine.make_rpms(request, context)
+            return self.engine.build(request, context)
 
 
 def _target(name: str, **more: object) -> Target:
@@ -111,7 +114,7 @@ def _target(name: str, **more: object) -> Target:
         arches=(Arch.X86_64,),
         repositories=(),
         packages=("demo-build",),
-        macros=(("dist", ".t1"),),
+        table=RpmSettings(macros=_MACROS).table,
     )
     return replace(plain, **more)  # type: ignore[arg-type]
 
@@ -128,7 +131,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("mock")
     program = Path(shutil.copy(STAND_IN, folder / "mock"))
     settings = Settings.from_env({"FARM_DATA": str(folder / "data")})
-    target = _target("mocked", engine=EngineName.MOCK, mock=MockSettings(config="demo-{arch}", isolation="simple"))
+    mock = MockSettings(config="demo-{arch}", isolation="simple")
+    target = _target("mocked", engine=EngineName.MOCK, table=RpmSettings(macros=_MACROS, mock=mock).table)
     host = MockHost(program=program, version="6.7", account=None, can_nspawn=False)
     return Bench(engine=MockEngine(settings, host=host), settings=settings, target=target)
 
@@ -138,7 +142,8 @@ def real_mock() -> Iterator[Bench]:
     config = os.environ.get("FARM_TEST_MOCK_CONFIG")
     if not config or shutil.which("mock") is None:
         pytest.skip("needs mock, and in FARM_TEST_MOCK_CONFIG the name of a configuration for x86_64 to build with")
-    target = _target("mocked", engine=EngineName.MOCK, mock=MockSettings(config=config))
+    table = RpmSettings(macros=_MACROS, mock=MockSettings(config=config)).table
+    target = _target("mocked", engine=EngineName.MOCK, table=table)
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)  # unlike pytest's own folders, it lets mock's account in
         settings = Settings.from_env({"FARM_DATA": folder})
@@ -166,7 +171,7 @@ def _using(data: Path) -> list[str]:
     return found
 
 
-def _names(run: EngineRun) -> list[str]:
+def _names(run: Made) -> list[str]:
     return sorted(path.name for path in run.results.iterdir())
 
 
@@ -174,9 +179,9 @@ def test_a_source_package_is_made_with_the_targets_macros_and_its_header_read(be
     made = bench.srpm("hello-c")
     assert made.outcome is Outcome.SUCCEEDED, bench.log
     assert _names(made) == ["hello-c-1.0-1.t1.src.rpm"]
-    assert made.header is not None
-    assert (made.header.nevra, made.header.build_requires) == ("hello-c-1.0-1.t1.src", ("gcc",))
-    assert made.header.binary_arches == ("x86_64",)
+    assert made.facts is not None
+    assert (made.facts.identity, made.facts.requires) == ("hello-c-1.0-1.t1.src", ("gcc",))
+    assert made.facts.is_independent is False
 
 
 def test_a_source_package_made_elsewhere_is_made_again(bench: Bench, tmp_path: Path) -> None:
@@ -184,8 +189,8 @@ def test_a_source_package_made_elsewhere_is_made_again(bench: Bench, tmp_path: P
     made = bench.again(given)
     assert made.outcome is Outcome.SUCCEEDED, bench.log
     assert _names(made) == ["hello-noarch-1.0-1.t1.src.rpm"]
-    assert made.header is not None
-    assert made.header.binary_arches == ("noarch",)
+    assert made.facts is not None
+    assert made.facts.is_independent is True
 
 
 def test_binary_packages_come_of_it_and_the_root_is_known(bench: Bench) -> None:
@@ -196,7 +201,7 @@ def test_binary_packages_come_of_it_and_the_root_is_known(bench: Bench) -> None:
     assert not [name for name in _names(run) if name.endswith(".src.rpm")]
     package = read_binary(run.results / "hello-c-1.0-1.t1.x86_64.rpm")
     assert package.source == "hello-c-1.0-1.t1.src.rpm"
-    bash = [package for package in run.root if package.nevra.startswith("bash-")]
+    bash = [package for package in run.root if package.identity.startswith("bash-")]
     assert len(bash) == 1
     assert len(bash[0].digest) == 64
     assert (run.peak_memory_bytes or 0) > 2**20
@@ -211,7 +216,7 @@ def test_options_reach_the_spec(bench: Bench) -> None:
 
 def test_a_spec_that_does_not_parse_fails(bench: Bench) -> None:
     made = bench.srpm("does-not-parse")
-    assert (made.outcome, made.header, _names(made)) == (Outcome.FAILED, None, [])
+    assert (made.outcome, made.facts, _names(made)) == (Outcome.FAILED, None, [])
     assert b"error: " in bench.log
 
 
@@ -238,8 +243,8 @@ def test_generated_requirements_are_installed(bench: Bench) -> None:
 
 def test_an_arch_that_the_spec_excludes_is_excluded(bench: Bench) -> None:
     made = bench.srpm("exclusivearch-other")
-    assert made.header is not None, "the source package is made on any arch"
-    assert made.header.exclusive_arches == ("s390x",)
+    assert made.facts is not None, "the source package is made on any arch"
+    assert made.facts.exclusive_arches == ("s390x",)
     run = bench.rpms(made)
     assert (run.outcome, run.reason) == (Outcome.EXCLUDED, "Architecture is not included: x86_64"), bench.log
 

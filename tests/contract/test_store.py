@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -23,6 +25,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import AnyResult, StepResult
 from farm.model.worker import HoldKind, HostHold
 from farm.state.policy import RetryPolicy
+from farm.steps.srpm import SRPM, SrpmResult
 from farm.steps.upload import UploadResult
 from farm.store import schema
 from farm.store.database import make_engine
@@ -33,6 +36,7 @@ from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
+from tests.messages import FILE
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
@@ -102,6 +106,45 @@ def test_migrations_make_what_the_code_describes(empty_database_url: str) -> Non
         assert compare_metadata(context, schema.metadata) == []
     engine.dispose()
     assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.REVISION]
+
+
+def test_the_outputs_of_an_older_database_keep_the_identities_of_packages(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    config = alembic_config()
+    old = SrpmResult(
+        srpm=FILE,
+        identity="hello-1-1.src",
+        build_requires=('a "nevra": b',),
+        exclusive_arches=(),
+        exclude_arches=(),
+        noarch=True,
+    )
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        for statement in (
+            "INSERT INTO batch (id, owner, created_at) VALUES (1, 'x', '2026-01-01')",
+            "INSERT INTO job (id, kind) VALUES (1, 'build')",
+            (
+                "INSERT INTO build (id, batch_id, package, source, target, arches, options, priority, owner, status,"
+                " created_at) VALUES (1, 1, 'hello', '{}', 'demo', '[]', '{}', 0, 'x', 'finished', '2026-01-01')"
+            ),
+        ):
+            connection.execute(sa.text(statement))
+        connection.execute(
+            sa.text(
+                "INSERT INTO step (job_id, kind, arch, queue, urgency, owner, status, is_skipped, attempts, troubles,"
+                " deaths, output) VALUES (1, 'srpm', '', 'source', 0, 'x', 'finished', FALSE, 1, 0, 0, :output)"
+            ),
+            {"output": wire.to_json(old).decode().replace('"identity":', '"nevra":')},
+        )
+    engine.dispose()
+    store = Store.open(empty_database_url, create=True)
+    with store.reading() as connection:
+        text = connection.execute(sa.select(schema.step.c.output)).scalar_one()
+        assert connection.execute(sa.select(schema.build.c.format)).scalar_one() == "rpm"
+    store.close()
+    assert SRPM.decode(text) == old
 
 
 def test_two_that_start_at_once_make_one_database(empty_database_url: str) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from farm.errors import LeaseLost, NetworkTrouble
+from farm.formats.rpm.settings import Lookaside, LookasideForm
 from farm.model.outcome import Outcome
-from farm.model.target import Limits, Lookaside, LookasideForm
+from farm.model.target import Limits
 from tests.fetching import Answer, Desk, Server, http_server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
 from workers.core.context import Ended

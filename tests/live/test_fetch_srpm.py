@@ -61,7 +61,7 @@ def test_a_stored_src_rpm_is_its_own_result(desk: Desk, srpm: Path) -> None:
     source = _stored(desk, srpm.read_bytes())
     result = desk.fetch(source)
     assert (result.archive.sha256, result.archive.name) == (source.sha256, srpm.name)
-    assert result.archive.nevra == "hello-noarch-1.0-1.src"
+    assert result.archive.identity == "hello-noarch-1.0-1.src"
     assert result.spec is result.commit is None
     assert "verified: header sha256, header sha1, payload sha256" in desk.log
 

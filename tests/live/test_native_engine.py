@@ -20,6 +20,7 @@ from plumbum import local
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import DiskFull, LeaseLost, NetworkTrouble, RootTrouble
+from farm.formats.rpm.settings import RpmSettings
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
@@ -30,8 +31,9 @@ from tests.promises import Stopwatch
 from tests.waiting import until
 from workers.core.context import StepContext
 from workers.core.log import StepLog
-from workers.formats.rpm.engine import EngineRun, RpmsRequest, SrpmRequest
-from workers.formats.rpm.engines import engine_for, sweep
+from workers.formats.base import BuildRequest, Made, SourceRequest
+from workers.formats.registry import sweep
+from workers.formats.rpm.engines import engine_for
 from workers.formats.rpm.native import NativeEngine
 from workers.isolation import cgroups
 from workers.isolation.cgroups import owner
@@ -90,42 +92,42 @@ class Bench:
                 assert {path.name for path in context.workdir.iterdir()} <= {"results", "sources"}
                 self.log, self.phases = log.path.read_bytes(), [phase.name for phase in context.phases]
 
-    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> EngineRun:
+    def srpm(self, name: str, options: BuildOptions = _PLAIN) -> Made:
         with self.context() as context:
             sources = context.workdir / "sources"
             shutil.copytree(package_dir(name), sources)
-            request = SrpmRequest(
+            request = SourceRequest(
                 target=self.target,
                 arch=Arch.X86_64,
                 options=options,
                 sources=sources,
-                spec=f"{name}.spec",
+                recipe=f"{name}.spec",
                 source_date_epoch=1767323045,
             )
-            return self.engine.make_srpm(request, context)
+            return self.engine.make_source(request, context)
 
     def rpms(
         self,
-        srpm: EngineRun,
+        srpm: Made,
         options: BuildOptions = _PLAIN,
         stop: threading.Event | None = None,
         repositories: tuple[tuple[str, str], ...] = (),
         **limits: int,
-    ) -> EngineRun:
-        assert srpm.header is not None, srpm.reason
+    ) -> Made:
+        assert srpm.facts is not None, srpm.reason
         (made,) = srpm.results.iterdir()
-        request = RpmsRequest(
+        request = BuildRequest(
             target=self.target,
             arch=Arch.X86_64,
             options=options,
-            srpm=made,
-            build_requires=srpm.header.build_requires,
+            source=made,
+            requires=srpm.facts.requires,
             repositories=repositories,
         )
         with self.context(stop, **limits) as context:
-            return self.engine.make_rpms(request, context)
+            return self.engine.build(request, context)
 
-    def build(self, name: str, **arguments: Any) -> EngineRun:
+    def build(self, name: str, **arguments: Any) -> Made:
         return self.rpms(self.srpm(name), **arguments)
 
 
@@ -174,16 +176,16 @@ def read(path: Path) -> str:
         return ""
 
 
-def names(run: EngineRun) -> list[str]:
+def names(run: Made) -> list[str]:
     return sorted(path.name for path in run.results.iterdir())
 
 
 def test_a_trivial_c_package_builds_with_debuginfo_and_debugsource(bench: Bench) -> None:
     srpm = bench.srpm("hello-c")
     assert srpm.outcome is Outcome.SUCCEEDED, bench.log
-    assert srpm.header is not None
-    assert srpm.header.nevra == "hello-c-1.0-1.demo1.src"
-    assert (srpm.header.build_requires, srpm.header.binary_arches) == (("gcc",), ("x86_64",))
+    assert srpm.facts is not None
+    assert srpm.facts.identity == "hello-c-1.0-1.demo1.src"
+    assert (srpm.facts.requires, srpm.facts.is_independent) == (("gcc",), False)
     run = bench.rpms(srpm)
     assert run.outcome is Outcome.SUCCEEDED, bench.log
     assert names(run) == [f"hello-c-{part}1.0-1.demo1.x86_64.rpm" for part in ("", "debuginfo-", "debugsource-")]
@@ -193,25 +195,25 @@ def test_a_trivial_c_package_builds_with_debuginfo_and_debugsource(bench: Bench)
 
 def test_the_root_is_recorded_with_each_packages_digest(bench: Bench) -> None:
     run = bench.build("hello-c")
-    recorded = {package.nevra.rsplit("-", 2)[0]: package.digest for package in run.root}
+    recorded = {package.identity.rsplit("-", 2)[0]: package.digest for package in run.root}
     assert {"demo-build", "bash", "gcc"} <= set(recorded)
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in recorded.values())
 
 
 def test_a_src_rpm_is_made_again_for_the_target(bench: Bench) -> None:
     (first,) = bench.srpm("hello-c").results.iterdir()
-    other = replace(bench.target, macros=(("dist", ".other2"),))
+    other = replace(bench.target, table=RpmSettings(macros=(("dist", ".other2"),)).table)
     with bench.context() as context:
-        request = SrpmRequest(target=other, arch=Arch.X86_64, options=BuildOptions(), srpm=first)
-        run = bench.engine.make_srpm(request, context)
-    assert run.header is not None, bench.log
-    assert run.header.nevra == "hello-c-1.0-1.other2.src"
+        request = SourceRequest(target=other, arch=Arch.X86_64, options=BuildOptions(), package=first)
+        run = bench.engine.make_source(request, context)
+    assert run.facts is not None, bench.log
+    assert run.facts.identity == "hello-c-1.0-1.other2.src"
     assert names(run) == ["hello-c-1.0-1.other2.src.rpm"]
 
 
 def test_a_spec_that_does_not_parse_says_what_rpm_says(bench: Bench) -> None:
     run = bench.srpm("does-not-parse")
-    assert (run.outcome, run.header) == (Outcome.FAILED, None)
+    assert (run.outcome, run.facts) == (Outcome.FAILED, None)
     assert (run.reason or "").startswith("error: ")
 
 
@@ -225,8 +227,8 @@ def test_a_requirement_that_nothing_provides_is_named(bench: Bench) -> None:
 def test_an_arch_that_the_spec_excludes_is_excluded(bench: Bench) -> None:
     srpm = bench.srpm("exclusivearch-other")
     assert srpm.outcome is Outcome.SUCCEEDED, "the source package is made on any arch"
-    assert srpm.header is not None
-    assert srpm.header.exclusive_arches == ("s390x",)
+    assert srpm.facts is not None
+    assert srpm.facts.exclusive_arches == ("s390x",)
     assert bench.rpms(srpm).outcome is Outcome.EXCLUDED
 
 
@@ -253,7 +255,7 @@ def test_a_build_uses_what_another_build_made(bench: Bench, tmp_path: Path) -> N
     local[str(tool)]["--quiet", str(repository)].run(stdin=None)
     run = bench.build("uses-libgreet", repositories=(("farm", f"file://{repository}"),))
     assert run.outcome is Outcome.SUCCEEDED, bench.log
-    assert [package.nevra for package in run.root if "libgreet-devel" in package.nevra]
+    assert [package.identity for package in run.root if "libgreet-devel" in package.identity]
 
 
 def test_a_repository_that_is_not_there_is_trouble_and_not_the_packages_fault(bench: Bench, tmp_path: Path) -> None:
@@ -321,14 +323,14 @@ def test_many_files_count_as_one_large_one(bench: Bench) -> None:
     with bench.context() as context:
         (context.workdir / "sources").mkdir()
         (context.workdir / "sources/many.spec").write_text(spec)
-        request = SrpmRequest(
+        request = SourceRequest(
             target=bench.target,
             arch=Arch.X86_64,
             options=BuildOptions(),
             sources=context.workdir / "sources",
-            spec="many.spec",
+            recipe="many.spec",
         )
-        srpm = bench.engine.make_srpm(request, context)
+        srpm = bench.engine.make_source(request, context)
     run = bench.rpms(srpm, disk_bytes=32 * 2**20, wall_s=60)
     assert (run.outcome, run.reason) == (
         Outcome.OVER_LIMIT,
@@ -357,7 +359,7 @@ def test_stop_ends_everything_within_two_seconds(bench: Bench) -> None:
 
 def test_two_at_once_share_one_template(bench: Bench) -> None:
     srpm = bench.srpm("hello-c")
-    made: list[EngineRun] = []
+    made: list[Made] = []
     threads = [threading.Thread(target=lambda: made.append(bench.rpms(srpm))) for _ in range(2)]
     for thread in threads:
         thread.start()

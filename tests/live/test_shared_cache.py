@@ -144,7 +144,7 @@ class Shelf:
             repositories = pinned_repositories([("farm", pinned.as_uri())])
             repositories += target_repositories(self.target, Arch.X86_64)
             plan = filling.add((wanted,), repositories, lower=template, upper=folder / "root", into=folder)
-            self.added = [package.nevra for package in plan.packages]
+            self.added = [package.identity for package in plan.packages]
             return folder / "root"
 
     @contextmanager

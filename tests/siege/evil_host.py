@@ -174,7 +174,11 @@ def _reports(label: str, token: str, kind: str) -> Iterator[wire.AnyReport]:
     """A success with packages and repositories of its own, and trouble in an honest worker's name."""
     now = datetime.now(UTC)
     rpm = Artifact(
-        name=f"{MARK}-1-1.noarch.rpm", kind=ArtifactKind.RPM, sha256="e" * 64, size_bytes=1, nevra=f"{MARK}-1-1.noarch"
+        name=f"{MARK}-1-1.noarch.rpm",
+        kind=ArtifactKind.RPM,
+        sha256="e" * 64,
+        size_bytes=1,
+        identity=f"{MARK}-1-1.noarch",
     )
     output: object = BuildResult(rpms=(rpm,))
     if kind == "upload":

@@ -20,15 +20,15 @@ from workers.core.run import Completed, Ending
 from workers.core.untrusted import read_left
 from workers.formats.rpm import rpmbuild
 from workers.formats.rpm.dnf import target_repositories
-from workers.formats.rpm.roots import template_key
+from workers.formats.rpm.filler import target_key
 from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import CgroupKind, find_place
 from workers.isolation.outcomes import LimitsMet, judge
-from workers.isolation.room import last_error
 from workers.isolation.sandbox import Bind, Confinement, Overlay
 from workers.isolation.scratch import is_orphan, room_name
 from workers.roots import cache as shelves
 from workers.roots.cache import Shelf
+from workers.roots.session import last_error
 
 LIMITS = Limits(wall_s=60, silence_s=30, log_bytes=2**20, memory_bytes=2**30, disk_bytes=3 * 2**30)
 NEVER = threading.Event()
@@ -183,15 +183,14 @@ def test_a_rebuilt_local_repository_gives_a_new_template(tmp_path: Path) -> None
     target = make_target(RepositorySource(name="base", baseurl=f"file://{tmp_path}/{{arch}}", gpgcheck=False))
     repositories = target_repositories(target, Arch.X86_64)
     with pytest.raises(NetworkTrouble, match=r"repository base has no .*repomd\.xml"):
-        template_key(target, Arch.X86_64, repositories)
+        target_key(target, repositories)
     repomd = tmp_path / "x86_64/repodata/repomd.xml"
     repomd.parent.mkdir(parents=True)
     repomd.write_text("1")
-    first = template_key(target, Arch.X86_64, repositories)
-    assert template_key(target, Arch.X86_64, repositories) == first
+    first = target_key(target, repositories)
+    assert target_key(target, repositories) == first
     repomd.write_text("2")
-    assert template_key(target, Arch.X86_64, repositories) != first
-    assert template_key(target, Arch.AARCH64, repositories) != first
+    assert target_key(target, repositories) != first
 
 
 def make_target(*repositories: RepositorySource) -> Target:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.formats.rpm.engine import RootPackage
-from workers.formats.rpm.listing import is_sealed, of_layer, of_template, read_listing, write_listing
+from workers.formats.rpm.filler import applied, in_order, provided
 from workers.formats.rpm.plan import BadPlan, PlanPipe, parse, plan_pipe
+from workers.roots.listing import Listing, is_sealed, read_once, write_once
+from workers.roots.root import RootPackage
 
 _EMPTY: dict[str, object] = {"added": [], "removed": []}
 _ONE: dict[str, object] = {"added": [{"nevra": "evil-1:2-3.noarch", "digest": "abc"}], "removed": ["old-1-1.noarch"]}
@@ -37,7 +38,7 @@ def test_what_a_scriptlet_writes_after_the_line_is_not_taken(tmp_path: Path) -> 
     pipe = _took(tmp_path / "plan", line[:10], line[10:] + _line(_EMPTY)[:5], _line(_EMPTY), b"x" * 100_000)
     plan = pipe.plan()
     assert plan is not None
-    assert plan.packages == (RootPackage(nevra="evil-1:2-3.noarch", digest="abc"),)
+    assert plan.packages == (RootPackage(identity="evil-1:2-3.noarch", digest="abc"),)
     assert pipe.has_begun
 
 
@@ -86,25 +87,29 @@ def test_a_layer_is_its_template_with_its_own_plan_applied(tmp_path: Path) -> No
     given = {"name": "foo", "op": "=", "evr": "1:2-3"}
     base = {"nevra": "bash-5.2-1.x86_64", "digest": "abc", "provides": [given], "files": ["/usr/bin/a b", "/usr/bin/c"]}
     old = {"nevra": "old-1-1.noarch", "digest": "d"}
-    template = of_template(parse(_line({"added": [old, base], "removed": []})), is_sealed=True)
-    assert [one.nevra for one in template.packages] == ["bash-5.2-1.x86_64", "old-1-1.noarch"]
-    assert template.provided.meets("foo >= 1:2")
-    assert template.provided.meets("/usr/bin/c")
-    assert not template.provided.meets("bar")
-    layer = of_layer(template, parse(_line(_ONE)))
-    assert [one.nevra for one in layer.packages] == ["bash-5.2-1.x86_64", "evil-1:2-3.noarch"]
-    for name, listing in (("template", template), ("layer", layer)):
-        write_listing(tmp_path / name, listing)
-        assert read_listing(tmp_path / name) == listing
+    plan = parse(_line({"added": [old, base], "removed": []}))
+    template = in_order(plan.packages)
+    assert [one.identity for one in template] == ["bash-5.2-1.x86_64", "old-1-1.noarch"]
+    given_by_template = provided(plan)
+    assert given_by_template.meets("foo >= 1:2")
+    assert given_by_template.meets("/usr/bin/c")
+    assert not given_by_template.meets("bar")
+    layer = applied(template, parse(_line(_ONE)))
+    assert [one.identity for one in layer] == ["bash-5.2-1.x86_64", "evil-1:2-3.noarch"]
+    kept: list[object] = [Listing(packages=layer, is_sealed=True), given_by_template]
+    for number, value in enumerate(kept):
+        path = tmp_path / str(number)
+        write_once(path, value)
+        assert read_once(path, type(value)) == value
         with pytest.raises(FileExistsError):
-            write_listing(tmp_path / name, listing)
+            write_once(path, value)
 
 
 def test_a_package_that_is_installed_again_is_recorded_with_its_new_digest() -> None:
     old, new = ({"nevra": "a-1-1.noarch", "digest": digest} for digest in "xy")
-    base = of_template(parse(_line({"added": [old], "removed": []})), is_sealed=True)
+    base = parse(_line({"added": [old], "removed": []})).packages
     again = parse(_line({"added": [new], "removed": ["a-1-1.noarch"]}))
-    assert of_layer(base, again).packages == (RootPackage(nevra="a-1-1.noarch", digest="y"),)
+    assert applied(base, again) == (RootPackage(identity="a-1-1.noarch", digest="y"),)
 
 
 def test_a_root_with_a_folder_for_all_is_not_sealed_and_no_link_is_followed(tmp_path: Path) -> None:

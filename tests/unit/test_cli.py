@@ -221,7 +221,7 @@ def _while_waiting(typed: Typed, words: list[str], play: list[str]) -> Result:
         elif "unresolvable" in play:
             driven.fail("1.build.x86_64.1", "nothing provides x", outcome=Outcome.UNRESOLVABLE)
         else:
-            rpm = driven.stored("hello-1-1.x86_64.rpm", b"x", kind=ArtifactKind.RPM, nevra="hello-1-1.x86_64")
+            rpm = driven.stored("hello-1-1.x86_64.rpm", b"x", kind=ArtifactKind.RPM, identity="hello-1-1.x86_64")
             driven.succeed("1.build.x86_64.1", files=(rpm,))
             driven.succeed("1.upload.x86_64.1")
 

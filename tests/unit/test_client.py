@@ -419,7 +419,7 @@ def test_a_repository_says_how_to_install_from_it(farm: Farm) -> None:
     assert found.baseurl.startswith("file:///")
     assert "demo/aarch64" in found.baseurl
     assert f"baseurl={found.baseurl}\nenabled=1" in found.repo_file
-    assert found.dnf_command("hello; rm").endswith("install 'hello; rm'")
+    assert found.install_command("hello; rm").endswith("install 'hello; rm'")
     with pytest.raises(UnknownArch):
         farm.repository("demo", "s390x")
     with pytest.raises(UnknownTarget):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from farm.client import farm as client
+from farm.formats.rpm import options as rpm_options
 from farm.service import limits as service_limits
 from farm.service import log as service_log
-from farm.service import request as service_request
 from tests.driven_farm import DrivenFarm, driven_farm
 
 DOCS = Path(__file__).parents[2] / "docs/python.md"
@@ -50,7 +50,7 @@ def _await_builds(driven: DrivenFarm, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [client, service_limits, service_log, service_request], ids=lambda module: module.__name__
+    "module", [client, service_limits, service_log, rpm_options], ids=lambda module: module.__name__
 )
 def test_docstrings_show_what_happens(module: object) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)  # type: ignore[arg-type]

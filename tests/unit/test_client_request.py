@@ -11,6 +11,8 @@ from farm.artifacts.directory import DirectoryStore
 from farm.client.user import local_actor
 from farm.config import Settings
 from farm.errors import BadRequest, BadSource, UnknownArch
+from farm.formats.rpm.format import RpmFormat
+from farm.formats.rpm.options import parse_define
 from farm.model.actor import Actor, Role
 from farm.model.source import Source, SourceKind
 from farm.service.request import (
@@ -22,12 +24,13 @@ from farm.service.request import (
     check_priority,
     make_options,
     make_request,
-    parse_define,
     step_kind,
 )
 from farm.service.source import SRPM_MAX_BYTES, check_source, check_srpm, git_source, store_srpm
 from tests.artifacts import content_of
 from tests.rpms import BINARY_LEAD, LEAD
+
+RPM = RpmFormat()
 
 
 @pytest.mark.parametrize("wrong", [{"target": "demo", "tagret": "demo"}, {"git": "https://example.org/hello.git"}])
@@ -37,7 +40,7 @@ def test_an_argument_that_no_request_has_or_that_is_missing_is_a_type_error(wron
 
 
 def git_url(git: str | Path) -> str | None:
-    return git_source(git, ref=None, subdir=None, spec=None).url
+    return git_source(git, RPM, ref=None, subdir=None, spec=None).url
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ref", ["main", "v2.10", "refs/tags/v1", "feature/a-b", "0" * 40, "v1+git~"[:-1]])
 def test_a_ref_that_git_allows_is_taken(ref: str) -> None:
-    assert git_source("https://example.org/a", ref=ref, subdir=None, spec=None).ref == ref
+    assert git_source("https://example.org/a", RPM, ref=ref, subdir=None, spec=None).ref == ref
 
 
 @pytest.mark.parametrize(
@@ -112,22 +115,22 @@ def test_a_ref_that_git_allows_is_taken(ref: str) -> None:
 )
 def test_a_ref_that_git_does_not_allow_is_refused(ref: str) -> None:
     with pytest.raises(BadSource, match="--ref"):
-        git_source("https://example.org/a", ref=ref, subdir=None, spec=None)
+        git_source("https://example.org/a", RPM, ref=ref, subdir=None, spec=None)
 
 
 @pytest.mark.parametrize("path", ["/etc", "../x", "a/../../x", "a//b", "-x", "", "a\0b"])
 def test_a_path_that_leaves_the_tree_is_refused(path: str) -> None:
     with pytest.raises(BadSource, match="--subdir"):
-        git_source("https://example.org/a", ref=None, subdir=path, spec=None)
+        git_source("https://example.org/a", RPM, ref=None, subdir=path, spec=None)
     with pytest.raises(BadSource, match="--spec"):
-        git_source("https://example.org/a", ref=None, subdir=None, spec=f"{path}/../x.spec")
+        git_source("https://example.org/a", RPM, ref=None, subdir=None, spec=f"{path}/../x.spec")
 
 
 def test_a_spec_is_named_as_one() -> None:
-    source = git_source("https://example.org/a", ref=None, subdir="packages/a/", spec="a.spec")
+    source = git_source("https://example.org/a", RPM, ref=None, subdir="packages/a/", spec="a.spec")
     assert (source.subdir, source.spec) == ("packages/a", "a.spec")
     with pytest.raises(BadSource, match=r"does not end in \.spec"):
-        git_source("https://example.org/a", ref=None, subdir=None, spec="Makefile")
+        git_source("https://example.org/a", RPM, ref=None, subdir=None, spec="Makefile")
 
 
 # --- src.rpms ---------------------------------------------------------------------------------------------------
@@ -147,19 +150,19 @@ def test_a_file_that_is_no_src_rpm_is_refused_by_its_first_bytes(tmp_path: Path,
     path = tmp_path / "a.src.rpm"
     path.write_bytes(content)
     with pytest.raises(BadSource, match=why) as raised:
-        check_srpm(path)
+        check_srpm(path, RPM)
     assert str(path) in str(raised.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSource, match="does not exist"):
-        check_srpm(tmp_path / "gone.src.rpm")
+        check_srpm(tmp_path / "gone.src.rpm", RPM)
     with pytest.raises(BadSource, match="not a regular file"):
-        check_srpm(tmp_path)
+        check_srpm(tmp_path, RPM)
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(tmp_path / "s"))
         with pytest.raises(BadSource, match="not a regular file"):
-            check_srpm(tmp_path / "s")
+            check_srpm(tmp_path / "s", RPM)
 
 
 def test_a_file_that_is_too_large_is_refused_without_reading_it(tmp_path: Path) -> None:
@@ -168,18 +171,18 @@ def test_a_file_that_is_too_large_is_refused_without_reading_it(tmp_path: Path) 
         file.write(LEAD)
         file.truncate(SRPM_MAX_BYTES + 1)
     with pytest.raises(BadSource, match=f"at most {SRPM_MAX_BYTES}"):
-        check_srpm(path)
+        check_srpm(path, RPM)
 
 
 @pytest.mark.parametrize("url", ["https://example.org/a.src.rpm", "http://127.0.0.1:1/a.src.rpm"])
 def test_a_src_rpm_by_url_is_left_to_the_fetch_step(url: str, tmp_path: Path) -> None:
-    assert store_srpm(check_srpm(url), DirectoryStore(tmp_path)) == Source(kind=SourceKind.SRPM, url=url)
+    assert store_srpm(check_srpm(url, RPM), DirectoryStore(tmp_path)) == Source(kind=SourceKind.SRPM, url=url)
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/a", "https:///a", "https://x/\n", "gopher://x/y"])
 def test_a_url_that_cannot_be_downloaded_is_refused(url: str) -> None:
     with pytest.raises(BadSource, match="--srpm"):
-        check_srpm(url)
+        check_srpm(url, RPM)
 
 
 def test_a_local_src_rpm_goes_into_the_artifact_store(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_local_src_rpm_goes_into_the_artifact_store(tmp_path: Path) -> None:
     link.symlink_to(path)
     store = DirectoryStore(tmp_path / "store")
     for given, name in ((path, path.name), (path.as_uri(), path.name), (str(link), "link.src.rpm")):
-        source = store_srpm(check_srpm(given), store)
+        source = store_srpm(check_srpm(given, RPM), store)
         assert (source.kind, source.filename, source.url) == (SourceKind.SRPM, name, None)
         assert content_of(store, source.sha256 or "") == LEAD
     assert path.stat().st_nlink == 1
@@ -199,14 +202,14 @@ def test_a_file_name_that_does_not_print_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[31m.src.rpm"
     path.write_bytes(LEAD)
     with pytest.raises(BadSource, match="rename the file") as raised:
-        store_srpm(check_srpm(path), DirectoryStore(tmp_path / "store"))
+        store_srpm(check_srpm(path, RPM), DirectoryStore(tmp_path / "store"))
     assert "\x1b" not in str(raised.value)
 
 
 def test_sources_made_by_hand_are_checked_too() -> None:
-    check_source(git_source("https://example.org/a", ref="v1", subdir="x", spec="a.spec"), None)
-    check_source(Source(kind=SourceKind.SRPM, url="https://example.org/a.src.rpm"), None)
-    check_source(Source(kind=SourceKind.SRPM, sha256="0" * 64, filename="a.src.rpm"), None)
+    check_source(git_source("https://example.org/a", RPM, ref="v1", subdir="x", spec="a.spec"), RPM, None)
+    check_source(Source(kind=SourceKind.SRPM, url="https://example.org/a.src.rpm"), RPM, None)
+    check_source(Source(kind=SourceKind.SRPM, sha256="0" * 64, filename="a.src.rpm"), RPM, None)
     for bad in (
         Source(kind=SourceKind.GIT),
         Source(kind=SourceKind.GIT, url="ext::x"),
@@ -216,7 +219,7 @@ def test_sources_made_by_hand_are_checked_too() -> None:
         Source(kind=SourceKind.SRPM, url="/etc/passwd"),
     ):
         with pytest.raises(BadSource):
-            check_source(bad, os.geteuid())
+            check_source(bad, RPM, os.geteuid())
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_sources_made_by_hand_are_checked_too() -> None:
 )
 def test_an_actor_without_a_user_here_learns_nothing_of_paths_on_this_machine(source: Source) -> None:
     with pytest.raises(BadSource, match="for its users alone"):
-        check_source(source, None)
+        check_source(source, RPM, None)
 
 
 def test_a_request_of_an_actor_without_a_user_here_reads_no_local_file(tmp_path: Path) -> None:
@@ -245,24 +248,24 @@ def test_a_request_of_an_actor_without_a_user_here_reads_no_local_file(tmp_path:
     for git in (tmp_path, tmp_path.as_uri(), "/no/such", "no-such"):
         with pytest.raises(BadSource, match="for its users alone"):
             make_request(settings, pytest.fail, uid=None, target="demo", git=git)
-    check_source(git_source("user@example.org:a.git", ref=None, subdir=None, spec=None), None)
+    check_source(git_source("user@example.org:a.git", RPM), RPM, None)
 
 
 def test_only_root_asks_for_the_rights_of_another_user() -> None:
     source = Source(kind=SourceKind.GIT, url="file:///srv/a.git", reader_uid=1234)
-    check_source(source, 0)
-    check_source(source, 1234)
+    check_source(source, RPM, 0)
+    check_source(source, RPM, 1234)
     with pytest.raises(BadSource, match="only root may ask for another user"):
-        check_source(source, 1235)
+        check_source(source, RPM, 1235)
     with pytest.raises(BadSource, match="only root may ask for another user"):
-        check_source(replace(source, url="https://example.org/a.git"), None)
+        check_source(replace(source, url="https://example.org/a.git"), RPM, None)
 
 
 # --- options ----------------------------------------------------------------------------------------------------
 
 
 def test_options_are_kept_in_order() -> None:
-    options = make_options(with_=["a"], without=["b"], defines=[("zzz", "1 2"), ("dist", ".el9")], timeout_s=60)
+    options = make_options(RPM, with_=["a"], without=["b"], defines=[("zzz", "1 2"), ("dist", ".el9")], timeout_s=60)
     assert options.defines == (("zzz", "1 2"), ("dist", ".el9"))
     assert (options.with_, options.without, options.timeout_s) == (("a",), ("b",), 60)
 
@@ -270,14 +273,14 @@ def test_options_are_kept_in_order() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a-b", "%(id)", "a;b", "a\n", "é"])
 def test_what_is_no_conditions_name_is_refused(name: str) -> None:
     with pytest.raises(BadRequest, match="--with "):
-        make_options(with_=[name])
+        make_options(RPM, with_=[name])
     with pytest.raises(BadRequest, match="--without "):
-        make_options(without=[name])
+        make_options(RPM, without=[name])
 
 
 def test_a_condition_is_not_both_on_and_off() -> None:
     with pytest.raises(BadRequest, match="both --with and --without"):
-        make_options(with_=["a", "tests"], without=["tests"])
+        make_options(RPM, with_=["a", "tests"], without=["tests"])
 
 
 @pytest.mark.parametrize(
@@ -295,7 +298,7 @@ def test_a_define_is_a_name_and_the_rest() -> None:
 @pytest.mark.parametrize("timeout_s", [0, -1, TIMEOUT_MAX_S + 1])
 def test_a_limit_out_of_range_is_refused(timeout_s: int) -> None:
     with pytest.raises(BadRequest, match="--timeout"):
-        make_options(timeout_s=timeout_s)
+        make_options(RPM, timeout_s=timeout_s)
 
 
 def test_a_priority_out_of_range_is_refused() -> None:
@@ -331,9 +334,9 @@ def test_unknown_steps_and_arches_are_named_with_those_that_there_are() -> None:
 
 def test_a_text_is_no_list_of_conditions() -> None:
     with pytest.raises(BadRequest, match=r"--with takes a list of names, and 'tests' is a text; give \['tests'\]"):
-        make_options(with_="tests")
+        make_options(RPM, with_="tests")
 
 
 def test_a_url_that_does_not_parse_is_no_source() -> None:
     with pytest.raises(BadSource, match="is not a URL: Invalid IPv6 URL"):
-        check_srpm("https://me:secret@[::1/x.src.rpm")
+        check_srpm("https://me:secret@[::1/x.src.rpm", RPM)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from farm.model.target import Lookaside, LookasideForm
+from farm.formats.rpm.settings import Lookaside, LookasideForm
 from workers.core.context import Ended
-from workers.sources import lookaside
+from workers.formats.rpm import lookaside
 
 _MD5, _SHA1, _SHA256, _SHA512 = "a" * 32, "b" * 40, "c" * 64, "d" * 128
 

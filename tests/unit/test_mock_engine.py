@@ -16,13 +16,14 @@ import pytest
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import HostUnfit, NetworkTrouble, RootTrouble
+from farm.formats.rpm.settings import MockSettings, RpmSettings
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import EngineName, MockSettings, Target
+from farm.model.target import EngineName, Target
 from workers.core.context import StepContext
 from workers.core.log import StepLog
-from workers.formats.rpm.engine import EngineRun, RpmsRequest, SrpmRequest
+from workers.formats.base import BuildRequest, Made, SourceRequest
 from workers.formats.rpm.mock.engine import MockEngine
 from workers.formats.rpm.mock.host import Account, MockHost
 
@@ -35,8 +36,9 @@ _TARGET = Target(
     arches=(Arch.X86_64,),
     repositories=(),
     packages=(),
-    mock=MockSettings(config="demo-{arch}", isolation="nspawn"),
+    table=RpmSettings(mock=MockSettings(config="demo-{arch}", isolation="nspawn")).table,
 )
+_SIMPLE = replace(_TARGET, table=RpmSettings(mock=MockSettings(config="demo-{arch}", isolation="simple")).table)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network namespace")
 
 
@@ -54,24 +56,24 @@ class Mocked:
         plan = {f"--{mode}": end for mode, end in modes.items()}
         (self.folder / "plan.json").write_text(json.dumps(plan))
 
-    def rpms(self, options: BuildOptions = BuildOptions()) -> EngineRun:  # noqa: B008 - a frozen value
+    def rpms(self, options: BuildOptions = BuildOptions()) -> Made:  # noqa: B008 - a frozen value
         given = self.folder / "x-1-1.src.rpm"
         given.write_bytes(b"given")
-        request = RpmsRequest(
+        request = BuildRequest(
             target=self.target,
             arch=Arch.X86_64,
             options=options,
-            srpm=given,
-            build_requires=(),
+            source=given,
+            requires=(),
             repositories=(("farm", "file:///farm/3"),),
         )
-        return self._run(lambda context: self.engine.make_rpms(request, context))
+        return self._run(lambda context: self.engine.build(request, context))
 
-    def srpm(self, **given: Any) -> EngineRun:
-        request = SrpmRequest(target=self.target, arch=Arch.X86_64, options=BuildOptions(), **given)
-        return self._run(lambda context: self.engine.make_srpm(request, context))
+    def srpm(self, **given: Any) -> Made:
+        request = SourceRequest(target=self.target, arch=Arch.X86_64, options=BuildOptions(), **given)
+        return self._run(lambda context: self.engine.make_source(request, context))
 
-    def _run(self, what: Any) -> EngineRun:
+    def _run(self, what: Any) -> Made:
         workdir = Path(tempfile.mkdtemp(dir=self.settings.data))
         with StepLog(workdir / "log", limit_bytes=2**20) as log:
             context = StepContext(
@@ -85,7 +87,7 @@ class Mocked:
                 deadline=time.monotonic() + 60,
             )
             try:
-                made: EngineRun = what(context)
+                made: Made = what(context)
             finally:
                 self.log = log.path.read_text()
         return made
@@ -148,7 +150,9 @@ def test_every_run_has_the_same_configuration_and_root(mocked: Mocked) -> None:
 
 @needs_root
 def test_with_simple_a_recipe_runs_offline_and_only_the_package_manager_has_the_network(mocked: Mocked) -> None:
-    mocked.target = replace(_TARGET, mock=MockSettings(config="demo-{arch}", isolation="simple"))
+    mocked.target = replace(
+        _TARGET, table=RpmSettings(mock=MockSettings(config="demo-{arch}", isolation="simple")).table
+    )
     mocked.plan(installdeps={"code": 0}, rebuild={"code": 0})
     assert mocked.rpms().outcome is Outcome.SUCCEEDED, mocked.log
     assert mocked.modes == ["--update", "--installdeps", "--rebuild", "--chroot", "--clean"]
@@ -161,11 +165,13 @@ def test_with_simple_a_recipe_runs_offline_and_only_the_package_manager_has_the_
 
 @needs_root
 def test_with_simple_a_spec_is_read_offline_too(mocked: Mocked, tmp_path: Path) -> None:
-    mocked.target = replace(_TARGET, mock=MockSettings(config="demo-{arch}", isolation="simple"))
+    mocked.target = replace(
+        _TARGET, table=RpmSettings(mock=MockSettings(config="demo-{arch}", isolation="simple")).table
+    )
     mocked.plan(buildsrpm={"code": 1, "build_log": "error: line 3: Unknown tag\n"})
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources/x.spec").write_text("Name: x")
-    assert mocked.srpm(sources=tmp_path / "sources", spec="x.spec").outcome is Outcome.FAILED
+    assert mocked.srpm(sources=tmp_path / "sources", recipe="x.spec").outcome is Outcome.FAILED
     assert mocked.modes == ["--init", "--buildsrpm", "--clean"]
     assert "--offline" in mocked.calls[1]
 
@@ -174,7 +180,7 @@ def test_a_source_package_that_cannot_be_taken_out_is_the_packages_failure(mocke
     given = tmp_path / "given.src.rpm"
     given.write_bytes(b"x")
     mocked.plan(copyin={"code": 0}, chroot={"code": 0}, copyout={"code": 50})
-    run = mocked.srpm(srpm=given)
+    run = mocked.srpm(package=given)
     assert run.outcome is Outcome.FAILED
     assert "taken out of the root" in (run.reason or "")
     assert mocked.modes == ["--init", "--copyin", "--chroot", "--copyout", "--clean"]
@@ -184,7 +190,7 @@ def test_a_spec_that_rpmbuild_refuses_in_the_root_fails_and_does_not_trouble(moc
     given = tmp_path / "given.src.rpm"
     given.write_bytes(b"x")
     mocked.plan(copyin={"code": 0}, chroot={"code": 1, "output": "error: line 3: Unknown tag"})
-    assert mocked.srpm(srpm=given).outcome is Outcome.FAILED
+    assert mocked.srpm(package=given).outcome is Outcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -227,7 +233,7 @@ def test_what_the_package_manager_said_is_in_the_attempts_log(mocked: Mocked) ->
 
 def test_the_roots_packages_are_known_of_a_failed_build_too(mocked: Mocked) -> None:
     mocked.plan(rebuild={"code": 10, "build_log": "error: x\n"})
-    assert [package.nevra for package in mocked.rpms().root] == ["bash-5.2.15-2.x86_64"]
+    assert [package.identity for package in mocked.rpms().root] == ["bash-5.2.15-2.x86_64"]
 
 
 @needs_root

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from farm.model.build import Phase
-from workers.formats.rpm.engine import RootPackage
 from workers.formats.rpm.mock.results import peak_memory_bytes, phases, read_from, root_packages, size_of
+from workers.roots.root import RootPackage
 
 _STATE = """\
 2026-11-21 05:00:00,000 - Start: run
@@ -37,15 +37,15 @@ def test_the_root_is_what_its_own_rpm_listed_with_digests(tmp_path: Path) -> Non
         f"gcc-0:14.2.1-1.el9.x86_64 {digest}\nbash-1:5.2-1.el9.x86_64 (none)\ngpg-pubkey-0:d-1.(none) x\n"
     )
     assert root_packages(tmp_path / "listing", tmp_path) == (
-        RootPackage(nevra="bash-1:5.2-1.el9.x86_64", digest=""),
-        RootPackage(nevra="gcc-14.2.1-1.el9.x86_64", digest=digest),
+        RootPackage(identity="bash-1:5.2-1.el9.x86_64", digest=""),
+        RootPackage(identity="gcc-14.2.1-1.el9.x86_64", digest=digest),
     )
 
 
 def test_without_it_mocks_own_list_tells_the_names(tmp_path: Path) -> None:
     lines = "bash-5.2-1.el9.x86_64 1700000000 123 installed\ngpg-pubkey-8483c65d-5ccc5b19.(none) 1 0 installed\nodd\n"
     (tmp_path / "installed_pkgs.log").write_text(lines)
-    assert root_packages(tmp_path / "none", tmp_path) == (RootPackage(nevra="bash-5.2-1.el9.x86_64", digest=""),)
+    assert root_packages(tmp_path / "none", tmp_path) == (RootPackage(identity="bash-5.2-1.el9.x86_64", digest=""),)
 
 
 @pytest.mark.parametrize("name", ["system_monitor.json", "system_monior.json"])

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from farm.errors import BadRequest
+from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
@@ -88,7 +89,7 @@ def test_what_is_no_limit_is_answered_with_what_is(texts: list[str], said: str) 
 )
 def test_limits_from_python_are_checked_too(given: Any, said: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        make_options(limits=given)
+        make_options(RpmFormat(), limits=given)
     assert said in str(caught.value)
 
 
@@ -108,9 +109,9 @@ def test_the_usual_limits_are_in_range() -> None:
 
 
 def test_wall_is_another_word_for_timeout() -> None:
-    assert make_options(limits={"wall_s": 60}) == BuildOptions(timeout_s=60)
+    assert make_options(RpmFormat(), limits={"wall_s": 60}) == BuildOptions(timeout_s=60)
     with pytest.raises(BadRequest, match="--timeout and --limit wall are the same"):
-        make_options(limits={"wall_s": 60}, timeout_s=60)
+        make_options(RpmFormat(), limits={"wall_s": 60}, timeout_s=60)
 
 
 def test_the_first_of_a_targets_packages_counts_and_alone() -> None:
@@ -121,13 +122,13 @@ def test_the_first_of_a_targets_packages_counts_and_alone() -> None:
 
 
 def test_a_builds_own_limits_beat_its_packages_which_beat_the_targets() -> None:
-    options = make_options(limits={"memory_bytes": 2**33}, timeout_s=50)
+    options = make_options(RpmFormat(), limits={"memory_bytes": 2**33}, timeout_s=50)
     limits = step_type("build").limits(TARGET, "kernel", options)
     assert limits == Limits(wall_s=50, silence_s=10, memory_bytes=2**33)
 
 
 def test_steps_before_the_build_have_the_limits_but_their_own_time() -> None:
-    options = make_options(limits={"memory_bytes": 2**33}, timeout_s=50)
+    options = make_options(RpmFormat(), limits={"memory_bytes": 2**33}, timeout_s=50)
     for kind in ("fetch", "srpm"):
         assert step_type(kind).limits(TARGET, "kernel", options) == Limits(
             wall_s=3600, silence_s=10, memory_bytes=2**33
@@ -141,7 +142,7 @@ def test_options_of_before_there_were_limits_still_decode() -> None:
 
 
 def test_limits_survive_as_json() -> None:
-    options = make_options(limits={"memory_bytes": 2**33})
+    options = make_options(RpmFormat(), limits={"memory_bytes": 2**33})
     assert msgspec.json.decode(msgspec.json.encode(options), type=BuildOptions) == options
     assert msgspec.json.decode(msgspec.json.encode(TARGET), type=Target) == TARGET
 

@@ -23,7 +23,8 @@ from tests.rpms import make_rpm
 from workers.core import collect as collecting
 from workers.core.collect import collect, store_log
 from workers.core.context import Ended, StepContext
-from workers.formats.rpm.results import store_packages, store_provenance, store_source
+from workers.formats.rpm.results import checked_packages, checked_source
+from workers.steps.records import store_package, store_provenance
 
 SOURCE = "hello-1-1.src.rpm"
 
@@ -138,7 +139,7 @@ def test_a_name_that_is_merely_odd_is_refused_by_what_the_file_holds(
     (left / name).write_bytes(b"no RPM")
     found = collect(left, ".rpm", limit_bytes=100)
     assert "is not an RPM package" in refusal(
-        lambda: store_packages(found, source=SOURCE, arch="x86_64", context=context)
+        lambda: checked_packages(found, source=SOURCE, arch="x86_64", context=context)
     )
 
 
@@ -192,8 +193,9 @@ def test_honest_packages_are_stored_under_their_names(left: Path, context: StepC
     make_rpm(left / "noarch", "a")
     make_rpm(left, "b", arch="x86_64")
     found = collect(left, ".rpm", limit_bytes=2**20)
-    stored = store_packages(found, source=SOURCE, arch="x86_64", context=context)
-    assert [(one.name, one.kind, one.nevra) for one in stored] == [
+    taken = checked_packages(found, source=SOURCE, arch="x86_64", context=context)
+    stored = [store_package(one, ArtifactKind.RPM, context) for one in taken]
+    assert [(one.name, one.kind, one.identity) for one in stored] == [
         ("a-1-1.noarch.rpm", ArtifactKind.RPM, "a-1-1.noarch"),
         ("b-1-1.x86_64.rpm", ArtifactKind.RPM, "b-1-1.x86_64"),
     ]
@@ -219,26 +221,27 @@ def test_a_package_that_lies_is_refused(
 ) -> None:
     make_rpm(left, arch=arch).rename(left / name)
     found = collect(left, ".rpm", limit_bytes=2**20)
-    assert said in refusal(lambda: store_packages(found, source=source, arch="x86_64", context=context))
+    assert said in refusal(lambda: checked_packages(found, source=source, arch="x86_64", context=context))
 
 
 def test_a_cut_package_and_none_at_all_are_refused(left: Path, context: StepContext) -> None:
     path = make_rpm(left)
     path.write_bytes(path.read_bytes()[:200])
     found = collect(left, ".rpm", limit_bytes=2**20)
-    assert "truncated" in refusal(lambda: store_packages(found, source=SOURCE, arch="x86_64", context=context))
-    assert "no package" in refusal(lambda: store_packages((), source=SOURCE, arch="x86_64", context=context))
+    assert "truncated" in refusal(lambda: checked_packages(found, source=SOURCE, arch="x86_64", context=context))
+    assert "no package" in refusal(lambda: checked_packages((), source=SOURCE, arch="x86_64", context=context))
 
 
 def test_one_source_package_is_stored_as_its_header_names_it(left: Path, context: StepContext) -> None:
     make_rpm(left, arch="src").rename(left / "whatever.src.rpm")
-    stored, nevra = store_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+    taken = checked_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+    stored, nevra = store_package(taken, ArtifactKind.SRPM, context), str(taken.identity)
     assert (stored.name, stored.kind, nevra) == (SOURCE, ArtifactKind.SRPM, "hello-1-1.src")
 
 
 def test_no_source_package_two_or_a_binary_one_are_refused(left: Path, context: StepContext) -> None:
     def store() -> object:
-        return store_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+        return checked_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
 
     assert "made none" in refusal(store)
     make_rpm(left).rename(left / "binary.src.rpm")
@@ -264,9 +267,9 @@ def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) 
 
 
 def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -> None:
-    srpm = Artifact(name=SOURCE, kind=ArtifactKind.SRPM, sha256="a" * 64, size_bytes=1, nevra="hello-1-1.src")
+    srpm = Artifact(name=SOURCE, kind=ArtifactKind.SRPM, sha256="a" * 64, size_bytes=1, identity="hello-1-1.src")
     rpm = Artifact(
-        name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="b" * 64, size_bytes=1, nevra="hello-1-1.x86_64"
+        name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="b" * 64, size_bytes=1, identity="hello-1-1.x86_64"
     )
     work = Work(
         attempt="12.build.x86_64.2",
@@ -280,7 +283,7 @@ def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -
         limits=Limits(),
         input=BuildInput(
             srpm=srpm,
-            nevra="hello-1-1.src",
+            identity="hello-1-1.src",
             build_requires=(),
             arch=Arch.X86_64,
             repositories=(PinnedRepository(name="farm-demo-x86_64", url="https://farm/4/", version=4),),

@@ -56,7 +56,7 @@ WORK = Work(
     limits=Limits(),
     input=BuildInput(
         srpm=Artifact(name="hello-1-1.src.rpm", kind=ArtifactKind.SRPM, sha256="0" * 64, size_bytes=1),
-        nevra="hello-1-1.src",
+        identity="hello-1-1.src",
         build_requires=(),
         arch=Arch.X86_64,
         repositories=(),

@@ -68,7 +68,9 @@ def test_the_srpm_step_is_stopped_while_it_gets_a_source_package(context: StepCo
 
 def test_the_build_step_is_stopped_while_it_gets_a_source_package(context: StepContext, tmp_path: Path) -> None:
     srpm_artifact = _stored(context, tmp_path)
-    given = BuildInput(srpm=srpm_artifact, nevra="large-1-1.src", build_requires=(), arch=Arch.X86_64, repositories=())
+    given = BuildInput(
+        srpm=srpm_artifact, identity="large-1-1.src", build_requires=(), arch=Arch.X86_64, repositories=()
+    )
     with pytest.raises(LeaseLost, match=_STOPPED):
         build.run(_work("build", given), context)
     assert list(context.workdir.iterdir()) == []

@@ -1,12 +1,15 @@
 """Which arches a spec leaves of a request."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
+from farm.state.machine import FanOut
 from farm.steps.arches import plan_arches
-from farm.steps.srpm import SrpmResult
+from farm.steps.srpm import SrpmResult, rules_of
 from tests.fake_workers import output_of
 
 X86, ARM, PPC = Arch.X86_64, Arch.AARCH64, Arch.PPC64LE
@@ -17,6 +20,10 @@ def srpm(exclusive: tuple[str, ...] = (), exclude: tuple[str, ...] = (), *, noar
     result = output_of("srpm")
     assert isinstance(result, SrpmResult)
     return replace(result, exclusive_arches=exclusive, exclude_arches=exclude, noarch=noarch)
+
+
+def plan(wanted: Sequence[Arch], made: SrpmResult, native: Sequence[Arch]) -> FanOut:
+    return plan_arches(wanted, rules_of(made), native, RpmFormat())
 
 
 @pytest.mark.parametrize(
@@ -36,9 +43,9 @@ def srpm(exclusive: tuple[str, ...] = (), exclude: tuple[str, ...] = (), *, noar
 def test_a_package_is_built_where_its_spec_allows(
     exclusive: tuple[str, ...], exclude: tuple[str, ...], left: list[Arch]
 ) -> None:
-    plan = plan_arches((X86, ARM, PPC), srpm(exclusive, exclude), ())
-    assert list(plan.covers) == left
-    assert set(plan.covers) | set(plan.excluded) == {X86, ARM, PPC}
+    found = plan((X86, ARM, PPC), srpm(exclusive, exclude), ())
+    assert list(found.covers) == left
+    assert set(found.covers) | set(found.excluded) == {X86, ARM, PPC}
 
 
 @pytest.mark.parametrize(
@@ -54,10 +61,10 @@ def test_a_package_is_built_where_its_spec_allows(
 def test_a_noarch_package_is_built_once_on_a_native_arch(
     exclusive: tuple[str, ...], native: tuple[Arch, ...], expected: dict[Arch, tuple[Arch, ...]]
 ) -> None:
-    assert plan_arches((X86, ARM, PPC), srpm(exclusive, noarch=True), native).covers == expected
+    assert plan((X86, ARM, PPC), srpm(exclusive, noarch=True), native).covers == expected
 
 
 def test_the_reason_is_printable_and_bounded_whatever_the_spec_says() -> None:
-    reason = plan_arches((X86,), srpm(("\x1b[31mevil\n", "a" * 10_000)), ()).excluded[X86]
+    reason = plan((X86,), srpm(("\x1b[31mevil\n", "a" * 10_000)), ()).excluded[X86]
     assert reason.isprintable()
     assert len(reason) < 300

@@ -43,7 +43,7 @@ def test_a_record_is_canonical_and_tells_targets_apart(tmp_path: Path) -> None:
     document = json.loads(content)
     assert document["format"] == 1
     assert content == json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    assert digest_of(replace(target, macros=(("dist", ".other"),))) != digest_of(target)
+    assert digest_of(replace(target, table={"macros": [["dist", ".other"]]})) != digest_of(target)
 
 
 def test_a_record_of_a_farm_before_this_one_lacks_what_was_added_since(store: DirectoryStore, tmp_path: Path) -> None:

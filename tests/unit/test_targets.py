@@ -8,8 +8,9 @@ import pytest
 
 from farm.config import Settings
 from farm.errors import BadTarget, UnknownArch, UnknownTarget
+from farm.formats.rpm.settings import LookasideForm, settings_of
 from farm.model.arch import Arch
-from farm.model.target import EngineName, LookasideForm
+from farm.model.target import EngineName
 from farm.targets.load import SHIPPED, find_target, load_target, load_targets, pick_arches, survey_targets
 
 SHIPPED_NAMES = (
@@ -75,17 +76,18 @@ def test_public_targets_check_packages_over_https(tmp_path: Path, name: str) -> 
             assert address.startswith("https://")
             assert "{" not in address
             assert target.release in address
-    assert target.lookaside is not None
-    assert target.mock is not None
-    assert "{release}" not in target.mock.config
-    assert target.mock.config.endswith("-{arch}")
+    rpm = settings_of(target)
+    assert rpm.lookaside is not None
+    assert rpm.mock is not None
+    assert "{release}" not in rpm.mock.config
+    assert rpm.mock.config.endswith("-{arch}")
 
 
 def test_only_roots_with_a_database_of_another_time_need_mock(tmp_path: Path) -> None:
     """AlmaLinux 8 has Berkeley DB; all others have SQLite, at the place of their release."""
     targets = load_targets(Settings(data=tmp_path))
     assert [name for name, target in targets.items() if target.engine is EngineName.MOCK] == ["almalinux-8"]
-    old = {name for name, target in targets.items() if target.rpmdb == "/var/lib/rpm"}
+    old = {name for name, target in targets.items() if settings_of(target).rpmdb == "/var/lib/rpm"}
     assert old == {"almalinux-8", "almalinux-9", "centos-stream-9", "demo"}
 
 
@@ -101,15 +103,16 @@ def test_only_roots_with_a_database_of_another_time_need_mock(tmp_path: Path) ->
 def test_targets_set_the_macros_that_specs_ask_for(
     tmp_path: Path, name: str, dist: str, release_macro: tuple[str, str]
 ) -> None:
-    macros = dict(find_target(Settings(data=tmp_path), name).macros)
+    macros = dict(settings_of(find_target(Settings(data=tmp_path), name)).macros)
     assert macros["dist"].startswith(dist)
     assert macros[release_macro[0]] == release_macro[1]
 
 
 def test_lookasides_have_their_distribution_s_form(tmp_path: Path) -> None:
     for name, target in load_targets(Settings(data=tmp_path)).items():
-        if target.lookaside is not None:
-            metadata = target.lookaside.form is LookasideForm.METADATA
+        lookaside = settings_of(target).lookaside
+        if lookaside is not None:
+            metadata = lookaside.form is LookasideForm.METADATA
             assert metadata == name.startswith("almalinux")
 
 
@@ -222,3 +225,58 @@ def test_packages_of_a_target_that_is_not_there_are_a_mistake(settings: Settings
     with pytest.raises(BadTarget, match=words):
         find_target(settings, "mine-7")
     assert isinstance(survey_targets(settings)["mine-7"], BadTarget)
+
+
+TABLE = """
+[rpm]
+rpmdb = "/usr/lib/sysimage/rpm"
+module_platform = "platform:el7"
+
+[rpm.macros]
+dist = ".mine7"
+
+[rpm.lookaside]
+form = "sources"
+base_url = "https://{data}/{release}"
+
+[rpm.mock]
+config = "mine-{release}-{arch}"
+"""
+
+
+def test_the_keys_of_a_format_may_stand_at_the_top_or_in_its_table(settings: Settings) -> None:
+    assert settings.targets is not None
+    at_top = TABLE.replace("[rpm]", "").replace("[rpm.", "[")
+    first_line, table = MINIMAL.split("\n\n", 1)
+    (settings.targets / "new.toml").write_text(MINIMAL + TABLE)
+    (settings.targets / "old.toml").write_text(first_line + at_top + "\n" + table)
+    new, old = find_target(settings, "new"), find_target(settings, "old")
+    assert new.table == old.table
+    rpm = settings_of(new)
+    assert (rpm.rpmdb, rpm.macros) == ("/usr/lib/sysimage/rpm", (("dist", ".mine7"),))
+    assert rpm.lookaside is not None
+    assert rpm.lookaside.base_url == f"https://{settings.data}/7"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('dist = ".mine7"', 'd = ".mine7"', "rpm.macros: 'd' is no name of an RPM macro"),
+        ('form = "sources"', 'form = "cvs"', "rpm.lookaside.form: 'cvs' is not one of sources, metadata"),
+        ('rpmdb = "/', 'rpmdb = "', "rpm.rpmdb: 'usr/lib/sysimage/rpm' is not an absolute path"),
+        ("module_platform", "platform", "rpm: 'platform' is not a key here; known are macros, rpmdb,"),
+        ("[rpm]\n", '[macros]\ndist = "x"\n[rpm]\n', "macros: stands in [rpm] too"),
+        (TABLE, 'format = "cpio"\n', "format: 'cpio' is not one of rpm"),
+        (TABLE, "rpm = 3\n", "rpm: 3 is not a table; write [rpm]"),
+    ],
+)
+def test_a_mistake_in_a_formats_table_is_named_with_the_table(
+    settings: Settings, old: str, new: str, said: str
+) -> None:
+    assert settings.targets is not None
+    text = MINIMAL.split("\n\n", 1)[0] + "\n" if old == TABLE else MINIMAL
+    path = settings.targets / "mine.toml"
+    path.write_text(text + TABLE.replace(old, new))
+    with pytest.raises(BadTarget) as caught:
+        load_target(path, {"data": "/data"})
+    assert str(caught.value).startswith(f"{path}: {said}")

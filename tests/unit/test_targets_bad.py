@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import BadTarget
-from farm.targets.form import Invalid, to_target
+from farm.formats.rpm.settings import settings_of
+from farm.formats.tables import Invalid
+from farm.targets.form import to_target
 from farm.targets.load import load_target
 
 GOOD = """
@@ -196,9 +198,10 @@ def test_the_file_the_mistakes_are_made_in_is_right(tmp_path: Path) -> None:
     path.write_text(GOOD)
     target = load_target(path, {})
     assert target.name == "mine"
-    assert target.macros == (("dist", ".mine7"),)
-    assert target.mock is not None
-    assert target.mock.config == "mine-7-{arch}"
+    rpm = settings_of(target)
+    assert rpm.macros == (("dist", ".mine7"),)
+    assert rpm.mock is not None
+    assert rpm.mock.config == "mine-7-{arch}"
 
 
 @pytest.mark.parametrize("name", ["Mine", "-mine", ".mine", "mi ne", "mine_7", "m\u00ef"])

@@ -15,6 +15,7 @@ import pytest
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.errors import GIVEN, BadSource, LeaseLost, NotFound, RepositoryTrouble
+from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions
@@ -41,7 +42,7 @@ BOTH = (Arch.X86_64, Arch.AARCH64)
 
 
 def artifact(nevra: str | None) -> Artifact:
-    return Artifact(name="a.rpm", kind=ArtifactKind.RPM, sha256="0" * 64, size_bytes=1, nevra=nevra)
+    return Artifact(name="a.rpm", kind=ArtifactKind.RPM, sha256="0" * 64, size_bytes=1, identity=nevra)
 
 
 def given(*nevras: str, arches: tuple[Arch, ...] = (Arch.X86_64,)) -> UploadInput:
@@ -50,7 +51,8 @@ def given(*nevras: str, arches: tuple[Arch, ...] = (Arch.X86_64,)) -> UploadInpu
 
 def plan(work: UploadInput) -> list[tuple[str, list[str]]]:
     return [
-        (name.path, [filename for _, filename in content]) for name, content in upload.destinations("t", work).items()
+        (name.path, [filename for _, filename in content])
+        for name, content in upload.destinations("t", work, RpmFormat()).items()
     ]
 
 
@@ -87,7 +89,9 @@ def test_debug_packages_are_told_by_their_names(name: str, kind: str) -> None:
 @pytest.mark.parametrize("nevra", [None, "", "a", "../a-1-1.x86_64", "a-1-1.aarch64", "a-1-1.src", "a\n-1-1.x86_64"])
 def test_what_is_not_a_package_for_these_arches_is_refused(nevra: str | None) -> None:
     with pytest.raises(BadSource) as refused:
-        upload.destinations("t", UploadInput(srpm=artifact("a-1-1.src"), rpms=(artifact(nevra),), arches=BOTH[:1]))
+        upload.destinations(
+            "t", UploadInput(srpm=artifact("a-1-1.src"), rpms=(artifact(nevra),), arches=BOTH[:1]), RpmFormat()
+        )
     assert str(refused.value).isprintable()
 
 
@@ -111,7 +115,7 @@ def work_for(context: StepContext, tmp_path: Path, arches: tuple[Arch, ...] = BO
     def stored(name: str, arch: str) -> Artifact:
         path = make_rpm(tmp_path, name, arch=arch)
         kind = ArtifactKind.SRPM if arch == "src" else ArtifactKind.RPM
-        return context.store.put(path, name=path.name, kind=kind, nevra=f"{name}-1-1.{arch}")
+        return context.store.put(path, name=path.name, kind=kind, identity=f"{name}-1-1.{arch}")
 
     target = Target(
         name="demo",
@@ -211,7 +215,7 @@ def _metadata_of(url: str) -> Iterator[Path]:
 
 def _more(context: StepContext, tmp_path: Path) -> tuple[Artifact, ...]:
     path = make_rpm(tmp_path, "more", arch="noarch")
-    return (context.store.put(path, name=path.name, kind=ArtifactKind.RPM, nevra="more-1-1.noarch"),)
+    return (context.store.put(path, name=path.name, kind=ArtifactKind.RPM, identity="more-1-1.noarch"),)
 
 
 def test_an_attempt_that_was_stopped_publishes_nothing(context: StepContext, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from farm.config import Settings
 from farm.model.version import VERSION
 from farm.model.worker import WorkerFacts, host_of
 from farm.steps.registry import needs_root
-from workers.formats.rpm.fitness import fitness
+from workers.formats.registry import fitness
 from workers.isolation.admission import disk_reason
 from workers.isolation.facts import host_facts
 

@@ -46,8 +46,13 @@ def replaced_folder(layer: Path, folders: Iterable[str]) -> str | None:
                 found = path.lstat()
             except FileNotFoundError:
                 break
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:  # overlayfs's mark for what was removed
+            if is_removal(found):
                 break
             if not stat.S_ISDIR(found.st_mode):
                 return f"/{path.relative_to(layer)}"
     return None
+
+
+def is_removal(found: os.stat_result) -> bool:
+    """Whether a file of a layer is overlayfs's mark for one that was removed."""
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0

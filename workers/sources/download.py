@@ -33,8 +33,8 @@ from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
+from workers.sources.checksum import Checksum
 from workers.sources.egress import CONNECT_S, Closed, EgressPolicy
-from workers.sources.lookaside import Checksum
 
 # It logs whole URLs, credentials and all, at INFO.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -68,6 +68,15 @@ class Missing:
     """What could not be had, through no fault of the farm's: one line of reason."""
 
     reason: str
+
+
+def is_fetchable(url: str) -> bool:
+    """Whether it is http or https, the only schemes that sources are fetched by."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def hide(url: str) -> str:

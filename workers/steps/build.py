@@ -1,42 +1,42 @@
-"""The build step: makes the binary packages of one arch from the source package, in a clean root without network.
+"""The build step: makes the packages of one arch from the source package, in a clean root without network.
 
-Owns what goes into the root and what is taken from it. How a root is made is the engine's.
+Owns the order of things and the artifacts. How packages are made and checked is the package format's.
 """
 
 from dataclasses import replace
 
 from farm.artifacts.names import check_name
 from farm.errors import BadSource
-from farm.model.artifact import Artifact
+from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.work import StepResult, Work
 from farm.steps.build import BuildInput, BuildResult
-from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
-from workers.formats.rpm.engine import RpmsRequest
-from workers.formats.rpm.engines import engine_for
-from workers.formats.rpm.results import store_packages, store_provenance, store_root
+from workers.formats.base import BuildRequest
+from workers.formats.registry import format_of
+from workers.steps.records import store_package, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
-    """Raises what engines raise: trouble, and LeaseLost."""
-    given = work.input
-    request = RpmsRequest(
+    """Raises what formats raise: trouble, and LeaseLost."""
+    given, form = work.input, format_of(work.target)
+    source = context.store.get(given.srpm, context.workdir / _plain(given.srpm.name), stop=context.stop)
+    request = BuildRequest(
         target=work.target,
         arch=given.arch,
         options=work.options,
-        srpm=context.store.get(given.srpm, context.workdir / _plain(given.srpm.name), stop=context.stop),
-        build_requires=given.build_requires,
+        source=source,
+        requires=given.build_requires,
         repositories=tuple((one.name, one.url) for one in given.repositories),
     )
-    made = engine_for(work.target, context.settings).make_rpms(request, context)
+    made = form.build(request, context)
     ended = StepResult[BuildResult](outcome=made.outcome, reason=made.reason, peak_memory_bytes=made.peak_memory_bytes)
     packages: tuple[Artifact, ...] = ()
     if made.outcome is Outcome.SUCCEEDED:
         try:
             with context.phase("collect"):
-                found = collect(made.results, ".rpm", limit_bytes=context.limits.disk_bytes)
-                packages = store_packages(found, source=given.srpm.name, arch=given.arch.rpm, context=context)
+                taken = form.take_packages(made, source=given.srpm.name, arch=given.arch, context=context)
+                packages = tuple(store_package(one, ArtifactKind.RPM, context) for one in taken)
             ended = replace(ended, output=BuildResult(rpms=packages))
         except Ended as refused:
             ended = replace(ended, outcome=refused.outcome, reason=refused.reason)

@@ -1,14 +1,13 @@
-"""The `fetch` step: from a git ref to a tar of spec and sources, or from a src.rpm to itself, checked.
+"""The `fetch` step: from a git ref to a tar of recipe and sources, or from a source package to itself, checked.
 
-The one step with network. Owns the order of things; how each is done is in workers.fetching. Runs nothing of what
-it fetches, and unpacks nothing.
+The one step with network. Owns the order of things; how each is done is in workers.sources and, for the meaning of
+recipes, in the package format. Runs nothing of what it fetches, and unpacks nothing.
 """
 
 import re
 from pathlib import Path
 
 from farm.errors import NotFound
-from farm.formats.rpm import rpmfile
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
@@ -16,15 +15,15 @@ from farm.model.work import StepResult, Work
 from farm.steps.fetch import FetchInput, FetchResult
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
-from workers.formats.rpm import gather as sources
-from workers.formats.rpm.spec import is_fetchable
+from workers.formats.base import BadPackage, CheckedSource, WorkerFormat
+from workers.formats.registry import format_of
 from workers.sources import download, giturl, tarball
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
 from workers.sources.tree import Tree
 
-_STEM_CHARS = 200  # of the spec's name that the archive is called by, so that the whole is no longer than a name may be
+_STEM_CHARS = 200  # of the recipe's name that the archive is called by, so that the whole is no longer than a name is
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
 
 
@@ -43,7 +42,10 @@ def _fetch(work: Work[FetchInput], source: Source, context: StepContext) -> Fetc
         case SourceKind.GIT:
             return _from_git(work, source, context)
         case SourceKind.SRPM:
-            return _from_store(source, context) if source.sha256 else _from_url(source, context, _egress(work, context))
+            form = format_of(work.target)
+            if source.sha256:
+                return _from_store(source, form, context)
+            return _from_url(source, form, context, _egress(work, context))
 
 
 def _from_git(work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
@@ -64,66 +66,66 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
         tree = Tree(mirror, commit, context)
     with context.phase("sources"):
-        gathered = sources.gather(tree, source, work.target, context, work.options.defines)
+        gathered = format_of(work.target).gather(tree, source, work.target, work.options, context)
     with context.phase("pack"):
         path = context.workdir / "source.tar"
         tarball.write(path, gathered.members, at=commit.at, context=context)
-        stem = _NOT_PLAIN.sub("_", gathered.spec.removesuffix(".spec")).strip("_") or "source"
+        stem = _NOT_PLAIN.sub("_", gathered.stem).strip("_") or "source"
         name = f"{stem[:_STEM_CHARS]}-{commit.id[:12]}.tar"
         archive = context.store.put(path, name=name, kind=ArtifactKind.SOURCE, move=True, stop=context.stop)
         context.log.note(f"stored {name}: {len(gathered.members)} files, {archive.size_bytes} bytes")
-    return FetchResult(archive=archive, spec=gathered.spec, commit=commit.id, commit_at=commit.at)
+    return FetchResult(archive=archive, spec=gathered.recipe, commit=commit.id, commit_at=commit.at)
 
 
-def _from_store(source: Source, context: StepContext) -> FetchResult:
+def _from_store(source: Source, form: WorkerFormat, context: StepContext) -> FetchResult:
     """Checked where it lies: the artifact that the client stored is the result, and nothing is copied."""
     sha256 = source.sha256 or ""
-    name = shown(source.filename or "the src.rpm")
+    name = shown(source.filename or f"the {form.source_word}")
     try:
         with context.store.local(sha256, stop=context.stop) as path:
-            package = _checked(path, name, context)
+            identity = _checked(path, name, form, context).identity
             size_bytes = path.stat().st_size
     except NotFound as error:
         raise Ended(Outcome.FAILED, f"{name} is not in the artifact store ({shown(sha256)}); send it again") from error
     archive = Artifact(
-        name=package.nevra.filename,
+        name=identity.filename,
         kind=ArtifactKind.SRPM,
         sha256=sha256,
         size_bytes=size_bytes,
-        nevra=str(package.nevra),
+        identity=str(identity),
     )
     return FetchResult(archive=archive)
 
 
-def _from_url(source: Source, context: StepContext, egress: EgressPolicy) -> FetchResult:
-    url = source.url or ""
-    if not is_fetchable(url):
-        raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a src.rpm comes from one")
-    name = download.hide(url).rpartition("/")[2] or "the src.rpm"
+def _from_url(source: Source, form: WorkerFormat, context: StepContext, egress: EgressPolicy) -> FetchResult:
+    url, word = source.url or "", form.source_word
+    if not download.is_fetchable(url):
+        raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a {word} comes from one")
+    name = download.hide(url).rpartition("/")[2] or f"the {word}"
     with context.phase("download"):
         found = download.fetch([download.Wanted(name=name, urls=(url,))], context, egress)[name]
     if isinstance(found, download.Missing):
         raise Ended(Outcome.FAILED, found.reason)
-    package = _checked(found, download.hide(url), context)
+    identity = _checked(found, download.hide(url), form, context).identity
     archive = context.store.put(
         found,
-        name=package.nevra.filename,
+        name=identity.filename,
         kind=ArtifactKind.SRPM,
-        nevra=str(package.nevra),
+        identity=str(identity),
         move=True,
         stop=context.stop,
     )
     return FetchResult(archive=archive)
 
 
-def _checked(path: Path, name: str, context: StepContext) -> rpmfile.SourcePackage:
+def _checked(path: Path, name: str, form: WorkerFormat, context: StepContext) -> CheckedSource:
     if path.stat().st_size > context.limits.disk_bytes:
         limit = context.limits.disk_bytes
         raise over_disk(f"{name} is larger than the step's disk limit of {limit} bytes")
     try:
-        package = rpmfile.check_source(path, stop=context.stop)
-    except rpmfile.BadRpm as error:
+        package = form.check_source(path, stop=context.stop)
+    except BadPackage as error:
         raise Ended(Outcome.FAILED, f"{name} {error}") from error
     verified = ", ".join(package.verified) or "nothing: it carries no digests"
-    context.log.note(f"{name} is {package.nevra}; verified: {verified}")
+    context.log.note(f"{name} is {package.identity}; verified: {verified}")
     return package

@@ -25,8 +25,8 @@ from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
 from workers.core.run import CommandFailed
 from workers.core.text import shown
-from workers.formats.rpm import engines
-from workers.formats.rpm.reason import find_reason
+from workers.formats import registry
+from workers.formats.base import Reason
 from workers.isolation.scratch import (
     STEP_PREFIX,
     alive_folder,
@@ -103,7 +103,7 @@ def _logged(work: AnyWork, context: StepContext) -> AnyResult:
     if context.stop.is_set():
         raise LeaseLost(f"attempt {work.attempt} was stopped")
     if not result.outcome.is_success:
-        result = _with_reason(result, log.path)
+        result = _with_reason(result, registry.format_of(work.target).find_reason(log.path))
         log.note(f"{result.outcome}: {result.reason}")
     return replace(result, artifacts=(*result.artifacts, *_store_log(work, context)), phases=context.phases)
 
@@ -134,9 +134,8 @@ def _full_disk(settings: Settings) -> Iterator[None]:
         raise DiskFull(f"the disk of {settings.data} is full: {error}; free some space there") from error
 
 
-def _with_reason(result: AnyResult, log: Path) -> AnyResult:
+def _with_reason(result: AnyResult, found: Reason | None) -> AnyResult:
     """A failed result without a reason has it in the log; one that has it keeps it, in a form that can be shown."""
-    found = find_reason(log)
     if result.reason is not None or found is None:
         reason = shown(result.reason or "failed without a word in the log", limit=_REASON_CHARS)
         excerpt = result.excerpt or (found.excerpt if found and result.outcome is Outcome.FAILED else None)
@@ -181,4 +180,4 @@ def sweep(settings: Settings) -> int:
     def folders() -> int:
         return sweep_orphans(settings.work.glob(f"{STEP_PREFIX}-*"), STEP_PREFIX, alive_folder(settings))
 
-    return engines.sweep(settings) + attempted(str(settings.work), folders)
+    return registry.sweep(settings) + attempted(str(settings.work), folders)

@@ -1,6 +1,6 @@
 """The srpm step: makes the source package in a root of the target, once for all arches.
 
-Owns what goes into the root and what is taken from it. How a root is made is the engine's.
+Owns the order of things and the artifacts. How a source package is made and checked is the package format's.
 """
 
 import os
@@ -15,22 +15,22 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from farm.model.work import StepResult, Work
 from farm.steps.srpm import SrpmInput, SrpmResult
-from workers.core.collect import collect
 from workers.core.context import Ended, StepContext, open_watched, over_disk
 from workers.core.text import shown
-from workers.formats.rpm.engine import EngineRun, SrpmRequest
-from workers.formats.rpm.engines import engine_for
-from workers.formats.rpm.results import store_root, store_source
+from workers.formats.base import Made, SourceRequest, WorkerFormat
+from workers.formats.registry import format_of
 from workers.sources.untar import members, open_tar
+from workers.steps.records import store_package, store_root
 
 
 def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
-    """A src.rpm is made again for the target, so that the target's macros and the build's options count in it.
+    """A given source package is made again for the target, so that the target's settings and the build's options count
+    in it.
 
-    Raises what engines raise: trouble, and LeaseLost.
+    Raises what formats raise: trouble, and LeaseLost.
     """
-    request = _request(work, context)
-    made = engine_for(work.target, context.settings).make_srpm(request, context)
+    form = format_of(work.target)
+    made = form.make_source(_request(work, form, context), context)
     record = store_root(made.root, context)
     ended = StepResult[SrpmResult](
         outcome=made.outcome, reason=made.reason, artifacts=record, peak_memory_bytes=made.peak_memory_bytes
@@ -39,26 +39,27 @@ def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
         return ended
     try:
         with context.phase("collect"):
-            output = _output(made, context)
+            output = _output(made, form, context)
     except Ended as refused:
         return replace(ended, outcome=refused.outcome, reason=refused.reason)
     return replace(ended, artifacts=(output.srpm, *record), output=output)
 
 
-def _request(work: Work[SrpmInput], context: StepContext) -> SrpmRequest:
+def _request(work: Work[SrpmInput], form: WorkerFormat, context: StepContext) -> SourceRequest:
     given = work.input
     if given.archive.kind is ArtifactKind.SRPM:
-        srpm = context.store.get(given.archive, context.workdir / "given.src.rpm", stop=context.stop)
-        return SrpmRequest(target=work.target, arch=given.arch, options=work.options, srpm=srpm)
+        path = context.workdir / f"given.{form.source_word}"
+        package = context.store.get(given.archive, path, stop=context.stop)
+        return SourceRequest(target=work.target, arch=given.arch, options=work.options, package=package)
     folder = context.workdir / "sources"
     with context.store.local(given.archive.sha256, stop=context.stop) as archive:
         _unpack(archive, folder, context.stop, context.limits.disk_bytes)
-    return SrpmRequest(
+    return SourceRequest(
         target=work.target,
         arch=given.arch,
         options=work.options,
         sources=folder,
-        spec=given.spec,
+        recipe=given.spec,
         source_date_epoch=given.commit_at,
     )
 
@@ -95,17 +96,15 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise Ended(Outcome.FAILED, f"the source archive holds {name!r}, which is no plain file")
 
 
-def _output(made: EngineRun, context: StepContext) -> SrpmResult:
-    artifact, nevra = store_source(collect(made.results, ".src.rpm", limit_bytes=context.limits.disk_bytes), context)
-    header = made.header
-    if header is None or header.nevra.removesuffix(".nosrc").removesuffix(".src") != nevra.removesuffix(".src"):
-        said = header.nevra if header else "nothing"
-        raise Ended(Outcome.FAILED, f"the spec says {shown(said)!r}, and the source package made of it is {nevra}")
+def _output(made: Made, form: WorkerFormat, context: StepContext) -> SrpmResult:
+    taken, facts = form.take_source(made, context), made.facts
+    if facts is None:
+        raise ValueError(f"the format {form.name} made a source package and gave no facts of it")
     return SrpmResult(
-        srpm=artifact,
-        nevra=nevra,
-        build_requires=header.build_requires,
-        exclusive_arches=header.exclusive_arches,
-        exclude_arches=header.exclude_arches,
-        noarch=bool(header.binary_arches) and set(header.binary_arches) == {"noarch"},
+        srpm=store_package(taken, ArtifactKind.SRPM, context),
+        identity=str(taken.identity),
+        build_requires=facts.requires,
+        exclusive_arches=facts.exclusive_arches,
+        exclude_arches=facts.exclude_arches,
+        noarch=facts.is_independent,
     )

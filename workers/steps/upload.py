@@ -5,13 +5,12 @@ Owns which file goes to which repository; how it gets there is the repository ba
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from farm.errors import BadSource
-from farm.formats.rpm import rpmfile
+from farm.formats.base import Format, Identity
+from farm.formats.registry import format_of as farm_format_of
 from farm.model.artifact import Artifact
-from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome
 from farm.model.work import StepResult, Work
 from farm.repositories import (
@@ -24,10 +23,10 @@ from farm.repositories import (
 from farm.repositories.room import check_room
 from farm.steps.upload import UploadInput, UploadResult
 from workers.core.context import Ended, StepContext
+from workers.formats.base import BadPackage
+from workers.formats.registry import format_of
 from workers.steps.logs import check_stop, labels_of, publish_logs
 
-_DEBUG = ("-debuginfo", "-debugsource")
-_SOURCE = ("src", "nosrc")
 _AT_ONCE = 4  # repositories: source, debuginfo and logs, then those of three arches
 Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
@@ -36,7 +35,8 @@ def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResul
     """What a repository refuses is the package's failure, and no host's. Raises what else `publish` does."""
     backend = open_repositories(context.settings)
     try:
-        check_room(backend, destinations(work.target.name, work.input), context.settings)
+        form = farm_format_of(work.target.format)
+        check_room(backend, destinations(work.target.name, work.input, form), context.settings)
         return publish(work, backend, context)
     except BadSource as error:
         raise Ended(Outcome.FAILED, f"refused by the repository: {error}") from error
@@ -49,21 +49,24 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
     Safe to repeat. Raises the back end's RepositoryTrouble and the store's NotFound and trouble; BadSource for an
     artifact that is not a package of this build.
     """
-    plan = destinations(work.target.name, work.input)
+    form = farm_format_of(work.target.format)
+    plan = destinations(work.target.name, work.input, form)
     with ExitStack() as files:
         # Not copied to be checked: back ends look at digests, so a file that is not what it should be is found there.
         with context.phase("download"):
-            paths = _brought(plan, context, files)
+            paths = _brought(plan, work, form, context, files)
         return _published(work, plan, paths, backend, context)
 
 
-def _brought(plan: Destinations, context: StepContext, files: ExitStack) -> dict[str, Path]:
-    """The packages as files of this machine, by digest, for as long as `files` is open."""
+def _brought(
+    plan: Destinations, work: Work[UploadInput], form: Format, context: StepContext, files: ExitStack
+) -> dict[str, Path]:
+    """The packages as files of this machine, by digest, for as long as `files` is open. Raises BadSource."""
     artifacts = dict.fromkeys(artifact for content in plan.values() for artifact, _ in content)
     digests = dict.fromkeys(artifact.sha256 for artifact in artifacts)
     paths = {sha256: files.enter_context(context.store.local(sha256, stop=context.stop)) for sha256 in digests}
     for artifact in artifacts:
-        _check_header(artifact, paths[artifact.sha256])
+        _check_header(artifact, paths[artifact.sha256], work, form)
     return paths
 
 
@@ -74,6 +77,8 @@ def _published(
     backend: RepositoryBackend,
     context: StepContext,
 ) -> StepResult[UploadResult]:
+    form = farm_format_of(work.target.format)
+
     def add(name: RepositoryName) -> tuple[str, int, str]:
         check_stop(context, name)
         given = [
@@ -81,7 +86,7 @@ def _published(
                 path=paths[artifact.sha256],
                 sha256=artifact.sha256,
                 filename=filename,
-                labels=_package_labels(work, artifact),
+                labels=_package_labels(work, artifact, form),
             )
             for artifact, filename in plan[name]
         ]
@@ -98,57 +103,58 @@ def _published(
     return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=UploadResult(versions=tuple(versions)))
 
 
-def destinations(target: str, given: UploadInput) -> Destinations:
+def destinations(target: str, given: UploadInput, form: Format) -> Destinations:
     """What goes where, with the file name it gets there: source first, then debug, then binary repositories.
 
-    A noarch package goes to the repositories of all the given arches.
+    A package for all arches goes to the repositories of all the given ones.
     """
-    plan: Destinations = {RepositoryName(target=target, kind=RepositoryKind.SOURCE): [_named(given.srpm, _SOURCE)]}
-    allowed = ("noarch", *(arch.rpm for arch in given.arches))
+    source = _identity(given.srpm, form)
+    if not source.is_source:
+        raise BadSource(f"{source.text!a} is for {source.arch}, and is no source package")
+    plan: Destinations = {
+        RepositoryName(target=target, kind=RepositoryKind.SOURCE): [(given.srpm, source.filename)],
+    }
+    packages = [(artifact, _package(artifact, given, form)) for artifact in given.rpms]
     for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
-        is_debug = kind is RepositoryKind.DEBUG
-        named = [_named(artifact, allowed) for artifact in given.rpms if _is_debug(_nevra(artifact).name) == is_debug]
         for arch in given.arches:
-            content = [(artifact, name) for artifact, name in named if _nevra(artifact).arch in ("noarch", arch.rpm)]
+            content = [
+                (artifact, identity.filename)
+                for artifact, identity in packages
+                if identity.is_debug == (kind is RepositoryKind.DEBUG)
+                and identity.arch in (form.independent, form.spell(arch))
+            ]
             if content:
                 plan[RepositoryName(target=target, kind=kind, arch=arch)] = content
     return plan
 
 
-def _package_labels(work: Work[UploadInput], artifact: Artifact) -> dict[str, str]:
+def _package_labels(work: Work[UploadInput], artifact: Artifact, form: Format) -> dict[str, str]:
     """Of the attempt that made the package. The source package's are the same, whichever arch's upload brings it."""
     is_source = artifact is work.input.srpm
     attempt = work.input.srpm_by if is_source else work.input.built_by
-    return labels_of(work, attempt=attempt, arch=_nevra(artifact).arch, batch=work.input.batch)
+    return labels_of(work, attempt=attempt, arch=_identity(artifact, form).arch, batch=work.input.batch)
 
 
-def _named(artifact: Artifact, arches: tuple[str, ...]) -> tuple[Artifact, str]:
-    nevra = _nevra(artifact)
-    if nevra.arch not in arches:
-        raise BadSource(f"{str(nevra)!a} is for {nevra.arch}, and this upload takes {', '.join(arches)}")
-    return artifact, nevra.filename
+def _package(artifact: Artifact, given: UploadInput, form: Format) -> Identity:
+    identity = _identity(artifact, form)
+    arches = (form.independent, *(form.spell(arch) for arch in given.arches))
+    if identity.is_source or identity.arch not in arches:
+        raise BadSource(f"{identity.text!a} is for {identity.arch}, and this upload takes {', '.join(arches)}")
+    return identity
 
 
-def _nevra(artifact: Artifact) -> Nevra:
+def _identity(artifact: Artifact, form: Format) -> Identity:
     try:
-        return Nevra.parse(artifact.nevra or "")
+        return form.parse_identity(artifact.identity or "")
     except ValueError as error:
         raise BadSource(f"artifact {artifact.name!a} cannot be published: {error}") from error
 
 
-def _check_header(artifact: Artifact, path: Path) -> None:
+def _check_header(artifact: Artifact, path: Path, work: Work[UploadInput], form: Format) -> None:
     """Names decide who may publish, and it is a builder that reported this one: the file has to say the same of itself.
     Raises BadSource."""
-    nevra = _nevra(artifact)
-    read = rpmfile.read_source_tags if nevra.arch in _SOURCE else rpmfile.read_binary
+    identity = _identity(artifact, form)
     try:
-        found = read(path).nevra
-    except rpmfile.BadRpm as error:
-        raise BadSource(f"{nevra.filename!a} {error}") from error
-    if replace(found, arch=nevra.arch if found.arch in _SOURCE else found.arch) != nevra:
-        raise BadSource(f"{nevra.filename!a} says of itself that it is {found}, and was reported as {nevra}")
-
-
-def _is_debug(name: str) -> bool:
-    """By name, as pungi and koji tell them. The middle forms are the kernel's `-debuginfo-common-<arch>` and such."""
-    return name.endswith(_DEBUG) or any(f"{word}-" in name for word in _DEBUG)
+        format_of(work.target).check_identity(path, identity)
+    except BadPackage as error:
+        raise BadSource(f"{identity.filename!a} {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from farm.errors import RootTrouble
+from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
 
@@ -89,8 +90,8 @@ def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
         "cachedir": "/var/cache/dnf",
         "system_cachedir": "/var/cache/dnf",
     }
-    if target.module_platform:
-        main["module_platform_id"] = _line(target.module_platform)
+    if platform := settings_of(target).module_platform:
+        main["module_platform_id"] = _line(platform)
     sections = [("main", tuple(main.items())), *((one.name, one.options) for one in repositories)]
     return "\n".join(
         f"[{name}]\nname={name}\n" + "".join(f"{key}={value}\n" for key, value in keys) for name, keys in sections
@@ -99,7 +100,7 @@ def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
 
 def host_macros(target: Target) -> str:
     """Macros for the host's rpm while it fills a root. Debian's own puts the database into the home folder."""
-    return f"%_dbpath {_line(target.rpmdb)}\n%_netsharedpath /sys:/proc:/dev\n"
+    return f"%_dbpath {_line(settings_of(target).rpmdb)}\n%_netsharedpath /sys:/proc:/dev\n"
 
 
 #: The solver writes out every combination, of which each pair of operators makes twice as many.

@@ -2,21 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from farm.config import Settings
 from farm.model.target import EngineName
+from workers.formats.base import Fitness
 from workers.isolation import confine
 
 _NATIVE_TOOLS = ("bwrap", "cc", "dnf", "rpm")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitness:
-    """`unfit` is the reason why the native engine does not work here; None when it does."""
-
-    engines: tuple[str, ...]
-    unfit: str | None
 
 
 def fitness(settings: Settings, tools: Mapping[str, str]) -> Fitness:

@@ -11,15 +11,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from farm.formats.rpm.settings import settings_of
 from farm.model.outcome import Outcome
 from farm.model.source import Source
 from farm.model.target import Target
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.rpm import spec
+from workers.formats.base import Gathered
+from workers.formats.rpm import lookaside, spec
+from workers.formats.rpm.lookaside import Listed
 from workers.formats.rpm.spec import Spec, SpecSource
-from workers.sources import download, lookaside, tarball
-from workers.sources.lookaside import Listed
+from workers.sources import download, tarball
 from workers.sources.tarball import Member
 from workers.sources.tree import Content, Tree
 
@@ -29,14 +31,6 @@ _METADATA = re.compile(r"\.[^/]+\.metadata")
 _CHUNK_BYTES = 2**20
 _SHOWN_SPECS = 10
 _NAME_MAX_BYTES = 255  # of Linux, in any file system
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gathered:
-    """The spec's name, and it with all its sources, beside each other."""
-
-    spec: str
-    members: tuple[Member, ...]
 
 
 @dataclass
@@ -82,7 +76,7 @@ def gather(
         Member(name=name, content=content, is_executable=name in state.executable)
         for name, content in state.files.items()
     )
-    return Gathered(spec=state.spec_name, members=members)
+    return Gathered(recipe=state.spec_name, stem=state.spec_name.removesuffix(".spec"), members=members)
 
 
 def find_spec(tree: Tree, folder: str, named: str | None) -> str:
@@ -184,7 +178,7 @@ def _read_spec(state: _Gathering, defines: Iterable[tuple[str, str]]) -> Spec:
         raise Ended(
             Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {content.size_bytes} bytes; no spec has so many"
         )
-    return spec.read(content.read(), defines=(*state.target.macros, *defines))
+    return spec.read(content.read(), defines=(*settings_of(state.target).macros, *defines))
 
 
 def _read_lists(state: _Gathering, folder: str) -> None:
@@ -222,12 +216,13 @@ def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
         _check_content(state, listed, content)
         return
     urls = []
-    if state.target.lookaside:
+    cache = settings_of(state.target).lookaside
+    if cache:
         # Dist-git names the spec after the repository; where it does not, the cache goes by the repository.
         packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.source.guessed_name])
-        urls = [lookaside.url_of(state.target.lookaside, package, listed) for package in packages]
+        urls = [lookaside.url_of(cache, package, listed) for package in packages]
     urls += [item.url for item in parsed.sources if item.filename == listed.name and item.url]
-    fetchable = tuple(dict.fromkeys(url for url in urls if spec.is_fetchable(url)))
+    fetchable = tuple(dict.fromkeys(url for url in urls if download.is_fetchable(url)))
     if not fetchable:
         raise Ended(
             Outcome.FAILED,
@@ -272,7 +267,7 @@ def _want_source(state: _Gathering, item: SpecSource, parsed: Spec) -> None:
         log.note(f"{shown(name)}: made from the tree of commit {state.tree.commit.id}")
         made = tarball.of_tree(state.tree, name, archive[1], state.context)
         state.files[name] = Content(file=made, offset=0, size_bytes=made.stat().st_size)
-    elif item.url and spec.is_fetchable(item.url):
+    elif item.url and download.is_fetchable(item.url):
         state.wanted[name] = download.Wanted(name=name, urls=(item.url,))
         if item.is_conditional:
             state.optional.add(name)

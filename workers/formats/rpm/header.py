@@ -1,15 +1,15 @@
-"""What the source package that an engine made says of the build. One reader for every engine, outside of any root."""
+"""The facts that the header of a made source package has. One reader for every engine, outside of any root."""
 
 from itertools import islice
 from pathlib import Path
 
 from farm.formats.rpm import rpmfile
 from workers.core.text import shown
-from workers.formats.rpm.engine import SrpmHeader
+from workers.formats.base import SourceFacts
 
 
-def read_header(results: Path) -> tuple[SrpmHeader | None, str | None]:
-    """The header of the one source package in a folder of results, or what is wrong with them.
+def read_facts(results: Path) -> tuple[SourceFacts | None, str | None]:
+    """The facts of the one source package in a folder of results, or what is wrong with them.
 
     By the farm's own reader, with strict bounds: asking rpm would take another command in the root.
     """
@@ -20,11 +20,12 @@ def read_header(results: Path) -> tuple[SrpmHeader | None, str | None]:
         tags = rpmfile.read_source_tags(found[0])
     except rpmfile.BadRpm as error:
         return None, f"the source package {shown(found[0].name)!r} {error}"
-    header = SrpmHeader(
-        nevra=str(tags.nevra),
-        build_requires=tags.requires,
+    facts = SourceFacts(
+        identity=str(tags.nevra),
+        requires=tags.requires,
         exclusive_arches=tags.exclusive_arches,
         exclude_arches=tags.exclude_arches,
-        binary_arches=(tags.arch,),
+        # The arch of the main package; rpm allows no other beside noarch.
+        is_independent=tags.arch == "noarch",
     )
-    return header, None
+    return facts, None

@@ -9,7 +9,6 @@ ever sees. The fillings of a host take turns to download; they install side by s
 record of the root is dnf's plan, which the worker has before the first scriptlet runs; nothing is read afterwards.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,29 +18,27 @@ from pathlib import Path
 
 from farm.config import Settings
 from farm.errors import DiskFull, FarmError, RootTrouble
+from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
-from farm.model.target import Limits, Target
+from farm.model.target import Target
 from workers.core.context import Ended, StepContext
-from workers.core.run import Completed, Ending, run
+from workers.core.run import Completed, Ending
 from workers.core.text import shown
 from workers.formats.rpm import blame, dnf, rpmbuild
 from workers.formats.rpm.blame import End, host_state
 from workers.formats.rpm.dnf import DnfRepository
 from workers.formats.rpm.package_cache import PackageCache
 from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
-from workers.isolation import cgroups, sandbox
-from workers.isolation.cgroups import Cgroup, CgroupKind
-from workers.isolation.disk import DiskWatch
-from workers.isolation.outcomes import LimitsMet, limits_met
+from workers.isolation.outcomes import LimitsMet
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, room_name
+from workers.roots.workshop import FILL_LIMITS, FILL_TIMEOUT_S, Tool, ToolRun, own, run_tool
 
 PREFIX = "filling"
-_TIMEOUT_S = 3600.0
 _SAID_BYTES = 2**20
 _SHOWN_CHARS = 300
-_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
+_LIMITS, _TIMEOUT_S = FILL_LIMITS, FILL_TIMEOUT_S
 _CACHE = "/mnt/root/var/cache/dnf"
 #: Where overlayfs keeps what it is about to change: in the folder of what it changes.
 _WORK = "overlay-work"
@@ -64,15 +61,6 @@ class _DnfRun:
     @property
     def is_fetch(self) -> bool:
         return not self.plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ran:
-    """How dnf ended, and where its words begin in the log."""
-
-    done: Completed
-    met: LimitsMet
-    log_from_bytes: int
 
 
 class Filling:
@@ -188,7 +176,7 @@ class Filling:
             raise RootTrouble(f"dnf did not say what it installs; is dnf on this host version 4, with {_PLUGIN}.py?")
         return plan
 
-    def _judge(self, ran: _Ran, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
+    def _judge(self, ran: ToolRun, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
         """Raises what the end of dnf means."""
         log, done = self._context.log, ran.done
         said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
@@ -209,61 +197,29 @@ class Filling:
             error = verdict.error("dnf cannot fill the build root", is_packages_own=is_builds_own)
             raise _may_be_given(error, is_builds_own and not verdict.case.is_seen)
 
-    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> _Ran:
-        context, log_from_bytes = self._context, self._context.log.size_bytes
-        where = cgroups.place()
-        with ExitStack() as stack:
-            group = stack.enter_context(Cgroup(where, _LIMITS)) if where.kind is not CgroupKind.NONE else None
-            watch = stack.enter_context(
-                DiskWatch(scratch.parent, limit_bytes=_LIMITS.disk_bytes, limit_files=_LIMITS.files)
-            )
-
-            def look() -> Ending | None:
-                if pipe:
-                    pipe.take()
-                return watch.verdict()
-
-            done = run(
-                self._argv(step, scratch, group.joins if group else ()),
-                cwd=Path("/"),
-                env={"HOME": "/work/home"},
-                timeout_s=_TIMEOUT_S,
-                deadline=context.deadline,
-                log=context.log,
-                ok_codes=None,
-                stop=context.stop,
-                silence_s=None if step.is_fetch else _LIMITS.silence_s,  # dnf itself gives up on a silent server
-                tree=group,
-                watch=look,
-                shown=["dnf", *step.words],
-            )
-            return _Ran(done=done, met=limits_met(done, group), log_from_bytes=log_from_bytes)
-
-    def _argv(self, step: _DnfRun, scratch: Path, joins: Sequence[Path]) -> list[str]:
-        root, cache = scratch / "merged", step.cache if step.is_fetch else scratch / "cache"
-        overlays = [(step.root, root)]
-        if not step.is_fetch:
-            seen = Overlay(lowers=(step.cache,), upper=scratch / "cached/upper", work=scratch / "cached/work")
-            overlays.append((seen, cache))
-        for overlay, _ in overlays:
-            for folder in (overlay.upper.parent, overlay.upper, overlay.work):
-                folder.mkdir(exist_ok=True)
-                self._own(folder)
+    def _run_dnf(self, step: _DnfRun, scratch: Path, pipe: PlanPipe | None) -> ToolRun:
+        cache = step.cache if step.is_fetch else scratch / "cache"
+        seen = Overlay(lowers=(step.cache,), upper=scratch / "cached/upper", work=scratch / "cached/work")
         scripts = [Bind(path=rpmbuild.SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
         scripts.append(Bind(path=rpmbuild.SCRIPTS / f"dnf_plugins/{_PLUGIN}.py", inside=f"{dnf.PLUGINS}/{_PLUGIN}.py"))
-        argv = sandbox.workshop(
-            ["sh", "/run/fill.sh", str(BUILD_UID), self._target.rpmdb, step.plan, *step.words],
-            self._confinement,
-            root=root,
+        database = settings_of(self._target).rpmdb
+        tool = Tool(
+            argv=["sh", "/run/fill.sh", str(BUILD_UID), database, step.plan, *step.words],
+            shown=["dnf", *step.words],
+            root=step.root,
             binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
+            other_overlays=[] if step.is_fetch else [(seen, cache)],
+            env={"HOME": "/work/home"},
             has_network=step.is_fetch,
+            is_patient=step.is_fetch,
         )
-        return sandbox.enter(argv, self._confinement, overlays=overlays, joins=joins, limits=_LIMITS)
+        look = pipe.take if pipe else lambda: None
+        return run_tool(
+            tool, self._context, self._confinement, scratch=scratch, limits=_LIMITS, timeout_s=_TIMEOUT_S, look=look
+        )
 
     def _own(self, *paths: Path) -> None:
-        """Give to the root's own root what it is to change, or to reach."""
-        for path in paths:
-            os.chown(path, self._confinement.root_id, self._confinement.root_id)
+        own(self._confinement, *paths)
 
     def _own_cache(self, cache: Path) -> None:
         """One that other ids filled, as an earlier setting had them, cannot be written to, and is made anew."""

@@ -17,7 +17,7 @@ import msgspec
 from farm.model.nevra import Nevra
 from workers.core.text import shown
 from workers.formats.rpm.capabilities import Capability
-from workers.formats.rpm.engine import RootPackage
+from workers.roots.root import RootPackage
 
 _PIPE_BYTES = 2**20
 _PACKAGES = 20_000
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def packages(self) -> tuple[RootPackage, ...]:
-        return tuple(RootPackage(nevra=_nevra(one.nevra), digest=one.digest) for one in self.added)
+        return tuple(RootPackage(identity=_nevra(one.nevra), digest=one.digest) for one in self.added)
 
 
 class PlanPipe:

@@ -7,10 +7,10 @@ outcome of a build: that is the engine's exit code.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from farm.model.text import clip, printable
+from workers.formats.base import Reason
 from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS, Pattern
 
 TAIL_BYTES = 4 * 2**20
@@ -32,19 +32,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _SCRIPT_END = re.compile(r"exit\b|:$|RPM_EC=|jobs -p")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reason:
-    """`line` is one line of at most LINE_CHARS characters; `excerpt` at most EXCERPT_LINES such lines, joined by
-    newlines; both printable. `phase` is `%prep`, `%build`, … for a failed script, else `%files`, `dependencies`,
-    `spec`, `limits`, `timeout`, `log`, or empty when that is not known."""
-
-    line: str
-    excerpt: str
-    phase: str
-
-
 def find_reason(log: Path, *, limit_bytes: int = TAIL_BYTES) -> Reason | None:
     """The most specific reason in the log's last `limit_bytes` and its first HEAD_BYTES; None for an empty log.
+
+    Its line has at most LINE_CHARS characters, its excerpt at most EXCERPT_LINES such lines. Its phase is `%prep`,
+    `%build`, … for a failed script, else `%files`, `dependencies`, `spec`, `limits`, `timeout`, `log`, or empty.
 
     Raises OSError when the log cannot be read.
     """

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from farm.formats.rpm.settings import settings_of
 from farm.model.build import BuildOptions
 from farm.model.target import Target
 from workers.core.run import TAIL_BYTES
@@ -31,8 +32,9 @@ class BadHeader(ValueError):
 
 def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> list[str]:
     """Words for rpmbuild and rpmspec. The farm's own folders come last, so that no macro of a build moves them."""
-    macros = [*target.macros, *build.defines, *_OWN_MACROS, ("_srcrpmdir", source_packages_to)]
-    macros.append(("_dbpath", target.rpmdb))
+    settings = settings_of(target)
+    macros = [*settings.macros, *build.defines, *_OWN_MACROS, ("_srcrpmdir", source_packages_to)]
+    macros.append(("_dbpath", settings.rpmdb))
     words = [word for name, body in macros for word in ("--define", f"{name} {body}")]
     words += [word for name in build.with_ for word in ("--with", name)]
     return words + [word for name in build.without for word in ("--without", name)]

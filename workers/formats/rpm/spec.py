@@ -8,7 +8,6 @@ the build root, which runs the spec in a sandbox.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 _EXPANSION_MAX_CHARS = 8192
 _DEPTH_MAX = 16
@@ -171,12 +170,3 @@ def read(content: bytes, *, defines: Iterable[tuple[str, str]] = ()) -> Spec:
         pending = ""
     reader.line(pending)
     return Spec(name=reader.macros.get("name"), version=reader.macros.get("version"), sources=tuple(reader.found))
-
-
-def is_fetchable(url: str) -> bool:
-    """Whether it is http or https, the only schemes that sources are fetched by."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from farm.errors import BadTarget
+from farm.formats.rpm.settings import RpmSettings, settings_of
 from farm.model.arch import Arch
-from farm.model.target import MockSettings, Target
+from farm.model.target import Target
 
 _MTIME_S = 946684800  # 2000-01-01: older than any root cache
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*){0,3}")
@@ -56,18 +57,19 @@ def config_for(target: Target, arch: Arch, folder: Path) -> Path:
 
 def config_text(target: Target, arch: Arch) -> str:
     """Python that mock executes. Every value in it is a literal, so nothing in a target can become code."""
-    if target.mock is None:
+    settings = settings_of(target)
+    if settings.mock is None:
         raise BadTarget(f"target {target.name} has engine mock and no [mock] section; add one with its `config`")
-    config = target.mock.config.replace("{arch}", arch.rpm)
+    config = settings.mock.config.replace("{arch}", arch.rpm)
     include = config if config.endswith(".cfg") else f"{config}.cfg"
     lines = [
         "# Made by the farm, named by its own digest. mock drops its root cache when this file is newer: do not edit.",
         f"include({include!r})",
-        f"config_opts['root'] = {_root_name(target, arch, target.mock)!r}",
+        f"config_opts['root'] = {_root_name(target, arch, settings)!r}",
         *(_assign(key, value) for key, value in _FARM_OPTIONS),
         f"config_opts['nspawn_args'] += {_NSPAWN_ARGUMENTS!r}",
-        *(f"config_opts['macros'][{'%' + name!r}] = {value!r}" for name, value in target.macros),
-        *(_assign(key, _typed(value)) for key, value in target.mock.options),
+        *(f"config_opts['macros'][{'%' + name!r}] = {value!r}" for name, value in settings.macros),
+        *(_assign(key, _typed(value)) for key, value in settings.mock.options),
     ]
     return "\n".join(lines) + "\n"
 
@@ -89,9 +91,10 @@ def _typed(text: str) -> object:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
-def _root_name(target: Target, arch: Arch, mock: MockSettings) -> str:
+def _root_name(target: Target, arch: Arch, settings: RpmSettings) -> str:
     """Root and cache are of our own name: what others do with this configuration on the host stays apart."""
-    defining = repr((mock.config, mock.options, target.macros))
+    mock = settings.mock
+    defining = repr((mock and mock.config, mock and mock.options, settings.macros))
     return f"farm-{target.name}-{arch}-{_digest(defining)}"
 
 

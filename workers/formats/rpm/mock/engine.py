@@ -13,13 +13,14 @@ from pathlib import Path
 from farm.config import Settings
 from farm.errors import RootTrouble
 from farm.formats.rpm import rpmfile
+from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended, StepContext
-from workers.formats.rpm.engine import EngineRun, RootPackage, RpmsRequest, SrpmHeader, SrpmRequest
-from workers.formats.rpm.header import read_header
+from workers.formats.base import BuildRequest, Made, SourceFacts, SourceRequest
+from workers.formats.rpm.header import read_facts
 from workers.formats.rpm.mock.command import (
     LIST_ROOT,
     MADE_BUILDREQS_IN_ROOT,
@@ -32,6 +33,7 @@ from workers.formats.rpm.mock.exit_codes import Said, Verdict, judge
 from workers.formats.rpm.mock.host import Isolation, MockHost, find_host, require_way
 from workers.formats.rpm.mock.results import peak_memory_bytes, phases, root_packages
 from workers.formats.rpm.mock.room import GIVEN, MockRoom, Ran, open_room
+from workers.roots.root import RootPackage
 
 _ROUNDS = 10  # mock's own number for %generate_buildrequires
 _PACKAGE_MANAGER_FAILED = 30
@@ -45,25 +47,25 @@ class MockEngine:
         self._settings = settings
         self._host = host
 
-    def make_srpm(self, request: SrpmRequest, context: StepContext) -> EngineRun:
+    def make_source(self, request: SourceRequest, context: StepContext) -> Made:
         """`source_date_epoch` does nothing here: mock passes no environment on, and rpmbuild takes the files' times."""
         results = _results(context)
         try:
             with self._room(request.target, request.arch, request.options, (), context) as room:
-                verdict = _again(request, room) if request.srpm else _from_sources(request, room)
+                verdict = _again(request, room) if request.package else _from_sources(request, room)
                 return _srpm_run(verdict, room, results)
         except Ended as ended:
-            return EngineRun(outcome=ended.outcome, reason=ended.reason, results=results)
+            return Made(outcome=ended.outcome, reason=ended.reason, results=results)
 
-    def make_rpms(self, request: RpmsRequest, context: StepContext) -> EngineRun:
+    def build(self, request: BuildRequest, context: StepContext) -> Made:
         results = _results(context)
         repositories = tuple(request.repositories)
         try:
             with self._room(request.target, request.arch, request.options, repositories, context) as room:
-                given = str(room.give(request.srpm, GIVEN))
+                given = str(room.give(request.source, GIVEN))
                 return _rpms_run(_rebuild(given, room), room, results, context)
         except Ended as ended:
-            return EngineRun(outcome=ended.outcome, reason=ended.reason, results=results)
+            return Made(outcome=ended.outcome, reason=ended.reason, results=results)
 
     def _room(
         self,
@@ -80,15 +82,16 @@ class MockEngine:
             require_way(host.account, folder)
         context.log.note(f"mock {host.version} with {config.name}")
         arguments = build_arguments(arch, options, repositories, context)
-        wanted = target.mock.isolation if target.mock else "auto"
+        mock = settings_of(target).mock
+        wanted = mock.isolation if mock else "auto"
         return open_room(host, config, host.isolation(wanted), arguments, context)
 
 
-def _from_sources(request: SrpmRequest, room: MockRoom) -> Verdict:
-    if request.sources is None or request.spec is None:
-        raise ValueError("an SrpmRequest has either srpm, or sources and spec")
+def _from_sources(request: SourceRequest, room: MockRoom) -> Verdict:
+    if request.sources is None or request.recipe is None:
+        raise ValueError("a SourceRequest has either package, or sources and recipe")
     sources = room.give(request.sources, "sources")
-    command = ("--buildsrpm", f"--spec={sources / request.spec}", f"--sources={sources}")
+    command = ("--buildsrpm", f"--spec={sources / request.recipe}", f"--sources={sources}")
     match room.isolation:
         case Isolation.NSPAWN:
             return room.judge(room.run(*command, cleans_up=True))
@@ -97,12 +100,12 @@ def _from_sources(request: SrpmRequest, room: MockRoom) -> Verdict:
             return room.judge(_offline(room, *command)) if filled == _DONE else filled
 
 
-def _again(request: SrpmRequest, room: MockRoom) -> Verdict:
+def _again(request: SourceRequest, room: MockRoom) -> Verdict:
     """`--rebuild` would make the source package again, too, but only on the way to building it. Unpacking it needs rpm,
     which needs a root; so rpmbuild does all of it inside."""
-    if request.srpm is None:
+    if request.package is None:
         raise ValueError("there is no source package to make again")
-    given = str(room.give(request.srpm, GIVEN))
+    given = str(room.give(request.package, GIVEN))
     offline = room.isolation is Isolation.SIMPLE
     for command in (("--init",), ("--copyin", given, SOURCE_IN_ROOT)):
         verdict = room.judge(room.run(*command, offline=offline and command != ("--init",)))
@@ -181,32 +184,32 @@ def _judge_inside(ran: Ran, room: MockRoom) -> Verdict:
     return room.judge(ran)
 
 
-def _srpm_run(verdict: Verdict, room: MockRoom, results: Path) -> EngineRun:
-    header: SrpmHeader | None = None
+def _srpm_run(verdict: Verdict, room: MockRoom, results: Path) -> Made:
+    facts: SourceFacts | None = None
     if verdict.outcome is Outcome.SUCCEEDED:
         _take(room.left, results, sources=True)
-        header, problem = read_header(results)
+        facts, problem = read_facts(results)
         if problem:
             shutil.rmtree(results)
             results.mkdir()
             verdict = Verdict(outcome=Outcome.FAILED, reason=problem)
-    return EngineRun(
+    return Made(
         outcome=verdict.outcome,
         reason=verdict.reason,
         results=results,
         root=root_packages(room.listing, room.left),
         peak_memory_bytes=room.peak_memory_bytes,
-        header=header,
+        facts=facts,
     )
 
 
-def _rpms_run(verdict: Verdict, room: MockRoom, results: Path, context: StepContext) -> EngineRun:
+def _rpms_run(verdict: Verdict, room: MockRoom, results: Path, context: StepContext) -> Made:
     for phase in phases(room.left):
         context.timed(phase.name, phase.seconds)
     root = _root(verdict, room)
     if verdict.outcome is Outcome.SUCCEEDED:
         _take(room.left, results, sources=False)
-    return EngineRun(
+    return Made(
         outcome=verdict.outcome,
         reason=verdict.reason,
         results=results,

@@ -17,7 +17,7 @@ from pathlib import Path
 from farm.model.build import Phase
 from farm.model.nevra import Nevra
 from workers.core.untrusted import read_left
-from workers.formats.rpm.engine import RootPackage
+from workers.roots.root import RootPackage
 
 _LIST_BYTES = 16 * 2**20
 _MAX_PACKAGES = 20_000
@@ -39,7 +39,7 @@ def root_packages(listing: Path, results: Path) -> tuple[RootPackage, ...]:
     """The packages of the root, by NEVRA: from `listing`, which rpm wrote in the root, or without digests from mock's
     own installed_pkgs.log. Packages older than RPM's SHA256 header digest have an empty one."""
     found = list(islice(_listed(listing), _MAX_PACKAGES)) or list(islice(_installed(results), _MAX_PACKAGES))
-    return tuple(sorted(found, key=lambda package: package.nevra))
+    return tuple(sorted(found, key=lambda package: package.identity))
 
 
 def phases(results: Path) -> tuple[Phase, ...]:
@@ -102,7 +102,7 @@ def _listed(listing: Path) -> Iterator[RootPackage]:
         name, _, digest = line.partition(" ")
         nevra = _nevra(name)
         if nevra and not nevra.startswith("gpg-pubkey-"):
-            yield RootPackage(nevra=nevra, digest=digest if _DIGEST.fullmatch(digest) else "")
+            yield RootPackage(identity=nevra, digest=digest if _DIGEST.fullmatch(digest) else "")
 
 
 def _installed(results: Path) -> Iterator[RootPackage]:
@@ -111,7 +111,7 @@ def _installed(results: Path) -> Iterator[RootPackage]:
         found = _INSTALLED.fullmatch(line.strip())
         nevra = _nevra(found[1]) if found else None
         if nevra and not nevra.startswith("gpg-pubkey-"):
-            yield RootPackage(nevra=nevra, digest="")
+            yield RootPackage(identity=nevra, digest="")
 
 
 def _nevra(text: str) -> str | None:

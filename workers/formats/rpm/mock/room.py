@@ -25,8 +25,8 @@ from workers.isolation.confine import host_confinement
 from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met, over_limit
 from workers.isolation.outcomes import judge as judge_ending
-from workers.isolation.room import PREFIX
 from workers.isolation.scratch import remove_tree, room_name
+from workers.roots.session import PREFIX
 
 GIVEN = "given.src.rpm"
 _FILLING = ("--init", "--update")
@@ -196,7 +196,7 @@ class MockRoom:
 def open_room(
     host: MockHost, config: Path, isolation: Isolation, build: tuple[str, ...], context: StepContext
 ) -> MockRoom:
-    """A room in a folder that `workers.formats.rpm.engines.sweep` finds when this worker dies."""
+    """A room in a folder that `workers.formats.registry.sweep` finds when this worker dies."""
     parent = context.settings.work / "mock"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / room_name(PREFIX, next(_numbers))

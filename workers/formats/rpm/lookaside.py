@@ -7,26 +7,16 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from farm.formats.rpm.settings import Lookaside, LookasideForm
 from farm.model.outcome import Outcome
-from farm.model.target import Lookaside, LookasideForm
 from workers.core.context import Ended
+from workers.sources.checksum import Checksum
 
 #: Hash by the number of its hexadecimal digits: neither old `sources` nor `.metadata` say which it is.
 _HASH_BY_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 _BSD = re.compile(r"(?P<algorithm>MD5|SHA1|SHA256|SHA512) \((?P<name>[^/]+)\) = (?P<hash>[0-9a-fA-F]+)")
 _PLAIN = re.compile(r"(?P<hash>[0-9a-fA-F]+)[ \t]+\*?(?P<path>\S.*)")
 _LINES_MAX = 20_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checksum:
-    """`algorithm` as hashlib spells it; `hexdigest` in lower case."""
-
-    algorithm: str
-    hexdigest: str
-
-    def __str__(self) -> str:
-        return f"{self.algorithm} {self.hexdigest}"
 
 
 @dataclass(frozen=True, kw_only=True)

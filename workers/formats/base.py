@@ -1,0 +1,195 @@
+"""The protocol of a package format on the workers' side: what the steps ask it, and the values that pass between them.
+
+A format is a folder beside this file and a line in `workers.formats.registry`. The steps own the artifacts and the
+order of things; a format owns the meaning of recipes, packages and the words of its tools.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from farm.config import Settings
+from farm.formats.base import Identity
+from farm.model.arch import Arch
+from farm.model.build import BuildOptions
+from farm.model.outcome import Outcome
+from farm.model.source import Source
+from farm.model.target import Target
+from workers.core.context import StepContext
+from workers.roots.base import PinnedUrl, RootMaker
+from workers.roots.root import RootPackage
+from workers.sources.tarball import Member
+from workers.sources.tree import Tree
+
+
+class BadPackage(ValueError):
+    """A file is not a sound package of the format; the words go on after the package's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """The recipe's file name, a name for the archive, and the recipe with all its sources, beside each other."""
+
+    recipe: str
+    stem: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedSource:
+    """A source package that is whole. `verified` names the digests in it that were compared."""
+
+    identity: Identity
+    verified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRequest:
+    """Either `package` (a source package to be made again for the target, so that the target's settings count) or
+    `sources` (a folder with the recipe, named by `recipe`, and every source file beside it)."""
+
+    target: Target
+    arch: Arch
+    options: BuildOptions
+    package: Path | None = None
+    sources: Path | None = None
+    recipe: str | None = None
+    source_date_epoch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """`repositories` are the farm's own, pinned. `requires` as the source package has them."""
+
+    target: Target
+    arch: Arch
+    options: BuildOptions
+    source: Path
+    requires: Sequence[str]
+    repositories: Sequence[PinnedUrl]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """The recipe's words on this target. `requires` are needed to build it. The arches are in the format's spelling;
+    `is_independent` when one arch builds for all."""
+
+    identity: str
+    requires: tuple[str, ...] = ()
+    exclusive_arches: tuple[str, ...] = ()
+    exclude_arches: tuple[str, ...] = ()
+    is_independent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The end of making packages. `results` is a folder of files as the recipe left them: names, types and contents
+    hostile; empty unless `outcome` is a success. `facts` are there for a source package that was made.
+
+    `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (reason names what nothing provides), EXCLUDED, TIMED_OUT, STALLED or
+    OVER_LIMIT.
+    """
+
+    outcome: Outcome
+    results: Path
+    reason: str | None = None
+    root: tuple[RootPackage, ...] = ()
+    peak_memory_bytes: int | None = None
+    facts: SourceFacts | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A package among the results that was checked, and may be stored."""
+
+    path: Path
+    identity: Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """The line of a log that says why a step failed, and the lines around it; both printable and of bounded length.
+    `phase` is the format's name for the part of the recipe that failed; empty when it is not known."""
+
+    line: str
+    excerpt: str
+    phase: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitness:
+    """The engines of a format that work on this host. `unfit` is the reason why no root can be made here; None when one
+    can."""
+
+    engines: tuple[str, ...]
+    unfit: str | None
+
+
+class WorkerFormat(Protocol):
+    """One package format on a build host. Everything that a recipe or a server gave is hostile.
+
+    All methods that take a context raise trouble, LeaseLost once it is stopped, and Ended for what is the package's
+    fault, unless they say something else.
+    """
+
+    @property
+    def name(self) -> str:
+        """As Target.format has it."""
+        ...
+
+    @property
+    def source_word(self) -> str:
+        """The source package, in words for people: `src.rpm`."""
+        ...
+
+    def gather(
+        self, tree: Tree, source: Source, target: Target, options: BuildOptions, context: StepContext
+    ) -> Gathered:
+        """Find the recipe in the tree and bring its sources together, without running any of it."""
+        ...
+
+    def check_source(self, path: Path, *, stop: threading.Event) -> CheckedSource:
+        """Raises BadPackage for a file that is no whole source package, and LeaseLost."""
+        ...
+
+    def check_identity(self, path: Path, identity: Identity) -> None:
+        """Raises BadPackage for a package that says of itself that it is another one than this."""
+        ...
+
+    def make_source(self, request: SourceRequest, context: StepContext) -> Made:
+        """Make the source package in a root of the target. The package's fault is in the answer."""
+        ...
+
+    def take_source(self, made: Made, context: StepContext) -> Taken:
+        """The one source package among the results of a success. Raises Ended when there is not exactly one that is
+        sound."""
+        ...
+
+    def build(self, request: BuildRequest, context: StepContext) -> Made:
+        """Make the packages of one arch in a root of the target, without network. The package's fault is in the
+        answer."""
+        ...
+
+    def take_packages(self, made: Made, *, source: str, arch: Arch, context: StepContext) -> tuple[Taken, ...]:
+        """The packages among the results of a success. `source` is the file name of the source package. Raises Ended
+        for a package that is not what its name says, of another arch or source, or that a repository would refuse;
+        also when there is none."""
+        ...
+
+    def find_reason(self, log: Path) -> Reason | None:
+        """Why the step of this log failed, as far as the log tells."""
+        ...
+
+    def roots(self, settings: Settings) -> RootMaker:
+        """The maker of roots in which commands run."""
+        ...
+
+    def fitness(self, settings: Settings, tools: Mapping[str, str]) -> Fitness:
+        """`tools` are those of this host, with their versions (HostFacts)."""
+        ...
+
+    def sweep(self, settings: Settings) -> int:
+        """Remove what dead workers left outside of their roots; how many things."""
+        ...

@@ -1,0 +1,214 @@
+"""A session in a root: commands of a recipe, one after the other, within limits, with nothing left afterwards.
+
+Owns the scratch folder of the session, and the cgroup and the watch of each command. Does not own the root it is
+stacked on, nor the commands, nor the meaning of their end, which is workers/isolation/outcomes.py's.
+"""
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import MappingProxyType
+
+from farm.errors import RootTrouble
+from farm.model.outcome import Outcome
+from farm.model.text import clip, printable
+from workers.core.context import Ended, StepContext
+from workers.core.run import Completed, Ending, run
+from workers.core.untrusted import is_removal, replaced_folder
+from workers.isolation import cgroups, sandbox
+from workers.isolation.cgroups import Cgroup, CgroupKind
+from workers.isolation.disk import DiskWatch
+from workers.isolation.outcomes import LimitsMet, judge, limits_met
+from workers.isolation.sandbox import ROOM_FOLDERS, Bind, Confinement, Overlay
+from workers.isolation.scratch import remove_tree, room_name
+from workers.roots.root import Root
+
+PREFIX = "room"
+_HOME = "/builddir"
+_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+_numbers = count(1)
+_ERROR = re.compile(rb"^(?:error|fatal|bwrap|enter|mount): [^\n]+", re.MULTILINE)
+_REASON_CHARS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """The end of one command. `reason` is set where the end itself is the reason, and not something in the log."""
+
+    completed: Completed
+    outcome: Outcome
+    reason: str | None
+    peak_memory_bytes: int | None
+
+
+class RootSession:
+    """A context manager, entered once, in which any number of commands run, one at a time.
+
+    Each command has namespaces, a cgroup and limits of its own, and no network. The commands share the files: each one
+    finds what the one before left in the root, in /builddir, /tmp and /var/tmp. `results` (/builddir/results) and `out`
+    (/builddir/out) are folders of the host, and hostile. `root` is what the session is stacked on.
+    """
+
+    def __init__(self, root: Root, context: StepContext, confinement: Confinement) -> None:
+        self._context = context
+        self._confinement = confinement.of_room()
+        self.root = root
+        self._cleanup = ExitStack()
+        self._runs = count(1)
+        self.scratch = context.workdir / room_name(PREFIX, next(_numbers))
+        self.results = self.scratch / "results"
+        self.out = self.scratch / "out"
+        self._merged = self.scratch / "merged"
+        self._changes = self.scratch / "changes"
+        self._build = self.scratch / "build"
+
+    def __enter__(self) -> "RootSession":
+        self._cleanup.callback(remove_tree, self.scratch)
+        try:
+            root_id, build_id = self._confinement.root_id, self._confinement.build_id
+            self.scratch.mkdir(mode=0o700)
+            for name in ("changes", "changes/upper", "tmp", "var-tmp"):
+                _make(self.scratch / name, root_id)
+            for name in ("tmp", "var-tmp"):
+                (self.scratch / name).chmod(0o1777)
+            for folder in (self._build, self.results, self.out):
+                _make(folder, build_id)
+            # bubblewrap would make it itself, readable by root alone.
+            _make(self._build / "in", root_id)
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a named part of the step that uses this root. Hooks attach before and after a phase, and run in the root
+        that the phase runs in."""
+        with self._context.phase(name):
+            yield
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        binds: Sequence[Bind] = (),
+        env: Mapping[str, str] = _NO_ENVIRONMENT,
+        shown: Sequence[str] | None = None,
+    ) -> Ran:
+        """Run a command as the build user. `shown` are its words in the log.
+
+        Raises RootTrouble when the sandbox does not come up, DiskFull when the host's disk does not hold, Ended when an
+        earlier command replaced a folder that this one needs, LeaseLost when the context is stopped.
+        """
+        limits = self._context.limits
+        mark, work = self._new_folders(binds)
+        where = cgroups.place()
+        with ExitStack() as stack:
+            has_cgroup = where.kind is not CgroupKind.NONE
+            group = stack.enter_context(Cgroup(where, limits)) if has_cgroup else None
+            watch = stack.enter_context(
+                DiskWatch(self.scratch, limit_bytes=limits.disk_bytes, limit_files=limits.files)
+            )
+            completed = run(
+                self._argv(argv, (*self._own_binds(mark), *binds), group, work),
+                cwd=Path("/"),
+                env={"HOME": _HOME, "SHELL": "/bin/sh", "USER": "farm", "LOGNAME": "farm", **env},
+                timeout_s=None,
+                deadline=self._context.deadline,
+                log=self._context.log,
+                ok_codes=None,
+                stop=self._context.stop,
+                silence_s=limits.silence_s,
+                tree=group,
+                watch=watch.verdict,
+                shown=argv if shown is None else shown,
+            )
+            met = limits_met(completed, group, watch)
+            peak = group.peak_memory_bytes() if group else None
+        if not (mark / "entered").exists() and completed.ending is Ending.EXITED and met == LimitsMet():
+            raise RootTrouble(f"the sandbox did not come up: {last_error(completed.tail) or completed.shown}")
+        outcome, reason = judge(completed, limits, met)
+        return Ran(completed=completed, outcome=outcome, reason=reason, peak_memory_bytes=peak)
+
+    def _new_folders(self, binds: Sequence[Bind]) -> tuple[Path, Path]:
+        """Each command has its own: the folder in which the helper says that the sandbox came up, and overlayfs's work
+        folder, which the kernel does not take a second time after a mount that spares every sync."""
+        number = next(self._runs)
+        if number > 1:
+            self._check_places(binds)
+        mark, work = self.scratch / f"mark{number}", self._changes / f"work{number}"
+        for folder in (mark, work):
+            _make(folder, self._confinement.root_id)
+        return mark, work
+
+    def _check_places(self, binds: Sequence[Bind]) -> None:
+        """bubblewrap follows links to the place of a bind, and an earlier command may have put one there. No process of
+        it is left that could put one there later."""
+        upper = self._changes / "upper"
+        replaced = replaced_folder(upper, ROOM_FOLDERS)
+        for bind in (*self._own_binds(self.scratch), *binds):
+            home = _HOME if bind.inside.startswith(f"{_HOME}/") else ""
+            found = _replaced(self._build if home else upper, bind, bind.inside.removeprefix(home))
+            replaced = replaced or (home + found if found else None)
+        if replaced:
+            raise Ended(Outcome.FAILED, f"an earlier command made {replaced} in the build root something else")
+
+    def _own_binds(self, mark: Path) -> tuple[Bind, ...]:
+        return (
+            Bind(path=self._build, inside=_HOME, is_writable=True),
+            Bind(path=self.results, inside=f"{_HOME}/results", is_writable=True),
+            Bind(path=self.out, inside=f"{_HOME}/out", is_writable=True),
+            Bind(path=mark, inside="/run/farm", is_writable=True),
+            Bind(path=self.scratch / "tmp", inside="/tmp", is_writable=True),  # noqa: S108 - the session's own
+            Bind(path=self.scratch / "var-tmp", inside="/var/tmp", is_writable=True),  # noqa: S108
+        )
+
+    def _argv(self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None, work: Path) -> list[str]:
+        """A root that the build user cannot write to needs no overlay: what the kernel knows of its files then stays
+        known from one session to the next, which is worth more than the mount itself."""
+        as_it_is = self.root.as_it_is
+        overlay = None
+        if as_it_is is None:
+            overlay = Overlay(lowers=self.root.lowers, upper=self._changes / "upper", work=work)
+        root = Bind(path=as_it_is or self._merged, inside="/", is_writable=as_it_is is None)
+        return sandbox.enter(
+            sandbox.room(command, self._confinement, root=root, binds=binds),
+            self._confinement,
+            overlays=[(overlay, self._merged)] if overlay else (),
+            joins=group.joins if group else (),
+            limits=self._context.limits,
+        )
+
+
+def _replaced(layer: Path, bind: Bind, place: str) -> str | None:
+    """The part of a bind's place that is something else than the bind needs; None when it can go there."""
+    if replaced := replaced_folder(layer, [posixpath.dirname(place)]):
+        return replaced
+    path = layer / place.lstrip("/")
+    if not path.is_symlink() and not path.exists():
+        return None
+    found = path.lstat()
+    is_as_needed = stat.S_ISDIR(found.st_mode) if bind.path.is_dir() else stat.S_ISREG(found.st_mode)
+    return None if is_as_needed or is_removal(found) else place
+
+
+def _make(folder: Path, owner: int) -> None:
+    folder.mkdir(mode=0o755)
+    os.chown(folder, owner, owner)
+
+
+def last_error(tail: bytes) -> str | None:
+    """The last line that a tool marked as an error, printable and short."""
+    found = _ERROR.findall(tail)
+    if not found:
+        return None
+    return clip(printable(" ".join(found[-1].decode(errors="backslashreplace").split())), _REASON_CHARS)
