@@ -18,6 +18,7 @@ from farm.scheduler.plan import Loads, QueueState, ask_order, plan
 from farm.scheduler.snapshot import Snapshot
 from farm.scheduler.work import WorkMaker
 from farm.steps.base import Order
+from farm.steps.registry import find_step_type
 from farm.store.read_view import ReadView, Ready
 from farm.store.scheduling import Committed, Pick
 from farm.store.settling import Finding, Verdict
@@ -124,9 +125,12 @@ class Sender:
             raise
 
     def _sendable(self, chosen: Sequence[Ready], now: datetime) -> list[Pick]:
-        """The chosen steps with their limits, without those whose target is gone: they end, with its message."""
+        """The chosen steps with their limits. Steps without a target or a step type any more end, with a message."""
         picks, refused = [], {}
         for ready in chosen:
+            if find_step_type(ready.kind) is None:
+                refused[ready.step_id] = f"unknown-step: the module of step type {ready.kind} is not in FARM_EXTENSIONS"
+                continue
             try:
                 picks.append(self._maker.pick(ready))
             except UnknownTarget as error:

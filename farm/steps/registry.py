@@ -2,11 +2,13 @@
 FARM_EXTENSIONS names and which calls `register`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from farm.extensions import load_extensions
 from farm.model.arch import Arch
 from farm.model.label import AttemptLabel
+from farm.state.changes import BuildState, PackageName, StepState
 from farm.steps.base import StepType, Workflow
 from farm.steps.build import BUILD
 from farm.steps.fetch import FETCH
@@ -49,6 +51,13 @@ def step_type(kind: str) -> AnyStepType:
     if found is None:
         raise ValueError(f"{kind[:64]!a} is no step type; there are {', '.join(one.name for one in step_types())}")
     return found
+
+
+def claims_of(build: BuildState, step: StepState) -> Iterable[PackageName]:
+    """The package names that are the build's owner's once the step has succeeded. A step of an extension that is not
+    there any more has none, and is refused when it is sent."""
+    found = find_step_type(step.kind)
+    return found.claims(build, step) if found is not None else ()
 
 
 def queue_of(label: str) -> str | None:

@@ -14,7 +14,7 @@ from farm.model.outcome import Status
 from farm.state import machine
 from farm.state.changes import BuildState, Changes, PackageName, StepState
 from farm.state.text import clean
-from farm.steps.registry import step_type
+from farm.steps.registry import claims_of
 from farm.store import schema
 from farm.store.owners import owners_of
 
@@ -45,7 +45,7 @@ def keep_apart(connection: sa.Connection, changes: Changes) -> None:
     """Put off those of the uploads offered in this transaction that bring a new name which another owner's upload
     brings at the moment, and note the new names of the others. To be called before the changes are written."""
     offered = [(build, step) for build, step in changes.offers if step.live is not None]
-    names = {step.label: [*step_type(step.kind).claims(build, step)] for build, step in offered}
+    names = {step.label: [*claims_of(build, step)] for build, step in offered}
     # An upload with a name that has another owner by now is refused when it is tried again.
     taken = owners_of(connection, (name for some in names.values() for name in some))
     for build, step in offered:
@@ -67,7 +67,7 @@ def release(connection: sa.Connection, changes: Changes) -> None:
 
 
 def _has_names(build: BuildState, step: StepState) -> bool:
-    return any(True for _ in step_type(step.kind).claims(build, step))
+    return any(True for _ in claims_of(build, step))
 
 
 def _forget(connection: sa.Connection, steps: list[StepState]) -> None:

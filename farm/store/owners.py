@@ -12,8 +12,8 @@ from farm import wire
 from farm.model.outcome import Status
 from farm.model.work import AnyResult
 from farm.state.changes import BuildState, PackageName, StepState, build_for
+from farm.steps import registry
 from farm.steps.names import NameKind
-from farm.steps.registry import step_type
 from farm.store import schema
 
 #: A name, the owner who gets it, and the build that published it.
@@ -53,7 +53,7 @@ def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildStat
             for build in builds.values()
             for step in build.steps
             if step.status is Status.READY
-            for name in step_type(step.kind).claims(build, step)
+            for name in registry.claims_of(build, step)
         ),
     )
 
@@ -82,7 +82,7 @@ def refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepStat
 
 def upload_refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepState) -> str | None:
     """The same for an upload that is sent now."""
-    return _refusal(owners, build, step_type(step.kind).claims(build, step))
+    return _refusal(owners, build, registry.claims_of(build, step))
 
 
 def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all: Iterable[PackageName]) -> str | None:
@@ -100,7 +100,7 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
 
 def claims_of(build: BuildState, step: StepState) -> list[Claim]:
     """The names that are the build's from now on, if nobody had them before: its step has succeeded, or may have."""
-    return [(name, build.owner, build.id) for name in step_type(step.kind).claims(build, step)]
+    return [(name, build.owner, build.id) for name in registry.claims_of(build, step)]
 
 
 def cancelled_claims(build: BuildState) -> list[Claim]:
@@ -119,4 +119,4 @@ def claim(connection: sa.Connection, claims: Iterable[Claim], at: datetime) -> N
 
 
 def _names(build: BuildState, kind: str, result: AnyResult) -> Iterable[PackageName]:
-    return step_type(kind).names(build, result.output) if result.output is not None else ()
+    return registry.step_type(kind).names(build, result.output) if result.output is not None else ()

@@ -155,6 +155,21 @@ def test_a_record_that_cannot_be_read_ends_its_build_and_keeps_no_other_from_bei
     assert "cannot be sent" in (ended.reason or "")
 
 
+def test_a_step_of_an_extension_that_is_gone_ends_its_build_and_no_other(settings: Settings, store: Store) -> None:
+    gone, good = enqueue(settings, store)[0], enqueue(settings, store)[0]
+    with sqlite3.connect(settings.data / "farm.db") as connection:
+        connection.execute("UPDATE step SET kind = 'taste' WHERE job_id = ? AND kind = 'fetch'", (gone,))
+        connection.execute(
+            "UPDATE step_need SET needs_kind = 'taste' WHERE job_id = ? AND needs_kind = 'fetch'", (gone,)
+        )
+    connection.close()
+    with scheduling(settings), FakeWorkers(settings):
+        assert finished(store, good).outcome is Outcome.SUCCEEDED
+        ended = finished(store, gone)
+    assert ended.outcome is Outcome.ERRORED
+    assert "the module of step type taste is not in FARM_EXTENSIONS" in (ended.reason or "")
+
+
 def test_the_logs_of_a_failed_build_are_handed_to_a_publisher(settings: Settings, store: Store) -> None:
     settings = replace(settings, upload_logs=True)
 
