@@ -98,7 +98,7 @@ def build_details(build: Build, target: Target | None) -> RenderableType:
     if build.commit:
         table.add_row("  commit", clean(build.commit))
     if build.target_sha256:
-        table.add_row("  target", f"{clean(build.target)} as recorded in {clean(build.target_sha256)}")
+        table.add_row("  target", f"{clean(build.target)} as recorded in {clean(build.target_sha256[:12])}")
     table.add_row("  asked", f"{ago(build.created_at)} ago by {clean(build.owner)}, in batch:{build.batch_id}")
     wishes = options_words(build)
     if wishes:
