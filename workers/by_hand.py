@@ -7,8 +7,8 @@ Each step prints one JSON document on standard output, which is the next step's 
     python -m workers.by_hand build --after srpm.json > build.json
     python -m workers.by_hand upload --after build.json
 
-Artifacts and build roots are those of FARM_DATA. This module alone among the workers' reads target files: on a farm
-the target comes with the work.
+Artifacts and build roots are in FARM_DATA. Of the workers' modules only this one reads target files: on a farm the
+target comes with the work.
 """
 
 import os
@@ -46,11 +46,11 @@ from workers.steps.runner import run_step
 
 cli = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
-After = Annotated[Path, typer.Option(help="What the step before printed.", exists=True, dir_okay=False)]
+After = Annotated[Path, typer.Option(help="The output of the step before.", exists=True, dir_okay=False)]
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step prints: its order, how it ended, and the outputs of the steps before it, by name."""
+    """The document that a step prints: its input, its outcome, and the outputs of this and earlier steps, by name."""
 
     work: msgspec.Raw
     outcome: str
@@ -130,12 +130,12 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
 
 @cli.command()
 def upload(after: After) -> None:
-    """Publish what `build` made in the repositories that the settings name."""
+    """Publish the packages of `build` in the repositories of the settings."""
     work, outputs = _read(after)
     made = _output(SRPM, outputs, after)
     built = _output(BUILD, outputs, after)
     if not isinstance(work.input, BuildInput):
-        raise BadRequest(f"{after} is not what the build step printed; run `python -m workers.by_hand build` first")
+        raise BadRequest(f"{after} is not the output of the build step; run `python -m workers.by_hand build` first")
     arches = work.target.arches if made.noarch else (work.input.arch,)
     order = UploadInput(srpm=made.srpm, rpms=built.rpms, arches=arches)
     _do(Settings.from_env(), _next(work, UPLOAD, order), outputs)
@@ -151,17 +151,15 @@ def _read(after: Path) -> tuple[AnyWork, dict[str, Any]]:
         work = wire.decode_work(bytes(done.work))
     except ValueError as error:
         raise BadRequest(
-            f"{after} is not what a step printed ({error}); run the step before again, into a file"
+            f"{after} is not the output of a step ({error}); run the step before again, into a file"
         ) from error
     if work.kind not in done.outputs:
-        raise BadRequest(
-            f"{after}: the {work.kind} step {done.outcome} ({done.reason}); there is nothing to go on from"
-        )
+        raise BadRequest(f"{after}: the {work.kind} step {done.outcome} ({done.reason}); the next step has no input")
     return work, dict(done.outputs)
 
 
 def _output(kind: StepType[Any, Any], outputs: dict[str, Any], after: Path) -> Any:
-    """What the step of that kind made. Raises BadRequest when it has not been run, or its output was tampered with."""
+    """The output of the step of that type. Raises BadRequest if it has not run, or its output was tampered with."""
     name = kind.name
     if name not in outputs:
         made = ", ".join(outputs)
@@ -169,7 +167,7 @@ def _output(kind: StepType[Any, Any], outputs: dict[str, Any], after: Path) -> A
     try:
         return kind.decode(bytes(outputs[name]))
     except ValueError as error:
-        raise BadRequest(f"{after} is not what a step printed ({error}); run {name} again, into a file") from error
+        raise BadRequest(f"{after} is not the output of a step ({error}); run {name} again, into a file") from error
 
 
 def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
@@ -196,7 +194,7 @@ def _do(settings: Settings, work: AnyWork, outputs: dict[str, Any]) -> None:
 
 
 def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
-    """What the scheduler does for a farm's worker: addresses for the repositories that the farm itself fills."""
+    """The work with the addresses of the farm's own repositories, which on a farm the scheduler fills in."""
     if not step_type(work.kind).runs_in_root:
         return work
     arch: Arch = work.input.arch
@@ -210,7 +208,7 @@ def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
 
 
 def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None:
-    """What was built for the target and arch, as it is now; None when that is nothing."""
+    """The current repository of the builds for this target and arch; None if it has no packages."""
     name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
     repositories = open_repositories(settings)
     version = repositories.current(name)
@@ -218,7 +216,7 @@ def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None
 
 
 def _path(artifact: Artifact) -> str:
-    # For a person to look at, on the machine whose directory is the store: the path stays.
+    # Shown to a person on the machine that has the store's directory: the path stays valid.
     with open_store(Settings.from_env()).local(artifact.sha256) as path:
         return str(path)
 

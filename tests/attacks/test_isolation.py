@@ -24,7 +24,7 @@ from workers.core.context import StepContext
 from workers.formats.rpm.native import native_roots
 from workers.isolation import confine
 from workers.isolation.confine import confinement, host_problem
-from workers.isolation.sandbox import BUILD_UID, ID_COUNT, Bind, room_ids
+from workers.isolation.sandbox import BUILD_UID, ID_COUNT, Bind, build_user_ids
 from workers.roots.root import Root
 from workers.roots.session import Ran, RootSession
 
@@ -193,7 +193,7 @@ def test_each_room_is_another_user_of_the_host(settings: Settings, target: Targe
     for name in ("a", "b"):
         _, log = run_in_room(settings, target, tmp_path / name, *command, program=probe)
         uid, gid = (int(found) for found in re.findall(rf"^ +{BUILD_UID} +(\d+) +1$", log, re.MULTILINE))
-        assert uid == gid in room_ids(settings.first_root_id)
+        assert uid == gid in build_user_ids(settings.first_root_id)
         seen.add(uid)
     assert len(seen) == 2
 
@@ -264,7 +264,7 @@ def test_no_setting_makes_the_root_inside_one_of_the_hosts_users(
     settings: Settings, target: Target, tmp_path: Path
 ) -> None:
     most = 2**32 - 2 - 196_608
-    assert room_ids(Settings(data=tmp_path, first_root_id=most).first_root_id).stop == 2**32 - 2
+    assert build_user_ids(Settings(data=tmp_path, first_root_id=most).first_root_id).stop == 2**32 - 2
     for first in (0, 1, 1000, 99_999, most + 1, 2**32 - 131_072, 2**40):
         with pytest.raises(BadSettings, match="FARM_FIRST_ROOT_ID"):
             Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_FIRST_ROOT_ID": str(first)})

@@ -181,7 +181,7 @@ def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neigh
             with suppress(DiskFull):
                 assert slow.result(60).outcome is Outcome.SUCCEEDED, honest.log[-500:]
         assert result.outcome is Outcome.OVER_LIMIT
-        assert "made most of the files that its host had room for" in (result.reason or "")
+        assert "made most of the files that its host had space for" in (result.reason or "")
     finally:
         local["umount"](scratch)
 

@@ -142,7 +142,7 @@ def _stopped(line: Line, stop: threading.Event) -> None:
 def test_a_log_is_cut_with_a_marker_and_a_build_that_ends_well_has_still_succeeded(line: Line) -> None:
     result = line.git("floods-log", defines=(("flood_mib", "2"),))
     assert result.outcome is Outcome.SUCCEEDED, result.reason
-    assert line.log.endswith(b"the log reached its limit of 1048576 bytes; what came after is not kept\n")
+    assert line.log.endswith(b"the log reached its limit of 1048576 bytes; the rest is not kept\n")
     assert len(line.log) < LIMITS.log_bytes + 200
 
 

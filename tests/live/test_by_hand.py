@@ -130,7 +130,7 @@ def test_a_package_that_fails_has_its_exit_code_and_nothing_follows(hand: Hand) 
     assert said.err.startswith("build: failed: FAIL: test_answer in ")
     code, error = hand.error("upload", "--after", "build.json")
     assert code == 20
-    assert "the build step failed (FAIL: test_answer); there is nothing to go on from" in error
+    assert "the build step failed (FAIL: test_answer); the next step has no input" in error
 
 
 def test_what_nothing_provides_has_its_own_exit_code(hand: Hand) -> None:
@@ -147,8 +147,8 @@ def test_what_nothing_provides_has_its_own_exit_code(hand: Hand) -> None:
         ("fetch --target nope --git x", 21, "there is no target 'nope'; there are "),
         ("fetch --target demo --srpm nothing.src.rpm", 25, "nothing.src.rpm' does not exist"),
         ("fetch --target demo --srpm .", 25, "is not a regular file"),
-        ("srpm --after rubbish", 20, "rubbish is not what a step printed (JSON is malformed"),
-        ("srpm --after other.json", 20, "other.json is not what a step printed (Object missing required field"),
+        ("srpm --after rubbish", 20, "rubbish is not the output of a step (JSON is malformed"),
+        ("srpm --after other.json", 20, "other.json is not the output of a step (Object missing required field"),
         ("build --after {done}/fetch.json", 20, "not srpm; run `python -m workers.by_hand srpm` first"),
         ("upload --after {done}/fetch.json", 20, "not srpm; run `python -m workers.by_hand srpm` first"),
         ("upload --after {done}/srpm.json", 20, "not build; run `python -m workers.by_hand build` first"),
@@ -174,7 +174,7 @@ def test_a_changed_document_is_refused(hand: Hand, done: Path) -> None:
     (hand.folder / "changed.json").write_text(json.dumps(document))
     code, error = hand.error("srpm", "--after", "changed.json")
     assert code == 20
-    assert "changed.json is not what a step printed" in error
+    assert "changed.json is not the output of a step" in error
     assert "run fetch again" in error
 
 

@@ -37,8 +37,8 @@ from workers.formats.rpm.engines import engine_for
 from workers.formats.rpm.native import NativeEngine
 from workers.isolation import cgroups
 from workers.isolation.cgroups import owner
-from workers.isolation.sandbox import room_ids
-from workers.isolation.scratch import room_name
+from workers.isolation.sandbox import build_user_ids
+from workers.isolation.scratch import scratch_name
 
 pytestmark = [
     pytest.mark.live,
@@ -160,7 +160,7 @@ def of_build_user() -> list[str]:
         except OSError:
             continue
         uid = re.search(r"^Uid:\t(\d+)\t", text, re.MULTILINE)
-        if uid and int(uid[1]) in room_ids(Settings.first_root_id) and is_in_a_group_of_mine(status.parent):
+        if uid and int(uid[1]) in build_user_ids(Settings.first_root_id) and is_in_a_group_of_mine(status.parent):
             found.append(status.parent.name)
     return found
 
@@ -376,7 +376,7 @@ def test_results_are_given_back_as_hostile_as_they_are(bench: Bench) -> None:
 
 
 def test_a_dead_workers_leftovers_are_swept(bench: Bench) -> None:
-    dead = bench.settings.work / "attempt" / "work" / room_name("room", 1).replace(owner(), "4194303-1") / "build"
+    dead = bench.settings.work / "attempt" / "work" / scratch_name("room", 1).replace(owner(), "4194303-1") / "build"
     dead.mkdir(parents=True)
     assert sweep(bench.settings) >= 1
     assert not dead.parent.exists()

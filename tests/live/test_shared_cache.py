@@ -29,7 +29,7 @@ from workers.core.log import StepLog
 from workers.core.process import PATH
 from workers.formats.rpm import install as filling
 from workers.formats.rpm.dnf import pinned_repositories, target_repositories
-from workers.formats.rpm.install import Filling
+from workers.formats.rpm.install import DnfInstall
 from workers.formats.rpm.plan import Plan
 from workers.isolation.confine import confinement
 
@@ -115,7 +115,7 @@ def poisons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Shelf:
+class SharedCache:
     """One target's fillings in a data folder of their own."""
 
     settings: Settings
@@ -148,7 +148,7 @@ class Shelf:
             return folder / "root"
 
     @contextmanager
-    def _filling(self) -> Iterator[tuple[Filling, Path]]:
+    def _filling(self) -> Iterator[tuple[DnfInstall, Path]]:
         number = next(self.numbers)
         folder = self.settings.data / f"filled-{number}"
         (folder / "root").mkdir(parents=True)
@@ -165,12 +165,12 @@ class Shelf:
             )
             confined = confinement(self.settings, self.target)
             os.chown(folder / "root", confined.root_id, confined.root_id)
-            yield Filling(self.settings, self.target, Arch.X86_64, context, confined), folder
+            yield DnfInstall(self.settings, self.target, Arch.X86_64, context, confined), folder
         assert {path.name for path in folder.iterdir()} == {"root"}
 
 
 @pytest.fixture(params=["file", "http"])
-def shelf(request: pytest.FixtureRequest, demo_distribution: Path, tmp_path: Path) -> Iterator[Shelf]:
+def cache(request: pytest.FixtureRequest, demo_distribution: Path, tmp_path: Path) -> Iterator[SharedCache]:
     with _served(demo_distribution) as url:
         base = demo_distribution.as_uri() if request.param == "file" else url
         target = Target(
@@ -181,29 +181,29 @@ def shelf(request: pytest.FixtureRequest, demo_distribution: Path, tmp_path: Pat
             repositories=(RepositorySource(name="demo", baseurl=f"{base}/{{arch}}", gpgcheck=False),),
             packages=("demo-build",),
         )
-        yield Shelf(settings=Settings(data=tmp_path / "data"), target=target, log=tmp_path / "log")
+        yield SharedCache(settings=Settings(data=tmp_path / "data"), target=target, log=tmp_path / "log")
     shutil.rmtree(tmp_path)
 
 
-def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(shelf: Shelf, poisons: Path) -> None:
-    template = shelf.template()
-    before = shelf.seen()
+def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(cache: SharedCache, poisons: Path) -> None:
+    template = cache.template()
+    before = cache.seen()
     assert any(name.endswith(".solv") for name in before), "what dnf made of the metadata is kept for the layers"
-    evil = shelf.layer(template, "poisons", poisons)
-    assert [name for name in shelf.added if name.startswith("poisons-")], "it is installed"
+    evil = cache.layer(template, "poisons", poisons)
+    assert [name for name in cache.added if name.startswith("poisons-")], "it is installed"
     found = (evil / "found").read_text()
     assert "repomd.xml" in found, "its scriptlet saw the cache"
-    assert ".rpm" in found or "http" not in shelf.target.repositories[0].baseurl
+    assert ".rpm" in found or "http" not in cache.target.repositories[0].baseurl
     assert (evil / "wrote").read_bytes() == _BAD, "and believes that it wrote there"
-    after = shelf.seen()
+    after = cache.seen()
     assert hashlib.sha256(_BAD).hexdigest() not in after.values()
     assert not any(Path(name).name == "poison" for name in after)
     # Only what dnf itself fetched for the layer is new, and nothing is gone.
     assert set(before) <= set(after)
-    shelf.layer(template, "bc", poisons)
+    cache.layer(template, "bc", poisons)
 
 
-@pytest.mark.parametrize("shelf", ["file"], indirect=True)
+@pytest.mark.parametrize("cache", ["file"], indirect=True)
 @pytest.mark.parametrize(
     ("package", "limits", "outcome", "words"),
     [
@@ -213,7 +213,7 @@ def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(shelf: Shelf
     ],
 )
 def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble(
-    shelf: Shelf,
+    cache: SharedCache,
     poisons: Path,
     monkeypatch: pytest.MonkeyPatch,
     package: str,
@@ -222,40 +222,40 @@ def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble
     words: str,
 ) -> None:
     """Neither the host nor the farm is to blame for what a package asks for."""
-    template = shelf.template()
+    template = cache.template()
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, **limits))
     if package == "burns":
         monkeypatch.setattr(filling, "_TIMEOUT_S", 20.0)
     with pytest.raises(Ended, match=f"installing what it requires {words}") as caught:
-        shelf.layer(template, package, poisons)
+        cache.layer(template, package, poisons)
     assert caught.value.outcome is outcome
 
 
-@pytest.mark.parametrize("shelf", ["file"], indirect=True)
+@pytest.mark.parametrize("cache", ["file"], indirect=True)
 def test_what_does_not_end_before_anything_is_installed_is_trouble(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: SharedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a repository is on a mount that hangs."""
-    template = shelf.template()
+    template = cache.template()
     (tmp_path / "hangs/repodata").mkdir(parents=True)
     os.mkfifo(tmp_path / "hangs/repodata/repomd.xml")
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, silence_s=2))
     with pytest.raises(RootTrouble, match="filling the build root wrote nothing and used no CPU for 2 s"):
-        shelf.layer(template, "bc", tmp_path / "hangs")
+        cache.layer(template, "bc", tmp_path / "hangs")
 
 
 def test_the_slots_of_a_host_fill_layers_side_by_side(
-    shelf: Shelf, poisons: Path, monkeypatch: pytest.MonkeyPatch
+    cache: SharedCache, poisons: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each waits in its install step until the other has come to its own."""
-    template = shelf.template()
-    both, install = threading.Barrier(2), Filling._install
+    template = cache.template()
+    both, install = threading.Barrier(2), DnfInstall._install
 
-    def wait_and_install(self: Filling, *args: Any, **given: Any) -> Plan:
+    def wait_and_install(self: DnfInstall, *args: Any, **given: Any) -> Plan:
         both.wait(_WITHIN_S)
         return install(self, *args, **given)
 
-    monkeypatch.setattr(Filling, "_install", wait_and_install)
+    monkeypatch.setattr(DnfInstall, "_install", wait_and_install)
     with ThreadPoolExecutor(2) as pool:
-        layers = [pool.submit(shelf.layer, template, "bc", poisons) for _ in range(2)]
+        layers = [pool.submit(cache.layer, template, "bc", poisons) for _ in range(2)]
         assert [next(layer.result(_WITHIN_S).rglob("bin/bc")).name for layer in layers] == ["bc", "bc"]

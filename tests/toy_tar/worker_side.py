@@ -36,12 +36,12 @@ from workers.formats.base import (
     Taken,
 )
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
-from workers.isolation.scratch import remove_tree, room_name
+from workers.isolation.scratch import remove_tree, scratch_name
 from workers.roots.base import PinnedUrl
+from workers.roots.host_tools import Tool, own, run_tool
 from workers.roots.root import Root, RootPackage
 from workers.roots.session import RootSession
 from workers.roots.stacked import StackedRoots
-from workers.roots.workshop import Tool, own, run_tool
 from workers.sources.tarball import Member
 from workers.sources.tree import Tree
 
@@ -98,7 +98,7 @@ class TarFiller:
         if lost := [name for name, path in found.items() if path is None]:
             raise Ended(Outcome.UNRESOLVABLE, f"nothing provides {', '.join(lost)}")
         paths = [path for path in found.values() if path is not None]
-        scratch = into / room_name("filling", next(_numbers))
+        scratch = into / scratch_name("filling", next(_numbers))
         scratch.mkdir()
         inside = [f"/work/{number}.tar" for number in range(len(paths))]
         overlay = Overlay(lowers=lowers, upper=upper, work=upper.parent / "overlay-work")

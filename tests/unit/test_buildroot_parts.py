@@ -25,9 +25,9 @@ from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import CgroupKind, find_place
 from workers.isolation.outcomes import LimitsMet, judge
 from workers.isolation.sandbox import Bind, Confinement, Overlay
-from workers.isolation.scratch import is_orphan, room_name
+from workers.isolation.scratch import is_orphan, scratch_name
 from workers.roots import cache as shelves
-from workers.roots.cache import Shelf
+from workers.roots.cache import DirectoryCache
 from workers.roots.session import last_error
 
 LIMITS = Limits(wall_s=60, silence_s=30, log_bytes=2**20, memory_bytes=2**30, disk_bytes=3 * 2**30)
@@ -58,8 +58,8 @@ def test_version_2_is_taken_where_version_1_is_not_whole(tmp_path: Path) -> None
 
 def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
     nowhere = Path("/nowhere")
-    assert not is_orphan(room_name("room", 1), "room", nowhere)
-    reused = room_name("room", 1).replace(cgroups.owner(), f"{os.getpid()}-1")
+    assert not is_orphan(scratch_name("room", 1), "room", nowhere)
+    reused = scratch_name("room", 1).replace(cgroups.owner(), f"{os.getpid()}-1")
     assert is_orphan(reused, "room", nowhere), "the number is used again by another process"
     assert not is_orphan(f"kept-{reused}", "room", nowhere)
     assert not is_orphan("room-of-a-person", "room", nowhere)
@@ -70,14 +70,14 @@ def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
 
 
 def test_a_folder_is_made_once_however_many_want_it(tmp_path: Path) -> None:
-    shelf, made, seen = Shelf(tmp_path, keep=3), [], []
+    cache, made, seen = DirectoryCache(tmp_path, keep=3), [], []
 
     def make(folder: Path) -> None:
         made.append(folder)
         (folder / "content").write_text("x")
 
     def use() -> None:
-        with shelf.use("key", make, stop=NEVER) as folder:
+        with cache.use("key", make, stop=NEVER) as folder:
             seen.append((folder / "content").read_text())
 
     threads = [threading.Thread(target=use) for _ in range(8)]
@@ -89,58 +89,58 @@ def test_a_folder_is_made_once_however_many_want_it(tmp_path: Path) -> None:
 
 
 def test_what_fails_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=3)
+    cache = DirectoryCache(tmp_path, keep=3)
 
     def fail(folder: Path) -> None:
         (folder / "half").write_text("x")
         raise DiskFull("no space")
 
-    with pytest.raises(DiskFull), shelf.use("key", fail, stop=NEVER):
+    with pytest.raises(DiskFull), cache.use("key", fail, stop=NEVER):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
-    with shelf.use("key", lambda _: None, stop=NEVER) as folder:
+    with cache.use("key", lambda _: None, stop=NEVER) as folder:
         assert not list(folder.iterdir())
 
 
 def test_a_wait_for_another_that_makes_the_same_root_ends_with_the_time_of_the_step(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=3)
+    cache = DirectoryCache(tmp_path, keep=3)
 
     def make(_: Path) -> None:
-        with shelf.use("key", lambda _: None, stop=NEVER, deadline=time.monotonic() + 0.1):
+        with cache.use("key", lambda _: None, stop=NEVER, deadline=time.monotonic() + 0.1):
             pass
 
-    with pytest.raises(RootTrouble, match="time was over"), shelf.use("key", make, stop=NEVER):
+    with pytest.raises(RootTrouble, match="time was over"), cache.use("key", make, stop=NEVER):
         pass
 
 
 def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, keep=2)
-    with shelf.use("a", lambda _: None, stop=NEVER):
+    cache = DirectoryCache(tmp_path, keep=2)
+    with cache.use("a", lambda _: None, stop=NEVER):
         os.utime(tmp_path / "a", (1, 1))
         for at, key in enumerate("bcd"):
-            with shelf.use(key, lambda _: None, stop=NEVER):
+            with cache.use(key, lambda _: None, stop=NEVER):
                 pass
             os.utime(tmp_path / key, (10 + at, 10 + at))
-        shelf.sweep(tmp_path / "alive")
+        cache.sweep(tmp_path / "alive")
         assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"a", "c", "d"}
-    shelf.sweep(tmp_path / "alive")
+    cache.sweep(tmp_path / "alive")
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"c", "d"}
 
 
 def test_two_that_remove_old_ones_at_once_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for at, key in enumerate("abcd"):
-        with Shelf(tmp_path, keep=9).use(key, lambda _: None, stop=NEVER):
+        with DirectoryCache(tmp_path, keep=9).use(key, lambda _: None, stop=NEVER):
             pass
         os.utime(tmp_path / key, (10 + at, 10 + at))
     remove = shelves.remove_tree
 
     def remove_after_another(folder: Path) -> None:
         monkeypatch.setattr(shelves, "remove_tree", remove)
-        Shelf(tmp_path, keep=1).sweep(tmp_path / "alive")
+        DirectoryCache(tmp_path, keep=1).sweep(tmp_path / "alive")
         remove(folder)
 
     monkeypatch.setattr(shelves, "remove_tree", remove_after_another)
-    with Shelf(tmp_path, keep=2).use("e", lambda _: None, stop=NEVER) as made:
+    with DirectoryCache(tmp_path, keep=2).use("e", lambda _: None, stop=NEVER) as made:
         assert made.is_dir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "e.lock"]
 
@@ -148,22 +148,22 @@ def test_two_that_remove_old_ones_at_once_are_in_nobodys_way(tmp_path: Path, mon
 def test_an_old_one_that_cannot_be_removed_costs_nobody_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Shelf(tmp_path, keep=1).use("a", lambda _: None, stop=NEVER):
+    with DirectoryCache(tmp_path, keep=1).use("a", lambda _: None, stop=NEVER):
         pass
 
     def fail(folder: Path) -> None:
         raise RootTrouble(f"{folder} cannot be removed")
 
     monkeypatch.setattr(shelves, "remove_tree", fail)
-    with Shelf(tmp_path, keep=1).use("b", lambda _: None, stop=NEVER) as made:
+    with DirectoryCache(tmp_path, keep=1).use("b", lambda _: None, stop=NEVER) as made:
         assert made.is_dir()
 
 
 def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
-    (tmp_path / room_name("new", 1)).mkdir()
-    (tmp_path / room_name("new", 1).replace(cgroups.owner(), f"{os.getpid()}-1")).mkdir()
-    assert Shelf(tmp_path, keep=2).sweep(tmp_path / "alive") == 1
-    assert [path.name for path in tmp_path.iterdir()] == [room_name("new", 1)]
+    (tmp_path / scratch_name("new", 1)).mkdir()
+    (tmp_path / scratch_name("new", 1).replace(cgroups.owner(), f"{os.getpid()}-1")).mkdir()
+    assert DirectoryCache(tmp_path, keep=2).sweep(tmp_path / "alive") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [scratch_name("new", 1)]
 
 
 def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None
     stop.set()
     holder = os.open(tmp_path / "key.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    with pytest.raises(LeaseLost), Shelf(tmp_path, keep=2).use("key", lambda _: None, stop=stop):
+    with pytest.raises(LeaseLost), DirectoryCache(tmp_path, keep=2).use("key", lambda _: None, stop=stop):
         pass
     os.close(holder)
 
@@ -217,7 +217,7 @@ def test_an_overlay_and_what_it_is_made_of_are_shown_under_names_that_any_path_h
 
 
 def test_a_room_has_no_network_no_capability_and_no_host_path() -> None:
-    words = sandbox.room(["true"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
+    words = sandbox.recipe(["true"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
     assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "ALL"
     binds = [words[at + 1] for at, word in enumerate(words) if str(word).endswith("bind")]
@@ -225,7 +225,7 @@ def test_a_room_has_no_network_no_capability_and_no_host_path() -> None:
 
 
 def test_no_program_of_the_root_runs_before_it_is_the_build_user() -> None:
-    words = sandbox.room(["sh", "x"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
+    words = sandbox.recipe(["sh", "x"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
     inside = words[words.index("--") + 1 :]
     assert inside == ["/run/farm/enter", "inside", "60990", "/run/farm/entered", "--", "sh", "x"]
 
@@ -239,13 +239,13 @@ def test_a_session_has_ids_of_its_own_and_a_filter() -> None:
 
 
 def test_the_build_user_of_a_room_is_a_user_of_its_own_on_the_host() -> None:
-    room = CONFINED.of_room()
+    room = CONFINED.for_session()
     assert room.build_id in range(1000 + 2 * 65536, 1000 + 3 * 65536)
     words = sandbox.enter(["true"], room, joins=(), limits=LIMITS)
     assert words[words.index("--user") + 1 :][:2] == ["60990", str(room.build_id)]
     assert "--user" not in sandbox.enter(["true"], CONFINED, joins=(), limits=LIMITS), "a session that is no room"
     unconfined = replace(CONFINED, first_id=None)
-    assert unconfined.of_room().build_id == 60990
+    assert unconfined.for_session().build_id == 60990
 
 
 def test_without_cgroups_resource_limits_stand_in() -> None:

@@ -199,7 +199,7 @@ def test_a_room_that_used_little_goes_on_when_the_disk_has_room_again(
         threading.Event().wait(0.5)
         assert watch.verdict() is None
     failed = Completed(code=1, signal=None, seconds=1.0, ending=Ending.EXITED)
-    with pytest.raises(DiskFull, match="others' doing"):
+    with pytest.raises(DiskFull, match="because of other steps on it"):
         judge(failed, Limits(), limits_met(failed, None, watch))
 
 

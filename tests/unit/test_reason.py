@@ -45,7 +45,7 @@ def test_of_many_unpackaged_files_the_first_are_named(tmp_path: Path) -> None:
 
 
 def test_a_cut_log_says_so_instead_of_guessing(tmp_path: Path) -> None:
-    marker = "\n[farm] the log reached its limit of 64 bytes; what came after is not kept\n"
+    marker = "\n[farm] the log reached its limit of 64 bytes; the rest is not kept\n"
     found = find_reason(_log(tmp_path, "a.c:1:1: error: not what failed in the end" + marker))
     assert found is not None
     assert found.phase == "log"

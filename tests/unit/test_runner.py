@@ -36,7 +36,7 @@ from farm.steps.build import BuildInput, BuildResult
 from tests.artifacts import content_of
 from workers.core.context import Ended, StepContext
 from workers.isolation.cgroups import owner
-from workers.isolation.scratch import alive_folder, at_work, room_name
+from workers.isolation.scratch import alive_folder, at_work, scratch_name
 from workers.steps import registry
 from workers.steps.runner import run_step, sweep
 
@@ -91,7 +91,7 @@ def raising(error: Exception) -> Step:
 
 def dead_name(prefix: str) -> str:
     """Of a folder that a worker made here that is dead now."""
-    return room_name(prefix, 1).replace(owner(), f"{_DEAD_PID}-1")
+    return scratch_name(prefix, 1).replace(owner(), f"{_DEAD_PID}-1")
 
 
 def log_of(settings: Settings, artifacts: tuple[Artifact, ...]) -> str:

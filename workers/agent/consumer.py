@@ -1,4 +1,4 @@
-"""Celery's consumer as the farm's workers have it: what it takes of a message, and when it ends its worker."""
+"""The Celery consumer of the farm's workers: it reduces each message, and stops its worker after a fatal error."""
 
 import logging
 from collections.abc import Callable
@@ -13,8 +13,8 @@ _log = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Celery's consumer, which ends the worker where Celery's would connect anew without end, and takes of a message
-    what the farm's own have."""
+    """Ends the worker for errors after which Celery's own consumer would connect again and again, and keeps only the
+    parts of a message that the farm's own messages have."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
@@ -33,7 +33,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
                     raise
                 if not denial.stop_for(error):
                     _log.warning("Dropped a message: %.300r", error, extra={"action": "bad-message"})
-                # One that was not acknowledged would use up a slot for good.
+                # A message without an acknowledgement would use up a slot for good.
                 message.ack_log_error(_log, self.connection_errors)
 
         return on_message

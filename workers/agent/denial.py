@@ -1,6 +1,6 @@
-"""What a worker does when the broker's ACL denies it a command: it says so once, and ends with an exit code.
+"""Stops a worker when the broker's ACL denies it a command: the worker logs this once and ends with an exit code.
 
-A denial does not pass by itself, so a worker that tries again and again would stay registered and take nothing, or take
+A denial does not go away by itself: a worker that keeps trying would stay registered and take no messages, or take
 messages that it cannot claim.
 """
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 EXIT_CODE = 77
 _BYTES = 2048
 _DENIED_IN_A_SCRIPT = ("The user executing the script", "ACL failure in script")  # Redis 7.0; 7.2 and newer
-#: Shared with the pool's processes, which are forked after this: the first denial that one of them met, as text.
+#: The text of the first denial in a process of the pool. Made before the fork, so it is shared with these processes.
 _met = mmap.mmap(-1, _BYTES)
 
 
@@ -30,7 +30,7 @@ class Denied(Exception):
 
 
 def stop_for(error: Exception) -> bool:
-    """Have this worker's main process stop where the error is a denial: what runs is finished. Says it once."""
+    """If the error is a denial, log it once and stop this worker's main process; running steps are finished first."""
     denial = next((one for one in _chain(error) if isinstance(one, Denied) or _is_denial(one)), None)
     if denial is None:
         return False
@@ -38,7 +38,7 @@ def stop_for(error: Exception) -> bool:
         state.should_stop = EXIT_CODE
         account = account_of(Settings.from_env().broker) or "default"
         _log.critical(
-            "The broker's ACL denies account %r what a worker needs: %s. This worker stops. `farm keys acl` prints the"
+            "The broker's ACL denies account %r a worker's command: %s. This worker stops. `farm keys acl` prints the"
             " rules for each role; load them, or give this worker the account of its queue in FARM_BROKER_URL",
             account,
             denial,
@@ -48,7 +48,7 @@ def stop_for(error: Exception) -> bool:
 
 
 def note(error: BaseException) -> None:
-    """In a process of the pool: have the main process stop, if the error is a denial."""
+    """In a process of the pool: if the error is a denial, tell the main process to stop."""
     for one in _chain(error):
         if _is_denial(one):
             text = str(one).encode()[: _BYTES - 1]
@@ -64,14 +64,14 @@ def raise_noted() -> None:
 
 
 def _is_denial(error: BaseException) -> bool:
-    """Redis answers a command of a script that is denied with another error than one that stands alone."""
+    """For a denied command inside a script, Redis answers with another error than for a single command."""
     return isinstance(error, NoPermissionError) or (
         isinstance(error, ResponseError) and str(error).startswith(_DENIED_IN_A_SCRIPT)
     )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that it was raised from."""
+    """The error and the errors that it was raised from."""
     for _ in range(10):
         if error is None:
             return

@@ -1,4 +1,4 @@
-"""Keeping one attempt's lease while its step runs, and showing its log live. Finds out when it is no longer ours."""
+"""Renews the lease of one attempt while its step runs, shows its log live, and notices when the lease is lost."""
 
 import logging
 import os
@@ -16,16 +16,16 @@ from workers.core.context import StepContext
 
 _log = logging.getLogger(__name__)
 
-#: How often the log is shown, and the longest that a renewal is late.
+#: The interval at which the log is shown, and the longest delay of a renewal.
 _LOOK_EVERY_S = 1.0
 _PAUSE_S = 0.5  # while the broker does not answer
 
 
 class LeaseKeeper:
-    """Touches the lease from a thread; sets `stop` when it is lost, at once when somebody ended it.
+    """Renews the lease from a thread; sets `stop` when it is lost, at once when another process ended it.
 
-    A broker that is away is not a lost lease, nor is one that forgot: the worker goes on, and asks for the lease back,
-    until the broker is there and says otherwise.
+    The lease is not lost while the broker is down, or after the broker lost its data: the worker goes on and asks for
+    the lease back until the broker answers that it is lost.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class LeaseKeeper:
 
     @contextmanager
     def watch(self, context: StepContext) -> Iterator[None]:
-        """Show this context's log from now on, also when its folder is gone. Then it is open no more: on NFS, a file
-        that somebody has open keeps its folder."""
+        """Show this context's log from now on, also once its folder is removed. Afterwards the log is closed again: on
+        NFS, an open file keeps its folder from being removed."""
         with suppress(OSError):
             self._log = context.log.path.open("rb", buffering=0)
         try:
@@ -66,14 +66,14 @@ class LeaseKeeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The thread ends by itself within a second, and is not waited for: what it does meanwhile harms nobody, and
-        # the next step need not wait.
+        # The thread ends by itself within a second. Its last actions are harmless, so the next step does not wait for
+        # it.
         self._done.set()
 
     def _run(self) -> None:
         self._keep()
         if self.stop.is_set():
-            # Nobody reports this attempt: what is shown of its log is all that is kept.
+            # This attempt gets no report, so only the part of its log that was shown is kept.
             self._done.wait()
             with suppress(redis.RedisError):
                 self._show()
@@ -91,7 +91,7 @@ class LeaseKeeper:
                         return
                 self._show()
             except Exception as error:
-                # Redis's errors, and whatever else: while this thread lives, the attempt does.
+                # Any error, not Redis's alone: the attempt lives only as long as this thread.
                 if self._done.is_set():
                     return
                 extra = {"action": "lease-renewal", "attempt": self._attempt}
@@ -100,7 +100,7 @@ class LeaseKeeper:
                 self._done.wait(_PAUSE_S)
 
     def _touch(self) -> float:
-        """Returns in how many seconds to do it again."""
+        """Renew the lease. Returns the seconds until the next renewal."""
         match self._leases.touch(self._attempt, self._token):
             case Touch.HELD:
                 return self._every_s
@@ -111,7 +111,7 @@ class LeaseKeeper:
                 extra = {"action": "lease-missing", "attempt": self._attempt}
                 _log.warning("The lease of %s is missing; asking to go on", self._attempt, extra=extra)
                 self._leases.ask_back(self._attempt, self._token, self._worker)
-                self._shown_bytes = 0  # the log went the same way
+                self._shown_bytes = 0  # a broker that lost the lease has lost the log too
                 return _LOOK_EVERY_S
 
     def _show(self) -> None:
@@ -125,10 +125,10 @@ class LeaseKeeper:
             self._leases.show_log(self._attempt, self._shown_bytes, data)
             self._shown_bytes += len(data)
         except redis.OutOfMemoryError:
-            return  # shown when there is room; the lease is renewed meanwhile
+            return  # shown once Redis has memory again; the lease is renewed meanwhile
 
     def _read(self, offset: int) -> bytes:
-        """What is to be shown from there on; nothing where the disk does not say, since the lease matters more."""
+        """The next part of the log to show; empty if the disk cannot be read, since the lease matters more."""
         if self._log is None:
             return self._whole_log[offset:]
         with suppress(OSError):

@@ -1,8 +1,8 @@
-"""What of a Celery message counts: the task, its attempt, and the link that follows it.
+"""Reduces a Celery message to the parts that the farm uses: the task, its attempt, and the link that follows it.
 
-Builders may push messages to the queue of uploads, and Celery does much for whoever writes a message: callbacks and
-error callbacks that the reader sends with its own account, times at which it is held in the reader's memory, limits,
-groups. The farm sends none of these, so nothing of them is let in.
+Builders may push messages to the queue of uploads, and the writer of a message can have Celery do much: callbacks and
+error callbacks that the reader sends with its own account, a time until which the reader holds the message in memory,
+limits, groups. The farm sends none of these, so all of them are removed.
 """
 
 import json
@@ -18,7 +18,7 @@ _TEXT_CHARS = 1024
 
 
 def reduce_message(message: Any) -> None:
-    """Leave of a message, in place, what the farm's own have. Raises ValueError for what is none of them."""
+    """Reduce a message, in place, to the parts of the farm's own messages. Raises ValueError for any other message."""
     try:
         _, kwargs, embed = message.payload
         task, links = message.headers["task"], embed.get("chain") or ()

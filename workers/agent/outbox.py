@@ -1,8 +1,8 @@
 """Reports on their way to the scheduler: sent, and kept until they are settled.
 
-What was sent may be lost all the same: a Redis that is emptied forgets it. A report that is settled shows by its
-attempt being closed, so one that is neither settled nor waiting is sent again; the scheduler drops what it has had.
-Until then the lease is kept, since it says whose report it is: a scheduler that was away may never have seen it.
+A report can be lost after it was sent, when Redis loses its data. Once a report is settled, its attempt is closed; a
+report that is neither settled nor waiting is sent again, and the scheduler drops duplicates. Until then the lease is
+kept, since it names the sender of the report: a scheduler that was down may never have seen the attempt run.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 _GIVE_UP_S = 600.0
 _LOOK_EVERY_S = 2.0
-#: Reports that are kept at most: a scheduler that is away must not fill this process.
+#: The most reports that are kept: a scheduler that is down must not fill the memory of this process.
 _KEPT = 1000
 _SENDS = 5
 
@@ -36,7 +36,7 @@ class Outbox:
         self._is_closed = threading.Event()
 
     def close(self) -> None:
-        """What was sent is not looked after any more."""
+        """Stop watching the reports that were sent."""
         self._is_closed.set()
         with self._changed:
             self._changed.notify()
@@ -44,7 +44,7 @@ class Outbox:
             self._thread.join()
 
     def send(self, report: wire.AnyReport) -> None:
-        """Returns when the broker has it. Raises FarmNotRunning when the broker was away for ten minutes."""
+        """Returns once the broker has the report. Raises FarmNotRunning when the broker was down for ten minutes."""
         give_up_at = time.monotonic() + _GIVE_UP_S
         pause_s = 0.1
         while True:
@@ -57,7 +57,7 @@ class Outbox:
                 extra = {"action": "report", "attempt": report.attempt}
                 _log.warning("Could not report %s yet: %s", report.attempt, error, extra=extra)
                 threading.Event().wait(pause_s)
-                pause_s = min(pause_s * 2, 1.0)  # a death is to be known within five
+                pause_s = min(pause_s * 2, 1.0)  # the farm promises to know of a dead worker within five seconds
         self._keep(report)
 
     def _keep(self, report: wire.AnyReport) -> None:
@@ -65,7 +65,7 @@ class Outbox:
             if len(self._sent) < _KEPT:
                 self._sent[report.attempt] = (report, 1)
             if self._thread is None:
-                # Made with the first report, so after the fork.
+                # Started with the first report, and so after the fork.
                 self._thread = threading.Thread(target=self._watch, name="outbox", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -79,18 +79,18 @@ class Outbox:
             try:
                 self._look()
             except Exception as error:
-                # Mostly the broker is away. Whatever it is, it is looked at again.
+                # Usually the broker is down. After any error the thread tries again.
                 _log.warning("Could not see whether reports were settled: %s", error, extra={"action": "report"})
 
     def _look(self) -> None:
         with self._changed:
             kept = dict(self._sent)
-        # In this order: what was settled in between is found closed.
+        # In this order: a report that is settled between the two questions is found closed.
         is_empty = self._control.is_empty()
         settled = set(self._leases.closed(list(kept)))
         for attempt, (report, sends) in kept.items():
             if attempt not in settled:
-                # By its lease the scheduler knows whose report it is, when it did not see the attempt run.
+                # The lease names the sender of the report to a scheduler that did not see the attempt run.
                 self._leases.touch(attempt, report.token)
             if attempt not in settled and is_empty and sends < _SENDS:
                 extra = {"action": "report-again", "attempt": attempt}

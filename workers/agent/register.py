@@ -1,4 +1,4 @@
-"""The register of workers: this one says every 10 s that it is there, and what it can do, until it stops."""
+"""Announces this worker in the register every 10 s, with what it can do, until it stops."""
 
 import logging
 import threading
@@ -48,9 +48,9 @@ class Register:
         check: Callable[[], None] = lambda: None,
         stop_for: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
-        """`is_consuming` says of one of the queues whether it is taken from at the moment; `consume` has the worker
-        take from it, or stop. `check` raises an error that a process of the pool met; `stop_for` is asked about each
-        error, and says True when the worker stops for it."""
+        """`is_consuming` says whether the worker takes messages from a queue at the moment; `consume` makes the worker
+        start or stop this. `check` raises an error that a process of the pool met; `stop_for` is called with each
+        error and returns True when the worker stops for it."""
         self._name, self._queues = name, tuple(queues)
         started_at = datetime.now(UTC)
 
@@ -60,13 +60,13 @@ class Register:
                 try:
                     check()
                     self._obey(is_consuming, consume)
-                    # A Redis that was emptied is to know its workers again before it is missed.
+                    # A Redis that lost its data gets the entry back before the scheduler misses this worker.
                     consumes = tuple(queue for queue in queues if is_consuming(queue))
                     is_due = time.monotonic() >= due_at or consumes != said
                     if is_due or not self._leases.is_announced(name, self._queues):
                         self._leases.announce(self._facts(queues, slots, started_at, consumes))
                         due_at, said = time.monotonic() + _EVERY_S, consumes
-                except Exception as error:  # Redis's, and whatever else: while this thread lives, the worker is known
+                except Exception as error:  # any, not Redis's alone: the worker is known as long as this thread lives
                     if stop_for(error):
                         return
                     _log.warning("Could not register: %s", error, extra={"action": "register"})
@@ -75,7 +75,8 @@ class Register:
         threading.Thread(target=announce, name="register", daemon=True).start()
 
     def _obey(self, is_consuming: Callable[[str], bool], consume: Callable[[str, bool], None]) -> None:
-        """Stop and go on taking from queues as the scheduler wrote down for this worker, and as its disk has room."""
+        """Take messages from a queue or stop it, as the scheduler recorded for this worker and as its free disk
+        space allows."""
         off = set(self._leases.turned_off(self._name, self._queues))
         if disk_reason(self._settings) is not None:
             off |= {queue for queue in self._queues if needs_root(queue)}
@@ -86,7 +87,7 @@ class Register:
                 consume(queue, queue not in off)
 
     def stop(self) -> None:
-        """No more work is wanted. Raises redis.RedisError when the broker is away; the entry then expires by itself."""
+        """Leave the register. Raises redis.RedisError when the broker is down; the entry then expires by itself."""
         self._done.set()
         self._leases.retire(self._name, self._queues)
 

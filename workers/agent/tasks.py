@@ -1,6 +1,6 @@
-"""The Celery tasks: claim the attempt, run the step, report. A few lines each; what a step does is in `steps`.
+"""The Celery tasks: claim the attempt, run the step, report. The steps themselves are in `steps`.
 
-Start one with `celery -A workers.tasks worker -Q build.x86_64`. State is made after the fork, once a process.
+Start one with `celery -A workers.tasks worker -Q build.x86_64`. Each process makes its state after the fork.
 """
 
 import hashlib
@@ -49,18 +49,18 @@ from workers.steps.runner import run_step, sweep
 
 _log = logging.getLogger(__name__)
 
-#: Mostly longer than it takes to settle the step before; for any other message the scheduler sends one again. A message
-#: may be forged, and waits in a slot.
+#: Usually longer than the previous step takes to be settled; otherwise the scheduler sends the message again. Not
+#: longer, since a message may be forged, and takes a slot while it waits.
 _OFFER_WAIT_S = 0.5
-#: Made before the fork, so that all processes of a worker have it, and no other worker.
+#: Made before the fork, so that all processes of this worker have it, and no other worker has.
 _SECRET = secrets.token_bytes(32)
-#: What this worker was started for; None outside of a worker.
+#: The queues for which this worker was started; None outside of a worker.
 _queues: frozenset[str] | None = None
 _SWEEP_AGAIN_S = 5.0
 
 
 class _Process:
-    """What a process keeps between tasks: it has threads and connections, which no fork takes along."""
+    """The state that a process keeps between tasks. It has threads and connections, which do not survive a fork."""
 
     def __init__(self) -> None:
         self.settings = Settings.from_env()
@@ -69,8 +69,8 @@ class _Process:
         self.outbox = Outbox(self.control, self.leases)
 
 
-#: By process id. What was there before a fork stays, and is never used: to end it would take locks that some thread of
-#: the other process may have held at the time.
+#: By process id. State from before a fork stays here unused: to close it would take locks that a thread of the parent
+#: process may have held at the time of the fork.
 _made: dict[int, _Process] = {}
 
 
@@ -80,9 +80,9 @@ def _here() -> _Process:
 
 
 def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
-    """Do one attempt; the answer is for Flower's eyes only. What is passed over are fields of other versions."""
-    # Nothing that is said before the claim bears the token: a message that somebody made up must not have this worker
-    # speak for an attempt that it runs already.
+    """Run one attempt. Only Flower shows the answer. Unknown fields are of other versions, and ignored."""
+    # No notice before the claim has the token: a forged message must not make this worker speak for an attempt that it
+    # runs already.
     token = ""
     try:
         _check_is_ours(attempt, task.name)
@@ -94,7 +94,7 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
             raise LeaseLost(f"the work that was offered for {attempt} is that of {work.attempt}, a {work.kind} step")
         report = _work(work, token, task.request.hostname)
     except SystemExit:
-        # The worker is told to stop at once. The step is ended by now: let it go on elsewhere.
+        # The worker was told to stop at once, and the step has ended: another worker can run it.
         _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, f"{task.request.hostname} was stopped")
         raise
     except (LeaseLost, UnknownVersion, HostHeld, FarmNotRunning, BrokerFull) as lost:
@@ -105,13 +105,13 @@ def _attempt(task: Any, *, attempt: str, v: int, **_: Any) -> str:
         task.request.chain = None
         return f"dropped: {lost}"
     except ValueError as error:
-        # Not from a step, whose errors are in its report: what was offered is no work.
+        # Not an error of the step, which would be in its report: the offer itself could not be read.
         _notify(wire.NoticeKind.HANDED_BACK, attempt, token, task, "the work that was offered cannot be read")
         _log.warning("Dropped %s: %.200s", attempt, error, extra={"action": "dropped", "attempt": attempt})
         task.request.chain = None
         return "dropped: the work that was offered cannot be read"
     if report.result is None or not report.result.outcome.is_success:
-        task.request.chain = None  # the rest of the chain is not to be sent; the scheduler makes a new one on retry
+        task.request.chain = None  # the rest of the chain must not be sent; the scheduler makes a new one on retry
     _here().outbox.send(report)
     if report.result is None:
         return f"trouble: {report.trouble.message if report.trouble else 'unknown'}"
@@ -129,16 +129,13 @@ for _one in step_types():
 
 
 def _token(attempt: str) -> str:
-    """Proves to the scheduler, and to nobody else, that a report is from whoever claimed the attempt. The worker's main
-    process can make it too, for a process that died; no other worker can."""
+    """Proves to the scheduler alone that a report is from the worker that claimed the attempt. The worker's main
+    process can make the same token, on behalf of a process that died; no other worker can."""
     return hmac.new(_SECRET, attempt.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def _check_is_ours(attempt: str, task: str) -> None:
-    """A message may be forged, or moved from another queue: what this worker is not there for it does not touch.
-
-    Raises LeaseLost.
-    """
+    """Refuse an attempt of another queue: its message was forged or moved. Raises LeaseLost."""
     queue = queue_of(attempt)
     if queue is None or step_type(AttemptLabel.parse(attempt).kind).task != task:
         raise LeaseLost(f"{attempt[:64]!a} is no attempt of {task}")
@@ -163,7 +160,7 @@ def _work(work: AnyWork, token: str, worker: str) -> wire.AnyReport:
         except FarmError as error:
             trouble = _trouble(error)
         except Exception as error:
-            # Around the step, not in it. The package must not be blamed, and the slot must live on.
+            # The error is outside the step. The package must not be blamed, and the slot must stay usable.
             _log.exception("%s failed around its step", work.attempt, extra={"action": "unforeseen"})
             trouble = _trouble(Unforeseen(f"{type(error).__name__} around the step: {error}"))
     return wire.Report(
@@ -190,7 +187,7 @@ def _trouble(error: FarmError) -> wire.TroubleReport:
 
 
 def _notify(kind: wire.NoticeKind, attempt: str, token: str, task: Any, reason: str) -> None:
-    """What goes unsaid the scheduler finds out by itself, half a minute or a minute later."""
+    """If the notice cannot be sent, the scheduler finds out by itself within half a minute to a minute."""
     notice = wire.Notice(notice=kind, attempt=attempt, token=token, worker=task.request.hostname, reason=reason)
     with suppress(FarmNotRunning):
         _here().control.notify(notice)
@@ -206,9 +203,9 @@ def _register() -> Register:
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def _on_setup(instance: Any, **_: Any) -> None:
-    """Before there are pool processes: they know too what this worker is for. It is what it was started with; nobody
-    who has it consume more makes it do more."""
-    global _queues  # noqa: PLW0603 - what a fork takes along
+    """Called before the pool forks, so that its processes inherit the queues. Celery's remote control can make the
+    worker consume other queues later; it still does only the work of the queues with which it was started."""
+    global _queues  # noqa: PLW0603 - a fork copies it
     _queues = frozenset(instance.app.amqp.queues.consume_from)
     own = {kind.task for queue in _queues for kind in kinds_for(queue)}
     for kind in step_types():
@@ -218,8 +215,8 @@ def _on_setup(instance: Any, **_: Any) -> None:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _on_process_init(**_: Any) -> None:
-    # A pool process starts with its worker, and again in the place of one that died in the middle of a step. In a
-    # thread, since the pool takes a process that is not ready within four seconds for dead.
+    # Celery starts a pool process with its worker, and in place of one that died in the middle of a step. This runs in
+    # a thread, since the pool considers a process dead that is not ready within four seconds.
     _in_thread("sweep", _sweep)
 
 
@@ -230,23 +227,23 @@ def _on_ready(sender: Any, **_: Any) -> None:
         name=sender.hostname,
         queues=names,
         slots=sender.controller.concurrency,
-        # Asked anew each time: after an outage of the broker it is another consumer.
+        # Looked up each time: after an outage of the broker there is a new consumer.
         is_consuming=lambda name: (consumer := sender.task_consumer) is not None and consumer.consuming_from(name),
         consume=lambda name, is_on: _consume(sender, name, is_on),
         check=denial.raise_noted,
         stop_for=_stop_for,
     )
-    # A pool of threads starts no process that would do this.
+    # A pool of threads has no processes, in which `_on_process_init` would do this.
     _in_thread("sweep", _sweep)
 
 
 def _consume(consumer: Any, queue: str, is_on: bool) -> None:
-    """Have Celery's loop do it, as it does for a command of its remote control: consumers are not for other threads."""
+    """Let Celery's loop do it, as for a command of its remote control: a consumer may not be used in other threads."""
     consumer.call_soon(consumer.add_task_queue if is_on else consumer.cancel_task_queue, queue)
 
 
 def _stop_for(error: Exception) -> bool:
-    """When it says True the worker stops, and is not to be known any more."""
+    """True if the worker stops for this error; it is then no longer announced."""
     if not denial.stop_for(error):
         return False
     with suppress(redis.RedisError):
@@ -301,6 +298,6 @@ def _in_thread(name: str, do: Callable[[], None]) -> None:
 def _on_setup_logging(**_: Any) -> None:
     settings = Settings.from_env()
     process_log.set_up(settings.log_level)
-    # Before there is a pool: what its processes make is not to be open for a moment.
+    # Before the pool exists: a file that its processes make must not be readable by others even for a moment.
     for line in close_data(settings):
         _log.warning("%s", line, extra={"action": "closed"})

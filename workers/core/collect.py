@@ -31,9 +31,9 @@ class Found:
 def collect(results: Path, suffix: str, *, limit_bytes: int) -> tuple[Found, ...]:
     """The files whose names end so, by name, whatever folder they are in.
 
-    Raises Ended (failed) for anything there that a build has no business leaving: links, devices, other files,
-    names that no package has, the same name twice, too many of them, or more than `limit_bytes` in all as they are
-    read, holes included. Nothing is followed or opened.
+    Raises Ended (failed) for anything that a build must not leave there: links, devices, other files, names that no
+    package has, the same name twice, too many files, or more than `limit_bytes` in all as they are read, holes
+    included. No link is followed and no file is opened.
     """
     found: dict[str, Found] = {}
     size_bytes = 0
@@ -72,7 +72,7 @@ def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:
 
 
 def _walk(folder: Path, deep: int = 0) -> Iterator[os.DirEntry[str]]:
-    """Files, folders and what else is there; each folder before what is in it."""
+    """Entries of every kind, each folder before its content."""
     if deep > _MAX_FOLDERS_DEEP:
         raise Ended(Outcome.FAILED, f"the build left folders among its results that are {deep} deep")
     with os.scandir(folder) as entries:

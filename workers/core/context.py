@@ -1,4 +1,4 @@
-"""What a step gets besides its input: a work folder, a log, the artifact store, limits, and a way to be stopped."""
+"""The context in which a step runs: a work folder, a log, the artifact store, limits, and a way to be stopped."""
 
 import io
 import threading
@@ -21,7 +21,7 @@ _PIECE_BYTES = 2**20
 
 
 class Ended(FarmError):
-    """The step is over before its time, for a reason that is the package's: becomes a result, never trouble.
+    """Ends the step early for a reason that lies in the package. It becomes a result, never trouble.
 
     Positional arguments: the outcome, and one line that says why.
     """
@@ -47,22 +47,22 @@ class _Watched(io.FileIO):
 
 
 def open_watched(path: Path, stop: threading.Event) -> io.BufferedReader:
-    """A file to be read in pieces, however large it is: reading raises LeaseLost once `stop` is set."""
+    """The open file. Reading it, in pieces if it is large, raises LeaseLost once `stop` is set."""
     return io.BufferedReader(_Watched(path, stop), _PIECE_BYTES)
 
 
 def over_disk(words: str) -> Ended:
-    """What a step brings or makes is larger than its disk limit, as the words say."""
+    """The error of a step whose files are larger than its disk limit, as `words` say."""
     return Ended(Outcome.OVER_LIMIT, f"{words}; --limit disk=… or the target's limits raise it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext:
-    """One attempt's surroundings.
+    """The environment of one attempt.
 
-    `workdir` is private and empty at first, and is removed afterwards by whoever made the context. `stop` is set
-    when the attempt was cancelled or its lease lost: every wait looks at it, and kills what it waits for.
-    `deadline` is the wall-clock limit on time.monotonic()'s clock, in seconds.
+    `workdir` is private and empty at first; the maker of the context removes it afterwards. `stop` is set when the
+    attempt is cancelled or its lease lost: every wait checks it, and kills the process that it waits for. `deadline`
+    is the wall-clock limit on time.monotonic()'s clock, in seconds.
     """
 
     attempt: str

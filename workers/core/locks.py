@@ -1,6 +1,6 @@
 """Locks between processes and threads: flock on a file, which the kernel drops when its process dies.
 
-Owns the waiting for a lock. The caller says which file is locked, and its `pause` when the wait ends.
+Owns the wait for a lock. The caller names the file, and gives a `pause` that ends the wait.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from farm.errors import LeaseLost, Trouble, disk_errors
 
 _POLL_S = 0.05
 
-#: Called between two tries for a lock. It sleeps, or raises to end the wait.
+#: Called between two tries for a lock. A pause sleeps, or raises to end the wait.
 Pause = Callable[[], None]
 
 
@@ -53,7 +53,7 @@ def try_lock(descriptor: int, kind: LockKind) -> bool:
 def lock(descriptor: int, kind: LockKind, pause: Pause, *, trouble: type[Trouble] = Trouble) -> None:
     """Wait for the lock, or change its kind; a change is not atomic, another process may have the lock in between.
 
-    Raises `trouble` where the file system has no locks, and what `pause` raises.
+    Raises `trouble` where the file system has no locks, and the errors of `pause`.
     """
     with disk_errors(trouble, "a lock cannot be had"):
         is_had = try_lock(descriptor, kind)
@@ -65,7 +65,7 @@ def lock(descriptor: int, kind: LockKind, pause: Pause, *, trouble: type[Trouble
 
 @contextmanager
 def locked(path: Path, kind: LockKind, pause: Pause, *, trouble: type[Trouble] = Trouble) -> Iterator[int]:
-    """Hold the lock of the file, which is made if it is missing. Yields its descriptor. Raises what `lock` does."""
+    """Hold the lock of the file, which is made if it is missing. Yields its descriptor. Raises as `lock` does."""
     descriptor = open_lock(path)
     try:
         lock(descriptor, kind, pause, trouble=trouble)
@@ -75,5 +75,5 @@ def locked(path: Path, kind: LockKind, pause: Pause, *, trouble: type[Trouble] =
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor for `lock`; for the caller to close. Raises OSError."""
+    """A descriptor for `lock`, which the caller closes. Raises OSError."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

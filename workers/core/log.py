@@ -1,7 +1,7 @@
-"""An attempt's log: bytes to a file as they come, capped, with a marker line where it was cut.
+"""An attempt's log: the output of tools in a file as it comes, capped, with a marker line where it was cut.
 
-Each line can be given its time: a sidecar index holds (milliseconds since the start, byte offset) pairs, so the log
-itself stays exactly what the tools wrote. The index of a long step is a coarser one, so that it has a bound in memory.
+A separate index gives lines their time: pairs of milliseconds since the start and byte offset. The log itself thus
+stays exactly as the tools wrote it. A longer step has a coarser index, so that its memory is bounded.
 """
 
 import threading
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-CUT = b"\n[farm] the log reached its limit of %d bytes; what came after is not kept\n"
-_STAMP_EVERY_S = 0.05  # at first; twice as long each time that there are MAX_STAMPS
+CUT = b"\n[farm] the log reached its limit of %d bytes; the rest is not kept\n"
+_STAMP_EVERY_S = 0.05  # at first; doubled each time that there are MAX_STAMPS
 MAX_STAMPS = 20_000
 
 
@@ -33,7 +33,7 @@ class StepLog:
         self._file = path.open("wb", buffering=0)
 
     def write(self, data: bytes) -> None:
-        """Append what a tool wrote. Past the limit one marker line is written, and the rest is dropped."""
+        """Append the output of a tool. At the limit one marker line is written, and the rest is dropped."""
         with self._lock:
             self.last_write_at = now = self._clock()
             if self.is_cut or not data:
@@ -55,7 +55,7 @@ class StepLog:
         self.stamps.append((int((now - self._start) * 1000), self.size_bytes))
 
     def note(self, text: str) -> None:
-        """Append a line of the farm's own."""
+        """Append a line of the farm itself."""
         self.write(f"[farm] {text}\n".encode(errors="backslashreplace"))
 
     def close(self) -> None:

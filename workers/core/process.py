@@ -1,5 +1,7 @@
-"""One child process: started on plumbum with an empty environment in a session of its own, its pipes read, its group
-told to end. For workers.core.run, which is the door; when to end it is decided there.
+"""One child process: starts it through plumbum with an empty environment in its own session, reads its pipes, and
+signals its group.
+
+Used by workers.core.run alone, which decides when a process ends.
 """
 
 import errno
@@ -24,7 +26,7 @@ _CHUNK_BYTES = 256 * 1024
 
 
 class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
-    """Plumbum lays its copy of the worker's environment under every command's; here there is nothing under it."""
+    """Plumbum adds its copy of the worker's environment to every command's; this machine adds nothing."""
 
     env: ClassVar[dict[str, str]] = {}
 
@@ -40,7 +42,8 @@ class Process(Protocol):
 
 
 def start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, into: tuple[int, int]) -> Process:
-    """No preexec function and no change of user: so the interpreter can use vfork, whose cost does not grow with it."""
+    """Without a preexec function or a change of user the interpreter uses vfork, whose cost does not grow with the
+    worker's memory."""
     tool = str(argv[0])
     path = shutil.which(tool)
     if path is None:
@@ -81,7 +84,7 @@ class Pump:
         self._poll.register(self._pidfd, select.POLLIN)
 
     def turn(self, wait_s: float) -> bool:
-        """One wait; whether the process has exited."""
+        """Wait once. True if the process has exited."""
         exited = False
         for fd, _ in self._poll.poll(wait_s * 1000):
             if fd == self._pidfd:
@@ -91,7 +94,7 @@ class Pump:
         return exited
 
     def drain(self) -> None:
-        """What is still in the pipes, without waiting for whoever else holds them."""
+        """Read the rest of the pipes, without waiting for other processes that hold them open."""
         for fd in list(self._open):
             while self._read(fd):
                 pass
@@ -117,7 +120,7 @@ class Pump:
 
 
 def end(pid: int, pump: Pump, *, grace_s: float) -> None:
-    """Ask to end, and keep reading meanwhile so that nobody hangs on a full pipe. The kill is the caller's."""
+    """Ask the group to end, and keep reading so that no process hangs on a full pipe. The caller kills it."""
     if not grace_s:
         return
     signal_group(pid, signal.SIGTERM)
@@ -134,7 +137,7 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends; `run` closes the writing one, as soon as the process has it."""
+    """Both ends; `run` closes the writing end once the process has it."""
     out, into = os.pipe2(os.O_CLOEXEC)
     try:
         yield out, into

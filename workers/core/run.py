@@ -1,6 +1,6 @@
-"""The one door to processes: run them, with limits, and kill them. How one is started and read is in process.py.
+"""Runs all processes of the workers, with limits, and kills them. process.py starts one and reads its output.
 
-Owns: what ends a command, the log's first and last lines, the kill.
+Owns: the reasons that end a command, the log's first and last lines, the kill.
 Does not own: sandboxes, cgroups and disk accounts, which come in as a `Tree` and a `watch`.
 """
 
@@ -22,15 +22,15 @@ from workers.core.log import StepLog
 from workers.core.process import Pump, end, pipe, signal_group, start
 
 GRACE_S = 2.0  # from TERM to KILL at a limit
-STOP_GRACE_S = 0.2  # the same when the attempt was stopped: enough for git to take its lock files away
-TICK_S = 0.1  # how often stop, deadline and limits are looked at; output and exit are noticed at once
+STOP_GRACE_S = 0.2  # the same when the attempt was stopped: enough for git to remove its lock files
+TICK_S = 0.1  # how often stop, deadline and limits are checked; output and exit are noticed at once
 FLOOD_FACTOR = 4  # a command that writes this many times the log's limit is ended
 TAIL_BYTES = 16 * 1024
-_IDLE_SHARE = 0.01  # of one CPU: a silent command that uses less than this is stalled
+_IDLE_SHARE = 0.01  # a silent command that uses less than this share of one CPU is stalled
 
 
 class Ending(StrEnum):
-    """Why a command ended. All but EXITED mean that it was killed from here."""
+    """The reason for the end of a command. All but EXITED mean that this module killed it."""
 
     EXITED = "exited"
     TIMED_OUT = "timed out"
@@ -38,14 +38,14 @@ class Ending(StrEnum):
     OVER_DISK = "over its disk limit"
     OVER_FILES = "over its limit of files"
     MOST_OF_DISK = "stopped because it used most of what the disk had left"
-    MOST_OF_FILES = "stopped because it made most of the files that the disk had room for"
+    MOST_OF_FILES = "stopped because it made most of the files that the disk had space for"
     DISK_FULL = "stopped because the disk is nearly full"
     FLOODED = "flooded the log"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """`code` is None when a signal ended it, `signal` is None when it exited. `tail` is the last output, at most
+    """`code` is None when a signal ended it, `signal` is None when it exited. `tail` is its last output, at most
     TAIL_BYTES."""
 
     code: int | None
@@ -62,9 +62,9 @@ class Completed:
 
 
 class CommandFailed(Trouble):
-    """A tool of the farm's own did not do what it was asked.
+    """One of the farm's own tools failed.
 
-    Positional arguments: the message, what is known of the end, and the last of its output.
+    Positional arguments: the message, the end of the tool, and the last of its output.
     """
 
     code = "command"
@@ -80,17 +80,17 @@ class CommandFailed(Trouble):
 
 
 class Tree(Protocol):
-    """All processes of a command, whatever they forked: a cgroup."""
+    """All processes of a command and everything that they forked: a cgroup."""
 
     def cpu_s(self) -> float | None:
-        """CPU time used so far; None when that is not known."""
+        """CPU time used so far; None if unknown."""
 
     def kill(self) -> None:
         """End every process in it."""
 
 
 class SessionTree:
-    """The processes whose session is the command's, from /proc. One that calls setsid gets away; a cgroup is better."""
+    """The processes in the command's session, from /proc. One that calls setsid escapes; a cgroup is better."""
 
     def __init__(self, session: int) -> None:
         self._session = session
@@ -132,8 +132,8 @@ def run(
     """Run a command to its end, its output going to the log as it comes.
 
     `timeout_s` counts from now, `deadline` is on time.monotonic()'s clock; the earlier one holds. `silence_s` ends
-    a command that neither writes nor computes for that long. `watch` is asked every TICK_S seconds whether the
-    command is to end. `shown` is what the log's first line says in place of argv.
+    a command that neither writes nor computes for that long. `watch` is called every TICK_S seconds and may end the
+    command. The log's first line has `shown` in place of argv.
     Once `stop` is set, a command with a `tree` is killed at once, and others have STOP_GRACE_S to clean up.
     Raises LeaseLost when `stop` is set, HostUnfit for a missing tool, and CommandFailed for any end that `ok_codes`
     does not allow; with `ok_codes=None` every end is returned.
@@ -182,11 +182,10 @@ def capture(
     tree: Tree | None = None,
     shown: Sequence[str] | None = None,
 ) -> bytes:
-    """What a tool of the farm's own writes to standard output, at most `limit_bytes`.
+    """The standard output of one of the farm's own tools, at most `limit_bytes`.
 
     Raises CommandFailed for any other end, for more output, and at the timeout; `output` of the error is the tail
-    of what the tool wrote to standard error. LeaseLost and HostUnfit as with `run`. `shown` is what errors say in
-    place of argv.
+    of the tool's standard error. LeaseLost and HostUnfit as with `run`. Errors have `shown` in place of argv.
     """
     words = argv if shown is None else shown
     kept = bytearray()
@@ -224,7 +223,7 @@ class _Tail:
 
 
 class _Limits:
-    """What ends a command before its time. `ended` is cheap, and is asked on every tick."""
+    """The limits that end a command early. `ended` is cheap, and is called on every tick."""
 
     def __init__(
         self,
@@ -247,7 +246,7 @@ class _Limits:
         return self._stop is not None and self._stop.is_set()
 
     def ended(self, tree: Tree) -> Ending:
-        """Why it has to end now; EXITED when it may go on."""
+        """The limit that ends the command now; EXITED if it may go on."""
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
             return Ending.TIMED_OUT
@@ -260,8 +259,8 @@ class _Limits:
         return max(0.0, min(TICK_S, left))
 
     def _is_stalled(self, now: float, silence_s: float, tree: Tree) -> bool:
-        """Silent for `silence_s`, and without use of the CPU meanwhile. The CPU is read once at a quarter of the time
-        and once at the end, so that commands that talk cost nothing."""
+        """True after `silence_s` without output or use of the CPU. The CPU time is read once at a quarter of the time
+        and once at the end, so that a command with output costs nothing."""
         last = self._last_output_at()
         if last > self._quiet_since:
             self._quiet_since, self._cpu_at_quiet = last, None
@@ -310,14 +309,14 @@ def _drive(
             while not pump.turn(limits.wait_s()):
                 ending = limits.ended(whole)
                 if limits.is_stopped():
-                    # A recipe has nothing to clean up: what it leaves is removed from outside, with its cgroup.
+                    # A recipe has nothing to clean up: the worker removes its files and its cgroup from outside.
                     end(process.pid, pump, grace_s=0.0 if tree else STOP_GRACE_S)
                     break
                 if ending is not Ending.EXITED:
                     end(process.pid, pump, grace_s=GRACE_S)
                     break
         finally:
-            # The leader is not reaped yet, so its number still names its own group and nobody else's.
+            # The group leader has not been reaped, so its PID cannot have been reused.
             signal_group(process.pid, signal.SIGKILL)
             if ending is not Ending.EXITED or limits.is_stopped() or tree:
                 whole.kill()
@@ -347,5 +346,5 @@ def _name(argv: Sequence[str | Path]) -> str:
 
 
 def _quoted(argv: Sequence[str | Path]) -> str:
-    """As a shell takes it, on one line: what is not printable is written as Python escapes."""
+    """Quoted for a shell, on one line: characters that are not printable become Python escapes."""
     return printable(shlex.join(str(arg) for arg in argv))

@@ -1,4 +1,4 @@
-"""Showing hostile names and lines to people: printable, on one line, of bounded length. Nothing else."""
+"""Shows hostile names and lines to people: printable, on one line, of bounded length."""
 
 from farm.model.text import clip, printable
 
@@ -6,7 +6,7 @@ _LIMIT_CHARS = 160
 
 
 def shown(raw: str | bytes, limit: int = _LIMIT_CHARS) -> str:
-    """The text with everything escaped that a terminal or a page could act on, cut to `limit` characters."""
-    # A step's reason may be a whole log: no more of it is escaped than can be shown.
+    """The text cut to `limit` characters, with everything escaped that a terminal or a web page could interpret."""
+    # A step's reason may be a whole log, so only the part that can be shown is escaped.
     start = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
     return clip(printable(start[: limit + 1]), limit)

@@ -1,4 +1,4 @@
-"""Looking at what a sandbox left behind: links are not followed, and of regular files so much is read and no more."""
+"""Reads files that a sandbox left behind: follows no links, and reads regular files up to a limit."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from farm.errors import RootTrouble
 
 def read_left(path: Path, *, limit_bytes: int) -> bytes | None:
     """The file's content; None when there is no regular file of at most that size. The folder must be the farm's own:
-    one that nobody inside the sandbox can replace."""
+    a process inside the sandbox must not be able to replace it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -36,8 +36,8 @@ def read_list(path: Path, *, limit_bytes: int) -> bytes:
 
 
 def replaced_folder(layer: Path, folders: Iterable[str]) -> str | None:
-    """The first of these folders, or of those above them, that the layer makes something else of; None when it leaves
-    them alone. To remove one is no harm: it is made again where it is needed."""
+    """The first of these folders, or of their parents, that is not a folder in the layer; None if there is none. A
+    removed folder is harmless: it is made again where it is needed."""
     for folder in folders:
         path = layer
         for part in Path(folder).parts[1:]:
@@ -54,5 +54,5 @@ def replaced_folder(layer: Path, folders: Iterable[str]) -> str | None:
 
 
 def is_removal(found: os.stat_result) -> bool:
-    """Whether a file of a layer is overlayfs's mark for one that was removed."""
+    """Whether a file of a layer is a whiteout, overlayfs's mark for a removed file."""
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0

@@ -1,7 +1,7 @@
-"""Whether a host's disk has room for one more step, beside what the steps that run there may still use.
+"""Decides whether a host's disk has space for one more step, beside the space that running steps may still use.
 
-Each step stays within a limit of its own, and all of them together can still fill the disk. The watch on the disk
-(disk.py) then ends some of them; a step that is not started loses nothing.
+Each step stays within its own limit, but all steps together can still fill the disk. The watch on the disk (disk.py)
+then ends some of them; a step that is not started loses no work.
 """
 
 import os
@@ -15,7 +15,7 @@ _GIB = 2**30
 
 
 def disk_reason(settings: Settings) -> str | None:
-    """The reason why no step may start here now; None where one may. Raises OSError."""
+    """The reason why no step may start here now; None if one may. Raises OSError."""
     reserve = settings.disk_reserve_bytes
     if not reserve:
         return None
@@ -31,7 +31,7 @@ def disk_reason(settings: Settings) -> str | None:
 
 
 def _running(work: Path) -> int:
-    """The steps of all workers that use this disk: also of another host, where hosts share the folder."""
+    """The steps of all workers that use this disk, also those of another host that shares the folder."""
     return sum(1 for _ in work.glob(f"{STEP_PREFIX}-*"))
 
 

@@ -1,8 +1,8 @@
-"""Cgroups, version 1 and 2: limits on memory and processes, a share of the CPU, what was used, and the death of the
-whole tree.
+"""Cgroups, version 1 and 2: limits on memory and processes, a share of the CPU, the usage, and the kill of a whole
+process tree.
 
 Owns: finding a place where this process may make groups, making, reading, killing, removing and sweeping them.
-Where there is no such place, `place()` says so, and the room falls back to resource limits and the session.
+Where there is no such place, `place()` says so, and resource limits and the session replace the group.
 """
 
 import errno
@@ -27,18 +27,18 @@ _MOUNTS = Path("/proc/self/mounts")
 _OWN = Path("/proc/self/cgroup")
 _V1_CONTROLLERS = ("memory", "pids", "cpuacct")
 _V2_CONTROLLERS = ("memory", "pids")
-#: Used where they can be had. In a group of its own of `cpu` a step has one share of the CPU, however many sessions it
-#: starts: outside of groups the kernel may give each session one. `freezer` holds the groups that a step makes there.
+#: Used where the host has them. With its own group of `cpu` a step gets one share of the CPU, however many sessions it
+#: starts; without groups the kernel may give a share to each session. `freezer` holds the groups that a step makes.
 _V1_OPTIONAL = ("cpu", "freezer")
 _V2_OPTIONAL = ("cpu",)
 #: One share each: the kernel's own default numbers.
 _V1_SHARES = "1024"
 _V2_WEIGHT = "100"
-#: Version 2 lets processes live in leaves only, so the worker moves itself into this one.
+#: Version 2 allows processes in leaf groups only, so the worker moves itself into this one.
 _LEAF = "farm-worker"
 _NAME = re.compile(r"farm-(?P<namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
 _GONE_S = 5.0
-#: While a pool starts, its main process forks a process into the group that another one is just emptying.
+#: While a pool starts, its main process may fork a process into the group that another process is just emptying.
 _DELEGATE_TRIES = 20
 _PAUSE_S = 0.002
 _numbers = count(1)
@@ -52,7 +52,7 @@ class CgroupKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CgroupPlace:
-    """Where groups can be made: the parent folder by controller; for version 2 one folder for all."""
+    """The place where groups can be made: the parent folder by controller; for version 2 one folder for all."""
 
     kind: CgroupKind
     parents: tuple[tuple[str, Path], ...] = ()
@@ -71,7 +71,7 @@ class CgroupPlace:
 
 
 def find_place(mounts: str, own: str) -> CgroupPlace:
-    """From the texts of /proc/self/mounts and /proc/self/cgroup; nothing is tried."""
+    """Read the place from the texts of /proc/self/mounts and /proc/self/cgroup, without a test."""
     paths = dict(line.split(":", 2)[1:] for line in own.splitlines() if line.count(":") >= 2)
     v1: dict[str, Path] = {}
     v2: Path | None = None
@@ -91,7 +91,8 @@ def find_place(mounts: str, own: str) -> CgroupPlace:
 
 
 def place(mounts: Path = _MOUNTS, own: Path = _OWN) -> CgroupPlace:
-    """Where this process can make groups. Tried until it works once: without a group, a step runs without limits."""
+    """The place where this process can make groups. Tested until a test succeeds once: a step without a group runs
+    without limits."""
     try:
         return _tried_place(mounts, own)
     except OSError:
@@ -100,7 +101,7 @@ def place(mounts: Path = _MOUNTS, own: Path = _OWN) -> CgroupPlace:
 
 @functools.lru_cache(maxsize=1)
 def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
-    """Raises OSError where groups cannot be made now; the cache keeps none of these."""
+    """Raises OSError where groups cannot be made now. The cache keeps no failure."""
     found = find_place(mounts.read_text(), own.read_text())
     if found.kind is CgroupKind.V2:
         folder = found.folders[0]
@@ -110,7 +111,7 @@ def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
     parents = []
     for controller, folder in found.parents:
         try:
-            # Threads of one process may be here at the same time.
+            # Several threads of one process may test at the same time.
             probe = folder / f"farm-probe-{os.getpid()}-{next(_numbers)}"
             probe.mkdir()
             probe.rmdir()
@@ -123,7 +124,8 @@ def _tried_place(mounts: Path, own: Path) -> CgroupPlace:
 
 
 class Cgroup:
-    """The group of one room, and so a `workers.core.run.Tree`. A context manager: gone afterwards, with all in it."""
+    """The group of one command, and so a `workers.core.run.Tree`. A context manager: at its end all processes are
+    killed and the group is removed."""
 
     def __init__(self, where: CgroupPlace, limits: Limits) -> None:
         self.kind = where.kind
@@ -139,7 +141,7 @@ class Cgroup:
 
     @property
     def _all(self) -> tuple[Path, ...]:
-        """Each once: controllers may share a hierarchy."""
+        """The folders of the group, each once, since controllers may share a hierarchy."""
         return tuple(dict.fromkeys(self._folders.values()))
 
     def __enter__(self) -> "Cgroup":
@@ -162,45 +164,47 @@ class Cgroup:
         return _field(self._text("", "cpu.stat"), "usage_usec") / 1e6
 
     def peak_memory_bytes(self) -> int | None:
-        """The most that the group had at once, page cache included; None before Linux 5.19 on version 2."""
+        """The peak memory of the group, page cache included; None before Linux 5.19 on version 2."""
         if self.kind is CgroupKind.V1:
             return self._number("memory", "memory.max_usage_in_bytes", default=0) or None
         return self._number("", "memory.peak", default=0) or None
 
     def memory_kills(self) -> int:
-        """How many of its processes the kernel killed because it had reached its limit; 0 where a host without memory
-        chose one of them."""
+        """The number of processes that the kernel killed because the group had reached its limit. Kills because the
+        host was out of memory are not counted."""
         if self.kind is CgroupKind.V1:
-            # Not memory.failcnt, which stays 0 on newer kernels. What is asked for may be large, and so the rest, too.
+            # Not memory.failcnt, which stays 0 on newer kernels. One refused request may be large, and then much of
+            # the limit is still free.
             has_reached_it = (self.peak_memory_bytes() or 0) > self._limits.memory_bytes * 7 // 8
             return _field(self._text("memory", "memory.oom_control"), "oom_kill") if has_reached_it else 0
         events = self._text("", "memory.events")
         return _field(events, "oom_kill") if _field(events, "oom") else 0
 
     def forks_refused(self) -> int:
-        """How many processes and threads it could not start because of its limit; 0 before Linux 4.8."""
+        """The number of processes and threads that the limit refused; 0 before Linux 4.8."""
         if self._refused_before_kill is not None:
             return self._refused_before_kill
         return _field(self._text("pids" if self.kind is CgroupKind.V1 else "", "pids.events"), "max")
 
     def kill(self) -> None:
-        """End everything in it, frozen or not. First it may not fork any more, so that this ends."""
+        """Kill all processes of the group, also frozen ones. Forks are forbidden first, so that the kill comes to an
+        end."""
         pids = self._folders.get("pids", self._folders.get(""))
         folders = self._all
         if pids and any(map(members, folders)):
-            # What is refused from here on is no doing of the limit.
+            # Forks that are refused from here on must not count as refused by the limit.
             self._refused_before_kill = self.forks_refused()
             _forbid_forks(pids)
             _emptied(folders)
 
     def _set_limits(self) -> None:
-        # Whatever a build asks for, it leaves some of both to the host.
+        # A build always leaves some memory and processes to the host, whatever its limits are.
         memory = str(min(self._limits.memory_bytes, _host_memory_bytes()))
         processes = str(min(self._limits.processes, _host_processes()))
         if self.kind is CgroupKind.V1:
             (self._folders["pids"] / "pids.max").write_text(processes)
             (self._folders["memory"] / "memory.limit_in_bytes").write_text(memory)
-            # Only where the kernel accounts for swap is there a file to keep it from being used as more memory.
+            # The file that forbids swap as additional memory exists only if the kernel accounts for swap.
             swap = self._folders["memory"] / "memory.memsw.limit_in_bytes"
             if swap.exists():
                 swap.write_text(memory)
@@ -231,21 +235,21 @@ class Cgroup:
 
 @functools.cache
 def _host_memory_bytes() -> int:
-    """Most of what the host has."""
+    """Most of the host's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16 * 15
 
 
 @functools.cache
 def _host_processes() -> int:
-    """A quarter of what the kernel has numbers for."""
+    """A quarter of the process ids that the kernel has."""
     return int(Path("/proc/sys/kernel/pid_max").read_text()) // 4
 
 
 def sweep(where: CgroupPlace) -> int:
-    """Remove the groups of workers of this pid namespace that are dead, wherever they were made; how many."""
+    """Remove the groups of dead workers of this pid namespace, also those made elsewhere. Returns their number."""
     tops = dict.fromkeys(_top(folder) for folder in where.folders)
     dead = [Path(path) for top in tops for path, _, _ in os.walk(top) if _is_of_the_dead(Path(path).name)]
-    for left in dead:  # before any is emptied: what may fork is as quick as who kills it
+    for left in dead:  # before any is emptied: a process that may fork is as quick as one that kills
         _forbid_forks(left)
     return sum(_emptied((left,)) and remove_group(left) for left in dead)
 
@@ -258,7 +262,7 @@ def _is_of_the_dead(name: str) -> bool:
 
 
 def _emptied(folders: Sequence[Path]) -> bool:
-    """Kill what is in these groups until nothing is; False when it does not end."""
+    """Kill the processes in these groups until none is left; False if this does not come to an end."""
     until = time.monotonic() + _GONE_S
     strays: set[Path] = set()
     while pids := {pid for folder in folders for pid in members(folder)}:
@@ -266,24 +270,25 @@ def _emptied(folders: Sequence[Path]) -> bool:
             return False
         for folder in folders:
             _kill_members(folder)
-        # Only what is thawed dies, and nothing may freeze it again before.
+        # Only a thawed process dies, and nothing may freeze it again before.
         groups = stray_freezers(pids, _freezer_top(), freezer_path("self"))
         thaw([*groups, *(group for folder in folders for group in _with_inner(folder))])
         strays |= {group for group in groups if not any(group.is_relative_to(folder) for folder in folders)}
         select.select([], [], [], _PAUSE_S)
     for group in sorted(strays, reverse=True):
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # it has other processes
             group.rmdir()
     return True
 
 
 def members(folder: Path) -> tuple[int, ...]:
-    """Of the group and of those below it, which programs like systemd-nspawn make."""
+    """The processes of the group and of groups below it, which programs like systemd-nspawn make."""
     return tuple(pid for group in _with_inner(folder) for pid in _own_members(group))
 
 
 def remove_group(folder: Path) -> bool:
-    """Whether it is gone, with the groups below it. The kernel says busy for a moment after the last process died."""
+    """Remove the group and the groups below it. True if they are gone. The kernel answers busy for a moment after the
+    last process died."""
     until = time.monotonic() + _GONE_S
     while True:
         try:
@@ -292,7 +297,7 @@ def remove_group(folder: Path) -> bool:
         except OSError as error:
             if not folder.exists():
                 return True
-            # One below that is not there any more was removed by whoever made it.
+            # A group below may be missing because its maker has just removed it.
             if error.errno not in (errno.EBUSY, errno.ENOENT) or time.monotonic() > until:
                 return False
             select.select([], [], [], _PAUSE_S)
@@ -301,7 +306,7 @@ def remove_group(folder: Path) -> bool:
 
 
 def _with_inner(folder: Path) -> list[Path]:
-    """A group and all below it, each after the one that it is in."""
+    """The group and all groups below it, each after its parent."""
     return [folder, *(Path(path, name) for path, names, _ in os.walk(folder) for name in names)]
 
 
@@ -313,7 +318,7 @@ def _own_members(folder: Path) -> tuple[int, ...]:
 
 
 def _forbid_forks(folder: Path) -> None:
-    """Where the group counts processes."""
+    """Set the limit of processes to 0, if the group has one."""
     limit = folder / "pids.max"
     with suppress(OSError):
         if limit.exists():
@@ -321,7 +326,7 @@ def _forbid_forks(folder: Path) -> None:
 
 
 def _kill_members(folder: Path) -> None:
-    """Once; on version 2, from Linux 5.14 on, nothing that forks meanwhile is missed."""
+    """Kill once. Processes that fork meanwhile are killed too on version 2 from Linux 5.14 on."""
     whole = folder / "cgroup.kill"
     with suppress(OSError):
         if whole.exists():
@@ -333,7 +338,8 @@ def _kill_members(folder: Path) -> None:
 
 
 def owner() -> str:
-    """This process as scratch folders and groups name it: pid and start time, so that a reused pid is nobody's."""
+    """The name of this process in scratch folders and groups: pid and start time, so that a reused pid does not
+    match."""
     return f"{os.getpid()}-{_start_of(os.getpid())}"
 
 
@@ -342,8 +348,7 @@ def is_alive(pid: int, start: int) -> bool:
 
 
 def _start_of(pid: int) -> int:
-    """The process's start in clock ticks since boot; 0 when there is none that lives: one that is dead and that nobody
-    has waited for yet is none."""
+    """The process's start in clock ticks since boot; 0 if there is no such process, or if it is a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return 0 if state in (b"Z", b"X") else int(fields[18])
@@ -353,7 +358,7 @@ def _start_of(pid: int) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _freezer_top() -> Path | None:
-    """Where version 1 has its freezers."""
+    """The mount point of version 1's freezer hierarchy."""
     for line in _MOUNTS.read_text().splitlines():
         _, where, kind, options = line.split(" ", 4)[:4]
         if kind == "cgroup" and "freezer" in options.split(","):
@@ -367,20 +372,20 @@ def _pid_namespace() -> int:
 
 
 def _under(mount: Path, own: str) -> Path:
-    """The process's own group as the mount shows it; in a container the two often do not match."""
+    """The process's own group below the mount; in a container its path often does not match the mount."""
     inside = mount / own.lstrip("/")
     return inside if inside.is_dir() else mount
 
 
 def _top(folder: Path) -> Path:
-    """The mount that the group is in: a worker started anew may find itself in another group than the dead one."""
+    """The mount that the group is in: a restarted worker may be in another group than the dead worker was."""
     while folder.parent.stat().st_dev == folder.stat().st_dev and folder != folder.parent:
         folder = folder.parent
     return folder
 
 
 def _delegate(folder: Path, controllers: Sequence[str] = _V2_CONTROLLERS) -> None:
-    """Turn the controllers on for groups below `folder`. Raises OSError where that is not ours to do."""
+    """Turn on the controllers for groups below `folder`. Raises OSError if this process may not do so."""
     control = folder / "cgroup.subtree_control"
     wanted = " ".join(f"+{name}" for name in controllers)
     for tries_left in reversed(range(_DELEGATE_TRIES)):

@@ -1,6 +1,6 @@
-"""What this host confines root sessions with: compiles the helper, makes the filters, and tries whether both work.
+"""The confinement of root sessions on this host: compiles the helper, makes the filters, and tests that both work.
 
-The helper and the filters are made from what this version of the farm has, once, and kept in FARM_DATA.
+The helper and the filters are made once for each version of their sources, and kept in FARM_DATA.
 """
 
 import functools
@@ -19,23 +19,23 @@ from farm.errors import FarmError, HostUnfit
 from farm.model.target import EngineName, Limits, Target
 from workers.core.run import CommandFailed, capture
 from workers.isolation import sandbox
-from workers.isolation.sandbox import ID_COUNT, Confinement, Overlay, room_ids
+from workers.isolation.sandbox import ID_COUNT, Confinement, Overlay, build_user_ids
 
 _SOURCE = Path(__file__).parent / "enter.c"
 _SYSCALLS = Path(__file__).parent / "syscalls.py"
 _COMPILE_S = 60.0
 _TRY_S = 20.0
 _SAID_BYTES = 4096
-#: What a target's name is compared with; this stands for every target.
+#: An entry of FARM_UNCONFINED that stands for every target.
 _ALL = "*"
 _lock = threading.Lock()
 
 
 def confinement(settings: Settings, target: Target) -> Confinement:
-    """What the root sessions of a target run in on this host.
+    """The confinement of a target's root sessions on this host.
 
-    Raises HostUnfit, naming the setting, where uid 0 inside would be the host's uid 0 and no setting allows that for
-    this target: on a host that cannot make user namespaces, and for an engine that does not use them.
+    Raises HostUnfit, naming the setting, if uid 0 inside would be the host's uid 0 and no setting allows that for this
+    target: on a host that cannot make user namespaces, and for an engine that does not use them.
     """
     if target.engine is EngineName.MOCK:
         _require_allowed(settings, target, "mock runs as the host's root, without a user namespace")
@@ -50,13 +50,13 @@ def confinement(settings: Settings, target: Target) -> Confinement:
 
 
 def host_confinement(settings: Settings) -> Confinement:
-    """For a tool that makes its own sandbox as the host's root: groups and limits alone."""
+    """The confinement of a tool that makes its own sandbox as the host's root: groups and limits alone."""
     return Confinement(helper=_helper(settings.data), filter=None, first_id=None)
 
 
 def reader_confinement(settings: Settings) -> Confinement:
-    """For a program of the farm's own that reads hostile files. Where a setting allows a host without user namespaces
-    to build, the program does without one as well. Raises HostUnfit."""
+    """The confinement of one of the farm's own programs that reads hostile files. If a setting allows a host without
+    user namespaces to build, the program runs without one as well. Raises HostUnfit."""
     helper, filters = _helper(settings.data), _filter(settings.data, False)
     confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
     problem = _problem(settings.data, confined)
@@ -68,7 +68,8 @@ def reader_confinement(settings: Settings) -> Confinement:
 
 
 def host_problem(settings: Settings) -> str | None:
-    """Why this host cannot run root sessions in user namespaces; None when it can, or when a setting does without."""
+    """The reason why this host cannot run root sessions in user namespaces; None if it can, or if a setting allows to
+    run without them."""
     if settings.unconfined_targets:
         return None
     try:
@@ -113,7 +114,7 @@ def _filter(data: Path, user_namespaces: bool) -> Path:
     def make(path: Path) -> None:
         try:
             from workers.isolation.syscalls import write_filter
-        except (ImportError, RuntimeError) as error:  # pyseccomp says so when the library is not there
+        except (ImportError, RuntimeError) as error:  # pyseccomp raises these without the library
             raise HostUnfit(f"libseccomp cannot be loaded ({error}); run deploy/bootstrap") from error
         write_filter(path, platform.machine(), user_namespaces=user_namespaces)
 
@@ -137,25 +138,25 @@ _worked: set[tuple[Path, Path | None, int | None]] = set()
 
 
 def _problem(data: Path, confined: Confinement) -> str | None:
-    """None when a sandbox came up once in this process. What fails is tried again: it may be passing."""
+    """None once a sandbox has come up in this process. A failure is tested again, since it may be temporary."""
     key = (confined.helper, confined.filter, confined.first_id)
     if key in _worked:
         return None
     if os.geteuid() != 0:
         return "only root can map the ids of a user namespace"
-    if confined.first_id is not None:  # a host that is a container may not have the last of the ids itself
-        confined = replace(confined, room_id=room_ids(confined.first_id)[-1])
+    if confined.first_id is not None:  # a container may not have the last ids itself
+        confined = replace(confined, build_user_id=build_user_ids(confined.first_id)[-1])
     with tempfile.TemporaryDirectory(dir=data / "sandbox") as name:
         folder = Path(name)
         for part in ("lower", "upper", "work"):
             (folder / part).mkdir()
-        for part in ("proc", "dev"):  # mount points, as a root has them
+        for part in ("proc", "dev"):  # the mount points of a root
             (folder / "lower" / part).mkdir()
         for path in (folder, *folder.iterdir()):
             os.chown(path, confined.root_id, confined.root_id)
         overlay = Overlay(lowers=(folder / "lower",), upper=folder / "upper", work=folder / "work")
         merged = folder / "merged"
-        words = sandbox.workshop(["touch", "/mnt/root/made"], confined, root=merged, binds=(), has_network=False)
+        words = sandbox.host_tool(["touch", "/mnt/root/made"], confined, root=merged, binds=(), has_network=False)
         argv = sandbox.enter(words, confined, overlays=[(overlay, merged)], joins=(), limits=Limits())
         try:
             capture(argv, cwd=Path("/"), timeout_s=_TRY_S, limit_bytes=_SAID_BYTES)

@@ -1,4 +1,4 @@
-"""The watch on how much disk a room uses, in bytes and in files, and on how much the disk has left."""
+"""Watches the disk usage of a command's folder, in bytes and in files, and the free space of the disk."""
 
 import logging
 import os
@@ -12,23 +12,23 @@ from workers.core.run import Ending, capture
 
 _log = logging.getLogger(__name__)
 
-FLOOR_BYTES = 512 * 2**20  # a room may not bring the disk's free space below this
+FLOOR_BYTES = 512 * 2**20  # a command may not bring the disk's free space below this
 FLOOR_FILES = 1000  # nor the number of files that can still be made
-_FLOOR_PART = 8  # of all files that a small disk can have, this part is the floor; what makes files is quick
+_FLOOR_PART = 8  # on a small disk the floor is this part of all its files, since files are made quickly
 _FLOOR_FILES_MOST = 20_000
 _EVERY_S = 0.1
-_WALK_SHARE = 20  # walks take at most one part in this many of the time
+_WALK_SHARE = 20  # walks take at most one part in this number of the time
 _WALK_EVERY_S = 60.0
-_WALK_REST_S = 300.0  # at most, and a long walk may then take a larger part
+_WALK_REST_S = 300.0  # the longest pause between walks; a long walk may then take a larger part of the time
 _WALK_TIMEOUT_S = 600.0
-_WALK_AGAIN_S = 10.0  # after one that failed
+_WALK_AGAIN_S = 10.0  # the pause after a walk that failed
 _LAST_WALK_S = 20.0
-_GIVE_BACK_S = 10.0  # so long a room waits for another one, which used the most, to be ended and removed
+_GIVE_BACK_S = 10.0  # how long a command goes on while the one that used most of the disk is ended and removed
 
 
 @dataclass
 class _Gauge:
-    """One thing that a disk has so much of: bytes or files."""
+    """One resource of a disk: bytes or files."""
 
     limit: int
     floor: int
@@ -37,7 +37,7 @@ class _Gauge:
     measured: int = 0
     free: int = 0
     at_start: int | None = None
-    then: int = 0  # free when what is measured was so
+    then: int = 0  # free at the time of the last measurement
     is_falling: bool = False  # so quickly that it is low within a few looks
 
     def look(self, free: int) -> None:
@@ -52,13 +52,13 @@ class _Gauge:
 
     @property
     def is_due(self) -> bool:
-        """Whether the disk has lost as much as the folder may still grow."""
+        """True if the disk has lost as much as the folder may still grow."""
         return self.then - self.free >= self.limit - self.measured
 
     @property
     def has_most(self) -> bool:
-        """Whether the folder used most of what the disk had before, which was not low then. That is more than half of
-        what was lost meanwhile, too, so no two rooms that began together have it."""
+        """True if the folder used most of the space that was free at the start, and the disk was not low then. Only one
+        of two commands that began together can have used more than half of the lost space."""
         return self.has_got_low and self.measured * 2 > (self.at_start or 0)
 
     @property
@@ -67,13 +67,13 @@ class _Gauge:
 
 
 class DiskWatch:
-    """Measures a folder while a command runs, from threads of its own, and is asked for its verdict by `run`.
+    """Measures a folder in its own threads while a command runs; `run` asks for the verdict.
 
-    What the disk has left is looked at ten times a second, by one system call; the walk over the folder is dear, and
-    runs beside that, when the disk has lost what the folder may still use.
+    The free space of the disk is read ten times a second, by one system call. The walk over the folder is expensive,
+    and runs beside that, once the disk has lost as much as the folder may still grow.
 
-    Of several rooms on a disk that gets low, the one that used most of it is ended for that. The others go on for a
-    while, in which that one gives back what it used.
+    If several commands fill a disk, the watch ends the command that used most of it. The others go on for a while,
+    until the space of that command is free again.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class DiskWatch:
         return self._verdict
 
     def last_word(self) -> Ending | None:
-        """For a command that failed by itself, perhaps for want of disk, and quicker than the watch: whether it used
-        most of a disk that is low."""
+        """The verdict on a command that failed by itself, perhaps for want of disk, before the watch could end it: not
+        None if the command used most of a disk that is low."""
         try:
             self._look()
         except (OSError, RuntimeError):
@@ -114,8 +114,8 @@ class DiskWatch:
 
     @property
     def was_low(self) -> bool:
-        """Whether the disk was low at any time, which may be why a command failed, and not by its own doing. A disk
-        that is full when a command starts may have room by its end: rpmbuild may then have run half a script."""
+        """True if the disk was low at any time: a command may have failed for this without being its cause. A disk that
+        is full at the start may have space at the end, but rpmbuild may have run only half a script by then."""
         return self._got_low
 
     def __enter__(self) -> "DiskWatch":
@@ -133,7 +133,7 @@ class DiskWatch:
         while self._verdict is None:
             try:
                 self._look()
-            except (OSError, RuntimeError) as error:  # RuntimeError: no thread could be started
+            except (OSError, RuntimeError) as error:  # RuntimeError: a thread could not be started
                 if not has_failed:
                     _log.warning("Could not look at %s: %s", self._folder, error, extra={"action": "disk-watch"})
                 has_failed = True
@@ -151,7 +151,7 @@ class DiskWatch:
         disk = os.statvfs(self._folder)
         self._bytes.look(disk.f_bavail * disk.f_frsize)
         self._files.look(disk.f_favail)
-        # Some file systems do not count files, and say 0 of 0.
+        # Some file systems do not count files, and report 0 of 0.
         self._files.floor = self._floor_of(disk.f_files) if disk.f_files else 0
         self._looks += 1
         self._got_low = self._got_low or self._bytes.is_low or self._files.is_low
@@ -160,7 +160,7 @@ class DiskWatch:
         low = [gauge for gauge in (self._bytes, self._files) if gauge.is_low]
         if low or self._is_due():
             walker = self._walking()
-            if low:  # Whose doing it is decides between trouble and failure, but the disk does not wait for long.
+            if low:  # The cause decides between trouble and failure, but the disk does not wait for long.
                 walker.join(_LAST_WALK_S)
         self._verdict = self._found(low)
 
@@ -181,8 +181,8 @@ class DiskWatch:
         return max(self._floor_files, min(files // _FLOOR_PART, _FLOOR_FILES_MOST))
 
     def _is_due(self) -> bool:
-        """When the disk has lost as much as the folder may still grow, or a minute has passed, in which others may have
-        given space back."""
+        """True if the disk has lost as much as the folder may still grow, or after a minute, in which other processes
+        may have freed space."""
         now = time.monotonic()
         if now < self._rests_until:
             return False
@@ -190,7 +190,7 @@ class DiskWatch:
         return is_lost or now - self._walked_at >= _WALK_EVERY_S
 
     def _walking(self) -> threading.Thread:
-        """The walk that is under way, or a new one."""
+        """The running walk, or a new one."""
         if self._walker is None or not self._walker.is_alive():
             free = (self._bytes.free, self._files.free)
             walker = threading.Thread(target=self._walk, args=free, name="disk-walk", daemon=True)
@@ -199,7 +199,8 @@ class DiskWatch:
         return self._walker
 
     def _walk(self, free_bytes: int, free_files: int) -> None:
-        """A walk that fails leaves what the last one measured. The second one finds all in memory."""
+        """Measure the folder twice; the second walk finds everything in memory. A failed walk leaves the last
+        measurement as it is."""
         start = self._walked_at = time.monotonic()
         try:
             self._bytes.measured = self._measure("--block-size=1")
@@ -214,13 +215,13 @@ class DiskWatch:
             self._rests_until = time.monotonic() + rest_s
 
     def _measure(self, unit: str) -> int:
-        """On disk. `du` walks trees deeper than any path can be."""
+        """The usage on disk. `du` walks trees deeper than any path can be."""
         text = capture(
             ["du", "--summarize", unit, "--one-file-system", "--", self._folder],
             cwd=Path("/"),
             timeout_s=_WALK_TIMEOUT_S,
             limit_bytes=4096,
-            ok_codes=(0, 1),  # 1: something went away meanwhile
-            stop=self._done,  # what is watched is over, and nobody is to wait for a walk over millions of files
+            ok_codes=(0, 1),  # 1: a file was removed meanwhile
+            stop=self._done,  # the command has ended, and must not wait for a walk over millions of files
         )
         return int(text.split(b"\t", 1)[0])

@@ -1,4 +1,4 @@
-"""The arches that run on this machine: its own, and each for which the kernel has an emulator that works."""
+"""The arches that run on this machine: its own, and each for which the kernel has a working emulator."""
 
 import platform
 import re
@@ -15,7 +15,7 @@ from workers.core.run import CommandFailed, capture
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _TIMEOUT_S = 10.0
 _PROBE_CODE = 42
-#: exit(42), as the kernel of each arch takes it.
+#: The instructions of exit(42) on each arch.
 _PROBE_INSTRUCTIONS = {
     Arch.X86_64: "b83c000000bf2a0000000f05",
     Arch.AARCH64: "400580d2a80b80d2010000d4",
@@ -30,14 +30,14 @@ def native_arch() -> Arch | None:
 
 
 def arches() -> tuple[Arch, ...]:
-    """The arches whose programs run here, native first."""
+    """The arches whose programs run here, the native one first."""
     native = native_arch()
     emulated = tuple(arch for arch in Arch if arch is not native and emulator_problem(arch) is None)
     return ((native,) if native else ()) + emulated
 
 
 def require_arch(arch: Arch) -> None:
-    """Raises HostUnfit, saying what to do, when nothing of that arch runs here."""
+    """Raises HostUnfit, with advice, if programs of that arch do not run here."""
     if arch is native_arch():
         return
     if problem := emulator_problem(arch):
@@ -45,8 +45,8 @@ def require_arch(arch: Arch) -> None:
 
 
 def emulator_problem(arch: Arch) -> str | None:
-    """Why foreign programs do not run; None when one did. Probed again when the kernel's entry
-    changes, and some time after a probe that failed."""
+    """The reason why programs of that arch do not run; None if one ran. Probed again when the kernel's entry changes,
+    and some time after a failed probe."""
     try:
         entry = (_BINFMT / f"qemu-{arch.rpm}").read_text()
     except OSError:
@@ -64,9 +64,9 @@ def _entry_problem(entry: str) -> str | None:
 
 
 class Probes:
-    """What `ask` said of an arch and its entry in the kernel: None is remembered for ever, a problem for PROBLEM_S,
-    since a host that is busy for a moment can be the whole of it, and for twice as long each time that it is still
-    there: one that hangs costs whoever asks seconds."""
+    """Remembers the answers of `ask` for an arch and its entry in the kernel. None is remembered always. A problem is
+    remembered for PROBLEM_S, since a busy host may be its only cause, and for twice as long each time that it is still
+    there, since a probe that hangs costs the caller seconds."""
 
     PROBLEM_S = 30.0
     PROBLEM_AT_MOST_S = 3600.0
@@ -93,7 +93,7 @@ class _Probed:
 
 
 def _run_probe(arch: Arch) -> str | None:
-    """Runs the smallest program of that arch there is."""
+    """Run the smallest possible program of that arch."""
     with tempfile.TemporaryDirectory(prefix="farm-probe-") as name:
         program = Path(name) / "probe"
         program.write_bytes(probe_program(arch))
@@ -113,7 +113,7 @@ def probe_program(arch: Arch) -> bytes:
     code = bytes.fromhex(_PROBE_INSTRUCTIONS[arch])
     base, offset = 0x10000, 120
     size = offset + len(code)
-    # 64-bit, little-endian; the word of flags is 2 on ppc64le: ABI version 2, where the entry is the code itself.
+    # 64-bit, little-endian. On ppc64le the flags are 2, for ABI version 2, in which the entry point is the code itself.
     ident = b"\x7fELF" + bytes((2, 1, 1)) + bytes(9)
     flags = 2 if arch is Arch.PPC64LE else 0
     header = _pack(2, (2, _ELF_MACHINES[arch])) + _pack(4, (1,)) + _pack(8, (base + offset, 64, 0))

@@ -1,11 +1,11 @@
-/* The host's own program on both sides of a sandbox's border. It is linked statically, so the same file runs on the
+/* The helper that prepares a sandbox, outside of it and inside. It is linked statically, so the same file runs on the
  * host and inside a root that has none of the host's libraries.
  *
  *   enter outside [options] -- COMMAND ...
  *     Prepares everything that needs the host's root, gives that up, and becomes COMMAND (bubblewrap):
  *       --cgroup FILE      join the group that this cgroup.procs file belongs to
  *       --fsize BYTES      the largest file that may be written
- *       --nproc N          how many processes there may be, where there is no cgroup to count them
+ *       --nproc N          the number of processes, where there is no cgroup to count them
  *       --as BYTES         the address space of each process, likewise
  *       --map BASE COUNT   a user namespace of its own, in which uid 0 is the host's uid BASE
  *       --user UID HOST    with --map: uid UID inside is the host's uid HOST, and not BASE + UID
@@ -15,7 +15,7 @@
  *   enter inside UID MARK -- COMMAND ...
  *     Makes the file MARK, becomes the unprivileged user UID without any capability, and becomes COMMAND.
  *
- * Exit codes: 125 for a border that did not come up, 126 and 127 for a COMMAND that cannot be started.
+ * Exit codes: 125 for a sandbox that did not come up, 126 and 127 for a COMMAND that cannot be started.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -37,12 +37,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* An empty directory of every system, which the staged paths cover in this mount namespace alone. */
+/* A directory that every system has and leaves empty. The staged paths cover it in this mount namespace alone. */
 #define STAGE "/mnt"
 #define FILTER_FD 9
 #define MOST 256
-/* User namespaces are accounted to their owner. Each gets an owner of its own, from the ids after the mapped ones, so
- * that one sandbox cannot use up what all of them, or the host's root, may have of inotify instances and the like. */
+/* User namespaces are accounted to their owner. Each gets its own owner, from the ids after the mapped ones, so that
+ * one sandbox cannot use up the inotify instances and the like of all sandboxes, or of the host's root. */
 #define OWNERS 65536
 /* The ids that a host gives to its own users and services, its root among them. */
 #define COUNT_OF_HOST_IDS 65536
@@ -118,7 +118,7 @@ static void run_command(char **command) {
 static void stage(char **binds, int count, int overlays) {
     int sources[MOST];
     char name[64], source[64];
-    /* Opened before the stage covers anything that one of them may lie under. */
+    /* The paths are opened before the stage covers a directory that one of them may be in. */
     for (int i = 0; i < count; i++)
         if ((sources[i] = open(binds[i], O_PATH | O_CLOEXEC)) < 0)
             fail("%s", binds[i]);
@@ -160,7 +160,7 @@ static void write_map(char *map, size_t size, const struct ids *ids) {
                  ids->user + 1, ids->base + ids->user + 1, ids->count - ids->user - 1);
 }
 
-/* The maps are written by a child that stays the host's root: who enters the namespace has no right to by then. */
+/* A child that stays the host's root writes the maps: a process that has entered the namespace may not. */
 static void enter_user_namespace(const struct ids *ids) {
     int go[2], status;
     if (ids->base < COUNT_OF_HOST_IDS) {
@@ -193,7 +193,7 @@ static void enter_user_namespace(const struct ids *ids) {
     }
     close(go[0]);
     id_t owner = ids->base + ids->count + self % OWNERS;
-    /* Where a security module lets only privileged processes make user namespaces, this one still is. */
+    /* This process is still privileged, in case a security module lets only such processes make user namespaces. */
     if (setgroups(0, NULL) || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setresgid(owner, owner, owner) ||
         setresuid(owner, owner, owner))
         fail("becoming the owner of a user namespace");
@@ -215,7 +215,7 @@ static void enter_user_namespace(const struct ids *ids) {
 static void mount_overlay(const char *options, int index) {
     char target[64], all[4096];
     snprintf(target, sizeof target, STAGE "/overlay%d", index);
-    /* "volatile" spares every sync of what is thrown away; kernels before 5.10 do not know it. */
+    /* "volatile" avoids syncs of files that are removed anyway; kernels before 5.10 do not know it. */
     if (snprintf(all, sizeof all, "%s,volatile", options) >= (int)sizeof all) {
         errno = ENAMETOOLONG;
         fail("overlay options");
@@ -280,7 +280,7 @@ static void outside(char **words) {
         stage(binds, bind_count, overlay_count);
     if (ids.count)
         enter_user_namespace(&ids);
-    /* Keys belong to sessions and to users: nothing of the worker's is to be found from inside. */
+    /* Keys belong to sessions and to users: the inside must not find any of the worker's. */
     if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
         fail("a session keyring");
     for (int i = 0; i < overlay_count; i++)

@@ -1,6 +1,6 @@
-"""Facts about this machine: which arches it runs, what it has, which tools are there. Looks, and changes nothing.
+"""Facts about this machine: its arches, resources and tools. Reads them, and changes nothing.
 
-Not which steps it can run: that is for each engine to say.
+Does not decide which steps the machine can run: each engine says so.
 """
 
 import functools
@@ -25,8 +25,8 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """`arches` are native first, then those whose emulator ran a probe. `cgroups` is "none" where resource limits must
-    stand in for them. `tools` are those that were found, with their versions."""
+    """`arches` has the native arch first, then each arch whose emulator ran a probe. `cgroups` is "none" where resource
+    limits replace them. `tools` has each tool that was found, with its version."""
 
     name: str
     kernel: str
@@ -41,7 +41,7 @@ class HostFacts:
 
 
 def host_facts(settings: Settings) -> HostFacts:
-    """Cheap to ask again: what does not change is looked up once."""
+    """Cheap to call again: facts that do not change are read once."""
     return HostFacts(
         name=platform.node(),
         kernel=platform.release(),
@@ -58,7 +58,7 @@ def host_facts(settings: Settings) -> HostFacts:
 
 @functools.lru_cache(maxsize=1)
 def _tools() -> Mapping[str, str]:
-    """The first line of what each tool that is there says of its version."""
+    """The first line of each installed tool's `--version`."""
     found = {}
     for tool in _TOOLS:
         if shutil.which(tool):

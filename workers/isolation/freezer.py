@@ -1,6 +1,6 @@
-"""Frozen groups: a process that a freezer holds does not die of SIGKILL before it is thawed.
+"""Frozen groups: a process in a frozen group does not die of SIGKILL before it is thawed.
 
-Owns finding the frozen groups of processes that are to die, and thawing them. cgroups.py kills.
+Finds the frozen groups of processes that cgroups.py kills, and thaws them. Does not kill.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _V1, _V2 = ("freezer.state", "THAWED"), ("cgroup.freeze", "0")
 
 
 def thaw(groups: Iterable[Path]) -> None:
-    """Each of them, of either version; the outer ones first, since a frozen group freezes those below it."""
+    """Thaw these groups, of either version; outer groups first, since a frozen group freezes those below it."""
     for group in groups:
         for name, value in (_V1, _V2):
             switch = group / name
@@ -24,9 +24,9 @@ def thaw(groups: Iterable[Path]) -> None:
 def stray_freezers(pids: Iterable[int], top: Path | None, own: str) -> list[Path]:
     """The freezer groups of version 1 that these processes sit in, and those above, from the top down.
 
-    `top` is where that hierarchy is mounted; without it there are none. A process can have moved itself there out of
-    the group that it was started in. `own` is the path of this process's own group: it and what is above it are left
-    alone, since others put them there.
+    `top` is the mount point of that hierarchy; without it there are none. A process can have moved itself there out of
+    the group that it was started in. `own` is the path of this process's own group: the group and its parents are left
+    alone, since other programs made them.
     """
     if top is None:
         return []
@@ -42,7 +42,7 @@ def stray_freezers(pids: Iterable[int], top: Path | None, own: str) -> list[Path
 
 
 def freezer_path(pid: int | str) -> str:
-    """The process's group in the freezer hierarchy of version 1; empty without one."""
+    """The process's group in the freezer hierarchy of version 1; empty if it has none."""
     try:
         lines = (_PROC / str(pid) / "cgroup").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""What the end of a recipe's command means for the package: the outcome, and words that name the limit.
+"""Turns the end of a recipe's command into an outcome for the package, and a reason that names the limit.
 
-Owns the judgement. Does not measure: the door to processes, the watch on the disk and the cgroup do.
+Owns the judgement. Does not measure: workers.core.run, the watch on the disk and the cgroup do.
 """
 
 import re
@@ -13,14 +13,14 @@ from workers.core.run import FLOOD_FACTOR, Completed, Ending
 from workers.isolation.cgroups import Cgroup
 from workers.isolation.disk import DiskWatch
 
-# What a shell says of a program that the file size limit killed, and what programs say that lived on.
+# The message of a shell about a program that the file size limit killed, and the message of programs that survived.
 _TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsMet:
-    """What the kernel counted in the command's group: processes killed for want of memory, and forks refused; and
-    whether the disk got low meanwhile, by the doing of others or, in `most`, by its own."""
+    """The kernel's counts for the command's group: processes killed at the memory limit, and refused forks; and whether
+    the disk got low meanwhile, because of other commands or, in `most`, because of this one."""
 
     memory_kills: int = 0
     forks_refused: int = 0
@@ -29,7 +29,7 @@ class LimitsMet:
 
 
 def limits_met(completed: Completed, group: Cgroup | None, watch: DiskWatch | None = None) -> LimitsMet:
-    """Nothing for a command that ended well: it got by. To be asked while the group is still there."""
+    """All zero for a command that succeeded despite its limits. Call it while the group still exists."""
     if completed.code == 0:
         return LimitsMet()
     most = watch.last_word() if watch is not None and completed.ending is Ending.EXITED else None
@@ -40,9 +40,9 @@ def limits_met(completed: Completed, group: Cgroup | None, watch: DiskWatch | No
 
 
 def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome, str | None]:
-    """The outcome, and the reason where the end itself is the reason. Raises DiskFull when that is the host's doing.
+    """The outcome, and the reason if the end itself is the reason. Raises DiskFull if the host's disk is the cause.
 
-    A log that was cut is no failure; a command that goes on to FLOOD_FACTOR times the limit is ended.
+    A log that was cut is not a failure; a command that writes FLOOD_FACTOR times the limit is ended.
     """
     match completed.ending:
         case Ending.TIMED_OUT:
@@ -68,12 +68,12 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
             if not reason and met.most is not None:
                 return Outcome.OVER_LIMIT, _most(met.most)
             if not reason and met.was_low:
-                raise DiskFull("the disk of this host was nearly full while it ran, by others' doing; free some space")
+                raise DiskFull("the disk was nearly full while it ran, because of other steps on it; free some space")
             return (Outcome.OVER_LIMIT if reason else Outcome.FAILED), reason
 
 
 def over_limit(completed: Completed, limits: Limits, met: LimitsMet) -> str | None:
-    """Which limit made a command fail that ended by itself; None when it was none of them."""
+    """The limit that made a command fail that ended by itself; None if no limit did."""
     if completed.code == 0:
         return None
     if met.memory_kills:
@@ -86,16 +86,16 @@ def over_limit(completed: Completed, limits: Limits, met: LimitsMet) -> str | No
 
 
 def _most(ending: Ending) -> str:
-    """No limit of the build's own: the disk was smaller than that, and others need it, too."""
+    """The reason for a build within its limit on a smaller disk, which other steps need too."""
     used = "used most of the disk" if ending is Ending.MOST_OF_DISK else "made most of the files"
     return (
-        f"{used} that its host had room for, though within its limit, and the others there had too little left; "
+        f"{used} that its host had space for, though within its limit, and other steps there had too little left; "
         "build it where the disk is larger"
     )
 
 
 def _size(size_bytes: int) -> str:
-    """In the largest unit in which it is whole: `512 MiB`."""
+    """The size in the largest unit in which it is a whole number: `512 MiB`."""
     for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size_bytes >= factor and size_bytes % factor == 0:
             return f"{size_bytes // factor} {unit}"
@@ -107,5 +107,5 @@ def _over(words: str, name: str) -> str:
 
 
 def _also_refused(limits: Limits, met: LimitsMet) -> str:
-    """A build that waits for processes that it does not get looks like one that hangs."""
+    """A build that waits for processes that the limit refuses looks like one that hangs."""
     return f", and its limit of {limits.processes} processes had refused it more" if met.forks_refused else ""

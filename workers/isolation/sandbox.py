@@ -1,8 +1,9 @@
-"""The command lines that lead into a sandbox: the helper that prepares it on the host, then bubblewrap. Words only.
+"""The command lines that lead into a sandbox: the helper that prepares it on the host, then bubblewrap. Runs nothing.
 
-Two views: a *room*, which is the root and nothing of the host, and the *workshop*, which is the host's tools, read
-only, and the one root that they fill. In a command line, a `Path` is a path of the host that has to be shown in the
-sandbox; `enter` replaces it by the name under which the helper shows it.
+There are three sandboxes: `recipe` shows a root and nothing of the host, `host_tool` shows the host's tools, read-only,
+and the root that they fill, and `reader` shows the host's tools and the files that they read. In a command line, a
+`Path` is a path of the host that has to be shown in the sandbox; `enter` replaces it by the name under which the helper
+shows it.
 """
 
 import secrets
@@ -12,32 +13,32 @@ from pathlib import Path
 
 from farm.model.target import Limits
 
-#: The build user's number inside a root: one that distributions and systemd leave alone.
+#: The build user's uid inside a root: one that distributions and systemd leave alone.
 BUILD_UID = 60990
-#: How many ids a root has; uid 0 of a root is the first of them.
+#: The number of ids of a root; its uid 0 is the first of them.
 ID_COUNT = 65536
-# After those of the roots come the ids that own their user namespaces, as in enter.c, and then those of rooms.
+# After the ids of roots come the ids that own their user namespaces, as in enter.c, and then those of build users.
 _OWNER_COUNT = 65536
-_ROOM_COUNT = 65536
+_BUILD_USER_COUNT = 65536
 _BLOCK_BYTES = 512
-# Both as in enter.c.
+# Both are the same in enter.c.
 _STAGE = "/mnt"
 _FILTER_FD = "9"
 _HELPER_INSIDE = "/run/farm/enter"
-#: The helper makes this file. It tells a build that failed from a sandbox that never came up, and the build user cannot
-#: remove it.
+#: The helper makes this file, and the build user cannot remove it. If it is missing, the sandbox did not come up, and
+#: the build has not failed.
 _MARK_INSIDE = "/run/farm/entered"
-#: Where a room has something of its own in place of the root's. bubblewrap follows links, so with one of them there it
-#: would put the helper somewhere else, and run a program of a package as the helper.
-ROOM_FOLDERS = ("/run/farm", "/builddir", "/proc", "/dev", "/tmp", "/var/tmp")  # noqa: S108
-# What rpm and packages' scriptlets need to lay out a root, and no more. Device nodes are not among it: a build root has
-# those that bubblewrap makes.
+#: The folders that the sandbox of a recipe mounts over the root's. bubblewrap follows links, so with a link in place of
+#: one of them it would put the helper somewhere else, and run a program of a package as the helper.
+RESERVED_FOLDERS = ("/run/farm", "/builddir", "/proc", "/dev", "/tmp", "/var/tmp")  # noqa: S108
+# The capabilities that rpm and packages' scriptlets need to install into a root. They cannot make device nodes: a build
+# root has those that bubblewrap makes.
 _FILL_CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )  # fmt: skip
 # CAP_SETPCAP lets the helper empty the bounding set.
-_ROOM_CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+_RECIPE_CAPABILITIES = ("CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 _HOST_ETC = (
     "alternatives", "ca-certificates", "crypto-policies", "dnf/plugins", "gai.conf", "host.conf", "hosts",
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "resolv.conf", "rpm",
@@ -45,46 +46,52 @@ _HOST_ETC = (
     "pki/ca-trust/extracted", "pki/rpm-gpg", "pki/tls/cert.pem", "pki/tls/certs", "ssl/certs", "ssl/openssl.cnf",
 )  # fmt: skip
 
-#: A word of a command line, or a path of the host that the sandbox is to see.
+#: A word of a command line, or a path of the host that is shown in the sandbox.
 Word = str | Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """What this host confines a root session with. `first_id` is the host's id that uid 0 inside stands for; None where
-    uid 0 inside is the host's, which a setting has to allow. `helper` and `filter` are files: the compiled enter.c, and
-    the system call filter, where there is one. `room_id` is the host's id of one room's build user; None for a session
-    that is no room, and where there is no user namespace."""
+    """The confinement of a root session on this host.
+
+    `first_id` is the host's id of uid 0 inside; None if uid 0 inside is the host's, which a setting has to allow.
+    `helper` and `filter` are files: the compiled enter.c, and the system call filter, if there is one. `build_user_id`
+    is the host's id of the build user of one session; None if no recipe runs, and without a user namespace.
+    """
 
     helper: Path
     filter: Path | None
     first_id: int | None
-    room_id: int | None = None
+    build_user_id: int | None = None
 
     @property
     def root_id(self) -> int:
-        """The host's id of a root's uid 0, which has to own what the root may change."""
+        """The host's id of a root's uid 0, which has to own the files that the root may change."""
         return self.first_id or 0
 
     @property
     def build_id(self) -> int:
         """The host's id of the build user."""
-        return self.root_id + BUILD_UID if self.room_id is None else self.room_id
+        return self.root_id + BUILD_UID if self.build_user_id is None else self.build_user_id
 
-    def of_room(self) -> "Confinement":
-        """The same for a new room, whose build user has an id of its own, since the kernel counts descriptors in flight
-        and the buffers of pipes by the host's id of a user.
+    def for_session(self) -> "Confinement":
+        """The same with an id for the build user of a new session, since the kernel counts descriptors in flight and
+        the buffers of pipes by the host's id of a user.
 
-        The id is random: workers of one host need not share a folder or a pid namespace in which they could agree. Two
-        rooms that have the same one can disturb each other, and no more than that.
+        The id is random: workers of one host may not share a folder or a pid namespace in which they could agree. Two
+        sessions with the same id can disturb each other, but nothing worse.
         """
-        return self if self.first_id is None else replace(self, room_id=secrets.choice(room_ids(self.first_id)))
+        return (
+            self
+            if self.first_id is None
+            else replace(self, build_user_id=secrets.choice(build_user_ids(self.first_id)))
+        )
 
 
-def room_ids(first_id: int) -> range:
-    """The host's ids from which rooms have theirs."""
+def build_user_ids(first_id: int) -> range:
+    """The host's ids for build users."""
     start = first_id + ID_COUNT + _OWNER_COUNT
-    return range(start, start + _ROOM_COUNT)
+    return range(start, start + _BUILD_USER_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +124,8 @@ def enter(
     joins: Sequence[Path],
     limits: Limits,
 ) -> list[str]:
-    """The whole command line. `joins` are the cgroups' files, without which resource limits stand in. Each overlay is
-    shown wherever the command has the path that it is paired with; nothing needs to be at that path."""
+    """The whole command line. `joins` are the cgroups' files; without them resource limits are set instead. Each
+    overlay is shown wherever the command has the path that it is paired with; the path need not exist."""
     stage = _Stage()
     options = [word for path in joins for word in ("--cgroup", str(path))]
     options += ["--fsize", str(max(1, limits.disk_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)]
@@ -126,8 +133,8 @@ def enter(
         options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
     if confinement.first_id is not None:
         options += ["--map", str(confinement.first_id), str(ID_COUNT)]
-    if confinement.room_id is not None:
-        options += ["--user", str(BUILD_UID), str(confinement.room_id)]
+    if confinement.build_user_id is not None:
+        options += ["--user", str(BUILD_UID), str(confinement.build_user_id)]
     if confinement.filter is not None:
         options += ["--seccomp", str(confinement.filter)]
     for index, (overlay, merged) in enumerate(overlays):
@@ -163,11 +170,11 @@ def _overlay_options(overlay: Overlay, stage: _Stage, *, has_map: bool) -> str:
     return f"{options},userxattr" if has_map else options
 
 
-def room(command: Sequence[str], confinement: Confinement, *, root: Bind, binds: Sequence[Bind]) -> list[Word]:
-    """Run a command as the build user with `root` as its whole world: no network, no host path, no capability.
+def recipe(command: Sequence[str], confinement: Confinement, *, root: Bind, binds: Sequence[Bind]) -> list[Word]:
+    """Run a command as the build user in `root`, without network, paths of the host or capabilities.
 
-    One of the binds shows a folder at /run/farm. The helper takes the step into the root there, and no program of the
-    root runs before it has become the build user.
+    One of the binds shows a folder at /run/farm, in which the helper is. The helper becomes the build user before any
+    program of the root runs.
     """
     helper = Bind(path=confinement.helper, inside=_HELPER_INSIDE)
     return [
@@ -175,16 +182,16 @@ def room(command: Sequence[str], confinement: Confinement, *, root: Bind, binds:
         *(word for bind in (*binds, helper) for word in bind.words),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
-        *_capabilities(_ROOM_CAPABILITIES),
+        *_capabilities(_RECIPE_CAPABILITIES),
         *_filter(confinement),
         *("--", _HELPER_INSIDE, "inside", str(BUILD_UID), _MARK_INSIDE, "--", *command),
     ]
 
 
-def workshop(
+def host_tool(
     command: Sequence[str], confinement: Confinement, *, root: Path, binds: Sequence[Bind], has_network: bool
 ) -> list[Word]:
-    """Run a tool of the host on `root`, which it sees at /mnt/root; of the host it sees tools and certificates."""
+    """Run a tool of the host on `root`, which is at /mnt/root; of the host the tool sees programs and certificates."""
     words: list[Word] = ["bwrap", *_host_programs()]
     for name in _HOST_ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
@@ -201,9 +208,9 @@ def workshop(
     return [*words, "--", *command]
 
 
-def tool(command: Sequence[str], confinement: Confinement, *, binds: Sequence[Bind]) -> list[Word]:
-    """Run a program of the host on hostile files: read-only, without network, capabilities or anything of the host but
-    its programs and the binds."""
+def reader(command: Sequence[str], confinement: Confinement, *, binds: Sequence[Bind]) -> list[Word]:
+    """Run a program of the host that reads hostile files: without network, capabilities or writable paths; of the host
+    it sees its programs and the binds alone."""
     words: list[Word] = ["bwrap", *_host_programs(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
     words += [word for bind in binds for word in bind.words]

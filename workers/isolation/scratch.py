@@ -1,6 +1,6 @@
-"""Scratch folders: whose they are, and removing whole trees of hostile content.
+"""Scratch folders: names that tell their maker, and the removal of whole trees of hostile content.
 
-Owns the names and the removing. Does not own where scratch lies, nor what a room puts into it.
+Owns the names and the removal. Does not own the place of scratch folders, nor their content.
 """
 
 import functools
@@ -24,7 +24,7 @@ from workers.isolation.cgroups import is_alive, owner
 
 _log = logging.getLogger(__name__)
 
-#: The work folder of a running step is named by it.
+#: The prefix of the work folder of a running step.
 STEP_PREFIX = "step"
 _REMOVE_TIMEOUT_S = 600.0
 _SMALL_ENTRIES = 200
@@ -33,28 +33,28 @@ _SMALL_LEVELS = 5
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MAKER = re.compile(r"(?P<machine>[0-9a-f]{10})-(?P<pid>[0-9]+)-(?P<start>[0-9]+)-[0-9]+")
 _SHARED_POLL_S = 0.01
-_SHARED_WITHIN_S = 5.0  # others hold it for an instant, to see whether they can
+_SHARED_WITHIN_S = 5.0  # a sweep holds the lock for an instant, to see whether it is free
 
 
-# --- whose a folder is -------------------------------------------------------------------------------------------
+# --- the maker of a folder ---------------------------------------------------------------------------------------
 
 
-def room_name(prefix: str, number: int) -> str:
-    """A folder name that tells who made it, so that `sweep` knows when its maker is dead: prefix, machine, pid, start
-    of the process, number."""
+def scratch_name(prefix: str, number: int) -> str:
+    """A folder name that tells its maker, so that `sweep` knows when the maker is dead: prefix, machine, pid, start of
+    the process, number."""
     return f"{prefix}-{_here()}-{owner()}-{number}"
 
 
 def alive_folder(settings: Settings) -> Path:
-    """Has a file for each machine that ever ran a step here, which is locked as long as it runs any."""
+    """Has a file for each machine that ever ran a step here, which is locked as long as the machine runs a step."""
     return settings.data / "alive"
 
 
 @contextmanager
 def at_work(alive: Path) -> Iterator[None]:
-    """Keeps other machines from sweeping what this one makes. The kernel ends it with the process.
+    """Keeps other machines from sweeping the folders of this one. The kernel ends this with the process.
 
-    Raises RootTrouble where there are no locks to be had.
+    Raises RootTrouble if the file system has no locks.
     """
     alive.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(alive / _here(), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -66,10 +66,10 @@ def at_work(alive: Path) -> Iterator[None]:
 
 
 def is_orphan(name: str, prefix: str, alive: Path) -> bool:
-    """Whether a folder of that name was made by a worker that is dead.
+    """Whether a dead worker made the folder of that name.
 
-    A pid says nothing about a process of another machine: what was made there is an orphan when nothing at all runs
-    there, and is left alone when that cannot be known.
+    A pid says nothing about a process of another machine: a folder of that machine is an orphan if no step runs there,
+    and is left alone if that cannot be known.
     """
     maker = _MAKER.fullmatch(name.removeprefix(f"{prefix}-"))
     if maker is None or not name.startswith(f"{prefix}-"):
@@ -80,7 +80,8 @@ def is_orphan(name: str, prefix: str, alive: Path) -> bool:
 
 
 def sweep_orphans(folders: Iterable[Path], prefix: str, alive: Path) -> int:
-    """Remove those that dead workers made; how many. One that cannot be removed does not keep the others."""
+    """Remove the folders of dead workers. Returns their number. A folder that cannot be removed does not stop the
+    sweep."""
 
     def removed(folder: Path) -> int:
         remove_tree(folder)
@@ -94,7 +95,7 @@ def sweep_orphans(folders: Iterable[Path], prefix: str, alive: Path) -> int:
 
 
 def attempted(what: str, part: Callable[[], int]) -> int:
-    """What a part of a sweep gives; 0, with a line in the worker's log, when it fails."""
+    """The result of `part`, which is part of a sweep; 0, with a line in the worker's log, if it fails."""
     try:
         return part()
     except Exception as error:
@@ -104,8 +105,8 @@ def attempted(what: str, part: Callable[[], int]) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _here() -> str:
-    """The machine, in ten characters: where a pid means the same process, which is one pid namespace until the boot
-    ends. Containers of a host share its boot, and hosts may share a name."""
+    """The machine, in ten characters. A machine is one pid namespace during one boot, in which a pid means the same
+    process. Containers of a host share its boot, and hosts may share a name."""
     namespace = Path("/proc/self/ns/pid").stat().st_ino
     known = f"{platform.node()} {_BOOT.read_text().strip()} {namespace}"
     return hashlib.sha256(known.encode()).hexdigest()[:10]
@@ -123,9 +124,9 @@ def _share(descriptor: int, alive: Path) -> None:
 
 
 def _is_deserted(machine: Path) -> bool:
-    """Whether nothing holds it. Who makes folders takes it before, so it is enough that it was free once."""
+    """True if the machine's lock is free. A worker takes the lock before it makes folders, so one test is enough."""
     try:
-        descriptor = os.open(machine, os.O_RDWR | os.O_CLOEXEC)  # NFS gives whole locks to those who may write only
+        descriptor = os.open(machine, os.O_RDWR | os.O_CLOEXEC)  # NFS gives exclusive locks only for writable files
     except OSError:
         return False
     try:
@@ -141,10 +142,10 @@ def _is_deserted(machine: Path) -> bool:
 
 def remove_tree(path: Path) -> None:
     """Remove a tree that a recipe filled: of any depth, with any names, without following links or leaving the file
-    system. Raises RootTrouble when something stays.
+    system. Raises RootTrouble if something is left.
 
-    What is small goes at once; for the rest `rm` is started, which takes longer to start than most steps' folders to
-    remove, but is at home in trees of any depth.
+    A small tree is removed in this process; for others `rm` is started. To start it takes longer than to remove most
+    steps' folders, but it removes trees of any depth.
     """
     if _removed_small(path):
         return
@@ -160,7 +161,8 @@ def remove_tree(path: Path) -> None:
 
 
 def _removed_small(path: Path) -> bool:
-    """Whether the tree was few things in few levels, and is gone. Nothing is followed, and no file system left."""
+    """True if the tree had few entries in few levels, and is removed. Follows no links, and stays in the file
+    system."""
     budget = count(_SMALL_ENTRIES, -1)
 
     def is_cleared(folder: Path, levels: int, device: int) -> bool:

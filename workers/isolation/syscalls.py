@@ -1,8 +1,8 @@
 """The system call filter of a sandbox, as a program for the kernel, made by libseccomp.
 
-Everything is allowed but what a build has no use for and what has no namespace: keys, the kernel's tracing and
-programming interfaces, sockets of other families than those of a network namespace, typing into a terminal, and, unless
-the target allows them, user namespaces.
+The filter allows everything except calls that no build needs and calls that no namespace confines: keys, the kernel's
+tracing and programming interfaces, sockets of families that a network namespace does not cover, input into a terminal,
+and, unless the target allows them, user namespaces.
 """
 
 import errno
@@ -17,22 +17,22 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _NETLINK_ROUTE = 0
 _CLONE_NEWUSER = 0x10000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # the same on all arches of the farm
-_WORD = 0xFFFFFFFF  # the kernel looks at the lower half of an argument that is an int
+_WORD = 0xFFFFFFFF  # the kernel reads only the lower half of an argument of type int
 
-#: Programs get by without these: "not implemented" is what an older kernel would say.
+#: Programs work without these: they get "not implemented", as from an older kernel.
 _ABSENT = (
     "add_key", "bpf", "fanotify_init", "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp", "keyctl",
     "kexec_file_load", "kexec_load", "memfd_secret", "open_by_handle_at", "perf_event_open", "quotactl", "request_key",
     "userfaultfd", "vmsplice",
 )  # fmt: skip
-# A filter cannot read what these point to, and so not which family or namespace is asked for.
+# A filter cannot follow the pointers of these calls, and so cannot see the family or namespace that a program wants.
 _OPAQUE = ("clone3", "socketcall")
-#: Beside the native one: programs of these run on the same kernel.
+#: The arches beside the native one whose programs run on the same kernel.
 _COMPAT = {"x86_64": ("x86", "x32"), "aarch64": ("arm",), "ppc64le": ()}
 
 
 def write_filter(path: Path, machine: str, *, user_namespaces: bool) -> None:
-    """Raises HostUnfit where libseccomp does not make a filter for this machine."""
+    """Write the filter to `path`. Raises HostUnfit if libseccomp makes no filter for this machine."""
     try:
         rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
         for compat in _COMPAT.get(machine, ()):
@@ -61,8 +61,9 @@ def _fill(rules: "pyseccomp.SyscallFilter", *, user_namespaces: bool) -> None:
 
 
 def _allow_families(rules: "pyseccomp.SyscallFilter", refused: object) -> None:
-    """Filters allow here what no rule refuses, so all others are refused: one by one up to the largest allowed one, and
-    what is greater. Arguments are compared in all their 64 bits; one with something in its upper half is greater."""
+    """Refuse all families but the allowed ones. The filter allows each call without a rule, so each other family gets a
+    rule up to the largest allowed one, and one rule refuses all greater numbers. Arguments are compared in all 64 bits;
+    an argument with bits in its upper half is greater."""
     allowed = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
     for name in ("socket", "socketpair"):
         rules.add_rule(refused, name, pyseccomp.Arg(0, pyseccomp.GT, max(allowed)))

@@ -1,7 +1,7 @@
-"""The protocols of roots: the maker of a format's roots, and the part of it that a package format brings.
+"""The protocols of roots: the maker of a format's roots, and the part of it that a package format provides.
 
-A format brings a `Filler`, which installs packages into a folder, and gets everything else from `workers.roots`:
-templates and layers that are kept and found again, and sessions in which commands run.
+A format provides a `Filler`, which installs packages into a folder, and gets the rest from `workers.roots`: cached
+templates and layers, and sessions in which commands run.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ PinnedUrl = tuple[str, str]
 class Filler(Protocol):
     """Installs packages of one format into the roots of one target and arch, for one attempt.
 
-    A key is a JSON value of everything that decides the content of a template or a layer. All but the keys may raise
-    trouble, Ended for the fault of a package of the build, and LeaseLost. No answer may come from inside the root: code
-    of packages ran there.
+    A key is a JSON value of everything that decides the content of a template or a layer. All methods but the keys may
+    raise trouble, Ended for a fault of a package of the build, and LeaseLost. No answer may come from inside the root,
+    since code of packages ran there.
     """
 
     def template_key(self) -> object: ...
@@ -32,19 +32,19 @@ class Filler(Protocol):
     def layer_key(self, wanted: Sequence[str], repositories: Sequence[PinnedUrl], base: Root) -> object: ...
 
     def install(self, root: Path, *, into: Path) -> Sequence[RootPackage]:
-        """Fill the empty folder `root`; the packages in it. `into` is the template's folder, where the filler may keep
-        files of its own."""
+        """Fill the empty folder `root`. Returns the packages in it. `into` is the template's folder, where the filler
+        may keep its own files."""
         ...
 
     def missing(self, wanted: Sequence[str], template: Path) -> tuple[str, ...]:
-        """The requirements that the template, whose folder this is, does not meet."""
+        """The requirements that the template in this folder does not meet."""
         ...
 
     def add(
         self, wanted: Sequence[str], repositories: Sequence[PinnedUrl], *, base: Root, upper: Path, into: Path
     ) -> Sequence[RootPackage]:
-        """Install the packages that meet the requirements over `base`, with the difference in `upper`; all packages of
-        the root then. Raises Ended (unresolvable) when nothing provides one of them."""
+        """Install the packages that meet the requirements over `base`, with the difference in `upper`. Returns all
+        packages of the root. Raises Ended (unresolvable) if no package provides one of the requirements."""
         ...
 
 
@@ -60,8 +60,8 @@ class RootMaker(Protocol):
         *,
         repositories: Sequence[PinnedUrl] = (),
     ) -> AbstractContextManager[RootSession]:
-        """A clean root of the target, with packages that meet the requirements, to run commands in. Nothing of the
-        session is left afterwards.
+        """A session in a clean root of the target, with packages that meet the requirements. All its files are removed
+        afterwards.
 
         Raises trouble; Ended for requirements that cannot be met; LeaseLost once the context is stopped.
         """

@@ -1,6 +1,6 @@
-"""Folders made once and used often, by many processes at once: templates and layers.
+"""A cache of folders that are made once and used often, by many processes at once: templates and layers.
 
-Owns: the locks, the atomic appearance, the order of use, and the removal of what was not used for longest.
+Owns: the locks, the atomic appearance, the order of use, and the removal of the least recently used folder.
 """
 
 import math
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from farm.errors import RootTrouble, given
 from workers.core.locks import LockKind, Pause, lock, open_lock, try_lock, until
-from workers.isolation.scratch import attempted, remove_tree, room_name, sweep_orphans
+from workers.isolation.scratch import attempted, remove_tree, scratch_name, sweep_orphans
 
 _NEW = "new"
 _numbers = count(1)
 
 
-class Shelf:
-    """A folder of folders by key. `keep` is how many there may be that nobody uses."""
+class DirectoryCache:
+    """A cache of folders by key. `keep` is the number of unused folders that are kept."""
 
     def __init__(self, root: Path, *, keep: int) -> None:
         self._root = root
@@ -31,10 +31,10 @@ class Shelf:
     def use(
         self, key: str, make: Callable[[Path], None], *, stop: threading.Event, deadline: float = math.inf
     ) -> Iterator[Path]:
-        """The folder of that key, made by `make(empty folder)` if it is not there; kept from removal meanwhile.
+        """The folder of that key, made by `make(empty folder)` if it is missing, and kept from removal meanwhile.
 
-        Whoever comes while it is made waits for it. Raises LeaseLost when `stop` is set, RootTrouble at the deadline
-        of time.monotonic()'s clock, and what `make` raises.
+        While one process makes the folder, others wait for it. Raises LeaseLost when `stop` is set, RootTrouble at the
+        deadline of time.monotonic()'s clock, and the errors of `make`.
         """
         pause = until(stop, "stopped while waiting for another to make the same root", deadline=deadline)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,14 +50,14 @@ class Shelf:
             yield path
 
     def sweep(self, alive: Path) -> int:
-        """Remove what dead workers left half made, and what is beyond `keep`; how many folders. `alive` as with
-        `is_orphan`."""
+        """Remove the half-made folders of dead workers, and unused folders beyond `keep`. Returns their number. `alive`
+        as with `is_orphan`."""
         if not self._root.is_dir():
             return 0
         return sweep_orphans(self._root.iterdir(), _NEW, alive) + self._remove_oldest()
 
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
-        new = self._root / room_name(_NEW, next(_numbers))
+        new = self._root / scratch_name(_NEW, next(_numbers))
         new.mkdir(mode=0o700)
         try:
             make(new)
@@ -68,24 +68,24 @@ class Shelf:
         self._remove_oldest()
 
     def _remove_oldest(self) -> int:
-        """Templates carry their lock beside them, so a folder in use by anyone stays."""
+        """Remove unused folders beyond `keep`, oldest first. A folder's lock is beside it, so one in use stays."""
         folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
         folders.sort(key=_used_at, reverse=True)
-        # Whoever makes another is not to end for what is wrong with an old one.
+        # A process that makes a new folder must not fail for a fault of an old one.
         return sum(attempted(str(folder), partial(self._remove, folder)) for folder in folders[self._keep :])
 
     def _remove(self, folder: Path) -> int:
-        """Unless somebody uses it; how many folders."""
+        """Remove the folder unless it is in use. Returns the number of removed folders."""
         path = self._root / f"{folder.name}.lock"
         descriptor = open_lock(path)
         try:
-            # If it is another file now, a process has just removed the folder, and a third may be making it.
+            # If the lock is another file now, a process has just removed the folder, and a third may be making it.
             if not try_lock(descriptor, LockKind.EXCLUSIVE) or not _is_same(descriptor, path):
                 return 0
-            gone = self._root / room_name(_NEW, next(_numbers))
+            gone = self._root / scratch_name(_NEW, next(_numbers))
             try:
                 folder.rename(gone)
-            except FileNotFoundError:  # another has removed it before
+            except FileNotFoundError:  # another process has removed it
                 return 0
             finally:
                 path.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ class Shelf:
 
     @contextmanager
     def _locked(self, key: str, kind: LockKind, pause: Pause) -> Iterator[int]:
-        """The lock file may be removed with its folder by a sweep; then it is another file's turn."""
+        """Hold the lock of the key. A sweep may remove the lock file with its folder; then the new file is locked."""
         path = self._root / f"{key}.lock"
         while True:
             descriptor = open_lock(path)

@@ -1,7 +1,7 @@
-"""The list of a root's packages: kept in a file of the farm's own, beside the root, and read again.
+"""The list of a root's packages: kept in a file of the farm beside the root, and read again.
 
-Nothing in it comes from inside a root: scriptlets of packages that the farm built run there, and may change everything
-that could be asked.
+Nothing in it comes from inside a root: scriptlets of packages that the farm built run there, and may falsify every
+answer.
 """
 
 import functools
@@ -31,7 +31,7 @@ class Listing:
 
 
 def write_once(path: Path, value: object) -> None:
-    """A new file of JSON in a folder that no sandbox sees."""
+    """Write the value as a new file of JSON, into a folder that no sandbox shows."""
     data = msgspec.json.encode(value)
     if len(data) > _LIST_BYTES:
         raise RootTrouble(f"the list of the new root takes more than {_LIST_BYTES} bytes; install fewer packages")
@@ -40,7 +40,7 @@ def write_once(path: Path, value: object) -> None:
 
 
 def read_once(path: Path, kind: Callable[..., T]) -> T:
-    """The content of a file that `write_once` made. It is read once for each file, since these never change.
+    """The content of a file that `write_once` made. Each file is read once, since it never changes.
 
     `kind` is the class of the value. Raises RootTrouble.
     """
@@ -58,8 +58,8 @@ def _read(path: Path, kind: Any, _inode: int, _changed_ns: int) -> Any:
 
 
 def is_sealed(root: Path) -> bool:
-    """Whether no folder but /tmp and /var/tmp is writable for all. The host's find looks, once the sandbox is gone; it
-    follows no link, and stops at the first one. A doubt counts as a no."""
+    """Whether no folder but /tmp and /var/tmp is writable for all. The host's find searches after the sandbox has
+    ended; it follows no link, and stops at the first such folder. A doubt counts as a no."""
     words = ["find", ".", "-xdev", "-type", "d", "-perm", "-0002", "!", "-path", "./tmp", "!", "-path", "./var/tmp"]
     try:
         return not capture([*words, "-print", "-quit"], cwd=root, timeout_s=_SEAL_TIMEOUT_S, limit_bytes=2**16)

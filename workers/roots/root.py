@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class RootPackage:
-    """A package in the root: its identity in the format's spelling, and the digest that the format records for it."""
+    """A package in a root: its identity in the format's spelling, and the digest that the format records for it."""
 
     identity: str
     digest: str
@@ -14,8 +14,8 @@ class RootPackage:
 
 @dataclass(frozen=True, kw_only=True)
 class Root:
-    """The folders of a root from the top down, and its packages. `is_sealed` when the build user could write nowhere in
-    it but to /tmp and /var/tmp."""
+    """The folders of a root from the top down, and its packages. `is_sealed` if the build user could write in it to
+    /tmp and /var/tmp alone."""
 
     lowers: tuple[Path, ...]
     packages: tuple[RootPackage, ...]

@@ -1,7 +1,7 @@
-"""A session in a root: commands of a recipe, one after the other, within limits, with nothing left afterwards.
+"""A session in a root: runs commands of a recipe, one after the other, within limits, and removes their files.
 
-Owns the scratch folder of the session, and the cgroup and the watch of each command. Does not own the root it is
-stacked on, nor the commands, nor the meaning of their end, which is workers/isolation/outcomes.py's.
+Owns the scratch folder of the session, and the cgroup and the watch of each command. Does not own the root below it,
+nor the commands, nor the judgement of their end, which is in workers/isolation/outcomes.py.
 """
 
 import os
@@ -25,8 +25,8 @@ from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, judge, limits_met
-from workers.isolation.sandbox import ROOM_FOLDERS, Bind, Confinement, Overlay
-from workers.isolation.scratch import remove_tree, room_name
+from workers.isolation.sandbox import RESERVED_FOLDERS, Bind, Confinement, Overlay
+from workers.isolation.scratch import remove_tree, scratch_name
 from workers.roots.root import Root
 
 PREFIX = "room"
@@ -39,7 +39,7 @@ _REASON_CHARS = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """The end of one command. `reason` is set where the end itself is the reason, and not something in the log."""
+    """The end of one command. `reason` is set if the end itself is the reason, and not something in the log."""
 
     completed: Completed
     outcome: Outcome
@@ -50,18 +50,18 @@ class Ran:
 class RootSession:
     """A context manager, entered once, in which any number of commands run, one at a time.
 
-    Each command has namespaces, a cgroup and limits of its own, and no network. The commands share the files: each one
-    finds what the one before left in the root, in /builddir, /tmp and /var/tmp. `results` (/builddir/results) and `out`
-    (/builddir/out) are folders of the host, and hostile. `root` is what the session is stacked on.
+    Each command has its own namespaces, cgroup and limits, and no network. The commands share the files of the root,
+    /builddir, /tmp and /var/tmp. `results` (/builddir/results) and `out` (/builddir/out) are folders of the host with
+    hostile content. `root` is the root below the session.
     """
 
     def __init__(self, root: Root, context: StepContext, confinement: Confinement) -> None:
         self._context = context
-        self._confinement = confinement.of_room()
+        self._confinement = confinement.for_session()
         self.root = root
         self._cleanup = ExitStack()
         self._runs = count(1)
-        self.scratch = context.workdir / room_name(PREFIX, next(_numbers))
+        self.scratch = context.workdir / scratch_name(PREFIX, next(_numbers))
         self.results = self.scratch / "results"
         self.out = self.scratch / "out"
         self._merged = self.scratch / "merged"
@@ -79,7 +79,7 @@ class RootSession:
                 (self.scratch / name).chmod(0o1777)
             for folder in (self._build, self.results, self.out):
                 _make(folder, build_id)
-            # bubblewrap would make it itself, readable by root alone.
+            # Otherwise bubblewrap makes the folder, readable by root alone.
             _make(self._build / "in", root_id)
         except BaseException:
             self._cleanup.close()
@@ -91,8 +91,8 @@ class RootSession:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a named part of the step that uses this root. Hooks attach before and after a phase, and run in the root
-        that the phase runs in."""
+        """Time a named part of the step that uses this root. Hooks attach before and after a phase, and run in the
+        same root."""
         with self._context.phase(name):
             yield
 
@@ -104,9 +104,9 @@ class RootSession:
         env: Mapping[str, str] = _NO_ENVIRONMENT,
         shown: Sequence[str] | None = None,
     ) -> Ran:
-        """Run a command as the build user. `shown` are its words in the log.
+        """Run a command as the build user. The log shows it as `shown`.
 
-        Raises RootTrouble when the sandbox does not come up, DiskFull when the host's disk does not hold, Ended when an
+        Raises RootTrouble when the sandbox does not come up, DiskFull when the host's disk is full, Ended when an
         earlier command replaced a folder that this one needs, LeaseLost when the context is stopped.
         """
         limits = self._context.limits
@@ -140,8 +140,8 @@ class RootSession:
         return Ran(completed=completed, outcome=outcome, reason=reason, peak_memory_bytes=peak)
 
     def _new_folders(self, binds: Sequence[Bind]) -> tuple[Path, Path]:
-        """Each command has its own: the folder in which the helper says that the sandbox came up, and overlayfs's work
-        folder, which the kernel does not take a second time after a mount that spares every sync."""
+        """Two folders of one command: the helper's, for the mark that the sandbox came up, and overlayfs's work folder,
+        which the kernel refuses to use again after a `volatile` mount."""
         number = next(self._runs)
         if number > 1:
             self._check_places(binds)
@@ -151,16 +151,16 @@ class RootSession:
         return mark, work
 
     def _check_places(self, binds: Sequence[Bind]) -> None:
-        """bubblewrap follows links to the place of a bind, and an earlier command may have put one there. No process of
-        it is left that could put one there later."""
+        """Refuse links at the places of binds: bubblewrap follows them, and an earlier command may have made one. All
+        processes of earlier commands have ended, so none can make one later."""
         upper = self._changes / "upper"
-        replaced = replaced_folder(upper, ROOM_FOLDERS)
+        replaced = replaced_folder(upper, RESERVED_FOLDERS)
         for bind in (*self._own_binds(self.scratch), *binds):
             home = _HOME if bind.inside.startswith(f"{_HOME}/") else ""
             found = _replaced(self._build if home else upper, bind, bind.inside.removeprefix(home))
             replaced = replaced or (home + found if found else None)
         if replaced:
-            raise Ended(Outcome.FAILED, f"an earlier command made {replaced} in the build root something else")
+            raise Ended(Outcome.FAILED, f"an earlier command replaced {replaced} in the build root")
 
     def _own_binds(self, mark: Path) -> tuple[Bind, ...]:
         return (
@@ -173,15 +173,15 @@ class RootSession:
         )
 
     def _argv(self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None, work: Path) -> list[str]:
-        """A root that the build user cannot write to needs no overlay: what the kernel knows of its files then stays
-        known from one session to the next, which is worth more than the mount itself."""
+        """A root that the build user cannot write to needs no overlay: its files then stay in the kernel's caches from
+        one session to the next, which saves more time than the mount costs."""
         as_it_is = self.root.as_it_is
         overlay = None
         if as_it_is is None:
             overlay = Overlay(lowers=self.root.lowers, upper=self._changes / "upper", work=work)
         root = Bind(path=as_it_is or self._merged, inside="/", is_writable=as_it_is is None)
         return sandbox.enter(
-            sandbox.room(command, self._confinement, root=root, binds=binds),
+            sandbox.recipe(command, self._confinement, root=root, binds=binds),
             self._confinement,
             overlays=[(overlay, self._merged)] if overlay else (),
             joins=group.joins if group else (),
@@ -190,7 +190,7 @@ class RootSession:
 
 
 def _replaced(layer: Path, bind: Bind, place: str) -> str | None:
-    """The part of a bind's place that is something else than the bind needs; None when it can go there."""
+    """The part of a bind's place that has the wrong type; None if the bind can be mounted there."""
     if replaced := replaced_folder(layer, [posixpath.dirname(place)]):
         return replaced
     path = layer / place.lstrip("/")

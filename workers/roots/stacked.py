@@ -1,7 +1,7 @@
-"""Templates and layers: the folders that a session is stacked on, kept and found again by what defines them.
+"""Templates and layers: the folders below a session, cached by a key of everything that decides their content.
 
-Owns their keys' common part and their folders. A template's folder holds `root`, `list`, `layers` and files of its
-filler; a layer's holds `upper` and `list`. Does not own the filling, which is the package format's.
+Owns the common part of the keys, and the folders. A template's folder holds `root`, `list`, `layers` and files of its
+filler; a layer's holds `upper` and `list`. Does not install packages, which the filler of the package format does.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from workers.core.context import Ended, StepContext
 from workers.core.untrusted import replaced_folder
 from workers.isolation.confine import confinement
 from workers.isolation.emulator import require_arch
-from workers.isolation.sandbox import ROOM_FOLDERS, Confinement
+from workers.isolation.sandbox import RESERVED_FOLDERS, Confinement
 from workers.isolation.scratch import alive_folder, attempted
 from workers.roots.base import Filler, PinnedUrl
-from workers.roots.cache import Shelf
+from workers.roots.cache import DirectoryCache
 from workers.roots.listing import Listing, is_sealed, read_once, write_once
 from workers.roots.root import Root
 from workers.roots.session import RootSession
 
-#: Raise it when the making of a root changes, so that older ones are not used any more.
+#: Raise it when the way to make a root changes, so that older roots are not used any more.
 _VERSION = 5
 _KEY_CHARS = 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -75,19 +75,19 @@ class Template:
         def make(folder: Path) -> None:
             upper = _owned(folder / "upper", self._confinement)
             packages = self._filler.add(lacking, repositories, base=self.root, upper=upper, into=folder)
-            if replaced := replaced_folder(upper, ROOM_FOLDERS):
+            if replaced := replaced_folder(upper, RESERVED_FOLDERS):
                 words = f"installing what it requires failed: a package makes {replaced} something else than a folder"
                 raise Ended(Outcome.FAILED, words)
-            # A layer without a sound list never gets to the shelf.
+            # A layer without a sound list never gets into the cache.
             write_once(folder / "list", Listing(packages=tuple(packages), is_sealed=False))
 
-        shelf = Shelf(self.folder / "layers", keep=_LAYERS_KEPT)
-        with shelf.use(key, make, stop=self._context.stop, deadline=self._context.deadline) as folder:
+        cache = DirectoryCache(self.folder / "layers", keep=_LAYERS_KEPT)
+        with cache.use(key, make, stop=self._context.stop, deadline=self._context.deadline) as folder:
             packages = read_once(folder / "list", Listing).packages
             yield Root(lowers=(folder / "upper", *self.root.lowers), packages=packages)
 
     def comes_up(self, root: Root | None = None) -> bool:
-        """Whether a session comes up in the root; in the template without one."""
+        """Whether a session comes up in the root, or in the template if `root` is None."""
         try:
             with RootSession(root or self.root, self._context, self._confinement) as session:
                 session.run(["true"])
@@ -140,8 +140,8 @@ class StackedRoots:
         with ExitStack() as stack:
             with context.phase("template"):
                 key = _template_key(arch, filler, confined)
-                shelf = Shelf(self._settings.templates / target.name / arch, keep=_TEMPLATES_KEPT)
-                folder = stack.enter_context(shelf.use(key, make, stop=context.stop, deadline=context.deadline))
+                cache = DirectoryCache(self._settings.templates / target.name / arch, keep=_TEMPLATES_KEPT)
+                folder = stack.enter_context(cache.use(key, make, stop=context.stop, deadline=context.deadline))
             yield Template(folder=folder, root=root_of(folder), _filler=filler, _context=context, _confinement=confined)
 
 
@@ -152,25 +152,26 @@ def root_of(template: Path) -> Root:
 
 
 def sweep_roots(settings: Settings) -> int:
-    """Remove the half-made templates and layers of dead workers; how many. For when a worker starts."""
+    """Remove the half-made templates and layers of dead workers. Returns their number. Called when a worker starts."""
     alive = alive_folder(settings)
 
     def swept(folder: Path, keep: int) -> int:
-        return attempted(str(folder), lambda: Shelf(folder, keep=keep).sweep(alive))
+        return attempted(str(folder), lambda: DirectoryCache(folder, keep=keep).sweep(alive))
 
-    # Beside the targets' folders there is mock's, which has files in it.
+    # Mock's folder, which has files in it, is beside those of the targets.
     folders = [folder for folder in settings.templates.glob("*/*") if folder.is_dir()]
     count = sum(swept(folder, _TEMPLATES_KEPT) for folder in folders)
     return count + sum(swept(layers, _LAYERS_KEPT) for folder in folders for layers in folder.glob("*/layers"))
 
 
 def _template_key(arch: Arch, filler: Filler, confined: Confinement) -> str:
-    """A template is not synced to the disk, so after a boot, which a crash may have come before, it is made anew."""
+    """The key has the boot: a template is not synced to the disk, and is made again after a boot, since a crash may
+    have damaged it."""
     return _digest([_VERSION, arch, confined.first_id, filler.template_key(), _BOOT.read_text()])
 
 
 def _owned(folder: Path, confined: Confinement) -> Path:
-    """A new folder that belongs to the root's own root."""
+    """Make the folder, owned by uid 0 of the root."""
     folder.mkdir(mode=0o755)
     os.chown(folder, confined.root_id, confined.root_id)
     return folder

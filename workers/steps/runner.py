@@ -33,7 +33,7 @@ from workers.isolation.scratch import (
     at_work,
     attempted,
     remove_tree,
-    room_name,
+    scratch_name,
     sweep_orphans,
 )
 from workers.steps.registry import find_run
@@ -153,7 +153,7 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
     """A folder, which is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
     settings.work.mkdir(parents=True, exist_ok=True)
-    folder = settings.work / room_name(STEP_PREFIX, next(_numbers))
+    folder = settings.work / scratch_name(STEP_PREFIX, next(_numbers))
     with at_work(alive_folder(settings)):
         folder.mkdir(mode=0o700)
         remove = threading.Event()

@@ -19,7 +19,7 @@ from farm.model.target import Target
 from workers.core.context import StepContext
 from workers.formats.rpm.capabilities import Capability, Provided, unmet
 from workers.formats.rpm.dnf import DnfRepository, pinned_repositories, target_repositories
-from workers.formats.rpm.install import Filling
+from workers.formats.rpm.install import DnfInstall
 from workers.formats.rpm.plan import Plan
 from workers.isolation.sandbox import Confinement
 from workers.roots.base import PinnedUrl
@@ -39,7 +39,7 @@ class RpmFiller:
     ) -> None:
         self._target = target
         self._arch = arch
-        self._filling = Filling(settings, target, arch, context, confinement)
+        self._install = DnfInstall(settings, target, arch, context, confinement)
 
     @cached_property
     def _repositories(self) -> tuple[DnfRepository, ...]:
@@ -52,7 +52,7 @@ class RpmFiller:
         return [sorted(wanted), [_identity(one) for one in _pinned(repositories, base)]]
 
     def install(self, root: Path, *, into: Path) -> Sequence[RootPackage]:
-        plan = self._filling.install(self._target.packages, self._repositories, root=root, into=into)
+        plan = self._install.install(self._target.packages, self._repositories, root=root, into=into)
         write_once(into / _PROVIDED, provided(plan))
         return in_order(plan.packages)
 
@@ -63,7 +63,7 @@ class RpmFiller:
         self, wanted: Sequence[str], repositories: Sequence[PinnedUrl], *, base: Root, upper: Path, into: Path
     ) -> Sequence[RootPackage]:
         configured = (*_pinned(repositories, base), *self._repositories)
-        plan = self._filling.add(wanted, configured, lower=base.lowers[0], upper=upper, into=into)
+        plan = self._install.add(wanted, configured, lower=base.lowers[0], upper=upper, into=into)
         return applied(base.packages, plan)
 
 

@@ -1,12 +1,13 @@
-"""Filling a root with the host's dnf, in the workshop sandbox.
+"""Installs packages into a root with the host's dnf, in a host-tools sandbox.
 
-Owns one filling: the work folder, the two steps (download with network and no scriptlet, install without network), and
-what a failure means. The package cache and its lock are package_cache.py's.
+Owns one installation: the work folder, the two steps (download with network and no scriptlet, install without network),
+and the meaning of a failure. Does not own the package cache and its lock, which are in package_cache.py.
 
-Scriptlets of packages that the farm built run as root in the install step, and no chroot holds root. So that step has a
-snapshot of the cache below an overlay that is thrown away, and what dnf or a scriptlet writes there no other filling
-ever sees. The fillings of a host take turns to download; they install side by side, each from its own snapshot. The
-record of the root is dnf's plan, which the worker has before the first scriptlet runs; nothing is read afterwards.
+Scriptlets of packages that the farm built run as root in the install step, and a chroot does not confine root. So this
+step has a snapshot of the cache below an overlay that is removed afterwards: no other installation sees anything that
+dnf or a scriptlet writes there. The installations of a host take turns to download; they install side by side, each
+from its own snapshot. The record of the root is dnf's plan, which the worker has before the first scriptlet runs;
+nothing is read afterwards.
 """
 
 import time
@@ -32,8 +33,8 @@ from workers.formats.rpm.package_cache import PackageCache
 from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
 from workers.isolation.outcomes import LimitsMet
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
-from workers.isolation.scratch import remove_tree, room_name
-from workers.roots.workshop import FILL_LIMITS, FILL_TIMEOUT_S, Tool, ToolRun, own, run_tool
+from workers.isolation.scratch import remove_tree, scratch_name
+from workers.roots.host_tools import FILL_LIMITS, FILL_TIMEOUT_S, Tool, ToolRun, own, run_tool
 
 PREFIX = "filling"
 _SAID_BYTES = 2**20
@@ -63,7 +64,7 @@ class _DnfRun:
         return not self.plan
 
 
-class Filling:
+class DnfInstall:
     """For one target and arch, on behalf of one attempt."""
 
     def __init__(
@@ -117,7 +118,7 @@ class Filling:
         into: Path,
         is_builds_own: bool = False,
     ) -> Plan:
-        scratch = into / room_name(PREFIX, next(_numbers))
+        scratch = into / scratch_name(PREFIX, next(_numbers))
         with ExitStack() as stack:
             stack.callback(remove_tree, scratch)
             stack.callback(_remove, upper.parent / _WORK)

@@ -22,7 +22,7 @@ from farm.config import Settings
 from farm.errors import RootTrouble, disk_errors, given
 from farm.model.arch import Arch
 from workers.core.locks import LockKind, locked, until
-from workers.isolation.scratch import remove_tree, room_name, sweep_orphans
+from workers.isolation.scratch import remove_tree, scratch_name, sweep_orphans
 
 #: A first download of a target's metadata and packages takes less.
 PATIENCE_S = 180.0
@@ -78,7 +78,7 @@ class PackageCache:
 
     @contextmanager
     def _own_folder(self) -> Iterator[Path]:
-        folder = self._folders / room_name(_SNAPSHOT, next(_numbers))
+        folder = self._folders / scratch_name(_SNAPSHOT, next(_numbers))
         try:
             yield folder
         finally:

@@ -96,5 +96,5 @@ def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
     confinement = reader_confinement(context.settings)
     code = {Path(folder) for folder in (*modules, sys.prefix, sys.base_prefix, str(_READER.parent))}
     shown_code = [Bind(path=folder, inside=str(folder)) for folder in sorted(code) if not folder.is_relative_to("/usr")]
-    words = sandbox.tool([*bounds, *argv], confinement, binds=[*shown_code, *binds])
+    words = sandbox.reader([*bounds, *argv], confinement, binds=[*shown_code, *binds])
     return sandbox.enter(words, confinement, joins=(), limits=_LIMITS)

@@ -25,7 +25,7 @@ from workers.isolation.confine import host_confinement
 from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met, over_limit
 from workers.isolation.outcomes import judge as judge_ending
-from workers.isolation.scratch import remove_tree, room_name
+from workers.isolation.scratch import remove_tree, scratch_name
 from workers.roots.session import PREFIX
 
 GIVEN = "given.src.rpm"
@@ -199,7 +199,7 @@ def open_room(
     """A room in a folder that `workers.formats.registry.sweep` finds when this worker dies."""
     parent = context.settings.work / "mock"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = parent / room_name(PREFIX, next(_numbers))
+    folder = parent / scratch_name(PREFIX, next(_numbers))
     call = MockCall(
         host=host,
         config=config,

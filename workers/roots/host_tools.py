@@ -1,7 +1,7 @@
-"""One tool of the host at work on a root that is being made: a package manager, or an archiver.
+"""Runs one tool of the host on a root that is being made, in a sandbox: a package manager, or an archiver.
 
-Owns the cgroup, the watch and the sandbox of one run. Does not own the tool's words, nor the meaning of its end, which
-are the package format's.
+Owns the cgroup, the watch and the sandbox of one run. Does not own the tool's arguments, nor the judgement of its end,
+which are the package format's.
 """
 
 import os
@@ -26,7 +26,7 @@ FILL_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class ToolRun:
-    """The end of the tool, and the place in the log where its words begin."""
+    """The end of the tool, and the place in the log where its output begins."""
 
     done: Completed
     met: LimitsMet
@@ -35,9 +35,9 @@ class ToolRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """A command that sees the host's programs, read-only, and the root at /mnt/root. `shown` are its words in the log.
-    `other_overlays` are shown wherever a bind has the path that each is paired with. `is_patient`: it gives up on a
-    silent server itself."""
+    """A command that sees the host's programs, read-only, and the root at /mnt/root. The log shows it as `shown`.
+    `other_overlays` are shown wherever a bind has the path that each is paired with. `is_patient`: the tool itself
+    gives up on a silent server."""
 
     argv: Sequence[str]
     shown: Sequence[str]
@@ -60,7 +60,7 @@ def run_tool(
     look: Callable[[], None] = lambda: None,
 ) -> ToolRun:
     """Run the tool within limits. `scratch` is an empty folder of this run, in the folder whose growth is watched;
-    `look` is called again and again while the tool runs.
+    `look` is called repeatedly while the tool runs.
 
     Every end of the tool is in the answer. Raises LeaseLost when the context is stopped.
     """
@@ -91,7 +91,7 @@ def run_tool(
 
 
 def own(confinement: Confinement, *paths: Path) -> None:
-    """Give to the root's own root what it is to change, or to reach."""
+    """Give paths to uid 0 of the root, which must be able to change or reach them."""
     for path in paths:
         os.chown(path, confinement.root_id, confinement.root_id)
 
@@ -103,5 +103,5 @@ def _argv(tool: Tool, confinement: Confinement, scratch: Path, joins: Sequence[P
         for folder in (overlay.upper.parent, overlay.upper, overlay.work):
             folder.mkdir(exist_ok=True)
             own(confinement, folder)
-    argv = sandbox.workshop(tool.argv, confinement, root=merged, binds=tool.binds, has_network=tool.has_network)
+    argv = sandbox.host_tool(tool.argv, confinement, root=merged, binds=tool.binds, has_network=tool.has_network)
     return sandbox.enter(argv, confinement, overlays=overlays, joins=joins, limits=limits)
