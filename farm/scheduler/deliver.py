@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """`offered` are the orders that are offered now; the messages of those in `again` came too early, and workers
-    dropped them. `refused` are verdicts on orders for which no work can be made."""
+    """`offered` are the orders that are offered now. Workers dropped the messages of the orders in `again`, which came
+    too early. `refused` are verdicts on orders for which no work can be made."""
 
     offered: list[Order]
     again: list[Order]
@@ -33,15 +33,15 @@ class Delivery:
     def __init__(self, leases: Leases, maker: WorkMaker) -> None:
         self._leases = leases
         self._maker = maker
-        #: Attempts that are over in SQL, and whose leases and offers Redis may still have.
+        #: Attempts that are over in SQL, while Redis may still have their leases and offers.
         self._unclosed: list[str] = []
         self._late = Tally()
 
     def deliver(self, committed: Committed, workers: Sequence[WorkerFacts]) -> Delivered:
         """Offer the work of the orders.
 
-        Raises redis.RedisError, and FarmNotRunning while the database is away; what was to be closed is then closed
-        the next time.
+        Raises redis.RedisError, and FarmNotRunning while the database is away; the attempts that this call should have
+        closed are then closed by the next one.
         """
         for label in committed.late:
             if count := self._late.due(label):
@@ -60,11 +60,11 @@ class Delivery:
         return Delivered(offered=offered, again=again, refused=refused)
 
     def close_later(self, labels: Iterable[str]) -> None:
-        """These attempts are over, and Redis does not answer."""
+        """Close these attempts, which are over, once Redis answers again."""
         self._unclosed += labels
 
     def close_rest(self) -> None:
-        """What could not be closed before. Raises redis.RedisError."""
+        """Close the attempts that could not be closed before. Raises redis.RedisError."""
         if self._unclosed:
             self._leases.close_attempts(self._unclosed)
             self._unclosed = []
@@ -81,7 +81,7 @@ class Delivery:
                 raise
             except FarmError as error:
                 message = f"{error.code}: {error}"
-                # What is wrong with a target's file is soon mended; what is recorded of a build is not.
+                # A person soon corrects a target's file; the record of a build stays as it is.
                 is_passing = error.retryable or isinstance(error, BadTarget)
                 finding = Finding.DEFERRED if is_passing else Finding.REFUSED
                 refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))

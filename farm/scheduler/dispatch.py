@@ -1,7 +1,7 @@
 """Sends Celery chains: the only part of the farm's library that knows Celery as a sender.
 
 A message is a pointer: attempt and version. The scheduler offers the work in Redis beforehand (farm.broker.leases), so
-a message that is lost, late or delivered twice does no harm, and one that is forged gives no right to anything.
+a message that is lost, late or delivered twice does no harm, and a forged message gives no right to anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from farm.steps.registry import step_type
 
 
 class Dispatcher:
-    """One producer on one connection, kept. For the scheduler's thread alone."""
+    """Keeps one producer on one connection. For the scheduler's thread alone."""
 
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._producer: Any = None
 
     def send(self, orders: Sequence[Order]) -> None:
-        """All in one round trip. Raises FarmNotRunning when the broker does not take them; some may have gone out."""
+        """Send all orders in one round trip. Raises FarmNotRunning when the broker fails; it may have taken some."""
         if not orders:
             return
         with ExitStack() as stack, _broker():
@@ -46,7 +46,7 @@ class Dispatcher:
 
 @contextmanager
 def _broker() -> Iterator[None]:
-    """Raises FarmNotRunning instead of what Celery, kombu and redis raise when the broker does not answer."""
+    """Raises FarmNotRunning in place of the errors of Celery, kombu and redis when the broker does not answer."""
     try:
         yield
     except (OperationalError, BatchPublishError, redis.RedisError, OSError) as error:
@@ -55,8 +55,8 @@ def _broker() -> Iterator[None]:
 
 
 def _publish(order: Order, producer: Any) -> None:
-    """What `chain(…).apply_async` sends, by the functions below Celery's canvas: the canvas copies each signature
-    several times, which takes half of the scheduler's time for a message. A test compares the two."""
+    """Send the message that `chain(…).apply_async` sends, by the functions below Celery's canvas: the canvas copies
+    each signature several times, which takes half of the scheduler's time for a message. A test compares the two."""
     first, second = order.message, order.following
     task = app.amqp.create_task_message(
         first.attempt,
@@ -68,12 +68,12 @@ def _publish(order: Order, producer: Any) -> None:
         argsrepr="()",
         kwargsrepr=str(_arguments(first)),
     )
-    # Nothing is declared: the queues are lists of Redis, which are there from their first entry.
+    # Nothing is declared: the queues are lists in Redis, and a list exists from its first entry.
     app.amqp.send_task_message(producer, step_type(first.kind).task, task, queue=first.queue, retry=False, declare=())
 
 
 def _link(message: Message) -> dict[str, Any]:
-    """A signature, which is immutable: a step's input is what was recorded, never what the task before it returned."""
+    """An immutable signature: a step's input is the recorded one, never the result of the task before it."""
     options = {"task_id": message.attempt, "queue": message.queue, "shadow": _shown(message), "ignore_result": True}
     return {
         "task": step_type(message.kind).task,

@@ -1,4 +1,4 @@
-"""Keeps one failure from ending the scheduler: each of its jobs runs behind a guard, and the others run all the same.
+"""Keeps one failure from ending the scheduler: the guard runs each job, and logs its failure so that the others run.
 
 An outage of the broker or the database is not a failure of a job: it is raised, and the scheduler waits for its end.
 """
@@ -18,22 +18,21 @@ AnswerT = TypeVar("AnswerT")
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the broker or the database is away. A key that holds a value of another type is none: it is one sender's
-    doing, and waiting does not help."""
+    """Whether the broker or the database is away. A key that holds a value of another type is no outage: one sender
+    caused it, and waiting does not help."""
     if isinstance(error, redis.ResponseError):
         return "WRONGTYPE " not in str(error)  # in a pipeline's error it stands behind the command
     return isinstance(error, redis.RedisError | FarmNotRunning)
 
 
 class Guard:
-    """The first failure of each job and kind is logged with its traceback, then each time that there were ten times as
-    many."""
+    """Logs the first failure of each job and kind with its traceback, then the tenth, the hundredth, and so on."""
 
     def __init__(self) -> None:
         self._failures = Tally()
 
     def run(self, job: str, do: Callable[[], object]) -> bool:
-        """False when the job failed. Raises what `is_outage` says is an outage."""
+        """False when the job failed. Raises the job's error when `is_outage` says that it is an outage."""
         try:
             do()
         except Exception as error:
@@ -44,7 +43,7 @@ class Guard:
         return True
 
     def split(self, job: str, items: Sequence[ItemT], do: Callable[[Sequence[ItemT]], Sequence[Any]]) -> list[Any]:
-        """`do` with all items, and where that fails with each half of them: an item that fails costs itself alone."""
+        """Call `do` with all items, and if that fails with each half of them: a bad item stops no other item."""
         if not items:
             return []
         try:

@@ -1,6 +1,6 @@
-"""What the scheduler knows of the farm's repositories: from SQL, and from the back end where SQL knows nothing.
+"""The heads of the farm's repositories as the scheduler knows them: from SQL, else from the back end.
 
-Kept in memory so that making a build's work costs no query; read anew once a second.
+They are kept in memory, so that making a build's work costs no query, and read again once a second.
 """
 
 import logging
@@ -23,8 +23,8 @@ Note = Callable[[str, Head, Head | None], Head]
 
 
 class Heads:
-    """`note(path, head, instead_of)` writes to SQL what the back end said, and returns what is there then. The back
-    end is asked for one repository every `ask_every_s` at most: a hundred builds ask once."""
+    """`note(path, head, instead_of)` writes the back end's answer to SQL, and returns the head that SQL has then. The
+    back end is asked for one repository every `ask_every_s` at most: a hundred builds ask once."""
 
     def __init__(self, backend: RepositoryBackend, note: Note, *, ask_every_s: float = 2.0) -> None:
         self._backend = backend
@@ -34,11 +34,11 @@ class Heads:
         self._asked: dict[str, tuple[float, RepositoryTrouble | None]] = {}
 
     def read(self, all_: Mapping[str, Head]) -> None:
-        """This is what SQL has."""
+        """Take over all heads that SQL has."""
         self._known = dict(all_)
 
     def learn(self, changed: Mapping[str, Head | None]) -> None:
-        """This was written, or dropped where it is None."""
+        """Take over the heads that a transaction wrote, or dropped where the value is None."""
         for path, head in changed.items():
             if head is None:
                 self._known.pop(path, None)
@@ -46,10 +46,10 @@ class Heads:
                 self._known[path] = head
 
     def get(self, name: RepositoryName, *, is_doubted: bool = False) -> Head:
-        """With `is_doubted` the back end is asked though a head is known: it may be of a version that is gone.
+        """With `is_doubted` the back end is asked even if a head is known: its version may have been deleted.
 
-        Raises RepositoryTrouble while no head is known and the back end does not answer: then nobody knows what is
-        in the repository.
+        Raises RepositoryTrouble while no head is known and the back end does not answer: the content of the repository
+        is unknown then.
         """
         known = self._known.get(name.path)
         if known is not None and not is_doubted:
@@ -76,8 +76,8 @@ class Heads:
 
 
 def open_heads(settings: Settings, store: HeadStore) -> Heads:
-    """The heads of the farm's repositories. The scheduler does not wait for a Pulp that is away: the step that needs it
-    does."""
+    """The heads of the farm's repositories. The scheduler does not wait for a Pulp that is away: the step that needs
+    the repository waits."""
     hasty = replace(settings, pulp_request_s=min(settings.pulp_request_s, _REQUEST_S), pulp_retry_s=0.0)
 
     def note(path: str, head: Head, instead_of: Head | None) -> Head:

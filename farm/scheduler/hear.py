@@ -19,8 +19,8 @@ from farm.model.remote import Remote
 from farm.model.tally import Tally
 from farm.scheduler.guard import Guard
 from farm.scheduler.held import HeldHosts
+from farm.scheduler.keep_logs import LogKeeper
 from farm.scheduler.notices import Notices
-from farm.scheduler.salvage import Salvager
 from farm.scheduler.send import Sender
 from farm.scheduler.snapshot import Snapshot
 from farm.steps.registry import build_workflow, queue_of, step_type
@@ -32,9 +32,9 @@ _GATHER_S = 0.03
 
 
 class Receiver:
-    """Receives documents, and lets reports gather while many come: a pass costs little more for many than for one, and
-    the builds want the processor. Passes take no more than a third of the time; a report that comes alone never waits
-    for this."""
+    """Receives documents, and lets reports gather while many come: a pass costs little more for many reports than for
+    one, and leaves the processor to the builds. Passes take no more than a third of the time; a single report never
+    waits for others."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -56,7 +56,7 @@ class Receiver:
         self._control.acknowledge()
 
     def note_pass(self, began_at: float) -> None:
-        """A pass that began then, by time.monotonic(), settled documents."""
+        """Record that a pass settled documents; it began at `began_at` of time.monotonic()."""
         self._heard_at = time.monotonic()
         self._pass_s = self._heard_at - began_at
 
@@ -73,7 +73,7 @@ class Settler:
         snapshot: Snapshot,
         sender: Sender,
         hosts: HeldHosts,
-        salvager: Salvager,
+        log_keeper: LogKeeper,
         guard: Guard,
     ) -> None:
         self._store = store
@@ -81,7 +81,7 @@ class Settler:
         self._snapshot = snapshot
         self._sender = sender
         self._hosts = hosts
-        self._salvager = salvager
+        self._log_keeper = log_keeper
         self._guard = guard
         self._notices = Notices(store, leases)
         self._unsettled = Tally()
@@ -102,7 +102,7 @@ class Settler:
                 )
             reports = (one.report for one in heard)
             silent = (one.attempt for one in reports if one.trouble and not one.trouble.artifacts)
-            self._salvager.note(silent)
+            self._log_keeper.note(silent)
         if inbox.notices:
             verdicts: list[Verdict] = self._guard.split("notices", inbox.notices, self._notices.process_notices)
             self.judge(verdicts, now)
@@ -111,13 +111,13 @@ class Settler:
                 self._guard.run("hosts", lambda: self.check_hosts(now))
 
     def judge(self, verdicts: Sequence[Verdict], now: datetime) -> None:
-        """Apply verdicts on attempts that did not report. A verdict that cannot be applied costs itself alone."""
+        """Apply verdicts on attempts that did not report. A verdict that cannot be applied stops no other."""
         if verdicts:
             self._guard.split("judge", verdicts, lambda some: self._judge_some(some, now))
-            self._salvager.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
+            self._log_keeper.note(one.label for one in verdicts if one.finding is not Finding.RUNNING)
 
     def check_hosts(self, now: datetime) -> None:
-        """Stop work from going to held hosts, and have what drained hosts hand back run elsewhere."""
+        """Stop work from going to held hosts, and have the attempts that drained hosts hand back run elsewhere."""
         self.judge(self._hosts.look(self._snapshot.workers, now), now)
 
     def _settle_reports(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[Heard]:
@@ -129,8 +129,8 @@ class Settler:
         except (redis.RedisError, FarmError):
             raise
         except Exception:
-            # One report must not keep the others from being settled, whatever is wrong with it: its attempt is lost
-            # when its lease ends, and the scheduler lives on.
+            # A report that cannot be settled, for any reason, must not stop the others or the scheduler: its attempt
+            # is lost when its lease ends.
             if len(reports) == 1:
                 if count := self._unsettled.due(queue_of(reports[0].attempt)):
                     extra = {"action": "bad-report", "attempt": reports[0].attempt, "count": count}
@@ -149,7 +149,7 @@ def _remote(trouble: wire.TroubleReport | None) -> Remote | None:
 
 
 def frees_a_slot(report: wire.AnyReport) -> bool:
-    """False for a step that succeeded and hands its slot to the next one of its chain, so that none becomes free."""
+    """False for a step that succeeded and hands its slot to the next step of its chain: no slot becomes free."""
     following = build_workflow().following(report.kind)
     if report.result is None or not report.result.outcome.is_success or following is None or following.is_per_arch:
         return True

@@ -15,8 +15,8 @@ _log = logging.getLogger(__name__)
 
 
 class HeldHosts:
-    """Workers read by themselves what is written for them here. The scheduler sends a worker no command: it would do
-    so with its own rights, for whoever wrote what it acts on."""
+    """Writes to Redis which hosts and queues are held; workers read that by themselves. The scheduler sends no worker a
+    command: it would use its own rights on behalf of the sender of the report that it acts on."""
 
     def __init__(self, store: Store, leases: Leases) -> None:
         self._store = store
@@ -26,7 +26,7 @@ class HeldHosts:
         self._off: dict[str, dict[str, list[str]]] | None = None
 
     def forget(self) -> None:
-        """What Redis was told may be gone."""
+        """Write everything to Redis again: Redis may have lost it."""
         self._told = self._off = None
 
     def held(self, now: datetime) -> dict[str, HostHold]:
@@ -34,10 +34,10 @@ class HeldHosts:
         return self._health.held(now)
 
     def look(self, workers: Sequence[WorkerFacts], now: datetime) -> list[Verdict]:
-        """See to it that nothing goes where nothing is to go. Returns what is to be run elsewhere instead."""
+        """Stop work from going to held hosts. Returns a verdict for each attempt that must run on another host."""
         self._health.read(self._store.holds())
         held = self._health.held(now)
-        # Quarantined hosts are asked to stop, and serve on where there is no other; drained ones are refused work.
+        # A quarantined host is asked to stop, and goes on where it is the only one; a drained host is refused work.
         drained = {hold.host: hold.shown for hold in held.values() if hold.kind is HoldKind.DRAINED}
         if drained != self._told:
             self._leases.hold_hosts(drained)
@@ -58,8 +58,8 @@ class HeldHosts:
         remote: Remote | None = None,
         owner: str = "",
     ) -> None:
-        """Record how an attempt of this owner's build went on a worker; `trouble` is its message, `remote` the far end
-        that it was with."""
+        """Record how an attempt of this owner's build went on a worker; `trouble` is the message of its trouble,
+        `remote` the far end that caused it."""
         hold = self._health.note(worker, label, now, trouble=trouble, remote=remote, owner=owner)
         if hold is not None:
             extra = {"action": "quarantine", "host": hold.host}

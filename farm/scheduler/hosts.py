@@ -1,10 +1,10 @@
-"""Which hosts get no work: those a person drained, those that cause trouble, and those of another version.
+"""Decides which hosts get no work: hosts that a person drained, that cause trouble, or that have another version.
 
-Three troubles in a row within ten minutes, with three builds, and a host is quarantined: for ten minutes, and twice as
-long each time that this happens again. Trouble that half of the other hosts have too is not the host's. What was
-decided is in SQL (farm.store.hosts); only the counting is lost with a scheduler.
+After three troubles in a row within ten minutes, with three builds, a host is quarantined for ten minutes, and for
+twice as long each time that this happens again. Trouble that half of the other hosts have too is not the host's fault.
+The decisions are in SQL (farm.store.hosts); only the counts are lost with a scheduler.
 
-Trouble with a far end, a server that a build named, may be the server's own. It counts for the host only once another
+Trouble with a far end, a server that a build named, may be the server's fault. It counts for the host only once another
 host has done the same step of the same build, and then once for each far end.
 """
 
@@ -25,12 +25,12 @@ WITHIN = timedelta(minutes=10)
 QUARANTINE = timedelta(minutes=10)
 _UNCLEAR_MAX = 10_000
 _OWNERS_MAX = 1000
-_GENERAL = 2  # troubles that make another host count as one that has them too
+_GENERAL = 2  # so many troubles of another host show that the trouble is general
 
 
 @dataclass(frozen=True)
 class _Trouble:
-    """`build` is None for a label that does not parse, `remote` where no far end was in it."""
+    """`build` is None for a label that does not parse, `remote` is None for trouble without a far end."""
 
     at: datetime
     build: int | None
@@ -48,7 +48,7 @@ class HostHealth:
         self._holds: dict[str, HostHold] = {}
 
     def read(self, holds: Mapping[str, HostHold]) -> None:
-        """This is what SQL has."""
+        """Take over the holds that SQL has."""
         self._holds = dict(holds)
 
     def held(self, now: datetime) -> dict[str, HostHold]:
@@ -65,11 +65,11 @@ class HostHealth:
         remote: Remote | None = None,
         owner: str = "",
     ) -> HostHold | None:
-        """How an attempt went on a worker; `trouble` is its message, `remote` the far end that it was with. Returns
-        what holds a host from now on, if that is new and to be written down.
+        """Count how an attempt went on a worker; `trouble` is the message of its trouble, `remote` the far end that
+        caused it. Returns the new hold of a host, which the caller has to record, or None.
 
-        It counts for the worker's host in the role that the attempt belongs to, and in no other: whoever has an account
-        of one role cannot have a host of another role quarantined.
+        It counts for the worker's host in the role that the attempt belongs to, and in no other: an account of one
+        role cannot have a host of another role quarantined.
         """
         role, name = queue_of(label) or "", host_of(worker)
         host = f"{role}@{name}" if role else name
@@ -92,9 +92,9 @@ class HostHealth:
         return None
 
     def _count(self, host: str, found: _Trouble, now: datetime) -> HostHold | None:
-        """This was the host's own trouble. Returns what holds the host, if that is new."""
+        """Count trouble that the host caused. Returns the new hold of the host, or None."""
         troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
-        # One build's bad server is not the host's fault, nor is one server that several builds name.
+        # A bad server that one build or several builds name is not the host's fault.
         is_known = any(
             one.build == found.build or (_is_server(one.remote) and one.remote == found.remote) for one in troubles
         )
@@ -127,8 +127,8 @@ class HostHealth:
         return hold
 
     def _is_one_owners(self, host: str, now: datetime) -> bool:
-        """Whether all of these troubles are with builds of one owner, while builds of others ran there too. One person
-        may make packages and servers that look like a bad host."""
+        """Whether all troubles of the host are with builds of one owner, while builds of others ran there too. One
+        person may make packages and servers that look like a bad host."""
         owners = {one.owner for one in self._troubles[host]}
         others = [owner for owner, at in self._owners_at[host].items() if owner not in owners and now - at <= WITHIN]
         return len(owners) == 1 and bool(others)
@@ -139,7 +139,7 @@ class HostHealth:
         return host in held or host.partition("@")[2] in held
 
     def _is_general(self, host: str, now: datetime) -> bool:
-        """Whether at least half of the other hosts of this role that did anything of late have trouble too."""
+        """Whether at least half of the other hosts of this role that ran anything recently have trouble too."""
         role = host.partition("@")[0]
         seen = [(other, at) for other, at in self._seen_at.items() if other.partition("@")[0] == role]
         others = [other for other, at in seen if other != host and now - at <= WITHIN]
@@ -147,7 +147,7 @@ class HostHealth:
         return bool(others) and len(ill) * 2 >= len(others) and any(not self._is_held(other, now) for other in ill)
 
     def off(self, workers: Iterable[WorkerFacts], now: datetime) -> dict[str, dict[str, list[str]]]:
-        """By role and node name: the queues from which a worker is to stop taking."""
+        """By role and node name: the queues from which a worker must stop taking work."""
         workers = tuple(workers)
         withholding = Withholding(self.held(now), workers, speaks=wire.VERSION)
         found: dict[str, dict[str, list[str]]] = {}
@@ -159,5 +159,5 @@ class HostHealth:
 
 
 def _is_server(remote: Remote | None) -> bool:
-    """Each build has inputs of its own."""
+    """False for a build's input: each build has inputs of its own."""
     return remote is not None and remote.kind is RemoteKind.SERVER

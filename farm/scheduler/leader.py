@@ -1,4 +1,4 @@
-"""Leader election: of all schedulers that run, the one that holds the lock in Redis leads, and alone schedules.
+"""Leader election: the scheduler that holds the lock in Redis leads, and no other scheduler schedules.
 
 Not the takeover itself (loop.py), nor the lock (farm/broker/leader.py).
 """
@@ -23,8 +23,8 @@ _ASK_EVERY_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Takeover:
-    """A scheduler starts to lead, at `at` of time.monotonic(), having heard of running attempts for `heard_for_s`.
-    `others_led` says whether another scheduler may have led since this one did."""
+    """A scheduler starts to lead at `at` of time.monotonic(); workers have been able to renew their leases for
+    `heard_for_s`. `others_led` says whether another scheduler may have led since this one did."""
 
     at: float
     heard_for_s: float
@@ -61,7 +61,8 @@ class Leadership:
         return self._is_leader
 
     def acquire(self, stop: threading.Event) -> None:
-        """Wait until no other scheduler leads; then lead, and receive again what the leader before did not settle."""
+        """Wait until no other scheduler leads; then lead, and receive again the documents that the leader before did
+        not settle."""
         taken = self._lock.take()
         if taken is Lock.OTHERS:
             _log.info("Another scheduler is at work; waiting for it to end", extra={"action": "stand-by"})
@@ -71,8 +72,8 @@ class Leadership:
             self._others_led = True
         self._leases.load_scripts()
         self._control.recover()
-        # Where the broker was there all the time, its leases are what they were: a dead worker need not be waited for
-        # once more because a scheduler died, or the database was away.
+        # If the broker was up all the time, its leases are valid: this scheduler need not wait for dead workers once
+        # more because a scheduler died, or the database was away.
         now = time.monotonic()
         there_s = min(self._leases.uptime_s(), now - self._broker_failed_at)
         heard_for_s = 0.0 if taken is Lock.EMPTIED else there_s
@@ -81,8 +82,8 @@ class Leadership:
         _log.info("Scheduling", extra={"action": "start"})
 
     def renew(self) -> None:
-        """Renew the lock. Raises FarmNotRunning when another scheduler leads, which receives what this one did not
-        settle."""
+        """Renew the lock. Raises FarmNotRunning when another scheduler leads; that one receives the documents that this
+        one did not settle."""
         asked_at = time.monotonic()
         match self._lock.take():
             case Lock.OTHERS:

@@ -23,12 +23,12 @@ from farm.scheduler.upkeep import Upkeep
 _log = logging.getLogger(__name__)
 
 _LISTEN_S = 0.5
-_SILENT_AT_START = 1000  # attempts whose logs the scheduler before may not have got to keep
+_SILENT_AT_START = 1000  # attempts whose logs the scheduler before may not have kept
 _BACKOFF_S = (0.2, 2.0)  # first and longest pause while the broker or the database is away
 
 
 class Scheduler:
-    """Use `run`. Everything else is its own."""
+    """Call `run`; everything else is private."""
 
     def __init__(self, settings: Settings) -> None:
         self._parts = parts = open_parts(settings)
@@ -52,7 +52,7 @@ class Scheduler:
                     self._pass(stop)
                 except Exception as error:
                     if not is_outage(error):
-                        # A failure in one pass does not end the scheduler, whichever sender caused it.
+                        # A failure in one pass does not end the scheduler: a sender may have caused it.
                         self._guard.note("pass", error)
                         stop.wait(_BACKOFF_S[0])
                         continue
@@ -95,15 +95,15 @@ class Scheduler:
 
     def _take_over(self, takeover: Takeover) -> None:
         parts = self._parts
-        if takeover.others_led:  # after an outage alone, what this scheduler counted itself is newer
+        if takeover.others_led:  # after a mere outage, this scheduler's own counts are newer
             parts.sender.read_loads()
         parts.reconciler.forget(takeover.at, heard_for_s=takeover.heard_for_s)
-        parts.salvager.note(parts.store.silent(most=_SILENT_AT_START))
+        parts.log_keeper.note(parts.store.silent(most=_SILENT_AT_START))
         parts.hosts.forget()
         self._upkeep.run_soon()
 
     def _forget_broker(self) -> None:
-        """Redis has lost what it was told and what it knew."""
+        """Redis was emptied: write and count again everything that it lost."""
         self._parts.reconciler.forget(time.monotonic())
         self._parts.hosts.forget()
 

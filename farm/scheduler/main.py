@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Until SIGTERM or SIGINT. Returns the exit code."""
+    """Run until SIGTERM or SIGINT. Returns the exit code."""
     try:
         settings = Settings.from_env()
         process_log.set_up(settings.log_level)
@@ -26,7 +26,7 @@ def main() -> int:
         for line in close_data(settings):
             _log.warning("%s", line, extra={"action": "closed"})
         scheduler = Scheduler(settings)
-        # What is here by now stays: the collector need not look at all these modules again and again.
+        # All objects made so far stay: the collector need not examine the modules again and again.
         gc.collect()
         gc.freeze()
         scheduler.run(stop)

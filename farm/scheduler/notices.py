@@ -1,11 +1,11 @@
-"""What workers say of attempts beside their reports, and what follows from it.
+"""Checks the notices of workers and answers them.
 
-Anybody who may report can write anything here, so it counts only with the token of the attempt's worker: SQL, or else
-the lease, knows whose the attempt is.
+Every account that may report can write any notice, so a notice counts only with the token of the attempt's holder. SQL,
+or else the lease, knows the holder.
 
-Whoever is wrong about an attempt changes nothing of it: a worker that asks for what is not its own is turned away, by
-itself. One that will not do what it was sent has claimed nothing and can prove nothing; it only has the scheduler look
-early at what it would see by itself some seconds later.
+A notice with the wrong token changes nothing about the attempt: a worker that asks for another worker's attempt is
+turned away, and no other worker is. A worker that refuses an attempt has claimed nothing and has no token; its notice
+only makes the scheduler find out some seconds earlier.
 """
 
 import logging
@@ -22,8 +22,8 @@ from farm.wire import Notice, NoticeKind, digest_of
 
 _log = logging.getLogger(__name__)
 
-#: How often a step that nobody holds is sent again at most because somebody says that it refused it. Between two times
-#: there is enough for a worker that is willing to claim it, and the step's attempts do not become many.
+#: The shortest time in which an unclaimed step is sent again twice because of refusals. It is long enough for a willing
+#: worker to claim the step, and keeps the number of the step's attempts low.
 SEND_AGAIN_EVERY_S = 5.0
 _REMEMBERED = 10_000  # steps
 
@@ -40,8 +40,8 @@ class Notices:
     def process_notices(self, notices: Sequence[Notice]) -> list[Verdict]:
         """Restore or refuse the lease for each RESUME notice; return a verdict for each other notice that counts."""
         notices = [one for one in notices if queue_of(one.attempt) is not None]
-        self._answer([one for one in notices if one.notice is NoticeKind.RESUME])
-        verdicts = self._given_up([one for one in notices if one.notice is not NoticeKind.RESUME])
+        self._answer_resumes([one for one in notices if one.notice is NoticeKind.RESUME])
+        verdicts = self._verdicts([one for one in notices if one.notice is not NoticeKind.RESUME])
         for verdict in verdicts:
             extra = {"action": verdict.finding.value, "attempt": verdict.label}
             if count := self._said.due(verdict.label.rpartition(".")[0]):
@@ -49,7 +49,7 @@ class Notices:
                 _log.info(words, verdict.label, verdict.finding.value, count, verdict.message, extra=extra)
         return verdicts
 
-    def _answer(self, asking: Sequence[Notice]) -> None:
+    def _answer_resumes(self, asking: Sequence[Notice]) -> None:
         if not asking:
             return
         held = self._store.held([notice.attempt for notice in asking])
@@ -62,13 +62,13 @@ class Notices:
                 following += [found.following] if found.following is not None else []
             else:
                 strangers.append((notice.attempt, digest))
-        self._leases.hand_on(expects=following)  # Redis forgot those too
+        self._leases.hand_on(expects=following)  # Redis forgot these attempts too
         self._leases.turn_away(strangers)
         extra = {"action": "resume"}
         _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(strangers), extra=extra)
 
-    def _given_up(self, notices: Sequence[Notice]) -> list[Verdict]:
-        """Verdicts on attempts that somebody holds count only for the holder's token."""
+    def _verdicts(self, notices: Sequence[Notice]) -> list[Verdict]:
+        """A verdict on an attempt that a worker holds counts only with the holder's token."""
         states = self._leases.states([one.attempt for one in notices]) if notices else {}
         verdicts = []
         for one in notices:
@@ -90,6 +90,6 @@ class Notices:
         if len(self._sent_again) >= _REMEMBERED:
             self._sent_again = {key: at for key, at in self._sent_again.items() if now - at < SEND_AGAIN_EVERY_S}
         if len(self._sent_again) >= _REMEMBERED:
-            return False  # as if nobody had said anything: the reconciler finds it in its time
+            return False  # as without a notice: the reconciler finds the attempt some seconds later
         self._sent_again[step] = now
         return True

@@ -1,4 +1,4 @@
-"""The parts of the scheduler: what each is made of, and the order in which they are closed."""
+"""Makes the parts of the scheduler, and closes them in order."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from farm.scheduler.guard import Guard
 from farm.scheduler.heads import Heads, open_heads
 from farm.scheduler.hear import Settler
 from farm.scheduler.held import HeldHosts
+from farm.scheduler.keep_logs import LogKeeper
 from farm.scheduler.reconcile import Reconciler
-from farm.scheduler.salvage import Salvager
 from farm.scheduler.send import Sender
 from farm.scheduler.snapshot import Snapshot
 from farm.scheduler.sweep import Sweeper
@@ -38,11 +38,11 @@ class Parts:
     sender: Sender
     settler: Settler
     reconciler: Reconciler
-    salvager: Salvager
+    log_keeper: LogKeeper
     sweeper: Sweeper
 
     def close(self) -> None:
-        self.salvager.close()
+        self.log_keeper.close()
         self.dispatcher.close()
         self.sweeper.close()
         self.lock.close()
@@ -52,7 +52,7 @@ class Parts:
 
 
 def open_parts(settings: Settings) -> Parts:
-    """Creates the database, or migrates it, where that is necessary. Raises what Store.open raises."""
+    """Creates the database, or migrates it, where that is necessary. Raises the errors of Store.open."""
     store = Store.open(settings.database, create=True)
     leases = Leases(settings)
     guard = Guard()
@@ -61,7 +61,7 @@ def open_parts(settings: Settings) -> Parts:
     delivery = Delivery(leases, maker)
     dispatcher = Dispatcher(settings.broker)
     hosts = HeldHosts(store, leases)
-    salvager = Salvager(settings, leases, store)
+    log_keeper = LogKeeper(settings, leases, store)
     snapshot = Snapshot(settings, store, leases, hosts)
     sender = Sender(
         store,
@@ -84,8 +84,10 @@ def open_parts(settings: Settings) -> Parts:
         hosts=hosts,
         snapshot=snapshot,
         sender=sender,
-        settler=Settler(store, leases, snapshot=snapshot, sender=sender, hosts=hosts, salvager=salvager, guard=guard),
+        settler=Settler(
+            store, leases, snapshot=snapshot, sender=sender, hosts=hosts, log_keeper=log_keeper, guard=guard
+        ),
         reconciler=Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s),
-        salvager=salvager,
+        log_keeper=log_keeper,
         sweeper=Sweeper(settings, leases),
     )

@@ -1,8 +1,8 @@
-"""Which ready work goes out now: a pure function of the work, the queues, what owners used, and the clock.
+"""Chooses the ready steps that are sent now: a pure function of the steps, the queues, the owners' loads and the clock.
 
-A queue is fed up to its free slots and one more, which is what a worker takes while its report travels; everything
-else stays here, so that priority and fairness are decided as late as can be. Priority goes first, then the owner
-who used least, then age. Work that had trouble on a host goes to another one while there is hope of one.
+A queue gets messages for its free slots and one more, which a worker takes while its report travels. Everything else
+waits in SQL, so that priority and fairness are decided as late as possible. Priority comes first, then the owner who
+used least, then age. A step that had trouble on a host waits a while for a slot on another host.
 """
 
 import math
@@ -20,18 +20,18 @@ from farm.queues import build_queue
 from farm.store.read_view import Live, Ready
 
 HALF_LIFE_S = 4 * 3600
-#: What work that is out counts for until it is known what it used.
+#: The load that a sent step counts for until it is known how much it used.
 EXPECTED_S = 60.0
-#: Steps of one queue that are out and that no worker has begun. An account may claim any number of slots for its queue.
+#: Steps of one queue that are sent and not yet begun. An account may claim any number of slots for its queue.
 SENT_AT_MOST = 1000
-#: How long work is kept back for another host than the one it had trouble on.
+#: How long a step waits for another host than the host on which it had trouble.
 AVOID_FOR = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueState:
-    """`free` are slots of its workers that run nothing, by host; `sent` what is out and not yet begun. `note` says why
-    workers that serve it do not count."""
+    """`free` are the idle slots of its workers, by host; `sent` counts the steps that are sent and not yet begun.
+    `note` says why workers that serve the queue do not count."""
 
     name: str
     slots: int = 0
@@ -56,7 +56,7 @@ def queue_states(
     held: Mapping[str, HostHold] | None = None,
 ) -> dict[str, QueueState]:
     """Every queue as it is now. A worker that is unfit for the queue, or given no work from it, has no slots there."""
-    # By queue too: a lease names its worker in the worker's own words, and one role's says nothing of another's.
+    # By queue too: a lease has its worker's name from the worker, and a name from one role proves nothing in another.
     busy: dict[tuple[str, str], int] = {}
     sent: dict[str, int] = {}
     for attempt in live:
@@ -84,9 +84,9 @@ def _note(why: Mapping[str, str | None]) -> str:
 
 
 def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueState]) -> tuple[Arch, ...]:
-    """Arches that a worker runs without emulation; first those with a slot free for one more step. A worker's first
-    arch is its own. The number of slots does not count: an arch whose workers claim very many would get all noarch
-    builds."""
+    """Arches that a worker runs without emulation; first the arches with a slot free for one more step. A worker's
+    first arch is its native one. The number of slots does not count: an arch whose workers claim very many would get
+    all noarch builds."""
     natives = ((worker.arches[0], worker) for worker in workers if worker.arches and worker.unfit is None)
     found = {arch for arch, worker in natives if build_queue(arch) in worker.queues}
     have = [arch for arch in queue_of if arch in found and queue_of[arch].slots]
@@ -94,7 +94,7 @@ def native_arches(workers: Sequence[WorkerFacts], queue_of: Mapping[Arch, QueueS
 
 
 class Loads:
-    """What owners used of late, in slot-seconds that halve every four hours; and what they have out now."""
+    """The owners' loads: the slot-seconds that they used, which halve every four hours, and the steps they run now."""
 
     def __init__(self, used: Mapping[str, tuple[float, datetime]] | None = None) -> None:
         self._used = dict(used or {})
@@ -107,12 +107,12 @@ class Loads:
         return load_s * math.exp2(-max(0.0, (now - at).total_seconds()) / HALF_LIFE_S)
 
     def all(self, now: datetime) -> dict[str, float]:
-        """Those that still matter."""
+        """The loads that still matter, by owner."""
         loads = {owner: self.used_s(owner, now) for owner in self._used}
         return {owner: load_s for owner, load_s in loads.items() if load_s > 1.0}
 
     def weigh(self, live: Iterable[Live], now: datetime) -> dict[str, float]:
-        """Each owner's weight: what was used, and what is out."""
+        """Each owner's weight: the load, and EXPECTED_S for each step in `live`."""
         weights = {owner: self.used_s(owner, now) for owner in self._used}
         for attempt in live:
             weights[attempt.owner] = weights.get(attempt.owner, 0.0) + EXPECTED_S
@@ -122,9 +122,9 @@ class Loads:
 def ask_order(
     groups: Iterable[tuple[int, str]], weights: Mapping[str, float], room: int
 ) -> tuple[tuple[int, str], ...]:
-    """Which (priority, owner) pairs are worth looking into for `room` assignments, in the order of their turn.
+    """The (priority, owner) pairs that may get one of `room` assignments, in the order of their turn.
 
-    Of one priority no more than `room` owners can have a turn.
+    No more than `room` owners of one priority can have a turn.
     """
     levels: dict[int, list[str]] = {}
     for priority, owner in groups:
@@ -139,7 +139,7 @@ def ask_order(
 def plan(
     ready: Sequence[Ready], queues: Mapping[str, QueueState], weights: Mapping[str, float], now: datetime
 ) -> tuple[Ready, ...]:
-    """What goes out now, in the order in which it should. `weights` are not changed."""
+    """The steps to send now, in their order. `weights` are not changed."""
     weight = dict(weights)
     room = {name: state.room for name, state in queues.items()}
     lines: dict[tuple[int, str, str], deque[Ready]] = {}
@@ -161,7 +161,7 @@ def plan(
 
 
 def _kept_back(one: Ready, queue: QueueState, now: datetime) -> bool:
-    """A queue is shared, so work is kept back from the host it avoids by sending it when another one is free."""
+    """Hosts share a queue, so a step avoids a host by waiting until another host has a free slot."""
     if not one.avoid or one.due_at is None or not timedelta(0) <= now - one.due_at <= AVOID_FOR:
         return False
     others = [free for host, free in queue.free.items() if host not in one.avoid]

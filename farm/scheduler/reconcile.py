@@ -1,9 +1,9 @@
-"""Compares what SQL believes of live attempts with what Redis knows: finds the lost, the unsent and the overdue.
+"""Compares SQL's record of live attempts with Redis: finds attempts that are lost, unsent or overdue.
 
-A pure judgement but for what it remembers: an attempt is called lost only when it looks so twice, with all reports
-settled in between, since a worker's report comes before its lease ends. Nothing that ran is called lost while workers
-may still come back to a Redis that was away or has forgotten them. How long something has been so is counted on a clock
-that nobody can set, from when it was first seen: what SQL has was written by clocks that may have been wrong.
+It has no side effects, but remembers what it saw: an attempt is lost only when it looks lost twice, with all reports
+settled in between, since a worker's report comes before its lease ends. No attempt that ran is called lost while its
+worker may still come back to a Redis that was away or has forgotten it. Durations are counted on the monotonic clock,
+from the first time that a state was seen: SQL's times were written by clocks that may have been wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from farm.scheduler.plan import QueueState
 from farm.store.read_view import Live
 from farm.store.settling import Finding, Verdict
 
-#: A worker ends a step at its limit itself; this is how much longer it may take about it.
+#: A worker ends a step at its limit by itself, and may take so much longer to do it.
 OVERDUE_AFTER_S = 120
-#: Attempts that are sent again or given up at a time: a Redis that was emptied must not stall everything else.
+#: Attempts that one pass sends again or calls lost: a Redis that was emptied must not stall everything else.
 MOST_AT_ONCE = 100
-#: How long a message may be between its queue and its claim: a worker takes milliseconds about it.
+#: How long a message may be neither in its queue nor claimed: a worker needs milliseconds to claim it.
 IN_HAND_S = 5
 
 
@@ -27,7 +27,7 @@ class Reconciler:
 
     def __init__(self, *, claim_s: int, lease_s: int) -> None:
         self._claim_s = claim_s
-        # Workers renew every sixth of a lease, and ask every second once they know; but a short lease is short anyway.
+        # Workers renew every sixth of a lease, and ask every second once they know; a short lease gives less time.
         self._patience_s = max(lease_s / 2, min(lease_s, 10))
         self._suspects: frozenset[str] = frozenset()
         self._since: dict[tuple[str, Status], float] = {}
@@ -36,8 +36,8 @@ class Reconciler:
         self._patient_until = 0.0
 
     def forget(self, now: float, *, heard_for_s: float = 0.0) -> None:
-        """What was seen before says nothing. After the broker was away, or was emptied, what ran may run on: workers
-        have half a lease's time to be heard of again, of which they had `heard_for_s` already."""
+        """Forget what was seen before the broker was away, or was emptied. Attempts may still run: their workers have
+        half a lease's time to renew, of which `heard_for_s` has passed already."""
         self._suspects = frozenset()
         self._patient_until = now + self._patience_s - heard_for_s
 
@@ -50,8 +50,8 @@ class Reconciler:
         *,
         messages: Mapping[str, int] | None = None,
     ) -> tuple[Verdict, ...]:
-        """Call it only when every report that was there has been settled. `messages` are how many each queue has."""
-        offered = [one for one in live if one.offered_at is not None]  # before that nothing is expected of an attempt
+        """Call it only when every received report has been settled. `messages` counts the messages in each queue."""
+        offered = [one for one in live if one.offered_at is not None]  # before its offer an attempt cannot be late
         self._look(offered, queues, now, messages or {})
         suspects: set[str] = set()
         verdicts = list(self._verdicts(offered, states, now, suspects))
@@ -63,9 +63,9 @@ class Reconciler:
     def _look(
         self, offered: Sequence[Live], queues: Mapping[str, QueueState], now: float, messages: Mapping[str, int]
     ) -> None:
-        """Since when each is what it is, and since when its message is in no queue. While no slot is free, nobody could
-        have taken it, and that time does not count; what was counted before does, for on a queue with much to do a
-        slot is never free for long."""
+        """Record since when each attempt has its status, and since when its message is in no queue. Time while no slot
+        is free does not count, since no worker could take the message. Time counted before that does: on a busy queue
+        no slot is free for long."""
         busy_s = now - self._examined_at
         since, gone_since = {}, {}
         for one in offered:
@@ -92,7 +92,7 @@ class Reconciler:
                 if for_s > self._claim_s or now - self._gone_since.get(one.label, now) > IN_HAND_S:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
-                suspects.add(one.label)  # should it be more than are judged at once
+                suspects.add(one.label)  # in case there are more than MOST_AT_ONCE
                 is_running = one.status is Status.RUNNING
                 if is_running and now < self._patient_until:
                     continue

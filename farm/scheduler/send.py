@@ -89,7 +89,7 @@ class Sender:
         self._store.note_loads(self._loads.all(now), now)
 
     def _send(self, chosen: Sequence[Ready], now: datetime) -> None:
-        """Commit, offer, then send: a message that is claimed before its offer is there would be turned away."""
+        """Commit, offer, then send: a worker that claims a message before its offer is there is turned away."""
         picks = self._sendable(chosen, now)
         for committed in self._dispatched(picks, now):
             self._send_out(committed, now)
@@ -118,7 +118,7 @@ class Sender:
             offered = self.deliver(committed, now)
             self._dispatcher.send(offered)
         except (redis.RedisError, FarmNotRunning):
-            # It is possible that no worker ever hears of these. They are ready again at once; if a message did get out,
+            # Perhaps no worker ever gets these messages. The steps are ready again at once; if a message did get out,
             # its offer is withdrawn, or its attempt is stopped, as soon as Redis is back.
             verdicts = [Verdict(label=order.message.attempt, finding=Finding.UNSENT) for order in committed.orders]
             self._delivery.close_later(self._store.judge(verdicts, now, self._snapshot.settle_policy()).closes)
@@ -142,7 +142,7 @@ class Sender:
 
 
 def _enough(view: ReadView, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:
-    """As much ready work as there is room for, of those whose turn it is."""
+    """As many ready steps as there is room for, from the owners whose turn it is."""
     found: list[Ready] = []
     for priority, owner in pairs:
         if len(found) >= queue.room and found[-1].priority > priority:

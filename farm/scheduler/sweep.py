@@ -1,8 +1,8 @@
-"""Removes what is left in Redis of attempts that are over, and of clients of Celery that are dead.
+"""Deletes stale Redis keys: leases and offers of finished attempts, reply queues of dead Celery clients.
 
-What the farm writes there is taken away as its attempts end, or goes by itself; this is for what a process left
-behind that died between two commands, and for a Redis that was restored from a copy. It looks at so many keys at a
-time and goes on from there the next time, so that a pass costs the same however much there is.
+The farm deletes its keys as its attempts end, or lets them expire. The sweep is for keys of a process that died between
+two commands, and for a Redis that was restored from a copy. A pass examines a limited number of keys and the next one
+goes on from there, so that the cost of a pass does not grow with their number.
 """
 
 import logging
@@ -20,17 +20,17 @@ from farm.config import Settings
 _log = logging.getLogger(__name__)
 
 _SCAN_COUNT = 500
-_NAME_BYTES = 1024  # of a key: a label, or a worker's name with its prefix
+_NAME_BYTES = 1024  # the longest name of a key: a label, or a worker's name with its prefix
 _KEPT_S = 3600
 _REPLY = keys.replies("")
 _PIDBOX = keys.COMMANDS.encode()
 _PRIORITY_MARK = b"\x06\x16"
-_REPLY_IDLE_S = 3600  # who asks a worker something waits seconds for the answer
+_REPLY_IDLE_S = 3600  # a client waits only seconds for a worker's answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """What one sweep removed: keys, leases that were closed, answers to nobody."""
+    """How many keys one sweep deleted, leases it closed, and answers to dead clients it deleted."""
 
     offers: int = 0
     leases: int = 0
@@ -56,10 +56,10 @@ class Sweeper:
         self._redis.close()
 
     def sweep(self, live: Callable[[], Collection[str]]) -> Swept:
-        """Look at the next portion, and remove what belongs to no attempt that `live` names.
+        """Examine the next portion, and delete the keys that belong to no attempt that `live` names.
 
-        `live` is asked after the keys are listed: an attempt is in SQL before anything of it is in Redis, and no
-        label is used twice, so what has a key and is not live will never be. Raises redis.RedisError.
+        `live` is called after the keys are listed: an attempt is in SQL before any key of it is in Redis, and no label
+        is used twice, so an attempt that has a key and is not live will never be live. Raises redis.RedisError.
         """
         found = self._next_keys()
         labels = frozenset(live()) if found else frozenset()
@@ -71,13 +71,13 @@ class Sweeper:
             replies=self._drop_replies([key for key in found if not keys.is_ours(key)]),
         )
         if swept.total:
-            _log.info("Swept what nobody needs any more out of Redis: %s", swept, extra={"action": "sweep"})
+            _log.info("Deleted stale keys from Redis: %s", swept, extra={"action": "sweep"})
         return swept
 
     # --- the farm's own keys ------------------------------------------------------------------------------------
 
     def _next_keys(self) -> list[str]:
-        """Each once, of those kinds that are swept. A name that is not UTF-8 is none of the farm's."""
+        """Each key once, of the kinds that are swept. A name that is not UTF-8 is not the farm's."""
         kinds = (keys.OFFERS, keys.LEASES, *keys.PASSING)
         found: dict[str, None] = {}
         for _ in range(0, self._portion, _SCAN_COUNT):
@@ -92,7 +92,7 @@ class Sweeper:
         return list(found)
 
     def _without_end(self, names: Sequence[str]) -> list[str]:
-        """Those that do not go by themselves within an hour. Nothing of the farm's is kept for longer."""
+        """The keys that do not expire within an hour. The farm keeps none of these kinds for longer."""
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.ttl(name)
@@ -101,7 +101,7 @@ class Sweeper:
             ]
 
     def _close(self, labels: Sequence[str]) -> int:
-        """Closed and not only deleted, so that a worker that holds one hears of it."""
+        """Close the leases, and do not only delete them, so that a worker that holds one is told."""
         if labels:
             self._leases.close_attempts(labels)
         return len(labels)
@@ -112,11 +112,11 @@ class Sweeper:
     # --- Celery's -----------------------------------------------------------------------------------------------
 
     def _drop_replies(self, names: Sequence[str]) -> int:
-        """Answers to clients that asked workers something and died before they read them."""
+        """Delete answers to clients that asked workers something and died before they read the answer."""
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.object("IDLETIME", name)
-            # A Redis that counts uses instead of ages (LFU) does not say; and a key may be gone by now.
+            # A Redis with an LFU policy counts uses and cannot say; and a key may be gone by now.
             idle_s = pipe.execute(raise_on_error=False)
         old = [
             name for name, age_s in zip(names, idle_s, strict=True) if isinstance(age_s, int) and age_s > _REPLY_IDLE_S
@@ -125,9 +125,9 @@ class Sweeper:
 
 
 def _is_stray(name: bytes, kinds: tuple[str, ...]) -> bool:
-    """Whether an account of a worker can make the key, and nothing of the farm's ever does: a name of one of the farm's
-    kinds that is not UTF-8, a queue beside those of kombu's priorities, or a list for commands to one worker, which
-    kombu publishes."""
+    """Whether a worker's account can make the key, but the farm never does: a name of one of the farm's kinds that is
+    not UTF-8, a queue that is none of kombu's priority queues, or a list of commands to one worker, which kombu
+    publishes instead."""
     if name.startswith(tuple(kind.encode() for kind in kinds)):
         try:
             name.decode()

@@ -1,6 +1,6 @@
 """Upkeep: the jobs that the leader does once a second or less often, as a table of job and interval.
 
-Each runs behind the guard, so that the failure of one keeps no other from running.
+The guard runs each job, so that the failure of one does not stop the others.
 """
 
 import logging
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _ROUND_S = 1.0
 _PROMOTE_AT_ONCE = 200
-#: The jobs that a client's nudge calls for: it cancelled a build, rolled a repository back, or drained a host.
+#: The jobs that a client's nudge asks for: the client cancelled a build, rolled a repository back, or drained a host.
 _ON_WAKE = ("close", "heads", "hosts")
 
 
@@ -67,7 +67,7 @@ class Upkeep:
         return self._round_at - time.monotonic()
 
     def is_overdue(self) -> bool:
-        """A sender that keeps its list full must not keep the scheduler from its other jobs."""
+        """A sender that keeps its control list full must not stop the scheduler's other jobs."""
         return self.wait_s() < -_ROUND_S
 
     def run_soon(self) -> None:
@@ -75,7 +75,7 @@ class Upkeep:
         self._round_at = 0.0
 
     def run_round(self, now: datetime) -> None:
-        """Every job whose interval is over."""
+        """Run every job whose interval is over."""
         self._round_at = time.monotonic() + _ROUND_S
         self._renew()
         due = [job for job in self._jobs.values() if job.every_s <= _ROUND_S or self._round_at > self._due_at[job.name]]
@@ -85,7 +85,7 @@ class Upkeep:
             self._run(job, now)
 
     def run_on_wake(self, now: datetime) -> None:
-        """The jobs that a client waits for."""
+        """Run the jobs that a client waits for."""
         for name in _ON_WAKE:
             self._run(self._jobs[name], now)
 
@@ -99,7 +99,7 @@ class Upkeep:
         self._parts.sender.deliver(self._parts.store.promote_due(now, most=_PROMOTE_AT_ONCE), now)
 
     def _close_cancelled(self) -> None:
-        """End in Redis what people cancelled in SQL: workers stop what runs, and clients that wait are told."""
+        """End the attempts in Redis that people cancelled in SQL: workers stop them, and waiting clients are told."""
         store = self._parts.store
         if labels := store.closing():
             builds = sorted(
@@ -108,7 +108,7 @@ class Upkeep:
             events = [{"build": build, "step": None, "status": Status.FINISHED} for build in builds]
             self._parts.leases.hand_on(closes=labels, events=events)
             store.closed(labels)
-            self._parts.salvager.note(labels)
+            self._parts.log_keeper.note(labels)
 
     def _reconcile(self, now: datetime) -> None:
         """Find attempts that are lost, were never sent, or are overdue."""
@@ -121,7 +121,7 @@ class Upkeep:
             return
         labels = [one.label for one in live if one.offered_at is not None]
         waiting = {one.queue for one in live if one.offered_at is not None and one.status is Status.DISPATCHED}
-        # Messages before leases: one that is taken in between is found claimed.
+        # Messages before leases: an attempt whose message is taken in between is found claimed.
         messages = parts.leases.unclaimed(sorted(waiting))
         states = parts.leases.states(labels)
         verdicts = parts.reconciler.examine(live, states, parts.snapshot.queues, time.monotonic(), messages=messages)

@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 _KEPT_S = 1.0  # how soon a changed target file is seen
 _RECORDED_AT_MOST = 64  # recorded targets in memory
-_MISSED_S = 60.0  # after which a file that is not there any more was removed on purpose
+_MISSED_S = 60.0  # a file that is missing for longer was removed on purpose
 _UNKNOWN_WALL_S = 24 * 3600
 
 
 class WorkMaker:
-    """Makes work. Keeps targets for a second, so that two hundred builds read a file once; and for longer where a file
-    cannot be read that could before: an editor at work, or a typing mistake, ends no build that was asked for."""
+    """Makes work. Keeps a target for a second, so that two hundred builds read its file once; and for longer if the
+    file can no longer be read: a file half saved, or a typing mistake, ends no build that was asked for."""
 
     def __init__(self, settings: Settings, heads: Heads) -> None:
         self._settings = settings
@@ -95,8 +95,8 @@ class WorkMaker:
             ) from error
 
     def pick(self, ready: Ready) -> Pick:
-        """The step with its limits. They are a day each for a target that cannot be read: the attempt says so, and is
-        tried again where that may help. Raises UnknownTarget."""
+        """The step with its limits. They are a day each if the target cannot be read: the attempt ends with that
+        message, and is tried again where that may help. Raises UnknownTarget."""
         kind = step_type(ready.kind)
         following = build_workflow().following(ready.kind) or kind
         try:
@@ -110,8 +110,8 @@ class WorkMaker:
         )
 
     def make(self, order: Order, workers: Sequence[WorkerFacts]) -> AnyWork:
-        """Raises FarmError when there can be no such work: its target is gone, or its input was never recorded; one
-        that is retryable when that may pass."""
+        """Raises FarmError when the work cannot be made: its target is gone, or its input was never recorded. The error
+        is retryable when the cause may pass."""
         target = self.target_of(order.target, order.target_sha256)
         message = order.message
         kind = step_type(message.kind)
@@ -130,7 +130,7 @@ class WorkMaker:
         )
 
     def _pinned(self, order: Order, target: Target, arch: Arch) -> Target:
-        """The target with what the farm itself provides for its roots as it is now."""
+        """The target, with the farm's own repositories for its roots pinned to their present versions."""
         return target.pinned(lambda name: _head(self._heads, order, name, arch).url or None)
 
 
@@ -148,9 +148,9 @@ class _World:
         return next((arch for arch in native if arch in self.target.arches), order.arches[0])
 
     def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
-        """The farm's own packages for this target, as they are now: pinned, so that a build's root can be told.
+        """The farm's own packages for this target, pinned to the present version, so that the record of a root says it.
 
-        A second attempt may be there because the version that the first one was given is gone.
+        A second attempt may have been made because the version that the first attempt had was deleted.
         """
         head = _head(self.heads, order, order.target, arch)
         if not head.version:  # the empty repository
@@ -165,8 +165,8 @@ def _head(heads: Heads, order: Order, target: str, arch: Arch) -> Head:
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """A target as it was read last, and when to look again. `is_old` when it could not be read since; `missed_at` is
-    since when its file is not there."""
+    """A target as it was read last, and when to read it again. `is_old` when it could not be read since; `missed_at` is
+    when its file was first missing."""
 
     target: Target
     look_at: float

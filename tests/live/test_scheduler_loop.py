@@ -30,7 +30,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork, PinnedRepository, StepResult
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.scheduler.dispatch import Dispatcher
-from farm.scheduler.salvage import Salvager
+from farm.scheduler.keep_logs import LogKeeper
 from farm.steps.base import Order
 from farm.steps.build import BuildInput
 from farm.steps.logs import LogsInput
@@ -410,7 +410,7 @@ def test_a_database_that_goes_away_while_work_is_made_ends_no_build(
 def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Settings, store: Store) -> None:
     settings = replace(settings, lease_s=30)
     leases = Leases(settings)
-    salvager = Salvager(settings, leases, store)
+    log_keeper = LogKeeper(settings, leases, store)
     build_id = enqueue(settings, store)[0]
     label = f"{build_id}.fetch.1"
     with store.read_view() as look:
@@ -420,9 +420,9 @@ def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Sett
     with redis.Redis.from_url(settings.redis) as client:
         client.lpush("farm:log:1.no.log", "at all")
     leases.show_log(label, 0, b"cc -c a.c\n")
-    salvager.note(["nonsense", "1.no.log", label])
+    log_keeper.note(["nonsense", "1.no.log", label])
     until(lambda: store.build(build_id).steps[0].attempts[0].artifacts, "the log")
-    salvager.close()
+    log_keeper.close()
     leases.close()
 
 

@@ -35,6 +35,7 @@ CEILINGS = {
     "farm/errors.py": Ceiling(no_noun=0.5, not_plain=0.5),
     "farm/model": Ceiling(no_noun=0.5, not_plain=0.5),
     "farm/repositories": Ceiling(no_noun=0.5, not_plain=0.5),
+    "farm/scheduler": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/service": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/targets": Ceiling(no_noun=0.5, not_plain=0.5),
     "workers": Ceiling(no_noun=9.6, not_plain=3.5),

@@ -1,7 +1,7 @@
 """Keeps the logs of attempts that ended without a report: cancelled, handed back, lost with their worker.
 
-What was shown live of such a log is in Redis for a few minutes; here it becomes an artifact, so that it can be read for
-as long as any other. What Redis does not have any more is gone.
+Redis has the part of such a log that was shown live, for a few minutes. It becomes an artifact here, and can then be
+read for as long as any other. The part that Redis has dropped is lost.
 """
 
 import logging
@@ -31,10 +31,10 @@ _AWAY = (redis.ConnectionError, redis.TimeoutError, FarmNotRunning)
 _END = b"\n[farm] the log ends here: the attempt ended without a report\n"
 
 
-class Salvager:
-    """Works in a thread of its own: an artifact store that hangs, as one on a network may, keeps nothing else waiting.
+class LogKeeper:
+    """Works in a thread of its own: an artifact store that hangs, as one on a network may, delays nothing else.
 
-    `note` is for the scheduler's thread. What a takeover leaves to two schedulers at once is kept once.
+    `note` is for the scheduler's thread. A log that a takeover leaves to two schedulers at once is kept once.
     """
 
     def __init__(self, settings: Settings, leases: Leases, store: Store) -> None:
@@ -47,17 +47,17 @@ class Salvager:
         self._thread: threading.Thread | None = None
 
     def note(self, labels: Iterable[str]) -> None:
-        """These attempts ended without a report of theirs, or may have."""
+        """Keep the logs of these attempts, which ended without a report, or may have."""
         at = time.monotonic() + _WRITTEN_WITHIN_S
         with self._lock:
             for label in labels:
                 self._due.setdefault(label, at)
         if self._thread is None and self._due:
-            self._thread = threading.Thread(target=self._run, name="salvage", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="keep-log", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """What was not kept by now the next scheduler finds in SQL."""
+        """End the thread. The next scheduler finds in SQL the attempts whose logs have not been kept."""
         self._is_closed.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
@@ -65,11 +65,11 @@ class Salvager:
     def _run(self) -> None:
         while not self._is_closed.wait(_LOOK_EVERY_S):
             try:
-                self._salvage()
+                self._keep_due()
             except _AWAY as error:
-                _log.debug("No logs are kept for now: %s", error, extra={"action": "salvage"})
+                _log.debug("No logs are kept for now: %s", error, extra={"action": "keep-log"})
 
-    def _salvage(self) -> None:
+    def _keep_due(self) -> None:
         now = time.monotonic()
         with self._lock:
             due = [label for label, at in self._due.items() if at <= now]
@@ -82,8 +82,8 @@ class Salvager:
             except _AWAY:
                 raise
             except Exception:
-                # One log that cannot be kept, whatever is wrong with it, must not cost the others theirs.
-                extra = {"action": "salvage", "attempt": label}
+                # A log that cannot be kept, for any reason, must not stop the others from being kept.
+                extra = {"action": "keep-log", "attempt": label}
                 _log.exception("The log of %s could not be kept", label, extra=extra)
             with self._lock:
                 del self._due[label]
@@ -96,8 +96,8 @@ class Salvager:
                 path.write_bytes(data + _END)
                 artifact = self._artifacts.put(path, name=f"{step}.log", kind=ArtifactKind.LOG)
         except (FarmError, OSError) as error:
-            extra = {"action": "salvage", "attempt": label}
+            extra = {"action": "keep-log", "attempt": label}
             _log.warning("The log of %s could not be kept: %s", label, error, extra=extra)
             return
         if self._store.keep_log(label, artifact):
-            _log.info("Kept what is known of the log of %s", label, extra={"action": "salvage", "attempt": label})
+            _log.info("Kept what is known of the log of %s", label, extra={"action": "keep-log", "attempt": label})
