@@ -35,8 +35,8 @@ from workers.formats.base import BuildRequest, Made, SourceRequest
 from workers.formats.registry import sweep
 from workers.formats.rpm.engines import engine_for
 from workers.formats.rpm.native import NativeEngine
-from workers.isolation import cgroups
-from workers.isolation.cgroups import owner
+from workers.isolation import cgroups, pids
+from workers.isolation.pids import owner
 from workers.isolation.sandbox import build_user_ids
 from workers.isolation.scratch import scratch_name
 
@@ -166,7 +166,7 @@ def of_build_user() -> list[str]:
 
 
 def is_in_a_group_of_mine(process: Path) -> bool:
-    return f"farm-{cgroups._pid_namespace()}-{os.getpid()}-" in read(process / "cgroup")
+    return f"farm-{pids.pid_namespace()}-{os.getpid()}-" in read(process / "cgroup")
 
 
 def read(path: Path) -> str:

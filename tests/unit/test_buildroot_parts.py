@@ -21,7 +21,7 @@ from workers.core.untrusted import read_left
 from workers.formats.rpm import rpmbuild
 from workers.formats.rpm.dnf import target_repositories
 from workers.formats.rpm.filler import target_key
-from workers.isolation import cgroups, sandbox
+from workers.isolation import pids, sandbox
 from workers.isolation.cgroups import CgroupKind, find_place
 from workers.isolation.outcomes import LimitsMet, judge
 from workers.isolation.sandbox import Bind, Confinement, Overlay
@@ -59,11 +59,11 @@ def test_version_2_is_taken_where_version_1_is_not_whole(tmp_path: Path) -> None
 def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
     nowhere = Path("/nowhere")
     assert not is_orphan(scratch_name("room", 1), "room", nowhere)
-    reused = scratch_name("room", 1).replace(cgroups.owner(), f"{os.getpid()}-1")
+    reused = scratch_name("room", 1).replace(pids.owner(), f"{os.getpid()}-1")
     assert is_orphan(reused, "room", nowhere), "the number is used again by another process"
     assert not is_orphan(f"kept-{reused}", "room", nowhere)
     assert not is_orphan("room-of-a-person", "room", nowhere)
-    assert cgroups.is_alive(*(int(part) for part in cgroups.owner().split("-")))
+    assert pids.is_alive(*(int(part) for part in pids.owner().split("-")))
 
 
 # --- shelves
@@ -161,7 +161,7 @@ def test_an_old_one_that_cannot_be_removed_costs_nobody_the_new_one(
 
 def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
     (tmp_path / scratch_name("new", 1)).mkdir()
-    (tmp_path / scratch_name("new", 1).replace(cgroups.owner(), f"{os.getpid()}-1")).mkdir()
+    (tmp_path / scratch_name("new", 1).replace(pids.owner(), f"{os.getpid()}-1")).mkdir()
     assert DirectoryCache(tmp_path, keep=2).sweep(tmp_path / "alive") == 1
     assert [path.name for path in tmp_path.iterdir()] == [scratch_name("new", 1)]
 

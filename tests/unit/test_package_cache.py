@@ -13,7 +13,7 @@ from farm.config import Settings
 from farm.errors import GIVEN, LeaseLost, RootTrouble
 from farm.model.arch import Arch
 from workers.formats.rpm.package_cache import PackageCache, sweep_snapshots
-from workers.isolation import cgroups
+from workers.isolation import pids
 from workers.isolation.scratch import scratch_name
 
 WITHIN_S = 60
@@ -119,7 +119,7 @@ def test_snapshots_of_dead_workers_are_swept(cache: PackageCache, settings: Sett
     alive = tmp_path / "alive"
     assert sweep_snapshots(settings, alive) == 0
     with cache.read(RUNS, NEVER) as folder, cache.snapshot(folder) as seen:
-        left = seen.with_name(scratch_name("snapshot", 99).replace(cgroups.owner(), f"{os.getpid()}-1"))
+        left = seen.with_name(scratch_name("snapshot", 99).replace(pids.owner(), f"{os.getpid()}-1"))
         left.mkdir()
         assert sweep_snapshots(settings, alive) == 1
         assert (seen.exists(), left.exists()) == (True, False)

@@ -35,7 +35,7 @@ from farm.model.work import AnyWork, StepResult, Work
 from farm.steps.build import BuildInput, BuildResult
 from tests.artifacts import content_of
 from workers.core.context import Ended, StepContext
-from workers.isolation.cgroups import owner
+from workers.isolation.pids import owner
 from workers.isolation.scratch import alive_folder, at_work, scratch_name
 from workers.steps import registry
 from workers.steps.runner import run_step, sweep

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from workers.isolation.cgroups import is_alive
+from workers.isolation.pids import is_alive
 from workers.isolation.scratch import remove_tree
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from farm.errors import RootTrouble
 from farm.model.target import Limits
 from workers.isolation.freezer import freezer_path, stray_freezers, thaw
+from workers.isolation.pids import is_alive, pid_namespace, start_of
 
 _MOUNTS = Path("/proc/self/mounts")
 _OWN = Path("/proc/self/cgroup")
@@ -130,7 +131,7 @@ class Cgroup:
     def __init__(self, where: CgroupPlace, limits: Limits) -> None:
         self.kind = where.kind
         self._limits = limits
-        name = f"farm-{_pid_namespace()}-{os.getpid()}-{_start_of(os.getpid())}-{next(_numbers)}"
+        name = f"farm-{pid_namespace()}-{os.getpid()}-{start_of(os.getpid())}-{next(_numbers)}"
         self._folders = {controller: parent / name for controller, parent in where.parents}
         self._refused_before_kill: int | None = None
 
@@ -256,7 +257,7 @@ def sweep(where: CgroupPlace) -> int:
 
 def _is_of_the_dead(name: str) -> bool:
     found = _NAME.fullmatch(name)
-    if not found or int(found["namespace"]) != _pid_namespace():
+    if not found or int(found["namespace"]) != pid_namespace():
         return False
     return not is_alive(int(found["pid"]), int(found["start"]))
 
@@ -337,25 +338,6 @@ def _kill_members(folder: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def owner() -> str:
-    """The name of this process in scratch folders and groups: pid and start time, so that a reused pid does not
-    match."""
-    return f"{os.getpid()}-{_start_of(os.getpid())}"
-
-
-def is_alive(pid: int, start: int) -> bool:
-    return _start_of(pid) == start
-
-
-def _start_of(pid: int) -> int:
-    """The process's start in clock ticks since boot; 0 if there is no such process, or if it is a zombie."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return 0 if state in (b"Z", b"X") else int(fields[18])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
 @functools.lru_cache(maxsize=1)
 def _freezer_top() -> Path | None:
     """The mount point of version 1's freezer hierarchy."""
@@ -364,11 +346,6 @@ def _freezer_top() -> Path | None:
         if kind == "cgroup" and "freezer" in options.split(","):
             return Path(where)
     return None
-
-
-@functools.lru_cache(maxsize=1)
-def _pid_namespace() -> int:
-    return Path("/proc/self/ns/pid").stat().st_ino
 
 
 def _under(mount: Path, own: str) -> Path:

@@ -20,7 +20,7 @@ from farm.config import Settings
 from farm.errors import RootTrouble
 from workers.core.locks import LockKind, lock, try_lock
 from workers.core.run import CommandFailed, capture
-from workers.isolation.cgroups import is_alive, owner
+from workers.isolation.pids import is_alive, owner
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ Nothing is ever checked out: files are read with `git archive` (see tree.py), so
 repository acts here. Does not own what files mean, nor whose fault a failure is (git_blame.py).
 """
 
-import hashlib
 import os
 import pwd
 import re
@@ -29,60 +28,12 @@ from workers.core import text
 from workers.core.context import Ended, StepContext
 from workers.core.locks import LockKind, locked, until
 from workers.core.run import CommandFailed, Ending, capture, run
-from workers.sources import gateway, git_blame
+from workers.sources import gateway, git_blame, git_config
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
 from workers.sources.giturl import GitUrl
 from workers.sources.readers import Readers
 
-#: Read in place of the host's and the user's git configuration.
-_CONFIG = """\
-[safe]
-	directory = *
-[protocol]
-	allow = never
-[protocol "https"]
-	allow = always
-[protocol "http"]
-	allow = always
-[protocol "ssh"]
-	allow = always
-[protocol "git"]
-	allow = always
-[protocol "file"]
-	allow = always
-[core]
-	hooksPath = /dev/null
-	attributesFile = /dev/null
-	fsmonitor = false
-	askPass = /bin/false
-[credential]
-	helper =
-[http]
-	lowSpeedLimit = 500
-	lowSpeedTime = 60
-[fetch]
-	recurseSubmodules = false
-[gc]
-	autoDetach = false
-[submodule]
-	recurse = false
-[init]
-	defaultBranch = main
-"""
-
-#: Files come out as they are stored: no line ends, keywords or filters, nothing left out by the tree's attributes.
-_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst -export-ignore\n"
-
-_CONFIG_VERSION = hashlib.sha256(_CONFIG.encode()).hexdigest()[:8]
-
-#: Neither root's keys and known hosts nor its ssh configuration: ssh looks for them by the user, not by HOME.
-_SSH = (
-    *("ssh", "-F", "/dev/null", "-oBatchMode=yes", "-oConnectTimeout=20", "-oServerAliveInterval=15"),
-    *("-oServerAliveCountMax=4", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"),
-    *("-oPreferredAuthentications=publickey", "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts"),
-    *("-oClearAllForwardings=yes", "-oUpdateHostKeys=no", "-oControlPath=none"),
-)
 _NOBODY = 65534
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
@@ -181,7 +132,7 @@ class Mirror:
     def environment(self) -> dict[str, str]:
         known_hosts = self._context.settings.ssh_known_hosts or "/dev/null"
         key = self._context.settings.ssh_key if self.url.may_use_key else None
-        ssh = [*_SSH, f"-oUserKnownHostsFile={known_hosts}", f"-oIdentityFile={key or 'none'}"]
+        ssh = [*git_config.SSH, f"-oUserKnownHostsFile={known_hosts}", f"-oIdentityFile={key or 'none'}"]
         settings = {**self.url.config, **self.gateway.settings}
         return {
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -337,7 +288,7 @@ class Mirror:
         # Last and at once, so that a mirror whose making was cut short is made anew.
         attributes.parent.mkdir(exist_ok=True)
         new = attributes.with_suffix(".new")
-        new.write_text(_ATTRIBUTES)
+        new.write_text(git_config.ATTRIBUTES)
         new.replace(attributes)
 
     def _forget_left_over(self) -> None:
@@ -367,11 +318,11 @@ class Mirror:
         self.run(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
 
     def _config(self) -> Path:
-        path = self._root / f"config-{_CONFIG_VERSION}"
+        path = self._root / f"config-{git_config.VERSION}"
         if not path.exists():
             self._root.mkdir(parents=True, exist_ok=True)
             new = self._root / f"config-{self._context.attempt}.new"
-            new.write_text(_CONFIG)
+            new.write_text(git_config.TEXT)
             new.replace(path)
         return path
 

@@ -1,0 +1,52 @@
+"""The configuration with which git runs for `fetch`: its own, its attributes, and that of ssh."""
+
+import hashlib
+
+#: Read in place of the host's and the user's git configuration.
+TEXT = """\
+[safe]
+	directory = *
+[protocol]
+	allow = never
+[protocol "https"]
+	allow = always
+[protocol "http"]
+	allow = always
+[protocol "ssh"]
+	allow = always
+[protocol "git"]
+	allow = always
+[protocol "file"]
+	allow = always
+[core]
+	hooksPath = /dev/null
+	attributesFile = /dev/null
+	fsmonitor = false
+	askPass = /bin/false
+[credential]
+	helper =
+[http]
+	lowSpeedLimit = 500
+	lowSpeedTime = 60
+[fetch]
+	recurseSubmodules = false
+[gc]
+	autoDetach = false
+[submodule]
+	recurse = false
+[init]
+	defaultBranch = main
+"""
+
+#: Files come out as they are stored: no line ends, keywords or filters, nothing left out by the tree's attributes.
+ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst -export-ignore\n"
+
+VERSION = hashlib.sha256(TEXT.encode()).hexdigest()[:8]
+
+#: Neither root's keys and known hosts nor its ssh configuration: ssh looks for them by the user, not by HOME.
+SSH = (
+    *("ssh", "-F", "/dev/null", "-oBatchMode=yes", "-oConnectTimeout=20", "-oServerAliveInterval=15"),
+    *("-oServerAliveCountMax=4", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"),
+    *("-oPreferredAuthentications=publickey", "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts"),
+    *("-oClearAllForwardings=yes", "-oUpdateHostKeys=no", "-oControlPath=none"),
+)
