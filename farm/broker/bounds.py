@@ -21,6 +21,9 @@ from farm.steps.registry import queue_of
 #: The longest report is that of a build with many packages, which names each one twice, in 600 bytes together. This
 #: is room for 3,400 packages in one build; the largest spec files of Fedora, but for TeX Live's, have 500.
 DOCUMENT_BYTES = 2 * 2**20
+#: Of one attempt's work. Redis ends the connection of a sender whose document is longer than 8 MiB under the accounts'
+#: settings, which the scheduler could not tell from an outage.
+WORK_BYTES = 4 * 2**20
 FACTS_BYTES = 16 * 2**10
 HOLDER_BYTES = 1024  # a worker's name, or a digest
 EVENT_BYTES = 16 * 2**10

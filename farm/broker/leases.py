@@ -59,6 +59,14 @@ class LeaseState:
         return self.holder is not None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedWork:
+    """Work in the form in which it is offered, so that its length can be looked at before."""
+
+    attempt: str
+    document: bytes
+
+
 class Leases(WorkerRegister):
     """Beside leases, the register of workers. One connection pool to the farm's Redis, for any number of threads."""
 
@@ -136,7 +144,7 @@ class Leases(WorkerRegister):
         self,
         *,
         closes: Iterable[str] = (),
-        works: Iterable[AnyWork] = (),
+        works: Iterable[AnyWork | EncodedWork] = (),
         expects: Iterable[str] = (),
         events: Iterable[dict[str, Any]] = (),
     ) -> frozenset[str]:
@@ -150,7 +158,8 @@ class Leases(WorkerRegister):
                 names = [key(label) for label in some for key in (keys.offer, keys.lease, keys.closed, keys.wake)]
                 self._close(keys=names, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
             for work in works:
-                pipe.hset(keys.offer(work.attempt), "work", wire.encode_work(work))
+                document = work.document if isinstance(work, EncodedWork) else wire.encode_work(work)
+                pipe.hset(keys.offer(work.attempt), "work", document)
                 answer_of[work.attempt] = len(pipe)
                 pipe.hexists(keys.offer(work.attempt), "missed")
             for some in _portions(answer_of):

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from farm.broker.leases import Leases
-from farm.errors import BadTarget, FarmError, FarmNotRunning
+from farm import wire
+from farm.broker import bounds
+from farm.broker.leases import EncodedWork, Leases
+from farm.errors import BadRequest, BadTarget, FarmError, FarmNotRunning
 from farm.model.tally import Tally
 from farm.model.work import AnyWork
 from farm.model.worker import WorkerFacts
@@ -71,11 +73,11 @@ class Delivery:
 
     def _make(
         self, orders: Sequence[Order], workers: Sequence[WorkerFacts]
-    ) -> tuple[list[AnyWork], list[Order], list[Verdict]]:
+    ) -> tuple[list[EncodedWork], list[Order], list[Verdict]]:
         works, offered, refused = [], [], []
         for order in orders:
             try:
-                works.append(self._maker.make(order, workers))
+                works.append(_encoded(self._maker.make(order, workers)))
                 offered.append(order)
             except FarmNotRunning:
                 raise
@@ -86,3 +88,14 @@ class Delivery:
                 finding = Finding.DEFERRED if is_passing else Finding.REFUSED
                 refused.append(Verdict(label=order.message.attempt, finding=finding, message=message))
         return works, offered, refused
+
+
+def _encoded(work: AnyWork) -> EncodedWork:
+    """Raises BadRequest for work that is too long for Redis: it would end the connection, and with it the pass."""
+    document = wire.encode_work(work)
+    if len(document) > bounds.WORK_BYTES:
+        raise BadRequest(
+            f"the work of {work.attempt} has {len(document)} bytes, and at most {bounds.WORK_BYTES} are offered; "
+            "build with fewer options, or a package that makes fewer files"
+        )
+    return EncodedWork(attempt=work.attempt, document=document)

@@ -77,7 +77,8 @@ class LogKeeper:
             if self._is_closed.is_set():
                 return
             try:
-                if data := self._leases.read_log(label, 0):
+                # Anybody may name an attempt in a notice: that there was one is SQL's to say.
+                if self._store.is_silent(label) and (data := self._leases.read_log(label, 0)):
                     self._keep(label, data)
             except _AWAY:
                 raise

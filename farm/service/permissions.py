@@ -16,6 +16,7 @@ class Verb(StrEnum):
     """The value completes the sentence `NAME may not …`."""
 
     ENQUEUE = "enqueue builds"
+    HURRY = "enqueue builds that go before those of others (a priority above 0)"
     CANCEL = "cancel builds"
     RETRY = "retry builds"
     DRAIN = "drain hosts"
@@ -36,6 +37,7 @@ _OWN_BUILDS = Rule(role=Role.BUILDER, for_others=Role.ADMIN)
 _ADMINS = Rule(role=Role.ADMIN)
 RULES: Mapping[Verb, Rule] = {
     Verb.ENQUEUE: _OWN_BUILDS,
+    Verb.HURRY: _ADMINS,
     Verb.CANCEL: _OWN_BUILDS,
     Verb.RETRY: _OWN_BUILDS,
     Verb.DRAIN: _ADMINS,

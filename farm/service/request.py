@@ -20,6 +20,8 @@ from farm.steps.registry import find_step_type, step_types
 from farm.targets.load import find_target, pick_arches
 
 PRIORITY_MAX = 1000
+OPTIONS_MAX = 200
+OPTIONS_MAX_CHARS = 64 * 2**10
 _, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
 _OWNER_MAX = 64
 
@@ -134,8 +136,19 @@ def make_options(
         timeout_s=own.wall_s if timeout_s is None else int(timeout_s),
         limits=replace(own, wall_s=None),
     )
+    _check_size(options)
     form.check_options(options)
     return options
+
+
+def _check_size(options: BuildOptions) -> None:
+    """Every step of the build is given all of them, and each is an argument of a command."""
+    for option, given in (("--with", options.with_), ("--without", options.without), ("--define", options.defines)):
+        if len(given) > OPTIONS_MAX:
+            raise BadRequest(f"{len(given)} times {option} is too much; use at most {OPTIONS_MAX}")
+    texts = (*options.with_, *options.without, *(text for pair in options.defines for text in pair))
+    if (chars := sum(map(len, texts))) > OPTIONS_MAX_CHARS:
+        raise BadRequest(f"the options of the build have {chars} characters; use at most {OPTIONS_MAX_CHARS} in all")
 
 
 def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> BuildRequest:

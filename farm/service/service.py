@@ -77,6 +77,8 @@ class FarmService:
         # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
         targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
         checked = [check_request(targets[request.target], request, uid=actor.uid) for request in asked]
+        if any(request.priority > 0 for request in checked):
+            check(actor, Verb.HURRY)
         recorded = {target.name: record_target(target, self._on.artifacts).sha256 for target in targets.values()}
         batch = self._store.add_batch(checked, owner=name, targets=recorded)
         self._on.wake()

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from farm.artifacts.base import ArtifactStore
+from farm.artifacts.names import check_name
 from farm.errors import BadSource
 from farm.formats.base import Format
 from farm.model.artifact import ArtifactKind
@@ -20,7 +21,9 @@ from farm.model.source import Source, SourceKind, without_credentials
 SRPM_MAX_BYTES = 4 * 2**30
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
 _SRPM_SCHEMES = ("https", "http")
+_REMOTE_SCHEMES = ("https", "http", "ssh", "git")
 _TEXT_MAX = 2048
+_SHA256 = re.compile("[0-9a-f]{64}")
 # The names that git-check-ref-format(1) refuses, and a leading dash, which a command takes for an option.
 _BAD_REF = re.compile(r"^[-/.]|\.\.|//|@\{|[\s~^:?*\[\\\x00-\x20\x7f]|[/.]$|\.lock$")
 _SCP_LIKE = re.compile(r"(?:[^@/:\s]+@)?[^@/:\s\-][^@/:\s]*:[^\s].*")
@@ -84,7 +87,8 @@ def check_local(given: str | Path, kind: SourceKind, uid: int | None) -> None:
 
 def _is_local(text: str, kind: SourceKind) -> bool:
     if "://" in text:
-        return text.startswith("file:")
+        # A scheme has no case, and urlsplit passes over characters before it.
+        return text.partition("://")[0].lower() not in _REMOTE_SCHEMES
     return kind is SourceKind.SRPM or not _SCP_LIKE.fullmatch(text)
 
 
@@ -103,9 +107,17 @@ def check_source(source: Source, form: Format, uid: int | None) -> None:
                     "only root may ask for another user"
                 )
         case SourceKind.SRPM:
-            stored = bool(source.sha256 and source.filename and source.url is None)
+            stored = source.url is None and _is_stored(source)
             if not stored and (source.url is None or check_srpm(source.url, form) != source.url):
                 raise BadSource(f"{source.shown!r} is not a src.rpm source; make it with Farm.request(srpm=…)")
+
+
+def _is_stored(source: Source) -> bool:
+    """Whether it names a file of the artifact store, under a name that a file can have."""
+    try:
+        return bool(_SHA256.fullmatch(source.sha256 or "")) and check_name(source.filename or "") == source.filename
+    except ValueError:
+        return False
 
 
 def _git_url(text: str) -> str:

@@ -14,6 +14,9 @@ from farm.state.changes import BuildState, StepState
 from farm.store import schema, state_rows
 from farm.store.database import Database
 
+#: So many logs and records of each step are published, the newest ones. A step has three or four for each attempt,
+#: and a worker may report any number.
+LOGS_OF_A_STEP = 100
 _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c
 _FOUND = schema.attempt_artifact.c
@@ -56,6 +59,15 @@ class LogStore(Database):
             found = connection.execute(_SILENT.where(_ATTEMPT.id.in_(newest)))
             return tuple(_label(row) for row in found)
 
+    def is_silent(self, label: str) -> bool:
+        """Whether this is an attempt that ended without storing anything."""
+        attempt = AttemptLabel.parse_or_none(label)
+        if attempt is None:
+            return False
+        with self.reading() as connection:
+            found = connection.execute(_SILENT.where(_STEP.job_id == attempt.job_id))
+            return any(_label(row) == label for row in found)
+
     def keep_log(self, label: str, artifact: Artifact) -> bool:
         """This is the log of an attempt that ended without storing anything. False for any other."""
         attempt = AttemptLabel.parse_or_none(label)
@@ -90,7 +102,7 @@ def logs_for(
         step.label: tuple(
             log
             for other in reversed(build.ancestors(step))
-            for log in stored[build.id, other.kind, other.arch.value if other.arch else ""]
+            for log in stored[build.id, other.kind, other.arch.value if other.arch else ""][-LOGS_OF_A_STEP:]
         )
         for build, step in publishing
     }

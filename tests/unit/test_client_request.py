@@ -230,6 +230,9 @@ def test_sources_made_by_hand_are_checked_too() -> None:
         Source(kind=SourceKind.GIT, url="no-such"),
         Source(kind=SourceKind.SRPM, url="file:///no/such"),
         Source(kind=SourceKind.SRPM, url="/no/such"),
+        Source(kind=SourceKind.SRPM, url="FILE:///no/such"),
+        Source(kind=SourceKind.SRPM, url=" file:///no/such"),
+        Source(kind=SourceKind.GIT, url="File:///no/such"),
     ],
     ids=lambda source: f"{source.kind} {source.url}",
 )
@@ -242,7 +245,14 @@ def test_a_request_of_an_actor_without_a_user_here_reads_no_local_file(tmp_path:
     path = tmp_path / "a-1-1.src.rpm"
     path.write_bytes(LEAD)
     settings = Settings.from_env({})
-    for given in (path, path.as_uri(), "/no/such", "no:such"):
+    for given in (
+        path,
+        path.as_uri(),
+        path.as_uri().replace("file", "FILE"),
+        f" {path.as_uri()}",
+        "/no/such",
+        "no:such",
+    ):
         with pytest.raises(BadSource, match="for its users alone"):
             make_request(settings, pytest.fail, uid=None, target="demo", srpm=given)
     for git in (tmp_path, tmp_path.as_uri(), "/no/such", "no-such"):

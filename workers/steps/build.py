@@ -20,7 +20,11 @@ from workers.steps.records import store_package, store_provenance, store_root
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
     """Raises what formats raise: trouble, and LeaseLost."""
     given, form = work.input, format_of(work.target)
-    source = context.store.get(given.srpm, context.workdir / _plain(given.srpm.name), stop=context.stop)
+    # In a folder of its own: another host chose the name, and the file may be the store's own under a second name, so
+    # nothing may ever be written to it.
+    folder = context.workdir / "given"
+    folder.mkdir()
+    source = context.store.get(given.srpm, folder / _plain(given.srpm.name), stop=context.stop)
     request = BuildRequest(
         target=work.target,
         arch=given.arch,

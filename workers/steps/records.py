@@ -27,9 +27,8 @@ def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[A
     """Record the exact root: each package's identity and digest. Nothing for a root that was never made."""
     if not packages:
         return ()
-    record = context.workdir / "root.json"
-    record.write_bytes(wire.to_json([{"nevra": one.identity, "digest": one.digest} for one in packages]))
-    return (context.store.put(record, name="root.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop),)
+    document = [{"nevra": one.identity, "digest": one.digest} for one in packages]
+    return (_store_record("root.json", document, context),)
 
 
 def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], context: StepContext) -> Artifact:
@@ -47,6 +46,11 @@ def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], conte
         "repositories": [{"name": one.name, "version": one.version, "url": one.url} for one in given.repositories],
         "packages": [{"name": one.name, "nevra": one.identity, "sha256": one.sha256} for one in packages],
     }
-    record = context.workdir / "provenance.json"
-    record.write_bytes(wire.to_json(document))
-    return context.store.put(record, name="provenance.json", kind=ArtifactKind.RECORD, move=True, stop=context.stop)
+    return _store_record("provenance.json", document, context)
+
+
+def _store_record(name: str, document: object, context: StepContext) -> Artifact:
+    record = context.workdir / name
+    with record.open("xb") as file:  # a new file: one that is there may have a second name in the artifact store
+        file.write(wire.to_json(document))
+    return context.store.put(record, name=name, kind=ArtifactKind.RECORD, move=True, stop=context.stop)
