@@ -393,7 +393,7 @@ def test_a_root_that_a_package_makes_useless_is_the_packages_failure(layers: Lay
     run = layers.build("%post\nchmod 000 /run /builddir; :", tmp_path)
     assert run.outcome is Outcome.FAILED
     assert run.reason is not None
-    assert run.reason.startswith("with what it requires the build root cannot be entered")
+    assert run.reason.startswith("with its requirements installed the build root cannot be entered")
 
 
 def _with_another_payload(content: bytes) -> bytes:

@@ -11,7 +11,7 @@ from plumbum import local
 from farm.config import Settings
 from farm.errors import DiskFull
 from farm.model.work import AnyWork
-from tests.unit.test_mock_room import _ran, _room
+from tests.unit.test_mock_session import _ran, _session
 from tests.unit.test_runner import WORK
 from workers.core.context import StepContext
 from workers.core.log import StepLog
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 
 def test_a_disk_that_the_log_fills(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then there is no room to keep the log, and none to say so in it."""
+    """Then there is no space to keep the log, and none to say so in it."""
 
     def flood(_: AnyWork, context: StepContext) -> Any:
         while True:
@@ -55,7 +55,7 @@ def test_a_disk_that_is_full_before_the_step_starts(settings: Settings, monkeypa
 
 
 def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is kept: there is room for it again once the result is gone."""
+    """The log is kept: there is space for it again once the result is gone."""
 
     def write(_: AnyWork, context: StepContext) -> Any:
         try:
@@ -72,6 +72,6 @@ def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.Monk
 def test_a_failure_of_mock_on_a_full_disk_is_the_hosts(settings: Settings, tmp_path: Path) -> None:
     said = Said(build_log=b"error: Bad exit status from /var/tmp/rpm-tmp.x (%build)\n")
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
-        room = _room(settings.data, log)
+        session = _session(settings.data, log)
         with pytest.raises(DiskFull, match="nearly full"):
-            room.judge(_ran(10, said, is_filling=False))
+            session.judge(_ran(10, said, is_making_root=False))

@@ -112,7 +112,7 @@ def test_a_source_that_only_running_the_spec_would_tell_is_left_to_the_build_roo
     repo = repository(tmp_path / "repo", {"hello.spec": text.replace(b"%description", b"#"), "x": b""})
     desk.git(repo)
     assert "Source0 '%(touch /tmp/no).tar' cannot be read without running the spec" in desk.log
-    assert "Source5 nowhere is not in the tree and is no URL; it stands inside %if" in desk.log
+    assert "Source5 nowhere is not in the tree and is no URL; it is inside %if" in desk.log
 
 
 # --- lookasides ------------------------------------------------------------------------------------------------------

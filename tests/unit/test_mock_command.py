@@ -97,7 +97,7 @@ def test_options_and_repositories_are_arguments(context: StepContext) -> None:
 
 @pytest.mark.parametrize("value", ["{{ 7 * 7 }}", "x {% include 'x' %}", "{# x #}", "a\nb", "\x1b[0m", "", "  "])
 def test_a_macro_that_mock_would_expand_on_the_host_is_refused(value: str, context: StepContext) -> None:
-    with pytest.raises(Ended, match="the macro flavour cannot be given to mock") as caught:
+    with pytest.raises(Ended, match="the macro flavour cannot be passed to mock") as caught:
         build_arguments(Arch.X86_64, BuildOptions(defines=(("flavour", value),)), (), context)
     assert caught.value.outcome is Outcome.FAILED
     assert caught.value.reason.isprintable()
@@ -134,7 +134,7 @@ def test_nspawn_is_not_silently_replaced() -> None:
 
 def test_simple_without_root_would_leave_builds_on_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(HostUnfit, match="leaves builds on the network"):
+    with pytest.raises(HostUnfit, match="gives builds the network"):
         HOST.isolation("simple")
     assert replace(HOST, can_nspawn=True).isolation("auto") is Isolation.NSPAWN
 

@@ -278,6 +278,6 @@ def test_a_folder_that_keeps_mocks_account_out_is_named(mocked: Mocked) -> None:
 def test_a_macro_that_mock_would_expand_fails_before_anything_runs(mocked: Mocked) -> None:
     mocked.plan(rebuild={"code": 0})
     run = mocked.rpms(BuildOptions(defines=(("x", "{{ 1 }}"),)))
-    assert (run.outcome, "cannot be given to mock" in (run.reason or "")) == (Outcome.FAILED, True)
+    assert (run.outcome, "cannot be passed to mock" in (run.reason or "")) == (Outcome.FAILED, True)
     assert not (mocked.folder / "calls.jsonl").exists()
     mocked.rpms()

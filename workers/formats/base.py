@@ -1,7 +1,7 @@
-"""The protocol of a package format on the workers' side: what the steps ask it, and the values that pass between them.
+"""The protocol of a package format on the workers' side: the methods that steps call, and the values that they pass.
 
 A format is a folder beside this file and a line in `workers.formats.registry`. The steps own the artifacts and the
-order of things; a format owns the meaning of recipes, packages and the words of its tools.
+order of actions; a format owns the meaning of recipes, packages and the output of its tools.
 """
 
 import threading
@@ -25,7 +25,8 @@ from workers.sources.tree import Tree
 
 
 class BadPackage(ValueError):
-    """A file is not a sound package of the format; the words go on after the package's name."""
+    """A file is not a sound package of the format. The message continues a sentence that begins with the package's
+    name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedSource:
-    """A source package that is whole. `verified` names the digests in it that were compared."""
+    """A source package that is complete. `verified` names the digests in it that were compared."""
 
     identity: Identity
     verified: tuple[str, ...] = ()
@@ -47,8 +48,8 @@ class CheckedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRequest:
-    """Either `package` (a source package to be made again for the target, so that the target's settings count) or
-    `sources` (a folder with the recipe, named by `recipe`, and every source file beside it)."""
+    """Either `package` (a source package that is made again, so that the target's settings apply) or `sources` (a
+    folder with the recipe, whose name is `recipe`, and every source file beside it)."""
 
     target: Target
     arch: Arch
@@ -61,7 +62,7 @@ class SourceRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """`repositories` are the farm's own, pinned. `requires` as the source package has them."""
+    """`repositories` are the farm's own, pinned. `requires` is the list of the source package."""
 
     target: Target
     arch: Arch
@@ -73,8 +74,8 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFacts:
-    """The recipe's words on this target. `requires` are needed to build it. The arches are in the format's spelling;
-    `is_independent` when one arch builds for all."""
+    """The facts that the recipe states for this target. `requires` are the packages needed to build it. The arches are
+    in the format's spelling; `is_independent` if one arch builds for all."""
 
     identity: str
     requires: tuple[str, ...] = ()
@@ -85,11 +86,11 @@ class SourceFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """The end of making packages. `results` is a folder of files as the recipe left them: names, types and contents
-    hostile; empty unless `outcome` is a success. `facts` are there for a source package that was made.
+    """The result of making packages. `results` is a folder of files as the recipe left them, with hostile names, types
+    and contents; it is empty unless `outcome` is a success. `facts` is set if a source package was made.
 
-    `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (reason names what nothing provides), EXCLUDED, TIMED_OUT, STALLED or
-    OVER_LIMIT.
+    `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (the reason names the requirements without a provider), EXCLUDED,
+    TIMED_OUT, STALLED or OVER_LIMIT.
     """
 
     outcome: Outcome
@@ -102,7 +103,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """A package among the results that was checked, and may be stored."""
+    """A package of the results that was checked, and may be stored."""
 
     path: Path
     identity: Identity
@@ -111,7 +112,7 @@ class Taken:
 @dataclass(frozen=True, kw_only=True)
 class Reason:
     """The line of a log that says why a step failed, and the lines around it; both printable and of bounded length.
-    `phase` is the format's name for the part of the recipe that failed; empty when it is not known."""
+    `phase` is the format's name for the part of the recipe that failed; empty if it is unknown."""
 
     line: str
     excerpt: str
@@ -120,7 +121,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitness:
-    """The engines of a format that work on this host. `unfit` is the reason why no root can be made here; None when one
+    """The engines of a format that work on this host. `unfit` is the reason why no root can be made here; None if one
     can."""
 
     engines: tuple[str, ...]
@@ -128,58 +129,58 @@ class Fitness:
 
 
 class WorkerFormat(Protocol):
-    """One package format on a build host. Everything that a recipe or a server gave is hostile.
+    """One package format on a build host. All data from a recipe or a server is hostile.
 
-    All methods that take a context raise trouble, LeaseLost once it is stopped, and Ended for what is the package's
-    fault, unless they say something else.
+    All methods that take a context raise trouble, LeaseLost once the context is stopped, and Ended for a fault of the
+    package, unless their docstring says otherwise.
     """
 
     @property
     def name(self) -> str:
-        """As Target.format has it."""
+        """The name of the format in Target.format."""
         ...
 
     @property
     def source_word(self) -> str:
-        """The source package, in words for people: `src.rpm`."""
+        """The word for a source package that people see: `src.rpm`."""
         ...
 
     def gather(
         self, tree: Tree, source: Source, target: Target, options: BuildOptions, context: StepContext
     ) -> Gathered:
-        """Find the recipe in the tree and bring its sources together, without running any of it."""
+        """Find the recipe in the tree and collect its sources, without running any of it."""
         ...
 
     def check_source(self, path: Path, *, stop: threading.Event) -> CheckedSource:
-        """Raises BadPackage for a file that is no whole source package, and LeaseLost."""
+        """Raises BadPackage for a file that is not a complete source package, and LeaseLost."""
         ...
 
     def check_identity(self, path: Path, identity: Identity) -> None:
-        """Raises BadPackage for a package that says of itself that it is another one than this."""
+        """Raises BadPackage if the package states another identity."""
         ...
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
-        """Make the source package in a root of the target. The package's fault is in the answer."""
+        """Make the source package in a root of the target. The answer reports a fault of the package."""
         ...
 
     def take_source(self, made: Made, context: StepContext) -> Taken:
-        """The one source package among the results of a success. Raises Ended when there is not exactly one that is
+        """The one source package in the results of a success. Raises Ended unless there is exactly one, and it is
         sound."""
         ...
 
     def build(self, request: BuildRequest, context: StepContext) -> Made:
-        """Make the packages of one arch in a root of the target, without network. The package's fault is in the
-        answer."""
+        """Make the packages of one arch in a root of the target, without network. The answer reports a fault of the
+        package."""
         ...
 
     def take_packages(self, made: Made, *, source: str, arch: Arch, context: StepContext) -> tuple[Taken, ...]:
-        """The packages among the results of a success. `source` is the file name of the source package. Raises Ended
-        for a package that is not what its name says, of another arch or source, or that a repository would refuse;
-        also when there is none."""
+        """The packages in the results of a success. `source` is the file name of the source package. Raises Ended for
+        a package with a wrong name, of another arch or source, or that a repository would refuse, and if there is no
+        package."""
         ...
 
     def find_reason(self, log: Path) -> Reason | None:
-        """Why the step of this log failed, as far as the log tells."""
+        """The reason why the step of this log failed; None if the log does not tell."""
         ...
 
     def roots(self, settings: Settings) -> RootMaker:
@@ -191,5 +192,5 @@ class WorkerFormat(Protocol):
         ...
 
     def sweep(self, settings: Settings) -> int:
-        """Remove what dead workers left outside of their roots; how many things."""
+        """Remove the files of dead workers outside of their roots. Returns the number of removed things."""
         ...

@@ -1,7 +1,7 @@
 """The package formats that this host builds, by name, and the work that is done for all of them together.
 
-A new one is a folder beside this file, and a line here; or a module of its own, which FARM_EXTENSIONS names and which
-calls `register`.
+A new format is a folder beside this file and a line here, or a module that FARM_EXTENSIONS names and that calls
+`register`.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def format_of(target: Target) -> WorkerFormat:
 
 
 def fitness(settings: Settings, tools: Mapping[str, str]) -> Fitness:
-    """The engines of all formats. A host is unfit when it can make the roots of no format; the reasons are all said."""
+    """The engines of all formats. A host is unfit if it can make roots of no format; the answer has all reasons."""
     found = [one.fitness(settings, tools) for one in _all()]
     problems = [one.unfit for one in found]
     unfit = None if None in problems else "; ".join(dict.fromkeys(filter(None, problems)))
@@ -45,10 +45,11 @@ def fitness(settings: Settings, tools: Mapping[str, str]) -> Fitness:
 
 
 def sweep(settings: Settings) -> int:
-    """Remove the cgroups, sessions and half-made roots of workers that are dead; how many. For when a worker starts.
+    """Remove the cgroups, sessions and half-made roots of dead workers. Returns their number. Called when a worker
+    starts.
 
-    Mounts and processes need no sweep: both end with the worker, however it ends. What cannot be swept is logged, and
-    keeps nothing else from being swept.
+    Mounts and processes need no sweep: both end with the worker, however it ends. A failure is logged, and the sweep
+    goes on with the rest.
     """
 
     def sessions(depth: str) -> int:

@@ -1,10 +1,10 @@
-"""Who is to blame when dnf or rpmbuild fails: the package, or the farm's network, disk, root or host. Three tables.
+"""Decides the cause of a failure of dnf or rpmbuild: the package, or the farm's network, disk, root or host.
 
-Owns the judgement. What this host can be asked itself, how much disk is free and whether the emulator works, is never
-taken from words. Words count where only the tool can have written them. dnf's count until it begins to install: from
-then on scriptlets of packages that the farm built may write, or end dnf, and every end but the host's own is held
-against the package. rpmbuild's words never count, so what a recipe prints can only be held against the recipe. mock's
-table is in mock_exit.py, git's in workers/sources/git_blame.py.
+Owns the judgement, in three tables. The free disk space and the emulator are read from the host, never from a tool's
+output. Output counts as long as only the tool can have written it. dnf's output counts until dnf begins to install:
+from then on scriptlets of packages that the farm built may write, or end dnf, and every failure that the host does not
+explain is the package's. rpmbuild's output never counts, so the output of a recipe can only blame the recipe. mock's
+table is in mock/exit_codes.py, git's in workers/sources/git_blame.py.
 """
 
 import os
@@ -30,7 +30,7 @@ _INODES_LEAST = 1000
 
 
 class Blame(StrEnum):
-    """Whose doing it is. All but PACKAGE are farm trouble, and tried again."""
+    """The cause of a failure. All but PACKAGE are trouble of the farm, and the farm tries the step again."""
 
     PACKAGE = "package"
     NETWORK = "network"
@@ -41,7 +41,7 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class HostState:
-    """What the host says of itself, just after the end: each None when all is well, else words."""
+    """The problems of the host just after the end; each is None if there is no problem."""
 
     disk: str | None = None
     emulator: str | None = None
@@ -49,8 +49,8 @@ class HostState:
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How the tool ended: `code`, or `signal` from outside. `said` is its output, or the last of it. `has_begun` tells
-    that dnf had named what it installs, so that a scriptlet may have run."""
+    """The end of the tool: `code`, or `signal` from outside. `said` is its output, or the last part. `has_begun` if dnf
+    had written its plan, so that a scriptlet may have run."""
 
     code: int | None
     signal: int | None = None
@@ -63,15 +63,16 @@ class End:
         return self.said.decode(errors="backslashreplace")
 
 
-#: From the end of a tool to the reason, when it is this case.
+#: Gives the reason if the end of the tool is this case, else None.
 Test = Callable[[End], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One row: `name` is that of its recorded logs in tests/data/logs, too. `outcome` is set for packages only.
+    """One row. `name` is also the name of its recorded logs in tests/data/logs. `outcome` is set for packages only.
 
-    `is_hidden` marks what dnf 4 exits with 0 for, `is_seen` what the worker saw itself, whatever the tool said.
+    `is_hidden` marks a failure for which dnf 4 exits with 0, `is_seen` a failure that the worker itself detected,
+    whatever the tool wrote.
     """
 
     name: str
@@ -84,14 +85,14 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The row that an end belongs to, and a line that can be shown."""
+    """The row that an end matches, and a printable reason."""
 
     case: Case
     reason: str
 
     def error(self, doing: str, *, is_packages_own: bool = True) -> FarmError:
-        """What to raise; `doing` is what was done, for messages. What goes wrong with a package while a root is filled
-        for everybody is the root's trouble."""
+        """The error to raise; its message begins with `doing`. If the package is not the build's own, because the root
+        is a template for all builds, its fault is RootTrouble."""
         words = f"{doing}: {self.reason}"
         match self.case.blame:
             case Blame.PACKAGE:
@@ -109,20 +110,20 @@ class Verdict:
 
 
 def host_state(folders: Sequence[Path], arch: Arch) -> HostState:
-    """The disks of these folders, of which the first that is nearly full counts, and what runs that arch."""
+    """The first disk of these folders that is nearly full, and the problem of the emulator of that arch."""
     emulator = None if arch is native_arch() else emulator_problem(arch)
     disk = next((words for folder in folders if (words := disk_problem(folder))), None)
     return HostState(disk=disk, emulator=f"this host cannot run {arch}: {emulator}" if emulator else None)
 
 
 def of_dnf(end: End) -> Verdict | None:
-    """Why dnf failed; None when it did not."""
+    """The cause of dnf's failure; None if it did not fail."""
     table = DNF_BEGUN if end.has_begun else DNF
     return _first((case for case in table if end.code != 0 or case.is_hidden), end)
 
 
 def of_rpmbuild(end: End) -> Verdict | None:
-    """Why rpmbuild failed in its room, when no limit ended it; None when it did not."""
+    """The cause of rpmbuild's failure, if no limit ended it; None if it did not fail."""
     return None if end.code == 0 else _first(RPMBUILD, end)
 
 
@@ -134,13 +135,13 @@ def _first(cases: Iterable[Case], end: End) -> Verdict | None:
 
 
 def disk_problem(folder: Path) -> str | None:
-    """That the disk of a folder is so full that whatever failed there may have failed for it."""
+    """The problem of a disk that is so full that any failure there may be due to it; None if it is not."""
     found = os.statvfs(folder)
     free_bytes = found.f_bavail * found.f_frsize
     if free_bytes < FLOOR_BYTES:
         return f"the disk of {folder} is nearly full, with {free_bytes // 2**20} MiB free"
     if found.f_files and found.f_favail < _INODES_LEAST:
-        return f"the file system of {folder} has room for {found.f_favail} more files only"
+        return f"the file system of {folder} has space for only {found.f_favail} more files"
     return None
 
 
@@ -161,7 +162,7 @@ _LAST_ERROR = re.compile(r"^(?:Error|error)[:(]? ?(?P<what>[^\n]{1,300})", re.MU
 
 
 def _says(pattern: str) -> Test:
-    """The line that matches in what dnf said."""
+    """Gives the line of dnf's output that matches."""
     expression = re.compile(pattern, re.MULTILINE)
 
     def test(end: End) -> str | None:
@@ -172,7 +173,7 @@ def _says(pattern: str) -> Test:
 
 
 def _installing_says(pattern: str, words: str) -> Test:
-    """What dnf said once scriptlets ran, which they may have said as well."""
+    """Gives `words` if dnf's output matches after it began to install; scriptlets may have written the line too."""
     expression = re.compile(pattern, re.MULTILINE)
 
     def test(end: End) -> str | None:
@@ -189,7 +190,7 @@ def _nothing_provides(end: End) -> str | None:
 
 
 def _bad_requirement(end: End) -> str | None:
-    """All that stands in the spec besides BuildRequires is the farm's, and the same for every package."""
+    """Apart from the BuildRequires, the spec is the farm's and the same for each package, so they have the error."""
     if not _NO_SPEC.search(end.text):
         return None
     found = _SPEC_ERROR.search(end.text)
@@ -205,12 +206,12 @@ def _disk(end: End) -> str | None:
 
 
 def _killed(end: End) -> str | None:
-    """What runs in a room is another user in another process namespace, and cannot reach what the signal ended."""
+    """A recipe is another user in another process namespace, and cannot send a signal to the sandbox's process."""
     return None if end.signal is None else f"the sandbox was killed by signal {end.signal} from outside"
 
 
 def _both(one: Test, other: Test) -> Test:
-    """The first one's words, where the other holds, too."""
+    """Gives the reason of `one` if `other` matches as well."""
     return lambda end: one(end) if other(end) is not None else None
 
 
@@ -231,7 +232,7 @@ _UNPACKING = _installing_says(
     "installing what it requires failed: package {what} was not unpacked",
 )
 
-#: dnf 4.14's words and dnf 5's. The first row that holds counts.
+#: The messages of dnf 4.14 and dnf 5. The first row that matches counts.
 DNF: tuple[Case, ...] = (
     Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True, is_seen=True),
     Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),
@@ -270,7 +271,7 @@ DNF: tuple[Case, ...] = (
         outcome=Outcome.FAILED,
     ),
     Case(name="bad-requirement", blame=Blame.PACKAGE, test=_bad_requirement, outcome=Outcome.FAILED),
-    # Before the network: a download that the disk did not take looks like one that was cut.
+    # Before the network: a download that failed for a full disk looks like one that was cut.
     Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
     Case(
         name="network",
@@ -291,14 +292,15 @@ DNF: tuple[Case, ...] = (
     Case(name="root", blame=Blame.ROOT, test=_last_error),
 )
 
-#: The same once dnf has begun to install. Words only choose among reasons that are all the package's.
+#: The same once dnf has begun to install. Output only chooses among reasons that all blame the package.
 DNF_BEGUN: tuple[Case, ...] = (
     Case(name="emulator", blame=Blame.HOST, test=_emulator, is_hidden=True, is_seen=True),
     Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),
     Case(name="disk-full-unpacking", blame=Blame.DISK, test=_both(_disk, _UNPACKING), is_hidden=True),
     Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
     Case(name="unpacking", blame=Blame.PACKAGE, test=_UNPACKING, outcome=Outcome.FAILED, is_hidden=True),
-    # A failing %post is a warning for rpm; these two keep the package from being installed, and dnf says "Complete!".
+    # A failing %post is a warning for rpm. After one of these two the package is not installed, and yet dnf writes
+    # "Complete!".
     Case(
         name="scriptlet",
         blame=Blame.PACKAGE,
@@ -321,8 +323,8 @@ def _unmet(end: End) -> str | None:
     return "the root lacks " + ", ".join(missing) if missing else None
 
 
-#: For what no limit ended: see workers/isolation/outcomes.py. "failed" has no words of its own: reason.py finds them in
-#: the log.
+#: For a command that no limit ended (workers/isolation/outcomes.py has those). "failed" has no reason here: reason.py
+#: finds it in the log.
 RPMBUILD: tuple[Case, ...] = (
     Case(name="emulator", blame=Blame.HOST, test=_emulator, is_seen=True),
     Case(name="killed-from-outside", blame=Blame.ROOT, test=_killed, is_seen=True),

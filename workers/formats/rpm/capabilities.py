@@ -1,6 +1,6 @@
-"""Whether a root already provides what a package requires, so that a trivial package need not pay for dnf.
+"""Decides whether a root already meets a package's requirements, so that a trivial package needs no run of dnf.
 
-Owns RPM's comparison of versions and of ranges, for this question only. A "no" is never final: dnf decides then.
+Owns RPM's comparison of versions and of ranges, for this question only. After a "no" dnf decides.
 """
 
 import re
@@ -13,7 +13,7 @@ _REQUIREMENT = re.compile(r"(?P<name>[^\s(]\S*)(?:\s+(?P<op><=|>=|<|>|=)\s+(?P<e
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """A name, and for some a range: `op` is "", "<", "<=", "=", ">=" or ">"."""
+    """A name, with or without a range: `op` is "", "<", "<=", "=", ">=" or ">"."""
 
     name: str
     op: str = ""
@@ -21,20 +21,20 @@ class Capability:
 
     @classmethod
     def parse(cls, text: str) -> "Capability | None":
-        """From `name` or `name op evr`; None for a rich dependency and for anything else."""
+        """Parse `name` or `name op evr`; None for a rich dependency and for any other text."""
         found = _REQUIREMENT.fullmatch(text.strip())
         return cls(name=found["name"], op=found["op"] or "", evr=found["evr"] or "") if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provided:
-    """What a root provides: capabilities by name, and the files that its packages own."""
+    """The capabilities that a root provides, by name, and the files that its packages own."""
 
     capabilities: Mapping[str, tuple[Capability, ...]]
     files: frozenset[str]
 
     def meets(self, requirement: str) -> bool:
-        """Whether it certainly does. Rich dependencies are left to dnf."""
+        """True if the root certainly meets the requirement. Rich dependencies are left to dnf."""
         wanted = Capability.parse(requirement)
         if wanted is None:
             return False
@@ -44,12 +44,12 @@ class Provided:
 
 
 def unmet(requirements: Iterable[str], provided: Provided) -> tuple[str, ...]:
-    """Those that dnf has to look for, sorted, each once."""
+    """The requirements that dnf has to resolve, sorted, each once."""
     return tuple(sorted({requirement for requirement in requirements if not provided.meets(requirement)}))
 
 
 def overlap(given: Capability, wanted: Capability) -> bool:
-    """Whether some version is in both ranges, as rpmdsCompare of rpm 4.18 decides it."""
+    """Whether a version is in both ranges, as rpmdsCompare of rpm 4.18 decides it."""
     if not given.op or not wanted.op:
         return True
     sense = compare_evr(given.evr, wanted.evr)
@@ -65,7 +65,7 @@ def overlap(given: Capability, wanted: Capability) -> bool:
 
 
 def compare_evr(left: str, right: str) -> int:
-    """Epoch, version, and the release where both have one: -1, 0 or 1."""
+    """Compare epoch, version, and the release if both have one: -1, 0 or 1."""
     (left_epoch, left_version, left_release), (right_epoch, right_version, right_release) = _split(left), _split(right)
     order = (left_epoch > right_epoch) - (left_epoch < right_epoch)
     order = order or compare_version(left_version, right_version)
@@ -107,7 +107,7 @@ def _compare_part(one: str, two: str) -> int:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Orders digits by value; a recipe may write a million of them, which int() is too slow for."""
+    """A key that orders digits by value. A recipe may write a million digits, for which int() is too slow."""
     significant = digits.lstrip("0")
     return len(significant), significant
 

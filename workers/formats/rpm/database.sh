@@ -1,19 +1,19 @@
 #!/bin/sh
-# The rpm database of a root whose own rpm is older than the host's: EL 8 has Berkeley DB, which a current rpm neither
-# reads well nor writes. The host's dnf works on its own form, and the root is left with one that its own rpm reads.
+# Converts the rpm database of a root whose own rpm is older than the host's: EL 8 has Berkeley DB, which a current rpm
+# reads badly and does not write. The host's dnf works on its own form; afterwards the root has the form of its own rpm.
 #
 #   database.sh before|after <root> <path of the database in it>
 set -eu
 when=$1 root=$2 path=$3
 kept=$root/var/lib/farm-host-rpmdb
 if [ "$when" = before ]; then
-    # A layer goes on from the form that the host wrote when it made the template.
+    # A layer starts from the form that the host wrote when it made the template.
     [ -d "$kept" ] || exit 0
     rm -rf "${root:?}$path"
     mv "$kept" "$root$path"
     exit 0
 fi
-# A root without rpm has nobody to read it.
+# A root without rpm needs no database that its own rpm can read.
 [ -x "$root/usr/bin/rpm" ] || exit 0
 ours=$(rpm --root "$root" -qa | wc -l)
 theirs=$(chroot "$root" /usr/bin/rpm -qa 2> /dev/null | wc -l)

@@ -1,7 +1,7 @@
-"""dnf on the host: its configuration for a target. Text out.
+"""The configuration of the host's dnf for a target, as text.
 
-Owns: the configuration file, the macro file, and the spec that names what is wanted. Does not own the sandbox in which
-dnf runs, which is `workers.formats.rpm.install`, nor what its words mean, which is `workers.formats.rpm.blame`.
+Owns: the configuration file, the macro file, and the spec that names the requirements. Does not own the sandbox in
+which dnf runs (`workers.formats.rpm.install`), nor the meaning of its output (`workers.formats.rpm.blame`).
 """
 
 import re
@@ -15,9 +15,9 @@ from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
 
-#: Where the sandbox shows the farm's own plugins to dnf.
+#: The folder of the farm's own dnf plugins in the sandbox.
 PLUGINS = "/run/dnf-plugins"
-#: A package's name without anything that dnf takes for a pattern or a separator.
+#: A package's name without characters that dnf interprets as a pattern or a separator.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
 
 
@@ -48,10 +48,11 @@ def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]
 def pinned_repositories(
     repositories: Sequence[tuple[str, str]], *, without: Sequence[str] = ()
 ) -> tuple[DnfRepository, ...]:
-    """The farm's own, by (name, URL). They win over the target's: what was built here is what is to be built with.
+    """The farm's own repositories, from pairs of name and URL. They have priority over the target's, so that builds use
+    packages that the farm built.
 
-    But for packages named in `without`, which are those that the template consists of: who may publish anything at all
-    would otherwise replace the shell in everybody's build roots.
+    The packages of the template, named in `without`, are excluded: otherwise each person who may publish a package
+    could replace the shell in all build roots.
     """
     names = sorted({name for name in without if _PLAIN.fullmatch(name)})
     excluded = (("excludepkgs", ",".join(names)),) if names else ()
@@ -68,7 +69,7 @@ def pinned_repositories(
 
 
 def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
-    """A whole dnf.conf: nothing of the host's own configuration is read."""
+    """A complete dnf.conf, so that dnf does not read the host's own configuration."""
     main = {
         "assumeyes": "1",
         "best": "1",
@@ -99,19 +100,19 @@ def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
 
 
 def host_macros(target: Target) -> str:
-    """Macros for the host's rpm while it fills a root. Debian's own puts the database into the home folder."""
+    """Macros for the host's rpm while it installs into a root. Debian's rpm has its database in the home folder."""
     return f"%_dbpath {_line(settings_of(target).rpmdb)}\n%_netsharedpath /sys:/proc:/dev\n"
 
 
-#: The solver writes out every combination, of which each pair of operators makes twice as many.
+#: The solver expands every combination, and each pair of operators doubles their number.
 _RICH = re.compile(r"\b(?:and|or|if|unless|else|with|without)\b")
 _RICH_MAX = 12
 
 
 def wanted_spec(requirements: Sequence[str]) -> str:
-    """A spec whose BuildRequires are these, for `dnf builddep`: the one command that takes rich dependencies, too.
+    """A spec with these BuildRequires, for `dnf builddep`, the only command that accepts rich dependencies.
 
-    Raises ValueError for one that is not a single printable line. Nothing in them is expanded.
+    Raises ValueError for a requirement that is not a single printable line. Nothing in them is expanded.
     """
     lines = ["Name: wanted", "Version: 1", "Release: 1", "Summary: wanted", "License: none"]
     for requirement in requirements:
@@ -124,7 +125,7 @@ def wanted_spec(requirements: Sequence[str]) -> str:
 
 
 def _host_plugins() -> list[str]:
-    """Where Debian and Fedora put dnf's plugins: builddep is one."""
+    """The folders of dnf's plugins on Debian and Fedora; builddep is a plugin."""
     found = Path("/usr/lib").glob("python3*/*-packages/dnf-plugins")
     return sorted(_line(str(folder)) for folder in found)
 

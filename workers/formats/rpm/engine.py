@@ -7,8 +7,8 @@ from workers.formats.base import BuildRequest, Made, SourceRequest
 
 
 class BuildEngine(Protocol):
-    """Both raise trouble (RootTrouble, HostUnfit, NetworkTrouble, DiskFull) and LeaseLost when `context.stop` is
-    set; everything that is the package's doing is in the answer. Nothing of the root is left when they return."""
+    """Both methods raise trouble (RootTrouble, HostUnfit, NetworkTrouble, DiskFull), and LeaseLost when `context.stop`
+    is set. The answer reports a fault of the package. The root is removed when they return."""
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made: ...
 

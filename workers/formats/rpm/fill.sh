@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs in a sandbox that shows the host's tools and one root at /mnt/root: dnf, and what a room needs in the root.
-# Scriptlets of packages that the farm built itself run here, so nothing else of the host is to be seen, and the worker
-# believes nothing that is left here: it knows the packages from dnf's plan, which comes before any scriptlet.
+# Runs in a sandbox that shows the host's tools and one root at /mnt/root: runs dnf, and adds the build user and the
+# folders that a session needs. Scriptlets of packages that the farm built run here, so the sandbox shows nothing else
+# of the host, and the worker trusts no file from here: it knows the packages from dnf's plan, written before scriptlets
+# run.
 #
 #   fill.sh <user id> <rpm database> <"packages" or "all": what the plan names; "" to download only> <dnf arguments ...>
 set -eu
@@ -10,7 +11,7 @@ shift 3
 sh /run/database.sh before "$root" "$database"
 FARM_PLAN=$plan dnf "$@"
 [ -n "$plan" ] || exit 0
-# A scriptlet may have left a pipe or a link, which would be waited for or followed.
+# A scriptlet may have left a pipe or a link; this script would hang on the one and follow the other.
 for name in passwd group; do
     file=$root/etc/$name
     if [ -L "$file" ] || { [ -e "$file" ] && [ ! -f "$file" ]; }; then
@@ -20,7 +21,7 @@ for name in passwd group; do
 done
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
 grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
-    # A room mounts over these, and its root may be read-only by then.
+    # A session mounts over these folders, and its root may be read-only by then.
     mkdir -p "$root/etc" "$root/builddir" "$root/run/farm" "$root/tmp" "$root/var/tmp" "$root/proc" "$root/dev"
     chmod 1777 "$root/tmp" "$root/var/tmp"
     echo "farm:x:$uid:$uid:build user:/builddir:/bin/sh" >> "$root/etc/passwd"

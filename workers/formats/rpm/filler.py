@@ -1,6 +1,6 @@
-"""RPM's `Filler`: what decides the content of a root, and the packages that dnf installed, from dnf's plans.
+"""RPM's `Filler`: the keys that decide the content of a root, and the packages that dnf installed, from dnf's plans.
 
-Does not own the installation, which is `workers.formats.rpm.install`'s, nor the folders, which are `workers.roots`'.
+Does not own the installation (`workers.formats.rpm.install`), nor the folders (`workers.roots`).
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from workers.roots.listing import read_once, write_once
 from workers.roots.root import Root, RootPackage
 
 _REPOMD_BYTES = 16 * 2**20
-#: In a template's folder: what its packages provide. A layer has no such file, since only the template is asked.
+#: The file of a template's provides, in its folder. A layer needs no such file.
 _PROVIDED = "provided"
 
 
 class RpmFiller:
-    """For one target and arch, on behalf of one attempt."""
+    """Fills the roots of one target and arch, for one attempt."""
 
     def __init__(
         self, settings: Settings, target: Target, arch: Arch, context: StepContext, confinement: Confinement
@@ -68,8 +68,8 @@ class RpmFiller:
 
 
 def target_key(target: Target, repositories: Sequence[DnfRepository]) -> object:
-    """A local repository counts with its content, so a rebuilt one gives a new template; one behind a server counts
-    with the day, so that its updates arrive within one."""
+    """The key of the target. For a local repository it has the content, so that a changed repository gives a new
+    template; for one on a server it has the day, so that updates arrive within a day."""
     day = "" if all(one.is_local for one in repositories) else datetime.now(UTC).date().isoformat()
     identities = [_identity(one) for one in repositories]
     settings = settings_of(target)
@@ -89,7 +89,7 @@ def provided(plan: Plan) -> Provided:
 
 
 def applied(base: Sequence[RootPackage], plan: Plan) -> tuple[RootPackage, ...]:
-    """The packages of a root in which the plan was carried out."""
+    """The packages of a root after the plan was carried out."""
     removed = set(plan.removed)
     return in_order([*(package for package in base if package.identity not in removed), *plan.packages])
 
@@ -109,7 +109,7 @@ def _identity(repository: DnfRepository) -> object:
         repomd = (repository.folder / "repodata/repomd.xml").read_bytes()[:_REPOMD_BYTES]
     except OSError as error:
         message = (
-            f"repository {repository.name} has no {error.filename}: {error.strerror}; is it made, and mounted here?"
+            f"repository {repository.name} has no {error.filename}: {error.strerror}; is it there, and mounted here?"
         )
         raise NetworkTrouble(message) from error
     return [asdict(repository), hashlib.sha256(repomd).hexdigest()]

@@ -1,4 +1,4 @@
-"""RPM as a `WorkerFormat`: the steps' questions, answered by the parts beside this file."""
+"""RPM as a `WorkerFormat`: passes the calls of steps to the modules beside this file."""
 
 import threading
 from collections.abc import Mapping
@@ -63,11 +63,11 @@ class RpmWorkerFormat:
             found = read(path).nevra
         except rpmfile.BadRpm as error:
             raise BadPackage(str(error)) from error
-        # The reader says "src" of a nosrc package, too.
+        # The reader gives "src" also for a nosrc package.
         if identity.is_source and identity_of(found).is_source:
             found = replace(found, arch=identity.arch)
         if str(found) != identity.text:
-            raise BadPackage(f"says of itself that it is {found}, and was reported as {identity}")
+            raise BadPackage(f"states that it is {found}, and was reported as {identity}")
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
         return engine_for(request.target, context.settings).make_source(request, context)

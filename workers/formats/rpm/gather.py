@@ -1,7 +1,7 @@
-"""Every file that a source package is made of: from the tree, a lookaside, a URL, or the tree itself as a tarball.
+"""Collects all files of a source package: from the tree, a lookaside, a URL, or the tree itself as a tarball.
 
-The layouts known: everything in one folder (Fedora), and SPECS/ beside SOURCES/ (AlmaLinux, CentOS 8). What a spec
-asks for is read literally (spec.py); what cannot be read that way is noted and left to the build root.
+It knows two layouts: everything in one folder (Fedora), and SPECS/ beside SOURCES/ (AlmaLinux, CentOS 8). The sources
+of a spec are read literally (spec.py); a source that cannot be read that way is noted and left to the build root.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ _LIST_MAX_BYTES = 4 * 2**20
 _METADATA = re.compile(r"\.[^/]+\.metadata")
 _CHUNK_BYTES = 2**20
 _SHOWN_SPECS = 10
-_NAME_MAX_BYTES = 255  # of Linux, in any file system
+_NAME_MAX_BYTES = 255  # Linux's limit, in any file system
 
 
 @dataclass
 class _Gathering:
-    """What is known so far. `files` are the tree's, by name; `notes` why a source is left to the build root."""
+    """The state so far. `files` are the tree's, by name; `notes` tell why a source is left to the build root."""
 
     tree: Tree
     source: Source
@@ -56,9 +56,9 @@ class _Gathering:
 def gather(
     tree: Tree, source: Source, target: Target, context: StepContext, defines: Iterable[tuple[str, str]] = ()
 ) -> Gathered:
-    """Find the spec and bring its sources together.
+    """Find the spec and collect its sources.
 
-    Raises Ended when the tree, the spec, a list or a server says that it cannot be; trouble as `download.fetch`.
+    Raises Ended if the tree, the spec, a list or a server makes that impossible; trouble as `download.fetch`.
     """
     state = _Gathering(tree=tree, source=source, target=target, context=context)
     folder = _folder(tree, source.subdir)
@@ -80,7 +80,7 @@ def gather(
 
 
 def find_spec(tree: Tree, folder: str, named: str | None) -> str:
-    """The spec's path. Raises Ended when there is none, or when there are several and none is named."""
+    """The spec's path. Raises Ended if there is none, or if there are several and `named` is None."""
     if named is not None:
         path = _joined(folder, named)
         if path is None or not path.endswith(".spec") or not posixpath.basename(path).isprintable():
@@ -137,7 +137,7 @@ def _below(folder: str, name: str) -> str:
 
 
 def _package_folder(spec_path: str) -> str:
-    """The folder that holds SPECS/ when the spec is in one, else the spec's own."""
+    """The parent of SPECS/ if the spec is in such a folder, else the spec's own folder."""
     folder = posixpath.dirname(spec_path)
     return posixpath.dirname(folder) if posixpath.basename(folder) == "SPECS" else folder
 
@@ -149,7 +149,7 @@ def _source_folders(tree: Tree, folder: str, spec_path: str) -> list[str]:
 
 
 def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
-    """Files beside the spec, and those in SOURCES. Housekeeping (.gitignore) stays out unless the spec names it."""
+    """Take the files beside the spec and in SOURCES. Dot files (.gitignore) are left out unless the spec names them."""
     paths = {state.spec_name: state.spec_path}
     for folder in folders:
         for name in state.tree.children(folder):
@@ -196,15 +196,15 @@ def _read_lists(state: _Gathering, folder: str) -> None:
                 Outcome.OVER_LIMIT, f"{shown(path)} has {content.size_bytes} bytes; no list of sources has so many"
             )
         for listed in lookaside.parse(content.read(), where=shown(path)):
-            # A file may be in both kinds of list, with different kinds of checksum; the first one read holds.
+            # A file may be in both kinds of list, with different kinds of checksum; the first one that is read counts.
             state.listed.setdefault(listed.name, listed)
 
 
-# --- what else the spec needs ----------------------------------------------------------------------------------------
+# --- other sources of the spec ---------------------------------------------------------------------------------------
 
 
 def _check_length(name: str) -> None:
-    """Git and servers have names that no file can have."""
+    """Names in git and on servers can be too long for a file."""
     if len(os.fsencode(name)) > _NAME_MAX_BYTES:
         raise Ended(Outcome.FAILED, f"the name {shown(name)!r} is longer than a file's can be: {_NAME_MAX_BYTES} bytes")
 
@@ -218,7 +218,7 @@ def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
     urls = []
     cache = settings_of(state.target).lookaside
     if cache:
-        # Dist-git names the spec after the repository; where it does not, the cache goes by the repository.
+        # Dist-git usually names the spec after the repository; if the two differ, the cache uses the repository's name.
         packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.source.guessed_name])
         urls = [lookaside.url_of(cache, package, listed) for package in packages]
     urls += [item.url for item in parsed.sources if item.filename == listed.name and item.url]
@@ -276,7 +276,8 @@ def _want_source(state: _Gathering, item: SpecSource, parsed: Spec) -> None:
 
 
 def _take_named(state: _Gathering, value: str, name: str) -> bool:
-    """A source given with its path in the tree, or as a dot file; rpmbuild looks for its last part beside the spec."""
+    """Take a source that is given by its path in the tree, or a dot file. rpmbuild looks for its last part beside the
+    spec."""
     path = _joined(posixpath.dirname(state.spec_path), value)
     if path:
         _take(state, {name: path})
@@ -287,7 +288,7 @@ def _miss(state: _Gathering, item: SpecSource) -> None:
     what = f"{item.label} {download.hide(item.url) if item.url else shown(item.value or '')}"
     why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
     if item.is_conditional:
-        state.context.log.note(f"{what} {why}; it stands inside %if, so the build root may do without it")
+        state.context.log.note(f"{what} {why}; it is inside %if, so the build root may not need it")
         return
     raise Ended(Outcome.FAILED, f"{what} {why}; commit the file or list it in `sources`")
 

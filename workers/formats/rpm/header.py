@@ -1,4 +1,4 @@
-"""The facts that the header of a made source package has. One reader for every engine, outside of any root."""
+"""Reads the facts in the header of a source package that was made. All engines use it, outside of any root."""
 
 from itertools import islice
 from pathlib import Path
@@ -9,9 +9,9 @@ from workers.formats.base import SourceFacts
 
 
 def read_facts(results: Path) -> tuple[SourceFacts | None, str | None]:
-    """The facts of the one source package in a folder of results, or what is wrong with them.
+    """The facts of the one source package in a folder of results, or the problem with them.
 
-    By the farm's own reader, with strict bounds: asking rpm would take another command in the root.
+    The farm's own reader with strict bounds reads them: rpm would need another command in the root.
     """
     found = list(islice(results.iterdir(), 2))
     if len(found) != 1 or found[0].is_symlink() or not found[0].is_file():

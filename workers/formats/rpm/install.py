@@ -41,7 +41,7 @@ _SAID_BYTES = 2**20
 _SHOWN_CHARS = 300
 _LIMITS, _TIMEOUT_S = FILL_LIMITS, FILL_TIMEOUT_S
 _CACHE = "/mnt/root/var/cache/dnf"
-#: Where overlayfs keeps what it is about to change: in the folder of what it changes.
+#: The name of overlayfs's work folder, beside the upper folder.
 _WORK = "overlay-work"
 _PLUGIN = "farm_plan"
 _GIVEN = "the packages that it requires"
@@ -51,7 +51,7 @@ _numbers = count(1)
 
 @dataclass(frozen=True, kw_only=True)
 class _DnfRun:
-    """Without `plan` nothing is installed; there is network, and `cache` is the shared one and no view of it."""
+    """Without `plan` dnf only downloads: with network, and into the shared cache instead of a view of it."""
 
     words: tuple[str, ...]
     root: Overlay
@@ -65,7 +65,7 @@ class _DnfRun:
 
 
 class DnfInstall:
-    """For one target and arch, on behalf of one attempt."""
+    """Installs packages for one target and arch, for one attempt."""
 
     def __init__(
         self, settings: Settings, target: Target, arch: Arch, context: StepContext, confinement: Confinement
@@ -80,10 +80,10 @@ class DnfInstall:
     def install(
         self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
     ) -> Plan:
-        """Fill the empty folder `root`, with scratch files in `into`; what dnf installed. Raises trouble."""
+        """Fill the empty folder `root`, with scratch files in `into`. Returns dnf's plan. Raises trouble."""
 
         def prepare(work: Path) -> list[str]:
-            # The lower folder is empty: the overlay is there for its mount option that spares every sync.
+            # The lower folder is empty: the overlay is used for its mount option `volatile`, which avoids syncs.
             (work / "empty").mkdir()
             return ["install", *packages]
 
@@ -92,10 +92,10 @@ class DnfInstall:
     def add(
         self, wanted: Sequence[str], repositories: Sequence[DnfRepository], *, lower: Path, upper: Path, into: Path
     ) -> Plan:
-        """Install what meets the requirements over `lower`; the difference goes to `upper`. What dnf installed.
+        """Install packages that meet the requirements over `lower`; the difference goes to `upper`. Returns dnf's plan.
 
-        Raises trouble; and Ended, with UNRESOLVABLE, when nothing provides one of them, and with FAILED when a
-        package that meets one cannot be installed.
+        Raises trouble; and Ended, with UNRESOLVABLE if no package provides a requirement, and with FAILED if a package
+        that meets one cannot be installed.
         """
 
         def prepare(work: Path) -> list[str]:
@@ -137,8 +137,8 @@ class DnfInstall:
             words = [*options, *words]
             is_remote = not all(one.is_local for one in repositories)
             if lower is None or is_remote:
-                # Scriptlets never have network, so what they come with is fetched before, over a root thrown away. For
-                # a template in any case: what dnf made of the target's metadata then serves all of its layers.
+                # Scriptlets never have network, so packages are downloaded before, over a root that is removed. For a
+                # template always: all of its layers then use the cache that dnf made of the target's metadata.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
                 fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
                 with self._cache.write(self._context.stop, self._context.deadline) as cache:
@@ -178,18 +178,18 @@ class DnfInstall:
         return plan
 
     def _judge(self, ran: ToolRun, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
-        """Raises what the end of dnf means."""
+        """Raises the error that the end of dnf means, if any."""
         log, done = self._context.log, ran.done
         said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
-        if has_begun:  # a scriptlet may have written more than is read, before dnf said that it failed
+        if has_begun:  # the output of a scriptlet may have pushed dnf's message out of the part that is read
             said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
         end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
         if met_one := _limit_met(done, ran.met, has_begun=has_begun):
             outcome, words = met_one
             what = "installing what it requires" if is_builds_own else "making the build root"
-            # The log's limit and the time are the build's own. Of the rest nothing of what it asks for has run before
-            # scriptlets do: it was dnf that waited for a disk or a mount.
+            # The log's limit and the time are the build's own. Before scriptlets run, no code of its packages has run,
+            # so another limit was met by dnf itself, which waited for a disk or a mount.
             is_own = done.ending is Ending.FLOODED or time.monotonic() >= self._context.deadline
             if is_own or (is_builds_own and has_begun):
                 raise Ended(outcome, f"{what} {words}")
@@ -223,7 +223,7 @@ class DnfInstall:
         own(self._confinement, *paths)
 
     def _own_cache(self, cache: Path) -> None:
-        """One that other ids filled, as an earlier setting had them, cannot be written to, and is made anew."""
+        """Make the cache again if its files belong to other ids, from an earlier setting: it cannot be written to."""
         if cache.stat().st_uid != self._confinement.root_id and any(cache.iterdir()):
             remove_tree(cache)
             cache.mkdir()
@@ -241,7 +241,8 @@ class DnfInstall:
         ]
 
     def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
-        """Local repositories at their own paths; the farm's as a whole, since packages lie beside versions."""
+        """Binds of local repositories at their own paths; of the farm's the whole folder, since the packages are beside
+        the versions."""
         folders = [one.folder for one in repositories if one.folder is not None]
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
@@ -249,8 +250,8 @@ class DnfInstall:
 
 
 def _may_be_given(error: FarmError, may_be: bool) -> FarmError:
-    """Packages that others built may be made so that dnf fails before any of their code runs. Only another host that
-    installs the same ones can tell that it was this host's trouble."""
+    """Packages of other builds may be crafted so that dnf fails before any of their code runs. Only if another host can
+    install the same packages, the trouble was this host's."""
     if may_be:
         error.remote = error.remote or _GIVEN
     return error
@@ -263,8 +264,8 @@ def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:
 
 
 def _limit_met(done: Completed, met: LimitsMet, *, has_begun: bool) -> tuple[Outcome, str] | None:
-    """Which limit of a filling ended it, as an outcome and words; None when none did. Raises DiskFull when that is the
-    host's doing, or when it was dnf's own files that took most of a disk."""
+    """The limit that ended the installation, as an outcome and a reason; None if no limit did. Raises DiskFull if the
+    host's disk is the cause, or if dnf's own files took most of a disk."""
     match done.ending:
         case Ending.TIMED_OUT:
             return Outcome.TIMED_OUT, f"did not end within {done.seconds:.0f} s"
@@ -281,9 +282,9 @@ def _limit_met(done: Completed, met: LimitsMet, *, has_begun: bool) -> tuple[Out
         case Ending.DISK_FULL | Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
             raise DiskFull("the disk of this host is nearly full while a build root is filled; free some space")
         case Ending.EXITED if met.memory_kills:
-            return Outcome.OVER_LIMIT, f"used more memory than the {_LIMITS.memory_bytes // 2**30} GiB of a filling"
+            return Outcome.OVER_LIMIT, f"used more memory than an installation's {_LIMITS.memory_bytes // 2**30} GiB"
         case Ending.EXITED if met.forks_refused:
-            return Outcome.OVER_LIMIT, f"wanted more than the {_LIMITS.processes} processes of a filling"
+            return Outcome.OVER_LIMIT, f"wanted more than an installation's {_LIMITS.processes} processes"
         case Ending.EXITED:
             return None
 

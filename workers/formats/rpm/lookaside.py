@@ -1,4 +1,4 @@
-"""Dist-git's lists of tarballs that are kept outside the tree, and where a lookaside cache has them.
+"""Dist-git's lists of tarballs that are kept outside the tree, and their addresses in a lookaside cache.
 
 Reads `sources` (Fedora, CentOS Stream) and `.<name>.metadata` (AlmaLinux, CentOS 8). Downloads nothing.
 """
@@ -12,7 +12,7 @@ from farm.model.outcome import Outcome
 from workers.core.context import Ended
 from workers.sources.checksum import Checksum
 
-#: Hash by the number of its hexadecimal digits: neither old `sources` nor `.metadata` say which it is.
+#: The hash by its number of hexadecimal digits: old `sources` and `.metadata` do not name it.
 _HASH_BY_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 _BSD = re.compile(r"(?P<algorithm>MD5|SHA1|SHA256|SHA512) \((?P<name>[^/]+)\) = (?P<hash>[0-9a-fA-F]+)")
 _PLAIN = re.compile(r"(?P<hash>[0-9a-fA-F]+)[ \t]+\*?(?P<path>\S.*)")
@@ -30,8 +30,7 @@ class Listed:
 def parse(content: bytes, *, where: str) -> tuple[Listed, ...]:
     """Read a list in any of the three forms. `where` is its name, for messages.
 
-    Raises Ended for a line that is in none of them, for too many lines, and for a file that is listed twice and
-    differently.
+    Raises Ended for a line of another form, for too many lines, and for a file with two different checksums.
     """
     listed: dict[str, Listed] = {}
     if content.count(b"\n") > _LINES_MAX:
@@ -57,7 +56,7 @@ def _parse_line(line: str) -> Listed | None:
     if bsd := _BSD.fullmatch(line):
         algorithm, name, digest = bsd["algorithm"].lower(), bsd["name"], bsd["hash"].lower()
     elif plain := _PLAIN.fullmatch(line):
-        # `.metadata` gives paths in the tree, SOURCES/x.tar.gz; only the last part can be a source's name.
+        # `.metadata` has paths in the tree, SOURCES/x.tar.gz; only the last part can be a source's name.
         name, digest = plain["path"].rpartition("/")[2], plain["hash"].lower()
         algorithm = _HASH_BY_DIGITS.get(len(digest), "")
     else:
@@ -68,7 +67,7 @@ def _parse_line(line: str) -> Listed | None:
 
 
 def url_of(lookaside: Lookaside, package: str, listed: Listed) -> str:
-    """Where the lookaside cache has the file."""
+    """The address of the file in the lookaside cache."""
     base, digest = lookaside.base_url.rstrip("/"), listed.checksum.hexdigest
     match lookaside.form:
         case LookasideForm.SOURCES:

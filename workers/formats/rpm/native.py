@@ -28,7 +28,7 @@ from workers.roots.stacked import StackedRoots, Template
 
 _INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
-#: mock's number, too: a recipe whose questions depend on the answers for longer than this does not end.
+#: As in mock: a recipe that still asks for other packages after so many rounds would never end.
 _ROUNDS = 10
 
 
@@ -74,7 +74,7 @@ class NativeEngine:
 def _round(
     template: Template, request: BuildRequest, wanted: Sequence[str], results: Path
 ) -> tuple[Made, tuple[str, ...]]:
-    """One build in a root of its own, and what it asked for beyond that."""
+    """One build in its own root, and the requirements that %generate_buildrequires added."""
     with ExitStack() as stack:
         try:
             session = stack.enter_context(template.with_packages(wanted, request.repositories))
@@ -85,14 +85,14 @@ def _round(
         except RootTrouble as trouble:
             if template.comes_up(session.root) or not template.comes_up():
                 raise
-            reason = f"with what it requires the build root cannot be entered: {trouble}"
+            reason = f"with its requirements installed the build root cannot be entered: {trouble}"
             return _nothing(Outcome.FAILED, reason, session.root, results), ()
         asked = _asked(done, session)
         return _packages_made(done, session, results), asked
 
 
 def _pack(request: SourceRequest, options: list[str]) -> list[str]:
-    """Both take any arch: whether the spec wants this one is a question for the build."""
+    """The commands accept any arch: the build decides whether the spec excludes this one."""
     if request.package is not None:
         return ["rpmbuild", "-rs", "--nodeps", "--nosignature", *options, f"/builddir/in/{_GIVEN}"]
     return [
@@ -145,25 +145,25 @@ def _run(
     env: Mapping[str, str],
     shown: Sequence[str],
 ) -> Ran:
-    """The meaning of rpmbuild's end is in the answer. Raises trouble when it is not the package's doing."""
+    """Run rpmbuild. The answer has the meaning of its end. Raises trouble if the package is not the cause."""
     try:
         done = session.run(command, binds=binds, env=env, shown=shown)
     except RootTrouble:
-        require_arch(arch)  # without an emulator no sandbox comes up
+        require_arch(arch)  # without an emulator a sandbox does not come up
         raise
     if done.outcome is not Outcome.FAILED or done.reason is not None:
         return done
     completed = done.completed
     host = host_state((session.scratch,), arch)
     verdict = blame.of_rpmbuild(End(code=completed.code, signal=completed.signal, said=completed.tail, host=host))
-    assert verdict is not None  # noqa: S101 - the last row of rpmbuild's table is for whatever no other one is for
+    assert verdict is not None  # noqa: S101 - the last row of rpmbuild's table matches every end
     if verdict.case.blame is not Blame.PACKAGE:
-        raise verdict.error("rpmbuild failed, which may not be the package's doing")
+        raise verdict.error("rpmbuild failed, and the package may not be the cause")
     return replace(done, outcome=verdict.case.outcome, reason=verdict.reason or None)
 
 
 def _asked(done: Ran, session: RootSession) -> tuple[str, ...]:
-    """What %generate_buildrequires wants and the root does not have; nothing for a build that ended any other way."""
+    """The requirements of %generate_buildrequires that the root does not meet; empty for any other end."""
     if done.completed.code != rpmbuild.MISSING_REQUIRES:
         return ()
     text = read_left(session.out / "requires", limit_bytes=rpmbuild.HEADER_BYTES)
@@ -190,7 +190,7 @@ def _nothing(outcome: Outcome, reason: str, root: Root, results: Path) -> Made:
 
 
 def _results(context: StepContext) -> Path:
-    """Made now, since a recipe may leave a disk on which nothing can be made any more."""
+    """Make the folder before the recipe runs, which may fill the disk."""
     return _empty(context.workdir / "results")
 
 
@@ -204,7 +204,7 @@ def _recipe(name: str) -> Bind:
 
 
 def _sources(request: SourceRequest, confined: Confinement) -> Bind:
-    """What the build user reads; it needs no right on the folders above, but one on the files themselves."""
+    """The bind of the sources. The build user needs no rights on the folders above, but may read the files."""
     if request.package:
         return Bind(path=request.package, inside=f"/builddir/in/{_GIVEN}")
     if request.sources is None:
@@ -214,7 +214,7 @@ def _sources(request: SourceRequest, confined: Confinement) -> Bind:
 
 
 def _let_read(folder: Path, confined: Confinement) -> None:
-    """They belong to the root's own root, too: that is the owner that a source package records."""
+    """Let the build user read the files. They belong to uid 0 of the root, which a source package records as owner."""
     for path in (folder, *folder.iterdir()):
         os.chown(path, confined.root_id, confined.root_id, follow_symlinks=False)
         mode = path.lstat().st_mode

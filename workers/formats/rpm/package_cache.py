@@ -2,11 +2,10 @@
 
 Owns the folder, its lock and its snapshots. One dnf at a time downloads into the folder, under an exclusive lock. An
 installation takes long, and reads a snapshot: a folder of hard links, which is made while no download runs. A download
-that waited for PATIENCE_S goes into an empty folder of its own: the requirements of one build can keep dnf busy for an
-hour, and must not hold up the builds of others. A later
-download adds packages and replaces metadata, and does not change a snapshot. librepo writes into a file in one case: a
-repository has another package under an old name. The digest in the snapshot's metadata refuses that package, and the
-farm tries the step again.
+that waited for PATIENCE_S goes into its own empty folder: the requirements of one build can keep dnf busy for an hour,
+and must not delay the builds of others. A later download adds packages and replaces metadata, and does not change a
+snapshot. librepo writes into a file in one case: a repository has another package under an old name. The digest in the
+snapshot's metadata refuses that package, and the farm tries the step again.
 """
 
 import os
@@ -24,7 +23,7 @@ from farm.model.arch import Arch
 from workers.core.locks import LockKind, locked, until
 from workers.isolation.scratch import remove_tree, scratch_name, sweep_orphans
 
-#: A first download of a target's metadata and packages takes less.
+#: Longer than a first download of a target's metadata and packages.
 PATIENCE_S = 180.0
 _SNAPSHOT = "snapshot"
 _STOPPED = "stopped while another attempt downloaded packages for the same target"
@@ -55,13 +54,13 @@ class PackageCache:
 
     @contextmanager
     def read(self, stop: threading.Event, deadline: float) -> Iterator[Path]:
-        """The cache while no download runs, or an empty folder. Others may read too. Raises what `write` does."""
+        """The cache while no download runs, or an empty folder. Others may read it too. Raises as `write` does."""
         with self._locked(LockKind.SHARED, stop, deadline) as folder:
             yield folder
 
     @contextmanager
     def snapshot(self, folder: Path) -> Iterator[Path]:
-        """The content of the folder at this moment, for as long as the block lasts. To be entered under the `write` or
+        """The content of the folder at this moment, for as long as the block lasts. Enter it inside the `write` or
         `read` that yielded the folder."""
         with self._own_folder() as made:
             with disk_errors(RootTrouble, f"{folder} cannot be read"):
@@ -71,8 +70,8 @@ class PackageCache:
     def _prepare(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         os.utime(self.path)  # `farm gc` removes the cache that was not used for longest
-        # dnf's own locks name processes by number, which says nothing between pid namespaces: one that a killed
-        # dnf left would be waited for without end.
+        # dnf's own locks have a pid, which has no meaning in another pid namespace: dnf would wait without end for the
+        # lock of a killed dnf.
         for left in self.path.glob("*_lock.pid"):
             left.unlink(missing_ok=True)
 
@@ -102,7 +101,7 @@ class PackageCache:
 
 
 def sweep_snapshots(settings: Settings, alive: Path) -> int:
-    """Remove those of workers that are dead; how many. `alive` as with `is_orphan`."""
+    """Remove the snapshots of dead workers. Returns their number. `alive` as with `is_orphan`."""
     folders = _folders(settings)
     return sweep_orphans(folders.iterdir(), _SNAPSHOT, alive) if folders.is_dir() else 0
 
@@ -112,7 +111,8 @@ def _folders(settings: Settings) -> Path:
 
 
 def _link_tree(source: Path, made: Path) -> None:
-    """Folders and regular files alone, each folder with its owner and mode; an empty folder without a source."""
+    """Link the folders and regular files alone, each folder with its owner and mode. Without a source, an empty
+    folder."""
     made.mkdir(mode=0o755, parents=True)
     if not source.is_dir():
         return
@@ -126,7 +126,7 @@ def _link_tree(source: Path, made: Path) -> None:
 
 
 def _link(source: Path, made: Path) -> None:
-    """A copy where a file has as many links as its file system allows."""
+    """Link the file, or copy it if it has as many links as its file system allows."""
     with suppress(OSError):
         os.link(source, made, follow_symlinks=False)
         return

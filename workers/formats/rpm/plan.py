@@ -1,8 +1,8 @@
-"""The plan of a filling: what dnf is about to install and remove, in its own words.
+"""The plan of an installation: the packages that dnf is about to install and remove, as dnf itself lists them.
 
 Owns the pipe from dnf's plugin (dnf_plugins/farm_plan.py) to the worker, its bounds and its form. The plugin writes one
-line before the first scriptlet runs. The worker takes that line and nothing after it, through a descriptor that it
-opened before the sandbox existed, so a scriptlet can neither change the plan nor keep it from coming.
+line before the first scriptlet runs. The worker reads that line and nothing after it, through a descriptor that it
+opened before the sandbox existed, so a scriptlet can neither change nor block the plan.
 """
 
 import fcntl
@@ -27,12 +27,12 @@ _NAME_CHARS = 300
 
 
 class BadPlan(ValueError):
-    """The plan names what the farm cannot record; the message says which."""
+    """The plan has an entry that the farm cannot record; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Added:
-    """A package to be installed. `provides` and `files` are there in the plan of a template only."""
+    """A package that dnf installs. Only the plan of a template has `provides` and `files`."""
 
     nevra: str
     digest: str
@@ -42,7 +42,7 @@ class Added:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`removed` are NEVRAs. `refused` says why the plugin stopped dnf."""
+    """`removed` are NEVRAs. `refused` is the reason why the plugin stopped dnf."""
 
     added: tuple[Added, ...]
     removed: tuple[str, ...]
@@ -54,7 +54,7 @@ class Plan:
 
 
 class PlanPipe:
-    """The worker's end. `take` is called again and again while dnf runs, and once after."""
+    """The worker's end. `take` is called repeatedly while dnf runs, and once after."""
 
     def __init__(self, descriptor: int, *, limit_bytes: int) -> None:
         self._descriptor = descriptor
@@ -63,7 +63,7 @@ class PlanPipe:
         self._is_whole = False
 
     def take(self) -> None:
-        """What has come so far. Past the limit it is read and dropped, so that dnf does not wait for ever."""
+        """Read the data that has come so far. Past the limit data is dropped, so that dnf does not hang."""
         while not self._is_whole:
             try:
                 data = os.read(self._descriptor, _PIPE_BYTES)
@@ -75,7 +75,7 @@ class PlanPipe:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a scriptlet may have run: the plan is there, and it is not empty."""
+        """Whether a scriptlet may have run: the plan has come, and is not empty."""
         if not self._is_whole:
             return False
         try:
@@ -85,22 +85,22 @@ class PlanPipe:
         return plan is not None and not plan.refused and bool(plan.added or plan.removed)
 
     def plan(self) -> Plan | None:
-        """None when dnf ended before it had one. Raises BadPlan."""
+        """The plan; None if dnf ended before it had one. Raises BadPlan."""
         if not self._is_whole:
             return None
         if len(self._line) > self._limit_bytes:
-            raise BadPlan(f"the packages to be installed take more than {self._limit_bytes} bytes to name")
+            raise BadPlan(f"the list of packages to install has more than {self._limit_bytes} bytes")
         return parse(bytes(self._line))
 
 
 @contextmanager
 def plan_pipe(path: Path, *, limit_bytes: int) -> Iterator[PlanPipe]:
-    """Make the pipe at `path`. No sandbox may see the folder before."""
+    """Make the pipe at `path`. No sandbox may have seen its folder before."""
     os.mkfifo(path, mode=0o600)
-    # Open for both: a pipe without a writer would be at its end before dnf opens it.
+    # Open for reading and writing: a pipe without a writer would be at its end before dnf opens it.
     descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # a smaller one is slower, and all right
+        with suppress(OSError):  # a smaller pipe is only slower
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         yield PlanPipe(descriptor, limit_bytes=limit_bytes)
     finally:
@@ -114,13 +114,13 @@ def parse(line: bytes) -> Plan:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadPlan(f"the plan of the transaction cannot be read: {shown(str(error), limit=_NAME_CHARS)}") from error
     if len(plan.added) > _PACKAGES or len(plan.removed) > _PACKAGES:
-        raise BadPlan(f"more than {_PACKAGES} packages are to be installed or removed")
+        raise BadPlan(f"more than {_PACKAGES} packages would be installed or removed")
     if sum(len(one.provides) + len(one.files) for one in plan.added) > _DETAILS:
-        raise BadPlan(f"the packages to be installed have more than {_DETAILS} provides and files")
+        raise BadPlan(f"the packages to install have more than {_DETAILS} provides and files")
     for one in plan.added:
         _nevra(one.nevra)
         if len(one.digest) > _DIGEST_CHARS or not one.digest.isprintable():
-            raise BadPlan(f"the digest of {shown(one.nevra, limit=_NAME_CHARS)} is not one")
+            raise BadPlan(f"the digest of {shown(one.nevra, limit=_NAME_CHARS)} is malformed")
     return plan
 
 

@@ -1,6 +1,6 @@
-"""Whether a repository will take packages: asked on the build host, of the same reader that publishes.
+"""Checks on the build host whether a repository would accept packages, with the same reader that publishes them.
 
-Owns the process in which hostile headers are parsed, and its bounds. workers/formats/rpm/package_reader.py runs there.
+Owns the process that parses hostile headers, and its bounds. workers/formats/rpm/package_reader.py runs there.
 """
 
 import os
@@ -33,19 +33,19 @@ _KILLED_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHU
 
 
 def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
-    """Raises Ended (failed) for packages that a repository would refuse, and for more metadata than one takes.
+    """Raises Ended (failed) for packages that a repository would refuse, and for too much metadata.
 
     Raises RootTrouble when the reader cannot be run, and LeaseLost.
     """
     folders = sorted({path.parent for path in paths})
     if len(folders) > _FOLDERS_MAX:
-        raise Ended(Outcome.FAILED, f"the packages are in {len(folders)} folders; at most {_FOLDERS_MAX} are taken")
+        raise Ended(Outcome.FAILED, f"the packages are in {len(folders)} folders; at most {_FOLDERS_MAX} are allowed")
     inside = {folder: f"/packages/{number}" for number, folder in enumerate(folders)}
     names = context.workdir / "publishable"
     names.write_bytes(b"\0".join(os.fsencode(f"{inside[path.parent]}/{path.name}") for path in paths))
     names.chmod(0o644)
     for path in paths:
-        path.chmod(0o644)  # a recipe's own file, of one name; the reader has no right to files that are closed to it
+        path.chmod(0o644)  # a recipe's own file, without other hard links; the reader is another user
     for folder in folders:
         folder.chmod(0o755)
     binds = [Bind(path=folder, inside=place) for folder, place in inside.items()]
@@ -72,24 +72,24 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
 
 
 def _signal_of(error: CommandFailed) -> int | None:
-    """A sandbox ends as a shell does when its command was killed: with 128 and the signal's number."""
+    """The signal that killed the command: a sandbox ends as a shell does, with 128 plus the signal's number."""
     return error.completed.signal or (error.completed.code or 0) - 128
 
 
 def _code_folders() -> list[str]:
-    """Where the reader finds its modules. The package `farm` itself has no file in a worker that Celery started: there
-    it was found in two places, the folder of the start and the installation."""
+    """The folders of the reader's modules. In a worker that Celery started, the package `farm` has no file of its own:
+    Python finds it in two places, the current folder and the installation."""
     files = (farm.errors.__file__, createrepo_c.__file__)
     return list(dict.fromkeys(str(Path(file).absolute().parent.parent) for file in files))
 
 
 def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
-    """Without the interpreter's site module, which takes longer than the reading."""
+    """The command runs without the interpreter's site module, which takes longer than to read the headers."""
     modules = _code_folders()
     argv = [sys.executable, "-I", "-S", str(_READER), os.pathsep.join(modules), "/names"]
-    # The soft limit's signal is the reader's own end; the hard one's is the signal with which others end a process.
+    # The soft limit has its own signal, so the reader's end is recognized; the hard limit kills, as others may do too.
     bounds = ["prlimit", f"--cpu={_CPU_S}:{_CPU_S + 5}", f"--as={_LIMITS.memory_bytes}", "--"]
-    if os.geteuid() != 0:  # by hand, and in tests: there is no other account to become
+    if os.geteuid() != 0:  # by hand, and in tests: this process cannot become another account
         *folders, names = binds
         pairs = [word for bind in folders for word in (bind.inside, str(bind.path))]
         return [*bounds, *argv[:-1], str(names.path), *pairs]

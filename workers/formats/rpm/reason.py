@@ -1,8 +1,8 @@
-"""Why a build failed, in one line, found in its log, with the lines around it.
+"""Finds the reason of a failed build in its log: one line, and the lines around it.
 
-Owns the search, and that nothing of it can hurt: a log is hostile, so what comes out is printable text of bounded
-length, and the time is linear in a bounded part of the log. Does not own what tools say (reason_patterns.py), nor the
-outcome of a build: that is the engine's exit code.
+Owns the search and its bounds: a log is hostile, so the result is printable text of bounded length, and the time is
+linear in a bounded part of the log. Does not own the messages of tools (reason_patterns.py), nor the outcome of a
+build, which the engine decides.
 """
 
 import re
@@ -19,10 +19,10 @@ LINE_CHARS = 300
 EXCERPT_LINES = 40
 
 _LINES_BEFORE = 25
-_LINE_BYTES = 1000  # of a log line, how much is decoded and matched
-_CANDIDATES = 100  # lines with a pattern's needle that are looked at before it counts as absent
-_FOLLOWING = 200  # lines after a match that may hold its items
-_SKIPPED_BYTES = b"\n[farm] the reason finder left out what is between\n"
+_LINE_BYTES = 1000  # the part of a log line that is decoded and matched
+_CANDIDATES = 100  # the lines with a pattern's needle that are tried before the pattern counts as absent
+_FOLLOWING = 200  # the lines after a match that may hold its items
+_SKIPPED_BYTES = b"\n[farm] the reason finder left out the lines between\n"
 
 _CUT = re.compile(rb"\n\[farm\] (the log reached its limit of \d+ bytes)[^\n]*\n?\Z")
 _BAD_EXIT = re.compile(rb"^(?:BUILDSTDERR: )?error: Bad exit status from \S{1,200} \((%?[a-z_]{1,40})\)", re.MULTILINE)
@@ -42,8 +42,8 @@ def find_reason(log: Path, *, limit_bytes: int = TAIL_BYTES) -> Reason | None:
     """
     text = _read(log, limit_bytes)
     if cut := _CUT.search(text):
-        # What failed came after the cut: anything found before it would be a guess.
-        why = f"{cut.group(1).decode()}, and what came after it, the failure too, is not kept"
+        # The failure came after the cut: any reason before it would be a guess.
+        why = f"{cut.group(1).decode()}, and the rest, with the failure, is not kept"
         return _reason(text, cut.start() + 1, why, "log")
     if bad_exit := _bad_exit(text):
         return _in_phase(text, bad_exit)
@@ -54,9 +54,9 @@ def find_reason(log: Path, *, limit_bytes: int = TAIL_BYTES) -> Reason | None:
 
 
 def _line_shown(raw: bytes) -> str:
-    """One log line as people may see it: bytes that are no UTF-8, control and direction codes are escaped.
+    """One log line for people: bytes that are not UTF-8, control and direction codes are escaped.
 
-    Colours are dropped, and of a line that was written over, what was there last is kept.
+    Colours are removed, and of a line that was overwritten, the last text is kept.
     """
     line = raw[:_LINE_BYTES].rstrip(b"\r\n").rpartition(b"\r")[2].decode(errors="backslashreplace")
     return clip(printable(_COLOUR.sub("", line).expandtabs(4)), LINE_CHARS)
@@ -74,8 +74,8 @@ def _read(log: Path, limit_bytes: int) -> bytes:
 
 
 def _bad_exit(text: bytes) -> re.Match[bytes] | None:
-    """rpmbuild's own words on the script that failed, which no other script follows: a recipe may print such a line
-    too, as rpm's own tests do."""
+    """rpmbuild's own message about the script that failed, after which no other script runs: a recipe may print such a
+    line too, as rpm's own tests do."""
     end = len(text)
     for _ in range(_CANDIDATES):
         at = text.rfind(_BAD_EXIT_NEEDLE, 0, end)
@@ -88,7 +88,7 @@ def _bad_exit(text: bytes) -> re.Match[bytes] | None:
 
 
 def _in_phase(text: bytes, bad_exit: re.Match[bytes]) -> Reason:
-    """The reason in what the failed script printed: between its start and rpmbuild's words on its end."""
+    """The reason in the output of the failed script: between its start and rpmbuild's message about its end."""
     phase = bad_exit.group(1).decode()
     end = bad_exit.start()
     start = max(text.rfind(b"Executing(%s):" % bad_exit.group(1), 0, end), 0)
@@ -99,7 +99,7 @@ def _in_phase(text: bytes, bad_exit: re.Match[bytes]) -> Reason:
 
 
 def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) -> tuple[int, str] | None:
-    """Where the first pattern that is there matched, and what it says."""
+    """The place and the reason of the first pattern that matches."""
     for pattern in patterns:
         for at in _candidates(text, pattern, start, end):
             line = _PREFIX.sub("", _line_shown(_line(text, at)), count=1)
@@ -114,7 +114,7 @@ def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) ->
 
 
 def _candidates(text: bytes, pattern: Pattern, start: int, end: int) -> Iterator[int]:
-    """Starts of lines that hold the needle, at most _CANDIDATES of them, from the end for patterns that sum up."""
+    """Starts of lines with the needle, at most _CANDIDATES of them, from the end for a pattern with `last`."""
     for _ in range(_CANDIDATES):
         at = text.rfind(pattern.needle, start, end) if pattern.last else text.find(pattern.needle, start, end)
         if at < 0:
@@ -128,7 +128,7 @@ def _candidates(text: bytes, pattern: Pattern, start: int, end: int) -> Iterator
 
 
 def _items(text: bytes, at: int, pattern: Pattern) -> str:
-    """What the lines after a match name, joined: first `items_max` of them, and how many more there are."""
+    """The items of the lines after a match, joined: the first `items_max`, and the number of others."""
     if pattern.item is None:
         return ""
     items: list[str] = []
@@ -148,7 +148,7 @@ def _items(text: bytes, at: int, pattern: Pattern) -> str:
 
 
 def _last_command(text: bytes, start: int, end: int) -> tuple[int, str]:
-    """Of a script that failed without words we know: its last command as the shell traced it, and its last output."""
+    """For a script without a known message: its last command as the shell traced it, and its last output."""
     command, output, at = "", "", end
     for _ in range(_LINES_BEFORE):
         line_end = at - 1
@@ -167,7 +167,7 @@ def _last_command(text: bytes, start: int, end: int) -> tuple[int, str]:
 
 
 def _last_words(text: bytes) -> Reason | None:
-    """For a log in which nothing is known: its last line that is not the farm's own."""
+    """For a log without a known message: its last line that is not the farm's own."""
     at = len(text)
     for _ in range(_FOLLOWING):
         if at <= 0:

@@ -1,7 +1,7 @@
-"""What the tools of a package build say when they fail: data for workers/formats/rpm/reason.py, which owns the search.
+"""The error messages of the tools of a package build: data for workers/formats/rpm/reason.py, which owns the search.
 
 A pattern is found by its `needle`, bytes that the line must hold, so that a log of any size is searched at the speed
-of memory; only lines with the needle are decoded and matched. Tables are ordered: the more specific, the earlier.
+of memory; only lines with the needle are decoded and matched. In a table more specific patterns come first.
 Regular expressions here are matched from the start of a line of bounded length, and none nests one repetition
 in another.
 """
@@ -15,8 +15,8 @@ class Pattern:
     """One way to fail.
 
     `say` is the reason, made of the expression's named groups and `{line}`; `{items}` are the named group `item` of the
-    lines after it that match `item`, with those that match `skip` passed over. `last` takes the last match in the log
-    instead of the first: for tools that sum up at the end.
+    lines after it that match `item`; lines that match `skip` are left out. `last` takes the last match in the log
+    instead of the first, for tools with a summary at the end.
     """
 
     needle: bytes
@@ -40,7 +40,7 @@ def _of(needle: str, line: str | None = None, say: str = "{line}", **more: objec
 _NO_NETWORK = "{line} (builds have no network: name it as a Source, or BuildRequire it)"
 _SIGNALS = "Hangup|Killed|Terminated|Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception"
 
-#: Looked for first, in what the failing phase printed: the surroundings gave way, whatever the tools said after it.
+#: Searched first, in the output of the failing phase: failures of the environment, which explain later messages.
 SURROUNDINGS = (
     _of("No space left on device"),
     _of("Disk quota exceeded"),

@@ -17,10 +17,10 @@ from workers.formats.rpm.publishable import check_publishable
 
 
 def checked_source(found: Sequence[Found], context: StepContext) -> Taken:
-    """The one source package. Raises Ended when there is not exactly one that is sound."""
+    """The one source package. Raises Ended unless there is exactly one, and it is sound."""
     if len(found) != 1:
         names = ", ".join(shown(one.name) for one in found) or "none"
-        raise Ended(Outcome.FAILED, f"rpmbuild is to make one source package, and made {names}")
+        raise Ended(Outcome.FAILED, f"rpmbuild has to make one source package, and made {names}")
     try:
         nevra = rpmfile.check_source(found[0].path, stop=context.stop).nevra
     except rpmfile.BadRpm as error:
@@ -32,8 +32,8 @@ def checked_source(found: Sequence[Found], context: StepContext) -> Taken:
 def checked_packages(found: Sequence[Found], *, source: str, arch: str, context: StepContext) -> tuple[Taken, ...]:
     """The binary packages. `source` is the file name of the source package that all must name as theirs.
 
-    Raises Ended for a package that is not what its name says, of another arch, of another source, that cannot be
-    read, or that a repository would refuse; also when there is none.
+    Raises Ended for a package with a wrong file name, of another arch or source, that cannot be read, or that a
+    repository would refuse, and if there is no package.
     """
     if not found:
         raise Ended(Outcome.FAILED, "the build made no package: the spec has no %files section for this arch")

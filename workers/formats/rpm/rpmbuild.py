@@ -1,4 +1,4 @@
-"""rpmbuild's options for a target and a build, and what rpmbuild says. No processes."""
+"""rpmbuild's options for a target and a build, and the meaning of its output. Starts no processes."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from workers.core.run import TAIL_BYTES
 
 #: The folder of the programs that run in a sandbox.
 SCRIPTS = Path(__file__).parent
-#: rpmbuild's exit code when %generate_buildrequires named what the root does not have (rpm 4.15 and later).
+#: rpmbuild's exit code when %generate_buildrequires named packages that the root lacks (rpm 4.15 and later).
 MISSING_REQUIRES = 11
 HEADER_BYTES = 4 * 2**20
 _LINES = 10_000
@@ -27,11 +27,11 @@ _OWN_MACROS = (
 
 
 class BadHeader(ValueError):
-    """%generate_buildrequires said something that no spec can mean."""
+    """%generate_buildrequires named something that cannot be a requirement."""
 
 
 def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> list[str]:
-    """Words for rpmbuild and rpmspec. The farm's own folders come last, so that no macro of a build moves them."""
+    """Options for rpmbuild and rpmspec. The farm's folders come last, so that no macro of a build changes them."""
     settings = settings_of(target)
     macros = [*settings.macros, *build.defines, *_OWN_MACROS, ("_srcrpmdir", source_packages_to)]
     macros.append(("_dbpath", settings.rpmdb))
@@ -41,12 +41,12 @@ def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> 
 
 
 def requirements(values: Sequence[str]) -> tuple[str, ...]:
-    """Each once, in order, without those that only speak of rpm itself."""
+    """The requirements, each once, in order, without those on rpm itself."""
     return tuple(dict.fromkeys(value for value in values if not value.startswith("rpmlib(")))
 
 
 def parse_requirements(text: bytes) -> tuple[str, ...]:
-    """From what rpms.sh wrote: one requirement a line. Raises BadHeader."""
+    """Parse the output of rpms.sh: one requirement a line. Raises BadHeader."""
     lines = text.decode("ascii", errors="backslashreplace").split("\n")
     if len(lines) > _LINES or any(len(line) > _LINE_CHARS for line in lines):
         raise BadHeader(
@@ -56,8 +56,8 @@ def parse_requirements(text: bytes) -> tuple[str, ...]:
 
 
 def excluded(said: bytes) -> str | None:
-    """What rpmbuild says when the spec excludes the arch; None for words that may be a recipe's own."""
-    # rpmbuild refuses before it runs any script, and says little: of a long output the start may be missing.
+    """rpmbuild's message if the spec excludes the arch; None for output that a recipe may have written."""
+    # rpmbuild refuses before it runs any script, and writes little. The start of a long output may be missing.
     if _SCRIPT_RAN in said or len(said) >= TAIL_BYTES:
         return None
     found = _EXCLUDED.search(said)
@@ -65,7 +65,7 @@ def excluded(said: bytes) -> str | None:
 
 
 def unmet(tail: bytes) -> tuple[str, ...]:
-    """What rpmbuild found missing in the root."""
+    """The packages that rpmbuild found missing in the root."""
     if b"error: Failed build dependencies:" not in tail:
         return ()
     return tuple(found["what"].decode(errors="backslashreplace") for found in _UNMET.finditer(tail))

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs inside the root, as the build user: build the binary packages. When %generate_buildrequires named what is not
-# there, rpmbuild exits with 11 and leaves a package that requires it; what that requires goes to /builddir/out.
+# Runs inside the root, as the build user: builds the binary packages. If %generate_buildrequires named packages that
+# are missing, rpmbuild exits with 11 and leaves a package that requires them; its requirements are written to
+# /builddir/out.
 #
 #   rpms.sh <rpmbuild options and the source package ...>
 set -u

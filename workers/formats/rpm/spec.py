@@ -1,7 +1,7 @@
-"""A literal reading of a spec: which source files it names, as far as that can be told without running it.
+"""Reads a spec literally: the names of its source files, as far as they are known without running it.
 
-Specs are programs, and hostile ones; nothing here expands what could execute. Line by line, with the macros whose
-values stand as plain text in the spec or the request. What cannot be told that way is said to be so, and left for
+Specs are hostile programs, and nothing here expands a macro that could execute. The spec is read line by line, with the
+macros whose values are plain text in the spec or the request. A value that is not known that way is None, and left to
 the build root, which runs the spec in a sandbox.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 _EXPANSION_MAX_CHARS = 8192
 _DEPTH_MAX = 16
 _ENTRIES_MAX = 20_000
-_EXPANDED_MAX_CHARS = 16 * 2**20  # of all values together
+_EXPANDED_MAX_CHARS = 16 * 2**20  # of all expanded values together
 _LINE = re.compile(r"[^\n]*\n?")
 
 _TAG = re.compile(r"(?P<tag>[A-Za-z]+)(?P<number>[0-9]*)[ \t]*:[ \t]*(?P<value>.*)")
@@ -31,8 +31,8 @@ _ARCHIVES = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zs
 
 @dataclass(frozen=True, kw_only=True)
 class SpecSource:
-    """One `Source` or `Patch`. `value` is None when it cannot be read without running the spec; `written` is what
-    stands there. `is_conditional` is true inside %if, where it may not count for every target."""
+    """One `Source` or `Patch`. `value` is None if it cannot be read without running the spec; `written` is its text in
+    the spec. `is_conditional` is true inside %if, where it may not apply to every target."""
 
     label: str
     written: str
@@ -41,14 +41,14 @@ class SpecSource:
 
     @property
     def url(self) -> str | None:
-        """What to download it from, without its fragment; None for a plain file name."""
+        """The URL to download it from, without the fragment; None for a plain file name."""
         if self.value is None or "://" not in self.value:
             return None
         return self.value.partition("#")[0]
 
     @property
     def filename(self) -> str | None:
-        """What rpmbuild looks for: everything behind the last slash, fragment and all."""
+        """The file name that rpmbuild uses: everything after the last slash, with the fragment."""
         if self.value is None:
             return None
         return self.value.rpartition("/")[2] or None
@@ -56,7 +56,7 @@ class SpecSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """`name` and `version` are None when they cannot be told."""
+    """`name` and `version` are None if they are not known."""
 
     name: str | None
     version: str | None
@@ -64,10 +64,10 @@ class Spec:
 
     @property
     def archive_of_tree(self) -> tuple[str, str] | None:
-        """(file name, prefix) of the tarball that stands for the repository itself; None if the spec asks for none.
+        """(file name, prefix) of the tarball of the repository itself; None if the spec has no such source.
 
-        That is so when the first Source is a plain file name, no URL, and is exactly name-version with an
-        archive's ending: then nothing but the tree it lies in can be meant.
+        The first Source is this tarball if it is a plain file name, not a URL, and exactly name-version with the
+        suffix of an archive: it can then only mean the tree that the spec is in.
         """
         if not (self.sources and self.name and self.version):
             return None
@@ -91,7 +91,7 @@ class _Reader:
     left_chars: int = _EXPANDED_MAX_CHARS
 
     def line(self, line: str) -> None:
-        """Take one logical line, with what its backslashes continue."""
+        """Read one logical line, which includes the lines that its backslashes continue."""
         if _OPENS.match(line):
             self.depth += 1
         elif _CLOSES.match(line):
@@ -107,7 +107,7 @@ class _Reader:
             self._tag(tag["tag"], tag["number"], tag["value"].strip())
 
     def _define(self, name: str, rest: str) -> None:
-        """A macro with arguments is nothing that can be told."""
+        """Record a macro. The value of a macro with arguments is not known."""
         self._keep(name, self._expand(rest.strip()) if rest[:1] in (" ", "\t") else None)
 
     def _tag(self, tag: str, number: str, value: str) -> None:
@@ -120,7 +120,7 @@ class _Reader:
             self._keep(lower.upper(), expanded)
 
     def _keep(self, name: str, value: str | None) -> None:
-        """Inside %if a value counts only if it was the same before: nobody here knows which branch is taken."""
+        """Inside %if a value counts only if it was the same before, since the branch that rpm takes is not known."""
         if name not in self.macros and len(self.macros) >= _ENTRIES_MAX:
             return
         self.macros[name] = value if not self.depth or self.macros.get(name) == value else None
@@ -135,10 +135,10 @@ class _Reader:
             self.found.append(source)
 
     def _expand(self, text: str) -> str | None:
-        """The text with its macros replaced; None if any of them is not plainly known, or if it has a literal %%."""
+        """The text with its macros replaced; None if one of them is not known, or if the text has a literal %%."""
         for _ in range(_DEPTH_MAX):
             if len(text) > _EXPANSION_MAX_CHARS or self.left_chars < 0:
-                self.left_chars -= len(text)  # it took as long to make
+                self.left_chars -= len(text)  # the cost to make it
                 return None
             if "%" not in text:
                 self.left_chars -= len(text)
@@ -155,9 +155,9 @@ class _Reader:
 
 
 def read(content: bytes, *, defines: Iterable[tuple[str, str]] = ()) -> Spec:
-    """Read the spec. `defines` are the macros of target and request; the spec's own come over them.
+    """Read the spec. `defines` are the macros of target and request; the spec's own replace them.
 
-    Never raises for what stands in the spec; bytes that are not UTF-8 are kept as they are.
+    Never raises for the content of the spec; bytes that are not UTF-8 are kept as they are.
     """
     reader = _Reader(macros=dict(defines))
     pending = ""

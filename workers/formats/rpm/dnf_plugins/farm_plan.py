@@ -13,14 +13,14 @@ from typing import Any
 import dnf
 import rpm
 
-#: "packages" or "all" (with provides and files); empty when nothing is to be written.
+#: "packages" or "all" (with provides and files); empty if the plugin must not write a plan.
 _WANTED = os.environ.get("FARM_PLAN", "")  # noqa: TID251 - dnf reads this file, and has no settings of the farm
 _PIPE = "/work/plan"
 _SENSES = ((rpm.RPMSENSE_LESS, "<"), (rpm.RPMSENSE_GREATER, ">"), (rpm.RPMSENSE_EQUAL, "="))
 
 
 class FarmPlan(dnf.Plugin):  # type: ignore[misc]
-    """Without the line no transaction runs: dnf passes over all exceptions of a plugin but its own."""
+    """Writes the plan, or stops the transaction. dnf ignores all exceptions of a plugin except its own class."""
 
     name = "farm_plan"
 
@@ -29,7 +29,7 @@ class FarmPlan(dnf.Plugin):  # type: ignore[misc]
         self._is_written = False
 
     def resolved(self) -> None:
-        # dnf leaves out the next hook when there is nothing to do.
+        # dnf skips the next hook if the transaction is empty.
         if not self.base.transaction:
             self._write({"added": [], "removed": []})
 
@@ -46,7 +46,7 @@ class FarmPlan(dnf.Plugin):  # type: ignore[misc]
         if not transaction:
             return {"added": [], "removed": []}
         added = [_package(package.localPkg()) for package in transaction.install_set]
-        # What rpm removes, which dnf's own list leaves out in part.
+        # The packages that rpm removes; dnf's own list lacks some of them.
         removed = [_text(one.NEVRA()) for one in self.base._ts if one.Type() == rpm.TR_REMOVED]  # noqa: SLF001
         return {"added": added, "removed": removed}
 
@@ -63,7 +63,7 @@ class FarmPlan(dnf.Plugin):  # type: ignore[misc]
 
 def _package(path: str) -> dict[str, object]:
     reader = rpm.TransactionSet()
-    # Digests are checked, so the recorded one is the header's. Signatures are dnf's business.
+    # rpm checks digests here, so the recorded digest is the header's. dnf checks signatures.
     reader.setVSFlags(rpm.RPMVSF_MASK_NOSIGNATURES)
     with open(path, "rb") as file:  # noqa: PTH123
         header = reader.hdrFromFdno(file.fileno())
@@ -86,5 +86,5 @@ def _provides(header: Any) -> Iterable[dict[str, str]]:
 
 
 def _text(value: str) -> str:
-    """Without the lone surrogates that rpm's binding puts for bytes that are not UTF-8."""
+    """The text without the lone surrogates that rpm's binding has for bytes that are not UTF-8."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

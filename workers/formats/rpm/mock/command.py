@@ -1,7 +1,7 @@
 """mock's command lines: everything that differs from build to build, as arguments. Pure functions.
 
-Nothing of it goes through a shell here, but mock expands what it is given as Jinja templates, on the host and outside
-the root; so what a person may write, macros and bcond names, is refused when it holds one (compare CVE-2023-6395).
+No shell is used here, but mock expands its arguments as Jinja templates, on the host and outside the root. So macros
+and bcond names, which people may write, are refused if they hold a template (compare CVE-2023-6395).
 """
 
 import re
@@ -32,9 +32,9 @@ _MACRO = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\([^()\s]*\))?")
 
 @dataclass(frozen=True, kw_only=True)
 class MockCall:
-    """What all of an attempt's mock runs have in common. `unique` keeps its root apart from every other attempt's,
-    while root and download caches stay shared. `root` is in the attempt's own room, so that its size can be watched and
-    nothing of it is lost sight of."""
+    """The common part of all mock runs of an attempt. `unique` separates its root from other attempts' roots, while
+    root and download caches stay shared. `root` is in the attempt's own folder, so that its size can be watched and all
+    of it can be removed."""
 
     host: MockHost
     config: Path
@@ -45,7 +45,7 @@ class MockCall:
     build: tuple[str, ...] = ()
 
     def argv(self, *command: str, offline: bool = False) -> list[str]:
-        """A full command line. `offline` takes the whole of mock off the network."""
+        """A full command line. With `offline`, mock and all its processes have no network."""
         return [
             *self.host.prefix(offline=offline),
             str(self.host.program),
@@ -68,9 +68,9 @@ def unique_ext(attempt: str) -> str:
 def build_arguments(
     arch: Arch, options: BuildOptions, repositories: tuple[tuple[str, str], ...], context: StepContext
 ) -> tuple[str, ...]:
-    """Arch, macros, bconds, the farm's own repositories, and the time that rpmbuild has.
+    """Arch, macros, bconds, the farm's own repositories, and rpmbuild's time limit.
 
-    Raises Ended, FAILED, for a macro or bcond that mock must not be given.
+    Raises Ended, FAILED, for a macro or bcond that must not be passed to mock.
     """
     for name in (*options.with_, *options.without):
         if not _BCOND.fullmatch(name):
@@ -93,6 +93,6 @@ def _check_macro(name: str, value: str) -> None:
     if _TEMPLATE.search(value) or not value.isprintable() or not value.strip():
         raise Ended(
             Outcome.FAILED,
-            f"the macro {name} cannot be given to mock: its value {shown(value)!r} is empty, has characters that "
+            f"the macro {name} cannot be passed to mock: its value {shown(value)!r} is empty, has characters that "
             "do not print, or holds {{, {% or {#, which mock would expand on the host",
         )

@@ -1,8 +1,8 @@
 """mock's configuration files: content-addressed and never touched again, so that mock's root cache stays valid.
 
-mock throws its root cache away when any configuration file is newer than the cache, so a file made for each build would
-rebuild every root. Here a file's name is the digest of its text, its mtime is fixed, and what differs from build to
-build goes on the command line (`workers.formats.rpm.mock.command`).
+mock deletes its root cache when a configuration file is newer than the cache, so a file made for each build would
+rebuild every root. Here a file's name is the digest of its text, its mtime is fixed, and values that differ from build
+to build are on the command line (`workers.formats.rpm.mock.command`).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from farm.model.target import Target
 _MTIME_S = 946684800  # 2000-01-01: older than any root cache
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*){0,3}")
 
-#: What the farm needs of mock, whatever the host's own configuration says.
+#: The settings that the farm needs, whatever the host's own configuration says.
 _FARM_OPTIONS: tuple[tuple[str, object], ...] = (
     ("package_manager_max_attempts", 3),  # mock's own default gives up at the first mirror
     ("package_manager_attempt_delay", 5),  # seconds
@@ -37,15 +37,15 @@ _FARM_OPTIONS: tuple[tuple[str, object], ...] = (
     ("plugin_conf.root_cache_opts.compress_program", ""),  # the cache is read far more often than written
 )
 #: With isolation nspawn a build stays in the farm's cgroup, and so within its limits: systemd-nspawn would move it into
-#: a scope of its own. Nor may it register: what it registered is the unit that it is in, which is then the worker's
-#: own, and mock ends "leftover machines" by their unit.
+#: its own scope. It must not register either: it would register the unit that it is in, which is the worker's, and mock
+#: ends "leftover machines" by their unit.
 _NSPAWN_ARGUMENTS = ["--keep-unit", "--register=no"]
 
 
 def config_for(target: Target, arch: Arch, folder: Path) -> Path:
     """The path of the configuration file of a target and arch, written once under `folder`.
 
-    Raises BadTarget when the target says nothing of mock, or has an option that is not one.
+    Raises BadTarget if the target has no mock settings, or an option with a bad name.
     """
     text = config_text(target, arch)
     path = folder / f"farm-{target.name}-{arch}-{_digest(text)}.cfg"
@@ -75,7 +75,7 @@ def config_text(target: Target, arch: Arch) -> str:
 
 
 def _assign(key: str, value: object) -> str:
-    """`a.b` sets `config_opts['a']['b']`; a level that is not there yet is made."""
+    """`a.b` sets `config_opts['a']['b']`; a missing level is made."""
     if not _OPTION.fullmatch(key):
         raise BadTarget(f"mock option {key!r} is not a name, or names joined by dots; correct the target's [mock]")
     *levels, last = key.split(".")
@@ -92,7 +92,7 @@ def _typed(text: str) -> object:
 
 
 def _root_name(target: Target, arch: Arch, settings: RpmSettings) -> str:
-    """Root and cache are of our own name: what others do with this configuration on the host stays apart."""
+    """The farm's own name of root and cache, which separates them from other uses of this configuration."""
     mock = settings.mock
     defining = repr((mock and mock.config, mock and mock.options, settings.macros))
     return f"farm-{target.name}-{arch}-{_digest(defining)}"

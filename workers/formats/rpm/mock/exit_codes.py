@@ -1,9 +1,9 @@
-"""What mock's exit codes mean: one table, and the few codes for which its logs must be asked.
+"""The meaning of mock's exit codes: one table, and a look into the logs for the few codes that do not suffice.
 
-Owns the meaning of a finished mock run, not running it. The codes are those of mock's `exception.py` (mock 6.7); two
-traps are not in its list. A command that fails inside the root ends mock with *that command's* code, so rpmbuild's 1
-and 11 come out as mock's "something is bad" and "timed out". And 30 is any package manager error: a BuildRequires that
-nothing provides as well as a mirror that is away.
+Owns the judgement of a finished run of mock. Does not run it. The codes are those of mock's `exception.py` (mock 6.7),
+whose list misses two facts. A command that fails inside the root ends mock with *that command's* code, so rpmbuild's 1
+and 11 look like mock's "something is bad" and "timed out". And 30 is any error of the package manager: a BuildRequires
+without a provider as well as a mirror that is down.
 """
 
 import re
@@ -18,7 +18,7 @@ from workers.formats.rpm import rpmbuild
 
 
 class Meaning(Enum):
-    """What a code says, before any log is read."""
+    """The meaning of a code, before any log is read."""
 
     DONE = auto()
     FAILED = auto()
@@ -30,7 +30,7 @@ class Meaning(Enum):
     HOST = auto()
 
 
-#: Every code that mock gives a meaning to. A code that is not here is that of a command inside the root.
+#: Every code to which mock gives a meaning. Any other code is that of a command inside the root.
 EXIT_CODES: dict[int, tuple[Meaning, str]] = {
     0: (Meaning.DONE, "done"),
     1: (Meaning.RPMBUILD_OR_MOCK, "mock failed without saying how; see root.log"),
@@ -73,14 +73,14 @@ _NOTHING_PROVIDES = (
     re.compile(rb"No [Pp]ackage found for ([^\n]{1,200})"),
     re.compile(rb"Unable to find a match: ([^\n]{1,200})"),
 )
-#: Lines that hold names of a recipe's choice, which may read like anything.
+#: Lines with names that the recipe chooses, which may look like any message.
 _NAMES = re.compile(
     rb"^[^\n]*(?:No matching package|No match for argument|[Nn]othing provides|needed by)[^\n]*$", re.MULTILINE
 )
 _FAILED_DEPENDENCY = re.compile(rb"^\s+([^\n]{1,200}?) is needed by [^\n]+$", re.MULTILINE)
 _CONFLICT = re.compile(rb"(?:[Pp]roblem[ 0-9]*: |^ +- )([^\n]*(?:conflict|cannot install)[^\n]{0,200})", re.MULTILINE)
 _TIMEOUT = re.compile(rb"Timeout\([0-9]+\) expired for command")
-#: dnf writes in bold where mock gives it a terminal.
+#: dnf writes in bold if mock gives it a terminal.
 _COLOUR = re.compile(rb"\x1b\[1?m|\x1b\(B|\x0f")
 _DISK_FULL = b"No space left on device"
 _SHOWN_REQUIREMENTS = 5
@@ -88,7 +88,7 @@ _SHOWN_REQUIREMENTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What a mock run left to read, each bounded by who read it: its own output, root.log, and rpmbuild's build.log."""
+    """The texts of a mock run: its own output, root.log, and rpmbuild's build.log. Each reader bounds their length."""
 
     output: bytes = b""
     root_log: bytes = b""
@@ -96,15 +96,15 @@ class Said:
 
     @property
     def of_mock(self) -> bytes:
-        """What mock and its package manager wrote. Once rpmbuild has spoken, mock's output holds the recipe's words
-        too, and a recipe must not pass its failure off as the farm's trouble."""
+        """The output of mock and its package manager. Once rpmbuild has run, mock's output also has that of the recipe,
+        and a recipe must not pass off its failure as trouble of the farm."""
         said = self.root_log if self.build_log else self.output + b"\n" + self.root_log
         return _COLOUR.sub(b"", said)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a mock run ended, when that is the package's doing. No reason means that the log has it."""
+    """The end of a mock run, if the package is the cause. Without a reason, the log has it."""
 
     outcome: Outcome
     reason: str | None = None
@@ -139,14 +139,14 @@ def judge(code: int, said: Said) -> Verdict:
 
 
 def _failed(said: Said, reason: str | None) -> Verdict:
-    """rpmbuild refuses a spec that excludes the arch, and says so; that is no failure of the package."""
+    """The verdict on a failure. A spec that excludes the arch is not a failure of the package; rpmbuild says so."""
     if excluded := rpmbuild.excluded(said.build_log):
         return Verdict(outcome=Outcome.EXCLUDED, reason=shown(excluded))
     return Verdict(outcome=Outcome.FAILED, reason=reason)
 
 
 def _unmet_at_build(said: Said) -> Verdict:
-    """rpmbuild's own 11: generated BuildRequires that are still not met when the build begins."""
+    """The verdict on rpmbuild's code 11: generated BuildRequires are still not met when the build begins."""
     unmet = tuple(dict.fromkeys(shown(found) for found in _FAILED_DEPENDENCY.findall(said.build_log)))
     if not unmet:
         return Verdict(outcome=Outcome.FAILED)
@@ -154,12 +154,12 @@ def _unmet_at_build(said: Said) -> Verdict:
 
 
 def _package_manager(said: Said) -> Verdict:
-    # A missing mirror first: when a repository is skipped, what only it has looks unresolvable; trying again is safe.
+    # A missing mirror first: if a repository is skipped, its packages look unresolvable. To try again is safe.
     if _NETWORK.search(_NAMES.sub(b"", said.of_mock)):
         raise NetworkTrouble(f"mock's package manager could not download{_last_error(said)}")
     reason = _unmet(said)
     if reason is None:
-        raise _root_trouble("mock's package manager failed, and not over a missing package", said)
+        raise _root_trouble("mock's package manager failed, and not for a missing package", said)
     return Verdict(outcome=Outcome.UNRESOLVABLE, reason=reason)
 
 
@@ -185,6 +185,6 @@ def _root_trouble(words: str, said: Said) -> RootTrouble | DiskFull | NetworkTro
 
 
 def _last_error(said: Said) -> str:
-    """The last line that mock itself marks as an error, to put behind a message."""
+    """The last line that mock itself marks as an error, to append to a message."""
     lines = [line for line in said.of_mock.splitlines() if line.startswith((b"ERROR:", b"Error:", b"mock:"))]
     return f": {shown(lines[-1], limit=200)}" if lines else ""

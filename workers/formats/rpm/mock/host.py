@@ -1,6 +1,6 @@
-"""What mock needs of this host: its program and version, an account that may run it, and how it can cut the network.
+"""Finds mock on this host: its program and version, an account that may run it, and a way to cut the network.
 
-Only looks; changes nothing and installs nothing.
+Changes nothing and installs nothing.
 """
 
 import grp
@@ -24,7 +24,7 @@ _OFFLINE_SCRIPT = Path(__file__).with_name("offline.sh")
 
 
 class Isolation(StrEnum):
-    """How mock enters the root. Only NSPAWN lets mock itself cut the network of a build."""
+    """The way in which mock enters the root. Only with NSPAWN can mock itself cut the network of a build."""
 
     NSPAWN = "nspawn"
     SIMPLE = "simple"
@@ -32,7 +32,7 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Who runs mock: never root, and a member of group mock, which mock insists on."""
+    """The account that runs mock: not root, and a member of group mock, since mock requires both."""
 
     uid: int
     gid: int
@@ -40,7 +40,7 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class MockHost:
-    """A mock that can be used here. `account` is None when this process may run mock as it is."""
+    """A mock that can be used here. `account` is None if this process itself may run mock."""
 
     program: Path
     version: str
@@ -48,9 +48,9 @@ class MockHost:
     can_nspawn: bool
 
     def isolation(self, wanted: str) -> Isolation:
-        """The isolation that a target's word stands for on this host; mock's own "auto" would choose silently.
+        """The isolation for a target's setting on this host; mock's own "auto" would choose silently.
 
-        Raises HostUnfit for nspawn where systemd is not there, and for simple where the network cannot be cut.
+        Raises HostUnfit for nspawn without systemd, and for simple if the network cannot be cut.
         """
         if wanted not in ("auto", *Isolation):
             raise HostUnfit(f"mock isolation {wanted!r} is not auto, nspawn or simple; correct the target's [mock]")
@@ -64,15 +64,15 @@ class MockHost:
             )
         if isolation is Isolation.SIMPLE and not is_root():
             raise HostUnfit(
-                "mock isolation simple leaves builds on the network, and only root can take them off it; run the "
-                "worker as root, or use isolation nspawn"
+                "mock isolation simple gives builds the network, and only root can cut it; run the worker as root, or "
+                "use isolation nspawn"
             )
         return isolation
 
     def prefix(self, *, offline: bool) -> tuple[str, ...]:
-        """What goes before mock's own command line: its account and, for `offline`, a network of its own.
+        """The words before mock's own command line: the account and, for `offline`, a new network namespace.
 
-        bubblewrap would do both, but it forbids new privileges, and mock is started through a setuid wrapper.
+        bubblewrap could do both, but it forbids new privileges, and mock is started through a setuid wrapper.
         """
         network = ("unshare", "--net", "--", "sh", str(_OFFLINE_SCRIPT)) if offline else ()
         if self.account is None:
@@ -82,7 +82,7 @@ class MockHost:
 
 
 def find_host(account: Account | None = None) -> MockHost:
-    """What there is on this host. `account` replaces the search for one. Raises HostUnfit, saying what to install."""
+    """The mock of this host. `account` replaces the search for one. Raises HostUnfit, with the package to install."""
     program = shutil.which("mock")
     if program is None:
         raise HostUnfit("mock is not installed on this host; run deploy/bootstrap, or use a target with engine native")
@@ -95,11 +95,11 @@ def find_host(account: Account | None = None) -> MockHost:
 
 
 def require_way(account: Account | None, folder: Path) -> None:
-    """Raises HostUnfit for a folder that mock's account cannot get to, naming the one that keeps it out."""
+    """Raises HostUnfit for a folder that mock's account cannot reach; the message names the folder that is closed."""
     if account is None:
         return
     for above in reversed((folder, *folder.parents)):
-        # What is not there yet is made later, and open to others.
+        # A missing folder is made later, and open to others.
         if above.is_dir() and not above.stat().st_mode & stat.S_IXOTH:
             raise HostUnfit(
                 f"mock's account cannot get to {folder}, since {above} keeps others out; run: chmod o+x {above}"
@@ -123,7 +123,7 @@ def _version(program: Path) -> str:
 
 
 def _find_account() -> Account | None:
-    """Members of the group that are not root; the first by name, so that every worker of a host takes the same one."""
+    """The first member of group mock, by name, that is not root, so that all workers of a host use the same."""
     try:
         group = grp.getgrnam(_GROUP)
     except KeyError as error:

@@ -1,8 +1,8 @@
-"""What mock writes beside the packages: the list of the root, phase times, peak memory. Read with bounds; never raises
-for what is missing or odd, since none of it decides a build.
+"""Reads the files that mock writes beside the packages, with bounds: the list of the root, phase times, peak memory.
+Never raises for missing or odd content, since it does not decide a build.
 
-The files are written by mock's account, and a recipe in a root without its own user namespace runs as that account: so
-all of it is a recipe's word, at worst.
+The files are written by mock's account, and a recipe in a root without its own user namespace runs as that account, so
+a recipe may have written all of them.
 """
 
 import json
@@ -24,7 +24,7 @@ _MAX_PACKAGES = 20_000
 _INSTALLED = re.compile(r"(\S{3,400}) [0-9]+ [0-9]+ installed")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STATE = re.compile(r"([0-9-]{10} [0-9:]{8}),([0-9]{3}) - (Start|Finish): (.{1,200})")
-#: mock's states, by how they begin, and the phases that they are for the farm.
+#: The farm's phases by the beginning of mock's states.
 _PHASES = (
     ("chroot init", "template"),
     ("build setup for ", "layer"),
@@ -43,7 +43,7 @@ def root_packages(listing: Path, results: Path) -> tuple[RootPackage, ...]:
 
 
 def phases(results: Path) -> tuple[Phase, ...]:
-    """mock's states that the farm has a word for, in the order in which they ended."""
+    """The phases of the farm that mock's states stand for, in the order in which they ended."""
     text = (read_left(results / "state.log", limit_bytes=_LIST_BYTES) or b"").decode(errors="replace")
     started: dict[str, datetime] = {}
     seconds: dict[str, float] = {}
@@ -59,7 +59,7 @@ def phases(results: Path) -> tuple[Phase, ...]:
 
 
 def peak_memory_bytes(results: Path) -> int | None:
-    """From the system_monitor plugin, where it is on; that takes isolation nspawn."""
+    """The peak memory from the system_monitor plugin, if it is on, which needs isolation nspawn."""
     for name in _MONITORS:
         document = _json(results / name)
         peak = document.get("total_max_memory") if isinstance(document, dict) else None
@@ -69,7 +69,7 @@ def peak_memory_bytes(results: Path) -> int | None:
 
 
 def without_greeting(build_log: bytes) -> bytes:
-    """What rpmbuild wrote. mock opens each of its logs with its own version, also when rpmbuild never runs."""
+    """The output of rpmbuild. mock begins each of its logs with its own version, even if rpmbuild never runs."""
     first, _, rest = build_log.partition(b"\n")
     return rest if first.startswith(b"Mock Version: ") else build_log
 
@@ -84,7 +84,7 @@ def size_of(path: Path) -> int:
 
 
 def read_from(path: Path, offset: int, *, limit_bytes: int) -> bytes:
-    """The last `limit_bytes` of what a log has from an offset on; empty when there is no regular file."""
+    """The last `limit_bytes` of a log from an offset on; empty when there is no regular file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -122,7 +122,7 @@ def _nevra(text: str) -> str | None:
 
 
 def _instant(seconds: str, milliseconds: str) -> datetime | None:
-    """On mock's clock, without a zone: only differences are taken of it."""
+    """A time of mock's clock, without a zone, since only differences are used."""
     try:
         return datetime.fromisoformat(f"{seconds}.{milliseconds}")
     except ValueError:

@@ -1,6 +1,8 @@
-"""One attempt's mock runs: a folder that mock's account may use, runs within the attempt's limits, nothing left.
+"""The mock runs of one attempt, within its limits, in a folder that mock's account may use and that is removed at the
+end.
 
-Owns the folder and the judgement of each run. Which runs a request takes is `workers.formats.rpm.mock.engine`'s.
+Owns the folder and the judgement of each run. Does not own the runs that a request takes
+(`workers.formats.rpm.mock.engine`).
 """
 
 import os
@@ -29,8 +31,8 @@ from workers.isolation.scratch import remove_tree, scratch_name
 from workers.roots.session import PREFIX
 
 GIVEN = "given.src.rpm"
-_FILLING = ("--init", "--update")
-_LOG_BYTES = 2**20  # of each of mock's logs, from its end
+_MAKES_ROOT = ("--init", "--update")
+_LOG_BYTES = 2**20  # the part of each of mock's logs that is read, from its end
 _COPIED_BYTES = 64 * 1024
 _PIECE_BYTES = 2**20
 _CLEAN_TIMEOUT_S = 300.0
@@ -39,19 +41,20 @@ _numbers = count(1)
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """One mock run: how its process ended, what it said, and what the cgroup saw. `is_filling` when it only made the
-    root of the target, so that nothing in it is the package's doing."""
+    """One mock run: the end of its process, its output, and the limits that it met. `is_making_root` if it only made
+    the root of the target, so that the package cannot be the cause of a failure."""
 
     completed: Completed
-    is_filling: bool = False
+    is_making_root: bool = False
     said: Said
     met: LimitsMet
 
 
-class MockRoom:
-    """A context manager. `given` is for what mock is to read, `left` is where it leaves results.
+class MockSession:
+    """A context manager. `given` is the folder of mock's input, `left` the folder of its results.
 
-    It lies beside the attempts' work folders, since those let nobody but the worker in, and mock has its own account.
+    The session's folder is beside the attempts' work folders: these are closed to all but the worker, and mock has its
+    own account.
     """
 
     def __init__(self, call: MockCall, folder: Path, context: StepContext) -> None:
@@ -68,7 +71,7 @@ class MockRoom:
     def isolation(self) -> Isolation:
         return self._call.isolation
 
-    def __enter__(self) -> "MockRoom":
+    def __enter__(self) -> "MockSession":
         account = self._call.host.account
         try:
             self._folder.mkdir(parents=True, mode=0o711)
@@ -99,9 +102,9 @@ class MockRoom:
         return into
 
     def run(self, *command: str, offline: bool = False, cleans_up: bool = False) -> Ran:
-        """Run mock once; `cleans_up` says that this command removes the root by itself, whatever its end.
+        """Run mock once; `cleans_up` if this command itself removes the root, however it ends.
 
-        Raises LeaseLost when the context is stopped; every other end is in the answer.
+        Raises LeaseLost when the context is stopped; the answer has every other end.
         """
         logs = [self.left / name for name in ("root.log", "build.log")]
         before = [results.size_of(path) for path in logs]
@@ -124,14 +127,14 @@ class MockRoom:
             results.read_from(path, size, limit_bytes=_LOG_BYTES) for path, size in zip(logs, before, strict=True)
         )
         if completed.code != 0 and root_log:
-            # mock shows little of it, and it has what the package manager said.
+            # root.log has the output of the package manager, of which mock shows little.
             self._context.log.note("the end of mock's root.log:")
             self._context.log.write(root_log[-_COPIED_BYTES:].rstrip(b"\n") + b"\n")
         said = Said(output=completed.tail, root_log=root_log, build_log=results.without_greeting(build_log))
-        return Ran(completed=completed, is_filling=command[0] in _FILLING, said=said, met=met)
+        return Ran(completed=completed, is_making_root=command[0] in _MAKES_ROOT, said=said, met=met)
 
     def judge(self, ran: Ran) -> Verdict:
-        """What a run means. Raises trouble."""
+        """The verdict on a run. Raises trouble."""
         completed, limits = ran.completed, self._context.limits
         if completed.ending is not Ending.EXITED or over_limit(completed, limits, ran.met):
             outcome, reason = judge_ending(completed, limits, ran.met)
@@ -140,14 +143,14 @@ class MockRoom:
             raise RootTrouble(f"mock was killed by signal {completed.signal}, and not by this worker")
         verdict = judge(completed.code, ran.said)
         if verdict.outcome is Outcome.FAILED and (full := disk_problem(self._folder)):
-            raise DiskFull(f"mock failed, which may not be the package's doing: {full}")
-        if ran.is_filling and verdict.outcome in (Outcome.FAILED, Outcome.UNRESOLVABLE):
+            raise DiskFull(f"mock failed, and the package may not be the cause: {full}")
+        if ran.is_making_root and verdict.outcome in (Outcome.FAILED, Outcome.UNRESOLVABLE):
             raise RootTrouble(f"mock cannot make the target's root: {verdict.reason or ran.completed.shown}")
         return verdict
 
     def _copy(self, path: Path, into: Path) -> None:
-        """A file, a symlink or a folder with all that is in it."""
-        # Not shutil.copytree, which goes on after an error, and then does not say that it was a full disk.
+        """Copy a file, a symlink or a folder with all its content."""
+        # Not shutil.copytree, which goes on after an error, and then does not report a full disk.
         if path.is_symlink():
             into.symlink_to(path.readlink())
             return
@@ -178,8 +181,8 @@ class MockRoom:
         )
 
     def _clean(self) -> None:
-        """Whatever happened, mock takes its root away, also when the attempt was stopped. What it cannot take away is
-        removed here with the folder, as far as it is in it."""
+        """Let mock remove its root, however the run ended, also when the attempt was stopped. The rest of the root is
+        removed here with the folder."""
         try:
             run(
                 self._call.argv("--clean"),
@@ -193,10 +196,10 @@ class MockRoom:
             self._context.log.note(f"mock could not clean up after itself: {error}")
 
 
-def open_room(
+def open_session(
     host: MockHost, config: Path, isolation: Isolation, build: tuple[str, ...], context: StepContext
-) -> MockRoom:
-    """A room in a folder that `workers.formats.registry.sweep` finds when this worker dies."""
+) -> MockSession:
+    """A session in a folder that `workers.formats.registry.sweep` finds when this worker dies."""
     parent = context.settings.work / "mock"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / scratch_name(PREFIX, next(_numbers))
@@ -209,4 +212,4 @@ def open_room(
         root=folder / "root",
         build=build,
     )
-    return MockRoom(call, folder, context)
+    return MockSession(call, folder, context)

@@ -19,13 +19,13 @@ from workers.formats.rpm.mock.command import MockCall
 from workers.formats.rpm.mock.exit_codes import Said
 from workers.formats.rpm.mock.host import Isolation, MockHost
 from workers.formats.rpm.mock.results import without_greeting
-from workers.formats.rpm.mock.room import MockRoom, Ran
+from workers.formats.rpm.mock.session import MockSession, Ran
 from workers.isolation.outcomes import LimitsMet
 
 _NOTHING = b"No matching package to install: 'foo'\n"
 
 
-def _room(folder: Path, log: StepLog, stop: threading.Event | None = None) -> MockRoom:
+def _session(folder: Path, log: StepLog, stop: threading.Event | None = None) -> MockSession:
     context = StepContext(
         attempt="1.build.x86_64.1",
         workdir=folder,
@@ -45,12 +45,15 @@ def _room(folder: Path, log: StepLog, stop: threading.Event | None = None) -> Mo
         results=folder / "left",
         root=folder / "root",
     )
-    return MockRoom(call, folder, context)
+    return MockSession(call, folder, context)
 
 
-def _ran(code: int, said: Said, *, is_filling: bool) -> Ran:
+def _ran(code: int, said: Said, *, is_making_root: bool) -> Ran:
     return Ran(
-        completed=Completed(code=code, signal=None, seconds=1.0), is_filling=is_filling, said=said, met=LimitsMet()
+        completed=Completed(code=code, signal=None, seconds=1.0),
+        is_making_root=is_making_root,
+        said=said,
+        met=LimitsMet(),
     )
 
 
@@ -59,7 +62,7 @@ def test_a_root_of_the_target_that_cannot_be_made_is_never_the_packages_fault(
     tmp_path: Path, code: int, said: Said
 ) -> None:
     with StepLog(tmp_path / "log", limit_bytes=1000) as log, pytest.raises(RootTrouble, match="the target's root"):
-        _room(tmp_path, log).judge(_ran(code, said, is_filling=True))
+        _session(tmp_path, log).judge(_ran(code, said, is_making_root=True))
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
@@ -71,20 +74,20 @@ def test_a_copy_for_mock_ends_when_the_attempt_is_stopped(tmp_path: Path, is_fol
     os.utime(path, (1, 1))
     stop = SetLater(3)
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
-        room = _room(tmp_path, log, stop)
-        room.given.mkdir()
+        session = _session(tmp_path, log, stop)
+        session.given.mkdir()
         with pytest.raises(LeaseLost):
-            room.give(path.parent if is_folder else path, "stopped")
-        assert sum(found.stat().st_size for found in room.given.rglob("*large*")) < 10 * 2**20
+            session.give(path.parent if is_folder else path, "stopped")
+        assert sum(found.stat().st_size for found in session.given.rglob("*large*")) < 10 * 2**20
         stop.left = 1000
-        given = room.give(path.parent if is_folder else path, "whole")
+        given = session.give(path.parent if is_folder else path, "whole")
     copied = given / "large" if is_folder else given
     assert (copied.stat().st_size, copied.stat().st_mtime, copied.stat().st_mode & 0o777) == (40 * 2**20, 1, 0o644)
 
 
 def test_what_the_package_itself_asks_for_is_its_own_doing(tmp_path: Path) -> None:
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
-        verdict = _room(tmp_path, log).judge(_ran(30, Said(root_log=_NOTHING), is_filling=False))
+        verdict = _session(tmp_path, log).judge(_ran(30, Said(root_log=_NOTHING), is_making_root=False))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides foo")
 
 
@@ -103,7 +106,7 @@ def test_a_run_that_met_a_limit_is_over_it_whatever_mocks_code(
     completed = Completed(code=code, signal=signal, seconds=1.0, tail=tail)
     ran = Ran(completed=completed, said=Said(build_log=tail), met=met)
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
-        verdict = _room(tmp_path, log).judge(ran)
+        verdict = _session(tmp_path, log).judge(ran)
     assert verdict.outcome is Outcome.OVER_LIMIT
     assert (verdict.reason or "").startswith(words)
 
