@@ -7,8 +7,8 @@ Each step prints one JSON document on standard output, which is the next step's 
     python -m workers.by_hand build --after srpm.json > build.json
     python -m workers.by_hand upload --after build.json
 
-Artifacts and build roots are in FARM_DATA. Of the workers' modules only this one reads target files: on a farm the
-target comes with the work.
+Artifacts and build roots are in FARM_DATA. No other module of the workers reads target files: on a farm the target
+comes with the work.
 """
 
 import os

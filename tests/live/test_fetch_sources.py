@@ -361,7 +361,7 @@ def test_a_submodule_with_a_bad_url_is_refused(desk: Desk, tmp_path: Path, url: 
         (b"[submodule]\n\tpath = vendor/lib\n", ".gitmodules has no url for the submodule"),
         (b'[submodule "x"]\n\tpath\n\turl\n', ".gitmodules has no url for the submodule"),
         (b'[submodule "x"\n\tpath = vendor/lib\n', "git cannot read .gitmodules of"),
-        (b'[submodule "%b"]\n' % (b"x" * 2000) + b"\ta\n" * 2000, "says more than 1048576 bytes"),
+        (b'[submodule "%b"]\n' % (b"x" * 2000) + b"\ta\n" * 2000, "writes more than 1048576 bytes"),
     ],
     ids=["other-section", "no-name", "no-values", "does-not-parse", "says-too-much"],
 )

@@ -100,7 +100,7 @@ def test_every_spelling_of_this_host_is_closed_when_it_is_resolved(name: str) ->
 
 def test_an_address_is_named_once_and_no_setting_is_offered_that_does_not_help() -> None:
     egress = EgressPolicy(resolver=lambda host, _: [host], proxies={})
-    with pytest.raises(Closed, match=r"^it leads to 10\.0\.0\.1, which a fetch .* not public; allow_networks"):
+    with pytest.raises(Closed, match=r"^its address is 10\.0\.0\.1, which a fetch .* not public; allow_networks"):
         egress.addresses("10.0.0.1", 80)
     with pytest.raises(Closed) as metadata:
         egress.addresses("169.254.169.254", 80)

@@ -38,7 +38,7 @@ CEILINGS = {
     "farm/scheduler": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/service": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/targets": Ceiling(no_noun=0.5, not_plain=0.5),
-    "workers": Ceiling(no_noun=9.6, not_plain=3.5),
+    "workers": Ceiling(no_noun=0.3, not_plain=0.1),
     "deploy": Ceiling(no_noun=0.5, not_plain=0.5),
     "tests": Ceiling(no_noun=13.7, not_plain=6.3),
 }

@@ -13,7 +13,7 @@ from workers.core.run import Ending, capture
 _log = logging.getLogger(__name__)
 
 FLOOR_BYTES = 512 * 2**20  # a command may not bring the disk's free space below this
-FLOOR_FILES = 1000  # nor the number of files that can still be made
+FLOOR_FILES = 1000  # the same for the number of files that can still be made
 _FLOOR_PART = 8  # on a small disk the floor is this part of all its files, since files are made quickly
 _FLOOR_FILES_MOST = 20_000
 _EVERY_S = 0.1

@@ -209,8 +209,8 @@ def host_tool(
 
 
 def reader(command: Sequence[str], confinement: Confinement, *, binds: Sequence[Bind]) -> list[Word]:
-    """Run a program of the host that reads hostile files: read-only, without network or capabilities. Of the host it
-    sees the programs and the binds alone."""
+    """Run a program of the host that reads hostile files: read-only, without network or capabilities. It sees the
+    host's programs and the binds alone."""
     words: list[Word] = ["bwrap", *_host_programs(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
     words += [word for bind in binds for word in bind.words]

@@ -1,7 +1,7 @@
-"""Tools that read what a stranger made, within the step's limits: in a cgroup of their own, ended with this process.
+"""Runs tools that read hostile files within the step's limits: in their own cgroup, ended with this process.
 
-Owns the command line around the tool, and the words for a limit that was met. Not a sandbox: git reads and writes the
-host's files, with the rights of the farm.
+Owns the command line around the tool, and the message for a limit that was met. Not a sandbox: git reads and writes
+the host's files, with the rights of the farm.
 """
 
 import signal
@@ -18,8 +18,8 @@ from workers.isolation import cgroups
 from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.outcomes import limits_met, over_limit
 
-# What lives no longer than the thread that started it. The kernel's signal goes to the one process alone, and git's
-# helpers may wait for a server for ever: timeout, whose time has no end here, passes it on to the whole group.
+# Ends the command with the thread that started it. The kernel signals one process alone, and git's helpers may wait for
+# a server without end: `timeout`, here without a limit, passes the signal on to the whole group.
 _TIED = ("setpriv", "--pdeathsig", "TERM", "--", "timeout", "--kill-after=1", "0")
 _JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; ulimit -c 0; exec "$@"'
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
@@ -28,7 +28,7 @@ _SHELL_SIGNAL = 128  # `timeout` ends with this and the signal's number when its
 
 @dataclass(frozen=True, kw_only=True)
 class Confined:
-    """The limits of one command. `group` is None where this host has no cgroups; resource limits stand in."""
+    """The limits of one command. `group` is None if this host has no cgroups; resource limits replace it."""
 
     limits: Limits
     group: Cgroup | None
@@ -41,9 +41,9 @@ class Confined:
 
 @contextmanager
 def confined(limits: Limits, what: str) -> Iterator[Confined]:
-    """For one command; `what` begins the sentence about a limit that it met.
+    """The limits for one command; a message about them begins with `what`.
 
-    Raises Ended when the command failed because of a limit, or crashed on what it read.
+    Raises Ended if the command failed because of a limit, or crashed on its input.
     """
     where = cgroups.place()
     with ExitStack() as stack:
@@ -56,5 +56,5 @@ def confined(limits: Limits, what: str) -> Iterator[Confined]:
             if reason:
                 raise Ended(Outcome.OVER_LIMIT, f"{what} {reason}") from error
             if error.completed.signal in _CRASHES or error.completed.code in [_SHELL_SIGNAL + one for one in _CRASHES]:
-                raise Ended(Outcome.FAILED, f"{what} crashed on what it read: {error}") from error
+                raise Ended(Outcome.FAILED, f"{what} crashed on its input: {error}") from error
             raise

@@ -1,8 +1,8 @@
-"""Files over http and https: within limits, checked, and kept by their checksum.
+"""Downloads files over http and https, within limits, checks them, and caches them by their checksum.
 
-Only whole files with the right checksum leave here. What a server answers decides whose fault it is: 4xx the asker's,
-everything else the network's. Addresses come from specs, which are hostile: every connection, those of redirects
-too, is made by the EgressPolicy.
+It returns only whole files with the right checksum. The server's answer decides the fault: 4xx is the asker's, all
+others are the network's. Addresses come from hostile specs: the EgressPolicy makes every connection, also those of
+redirects.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from workers.core.text import shown
 from workers.sources.checksum import Checksum
 from workers.sources.egress import CONNECT_S, Closed, EgressPolicy
 
-# It logs whole URLs, credentials and all, at INFO.
+# httpx logs whole URLs with their credentials at INFO.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _TIMEOUT = httpx.Timeout(30, connect=20)  # seconds for each read and write; the whole has the step's deadline
@@ -49,14 +49,14 @@ _TICK_S = 0.1
 _AT_ONCE = 4
 _MIB = 2**20
 _HTTP_PORT = 80
-#: Answers that may be different in a while: too many requests, timeouts, and everything above.
+#: Answers that may change after a while: too many requests, timeouts, and everything above.
 _PASSING = (408, 425, 429)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A file to download. `urls` are tried in order; a later one when the one before answers that it has no such
-    file. Without a checksum it is taken as it comes, and not found again later."""
+    """A file to download. `urls` are tried in order, the next one if a server has no such file. Without a checksum the
+    file is not checked, and not cached."""
 
     name: str
     urls: tuple[str, ...]
@@ -65,13 +65,13 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """What could not be had, through no fault of the farm's: one line of reason."""
+    """A file that could not be downloaded, without a fault of the farm: one line of reason."""
 
     reason: str
 
 
 def is_fetchable(url: str) -> bool:
-    """Whether it is http or https, the only schemes that sources are fetched by."""
+    """Whether the URL is http or https, the only schemes by which sources are fetched."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -80,7 +80,7 @@ def is_fetchable(url: str) -> bool:
 
 
 def hide(url: str) -> str:
-    """The URL for people: no credentials, and no query, which often is one."""
+    """The URL for people: without credentials and without the query, which often holds some."""
     try:
         parts = urlsplit(without_credentials(url))
     except ValueError:
@@ -89,31 +89,31 @@ def hide(url: str) -> str:
 
 
 def fetch(wanted: Sequence[Wanted], context: StepContext, egress: EgressPolicy) -> dict[str, Path | Missing]:
-    """Download files, a few at a time; by name, where each is or why it is not.
+    """Download files, a few at a time. Returns by name the path of each, or the reason why it is missing.
 
     Raises NetworkTrouble, DiskFull, LeaseLost when the step is stopped, and Ended at its deadline or disk limit.
     """
     if not wanted:
         return {}
-    shelf = _Shelf(context, egress)
+    downloads = _Downloads(context, egress)
     found: dict[str, Path | Missing] = {}
     pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(wanted)), thread_name_prefix="download")
     try:
-        futures = {pool.submit(shelf.one, item): item.name for item in wanted}
+        futures = {pool.submit(downloads.one, item): item.name for item in wanted}
         pending: set[Future[Path | Missing]] = set(futures)
         while pending:
             done, pending = wait(pending, timeout=_TICK_S, return_when=FIRST_COMPLETED)
-            shelf.check()
+            downloads.check()
             for future in done:
                 found[futures[future]] = future.result()
     finally:
-        shelf.close()
+        downloads.close()
         pool.shutdown(wait=False, cancel_futures=True)
     return found
 
 
 def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | None:
-    """Why the answer is not read; None if it is. Raises NetworkTrouble for what may pass."""
+    """The reason to refuse the answer; None to read it. Raises NetworkTrouble for an answer that may change."""
     code = answer.status_code
     if code in _PASSING or code >= 500:
         raise NetworkTrouble(f"{hide(url)} answered {code} {answer.reason_phrase}", answer.url.host)
@@ -121,14 +121,14 @@ def refusal(answer: httpx.Response, url: str, *, is_checked: bool) -> Missing | 
         return Missing(reason=f"{hide(url)} answered {code} {answer.reason_phrase}")
     schemes = [response.url.scheme for response in (*answer.history, answer)]
     if not is_checked and schemes != sorted(schemes):
-        # "http" sorts before "https": any step back is a fall to an unprotected connection.
+        # "http" sorts before "https": any step back in this order is to an unprotected connection.
         return Missing(reason=f"{hide(url)} leads from https to http, and no checksum is recorded")
     return None
 
 
 @lru_cache(maxsize=1)
 def _certificates(_period: int) -> ssl.SSLContext:
-    """Those that the host trusts, read again in each new period: reading them takes longer than most downloads."""
+    """The certificates that the host trusts, read once in each period: that takes longer than most downloads."""
     return httpx.create_ssl_context()
 
 
@@ -158,16 +158,17 @@ class _Backend(httpcore.NetworkBackend):
 
 
 def _client(egress: EgressPolicy) -> httpx.Client:
-    """The environment's proxies are the EgressPolicy's to use, and root's netrc has logins that no asker gets."""
+    """Without the environment: its proxies are for the EgressPolicy, and root's netrc has logins that an asker must not
+    use."""
     trust = _certificates(int(time.monotonic() // _CERTIFICATES_KEPT_S))
     transport = httpx.HTTPTransport(verify=trust, trust_env=False)
-    # Httpx 0.28 takes no backend of its own for the pool that it makes.
+    # Httpx 0.28 has no argument for the network backend of its pool.
     transport._pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=_Backend(egress))  # noqa: SLF001
     return httpx.Client(transport=transport, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
 
 
-class _Shelf:
-    """The folder of downloads, and what one call of `fetch` may still write."""
+class _Downloads:
+    """The cache of downloads, and the bytes that one call of `fetch` may still write."""
 
     def __init__(self, context: StepContext, egress: EgressPolicy) -> None:
         self.closed = threading.Event()
@@ -180,12 +181,12 @@ class _Shelf:
 
     @cached_property
     def _client(self) -> httpx.Client:
-        """One for all threads, made only when something is to be downloaded."""
+        """One client for all threads, made with the first download."""
         return _client(self._egress)
 
     def close(self) -> None:
-        """Whoever still waits for a server's next byte is woken, and leaves nothing behind; who waits for its first
-        one has left nothing yet."""
+        """Wake the threads that still wait for a server's next byte, so that they remove their files. A thread that
+        waits for the first byte has no file yet."""
         self.closed.set()
         with self._lock:
             for answer in self._open:
@@ -206,9 +207,9 @@ class _Shelf:
                 self._context.log.note(f"{shown(wanted.name)}: in the cache, {wanted.checksum}")
                 self._spend(kept.stat().st_size, wanted.name)
                 with suppress(OSError):
-                    os.utime(kept)  # `farm gc` removes what was not used for longest
+                    os.utime(kept)  # `farm gc` removes the least recently used files
                 return kept
-        missing = Missing(reason=f"{shown(wanted.name)}: there is no address to get it from")
+        missing = Missing(reason=f"{shown(wanted.name)} has no URL")
         for url in wanted.urls:
             got = self._download(url, wanted)
             if isinstance(got, Path):
@@ -218,8 +219,7 @@ class _Shelf:
         return missing
 
     def _kept(self, checksum: Checksum | None, url: str) -> Path | None:
-        """Its place in the cache: for everybody who knows its checksum; for those who know the password, too, where a
-        URL has one."""
+        """The file's path in the cache, found by its checksum, and also by the password if the URL has one."""
         if checksum is None:
             return None
         if not _has_login(url):
@@ -239,17 +239,17 @@ class _Shelf:
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             return Missing(reason=f"{hide(url)} cannot be downloaded: {_said(error)}")
         except (httpx.InvalidURL, ValueError):
-            # What the error says may hold a part of the credentials.
-            return Missing(reason=f"{hide(url)} cannot be downloaded: it, or where it leads, does not parse")
+            # The error's text may hold a part of the credentials.
+            return Missing(reason=f"{hide(url)} cannot be downloaded: it, or a redirect, does not parse")
         except httpx.RemoteProtocolError as error:
             if "Invalid URL in location header" not in str(error):
                 raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
-            return Missing(reason=f"{hide(url)} cannot be downloaded: where it leads does not parse")
+            return Missing(reason=f"{hide(url)} cannot be downloaded: its redirect does not parse")
         except httpx.HTTPError as error:
             raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
 
     def _forget_left_over(self) -> None:
-        """What a worker that was killed had begun. One that lives writes every few seconds, or gives up."""
+        """Remove the partial files of killed workers. A live worker writes every few seconds, or gives up."""
         oldest = datetime.now(UTC).timestamp() - _PART_KEPT_S
         for left in self._folder.glob("*.part"):
             with suppress(FileNotFoundError):
@@ -259,7 +259,7 @@ class _Shelf:
     def _into(self, part: Path, url: str, wanted: Wanted) -> Path | Missing:
         checksum = wanted.checksum or Checksum(algorithm="sha256", hexdigest="")
         digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
-        # No encoding may be undone on the way: a .tar.gz is to arrive as one.
+        # The encoding must be kept: a .tar.gz must arrive as such.
         headers = {"Accept-Encoding": "identity", "User-Agent": "farm"}
         with self._answer(self._client.build_request("GET", url, headers=headers)) as answer:
             refused = refusal(answer, url, is_checked=wanted.checksum is not None)
@@ -279,7 +279,7 @@ class _Shelf:
 
     @contextmanager
     def _answer(self, request: httpx.Request) -> Iterator[httpx.Response]:
-        """Where the redirects lead. Httpx would read the body of each into memory before it follows."""
+        """The answer after all redirects. Httpx would read the body of each into memory before it follows it."""
         history: list[httpx.Response] = []
         for _ in range(_REDIRECTS_MAX + 1):
             self.check()
@@ -302,11 +302,11 @@ class _Shelf:
             return Missing(reason=f"{hide(url)} has {found}, but {shown(wanted.name)} must have {wanted.checksum}")
         note = "checksum is right" if wanted.checksum else "no checksum recorded"
         self._context.log.note(f"{shown(wanted.name)}: {part.stat().st_size} bytes, {found}; {note}")
-        # Without a checksum nobody can ask for it again: it is this attempt's own.
+        # Without a checksum the file cannot be found again, and belongs to this attempt alone.
         final = self._kept(wanted.checksum, url) or self._context.workdir / f"download-{part.stem}"
         final.parent.mkdir(exist_ok=True)
         if wanted.checksum:
-            # What is in the cache is believed for ever, and a power cut can leave a name without its content.
+            # Files in the cache are never checked again, and a power cut can leave a name without its content.
             with part.open("rb") as file:
                 os.fsync(file.fileno())
         shutil.move(part, final)
@@ -342,7 +342,7 @@ class _Shelf:
 
 
 def _hang_up(answer: httpx.Response) -> None:
-    """Closing a socket wakes nobody that reads from it; this does."""
+    """Shut the connection down, which wakes its readers. To close the socket would not."""
     stream = answer.extensions.get("network_stream")
     connection = stream.get_extra_info("socket") if stream else None
     if connection is not None:
@@ -351,12 +351,12 @@ def _hang_up(answer: httpx.Response) -> None:
 
 
 def _has_login(url: str) -> bool:
-    """Whether something before the host's name may be a secret: a token stands where the user's name does."""
+    """Whether the part before the host's name may be a secret: a token can be in place of the user's name."""
     return "@" in url.partition("://")[2].partition("/")[0]
 
 
 def _host(error: httpx.HTTPError, url: str) -> str | None:
-    """The far end: where a redirect led, if one did."""
+    """The remote host, of the last redirect if there was one."""
     with suppress(RuntimeError):  # an error without a request
         return error.request.url.host
     return urlsplit(url).hostname

@@ -1,8 +1,8 @@
-"""Which addresses a fetch may connect to, and every connection that a fetch makes.
+"""Decides the addresses to which a fetch may connect, and makes all connections of a fetch.
 
-A name is resolved here, each address is checked, and the connection is made to the checked address itself: a name that
-resolves to something else a moment later gains nothing. Owns the policy and the connecting; gateway.py brings git's
-connections here, download.py those of httpx.
+A name is resolved here, each address is checked, and the connection is made to the checked address itself, so it does
+not matter if the name resolves to another address a moment later. Owns the policy and the connections; gateway.py sends
+git's connections here, download.py those of httpx.
 """
 
 import base64
@@ -32,8 +32,8 @@ def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(map(ipaddress.ip_network, texts))
 
 
-#: A cloud's machines get their secrets here: Amazon's, Google's and others' by link-local addresses, Amazon's and
-#: Google's over IPv6, Alibaba's. No setting opens them.
+#: The metadata services from which a cloud's machines get their secrets: link-local addresses (Amazon, Google and
+#: others), Amazon's and Google's over IPv6, Alibaba's. No setting opens them.
 _METADATA = _networks(
     "169.254.169.254/32",
     "169.254.169.253/32",
@@ -43,7 +43,7 @@ _METADATA = _networks(
     "100.100.100.200/32",
     "168.63.129.16/32",
 )
-#: IANA's registry of special-purpose IPv4 addresses, multicast and the reserved rest.
+#: IANA's registry of special-purpose IPv4 addresses, multicast and the reserved ranges.
 _CLOSED_V4 = _networks(
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -60,7 +60,7 @@ _CLOSED_V4 = _networks(
     "203.0.113.0/24",
     "224.0.0.0/3",
 )
-#: Of IPv6 only global unicast is open, and of that not the protocols' own (Teredo among them) and documentation.
+#: In IPv6 only global unicast is open, without the ranges of protocols (such as Teredo) and of documentation.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _CLOSED_V6 = _networks("2001::/23", "2001:db8::/32", "3fff::/20")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -72,27 +72,28 @@ _REMEDY = "allow_networks of the target or FARM_ALLOW_NETWORKS can allow a netwo
 
 
 class Closed(FarmError):
-    """The address is one that a fetch may not connect to. The argument is the whole sentence."""
+    """A fetch may not connect to the address. The argument is the whole sentence."""
 
     code = "closed-address"
     exit_code = 55
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The system's resolver. It also reads the old spellings of IPv4 addresses: octal, hexadecimal, one number."""
+    """Resolve with the system's resolver, which also reads old spellings of IPv4 addresses: octal, hexadecimal, one
+    number."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 def plain(text: str) -> Address:
-    """The address without its zone; an IPv4 address that is written as an IPv6 one as what it is."""
+    """The address without its zone. An IPv4-mapped IPv6 address becomes the IPv4 address."""
     found = ipaddress.ip_address(text.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
 
 
 def embedded(address: Address) -> Iterator[ipaddress.IPv4Address]:
-    """The IPv4 addresses that a gateway on the way may make of an IPv6 address."""
+    """The IPv4 addresses into which a gateway on the way may translate an IPv6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return
     if address in _NAT64 or address.packed[8:12] in _ISATAP:
@@ -106,13 +107,13 @@ def embedded(address: Address) -> Iterator[ipaddress.IPv4Address]:
 def _is_closed(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return any(address in network for network in _CLOSED_V4)
-    if address in _NAT64:  # what matters is the address in it
+    if address in _NAT64:  # `embedded` gives the address in it, which is checked
         return False
     return address not in _GLOBAL_V6 or any(address in network for network in _CLOSED_V6)
 
 
 def _is_this_host(address: Address) -> bool:
-    """Whether the kernel would answer itself. Nothing is sent: connecting a datagram socket only looks up the route."""
+    """Whether the address is this host's. Nothing is sent: to connect a datagram socket only looks up the route."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -125,7 +126,7 @@ def _is_this_host(address: Address) -> bool:
 @dataclass(frozen=True, kw_only=True)
 class EgressPolicy:
     """`allowed` are networks of a target or the farm that are open although they are not public. `proxies` are the
-    host's own, by scheme; a connection through one is made by name, and the proxy's rules come on top of these."""
+    host's own, by scheme; a connection through a proxy is made by name, and the proxy's rules apply in addition."""
 
     allowed: tuple[Network, ...] = ()
     resolver: Resolver = resolve
@@ -133,11 +134,11 @@ class EgressPolicy:
 
     @classmethod
     def of(cls, networks: Iterable[str]) -> "EgressPolicy":
-        """From networks as texts, which whoever took them from a person has checked."""
+        """The policy for networks as texts, which are already checked."""
         return cls(allowed=tuple(ipaddress.ip_network(text) for text in networks))
 
     def refuses(self, text: str) -> str | None:
-        """Why an address is closed; None if it is open."""
+        """The reason why an address is closed; None if it is open."""
         address = plain(text)
         every = (address, *embedded(address))
         if any(one in network for one in every for network in _METADATA):
@@ -152,7 +153,7 @@ class EgressPolicy:
         return any(address in network for network in self.allowed)
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """The open addresses of a name. Raises Closed when it has only others, OSError when it has none."""
+        """The open addresses of a name. Raises Closed if all its addresses are closed, OSError if it has none."""
         if not host or len(host) > _HOST_MAX_CHARS or not host.isprintable():
             raise Closed(f"{host!r:.100} is not the name of a host")
         try:
@@ -163,13 +164,13 @@ class EgressPolicy:
         is_open = [text for text in found if text not in refused]
         if refused and not is_open:
             text, why = next(iter(refused.items()))
-            where = f"it leads to {text}" if host == text else f"{host} is {text}"
+            where = f"its address is {text}" if host == text else f"the address of {host} is {text}"
             remedy = "no setting opens it" if why == _METADATA_SERVICE else _REMEDY
             raise Closed(f"{where}, which a fetch may not connect to: {why}; {remedy}")
         return is_open
 
     def connect(self, host: str, port: int, *, timeout_s: float = CONNECT_S, scheme: str = "https") -> socket.socket:
-        """A connection to an open address. Raises Closed, and OSError for what the network says."""
+        """A connection to an open address. Raises Closed, and OSError for an error of the network."""
         host = host.strip("[]")
         proxy = self.proxies.get(scheme) or self.proxies.get("all")
         if proxy and not proxy_bypass(host):
@@ -184,12 +185,12 @@ class EgressPolicy:
         raise failed
 
     def _through(self, proxy: str, host: str, port: int, timeout_s: float) -> socket.socket:
-        """Through the host's own proxy. A name that this host cannot resolve is left to the proxy."""
+        """A connection through the host's own proxy, which also resolves a name that this host cannot resolve."""
         with suppress(OSError):
             self.addresses(host, port)
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         if parts.scheme != "http" or not parts.hostname:
-            raise OSError(f"the host's proxy {parts.scheme}://{parts.hostname} is not an http:// one; set one that is")
+            raise OSError(f"the host's proxy {parts.scheme}://{parts.hostname} is not an http:// proxy; set one")
         connection = socket.create_connection((parts.hostname, parts.port or 3128), timeout=timeout_s)
         try:
             connection.sendall(_request(parts, host, port))
@@ -214,7 +215,7 @@ def _request(proxy: SplitResult, host: str, port: int) -> bytes:
 
 
 def _head(connection: socket.socket) -> bytes:
-    """Byte by byte, since what follows it is not ours."""
+    """Read the head byte by byte, since the bytes after it belong to the caller."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         piece = connection.recv(1)

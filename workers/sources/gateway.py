@@ -1,8 +1,8 @@
-"""The only way out for git and what it starts: a SOCKS server in this process, in a network without any other way.
+"""The only network of git and its helpers: a SOCKS server in this process, in a network namespace of its own.
 
-Git's own settings (`http.proxy`, GIT_PROXY_COMMAND, ssh's ProxyCommand) point here; a repository, a redirect or an LFS
-answer that gets around them finds a network namespace with nothing but this server in it. Each connection is made by
-the EgressPolicy. Where this process may not make a namespace, the settings alone stand, and the log says so.
+Git's own settings (`http.proxy`, GIT_PROXY_COMMAND, ssh's ProxyCommand) point to the server. If a repository, a
+redirect or an LFS answer gets around them, its network namespace has only this server. The EgressPolicy makes each
+connection. If this process may not make a namespace, only the settings protect the host, and the log says so.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ _CLOSE_POLL_S = 0.2
 
 
 class Gateway:
-    """A context manager for one step; `folder` is the step's own. `refused` are the sentences about addresses that it
-    did not connect to, and `failed` pairs of host and complaint, both since `forget` was called."""
+    """A context manager for one step; `folder` is the step's own. `refused` has a sentence for each address to which it
+    did not connect, and `failed` pairs of host and error, both since `forget` was called."""
 
     def __init__(self, egress: EgressPolicy, folder: Path) -> None:
         self.egress = egress
@@ -55,12 +55,12 @@ class Gateway:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether git has no other network at all."""
+        """Whether git has no other network."""
         return self._namespace is not None
 
     def __enter__(self) -> "Gateway":
         try:
-            # Git starts one program, and gives it no arguments of ours.
+            # Git starts this setting as one program, without further arguments.
             self._wrapper.write_text(f'#!/bin/sh\nexec {_COMMAND} "$@"\n')
             self._wrapper.chmod(0o700)
             listener = self._listen()
@@ -84,14 +84,14 @@ class Gateway:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a command line begins with, so that the command has this network and no other."""
+        """The beginning of a command line whose command has only this network."""
         if self._namespace is None:
             return ()
         return ("nsenter", f"--net=/proc/{os.getpid()}/fd/{self._namespace}", "--")
 
     @property
     def settings(self) -> dict[str, str]:
-        """Git's configuration by key. The command line does not have it: it has the credential."""
+        """Git's configuration by key. It must not be on the command line, since it has the credential."""
         return {"http.proxy": f"socks5h://farm:{self._credential}@127.0.0.1:{self._port}"}
 
     @property
@@ -101,7 +101,7 @@ class Gateway:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _listen(self) -> socket.socket:
-        """A socket stays in the namespace in which it was made, and a thread can enter one of its own."""
+        """Make the listening socket in the new namespace. A thread enters the namespace; the socket stays in it."""
         made: list[socket.socket] = []
 
         def enter() -> None:
@@ -167,7 +167,7 @@ class Gateway:
             connection.close()
 
     def _hello(self, client: socket.socket) -> tuple[str, int] | None:
-        """RFC 1928 with RFC 1929: the host as it is asked for, and the port."""
+        """The handshake of RFC 1928 with RFC 1929. Returns the requested host and port."""
         version, count = _exactly(client, 2)
         if version != 5 or 2 not in _exactly(client, count):
             client.sendall(b"\x05\xff")
@@ -226,7 +226,7 @@ def _answer(client: socket.socket, code: int) -> None:
 
 
 def _copy(client: socket.socket, server: socket.socket, closing: threading.Event) -> None:
-    """Both ways until both have ended, or neither has said anything for long."""
+    """Copy in both directions until both have ended, or have been silent for too long."""
     other = {client: server, server: client}
     for one in other:
         one.settimeout(_IDLE_S)
@@ -249,5 +249,5 @@ def _copy(client: socket.socket, server: socket.socket, closing: threading.Event
 
 
 def proxy_command() -> str:
-    """For ssh, which fills in the host and the port."""
+    """The ProxyCommand of ssh, which fills in the host and the port."""
     return f"{_COMMAND.replace('%', '%%')} %h %p"

@@ -1,12 +1,12 @@
-"""A bare mirror per git URL: resolve a ref to a commit, and have that commit here.
+"""A bare mirror for each git URL: resolves a ref to a commit, and fetches that commit.
 
 Only the wanted commit is fetched, without its history: a build needs one tree. Later fetches into the same mirror
-send only what changed, because git offers the commits it has. A partial clone (`--filter`) would need the network
-again when files are read, and a server that speaks the filter; a shallow fetch needs neither. Servers that give no
-single commits are fetched whole.
+transfer only changes, because git offers the commits it has. A partial clone (`--filter`) would need the network
+again when files are read, and a server that supports the filter; a shallow fetch needs neither. From a server that
+does not serve single commits everything is fetched.
 
 Nothing is ever checked out: files are read with `git archive` (see tree.py), so no hook, filter or symlink of the
-repository acts here. Does not own what files mean, nor whose fault a failure is (git_blame.py).
+repository is used. Does not own the meaning of files, nor the cause of a failure (git_blame.py).
 """
 
 import os
@@ -68,11 +68,10 @@ class Mirror:
         self._readers = Readers(self.path)
 
     def commit(self, ref: str | None) -> Commit:
-        """Resolve a branch, tag or commit, and have it in the mirror.
+        """Resolve a branch, tag or commit, and fetch it into the mirror.
 
-        A full commit id that is here needs no network if the server was seen to give the repository to this reader;
-        every other ref is asked for anew. Raises Ended when URL or
-        ref are at fault, NetworkTrouble when the server is.
+        A full commit id that is here needs no network if the server has accepted this reader before; for any other ref
+        the server is asked again. Raises Ended for a fault of URL or ref, NetworkTrouble for a fault of the server.
         """
         self._readers.used()
         found = self._commit(ref or "HEAD")
@@ -82,7 +81,7 @@ class Mirror:
     def _commit(self, ref: str) -> Commit:
         if _COMMIT_ID.fullmatch(ref):
             if not self._readers.knows(self.url.access):
-                self._ask("HEAD")  # another reader may have brought the commit: raises if this one may not read it
+                self._ask("HEAD")  # another reader may have fetched the commit: raises if this one may not read it
             return self._ensure(ref.lower(), asked_for=ref)
         if _BAD_REF.search(ref) or not ref.isprintable():
             raise Ended(Outcome.FAILED, f"ref {ref!r:.200} is not a name that git allows")
@@ -94,21 +93,21 @@ class Mirror:
         raise self._unknown(ref)
 
     def output(self, *args: str | Path, limit_bytes: int = _LISTING_MAX_BYTES, remote: bool = False) -> bytes:
-        """What a git command says about the mirror, or about the remote. Raises as `commit` does."""
+        """The output of a git command about the mirror, or about the remote. Raises as `commit` does."""
         where = () if remote else (f"--git-dir={self.path}",)
         try:
             return self._captured(*where, *args, limit_bytes=limit_bytes)
         except CommandFailed as error:
             done = error.completed
             if done.ending is Ending.FLOODED or (done.ending is Ending.EXITED and done.code == 0):
-                what = f"git {args[0]} of {self.url.shown} says more than {limit_bytes} bytes"
-                raise Ended(Outcome.FAILED, f"{what}; no package has so much to say") from error
+                what = f"git {args[0]} of {self.url.shown} writes more than {limit_bytes} bytes"
+                raise Ended(Outcome.FAILED, f"{what}; no package needs so many") from error
             raise self.judged(error) from error
 
     def run(self, *args: str | Path) -> None:
-        """A git command on the mirror whose output goes to the log. Raises CommandFailed."""
+        """Run a git command on the mirror, with its output in the log. Raises CommandFailed."""
         self.gateway.forget()
-        # The limit is for each file that git writes: a pack is one file.
+        # The limit applies to each file that git writes: a pack is one file.
         size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
         try:
             with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
@@ -125,7 +124,7 @@ class Mirror:
                     shown=["git", *(str(arg) for arg in args)],
                 )
         except CommandFailed:
-            # A pack that was never finished may be as large as the disk limit.
+            # An unfinished pack may be as large as the disk limit.
             self._forget_left_over()
             raise
 
@@ -151,7 +150,7 @@ class Mirror:
         }
 
     def judged(self, error: CommandFailed) -> Ended | Trouble:
-        """Whose fault a failed git command is."""
+        """The error for a failed git command, by its cause."""
         if error.completed.ending is Ending.TIMED_OUT:
             self._left_s()
         if self.gateway.refused:
@@ -191,7 +190,7 @@ class Mirror:
 
     @property
     def _upload_pack(self) -> tuple[str, ...]:
-        """How git reads a local repository: in another process, with the asker's rights, not the farm's."""
+        """The option with which git reads a local repository in another process, with the asker's rights."""
         if self.url.reads_as_farm:
             return ()
         safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
@@ -200,14 +199,14 @@ class Mirror:
         return (f"--upload-pack={shlex.join(words)}",)
 
     def _ask(self, ref: str) -> str | None:
-        """What the remote says the ref is: the commit's id (an annotated tag's commit, not the tag's own id)."""
+        """The commit id of the ref at the remote (an annotated tag's commit, not the tag's own id)."""
         is_full = ref == "HEAD" or ref.startswith("refs/")
         plains = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
         wanted = [name for plain in plains for name in (f"{plain}^{{}}", plain)]
         listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.asked, *wanted)
         found = [name for name in wanted if name in listed]
         if len({name.removesuffix("^{}") for name in found}) > 1:
-            self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is taken")
+            self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is used")
         return listed[found[0]] if found else None
 
     def _listed(self, *args: str) -> dict[str, str]:
@@ -240,14 +239,14 @@ class Mirror:
                     raise Ended(Outcome.FAILED, f"commit {commit} does not exist in {self.url.shown}") from error
                 if not git_blame.UNSERVED_COMMIT.search(said):
                     raise self.judged(error) from error
-                self._context.log.note(f"{self.url.shown} does not give single commits: fetching all of it")
+                self._context.log.note(f"{self.url.shown} does not serve single commits: fetching all of it")
                 self._fetch_all()
         if found := self._here(commit):
             return found
         raise Ended(Outcome.FAILED, f"commit {commit} is in no branch or tag of {self.url.shown}, or is not a commit")
 
     def _from_history(self, abbreviated: str) -> Commit:
-        """Only the whole history can tell what an abbreviated commit id stands for."""
+        """Resolve an abbreviated commit id, for which the whole history is needed."""
         with self._lock():
             self._make("sha1")
             found = self._here(abbreviated)
@@ -262,7 +261,7 @@ class Mirror:
     def _here(self, commit: str) -> Commit | None:
         if not (self.path / "HEAD").exists():
             return None
-        # Not `git show`, which compares the whole tree with nothing even where it is to print none of that.
+        # Not `git show`, which compares the whole tree with nothing even if it prints none of that.
         try:
             said = self._captured(
                 f"--git-dir={self.path}",
@@ -275,7 +274,7 @@ class Mirror:
                 raise self.judged(error) from error
             said = [b"", b"?"]
         if said and not (said[1].isdigit() and len(said[1]) <= _DATE_DIGITS):
-            raise Ended(Outcome.FAILED, f"commit {commit} of {self.url.shown} has a date that is none")
+            raise Ended(Outcome.FAILED, f"commit {commit} of {self.url.shown} has a bad date")
         return Commit(id=said[0].decode(), at=int(said[1])) if said else None
 
     def _make(self, object_format: str) -> None:
@@ -285,21 +284,21 @@ class Mirror:
             return
         options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
         self.output("init", *options, "--", self.path, remote=True)
-        # Last and at once, so that a mirror whose making was cut short is made anew.
+        # Last and atomically, so that an incomplete mirror is made again.
         attributes.parent.mkdir(exist_ok=True)
         new = attributes.with_suffix(".new")
         new.write_text(git_config.ATTRIBUTES)
         new.replace(attributes)
 
     def _forget_left_over(self) -> None:
-        """Of a git that was killed: its locks would refuse every later fetch, and what it had not finished takes room.
+        """Remove the files of a killed git: its locks would refuse every later fetch, and its partial files take space.
 
-        Nobody else writes here while the mirror is locked, and no ref is called `*.lock`.
+        No other process writes here while the mirror is locked, and no ref is called `*.lock`.
         """
         for pattern in _LEFT_OVER:
             for left in self.path.glob(pattern):
                 left.unlink(missing_ok=True)
-        # A ref's name may have more parts than Python's walks can go down.
+        # A ref's name may have more parts than the depth that Python's walks can reach.
         if (self.path / "refs").is_dir():
             words = ("find", self.path / "refs", "-name", "*.lock", "-delete")
             capture(words, cwd=self._root, timeout_s=_LOOK_TIMEOUT_S, limit_bytes=_LISTING_MAX_BYTES, ok_codes=(0, 1))
@@ -328,7 +327,7 @@ class Mirror:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """One process at a time writes to the mirror. Waiting for it can be stopped."""
+        """One process at a time writes to the mirror. The wait for the lock can be stopped."""
         self._config()
         stopped = until(self._context.stop, f"stopped while another attempt fetched {self.url.shown}")
 
@@ -347,7 +346,7 @@ class Mirror:
 
 
 def _rights_of(uid: int | None) -> tuple[str, ...]:
-    """A command line's beginning that gives up root: to the user, or to nobody where none is known."""
+    """The beginning of a command line that gives up root: for the user, or for `nobody` if the user is unknown."""
     drop = ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
     if uid is not None:
         with suppress(KeyError):
@@ -357,7 +356,7 @@ def _rights_of(uid: int | None) -> tuple[str, ...]:
 
 
 def _git() -> str:
-    """Where git is. Raises HostUnfit here, where what is run first is another tool."""
+    """The path of git. Raises HostUnfit, since the command line begins with another tool."""
     found = shutil.which("git")
     if found is None:
         raise HostUnfit("git is not installed on this host; run deploy/bootstrap, or install the tool")

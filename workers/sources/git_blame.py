@@ -1,4 +1,4 @@
-"""Whose fault a failed git command is: the asker's, this host's or the network's, by what git says in the C locale."""
+"""Finds the cause of a failed git command: the asker, this host or the network, by git's messages in the C locale."""
 
 import re
 import signal
@@ -32,13 +32,14 @@ _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name
 
 
 def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble:
-    """What to raise. `shown` is the repository for people, `root` where git writes, `limit_bytes` the step's limit."""
+    """The error to raise. `shown` is the repository for people, `root` the folder that git writes to, `limit_bytes`
+    the step's limit."""
     said = error.output.decode(errors="backslashreplace")
-    # A server's own disk may be full, and it may say anything: what it says must not be taken for this host's trouble.
+    # A server's own disk may be full, and it may send any text: its messages must not count as this host's trouble.
     own = "\n".join(line for line in said.split("\n") if not _REMOTE.match(line))
-    # The first complaint is the cause; "the remote end hung up" and the like follow from it.
+    # The first message is the cause; "the remote end hung up" and the like follow from it.
     told = [line for line in said.split("\n") if line.startswith(("fatal:", "error:", "ERROR:"))]
-    # Not the error's own words: they begin with what git was started by.
+    # Not the error's own text, which begins with the command that started git.
     ended = ": ".join([f"git {error.completed.shown}", *said.strip().split("\n")[-1:]])
     cause = text.shown(told[0] if told else ended)
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):

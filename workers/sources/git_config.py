@@ -38,12 +38,13 @@ TEXT = """\
 	defaultBranch = main
 """
 
-#: Files come out as they are stored: no line ends, keywords or filters, nothing left out by the tree's attributes.
+#: Files are read as they are stored: without changes of line ends, keywords or filters, and none is left out for the
+#: tree's attributes.
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst -export-ignore\n"
 
 VERSION = hashlib.sha256(TEXT.encode()).hexdigest()[:8]
 
-#: Neither root's keys and known hosts nor its ssh configuration: ssh looks for them by the user, not by HOME.
+#: Without root's keys, known hosts and ssh configuration: ssh finds them by the user, not by HOME.
 SSH = (
     *("ssh", "-F", "/dev/null", "-oBatchMode=yes", "-oConnectTimeout=20", "-oServerAliveInterval=15"),
     *("-oServerAliveCountMax=4", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oStrictHostKeyChecking=yes"),

@@ -1,4 +1,4 @@
-"""What counts as a git URL here, and how its credentials reach git without being seen. Pure: starts nothing."""
+"""Checks git URLs, and gives git their credentials without showing them. Pure: starts nothing."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from farm.model.source import without_credentials
 from farm.model.text import clip, printable
 from workers.core.context import Ended
 
-#: The transports that git may use; everything else, `ext::` above all, is refused here and by git's own setting.
+#: The transports that git may use; all others, above all `ext::`, are refused here and by git's own setting.
 SCHEMES = ("https", "http", "ssh", "git", "file")
 
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
@@ -24,10 +24,10 @@ _SAFE_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class GitUrl:
-    """A checked URL. `plain` is what git is told, without secrets; `shown` is for logs and messages. `key` names
-    its mirror: made of the URL without credentials, of which there may be new ones for each build, and of a local one's
-    reader. `reader_uid` is whose rights a local repository is read with; None is nobody's.
-    `may_use_key` is whether ssh gets the farm's key.
+    """A checked URL. `plain` is the URL for git, without secrets; `shown` is for logs and messages. `key` names its
+    mirror: made of the URL without credentials, which may be new for each build, and of a local repository's reader.
+    `reader_uid` is the user with whose rights a local repository is read; None is the user `nobody`. `may_use_key` if
+    ssh gets the farm's key.
     """
 
     full: str
@@ -41,12 +41,13 @@ class GitUrl:
 
     @property
     def access(self) -> str:
-        """Names how this URL is read: who has no credentials or key must not get at what others fetched."""
+        """A name for the access to this URL: without credentials or key, a reader must not read files that others
+        fetched."""
         return hashlib.sha256(f"{self.may_use_key}\0{self.full}".encode()).hexdigest()
 
     @property
     def host(self) -> str | None:
-        """The far end; None for a local repository."""
+        """The remote host; None for a local repository."""
         if self.is_local:
             return None
         if "://" in self.plain:
@@ -55,8 +56,8 @@ class GitUrl:
 
     @property
     def asked(self) -> str:
-        """What git is told to read. A path as a URL: of a plain one git itself would read a bundle, and with the farm's
-        rights instead of the reader's."""
+        """The URL for git's command line. A path becomes a URL: from a plain path git itself would read a bundle, with
+        the farm's rights instead of the reader's."""
         return f"file://{quote(self.plain)}" if self.plain.startswith("/") else self.plain
 
     @property
@@ -65,7 +66,7 @@ class GitUrl:
 
     @property
     def reads_as_farm(self) -> bool:
-        """Whether git needs no other user's rights: not for servers, nor where the farm has only its asker's."""
+        """Whether git runs with the farm's own rights: for servers, and if the farm has only its asker's rights."""
         return not self.is_local or self.reader_uid == os.geteuid() or os.geteuid() != 0
 
     @property
@@ -81,14 +82,14 @@ class GitUrl:
         return urlunsplit(("https" if parts.scheme == "git" else parts.scheme, parts.netloc, path + ending, "", ""))
 
     def read_by(self, uid: int | None) -> "GitUrl":
-        """The same, with a reader of its own if it is local."""
+        """The same URL, with this reader if it is local."""
         if not self.is_local:
             return self
         return replace(self, reader_uid=uid, key=hashlib.sha256(f"{uid}\0{self.full}".encode()).hexdigest())
 
     @property
     def config(self) -> dict[str, str]:
-        """Git settings that give it the credentials, for its environment: neither argv nor the disk has them.
+        """Git settings with the credentials, for its environment: neither argv nor the disk has them.
 
         The header is bound to scheme and host, so that no redirect and no other remote gets it.
         """
@@ -101,7 +102,7 @@ class GitUrl:
 def parse(url: str) -> GitUrl:
     """Check a URL in any of git's spellings: with a scheme, `user@host:path`, or an absolute path.
 
-    Raises Ended for anything else, naming what is wrong with it and no credentials.
+    Raises Ended for anything else; the message has the fault and no credentials.
     """
     if not url or url.startswith("-") or not url.isprintable():
         raise _refused(url, "it is empty, starts with '-' or has control characters")
@@ -129,12 +130,12 @@ def _parse_with_scheme(url: str) -> GitUrl:
     if not host or host.startswith("-") or parts.path.startswith("/-"):
         raise _refused(url, "it has no host, or one that starts with '-'")
     if parts.scheme in ("ssh", "git") and not _SAFE_HOST.fullmatch(host):
-        # Before 9.6, ssh has a shell read the host in its ProxyCommand.
+        # Before 9.6, ssh passes the host in its ProxyCommand to a shell.
         raise _refused(url, "its host is not a plain name")
     netloc = parts.netloc.rpartition("@")[2]
     authorization = None
     if parts.scheme == "ssh" and parts.username is not None:
-        # A password in an ssh URL is of no use to ssh, which takes keys; the user is no secret there.
+        # ssh uses keys and ignores a password in its URL; the user is not a secret there.
         if not _SAFE_USER.fullmatch(parts.username):
             raise _refused(url, "its user is not a plain name")
         netloc = f"{parts.username}@{netloc}"
@@ -146,11 +147,11 @@ def _parse_with_scheme(url: str) -> GitUrl:
 
 
 def of_submodule(parent: GitUrl, url: str) -> GitUrl:
-    """The URL of a submodule as `.gitmodules` gives it: relative ones against the parent's, with its credentials.
+    """The URL of a submodule from `.gitmodules`: a relative URL is resolved against the parent's, with its credentials.
 
-    A local one is read with the rights of whoever reads its parent. The farm's ssh key is for the parent's host alone:
-    the parent's author may not reach with it whatever the key opens elsewhere.
-    Raises Ended for what `parse` refuses, and for a local path in a repository that is not local itself.
+    A local submodule is read with the rights of its parent's reader. The farm's ssh key is for the parent's host alone:
+    the parent's author must not use it for other repositories that the key opens.
+    Raises Ended as `parse` does, and for a local path in a repository that is not local itself.
     """
     found = _resolved(parent, url)
     if found.is_local and not parent.is_local:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _FOLDER = "farm-readers"
-_KEPT_S = 30 * 86400  # a token that lives for minutes leaves a mark of no use
+_KEPT_S = 30 * 86400  # the mark of a token that lives for minutes is useless afterwards
 
 
 class Readers:
@@ -21,7 +21,7 @@ class Readers:
         self._folder = path / _FOLDER
 
     def used(self) -> None:
-        """The mirror is used now: `farm gc` removes what was not used for longest."""
+        """Record that the mirror is used now: `farm gc` removes the least recently used mirrors."""
         with suppress(OSError):
             os.utime(self._path)
 

@@ -1,4 +1,4 @@
-"""Tars that are the same bytes for the same commit, on any machine, in any run. Knows nothing of git or specs."""
+"""Makes tars with the same bytes for the same commit, on any machine, in any run. Knows nothing of git or specs."""
 
 import tarfile
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from workers.core.context import Ended, StepContext, over_disk
 from workers.core.run import CommandFailed, Ending, run
 from workers.sources.tree import Content, Tree
 
-#: How a tar becomes what its ending says. The tools, not Python's modules: zlib's output differs between its
-#: implementations, GNU gzip's does not; one thread, because the number of threads changes what xz and zstd write.
+#: The compressors by a file's suffix. Tools, not Python's modules: zlib's output differs between its implementations,
+#: GNU gzip's does not. One thread, because the number of threads changes the output of xz and zstd.
 _COMPRESSORS: dict[str, tuple[str, ...]] = {
     ".gz": ("gzip", "-n", "-6"),
     ".tgz": ("gzip", "-n", "-6"),
@@ -27,7 +27,7 @@ _MADE = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A regular file, or a symlink when `link` is set."""
+    """A regular file, or a symlink if `link` is set."""
 
     name: str
     content: Content | None = None
@@ -38,7 +38,7 @@ class Member:
 def write(path: Path, members: Iterable[Member], *, at: int, context: StepContext) -> None:
     """Write an uncompressed tar: sorted by name, owner 0:0, every mtime `at` (seconds since 1970).
 
-    Raises DiskFull and Trouble for what the file system says, LeaseLost when the step is stopped.
+    Raises DiskFull and Trouble for errors of the file system, LeaseLost when the step is stopped.
     """
     ordered = sorted(members, key=lambda member: member.name.encode("utf-8", "surrogateescape"))
     with (
@@ -65,9 +65,9 @@ def _add(tar: tarfile.TarFile, member: Member, at: int, context: StepContext) ->
 
 
 def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Path:
-    """The tarball of a whole commit, submodules included, below `prefix`, compressed as its name's ending says.
+    """The tarball of a whole commit, submodules included, below `prefix`, compressed by its name's suffix.
 
-    Symlinks stay what they are: only the build root unpacks them. Raises Ended for more than the step may write.
+    Symlinks stay symlinks: only the build root unpacks them. Raises Ended for more than the step may write.
     """
     folder = context.workdir / "tarball"
     folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """The program that git and ssh start in place of a connection: it asks the gateway for one, and copies bytes.
 
-Run by its path with an isolated interpreter, so it imports the standard library only. Arguments: the host and the port;
-FARM_GATEWAY has the gateway's port and credential. core.gitProxy and ssh's ProxyCommand start it.
+It runs by its path in an isolated interpreter, so it imports the standard library only. Arguments: the host and the
+port; FARM_GATEWAY has the gateway's port and credential. core.gitProxy and ssh's ProxyCommand start it.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""The files of one commit: what there is, and their content, read out of the mirror without a checkout.
+"""The files of one commit: lists them and reads their content from the mirror, without a checkout.
 
-Owns paths, symlinks, submodules and LFS pointers. Paths are of the repository, with `/`, bytes that are not UTF-8 as
-surrogates. Does not know specs. Content comes from `git archive` into one tar in the work folder, read in place.
+Owns paths, symlinks, submodules and LFS pointers. Paths are the repository's, with `/`, and with surrogates for bytes
+that are not UTF-8. Does not know specs. `git archive` writes content into one tar in the work folder, which is read in
+place.
 """
 
 import hashlib
@@ -31,12 +32,12 @@ _PATH_BYTES_PER_COMMAND = 100_000
 _POINTER_MAX_BYTES = 1024
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,15})\n")
-#: Go connects to loopback addresses itself, whatever proxy is set; its network namespace has nothing there.
+#: Go connects to loopback addresses directly, whatever proxy is set; in its network namespace nothing listens there.
 _LFS_HERE = re.compile(rb"dial tcp (?:127\.[0-9.]+|\[::1\]):")
 _LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
-_PATH_MAX_BYTES = 4096  # of Linux
+_PATH_MAX_BYTES = 4096  # Linux's limit
 _NO_PARTS = frozenset(("", ".", ".."))
 _FOLDERS_DEEP_MAX = 64
 _WHOLE_MAX_BYTES = 32 * 2**20
@@ -79,8 +80,8 @@ class Content:
     size_bytes: int
 
     def open(self, stop: threading.Event) -> IO[bytes]:
-        """Stands at the first byte. Only `size_bytes` of it are this file's. Reading raises LeaseLost once `stop` is
-        set."""
+        """The open file at its first byte. Only the next `size_bytes` are this file's. To read raises LeaseLost once
+        `stop` is set."""
         stream = open_watched(self.file, stop)
         stream.seek(self.offset)
         return stream
@@ -92,14 +93,14 @@ class Content:
 
 @dataclass
 class Budget:
-    """What all trees of one step may still list, together: hostile trees are small on disk and endless when listed."""
+    """The limits of the listings of all trees of one step: a hostile tree is small on disk, but its list is endless."""
 
     entries: int = 200_000
     lookups: int = 5_000
     submodules: int = 200
 
     def spend(self, what: str, count: int, where: str) -> None:
-        """Raises Ended when no more is left of `what`, the name of one of the fields."""
+        """Raises Ended when nothing is left of `what`, the name of one of the fields."""
         left = getattr(self, what) - count
         setattr(self, what, left)
         if left < 0:
@@ -125,7 +126,7 @@ class Tree:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every file, link and submodule by its path, in git's order. Only for who needs the whole tree.
+        """Every file, link and submodule by its path, in git's order. Expensive: it lists the whole tree.
 
         Raises Ended for more than the budget has.
         """
@@ -133,7 +134,7 @@ class Tree:
         return {entry.path: entry for entry in found}
 
     def _list(self, *args: str, limit_bytes: int, folder: str = "") -> list[Entry]:
-        """What `git ls-tree` says, once it is known to be little enough."""
+        """The output of `git ls-tree`, checked against the budget."""
         self._budget.spend("lookups", 1, self.mirror.url.shown)
         listed = self.mirror.output("ls-tree", "-z", "-l", *args, limit_bytes=limit_bytes)
         self._budget.spend("entries", listed.count(b"\0"), self.mirror.url.shown)
@@ -142,7 +143,7 @@ class Tree:
             head, _, raw = line.partition(b"\t")
             mode, _, identity, size = head.decode().split()
             name = raw.decode("utf-8", "surrogateescape")
-            # git looks at neither when it fetches; the one would be another entry's path, the others leave the tree.
+            # git checks neither when it fetches; the one would be another entry's path, the others leave the tree.
             if ("/" in name and "-r" not in args) or not _NO_PARTS.isdisjoint(name.split("/")):
                 raise Ended(Outcome.FAILED, f"the tree has an entry called {shown(name)!r}, which git forbids")
             path = f"{folder}/{name}" if folder else name
@@ -150,7 +151,7 @@ class Tree:
         return found
 
     def _listing(self, folder: str) -> dict[str, Entry]:
-        """What is directly in a folder, folders too, by name; nothing for what is no folder."""
+        """The entries directly in a folder, folders too, by name; empty if it is not a folder."""
         at, identity = "", self.commit.id
         parts = folder.split("/") if folder else []
         if len(parts) > _FOLDERS_DEEP_MAX:
@@ -183,7 +184,7 @@ class Tree:
         return not folder or (found is not None and found.is_folder)
 
     def submodule_above(self, path: str) -> Entry | None:
-        """The submodule that the path lies in."""
+        """The submodule that the path is in."""
         parts = path.split("/")[:_FOLDERS_DEEP_MAX]
         above = (self.entry("/".join(parts[:count])) for count in range(1, len(parts) + 1))
         return next((entry for entry in above if entry and entry.is_submodule), None)
@@ -210,14 +211,14 @@ class Tree:
         raise Ended(Outcome.FAILED, f"{shown(path)!r} is a symlink that leads back to itself")
 
     def link_target(self, entry: Entry) -> str:
-        """What a symlink says, cheaply once `take` had it."""
+        """The target of a symlink; cheap once `take` has had it."""
         if entry.path in self._links:
             return self._links[entry.path]
         self._budget.spend("lookups", 1, self.mirror.url.shown)
         return self.mirror.output("cat-file", "blob", entry.id, limit_bytes=2**16).decode("utf-8", "surrogateescape")
 
     def take(self, paths: Iterable[str]) -> dict[str, Content]:
-        """The content of regular files, LFS pointers followed; symlinks among the paths are only learnt.
+        """The content of regular files, with LFS pointers followed; of symlinks only the targets are read.
 
         Raises Ended for more than the step may write.
         """
@@ -231,7 +232,7 @@ class Tree:
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
     def take_all(self) -> dict[str, Content]:
-        """The content of every regular file, as `take` gives it."""
+        """The content of every regular file, as from `take`."""
         self._check_size(sum(entry.size_bytes for entry in self.entries.values()))
         wanted = [path for path, entry in self.entries.items() if not entry.is_submodule]
         self._archive([], set(wanted))
@@ -239,7 +240,7 @@ class Tree:
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
     def submodule(self, entry: Entry) -> "Tree":
-        """The tree of a submodule, fetched. Raises Ended if `.gitmodules` does not say where it is."""
+        """The tree of a submodule, fetched. Raises Ended if `.gitmodules` does not have its URL."""
         if self._depth >= _SUBMODULES_DEEP_MAX:
             raise Ended(Outcome.FAILED, f"submodules are nested more than {_SUBMODULES_DEEP_MAX} deep")
         self._budget.spend("submodules", 1, self.mirror.url.shown)
@@ -257,7 +258,7 @@ class Tree:
         entry = self.entry(".gitmodules")
         if entry is None or entry.is_link or entry.is_submodule:
             return {}
-        # Git reads it, not we: it is git's configuration language, but no include is followed in a blob.
+        # Git reads the file, which is in git's configuration language. In a blob git follows no include.
         listed = self.mirror.output(
             "config", "--blob", entry.id, "--no-includes", "-z", "--list", limit_bytes=_GITMODULES_MAX_BYTES
         )
@@ -277,7 +278,7 @@ class Tree:
             )
 
     def _archive(self, paths: list[str], wanted: set[str]) -> None:
-        """Take the wanted ones out of an archive of the paths; of the whole tree without any."""
+        """Take the wanted files from an archive of the paths, or of the whole tree if there are no paths."""
         self._archives += 1
         name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
         file = self._context.workdir / name
@@ -320,7 +321,7 @@ class Tree:
         if not self.mirror.url.reads_as_farm:
             raise Ended(Outcome.FAILED, f"{names}: kept in Git LFS, which is not read from another user's repository")
         if not self.mirror.url.is_local and not self.mirror.gateway.is_sealed:
-            raise HostUnfit("this worker may not make a network namespace, without which Git LFS is not held back")
+            raise HostUnfit("this worker may not make a network namespace, without which Git LFS is not confined")
         try:
             self.mirror.output("lfs", "version")
         except (Ended, NetworkTrouble) as error:
@@ -328,8 +329,8 @@ class Tree:
                 Outcome.FAILED,
                 f"{names}: kept in Git LFS, and this worker has no git-lfs; commit the file or use a lookaside",
             ) from error
-        # The tree's own .lfsconfig may name another server, or a folder of this machine; these settings go before it.
-        # The farm tries again itself; eight pauses of git-lfs would only hold the slot.
+        # The tree's own .lfsconfig may name another server, or a folder of this machine; these settings override it.
+        # The farm itself tries again; eight pauses of git-lfs would only block the slot.
         remote = ["-c", f"remote.origin.url={self.mirror.url.plain}", "-c", "lfs.transfer.maxretries=1"]
         if self.mirror.url.lfs:
             remote += ["-c", f"lfs.url={self.mirror.url.lfs}"]
@@ -350,7 +351,7 @@ class Tree:
 
 
 def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
-    """As many paths at a time as a command line takes. Raises Ended for one that it would not take alone."""
+    """As many paths at a time as fit on a command line. Raises Ended for a path that does not fit alone."""
     piece: list[str] = []
     size = 0
     for path in paths:
@@ -367,7 +368,7 @@ def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
 
 
 def _pointer(content: Content) -> tuple[str, int] | None:
-    """(sha256, size in bytes) that a Git LFS pointer stands for; None for any other file."""
+    """(sha256, size in bytes) of the file of a Git LFS pointer; None for any other file."""
     if not len(_POINTER_START) < content.size_bytes < _POINTER_MAX_BYTES:
         return None
     with content.open(threading.Event()) as stream:

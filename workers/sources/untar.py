@@ -1,4 +1,4 @@
-"""Reading a tar that a stranger had a hand in, in memory that does not grow with it.
+"""Reads a tar that may be hostile, in bounded memory.
 
 Python's tarfile keeps every member that it has seen, and reads the whole of an extended header at once.
 """
@@ -16,7 +16,7 @@ _MEMBERS_MAX = 200_000
 
 
 class _Frugal:
-    """A stream for tarfile, which asks for so many bytes at once only where a header claims to be as large."""
+    """A stream for tarfile with a bound for one read: tarfile reads more at once only for a header of such a size."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
@@ -36,13 +36,13 @@ class _Frugal:
 
 
 def open_tar(stream: BufferedReader) -> tarfile.TarFile:
-    """An uncompressed tar, bytes of names that are not UTF-8 as surrogates. Raises tarfile.TarError."""
+    """Open an uncompressed tar; bytes of names that are not UTF-8 become surrogates. Raises tarfile.TarError."""
     frugal = cast("IO[bytes]", _Frugal(stream))
     return tarfile.open(fileobj=frugal, mode="r:", encoding="utf-8", errors="surrogateescape")
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """One after the other, each forgotten afterwards. Raises Ended when there are too many."""
+    """The members, one after the other, each forgotten afterwards. Raises Ended if there are too many."""
     count = 0
     while (member := tar.next()) is not None:
         count += 1

@@ -1,6 +1,6 @@
 """The build step: makes the packages of one arch from the source package, in a clean root without network.
 
-Owns the order of things and the artifacts. How packages are made and checked is the package format's.
+Owns the order of actions and the artifacts. The package format makes and checks packages.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from workers.steps.records import store_package, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
-    """Raises what formats raise: trouble, and LeaseLost."""
+    """Run the step. Raises as formats do: trouble, and LeaseLost."""
     given, form = work.input, format_of(work.target)
     # In a folder of its own: another host chose the name, and the file may be the store's own under a second name, so
     # nothing may ever be written to it.
@@ -49,7 +49,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
 
 
 def _plain(name: str) -> str:
-    """A name that another host has given; it becomes a file's on this one."""
+    """Check a name from another host, which becomes a file's name on this one."""
     try:
         return check_name(name)
     except ValueError as error:

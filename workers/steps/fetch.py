@@ -1,7 +1,7 @@
-"""The `fetch` step: from a git ref to a tar of recipe and sources, or from a source package to itself, checked.
+"""The fetch step: makes a tar of recipe and sources from a git ref, or checks a source package.
 
-The one step with network. Owns the order of things; how each is done is in workers.sources and, for the meaning of
-recipes, in the package format. Runs nothing of what it fetches, and unpacks nothing.
+The only step with network. Owns the order of actions; workers.sources fetches, and the package format reads recipes.
+Runs and unpacks nothing that it fetches.
 """
 
 import re
@@ -23,15 +23,15 @@ from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
 from workers.sources.tree import Tree
 
-_STEM_CHARS = 200  # of the recipe's name that the archive is called by, so that the whole is no longer than a name is
+_STEM_CHARS = 200  # the part of the recipe's name in the archive's name, which must not be too long for a file
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
 
 
 def run(work: Work[FetchInput], context: StepContext) -> StepResult[FetchResult]:
     """Fetch the source and store it.
 
-    Raises Ended for everything that is the package's or the asker's fault, NetworkTrouble and other trouble for
-    what another host or time may mend, and LeaseLost when `context.stop` is set.
+    Raises Ended for a fault of the package or the asker, NetworkTrouble and other trouble for a failure that may not
+    happen on another host or at another time, and LeaseLost when `context.stop` is set.
     """
     output = _fetch(work, work.input.source, context)
     return StepResult(outcome=Outcome.SUCCEEDED, artifacts=(output.archive,), output=output)
@@ -59,7 +59,7 @@ def _egress(work: Work[FetchInput], context: StepContext) -> EgressPolicy:
 
 def _through(out: Gateway, work: Work[FetchInput], source: Source, context: StepContext) -> FetchResult:
     if not out.is_sealed:
-        context.log.note("this worker may not make a network namespace: git's own settings alone lead to the gateway")
+        context.log.note("this worker may not make a network namespace: only git's own settings point to the gateway")
     mirror = Mirror(giturl.parse(source.url or "").read_by(source.reader_uid), context, out)
     with context.phase("git"):
         commit = mirror.commit(source.ref)
@@ -78,7 +78,7 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
 
 
 def _from_store(source: Source, form: WorkerFormat, context: StepContext) -> FetchResult:
-    """Checked where it lies: the artifact that the client stored is the result, and nothing is copied."""
+    """Check the artifact that the client stored. It is the result, and is not copied."""
     sha256 = source.sha256 or ""
     name = shown(source.filename or f"the {form.source_word}")
     try:

@@ -1,5 +1,5 @@
-"""The logs step: publishes the logs and records of a build that did not succeed. The upload step publishes those of one
-that did in the same way.
+"""The logs step: publishes the logs and records of a build that did not succeed. The upload step publishes the logs of
+a successful build in the same way.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ def run(work: Work[LogsInput], context: StepContext) -> StepResult[LogsResult]:
 
 
 def publish_logs(work: Work[Any], logs: Sequence[LogFile], backend: RepositoryBackend, context: StepContext) -> str:
-    """Returns the URL of the folder of the build; empty where there is nothing to publish. Of two files of one name in
-    one attempt the later counts."""
+    """Returns the URL of the folder of the build; empty if there is nothing to publish. If an attempt has two files of
+    one name, the later one counts."""
     if not logs:
         return ""
     name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
@@ -49,13 +49,13 @@ def publish_logs(work: Work[Any], logs: Sequence[LogFile], backend: RepositoryBa
 
 
 def _log_file(work: Work[Any], log: LogFile, context: StepContext, stack: ExitStack) -> RepositoryFile | None:
-    """None for a name that no log of the farm has, and for content that is not kept: a worker that reports such a thing
-    must not keep packages from being published."""
+    """The file to publish. None for a name that no log of the farm has, and for content that is not kept: a worker that
+    reports such a log must not block the publication of packages."""
     sha256 = log.artifact.sha256
     attempt = AttemptLabel.parse_or_none(log.attempt)
     name = f"{work.build_id}/{attempt.attempt_name if attempt else log.attempt}/{log.artifact.name}"
     if attempt is None or not is_file_name(name):
-        context.log.note(f"left out {shown(name)!r}, which is no name for a log")
+        context.log.note(f"left out {shown(name)!r}, which is not the name of a log")
         return None
     try:
         path = stack.enter_context(context.store.local(sha256, stop=context.stop))
@@ -68,7 +68,7 @@ def _log_file(work: Work[Any], log: LogFile, context: StepContext, stack: ExitSt
 
 
 def labels_of(work: Work[Any], *, attempt: str, arch: str, batch: int) -> dict[str, str]:
-    """The labels of a published file, by which a back end finds what a build or an attempt made."""
+    """The labels of a published file, by which a back end finds the files of a build or an attempt."""
     labels = {"build": str(work.build_id), "arch": arch, "attempt": attempt, "batch": str(batch)}
     return {key: value for key, value in labels.items() if value}
 

@@ -12,7 +12,7 @@ from workers.roots.root import RootPackage
 
 
 def store_package(taken: Taken, kind: ArtifactKind, context: StepContext) -> Artifact:
-    """Move a checked package into the artifact store, under the file name that its identity has."""
+    """Move a checked package into the artifact store, under the file name of its identity."""
     return context.store.put(
         taken.path,
         name=taken.identity.filename,
@@ -24,7 +24,7 @@ def store_package(taken: Taken, kind: ArtifactKind, context: StepContext) -> Art
 
 
 def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[Artifact, ...]:
-    """Record the exact root: each package's identity and digest. Nothing for a root that was never made."""
+    """Record the exact root: each package's identity and digest. Empty for a root that was never made."""
     if not packages:
         return ()
     document = [{"nevra": one.identity, "digest": one.digest} for one in packages]

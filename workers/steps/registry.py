@@ -1,5 +1,5 @@
-"""What each step type runs on a worker. A new one is a module beside this one, and a line here; or a module of its own,
-which FARM_EXTENSIONS names and which calls `register`.
+"""The function that each step type runs on a worker. A new step type is a module beside this one and a line here, or a
+module that FARM_EXTENSIONS names and that calls `register`.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _RUNS: dict[str, Run] = {
 
 
 def register(name: str, run: Run) -> None:
-    """Raises ValueError for a step type that has a program already."""
+    """Raises ValueError for a step type that is registered already."""
     if name in _RUNS:
         raise ValueError(f"the step type {name!r} is run by {_RUNS[name].__module__} already")
     _RUNS[name] = run
@@ -37,5 +37,5 @@ def find_run(name: str) -> Run:
     """Raises ValueError for a step type that this worker cannot run."""
     load_extensions()
     if name not in _RUNS:
-        raise ValueError(f"this worker has nothing to run a {name[:64]!a} step with; FARM_EXTENSIONS names extensions")
+        raise ValueError(f"this worker cannot run a {name[:64]!a} step; FARM_EXTENSIONS names extensions")
     return _RUNS[name]

@@ -1,6 +1,6 @@
-"""The door through which every step runs: its work folder and log before, its log and reason kept after.
+"""Runs every step: makes its work folder and log before, and stores its log and reason afterwards.
 
-Knows nothing of Celery, Redis or leases: `workers.agent.tasks` and `workers.by_hand` come in here with a work order.
+Knows nothing of Celery, Redis or leases: `workers.agent.tasks` and `workers.by_hand` call it with the work.
 """
 
 import errno
@@ -51,10 +51,10 @@ def run_step(
     watch: Callable[[StepContext], AbstractContextManager[object]] = nullcontext,
 ) -> AnyResult:
     """Run one attempt and keep its log. `access` opens the artifact store. `watch` is entered with the context before
-    the step starts, and left before its work folder goes.
+    the step starts, and left before its work folder is removed.
 
     Raises Trouble, with the log among its `artifacts`, and LeaseLost, with nothing stored, once `stop` was set.
-    Whatever else goes wrong is Unforeseen trouble, and its log has the traceback.
+    Any other error is Unforeseen trouble, and its log has the traceback.
     """
     with (
         _full_disk(settings),
@@ -97,7 +97,7 @@ def _logged(work: AnyWork, context: StepContext) -> AnyResult:
     except Exception as error:
         log.note("".join(traceback.format_exception(error)))
         unforeseen = Unforeseen(f"{type(error).__name__} in {work.kind}: {error}; its log has the traceback")
-        unforeseen.remote = GIVEN  # a package may have found a mistake of the farm's, and no host is to blame for it
+        unforeseen.remote = GIVEN  # a package may trigger a bug of the farm, for which no host must be blamed
         unforeseen.artifacts = _store_log(work, context)
         raise unforeseen from error
     if context.stop.is_set():
@@ -117,7 +117,7 @@ def _run(work: AnyWork, context: StepContext) -> AnyResult:
     except NotFound as error:
         raise InputMissing(str(error)) from error
     except BadRequest as error:
-        # Whoever sent what this step was given may be evil; its host is not to be blamed for it.
+        # The host must not be blamed for the input of the step, whose sender may be malicious.
         error.remote = error.remote or GIVEN
         raise
     return result
@@ -125,7 +125,7 @@ def _run(work: AnyWork, context: StepContext) -> AnyResult:
 
 @contextmanager
 def _full_disk(settings: Settings) -> Iterator[None]:
-    """A full disk may be met wherever something is written, the log among them: it is never unforeseen."""
+    """Turn the error of a full disk into DiskFull. Any write, also to the log, can meet one: it is never unforeseen."""
     try:
         yield
     except OSError as error:
@@ -135,7 +135,7 @@ def _full_disk(settings: Settings) -> Iterator[None]:
 
 
 def _with_reason(result: AnyResult, found: Reason | None) -> AnyResult:
-    """A failed result without a reason has it in the log; one that has it keeps it, in a form that can be shown."""
+    """The result with the reason from the log, if it failed without one; its own reason is made printable."""
     if result.reason is not None or found is None:
         reason = shown(result.reason or "failed without a word in the log", limit=_REASON_CHARS)
         excerpt = result.excerpt or (found.excerpt if found and result.outcome is Outcome.FAILED else None)
@@ -151,7 +151,7 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 
 @contextmanager
 def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
-    """A folder, which is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
+    """A folder that is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
     settings.work.mkdir(parents=True, exist_ok=True)
     folder = settings.work / scratch_name(STEP_PREFIX, next(_numbers))
     with at_work(alive_folder(settings)):
@@ -169,13 +169,13 @@ def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
 
 
 def _kept(folder: Path) -> Path:
-    """Where a folder goes that is for a person to look at: under a name that no sweep takes for a dead worker's."""
+    """The path of a folder that is kept for people. No sweep takes its name for a dead worker's."""
     return folder.with_name(f"kept-{folder.name}")
 
 
 def sweep(settings: Settings) -> int:
-    """Remove what steps of dead workers left here; how many things. For when a worker starts. What cannot be removed
-    is logged, and keeps nothing else from being removed."""
+    """Remove the files of dead workers' steps. Returns their number. Called when a worker starts. A failure is logged,
+    and the sweep goes on with the rest."""
 
     def folders() -> int:
         return sweep_orphans(settings.work.glob(f"{STEP_PREFIX}-*"), STEP_PREFIX, alive_folder(settings))

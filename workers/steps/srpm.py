@@ -1,6 +1,6 @@
 """The srpm step: makes the source package in a root of the target, once for all arches.
 
-Owns the order of things and the artifacts. How a source package is made and checked is the package format's.
+Owns the order of actions and the artifacts. The package format makes and checks source packages.
 """
 
 import os
@@ -24,10 +24,10 @@ from workers.steps.records import store_package, store_root
 
 
 def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
-    """A given source package is made again for the target, so that the target's settings and the build's options count
-    in it.
+    """Run the step. A given source package is made again for the target, so that the target's settings and the build's
+    options apply to it.
 
-    Raises what formats raise: trouble, and LeaseLost.
+    Raises as formats do: trouble, and LeaseLost.
     """
     form = format_of(work.target)
     made = form.make_source(_request(work, form, context), context)
@@ -65,9 +65,9 @@ def _request(work: Work[SrpmInput], form: WorkerFormat, context: StepContext) ->
 
 
 def _unpack(archive: Path, folder: Path, stop: threading.Event, limit_bytes: int = Limits.disk_bytes) -> None:
-    """The fetch step's tar: regular files side by side. Anything else in it is not of its making.
+    """Unpack the fetch step's tar: regular files in one folder. It cannot have made any other member.
 
-    Raises StoreTrouble for an archive that is damaged, which the fetch step does not make, and LeaseLost.
+    Raises StoreTrouble for a damaged archive, since the fetch step does not make one, and LeaseLost.
     """
     folder.mkdir()
     try:
@@ -85,7 +85,7 @@ def _unpack(archive: Path, folder: Path, stop: threading.Event, limit_bytes: int
                 tar.extract(member, folder, filter="data")
     except tarfile.TarError as error:
         raise StoreTrouble(
-            f"the source archive {archive.name} is damaged: {error}; build from the source anew"
+            f"the source archive {archive.name} is damaged: {error}; build from the source again"
         ) from error
 
 
@@ -93,7 +93,7 @@ def _check_member(member: tarfile.TarInfo) -> None:
     is_plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
     if not is_plain or "/" in member.name or member.name in ("", ".", ".."):
         name = shown(os.fsencode(member.name))
-        raise Ended(Outcome.FAILED, f"the source archive holds {name!r}, which is no plain file")
+        raise Ended(Outcome.FAILED, f"the source archive holds {name!r}, which is not a regular file")
 
 
 def _output(made: Made, form: WorkerFormat, context: StepContext) -> SrpmResult:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 _EXPANSION_MAX_CHARS = 8192
 _DEPTH_MAX = 16
 _ENTRIES_MAX = 20_000
-_EXPANDED_MAX_CHARS = 16 * 2**20  # of all expanded values together
+_EXPANDED_MAX_CHARS = 16 * 2**20  # the total of all expanded values
 _LINE = re.compile(r"[^\n]*\n?")
 
 _TAG = re.compile(r"(?P<tag>[A-Za-z]+)(?P<number>[0-9]*)[ \t]*:[ \t]*(?P<value>.*)")
