@@ -1,4 +1,4 @@
-"""What people do with builds: enqueue, look, cancel, retry. Each is one transaction; none talks to Redis."""
+"""The operations of clients on builds: enqueue, look, cancel, retry. Each is one transaction, without Redis."""
 
 import logging
 from collections import defaultdict
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _INSERT_JOBS = schema.job.insert().returning(schema.job.c.id, sort_by_parameter_order=True)
 _CHUNK = 5000  # builds per statement
 _STEP = schema.step.c
-# Not what a step made, which is most of its row and which no client is shown.
+# Without a step's output, which is most of its row and is shown to no client.
 _SHOWN_STEPS = sa.select(
     *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.status, _STEP.outcome),
     *(_STEP.reason, _STEP.is_skipped, _STEP.not_before_at, _STEP.trouble),
@@ -65,7 +65,7 @@ class ClientStore(Database):
             return _batch(connection, batch_id)
 
     def build(self, build_id: int) -> Build:
-        """A build with its steps, their attempts and what those stored. Raises NotFound."""
+        """A build with its steps, their attempts and the artifacts that those stored. Raises NotFound."""
         with self.reading() as connection:
             row = connection.execute(sa.select(schema.build).where(schema.build.c.id == build_id)).one_or_none()
             if row is None:
@@ -84,7 +84,7 @@ class ClientStore(Database):
         column = schema.build.c
         query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
         if outcome is not None and status not in (None, Status.FINISHED):
-            return ()  # what goes on has none
+            return ()  # an unfinished build has no outcome
         if status is not None and outcome is None:
             query = query.where(column.status == status.value)
         if outcome is not None:
@@ -95,12 +95,12 @@ class ClientStore(Database):
             return _values(connection, connection.execute(query).all())
 
     def queue_counts(self) -> dict[str, tuple[int, int]]:
-        """Of each queue with work in it: how many steps are ready, and how many are with its workers."""
+        """By queue with work in it: how many steps are ready, and how many its workers have."""
         with self.reading() as connection:
             return waiting.counts(connection)
 
     def cancel(self, build_id: int, *, by: str) -> tuple[str, ...]:
-        """End every step that is not over. Returns the labels of attempts whose leases are to be closed.
+        """End every step that is not over. Returns the labels of attempts whose leases the caller has to close.
 
         Raises NotFound, and WrongState when the build is over.
         """
@@ -109,7 +109,7 @@ class ClientStore(Database):
             if build.status is Status.FINISHED:
                 raise WrongState(f"build {build_id} is over already: {build.outcome}")
             changes = Changes(now=datetime.now(UTC), builds={build_id: build})
-            # The worker of an upload hears of it later, and may publish until then.
+            # The worker of an upload is told of the cancel later, and may publish until then.
             changes.claims += cancelled_claims(build)
             machine.cancel(changes, build, by=by)
             state_rows.flush(connection, changes)
@@ -119,10 +119,10 @@ class ClientStore(Database):
         return tuple(changes.closes)
 
     def retry(self, build_id: int, *, step: str | None = None, arch: Arch | None = None, by: str) -> tuple[Step, ...]:
-        """Run steps again with the recorded inputs, and what comes after them; returns those that are ready now.
+        """Run steps again with the recorded inputs, and the steps after them; returns the steps that are ready now.
 
-        By default what did not succeed. A step that is named may have succeeded. Raises NotFound, and WrongState
-        when the build is not over there, or there is nothing to run again. Wake the scheduler afterwards.
+        By default these are the steps that did not succeed. A step named by the caller may have succeeded. Raises
+        NotFound, and WrongState when a step still runs or there is none to run again. Wake the scheduler afterwards.
         """
         with self.writing() as connection:
             build = _one(connection, build_id)
@@ -147,7 +147,7 @@ def _add(
     owner: str,
     now: datetime,
 ) -> None:
-    """Builds, their secrets and their first steps."""
+    """Insert builds, their secrets and their first steps."""
     shown = [_without_secret(request.source) for request in requests]
     parameters = [
         _build_row(request, source, targets) | {"batch_id": batch_id, "owner": owner, "created_at": now}
@@ -168,7 +168,7 @@ def _add(
 
 
 def _add_first_steps(connection: sa.Connection, builds: Sequence[tuple[int, BuildRequest]], *, owner: str) -> None:
-    """The steps of the workflow that run once, and the edges between them. Those that need none are ready."""
+    """Insert the workflow's steps that run once, and the edges between them. A step that needs no other is ready."""
     first = build_workflow().first()
     steps = [
         {
@@ -248,7 +248,7 @@ def _batch(connection: sa.Connection, batch_id: int) -> Batch:
 
 
 def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool = False) -> tuple[Build, ...]:
-    """Builds with their steps; `is_whole`: with attempts, artifacts and places in queues too, which cost more."""
+    """Builds with their steps; with `is_whole` also attempts, artifacts and places in queues, which cost more."""
     steps: dict[int, list[Any]] = defaultdict(list)
     for start in range(0, len(found), _CHUNK):
         ids = [row.id for row in found[start : start + _CHUNK]]
@@ -278,7 +278,7 @@ def _in_order(arches: Sequence[str], step: Any) -> int:
 
 
 def _step_value(row: Any, waits_for: str | None, attempts: tuple[Attempt, ...]) -> Step:
-    kind = find_step_type(row.kind)  # none for one of an extension that is not there any more
+    kind = find_step_type(row.kind)  # None for a step type of an extension that is no longer installed
     return Step(
         kind=row.kind,
         arch=Arch(row.arch) if row.arch else None,
@@ -306,6 +306,6 @@ def _attempts(connection: sa.Connection, steps: list[Any]) -> dict[int, list[Att
 
 
 def _note_closing(connection: sa.Connection, labels: Sequence[str]) -> None:
-    """For the scheduler, should the caller not get to closing them."""
+    """Record them for the scheduler, in case the caller ends before it closes them."""
     if labels:
         connection.execute(schema.closing.insert(), [{"label": label} for label in labels])

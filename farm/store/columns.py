@@ -26,7 +26,7 @@ def decode_options(text: str) -> BuildOptions:
 
 
 def to_text(value: object) -> str:
-    """JSON, as columns hold it."""
+    """The JSON of a value, for a column."""
     return _encode(value).decode()
 
 

@@ -1,7 +1,7 @@
 """The database: its engine, and whether the schema is the one that this code knows.
 
-Not transactions (transaction.py), nor the migrations (migrate.py, which alone imports Alembic: it takes longer than
-all the rest).
+Not transactions (transaction.py), nor the migrations (migrate.py). Only migrate.py imports Alembic, which takes longer
+than all other imports.
 """
 
 import os
@@ -20,8 +20,8 @@ from farm.store.transaction import shown, transaction
 
 _BUSY_TIMEOUT_MS = 30_000
 _BESIDE = ("-wal", "-shm", "-journal")
-#: Nobody waits for long for the locks of a process that was stopped, or cut off, in the middle of a transaction: the
-#: server ends a transaction that is idle, and both sides find out within a minute that the other is gone.
+#: A process that was stopped, or cut off, in the middle of a transaction does not hold its locks for long: the server
+#: ends an idle transaction, and both sides find out within a minute that the other is gone.
 _POSTGRESQL = {
     "options": " ".join(
         f"-c {setting}"
@@ -48,14 +48,14 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """One consistent look. Raises FarmNotRunning when the database does not answer."""
+        """A transaction that reads, at one moment. Raises FarmNotRunning when the database does not answer."""
         with transaction(self._engine, is_writing=False) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end. On SQLite it is the only writer from its first moment, so that
-        what it read cannot have changed when it writes; on PostgreSQL whoever changes builds locks their rows.
+        """One transaction, committed at the end. On SQLite it is the only writer from its beginning, so that the rows
+        that it read are unchanged when it writes. On PostgreSQL a transaction that changes builds locks their rows.
 
         Raises FarmNotRunning when the database does not answer.
         """
@@ -64,18 +64,18 @@ class Database:
 
 
 def write_alone(connection: sa.Connection, table: sa.Table) -> None:
-    """Be the only one that writes this table until the transaction ends; others may read it.
+    """Let no other transaction write this table until this one ends; others may read it.
 
-    For tables that one process writes whole: one that was stopped may still take itself for that when it wakes up.
+    For tables that the leading scheduler writes whole: one that was stopped may believe that it leads when it wakes up.
     """
     if connection.dialect.name != "sqlite":
         connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
 
 def open_database(url: str, *, create: bool) -> sa.Engine:
-    """The database at `url`, whose schema is current; with `create` it is made or migrated when it is not.
+    """The database at `url`, with the current schema; with `create` it is made or migrated where that is necessary.
 
-    Raises FarmNotRunning for one that is not there or has another schema, BadSettings for a URL of no known kind.
+    Raises FarmNotRunning if it does not exist or has another schema, BadSettings for a URL of an unknown kind.
     """
     engine = make_engine(url)
     path = engine.url.database
@@ -93,10 +93,10 @@ def open_database(url: str, *, create: bool) -> sa.Engine:
 
 
 def _close_file(path: Path, *, create: bool) -> None:
-    """The database is its owner's alone: it has the passwords that are in sources' addresses. Its other files (-wal,
-    -shm, -journal) get its mode from SQLite. Raises BadSettings for another user's."""
+    """Let only its owner read the database: it has the passwords that are in sources' URLs. Its other files (-wal,
+    -shm, -journal) get its mode from SQLite. Raises BadSettings for the database of another user."""
     if not path.exists() and create:
-        with suppress(OSError):  # SQLite says what is wrong
+        with suppress(OSError):  # SQLite reports the problem
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600))
     if not path.exists():
         return
@@ -105,7 +105,7 @@ def _close_file(path: Path, *, create: bool) -> None:
             f"{path} is {_owner_of(path)}'s alone: run farm as that user (sudo -u {_owner_of(path)} farm …), or give "
             "the farm PostgreSQL (FARM_DATABASE_URL), which has accounts"
         )
-    # By its path: to open and close it would end the locks that another connection of this process has on it.
+    # By its path: opening and closing the file would end the locks that another connection of this process has on it.
     for one in (path, *(path.with_name(path.name + end) for end in _BESIDE)):
         with suppress(OSError):
             found = one.stat()
@@ -127,7 +127,7 @@ def make_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError as error:
         raise BadSettings("FARM_DATABASE_URL is no database URL; use sqlite:///… or postgresql://…") from error
     if parsed.get_backend_name() == "postgresql":
-        # What the address says itself counts more.
+        # An option in the URL goes first.
         options = {key: value for key, value in _POSTGRESQL.items() if key not in parsed.query}
         address = parsed.set(drivername="postgresql+psycopg")
         return sa.create_engine(address, pool_pre_ping=True, connect_args=options)
@@ -139,7 +139,7 @@ def make_engine(url: str) -> sa.Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # Python's sqlite3 would begin transactions by itself, and late; `transaction` says when.
+    # Python's sqlite3 would begin transactions by itself, and late; `transaction` begins them.
     connection.isolation_level = None
     cursor = connection.cursor()
     # WAL lets readers go on while one writes. NORMAL loses the newest commits when the machine (not the process)
@@ -151,7 +151,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _use_wal(cursor: Any) -> None:
-    """SQLite's busy timeout does not hold for the switch to WAL, which fails at once where two make it together."""
+    """SQLite's busy timeout does not apply to the switch to WAL, which fails at once if two processes make it."""
     deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
     while True:
         try:

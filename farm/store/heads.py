@@ -1,6 +1,6 @@
-"""Heads: which version of each of the farm's repositories new builds are given, and where that is.
+"""Heads: the version of each of the farm's repositories that new builds use, and its URL.
 
-SQL has them so that making a build's work asks no server. What packages are where is the repository back end's.
+SQL has them so that making a build's work asks no server. The content of a repository is in the repository back end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from farm.store import schema
 from farm.store.database import Database
 
 _COLUMN = schema.repository.c
-# Both databases spell it alike; SQLAlchemy has it per dialect only.
+# Both databases spell it alike; SQLAlchemy offers it only per dialect.
 _INSERT = "INSERT INTO repository (path, version, url, updated_at) VALUES (:path, :version, :url, :updated_at)"
 _TIMED = sa.bindparam("updated_at", type_=schema.UtcTime())
 _SET = sa.text(
@@ -25,7 +25,7 @@ _INSERT_NEW = sa.text(f"{_INSERT} ON CONFLICT (path) DO NOTHING").bindparams(_TI
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """`url` is of this version, for ever. Version 0 is the empty repository; it has none."""
+    """`url` always leads to this version. Version 0 is the empty repository, which has no URL."""
 
     version: int
     url: str = ""
@@ -35,19 +35,19 @@ class HeadStore(Database):
     """The part of the store that knows of repositories."""
 
     def heads(self) -> dict[str, Head]:
-        """All that are known, by the repository's path."""
+        """All known heads, by the repository's path."""
         with self.reading() as connection:
             return _read(connection, None)
 
     def publish_head(self, path: str, head: Head) -> None:
-        """Somebody made this version just now."""
+        """Record a version that was made just now."""
         with self.writing() as connection:
             publish_heads(connection, [(path, head)], datetime.now(UTC))
 
     def note_head(self, path: str, head: Head, *, instead_of: Head | None) -> Head:
-        """What the back end said, unless somebody else has written another head than `instead_of` meanwhile.
+        """Record the back end's answer, unless the head is no longer `instead_of`.
 
-        Returns the one that is there now.
+        Returns the head that is recorded then.
         """
         with self.writing() as connection:
             values = {"path": path, "version": head.version, "url": head.url, "updated_at": datetime.now(UTC)}
@@ -62,8 +62,8 @@ class HeadStore(Database):
 
 
 def doubt_heads(connection: sa.Connection, changed: Iterable[tuple[str, int]]) -> Mapping[str, Head | None]:
-    """Drop the heads of repositories of which somebody says that they have another version now, and return them, each
-    None. Whoever needs one then asks the back end: what a report says a repository is, or where, is not believed."""
+    """Drop the heads of repositories that have another version now, as reports say; returns their paths, each with
+    None. The scheduler then asks the back end: it does not believe a report's version or URL."""
     said = dict(changed)
     known = _read(connection, list(said), is_locked=True) if said else {}
     doubted = sorted(path for path, version in said.items() if path not in known or known[path].version != version)
@@ -75,10 +75,10 @@ def doubt_heads(connection: sa.Connection, changed: Iterable[tuple[str, int]]) -
 def publish_heads(
     connection: sa.Connection, published: Iterable[tuple[str, Head]], at: datetime
 ) -> Mapping[str, Head | None]:
-    """Write what publishers say they made, and return what is known then: None for what is not any more.
+    """Record published versions, and return the changed heads: None for a head that is dropped.
 
-    A version below the known one is either news that comes late, or of a repository that was deleted and made anew.
-    Only the back end can say which, so the head is dropped, and whoever needs it asks there.
+    A version below the known one either comes late, or is of a repository that was deleted and made again. Only the
+    back end can say which, so the head is dropped, and the scheduler asks the back end.
     """
     newest: dict[str, Head] = {}
     for path, head in published:

@@ -1,4 +1,4 @@
-"""Hosts that are given no work: what people and the scheduler wrote down, so that no restart forgets it."""
+"""Hosts that are given no work, as people and the scheduler decided. They are in SQL, so that a restart keeps them."""
 
 from datetime import datetime
 from typing import Any
@@ -18,14 +18,14 @@ class HostStore(Database):
     """The part of the store that knows of hosts."""
 
     def holds(self) -> dict[str, HostHold]:
-        """By HostHold.key, those that are over included."""
+        """All holds by HostHold.key, expired ones included."""
         with self.reading() as connection:
             return {row.name: _hold(row) for row in connection.execute(sa.select(schema.host))}
 
     def hold(self, hold: HostHold) -> HostHold:
-        """From now on, in place of what held the host before. A quarantine does not replace a person's word.
+        """Hold a host from now on, in place of its hold before. A quarantine does not replace a person's hold.
 
-        Returns what holds the host now.
+        Returns the host's hold as it is then.
         """
         with self.writing() as connection:
             write_alone(connection, schema.host)
@@ -38,7 +38,7 @@ class HostStore(Database):
         return hold
 
     def release(self, host: str, now: datetime) -> bool:
-        """Work goes there again, in every role. False when nothing held the host."""
+        """Give the host work again, in every role. False when it had no hold."""
         names = [host, *(f"{role}@{host}" for role in queues.WORKER_ROLES)]
         with self.writing() as connection:
             write_alone(connection, schema.host)

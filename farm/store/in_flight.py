@@ -1,8 +1,8 @@
-"""Names that uploads publish at this moment, and that no owner has yet: another owner's upload of one of them waits.
+"""Names without an owner that uploads publish at the moment: another owner's upload of the same name waits.
 
 Owns the table `name_in_flight`. A row counts while its upload may still publish: from its offer to the end of its step.
-The first upload to end decides, since a name then has an owner (owners.py) or is free again. A row gives nobody a right
-beyond that, so a report of names that are never published takes no name from others.
+The first upload to end decides, since a name then has an owner (owners.py) or is free again. A row gives no other
+right, so a report of names that are never published takes no name from other owners.
 """
 
 from collections.abc import Iterator
@@ -42,8 +42,8 @@ _MAY_PUBLISH = sa.text(
 
 
 def keep_apart(connection: sa.Connection, changes: Changes) -> None:
-    """Put off those of the uploads offered in this transaction that bring a new name which another owner's upload
-    brings at the moment, and note the new names of the others. To be called before the changes are written."""
+    """Put off each upload offered in this transaction that has a new name in common with an upload of another owner,
+    and note the new names of the others. Call it before the changes are written."""
     offered = [(build, step) for build, step in changes.offers if step.live is not None]
     names = {step.label: [*claims_of(build, step)] for build, step in offered}
     # An upload with a name that has another owner by now is refused when it is tried again.
@@ -60,7 +60,7 @@ def keep_apart(connection: sa.Connection, changes: Changes) -> None:
 
 
 def release(connection: sa.Connection, changes: Changes) -> None:
-    """Uploads that ended in this transaction bring no name any more."""
+    """Remove the rows of uploads that ended in this transaction."""
     changed = (thing for thing, _ in changes.dirty.values() if isinstance(thing, StepState))
     over = (step for step in changed if step.status is Status.FINISHED)
     _forget(connection, [step for step in over if _has_names(changes.builds[step.job_id], step)])
@@ -83,7 +83,7 @@ def _row(build: BuildState, step: StepState, name: PackageName) -> dict[str, str
 def _clash(
     connection: sa.Connection, build: BuildState, names: list[PackageName], taken: dict[PackageName, str]
 ) -> str | None:
-    """The reason why an upload of these names waits; None where it need not."""
+    """The reason why an upload of these names waits; None if it need not wait."""
     found = next(((name, taken[name]) for name in names if taken.get(name, build.owner) != build.owner), None)
     found = found or next(_of_others(connection, build, names), None)
     if found is None:

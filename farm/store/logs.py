@@ -1,4 +1,4 @@
-"""Logs of attempts: which of them go up with an upload step, and those of attempts that could not store their own."""
+"""Logs of attempts: the logs that a step publishes, and logs that the scheduler keeps for attempts that stored none."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -38,7 +38,7 @@ _STORED = (
 )
 
 
-# Of attempts that are over and stored nothing.
+# Attempts that are over and stored nothing.
 _SILENT = (
     sa.select(*(_ATTEMPT.id, _STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number))
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
@@ -50,7 +50,7 @@ _SILENT = (
 
 
 class LogStore(Database):
-    """The part of the store that knows of logs which nobody reported."""
+    """The part of the store for logs that no worker reported."""
 
     def silent(self, *, most: int) -> tuple[str, ...]:
         """Labels of attempts that ended without storing anything, of the newest `most` attempts."""
@@ -69,7 +69,7 @@ class LogStore(Database):
             return any(_label(row) == label for row in found)
 
     def keep_log(self, label: str, artifact: Artifact) -> bool:
-        """This is the log of an attempt that ended without storing anything. False for any other."""
+        """Record the log of an attempt that ended without storing anything. False for any other attempt."""
         attempt = AttemptLabel.parse_or_none(label)
         if attempt is None:
             return False
@@ -88,7 +88,7 @@ def _label(row: Any) -> str:
 def logs_for(
     connection: sa.Connection, publishing: Collection[tuple[BuildState, StepState]]
 ) -> dict[str, tuple[LogFile, ...]]:
-    """By the label of the step that publishes them: those of all tries of the steps that led to it."""
+    """The logs of all attempts that led to each publishing step, by that step's label."""
     if not publishing:
         return {}
     stored: dict[tuple[int, str, str], list[LogFile]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Brings a database to the current schema with Alembic. Imported only when there is something to do."""
+"""Brings a database to the current schema with Alembic. Imported only when the schema is not current."""
 
 from pathlib import Path
 

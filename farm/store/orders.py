@@ -1,4 +1,4 @@
-"""The order for one attempt: everything that SQL knows and its input is made from.
+"""The order for one attempt: everything in SQL from which its input is made.
 
 Not the input itself, which the step type makes (farm.steps), nor the target and the farm's repositories
 (farm.scheduler.work).
@@ -22,8 +22,8 @@ def make_order(
     *,
     is_alone: bool = False,
 ) -> Order:
-    """The order for a step with a live attempt, whose `logs` are found by its label. With `is_alone` what follows in
-    the chain is on its way already."""
+    """The order for a step with a live attempt; `logs` are by a step's label. With `is_alone` the message of the next
+    step in the chain has been sent already."""
     following = None if is_alone else build.next_in_chain(step)
     source = build.source
     if step_type(step.kind).takes_secrets and build.id in secrets:
@@ -50,7 +50,7 @@ def _message(build: BuildState, step: StepState) -> Message:
 
 
 def _made(build: BuildState, step: StepState) -> dict[str, Made]:
-    """By kind. The newest attempt of a step is the one that succeeded, for else there would be no output."""
+    """By kind, the outputs of the needed steps. A step with an output succeeded in its newest attempt."""
     return {
         other.kind: Made(attempt=other.label, output=step_type(other.kind).decode(other.output))
         for other in build.needed(step, How.CHAIN, How.SUCCESS)

@@ -1,6 +1,6 @@
-"""Whose a package name is in a target: the first to publish it has it, and nobody else's build replaces it.
+"""The owners of package names, by target: the first to publish a name owns it, and no build of another replaces it.
 
-Owns the table `package_owner`, and the words of a refusal. A step type says which names its results bring.
+Owns the table `package_owner`, and the message of a refusal. A step type says which names its results bring.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ _CLAIM = sa.text(
 def owners_for(
     connection: sa.Connection, builds: Mapping[int, BuildState], reports: Iterable[wire.AnyReport]
 ) -> dict[PackageName, str]:
-    """The owners of all names that these reports bring; names that nobody has are not in it."""
+    """The owners of all names that these reports bring; names without an owner are left out."""
     return owners_of(
         connection,
         (
@@ -44,8 +44,8 @@ def owners_for(
 
 
 def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildState]) -> dict[PackageName, str]:
-    """The same of all names that these builds have made and have not published. Another build may have published one
-    of them since: its upload can be tried again much later."""
+    """The owners of all names that these builds have made and not yet published. Another build may have published a
+    name meanwhile: an upload can be tried again much later."""
     return owners_of(
         connection,
         (
@@ -59,7 +59,7 @@ def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildStat
 
 
 def owners_of(connection: sa.Connection, names_of_all: Iterable[PackageName]) -> dict[PackageName, str]:
-    """The owners of these names; names that nobody has are not in it."""
+    """The owners of these names; names without an owner are left out."""
     wanted: dict[tuple[str, NameKind], set[str]] = {}
     for target, kind, name in names_of_all:
         wanted.setdefault((target, NameKind(kind)), set()).add(name)
@@ -76,7 +76,7 @@ def owners_of(connection: sa.Connection, names_of_all: Iterable[PackageName]) ->
 
 
 def refusal(owners: Mapping[PackageName, str], build: BuildState, step: StepState, result: AnyResult) -> str | None:
-    """The reason why a build may not publish its packages; None where no name has another owner."""
+    """The reason why a build may not publish its packages; None if no name has another owner."""
     return _refusal(owners, build, _names(build, step.kind, result))
 
 
@@ -99,12 +99,12 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
 
 
 def claims_of(build: BuildState, step: StepState) -> list[Claim]:
-    """The names that are the build's from now on, if nobody had them before: its step has succeeded, or may have."""
+    """The names that the build's owner gets if they have no owner: the step has succeeded, or may have."""
     return [(name, build.owner, build.id) for name in registry.claims_of(build, step)]
 
 
 def cancelled_claims(build: BuildState) -> list[Claim]:
-    """The claims of a build that a person cancels now: of its steps that a worker has, or may have."""
+    """The claims of a build that a person cancels now, for each step that a worker has, or may have."""
     out = [step for step in build.steps if step.live is not None and step.live.offered_at is not None]
     return [claim for step in out for claim in claims_of(build, step)]
 

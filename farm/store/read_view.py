@@ -48,9 +48,9 @@ class Live:
     offered_at: datetime | None
 
 
-# Every queue that has ready work, and every (urgency, owner) that has some in one queue, by skipping along the index
-# from one to the next: a seek or two for each, however much work there is. Each queue is asked by itself, so that one
-# that nobody serves, with work of very many people in it, hides no other.
+# Every queue with ready work, and every (urgency, owner) with ready work in one queue, by skipping along the index
+# from one to the next: a seek or two for each, however much work there is. Each queue has a query of its own, so that
+# a queue without workers, with work of very many owners in it, hides no other queue.
 _NEXT = "(SELECT later.{} FROM step AS later WHERE later.status = 'ready' AND {} LIMIT 1)"
 _NEXT_QUEUE = _NEXT.format("queue", "later.queue > found.queue ORDER BY later.queue")
 _QUEUES = sa.text(
@@ -63,7 +63,7 @@ _QUEUES = sa.text(
     SELECT queue FROM found WHERE queue IS NOT NULL
     """  # noqa: S608 - made of constants
 )
-# Not `(urgency, owner) > (…)`: SQLite 3.40 seeks by the first of them only.
+# Not `(urgency, owner) > (…)`: SQLite 3.40 seeks only by the first column of such a pair.
 _NEXT_OWNER = _NEXT.format(
     "id", "later.queue = :of_queue AND later.urgency = found.urgency AND later.owner > found.owner ORDER BY later.owner"
 )
@@ -119,8 +119,8 @@ class ReadView:
         return tuple(_live(row) for row in self._connection.execute(_LIVE))
 
     def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
-        """By queue, the (priority, owner) pairs that have ready work there, highest priority first; of each queue the
-        first `most`."""
+        """By queue, the (priority, owner) pairs that have ready work there, highest priority first; at most `most`
+        pairs for each queue."""
         queues = self._connection.scalars(_QUEUES).all()
         return {queue: self._pairs(queue, most) for queue in queues}
 

@@ -1,6 +1,6 @@
-"""Checks of what a worker reports. A worker may be hostile: each value is checked before the store records it.
+"""Checks the reports of workers. A worker may be hostile: each value is checked before the store records it.
 
-Not what follows from a report (settling.py).
+Not the changes that follow from a report (settling.py).
 """
 
 import re

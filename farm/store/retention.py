@@ -9,7 +9,7 @@ from farm.model.outcome import Status
 from farm.store import columns, schema
 from farm.store.database import Database
 
-_AT_ONCE = 500  # digests in one question: every database takes so many parameters
+_AT_ONCE = 500  # digests in one query: every database takes so many parameters
 _BUILD = schema.build.c
 _ATTEMPT = schema.attempt.c
 _FOUND = schema.attempt_artifact.c
@@ -47,8 +47,8 @@ class RetentionStore(Database):
         return frozenset(needed)
 
     def oldest_work_at(self) -> datetime | None:
-        """When the oldest unfinished attempt was sent; None when there is none. The database has none of its files
-        before it reports."""
+        """The time when the oldest unfinished attempt was sent; None if there is none. The database does not have an
+        attempt's files before it reports."""
         with self.reading() as connection:
             oldest = sa.select(sa.func.min(_ATTEMPT.dispatched_at)).where(sa.text(schema.IS_LIVE))
             found: datetime | None = connection.execute(oldest).scalar()

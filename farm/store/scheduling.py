@@ -33,7 +33,7 @@ from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
 
 _STEP = schema.step.c
-_MASKED = "://***@"  # what farm.model.source.without_credentials leaves of them
+_MASKED = "://***@"  # farm.model.source.without_credentials writes this in place of credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Who holds an attempt, and the attempt whose message goes out when it succeeds."""
+    """The holder of an attempt, and the label of the next attempt in its chain."""
 
     holder: Holder
     following: str | None
@@ -58,8 +58,8 @@ class Held:
 class Committed:
     """The part of a transaction that Redis does not know yet: offers of successors, leases to close, events.
 
-    `used_s` are the slot-seconds that ended attempts had used, by owner; `heads` those of repositories that changed,
-    None where none is known any more. `heard` are the reports that counted.
+    `used_s` are the slot-seconds that ended attempts had used, by owner. `heads` are the heads of repositories that
+    changed, by path; None for a head that is no longer known. `heard` are the reports that counted.
     """
 
     orders: tuple[Order, ...] = ()
@@ -75,7 +75,7 @@ _DUE = (
     sa.select(_STEP.job_id)
     .where(
         sa.text(schema.IS_DUE_LATER),
-        # Nothing is put off for longer than `latest`: a time beyond it was written by a clock that was wrong.
+        # No step is put off beyond `latest`: a clock that was wrong wrote a later time.
         sa.or_(_STEP.not_before_at <= sa.bindparam("now"), _STEP.not_before_at > sa.bindparam("latest")),
     )
     .limit(sa.bindparam("most"))
@@ -89,17 +89,17 @@ class SchedulerStore(Database):
 
     @contextmanager
     def read_view(self) -> Iterator[ReadView]:
-        """Answers to several questions, all as of one moment."""
+        """A view that answers several queries as of one moment."""
         with self.reading() as connection:
             yield ReadView(connection)
 
     def loads(self) -> dict[str, tuple[float, datetime]]:
-        """Each owner's slot-seconds, and as of when they are decayed."""
+        """Each owner's slot-seconds, and the time to which they are decayed."""
         with self.reading() as connection:
             return {row.owner: (row.load_s, row.at) for row in connection.execute(sa.select(schema.owner_load))}
 
     def held(self, labels: Sequence[str]) -> dict[str, Held]:
-        """Of these attempts, those that were seen running and still are live."""
+        """By label, the attempts among these that were seen running and are live still."""
         with self.reading() as connection:
             builds = state_rows.load(connection, _builds_of(labels)) if labels else {}
         found = {}
@@ -115,14 +115,14 @@ class SchedulerStore(Database):
         return found
 
     def closing(self) -> tuple[str, ...]:
-        """Labels of attempts that somebody cancelled, and whose leases may not be closed yet."""
+        """Labels of cancelled attempts whose leases may not be closed yet."""
         with self.reading() as connection:
             return tuple(connection.scalars(sa.select(schema.closing.c.label).limit(1000)))
 
     # --- changing -----------------------------------------------------------------------------------------------
 
     def promote_due(self, now: datetime, *, most: int) -> Committed:
-        """Steps that waited for a time that has come are ready."""
+        """Make steps ready that waited for a time that has come."""
         latest = now + PUT_OFF_AT_MOST
         with self.reading() as connection:
             ids = set(connection.scalars(_DUE, {"now": now, "latest": latest, "most": most}))
@@ -138,8 +138,8 @@ class SchedulerStore(Database):
     def dispatch(self, picks: Sequence[Pick], now: datetime, *, with_logs: bool = False) -> Committed:
         """Make attempts for these steps and for the step after each in its chain.
 
-        Leaves out steps that are not ready any more. `orders` are for the first attempt of each chain; with `with_logs`
-        those of steps that publish logs name the logs and records that there are.
+        Leaves out steps that are no longer ready. `orders` are for the first attempt of each chain; with `with_logs`
+        the orders of steps that publish logs name the logs and records that exist.
         """
         wanted = {pick.ready.step_id: pick for pick in picks}
 
@@ -159,8 +159,8 @@ class SchedulerStore(Database):
     def settle(
         self, reports: Sequence[wire.AnyReport], now: datetime, policy: SettlePolicy, leases: Mapping[str, Holder]
     ) -> Committed:
-        """Apply reports in one transaction. Those that are late, repeated or not from whoever holds the attempt change
-        nothing; `leases` are who does in Redis, for attempts that were not seen running before they ended."""
+        """Apply reports in one transaction. A report that is late, repeated or not from the attempt's holder changes
+        nothing. `leases` are the holders in Redis, for attempts that were not seen running before they ended."""
         settled = settling.Settled()
 
         def change(changes: Changes) -> None:
@@ -172,7 +172,7 @@ class SchedulerStore(Database):
         return replace(done, heard=tuple(settled.heard), late=tuple(settled.late))
 
     def judge(self, verdicts: Sequence[Verdict], now: datetime, policy: SettlePolicy) -> Committed:
-        """Apply what was found out about live attempts, in one transaction."""
+        """Apply verdicts on live attempts, in one transaction."""
         ids = _builds_of(verdict.label for verdict in verdicts)
         return self._change(ids, now, lambda changes: settling.judge(changes, verdicts, policy))
 
@@ -188,12 +188,12 @@ class SchedulerStore(Database):
         return self._change(build_ids, now, change)
 
     def closed(self, labels: Sequence[str]) -> None:
-        """These leases are closed."""
+        """Record that these leases are closed."""
         with self.writing() as connection:
             connection.execute(schema.closing.delete().where(schema.closing.c.label.in_(labels)))
 
     def note_queues(self, seen: Mapping[str, QueueSeen]) -> None:
-        """Remember what the queues look like, for people who ask what they wait for."""
+        """Record the state of the queues, for people who ask why a step waits."""
         with self.writing() as connection:
             write_alone(connection, schema.queue)
             connection.execute(schema.queue.delete())
@@ -255,7 +255,7 @@ def _builds_of(labels: Iterable[str]) -> set[int]:
 
 
 def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:
-    """URLs with their credentials, for the steps that go out and take them."""
+    """URLs with their credentials, for the offered steps that take them."""
     ids = [build.id for build, step in changes.offers if step_type(step.kind).takes_secrets and _has_secret(build)]
     if not ids:
         return {}

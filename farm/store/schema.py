@@ -1,8 +1,8 @@
 """The farm's tables. Owns names, types and indexes; not the queries, and not how a database gets there (migrate.py).
 
-Three indexes keep the scheduler's questions cheap however much waits: ready steps in the order in which they are
-dispatched, steps that become due at a time, and attempts that are not finished. They are partial, so finished work
-costs them nothing. Queries must repeat an index's condition word for word (`IS_READY` and so on): with a bound
+Three indexes keep the scheduler's queries cheap however many steps wait: ready steps in the order in which they are
+dispatched, steps that become due at a time, and attempts that are not finished. They are partial, so finished steps
+cost them nothing. Queries must repeat an index's condition word for word (`IS_READY` and so on): with a bound
 parameter in it a database cannot know that the index applies.
 """
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-#: The newest migration. A test compares it with the migrations, and those with this metadata.
+#: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
 REVISION = "0010"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
-    """An instant: aware UTC on both sides, whatever the database keeps."""
+    """An instant: aware UTC when written and when read, whatever the database keeps."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -41,7 +41,7 @@ metadata = sa.MetaData(
     }
 )
 
-#: SQLite counts rows up by itself only for INTEGER, PostgreSQL should have room for more than 2^31 attempts.
+#: SQLite assigns ids by itself only for INTEGER; PostgreSQL should have room for more than 2^31 attempts.
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
@@ -95,7 +95,7 @@ build = sa.Table(
     sa.Index(None, "target", "outcome", "id"),
 )
 
-#: The URL of a source that has credentials in it. Read by dispatch alone, when it makes the fetch step's work.
+#: The URL of a source that has credentials in it. Only dispatch reads it, when it makes the fetch step's work.
 source_secret = sa.Table(
     "source_secret",
     metadata,
@@ -109,9 +109,9 @@ IS_DUE_LATER = "step.status = 'waiting' AND step.not_before_at IS NOT NULL"
 #: `arch` is empty for steps that run once. `urgency` is the build's priority negated, so that the index ascends all
 #: the way. `attempts` counts the attempts ever made, so that no label is used twice. `trouble` is the last trouble's
 #: message, `trouble_hosts` JSON. `deaths` counts the workers that were lost while they ran it.
-#: `output` is the JSON of a successful attempt's output. `covers` (JSON) are the
-#: arches that this step's packages are for, where they are more than its own. `is_skipped` marks a step that never
-#: had its turn, since one that it needs did not succeed.
+#: `output` is the JSON of a successful attempt's output. `covers` (JSON) are the arches that this step's packages are
+#: for, if they are more than its own. `is_skipped` marks a step that never had its turn, since a step that it needs did
+#: not succeed.
 step = sa.Table(
     "step",
     metadata,
@@ -137,7 +137,7 @@ step = sa.Table(
     sa.UniqueConstraint("job_id", "kind", "arch"),
 )
 # Migrations make the indexes, with these conditions. The keywords `sqlite_where` and `postgresql_where` would import
-# the dialects of both databases, and that of PostgreSQL takes a fifth of the import of SQLAlchemy.
+# the dialects of both databases, and PostgreSQL's dialect takes a fifth of the import of SQLAlchemy.
 sa.Index(
     "ix_step_ready",
     step.c.queue,
@@ -164,9 +164,9 @@ step_need = sa.Table(
 
 IS_LIVE = "attempt.status <> 'finished'"
 
-#: `offered_at` is when it could be claimed from on: NULL while an earlier step of its chain still runs. `holder` is the
-#: digest of the token with which its worker holds the lease, from when it was seen running. `token` is empty but where
-#: a scheduler of a version before 0005 made the attempt, whose worker was given it.
+#: `offered_at` is the time from which it could be claimed: NULL while an earlier step of its chain still runs. `holder`
+#: is the digest of the token with which its worker holds the lease; it is set when the attempt is seen running. `token`
+#: is empty, except for attempts that a scheduler of a version before 0005 made, which gave the token to the worker.
 attempt = sa.Table(
     "attempt",
     metadata,
@@ -211,11 +211,11 @@ attempt_artifact = sa.Table(
     sa.Index(None, "sha256"),
 )
 
-#: Labels of attempts that were ended in SQL and whose leases are still to be closed in Redis.
+#: Labels of attempts that were ended in SQL, and whose leases the scheduler has yet to close in Redis.
 closing = sa.Table("closing", metadata, sa.Column("label", sa.Text, primary_key=True))
 
-#: What the scheduler last saw of each queue, for people who ask what they wait for. `note` says why workers that there
-#: are do not count.
+#: The queues as the scheduler last saw them, for people who ask why a step waits. `note` says why workers of the queue
+#: do not count.
 queue = sa.Table(
     "queue",
     metadata,
@@ -225,8 +225,8 @@ queue = sa.Table(
     _column("note", sa.Text, null=True),
 )
 
-#: Hosts that are given no work, by a person's wish or since they caused trouble. `until_at` is when that ends by
-#: itself; with `hands_back` what runs there is to be run elsewhere. `times` counts quarantines in a row.
+#: Hosts that are given no work, by a person's wish or after trouble. `until_at` is the time when that ends
+#: by itself; with `hands_back` the attempts on the host are run elsewhere. `times` counts quarantines in a row.
 host = sa.Table(
     "host",
     metadata,
@@ -240,7 +240,7 @@ host = sa.Table(
     _column("times", sa.Integer),
 )
 
-#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as the back end said.
+#: The newest version of each of the farm's own repositories, by its path (`demo/x86_64/os`), as the back end said it.
 repository = sa.Table(
     "repository",
     metadata,
@@ -250,7 +250,7 @@ repository = sa.Table(
     _column("updated_at", UtcTime),
 )
 
-#: Whose a package name is in a target: the first to publish it has it. `kind` is `source` or `binary`.
+#: The owner of each package name in a target: the first to publish it. `kind` is `source` or `binary`.
 package_owner = sa.Table(
     "package_owner",
     metadata,

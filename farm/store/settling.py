@@ -30,27 +30,27 @@ from farm.store.reports import report_problem
 
 
 class Finding(StrEnum):
-    """What the scheduler can find out about an attempt that has not reported."""
+    """The findings of the scheduler about an attempt that has not reported."""
 
     RUNNING = "running"  # a worker holds its lease
-    LOST = "lost"  # the worker that had it stopped renewing the lease
+    LOST = "lost"  # its worker stopped renewing the lease
     UNSENT = "unsent"  # no worker has it, and no message will bring it to one
     OVERDUE = "overdue"  # it is past its limit, and its worker did not end it
     REFUSED = "refused"  # its work cannot be made
     DEFERRED = "deferred"  # its work cannot be made now, for a reason that may pass
-    HANDED_BACK = "handed back"  # its worker is to run it no longer, for a reason that is nobody's fault
+    HANDED_BACK = "handed back"  # another worker must run it; neither the package nor the host is to blame
 
 
-#: An attempt that ends in one of these ways did not say how far it came. An upload may have published by then, so its
-#: names belong to its owner from then on.
+#: An attempt that ends in one of these ways did not report how far it came. An upload may have published by then, so
+#: its names belong to its owner from then on.
 _MAY_HAVE_PUBLISHED = (Finding.LOST, Finding.OVERDUE, Finding.HANDED_BACK)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`lease` is who holds the attempt in Redis, for RUNNING and where there is a `digest`; `message` says more where
-    the finding does not. With the `digest` of a token it is what this token's owner says, and counts only where the
-    attempt is that owner's."""
+    """`lease` is the attempt's holder in Redis, for RUNNING and for a verdict with a `digest`; `message` explains the
+    finding. A verdict with the `digest` of a token comes from the token's owner, and counts only if that is the
+    attempt's holder."""
 
     label: str
     finding: Finding
@@ -71,7 +71,7 @@ class SettlePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """A report that counted, the worker that it is from, and the owner of its build."""
+    """A report that counted, the worker that sent it, and the owner of its build."""
 
     report: wire.AnyReport
     worker: str
@@ -90,7 +90,7 @@ class Settled:
 def settle(
     changes: Changes, reports: Sequence[wire.AnyReport], policy: SettlePolicy, leases: Mapping[str, Holder]
 ) -> Settled:
-    """Apply reports in order. `leases` are who holds these attempts in Redis, by label."""
+    """Apply reports in order. `leases` are the holders of these attempts in Redis, by label."""
     settled = Settled()
     for report in reports:
         lease = leases.get(report.attempt)
@@ -111,14 +111,13 @@ def _counts(verdict: Verdict, live: LiveAttempt) -> bool:
 
 
 def _is_holder(live: LiveAttempt, digest: str, lease: Holder | None) -> bool:
-    """Whether a token with this digest is that of the attempt's worker. What SQL has seen stays so, whatever Redis says
-    since."""
+    """Whether a token with this digest is the holder's. The holder in SQL counts, whatever Redis has said since."""
     known = live.holder or (lease.digest if lease is not None else "")
     return bool(known) and compare_digest(known.encode(), digest.encode())
 
 
 def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -> None:
-    """Apply what the scheduler found; what has changed since is left alone."""
+    """Apply the scheduler's verdicts; an attempt that has changed since is left as it is."""
     for verdict in verdicts:
         found = _find(changes.builds, verdict.label)
         if found is None or not _counts(verdict, found[2]):
@@ -130,7 +129,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
                 if live.status is Status.DISPATCHED and (lease := verdict.lease) is not None:
                     machine.running(changes, build, step, worker=lease.worker, holder=lease.digest)
             case Finding.UNSENT:
-                if live.status is Status.DISPATCHED:  # else somebody has it after all
+                if live.status is Status.DISPATCHED:  # else a worker has it after all
                     machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {live.worker} stopped renewing its lease"
@@ -155,20 +154,20 @@ def _claims_without_report(build: BuildState, step: StepState, finding: Finding)
 def _end(
     changes: Changes, build: BuildState, step: StepState, policy: SettlePolicy, outcome: Outcome, message: str
 ) -> None:
-    """The attempt ends, and its step with it."""
+    """End the attempt, and its step with it."""
     _close(changes, build, step, outcome=outcome, reason=message)
     machine.ended(changes, build, step, outcome, message, after=_after(step, policy))
 
 
 def _after(step: StepState, policy: SettlePolicy, artifacts: tuple[Artifact, ...] = ()) -> Planned | None:
-    """The step that publishes the logs, if this end of the step leaves any: of its own, of an earlier try, of a step
-    that it needed."""
+    """The step that publishes the logs, if this end of the step leaves any logs: its own, those of an earlier try, or
+    of a step that it needed."""
     has_logs = bool(artifacts) or step.troubles > 0 or bool(step.needs)
     return build_workflow().after_end(step) if policy.uploads_logs and has_logs else None
 
 
 def _find(builds: Mapping[int, BuildState], label: str) -> tuple[BuildState, StepState, LiveAttempt] | None:
-    """The live attempt with this label, if it has been offered: one whose turn has not come ends with the step before
+    """The live attempt with this label, if it has been offered: an attempt before its turn ends with the step before
     it, and never alone."""
     build = build_for(builds, label)
     step = build.by_label(label) if build is not None else None
@@ -215,9 +214,9 @@ def _trouble(
     is_death: bool = False,
     **facts: Any,
 ) -> None:
-    """The attempt ends with the farm's trouble, on `host` if it was one's; the step is tried again where that may help.
+    """End the attempt with trouble, which `host` had unless it is None; the step is tried again where that may help.
 
-    `facts` are what the attempt is recorded with beside its outcome and reason.
+    `facts` are further columns of the attempt, beside its outcome and reason.
     """
     _close(changes, build, step, artifacts=artifacts, **facts | {"outcome": Outcome.ERRORED, "reason": message})
     machine.trouble(
@@ -268,7 +267,7 @@ def _settle_result(
 def _facts(changes: Changes, report: wire.AnyReport, worker: str) -> dict[str, Any]:
     """Both times are by the worker's clock, so that their difference is right."""
     if report.trouble is not None and report.trouble.code == WorkerLost.code:
-        return {"worker": worker}  # whoever says so for the dead does not know when it began; SQL does
+        return {"worker": worker}  # the process that reports the death does not know when it began; SQL does
     started_at, finished_at = _aware(report.started_at), _aware(report.finished_at)
     if started_at is None or finished_at is None:
         started_at = finished_at = changes.now

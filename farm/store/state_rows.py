@@ -1,4 +1,4 @@
-"""Builds as state: loaded from rows, and what a transaction changed of them written back."""
+"""Builds as state: loads them from rows, and writes a transaction's changes back."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -59,7 +59,7 @@ _EDGE = schema.step_need.c
 _NEEDS = sa.select(
     *(_EDGE.job_id, _EDGE.kind, _EDGE.arch, _EDGE.needs_kind, _EDGE.needs_arch, _EDGE.how),
 ).where(_EDGE.job_id.in_(sa.bindparam("ids", expanding=True)), _EDGE.needs_job_id == _EDGE.job_id)
-# Locked in a statement of its own: what a joined statement read before it had to wait for a lock would be stale.
+# Locked in a statement of its own: a joined statement may read rows before it waits for a lock, and they become stale.
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
@@ -67,8 +67,7 @@ _BUILD_END, _STEP_END = 17, 34
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
-    """The builds with their steps and live attempts, theirs alone until the transaction ends. Unknown ids are left
-    out."""
+    """The builds with their steps and live attempts, locked until the transaction ends. Unknown ids are left out."""
     builds: dict[int, BuildState] = {}
     if not ids:
         return builds
@@ -150,7 +149,7 @@ def _live_attempt(row: Any) -> LiveAttempt | None:
     return LiveAttempt(
         id=id_,
         number=number,
-        # What a scheduler of an older version sent is still to count.
+        # An attempt that a scheduler of an older version sent still counts.
         holder=holder or (digest_of(token) if token else None),
         status=Status(status),
         wall_s=wall_s,
@@ -167,7 +166,7 @@ _JSON_FIELDS = frozenset({"trouble_hosts", "covers", "phases"})
 
 
 def flush(connection: sa.Connection, changes: Changes) -> None:
-    """Write what changed, in as many statements as there are kinds of change."""
+    """Write the changes, in one statement for each kind of change."""
     shapes: dict[tuple[sa.Table, tuple[str, ...]], list[dict[str, Any]]] = defaultdict(list)
     for thing, values in changes.dirty.values():
         if thing.id is not None and values:
@@ -275,7 +274,7 @@ def insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Ar
     files = sorted({(item.sha256, item.size_bytes) for _, items in stored for item in items})
     if not files:
         return
-    # Both databases spell it alike; SQLAlchemy has it per dialect only.
+    # Both databases spell it alike; SQLAlchemy offers it only per dialect.
     connection.execute(
         sa.text("INSERT INTO artifact (sha256, size_bytes) VALUES (:sha256, :size_bytes) ON CONFLICT DO NOTHING"),
         [{"sha256": sha256, "size_bytes": size} for sha256, size in files],

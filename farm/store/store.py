@@ -1,6 +1,6 @@
-"""The store: what is true about batches, builds, steps and attempts. Everything is one transaction or none.
+"""The store: the truth about batches, builds, steps and attempts. Each operation is one transaction.
 
-Clients use the first part, the scheduler alone the second, both the third. Nothing here knows Celery or Redis.
+Clients use ClientStore, only the scheduler uses SchedulerStore, both use the others. No part knows Celery or Redis.
 """
 
 from farm.store.clients import ClientStore
@@ -19,7 +19,7 @@ class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, Retenti
     def open(cls, url: str, *, create: bool = False) -> "Store":
         """The store at a SQLAlchemy URL; with `create` the database is made, or brought to this farm's schema.
 
-        Raises FarmNotRunning when it is not there, does not answer or has another schema; BadSettings for a URL
-        that is neither SQLite's nor PostgreSQL's.
+        Raises FarmNotRunning if it does not exist, does not answer or has another schema; BadSettings for a URL that is
+        neither SQLite's nor PostgreSQL's.
         """
         return cls(open_database(url, create=create))

@@ -1,4 +1,4 @@
-"""One transaction, on SQLite and on PostgreSQL, with the outages of either as FarmNotRunning.
+"""One transaction on SQLite or PostgreSQL; an outage of either is raised as FarmNotRunning.
 
 Not the engine (database.py).
 """
@@ -17,7 +17,7 @@ from farm.errors import FarmNotRunning
 def transaction(engine: sa.Engine, *, is_writing: bool, is_migration: bool = False) -> Iterator[sa.Connection]:
     """Raises FarmNotRunning when the database does not answer.
 
-    In a migration SQLite checks foreign keys at the end alone: a table that others refer to may be made anew.
+    In a migration SQLite checks foreign keys only at the end: a table that others refer to may be made again.
     """
     try:
         with engine.connect() as connection:
@@ -38,10 +38,10 @@ def transaction(engine: sa.Engine, *, is_writing: bool, is_migration: bool = Fal
                 if is_lenient:
                     _on_driver(connection, "PRAGMA foreign_keys=ON")
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError) as error:
-        # PostgreSQL's class 54: a value is too large for it. It would be so again, so this is no outage.
+        # PostgreSQL's class 54: a value exceeds a limit. Another try would fail too, so this is no outage.
         if str(getattr(error.orig, "sqlstate", None) or "").startswith("54"):
             raise
-        # The last of them: the server ended a transaction that was idle for too long.
+        # InternalError: the server ended a transaction that was idle for too long.
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
     except sqlite3.OperationalError as error:
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error

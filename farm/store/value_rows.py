@@ -1,4 +1,4 @@
-"""The values that clients are given, made from rows. Reads only."""
+"""Makes the values that clients are given from rows. Writes nothing."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
 
 
 def attempt_value(step: Any, row: Any, artifacts: tuple[Artifact, ...]) -> Attempt:
-    """From a row of `attempt` and that of its step."""
+    """From a row of `attempt` and the row of its step."""
     return Attempt(
         label=str(AttemptLabel.of_row(step.job_id, step.kind, step.arch, row.number)),
         number=row.number,

@@ -1,4 +1,4 @@
-"""Why a step that does not run does not: worked out when somebody asks, so that waiting costs no writes."""
+"""The reason why a step waits. It is worked out when a client asks, so that waiting costs no writes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def queues_seen(connection: sa.Connection) -> dict[str, QueueSeen]:
 
 
 def counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
-    """(ready, sent or running) steps by queue; queues without any are left out."""
+    """By queue, how many steps are ready, and how many are sent or running; queues without steps are left out."""
     column = schema.step.c
     ready = sa.select(column.queue, sa.func.count()).where(sa.text(schema.IS_READY)).group_by(column.queue)
     live = (
@@ -43,7 +43,7 @@ def counts(connection: sa.Connection) -> dict[str, tuple[int, int]]:
 
 
 def position(connection: sa.Connection, step: Any) -> int:
-    """How many ready steps of its queue go before this one, and one; fair share between owners may change it."""
+    """The step's place among the ready steps of its queue, from 1; fair share between owners may change it."""
     ready = schema.step.c
     ahead = sa.or_(ready.urgency < step.urgency, sa.and_(ready.urgency == step.urgency, ready.id < step.id))
     query = sa.select(sa.func.count()).where(ready.queue == step.queue, sa.text(schema.IS_READY), ahead)
@@ -51,7 +51,7 @@ def position(connection: sa.Connection, step: Any) -> int:
 
 
 def needs_of(connection: sa.Connection, job_ids: Sequence[int]) -> dict[tuple[int, str, str], list[tuple[str, str]]]:
-    """By job, kind and arch of a step: kind and arch of the steps that it needs, its chain's first."""
+    """By job, kind and arch of a step: kind and arch of the steps that it needs, its predecessor in the chain first."""
     edge = schema.step_need.c
     query = sa.select(schema.step_need).where(edge.job_id.in_(job_ids), edge.needs_job_id == edge.job_id)
     found: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
@@ -61,7 +61,7 @@ def needs_of(connection: sa.Connection, job_ids: Sequence[int]) -> dict[tuple[in
 
 
 def waits_for(step: Any, needed: Iterable[Any], queues: Mapping[str, QueueSeen], place: int | None) -> str | None:
-    """One line for a row of `step`; None for one that runs or is over. `needed` are the rows of the steps that it
+    """One line for a row of `step`; None for a step that runs or is over. `needed` are the rows of the steps that it
     needs."""
     status = Status(step.status)
     if status in (Status.RUNNING, Status.FINISHED):

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Additive, and with defaults: a scheduler of the version before goes on beside a newer one.
+    # Additive, and with defaults: a scheduler of the version before still works beside a newer one.
     op.add_column("step", sa.Column("deaths", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("queue", sa.Column("note", sa.Text(), nullable=True))
     op.create_table(

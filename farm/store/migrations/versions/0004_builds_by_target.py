@@ -1,4 +1,4 @@
-"""Lists of one target's builds: a target that has few among a million was looked for in all of them."""
+"""Indexes for lists of one target's builds: without them a target with few builds was searched in a million."""
 
 from alembic import op
 

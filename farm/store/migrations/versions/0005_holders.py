@@ -1,4 +1,4 @@
-"""Who holds an attempt is kept as the digest of the token that its worker made."""
+"""The holder of an attempt is recorded as the digest of the token that its worker made."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Additive: a scheduler of the version before goes on beside a newer one, and writes `token` as before.
+    # Additive: a scheduler of the version before still works beside a newer one, and writes `token` as before.
     op.add_column("attempt", sa.Column("holder", sa.Text(), nullable=True))

@@ -1,4 +1,4 @@
-"""Whose a package name is in a target. Names of builds that succeeded before are their first builder's."""
+"""Owners of package names. A name that a build published before belongs to the owner of the first such build."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -53,15 +53,15 @@ def upgrade() -> None:
     )
     _move_logs()
     _write_edges()
-    # Excluded steps had their turn as little as they needed it: only the outcome says so from now on.
+    # An excluded step was marked as skipped too; from now on only its outcome says that it was excluded.
     op.execute("UPDATE step SET is_skipped = FALSE WHERE outcome = 'excluded'")
 
 
 def _move_logs() -> None:
-    """Uploads of logs alone become steps of the type `logs`, with their attempts. The upload of an arch stays beside
-    it, as one that never had its turn.
+    """Uploads of logs alone become steps of the type `logs`, with their attempts. The upload step of an arch stays
+    beside it, as a step that never had its turn.
 
-    One that is at work is started anew under its new label; the scheduler closes the lease of the old one.
+    A running upload is started again under its new label; the scheduler closes the lease of the old attempt.
     """
     live = f"FROM attempt JOIN step ON step.id = attempt.step_id WHERE attempt.status <> 'finished' AND {_with_table()}"
     op.execute(
@@ -100,7 +100,7 @@ def _write_edges() -> None:
     _edge("build", "srpm", "''", "success")
     _edge("upload", "build", "arch", "chain")
     _edge("upload", "srpm", "''", "success")
-    # Of a step that runs once: by way of `srpm`, to `fetch` as well.
+    # The logs of a step that runs once: the edge to `srpm` leads on to `fetch`.
     _edge("logs", "srpm", "''", "end", where="arch = ''")
     _edge("logs", "build", "arch", "end", where="arch <> ''")
 

@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Additive: builds from before have none, and take the target's file as it is when they run.
+    # Additive: older builds have no record, and take the target's file as it is when they run.
     op.add_column("build", sa.Column("target_sha256", sa.Text(), nullable=True))
