@@ -1,7 +1,7 @@
 """Builds as the state machine sees them: loaded whole, changed in memory, written back in few statements.
 
-Mutable on purpose, and only inside one transaction: `Changes` notes which fields were set, so that two hundred
-reports become a handful of statements. Nothing here decides anything; that is machine.py.
+The objects are mutable on purpose, and only inside one transaction: `Changes` notes which fields were set, so that two
+hundred reports become a handful of statements. The decisions are in machine.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +20,8 @@ from farm.state.graph import How, Need
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class LiveAttempt:
-    """An attempt that is not finished. `id` is None until it is written, `holder` until it was seen running: the digest
-    of its worker's token."""
+    """An attempt that is not finished. `id` is None until it is written. `holder` is the digest of its worker's token;
+    it is None until the attempt was seen running."""
 
     id: int | None
     number: int
@@ -36,8 +36,8 @@ class LiveAttempt:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class StepState:
-    """One row of `step`, with the edges to the steps that it needs. `id` is None until it is written. `is_skipped`: it
-    never had its turn, since a step that it needs did not succeed."""
+    """One row of `step`, with the edges to the steps that it needs. `id` is None until it is written. `is_skipped`: the
+    step never had its turn, since a step that it needs did not succeed."""
 
     id: int | None
     job_id: int
@@ -65,22 +65,22 @@ class StepState:
 
     @property
     def is_aftermath(self) -> bool:
-        """It is there because another step ended without success, and its own outcome says nothing of the job's."""
+        """Whether it was made because another step ended without success. It does not count for the job's outcome."""
         return any(need.how is How.END for need in self.needs)
 
     @property
     def label(self) -> str:
-        """Of the newest attempt."""
+        """The label of the newest attempt."""
         return self.label_of(self.attempts)
 
     def label_of(self, number: int) -> str:
-        """Of the attempt with this number."""
+        """The label of the attempt with this number."""
         return str(AttemptLabel(job_id=self.job_id, kind=self.kind, arch=self.arch, number=number))
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class BuildState:
-    """One row of `build` with its steps, in the order in which they came into being: a step after those it needs."""
+    """One row of `build` with its steps, in the order in which they were made: a step after the steps that it needs."""
 
     id: int
     batch_id: int
@@ -108,13 +108,13 @@ class BuildState:
         return None
 
     def needed(self, step: StepState, *hows: How) -> Iterator[StepState]:
-        """The steps that this one needs in one of these ways, in all ways without any."""
+        """The steps that this one needs in one of these ways; in any way if no way is given."""
         for need in step.needs:
             if (not hows or need.how in hows) and (found := self.find(need.kind, need.arch)) is not None:
                 yield found
 
     def needing(self, step: StepState, *hows: How) -> Iterator[StepState]:
-        """The steps that need this one in one of these ways, in all ways without any."""
+        """The steps that need this one in one of these ways; in any way if no way is given."""
         for other in self.steps:
             for need in other.needs:
                 if need.kind == step.kind and need.arch is step.arch and (not hows or need.how in hows):
@@ -125,7 +125,7 @@ class BuildState:
         return next(self.needing(step, How.CHAIN), None)
 
     def downstream(self, step: StepState) -> list[StepState]:
-        """Every step that needs this one's success, also by way of others, near ones first."""
+        """Every step that needs this one's success, directly or through others, near ones first."""
         return _closure(step, lambda one: self.needing(one, How.CHAIN, How.SUCCESS))
 
     def ancestors(self, step: StepState) -> list[StepState]:
@@ -133,7 +133,7 @@ class BuildState:
         return _closure(step, self.needed)
 
     def may_go(self, step: StepState) -> bool:
-        """Whether everything that the step needs is there."""
+        """Whether the steps that this one needs have ended as it needs them to."""
         return all(other.status is Status.FINISHED for other in self.needed(step)) and all(
             other.outcome is not None and other.outcome.is_success
             for other in self.needed(step, How.CHAIN, How.SUCCESS)
@@ -157,7 +157,7 @@ def _closure(step: StepState, near: Callable[[StepState], Iterable[StepState]]) 
 
 
 def build_for(builds: Mapping[int, BuildState], label: str) -> BuildState | None:
-    """The build, of these, whose attempt the label names; None for a text that is no label."""
+    """The build whose attempt the label names; None for another build, and for a text that is no label."""
     attempt = AttemptLabel.parse_or_none(label)
     return builds.get(attempt.job_id) if attempt is not None else None
 
@@ -169,7 +169,7 @@ Thing = BuildState | StepState | LiveAttempt
 
 @dataclass(kw_only=True, slots=True)
 class Changes:
-    """What one transaction is to write, and what is to be said in Redis once it is committed."""
+    """The changes of one transaction to SQL, and the changes to Redis that follow its commit."""
 
     now: datetime
     builds: dict[int, BuildState]
@@ -187,7 +187,7 @@ class Changes:
     claims: list[tuple[PackageName, str, int]] = field(default_factory=list)
 
     def put(self, thing: Thing, **values: Any) -> None:
-        """Set fields, and have them written. A value that is already so is not written."""
+        """Set fields, and have them written. A value that a field already has is not written."""
         noted = self.dirty.get(id(thing))
         for name, value in values.items():
             if getattr(thing, name) == value:
@@ -198,13 +198,13 @@ class Changes:
             noted[1][name] = value
 
     def close_attempt(self, attempt: LiveAttempt, **values: Any) -> None:
-        """End an attempt: fields beyond `LiveAttempt`'s own may be given, as columns."""
+        """End an attempt. `values` are columns of its row, also such as `LiveAttempt` does not have."""
         noted = self.dirty.setdefault(id(attempt), (attempt, {}))
         attempt.status = Status.FINISHED
         noted[1].update({"finished_at": self.now, **values, "status": Status.FINISHED})
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What changed, for whoever listens: steps first, then builds."""
+        """An event for each change of status, for listening clients: steps first, then builds."""
         for thing, values in self.dirty.values():
             if isinstance(thing, StepState) and thing.id is not None and "status" in values:
                 yield self._event(self.builds[thing.job_id], thing)

@@ -1,5 +1,5 @@
-"""The edges between steps: which step needs which, and how. Owns the words; not the walks over a build's steps
-(changes.py), nor the workflow that edges are written from (farm.steps).
+"""The edges between steps: which step needs which, and how. Not the walks over a build's steps (changes.py), nor the
+workflow that edges are written from (farm.steps).
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from farm.model.arch import Arch
 class How(StrEnum):
     """How a step needs another one.
 
-    CHAIN and SUCCESS need its success. With CHAIN the Celery message of the needing step goes out with the other one's,
-    as the next link of its chain. END needs only that the other one has ended without success.
+    CHAIN and SUCCESS need its success. With CHAIN the Celery message of the needing step is sent with the other step's
+    message, as the next link of its chain. END needs only that the other step has ended without success.
     """
 
     CHAIN = "chain"
@@ -31,7 +31,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """A step that is to exist, with the edges to the steps that it needs."""
+    """A step that a job should have, with the edges to the steps that it needs."""
 
     kind: str
     arch: Arch | None

@@ -1,6 +1,6 @@
-"""What happens to a build: every transition, as functions of its state. No SQL, no Redis, no clock of its own.
+"""The state machine of a build: every transition, as functions of its state. No SQL, no Redis, no clock of its own.
 
-Each function changes what it is given through `Changes`, which carries the time and collects what is to be written.
+Each function changes steps and builds through `Changes`, which carries the time and collects the rows to write.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ _LOGS_ONLY = "logs and records only"
 _WITHOUT_LOGS = (Outcome.CANCELLED, Outcome.EXCLUDED)
 
 
-# --- going out --------------------------------------------------------------------------------------------------
+# --- sending ----------------------------------------------------------------------------------------------------
 
 
 def send(
@@ -29,7 +29,7 @@ def send(
     wall_s: int,
     following_wall_s: int,
 ) -> None:
-    """A ready step goes out, and with it what follows in its chain, which is claimed when its turn comes."""
+    """Send a ready step, and with it the next step in its chain, which a worker can claim when its turn comes."""
     _attempt(changes, step, wall_s, is_first=True)
     following = build.next_in_chain(step)
     if following is not None and following.status is Status.WAITING:
@@ -37,13 +37,13 @@ def send(
 
 
 def send_again(changes: Changes, build: BuildState, step: StepState) -> None:
-    """Nobody has the attempt's message: it never was. The step is ready again, for another attempt."""
+    """The message was never delivered: drop the attempt, and make the step ready for another one."""
     _withdraw(changes, step, Status.READY)
     _withdraw_following(changes, build, step)
 
 
 def running(changes: Changes, build: BuildState, step: StepState, *, worker: str, holder: str) -> None:
-    """A worker holds the attempt's lease. Whose it was first it stays, whatever Redis says later."""
+    """A worker holds the attempt's lease. The first holder stays its holder, whatever Redis says later."""
     assert step.live is not None  # noqa: S101 - the caller looked
     holder = step.live.holder or clean(holder)
     changes.put(step.live, status=Status.RUNNING, worker=clean(worker), holder=holder or None, started_at=changes.now)
@@ -66,7 +66,7 @@ def _attempt(changes: Changes, step: StepState, wall_s: int, *, is_first: bool) 
 
 
 def _withdraw(changes: Changes, step: StepState, status: Status) -> None:
-    """The attempt never ran: it leaves no row. Its label is closed, and never used again."""
+    """Drop an attempt that never ran: it leaves no row. Its label is closed, and never used again."""
     if step.live is None:
         return
     changes.closes.append(step.label)
@@ -78,20 +78,20 @@ def _withdraw(changes: Changes, step: StepState, status: Status) -> None:
 
 
 def put_off(changes: Changes, step: StepState, *, message: str, until: datetime) -> None:
-    """The attempt that was made or offered in this transaction is withdrawn, and the step waits, for the reason that
-    the message gives."""
+    """Withdraw the attempt that was made or offered in this transaction. The step waits until `until`, for the reason
+    that the message gives."""
     live = step.live
     _withdraw(changes, step, Status.WAITING)
     changes.new_attempts = [pair for pair in changes.new_attempts if pair[1] is not live]
     changes.put(step, trouble=message, not_before_at=until)
 
 
-# --- coming back ------------------------------------------------------------------------------------------------
+# --- settling ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class FanOut:
-    """The arches of a package: what each `build` step covers, and why the others have none."""
+    """The arches of a package: the arches that each `build` step covers, and why other arches have no step."""
 
     covers: dict[Arch, tuple[Arch, ...]]
     excluded: dict[Arch, str]
@@ -106,15 +106,15 @@ def succeeded(
     output: str,
     settle: Callable[[], None] = lambda: None,
 ) -> None:
-    """The step's attempt is closed already; the steps that need its results may go on. `settle` makes what else follows
-    of it, before it is looked at whether the build is over."""
+    """The step has succeeded, and its attempt is closed already: start the steps that need its results. `settle` makes
+    all other changes; it runs before the check whether the build is over."""
     reason = step.reason if step.is_aftermath else None
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=output, not_before_at=None)
     _is_going(changes, build)
     settle()
     for other in build.needing(step):
         if other.status is not Status.FINISHED and build.may_go(other):
-            _let_go(changes, build, other)
+            _begin_turn(changes, build, other)
     finish_if_done(changes, build)
 
 
@@ -127,8 +127,8 @@ def ended(
     *,
     after: Planned | None = None,
 ) -> None:
-    """The step is over without success: the steps that need its results never have their turn. The step `after` comes
-    after this end, and the build is not over before it is."""
+    """End the step without success: the steps that need its results never have their turn. The step `after` runs next,
+    and the build is not over before that step is."""
     if step.is_aftermath:
         reason = clean(f"{_LOGS_ONLY}, not published: {reason or outcome.value}")
     changes.put(step, status=Status.FINISHED, outcome=outcome, reason=reason, output=None, not_before_at=None)
@@ -164,9 +164,9 @@ def trouble(
     after: Planned | None = None,
     is_death: bool = False,
 ) -> None:
-    """The farm's fault: the step waits for another try, or is over after the last one. No policy means no retry.
+    """The farm had trouble: the step waits for another try, or is over after the last one. No policy means no retry.
 
-    With `is_death` the worker died, or its process did, which a package can bring about: that has an end of its own.
+    With `is_death` the worker or its process died. A package can cause that, so deaths have a limit of their own.
     """
     hosts = step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
     deaths = step.deaths + is_death
@@ -188,7 +188,7 @@ def trouble(
         deaths=deaths,
         trouble=message,
         trouble_hosts=hosts,
-        # A worker's death is no outage that one had better wait out.
+        # A worker's death is no outage, so waiting does not help.
         not_before_at=changes.now + (timedelta(0) if is_death else policy.delay(step.troubles)),
     )
     _withdraw_following(changes, build, step)
@@ -196,21 +196,21 @@ def trouble(
 
 
 def _withdraw_following(changes: Changes, build: BuildState, step: StepState) -> None:
-    """What its chain would have gone on with waits again."""
+    """Make the next step in the chain wait again."""
     following = build.next_in_chain(step)
     if following is not None:
         _withdraw(changes, following, Status.WAITING)
 
 
 def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
-    """The step's attempt is closed already, and nobody is to blame: it is ready for another worker at once."""
+    """Make the step ready for another worker at once, without blame. Its attempt is closed already."""
     changes.put(step, status=Status.READY)
     _withdraw_following(changes, build, step)
     _is_going(changes, build)
 
 
 def fan_out(changes: Changes, build: BuildState, plan: FanOut, steps_of: Callable[[Arch], Sequence[Planned]]) -> None:
-    """The arches are known: the steps of each come into being, or start anew when the arches were found out again."""
+    """Make the steps of each arch, now that the arches are known; steps that exist already start again."""
     for arch, covers in plan.covers.items():
         for planned in steps_of(arch):
             step = _ensure(changes, build, planned, Status.WAITING)
@@ -228,7 +228,7 @@ def _exclude(changes: Changes, step: StepState, reason: str) -> None:
 
 
 def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Arch, ...] | None = None) -> None:
-    """A step as if it had never run, but for its number of attempts."""
+    """Reset a step as if it had never run, except for its number of attempts."""
     changes.put(
         step,
         status=status,
@@ -246,13 +246,13 @@ def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Ar
 
 
 def finish_if_done(changes: Changes, build: BuildState) -> None:
-    """A build is over when all of its steps are."""
+    """End the build when all of its steps are over."""
     if build.status is Status.FINISHED or any(step.status is not Status.FINISHED for step in build.steps):
         return
     counted = [
         step for step in build.steps if not step.is_skipped and not step.is_aftermath and step.outcome is not None
     ]
-    # That fetch and srpm went well says nothing once there are steps that were to come of it.
+    # The success of fetch and srpm does not count once there are steps of arches.
     parts = [step for step in counted if step.arch or not (step.outcome and step.outcome.is_success)] or counted
     outcome = combine(step.outcome for step in parts if step.outcome is not None)
     reason = None
@@ -265,7 +265,7 @@ def finish_if_done(changes: Changes, build: BuildState) -> None:
 
 
 def _ensure(changes: Changes, build: BuildState, planned: Planned, status: Status) -> StepState:
-    """The planned step, with its edges: the build may have it already."""
+    """The planned step, with its edges. It is made unless the build has it already."""
     step = build.find(planned.kind, planned.arch)
     if step is None:
         step = StepState(
@@ -279,8 +279,8 @@ def _ensure(changes: Changes, build: BuildState, planned: Planned, status: Statu
     return step
 
 
-def _let_go(changes: Changes, build: BuildState, following: StepState) -> None:
-    """The next step's turn: its message is on its way with the chain, or it has to be sent."""
+def _begin_turn(changes: Changes, build: BuildState, following: StepState) -> None:
+    """Offer the step if its message was sent with the chain; else make it ready."""
     if following.live is not None:
         if following.live.offered_at is None:
             changes.put(following.live, offered_at=changes.now)
@@ -294,11 +294,11 @@ def _is_going(changes: Changes, build: BuildState) -> None:
         changes.put(build, status=Status.RUNNING)
 
 
-# --- what people do ---------------------------------------------------------------------------------------------
+# --- requests of people -----------------------------------------------------------------------------------------
 
 
 def cancel(changes: Changes, build: BuildState, *, by: str) -> None:
-    """Every step that is not over ends now."""
+    """End every step that is not over."""
     reason = clean(f"cancelled by {by}")
     for step in build.steps:
         if step.status is Status.FINISHED:
@@ -314,7 +314,7 @@ def cancel(changes: Changes, build: BuildState, *, by: str) -> None:
 
 
 def run_again(changes: Changes, build: BuildState, steps: Iterable[StepState]) -> None:
-    """These steps are ready anew, and the steps that need their results wait for them anew."""
+    """Make these steps ready again; the steps that need their results wait for them again."""
     for step in steps:
         fresh(changes, step, Status.READY)
         for other in build.downstream(step):

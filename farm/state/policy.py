@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-#: The longest that a step waits after trouble.
+#: The longest time that a step waits after trouble.
 PUT_OFF_AT_MOST = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so on, up to
-    an hour.
+    """A step with farm trouble is tried again `max_troubles` times, after `delay_s`, then three times as long, and so
+    on, up to an hour.
 
-    A step that lost `max_deaths` workers, whatever else came in between, is not given another one to kill.
+    A step that lost `max_deaths` workers in all, in a row or not, is not tried again: it would kill another one.
     """
 
     max_troubles: int

@@ -1,4 +1,4 @@
-"""Which steps a retry runs again, and the reasons for which it does not."""
+"""Chooses the steps that a retry runs again, and gives the reason when it cannot."""
 
 from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
@@ -8,7 +8,7 @@ from farm.state.graph import How
 
 
 def choose(build: BuildState, *, kind: str | None, arch: Arch | None) -> list[StepState]:
-    """The steps that are to be ready anew; none of them is downstream of another.
+    """The steps that the retry makes ready again; none of them is downstream of another.
 
     Raises NotFound for a step that the build does not have, WrongState when it cannot be run again now.
     """
@@ -25,7 +25,7 @@ def _failed(build: BuildState, arch: Arch | None) -> list[StepState]:
     steps = [step for step in _own_turn(build) if _can_be_again(step) and arch in (None, step.arch)]
     over = [step for step in steps if step.status is Status.FINISHED]
     failed = [step for step in over if step.outcome is not None and not step.outcome.is_success]
-    # A skipped step is there because an earlier one failed: that one is run again, and this one after it.
+    # A skipped step follows from the failure of an earlier step: that one is run again, and the skipped one after it.
     wanted = [step for step in failed if not _waits_on(build, step, failed)]
     if wanted:
         return wanted
@@ -52,7 +52,7 @@ def _named(build: BuildState, kind: str, arch: Arch | None) -> list[StepState]:
 
 
 def _own_turn(build: BuildState) -> list[StepState]:
-    """Without the steps that follow from the failure of another one, such as those that publish its logs."""
+    """The steps that do not follow from the failure of another one, as the steps that publish logs do."""
     return [step for step in build.steps if not step.is_aftermath]
 
 

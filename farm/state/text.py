@@ -7,5 +7,5 @@ EXCERPT_CHARS = 32_768
 
 
 def clean(text: str, limit: int = REASON_CHARS) -> str:
-    """Text that every database takes: bounded, and without what PostgreSQL refuses."""
+    """Text that every database takes: bounded, and without the characters that PostgreSQL refuses."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:limit]
