@@ -1,5 +1,5 @@
-"""The arches on which a package is built: the request's, less those that its source package rules out, and one for all
-when it is independent of the arch.
+"""The arches on which a package is built: the request's arches that its source package allows, or one of them when the
+package is independent of the arch.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,7 @@ from farm.state.machine import FanOut
 
 
 def plan_arches(wanted: Sequence[Arch], rules: ArchRules, native: Sequence[Arch], form: Format) -> FanOut:
-    """`native` are arches with a free worker of their own, best first: an independent package is built on one of
-    those."""
+    """`native` are arches with a free native worker, best first: an independent package is built on one of them."""
     excluded = {arch: reason for arch in wanted if (reason := form.excluded(arch, rules))}
     allowed = [arch for arch in wanted if arch not in excluded]
     if not rules.is_independent or not allowed:

@@ -1,7 +1,7 @@
-"""A step type: what a kind of step takes and makes, where it runs, and what follows from its results.
+"""A step type: the input and output of a kind of step, its queue, and the consequences of its results.
 
-Owns the protocol. Each step type is a file beside this one, and registry.py says which there are. The part of a step
-type that runs on a worker is in workers.steps.
+Owns the protocol. Each step type is a file beside this one, and registry.py lists them. The part of a step type that
+runs on a worker is in workers.steps.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ from farm.state.machine import FanOut
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 
-#: The longest that a step may run in which nothing of a package is built.
+#: The wall-clock limit of a step that builds nothing of a package.
 SHORT_WALL_S = 3600
 
 
@@ -42,13 +42,13 @@ class Message:
 
     @property
     def number(self) -> int:
-        """Of the attempt, from 1."""
+        """The number of the attempt, from 1."""
         return AttemptLabel.parse(self.attempt).number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a step made: its output, and the label of the attempt that did."""
+    """The output of a step, and the label of the attempt that made it."""
 
     attempt: str
     output: Any
@@ -56,12 +56,12 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """An attempt whose turn it is, with everything that SQL knows and its input may be made from.
+    """An attempt whose turn it is, with everything in SQL from which its input may be made.
 
     `source` has its credentials again for a step type that takes them. `target_sha256` is the record of the target as
     it was when the build was asked for, if there is one. `covers` are the arches that get the packages.
-    `made` is what the needed steps made, by their kind. `logs` are those of all attempts that led here, for a step type
-    that publishes them. `following` is the next link of the chain, where it goes out with this one.
+    `made` are the outputs of the needed steps, by their kind. `logs` are the logs of all attempts that led here, for a
+    step type that publishes them. `following` is the next link of the chain, if it is sent with this one.
     """
 
     message: Message
@@ -79,7 +79,7 @@ class Order:
     target_sha256: str | None = None
 
     def need(self, kind: str) -> Made:
-        """What the needed step of this kind made. Raises NotFound where that was never recorded."""
+        """The output of the needed step of this kind. Raises NotFound if it was never recorded."""
         try:
             return self.made[kind]
         except KeyError:
@@ -87,14 +87,14 @@ class Order:
 
     @property
     def arch(self) -> Arch:
-        """Of a step that runs once per arch. Raises NotFound for any other."""
+        """The arch of a step that runs once per arch. Raises NotFound for any other step."""
         if self.message.arch is None:
             raise NotFound(f"{self.message.attempt} has no recorded arch; retry the build from there")
         return self.message.arch
 
 
 class World(Protocol):
-    """What the scheduler knows beside SQL's record of a build."""
+    """The scheduler's knowledge beyond SQL's record of a build."""
 
     def source_arch(self, order: Order) -> Arch:
         """An arch of the target that a source worker runs without emulation, where there is one."""
@@ -107,7 +107,7 @@ class World(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Settling:
-    """A successful attempt that is settled now. `native` are arches with a free worker of their own, best first."""
+    """A successful attempt that is settled now. `native` are arches with a free native worker, best first."""
 
     changes: Changes
     build: BuildState
@@ -116,17 +116,17 @@ class Settling:
     workflow: "Workflow"
 
     def fan_out(self, plan: FanOut) -> None:
-        """The arches are known: the steps of each come into being."""
+        """Make the steps of each arch, now that the arches are known."""
         machine.fan_out(self.changes, self.build, plan, self.workflow.per_arch)
 
 
 class StepType(Generic[InputT, OutputT]):
-    """One kind of step. Override what is not so for it; instances have no state.
+    """One kind of step. Override the defaults that do not fit it; instances have no state.
 
     `input` and `output` are frozen dataclasses, sent as JSON. `needs` are the step types whose success it needs, in the
-    order in which they are made; a step that runs per arch needs the one of its own arch. `runs_in_root`: it runs in a
-    build root of the target, for the arch that its input has as `arch`. `is_on_demand`: a build has no such step until
-    something asks for one. `counts`: its outcome is part of the build's.
+    order in which they are made; a step that runs per arch needs the step of its own arch. `runs_in_root`: it runs in a
+    build root of the target, for the arch in its input's field `arch`. `is_on_demand`: a build has no such step until
+    another step's end asks for one. `counts`: its outcome is part of the build's outcome.
     """
 
     name: ClassVar[str]
@@ -137,11 +137,11 @@ class StepType(Generic[InputT, OutputT]):
     is_on_demand: ClassVar[bool] = False
     runs_in_root: ClassVar[bool] = False
     counts: ClassVar[bool] = True
-    #: Its log is the one that people look for first once a build has succeeded.
+    #: Its log is the log that people look for first once a build has succeeded.
     makes_packages: ClassVar[bool] = False
     #: It gets the source's URL with its credentials.
     takes_secrets: ClassVar[bool] = False
-    #: It brings the logs of what led here to the repositories, so that its own end needs no step that does.
+    #: It publishes the logs of all attempts that led to it, so its own end needs no `logs` step.
     publishes_logs: ClassVar[bool] = False
 
     def queue(self, arch: Arch | None) -> str:
@@ -149,11 +149,11 @@ class StepType(Generic[InputT, OutputT]):
         raise NotImplementedError
 
     def limits(self, target: Target, package: str, options: BuildOptions) -> Limits:
-        """What a step may use. `package` is a guess until the source package is there."""
+        """The limits of a step. `package` is a guess until the source package is made."""
         return short(options.limits.over(target.limits_for(package)))
 
     def make(self, order: Order, world: World) -> InputT:
-        """The input of an attempt. Raises FarmError where it cannot be made."""
+        """The input of an attempt. Raises FarmError if it cannot be made."""
         raise NotImplementedError
 
     def artifacts(self, output: OutputT) -> Iterable[Artifact]:
@@ -169,11 +169,11 @@ class StepType(Generic[InputT, OutputT]):
         return ()
 
     def claims(self, build: BuildState, step: StepState) -> Iterable[PackageName]:
-        """The package names that are the build's owner's once the step has succeeded."""
+        """The package names that belong to the build's owner once the step has succeeded."""
         return ()
 
     def settle(self, settling: Settling, output: OutputT) -> None:
-        """What follows from a success beside that the steps which need it may go on."""
+        """Make the changes that follow from a success, other than starting the steps that need it."""
 
     @property
     def task(self) -> str:
@@ -181,7 +181,7 @@ class StepType(Generic[InputT, OutputT]):
         return f"farm.{self.name}"
 
     def is_for(self, arch: Arch | None) -> bool:
-        """Whether there can be such a step for this arch, or for none."""
+        """Whether there can be such a step for this arch, or without an arch."""
         return (arch is not None) is self.is_per_arch
 
     def decode(self, text: str | bytes) -> OutputT:
@@ -190,11 +190,11 @@ class StepType(Generic[InputT, OutputT]):
         return found
 
     def planned(self, arch: Arch | None) -> Planned:
-        """A step of this type, with the edges to what it needs."""
+        """A step of this type, with the edges to the steps that it needs."""
         return Planned(kind=self.name, arch=arch, queue=self.queue(arch), needs=self.edges(arch))
 
     def edges(self, arch: Arch | None) -> tuple[Need, ...]:
-        """`needs`, for a step of this arch. The workflow knows which of them run once."""
+        """The edges of `needs`, for a step of this arch. The workflow knows which of those steps run once."""
         return tuple(Need(kind=kind, arch=arch, how=how) for kind, how in self.needs)
 
 
@@ -206,7 +206,7 @@ class Workflow:
         self._types: dict[str, StepType[Any, Any]] = {}
 
     def add(self, step_type: StepType[Any, Any]) -> None:
-        """Raises ValueError for a name that is taken, and for needs that are not in the workflow before it."""
+        """Add a step type. Raises ValueError if its name is taken, or if it needs a step type that is not added yet."""
         if step_type.name in self._types:
             raise ValueError(f"the workflow of a {self.job} has a step type {step_type.name!r} already")
         if missing := [kind for kind, _ in step_type.needs if kind not in self._types]:
@@ -221,7 +221,7 @@ class Workflow:
         return self._types.get(name)
 
     def first(self) -> tuple[Planned, ...]:
-        """The steps that a new job has: those that run once."""
+        """The steps of a new job, which run once."""
         return tuple(self._planned(one, None) for one in self.types if not one.is_per_arch and not one.is_on_demand)
 
     def per_arch(self, arch: Arch) -> tuple[Planned, ...]:
@@ -229,11 +229,11 @@ class Workflow:
         return tuple(self._planned(one, arch) for one in self.types if one.is_per_arch and not one.is_on_demand)
 
     def following(self, name: str) -> StepType[Any, Any] | None:
-        """The step type whose message goes out with one of this type, as the next link of its chain."""
+        """The step type whose message is sent with a step of this type, as the next link of its chain."""
         return next((one for one in self.types if (name, How.CHAIN) in one.needs), None)
 
     def after_end(self, step: StepState) -> Planned | None:
-        """The step that publishes the logs of one that ended without success; None where there is no such step type,
+        """The step that publishes the logs of a step that ended without success; None if there is no such step type,
         and for a step that publishes logs itself."""
         publisher = next((one for one in self.types if one.publishes_logs and one.is_on_demand), None)
         own = self.find(step.kind)
@@ -250,5 +250,5 @@ class Workflow:
 
 
 def short(limits: Limits) -> Limits:
-    """The limits of a step in which nothing of a package is built."""
+    """The limits of a step that builds nothing of a package."""
     return replace(limits, wall_s=min(limits.wall_s, SHORT_WALL_S))

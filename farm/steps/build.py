@@ -22,7 +22,7 @@ _NAME_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInput:
-    """`repositories` are the farm's own, pinned to versions. Empty ones are left out."""
+    """`repositories` are the farm's own, pinned to versions. Empty repositories are left out."""
 
     srpm: Artifact
     identity: str
@@ -76,7 +76,7 @@ class Build(StepType[BuildInput, BuildResult]):
 
 def _bad_arch(form: Format, step: StepState, rpm: Artifact) -> str | None:
     """The problem with a package that this step cannot have made. The hosts of one arch may make no packages of another
-    one: an upload for several arches brings each package to the repositories of its own arch."""
+    arch: an upload for several arches brings each package to the repositories of its own arch."""
     own = () if len(step.covers) > 1 or step.arch is None else (form.spell(step.arch),)
     allowed = (form.independent, *own)
     arch = form.parse_identity(rpm.identity).arch if rpm.identity is not None else None

@@ -1,6 +1,6 @@
 """The `logs` step: publishes the logs and records of a build that did not succeed.
 
-A build has one for each step that ended without success. The outcome of it does not change the build's.
+A build has one for each step that ended without success. Its outcome does not change the build's outcome.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from farm.steps.base import Order, StepType, World, short
 
 @dataclass(frozen=True, kw_only=True)
 class LogsInput:
-    """`logs` are of all attempts that led to the end of the step."""
+    """`logs` are the logs of all attempts that led to the end of the step."""
 
     logs: tuple[LogFile, ...]
     batch: int = 0
@@ -23,7 +23,7 @@ class LogsInput:
 
 @dataclass(frozen=True, kw_only=True)
 class LogsResult:
-    """`url` is where the files of the build are; empty where there were none."""
+    """`url` is the address of the build's files; empty if there were none."""
 
     url: str
 
@@ -40,10 +40,10 @@ class Logs(StepType[LogsInput, LogsResult]):
         return PUBLISH
 
     def is_for(self, arch: Arch | None) -> bool:
-        return True  # of a step that runs once, or of one arch's
+        return True  # it follows a step that runs once, or a step of one arch
 
     def limits(self, target: Target, package: str, options: BuildOptions) -> Limits:
-        return short(target.limits)  # it runs nothing of the package's
+        return short(target.limits)  # it runs no code of the package
 
     def make(self, order: Order, world: World) -> LogsInput:
         return LogsInput(logs=order.logs, batch=order.batch_id)

@@ -1,4 +1,4 @@
-"""Names of packages in what workers report: whether they are sound, and whose they are to be."""
+"""Names of packages in the reports of workers: checks them, and lists the names that will get an owner."""
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -10,8 +10,8 @@ _NAME_CHARS = 255
 
 
 class NameKind(StrEnum):
-    """There are names of source packages, and of the packages that are built from them: one that comes as another's
-    subpackage would replace it just as well."""
+    """Source packages have names, and so have the packages built from them: a subpackage of another source package
+    would replace a package of the same name just as well."""
 
     SOURCE = "source"
     BINARY = "binary"
@@ -37,8 +37,8 @@ def parsed_names(form: str, identities: Iterable[str]) -> Iterator[str]:
     for text in identities:
         try:
             name = format_of(form).parse_identity(text).name
-        except ValueError:  # publishing refuses it, in words
+        except ValueError:  # publishing refuses it, with a message
             continue
-        # The check of the report, which comes later, refuses any other.
+        # The check of the report, which comes later, refuses every other name.
         if name.isascii() and name.isprintable() and len(name) <= _NAME_CHARS:
             yield name

@@ -1,4 +1,4 @@
-"""The step types that there are. A new one is a file beside this one, and a line here; or a module of its own, which
+"""The list of step types. A new step type is a file beside this one and a line here, or a module of its own, which
 FARM_EXTENSIONS names and which calls `register`.
 """
 
@@ -41,7 +41,7 @@ def step_types() -> tuple[AnyStepType, ...]:
 
 def find_step_type(kind: str) -> AnyStepType | None:
     """None for a name that no step type has."""
-    # The farm's own are found without a look at the environment: the scheduler asks ten times for each build.
+    # The farm's own step types are found without reading the environment: the scheduler asks ten times for each build.
     return _BUILD_WORKFLOW.find(kind) or build_workflow().find(kind)
 
 
@@ -61,7 +61,7 @@ def claims_of(build: BuildState, step: StepState) -> Iterable[PackageName]:
 
 
 def queue_of(label: str) -> str | None:
-    """The queue of the step that an attempt's label speaks of (`12.build.x86_64.1`); None for what is no label."""
+    """The queue of the step that an attempt's label names (`12.build.x86_64.1`); None for a text that is no label."""
     attempt = AttemptLabel.parse_or_none(label)
     found = find_step_type(attempt.kind) if attempt is not None else None
     if attempt is None or found is None or not found.is_for(attempt.arch):

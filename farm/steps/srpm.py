@@ -68,7 +68,7 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
 
 
 def rules_of(output: SrpmResult) -> ArchRules:
-    """The arches that the source package is for."""
+    """The source package's rules about arches."""
     return ArchRules(exclusive=output.exclusive_arches, excluded=output.exclude_arches, is_independent=output.noarch)
 
 

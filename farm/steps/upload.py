@@ -23,10 +23,10 @@ _PATH_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class UploadInput:
-    """`arches` are those whose repositories get the packages: one, or all of the build's for a noarch build.
+    """`arches` are the arches whose repositories get the packages: one, or all of the build's for a noarch build.
 
-    `srpm_by` and `built_by` are the labels of the attempts that made the source package and the others. `logs` are
-    of all attempts that led here.
+    `srpm_by` and `built_by` are the labels of the attempts that made the source package and the binary packages. `logs`
+    are the logs of all attempts that led here.
     """
 
     srpm: Artifact
@@ -57,7 +57,7 @@ class Upload(StepType[UploadInput, UploadResult]):
         return PUBLISH
 
     def limits(self, target: Target, package: str, options: BuildOptions) -> Limits:
-        return short(target.limits)  # it runs nothing of the package's
+        return short(target.limits)  # it runs no code of the package
 
     def make(self, order: Order, world: World) -> UploadInput:
         srpm, built = order.need(SRPM.name), order.need(BUILD.name)
@@ -87,7 +87,7 @@ class Upload(StepType[UploadInput, UploadResult]):
 
 
 def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
-    """The paths of the repositories that an upload may have changed: of its own target and arches."""
+    """The paths of the repositories that an upload may change: those of its own target and arches."""
     arches = step.covers or ((step.arch,) if step.arch else ())
     named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
     for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
@@ -96,8 +96,8 @@ def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
 
 
 def _bad(allowed: frozenset[str], path: str, version: int) -> str | None:
-    """The problem with one published version. A sound one is a hint that the repository changed: the scheduler asks the
-    back end for the version and its URL."""
+    """The problem with one published version. A sound version only hints that the repository changed: the scheduler
+    asks the back end for the version and its URL."""
     if path in allowed and 0 < version <= _MAX_INT:
         return None
     return f"version {version} of {path[:_PATH_CHARS]!a}, to which this upload does not publish"
