@@ -1,8 +1,8 @@
 """Bounds on the documents that come out of Redis: sizes, lengths, ranges of numbers and of dates.
 
-msgspec checks types. A value of the right type can still break whoever uses it: an integer that no database takes, a
-date without a zone, a hundred thousand names. The functions here raise ValueError for such a document, so that it is
-dropped where it enters.
+msgspec checks types. A value of the right type can still break the code that uses it: an integer that no database
+takes, a date without a zone, a hundred thousand names. The functions here raise ValueError for such a document, so that
+it is dropped where it enters.
 """
 
 import math
@@ -18,8 +18,8 @@ from farm import wire
 from farm.model.worker import WorkerFacts, host_of
 from farm.steps.registry import queue_of
 
-#: The longest report is that of a build with many packages, which names each one twice, in 600 bytes together. This
-#: is room for 3,400 packages in one build; the largest spec files of Fedora, but for TeX Live's, have 500.
+#: A build with many packages has the longest report, which names each package twice, in 600 bytes together. The limit
+#: allows 3,400 packages in one build; the largest spec files of Fedora, except TeX Live's, have 500.
 DOCUMENT_BYTES = 2 * 2**20
 #: Of one attempt's work. Redis ends the connection of a sender whose document is longer than 8 MiB under the accounts'
 #: settings, which the scheduler could not tell from an outage.
@@ -32,7 +32,7 @@ WORKERS_OF_A_ROLE = 2000
 _INT_MAX = 2**63 - 1
 _ITEMS = 20_000
 _TEXT_CHARS = 4096
-#: Words for people, which the store cuts.
+#: Texts for people, which the store cuts.
 _LONG_TEXTS = {"reason": 2**16, "message": 2**16, "excerpt": 2**18}
 NAME_CHARS = 255
 _YEARS = range(1971, 9000)  # with room for a change of zone at both ends
@@ -43,7 +43,7 @@ _VERSIONS = range(1_000_001)
 
 
 def decode_facts(role: str, node: str, document: bytes) -> WorkerFacts:
-    """What a worker says of itself under its role and node name. Raises ValueError, and RecursionError."""
+    """The facts that a worker announced under its role and node name. Raises ValueError, and RecursionError."""
     if len(document) > FACTS_BYTES:
         raise ValueError(f"the document is over {FACTS_BYTES} bytes")
     facts = msgspec.json.decode(document, type=WorkerFacts)
@@ -68,14 +68,14 @@ def decode_facts(role: str, node: str, document: bytes) -> WorkerFacts:
 
 
 def check_report(report: wire.AnyReport, role: str) -> None:
-    """Raises ValueError for a report that breaks a bound, or that is not of an attempt of this role's workers."""
+    """Raises ValueError for a report that breaks a bound, or whose attempt does not belong to this role."""
     _check_origin(report.attempt, role)
     _check_name("worker", report.worker)
     check(report)
 
 
 def check_notice(notice: wire.Notice, role: str) -> None:
-    """Raises ValueError for a notice that breaks a bound, or that is not of an attempt of this role's workers."""
+    """Raises ValueError for a notice that breaks a bound, or whose attempt does not belong to this role."""
     _check_origin(notice.attempt, role)
     _check_name("worker", notice.worker)
     check(notice)
@@ -113,7 +113,7 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 
 def _problem(value: Any, name: str) -> str | None:
-    """What is wrong with one text, number or date."""
+    """The problem with one text, number or date; None for a sound one."""
     match value:
         case bool() | None | Enum():
             return None

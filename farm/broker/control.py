@@ -1,11 +1,12 @@
-"""The control lists: workers' reports to the scheduler, and a nudge when something is due.
+"""The control lists: workers send the scheduler reports and notices, and clients a nudge when a job is due.
 
-Plain Redis lists and not Celery tasks: they have one reader, which takes all that waits and settles it in one
-transaction, and they need at-least-once delivery, which a second list gives: a document that was taken stays there
-until it is settled, so a scheduler that dies in between loses no report (docs/decisions/0003-control-queue.md).
+They are plain Redis lists and not Celery tasks, since they have one reader, which takes all waiting documents and
+settles them in one transaction. They need at-least-once delivery, which a second list gives: a document that was taken
+stays there until it is settled, so a scheduler that dies in between loses no report
+(docs/decisions/0003-control-queue.md).
 
-Each role has a list of its own. An account of the broker can write its role's list only, so the list says where a
-document came from, and a role that floods its list delays no other role's reports.
+Each role has a list of its own. An account of the broker can write only its role's list, so the list proves a
+document's role, and a role that floods its list delays no other role's reports.
 """
 
 import logging
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 _WAKE = b"wake"
 _BATCH = 200  # documents of one role at a time
 _BATCH_BYTES = bounds.DOCUMENT_BYTES
-_LOOKED_BYTES = 16 * 2**20  # of documents that are too long, which are dropped, of one role at a time
+_LOOKED_BYTES = 16 * 2**20  # of documents of one role that are dropped at a time because they are too long
 #: Documents that wait in one list. Senders stop at the first number; at the second the newest ones are dropped.
 _WAITING, _WAITING_AT_MOST = 10_000, 20_000
 _REASON_CHARS, _LOGS = 4096, 4
@@ -70,8 +71,8 @@ return answer
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
-    """What one look at the lists brought. `documents` counts all that were taken, `is_woken` says whether one of them
-    was a nudge; with `has_more` some were left there."""
+    """The documents of one read of the lists. `documents` counts all that were taken, `is_woken` says whether one of
+    them was a nudge; with `has_more` some were left in the lists."""
 
     reports: tuple[wire.AnyReport, ...]
     notices: tuple[wire.Notice, ...] = ()
@@ -81,7 +82,7 @@ class Inbox:
 
 
 class Control:
-    """Both ends of the lists. Any number may send; one receives. Safe to use from several threads."""
+    """Sends to the lists, and receives from them. There is one receiver. Safe to use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._redis = redis.Redis.from_url(
@@ -97,10 +98,10 @@ class Control:
         self._redis.close()
 
     def report(self, report: wire.AnyReport) -> None:
-        """Raises FarmNotRunning when the broker does not take it; then it may be sent again.
+        """Send a report. Raises FarmNotRunning when the broker does not take it; the caller may then send it again.
 
-        A report that the scheduler would drop, since a package makes it too long, is sent as a failure that says so: it
-        is the package's doing, and neither the worker nor its host is to blame.
+        A report that the scheduler would drop, because a package makes it too long, is sent as a failure with that
+        reason: the package is at fault, and neither the worker nor its host.
         """
         role = _role(report.attempt)
         body = wire.encode_report(report)
@@ -113,7 +114,7 @@ class Control:
         self._send(role, body)
 
     def notify(self, notice: wire.Notice) -> None:
-        """Raises FarmNotRunning when the broker does not take it; what it says shows by itself in time."""
+        """Send a notice. Raises FarmNotRunning when the broker does not take it; the scheduler finds out later then."""
         self._send(_role(notice.attempt), wire.encode_notice(notice))
 
     def wake(self) -> None:
@@ -121,7 +122,7 @@ class Control:
         self._send(queues.CLIENT, _WAKE)
 
     def is_empty(self) -> bool:
-        """Whether nothing that was sent from here waits to be settled. Raises redis.RedisError."""
+        """Whether every document that this object sent is settled. Raises redis.RedisError."""
         with self._redis.pipeline() as pipe:
             for role in sorted(self._sent_to):
                 pipe.llen(queues.control_list(role))
@@ -129,15 +130,15 @@ class Control:
             return not any(pipe.execute())
 
     def recover(self) -> None:
-        """Put back what an earlier receiver took and did not settle. Call once, before the first `receive`."""
+        """Put back the documents that an earlier receiver did not settle. Call it once, before the first `receive`."""
         for role in queues.CONTROL_ROLES:
             while self._redis.lmove(queues.control_taken(role), queues.control_list(role), "LEFT", "RIGHT") is not None:
                 pass
 
     def receive(self, *, timeout_s: float) -> Inbox:
-        """The documents that wait, at most 200 and 2 MiB of each role; blocks up to `timeout_s` for the first.
+        """The waiting documents, at most 200 and 2 MiB of each role; blocks up to `timeout_s` for the first one.
 
-        A document that is no report, breaks a bound, or speaks of another role's attempt is logged and dropped.
+        A document that is no report, breaks a bound, or names another role's attempt is logged and dropped.
         Raises redis.RedisError while the broker is away.
         """
         if not self._has_more:
@@ -162,11 +163,11 @@ class Control:
         )
 
     def acknowledge(self) -> None:
-        """All that was received is settled."""
+        """Every document that was received is settled: delete them."""
         self._redis.delete(*(queues.control_taken(role) for role in queues.CONTROL_ROLES))
 
     def _read_all(self, role: str, bodies: list[bytes]) -> Iterator[wire.AnyReport | wire.Notice | None]:
-        """None for a nudge. A document that is sent again because its answer was lost is read once."""
+        """The documents; None for a nudge. A document that was sent twice because an answer was lost is read once."""
         for body in dict.fromkeys(bodies):
             try:
                 yield _read(role, body)
@@ -185,7 +186,7 @@ class Control:
 
 
 class Complaints:
-    """Warnings about documents that were dropped: the first of each role and kind, then each time ten times as many."""
+    """Logs dropped documents: the first of each role and kind, then the tenth, the hundredth, and so on."""
 
     def __init__(self) -> None:
         self._counts = Tally()
@@ -218,7 +219,7 @@ def _role(label: str) -> str:
 
 
 def _shortened(report: wire.AnyReport, why: str) -> wire.AnyReport:
-    """The same end of the attempt in few bytes, with its first logs."""
+    """The same end of the attempt in a short report, with its first logs."""
     if report.result is None:
         trouble = report.trouble
         if trouble is None:
@@ -228,7 +229,7 @@ def _shortened(report: wire.AnyReport, why: str) -> wire.AnyReport:
     logs = [item for item in report.result.artifacts if item.kind is ArtifactKind.LOG]
     result: AnyResult = StepResult(
         outcome=Outcome.FAILED if ended.is_success else ended,
-        reason=f"what the package makes is too much to report: {why}",
+        reason=f"the package makes too much to report: {why}",
         artifacts=tuple(logs[:_LOGS]),
     )
     return replace(report, result=result)

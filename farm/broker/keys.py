@@ -1,4 +1,4 @@
-"""Every key and channel of the farm in its Redis, and the names that Celery gives to its own: one function per kind.
+"""The names of all keys and channels of the farm in its Redis, and of Celery's: one function per kind.
 
 The code that reads and writes a key and the rules of the broker's accounts (farm/broker/roles.py) take its name from
 here, so that an account is allowed exactly the names that are used. A part of a name may be a pattern of Redis, such as
@@ -7,16 +7,16 @@ farm/queues.py.
 """
 
 PREFIX = "farm:"
-#: Of all that happens to builds, to processes that listen.
+#: The channel of events of builds, for listening processes.
 EVENTS = f"{PREFIX}events"
 #: The hosts whose workers are given no work, and why.
 HELD = f"{PREFIX}held"
 #: The scheduler that leads, and the sign that Redis has lost nothing since it led first.
 SCHEDULER = f"{PREFIX}scheduler"
 BORN = f"{PREFIX}born"
-#: It is never there: a write to it shows whether Redis takes writes.
+#: A key that never exists: a write to it shows whether Redis takes writes.
 NONE = f"{PREFIX}none"
-#: How the names of two kinds begin that have more than one part.
+#: The prefixes of two kinds whose names have several parts.
 WORKER_FACTS, PUBLISH_ANSWERS = f"{PREFIX}worker:", f"{PREFIX}published:"
 
 
@@ -37,13 +37,13 @@ def closed(label: str) -> str:
 
 
 def turned_away(label: str, digest: str) -> str:
-    """The mark of a worker, by its token's digest, that asked for an attempt of another. A pattern of `closed` has it
-    too."""
+    """The mark of a worker, by its token's digest, that asked for another worker's attempt. A pattern of `closed`
+    matches it too."""
     return f"{closed(label)}:{digest}"
 
 
 def wake(label: str) -> str:
-    """The list at which a worker waits for something to happen to the attempt."""
+    """The list at which a worker waits for a change of the attempt's offer or lease."""
     return f"{PREFIX}wake:{label}"
 
 
@@ -65,7 +65,7 @@ def worker(role: str, node: str) -> str:
 
 
 def off(role: str) -> str:
-    """By node name, the queues from which a worker is to stop taking."""
+    """By node name, the queues from which a worker must stop taking work."""
     return f"{PREFIX}off:{role}"
 
 
@@ -94,27 +94,27 @@ def publish_lock(repository: str) -> str:
 # --- sweeping -------------------------------------------------------------------------------------------------------
 
 OFFERS, LEASES = offer(""), lease("")
-#: How the names of keys with a time to live begin. Without one they are left over.
+#: The prefixes of keys with a time to live. A key of these without one is stale.
 PASSING = (wake(""), live_log(""), closed(""), WORKER_FACTS)
 
 
 def is_ours(key: str) -> bool:
-    """Whether the key is the farm's, and not Celery's."""
+    """Whether the key belongs to the farm, and not to Celery."""
     return key.startswith(PREFIX)
 
 
 def after_kind(key: str) -> str:
-    """The rest of a key's name after its kind: of an attempt's key, the label."""
+    """The part of a key's name after its kind, such as the label of an attempt."""
     return key.split(":", 2)[2]
 
 
 # --- Celery's -------------------------------------------------------------------------------------------------------
 
-#: The exchange of answers to questions to workers. Its queues end with this.
+#: The exchange for workers' answers to questions. The names of its queues end with this.
 REPLIES = "reply.celery.pidbox"
 #: The queues of commands to one worker end with this.
 COMMANDS = ".celery.pidbox"
-#: The channel of commands to all workers, and those of commands to one.
+#: The channel of commands to all workers. The channels of commands to one worker begin with it.
 COMMAND_CHANNEL = "/0.celery.pidbox"
 #: The events that Celery's workers send to Flower, and the queues of the processes that listen.
 CELERY_EVENTS = "/0.celeryev/*"
@@ -122,7 +122,7 @@ CELERY_LISTENERS = "celeryev.*"
 
 
 def replies(who: str) -> str:
-    """The queue of answers to one who asked."""
+    """The queue of answers to one asking client."""
     return f"{who}.{REPLIES}"
 
 

@@ -1,5 +1,5 @@
-"""One scheduler at a time: a key in Redis that its holder renews. Only saves work; what keeps two schedulers from
-doing harm is that SQL compares tokens."""
+"""The leader lock: a key in Redis that one scheduler holds and renews. It only saves work; two schedulers do no harm,
+because SQL compares tokens."""
 
 import secrets
 from enum import StrEnum
@@ -23,7 +23,7 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 class Lock(StrEnum):
     OTHERS = "others"
     HELD = "held"
-    EMPTIED = "emptied"  # held, and Redis has lost what it knew, or is new
+    EMPTIED = "emptied"  # held, and Redis has lost its data, or is new
 
 
 class SchedulerLock:
@@ -36,7 +36,7 @@ class SchedulerLock:
         self._release = self._redis.register_script(_RELEASE)
 
     def take(self) -> Lock:
-        """Take or renew it, for ten seconds."""
+        """Take or renew the lock, for ten seconds."""
         answer: Any = self._renew(keys=[keys.SCHEDULER, keys.BORN], args=[self._token, HOLD_S])
         return Lock(answer.decode())
 

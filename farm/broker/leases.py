@@ -1,12 +1,11 @@
-"""Who may work on what, in Redis: offers, leases, live logs, the register of workers, events. Never the truth.
+"""Offers, leases, live logs, the register of workers and events, in Redis. SQL has the truth.
 
-An attempt's life here: the scheduler *offers* its work; one worker *claims* it under a token of its own making, which
-takes the offer away and starts the lease in one atomic command; the worker *touches* the lease while it works; the
-scheduler *closes* it when the report is settled or the attempt is cancelled, which wakes the worker. Here is only the
-token's digest, so that whoever reads a lease cannot speak for its holder. A lease that is missing and was not closed
-went with a Redis that was emptied: the worker asks to go on, and the scheduler, which knows from SQL whether the
-attempt is still the worker's, *restores* it or turns this one worker away
-(docs/decisions/0010-claims-without-tokens.md).
+An attempt's life in Redis: the scheduler *offers* its work. One worker *claims* it under a token that the worker makes,
+which deletes the offer and starts the lease in one atomic command. The worker *touches* the lease while it works. The
+scheduler *closes* it when the report is settled or the attempt is cancelled, which wakes the worker. Redis has only the
+token's digest, so that a reader of a lease cannot act as its holder. A lease that is missing and was not closed was
+lost with the data of Redis: the worker asks to go on, and the scheduler, which knows from SQL whether this worker holds
+the attempt, *restores* the lease or turns this worker away (docs/decisions/0010-claims-without-tokens.md).
 """
 
 import time
@@ -28,28 +27,28 @@ from farm.model.work import AnyWork
 from farm.model.worker import Holder, host_of
 from farm.steps.registry import queue_of
 
-LIVE_LOG_BYTES = 8 * 2**20  # of an attempt's log that can be followed; the whole log is an artifact afterwards
+LIVE_LOG_BYTES = 8 * 2**20  # the part of a running attempt's log that can be followed; the whole log is an artifact
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
 _WAKE_KEPT_S = 60
 _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
-_WAITS = 2  # messages that may wait for an attempt whose turn is still to come: its own, and one that Celery repeats
+_WAITS = 2  # messages that may wait for an attempt before its turn: its own, and one that Celery repeats
 _ASK_AGAIN_S = 0.2
 _AT_ONCE = 250  # attempts to close, or events to tell, in one script
 ItemT = TypeVar("ItemT")
 
 
 class Touch(StrEnum):
-    """What a worker finds when it renews its lease."""
+    """The state of a lease that its worker renews."""
 
     HELD = "held"
-    GONE = "gone"  # closed, or another's
+    GONE = "gone"  # closed, or held by another worker
     MISSING = "missing"  # Redis knows nothing of the attempt
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseState:
-    """What Redis knows of an attempt. Neither offered nor held: lost, or not yet the chain's turn."""
+    """The state of an attempt in Redis. One that is neither offered nor held is lost, or its turn has not come."""
 
     is_offered: bool
     holder: Holder | None = None
@@ -68,7 +67,7 @@ class EncodedWork:
 
 
 class Leases(WorkerRegister):
-    """Beside leases, the register of workers. One connection pool to the farm's Redis, for any number of threads."""
+    """Leases and the register of workers. One connection pool to the farm's Redis, for any number of threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._ttl_ms = settings.lease_s * 1000
@@ -106,7 +105,7 @@ class Leases(WorkerRegister):
         return FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`")
 
     def _limit(self) -> str:
-        """In words, where this account may ask."""
+        """The limit as text; empty if this account may not ask for it."""
         try:
             memory: Any = self._redis.info("memory")
         except redis.RedisError:
@@ -117,7 +116,7 @@ class Leases(WorkerRegister):
         self._redis.close()
 
     def uptime_s(self) -> int:
-        """For how long the broker has been running."""
+        """The seconds for which the broker has been running."""
         server: Any = self._redis.info("server")
         return int(server["uptime_in_seconds"])
 
@@ -129,15 +128,15 @@ class Leases(WorkerRegister):
     # --- the scheduler's side -----------------------------------------------------------------------------------
 
     def load_scripts(self) -> None:
-        """Have the broker know the scripts that other accounts run and may not load."""
+        """Load into the broker the scripts that other accounts run and may not load."""
         self._loader.load()
 
     def offer(self, work: AnyWork) -> None:
-        """Put the work where the workers of its queue can claim it; wakes one that already waits for it."""
+        """Put the work where the workers of its queue can claim it; wakes a worker that already waits for it."""
         self.hand_on(works=(work,))
 
     def close_attempts(self, labels: Iterable[str]) -> None:
-        """End leases and withdraw offers: settled, cancelled, or to be sent again. Safe to repeat."""
+        """End leases and withdraw offers of attempts that are settled, cancelled or sent again. Safe to repeat."""
         self.hand_on(closes=labels)
 
     def hand_on(
@@ -172,23 +171,23 @@ class Leases(WorkerRegister):
         return frozenset(label for label, place in answer_of.items() if answers[place])
 
     def expect(self, label: str) -> None:
-        """The attempt is to be offered later, and its message may come before that: it may wait."""
+        """Let the attempt's message wait for the offer, which the scheduler makes later."""
         self.hand_on(expects=(label,))
 
     def restore(self, label: str, holder: Holder) -> None:
-        """The lease is this worker's again, unless somebody has it or it was closed meanwhile."""
+        """Give the lease back to this worker, unless a worker has it or it was closed meanwhile."""
         names = [keys.lease(label), keys.closed(label), keys.offer(label)]
         self._restore(keys=names, args=[holder.digest, holder.worker, self._ttl_ms])
 
     def turn_away(self, asking: Iterable[tuple[str, str]]) -> None:
-        """These attempts are not theirs who asked under a token with this digest. Nobody else is told anything."""
+        """Tell workers that they do not hold these attempts, each by its token's digest. No other worker is told."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label, digest in asking:
                 pipe.set(keys.turned_away(label, digest), b"1", ex=_TURNED_AWAY_KEPT_S)
             pipe.execute()
 
     def hold_hosts(self, why: Mapping[str, str]) -> None:
-        """Workers on these hosts, and no others, are given no work from now on, for the reason given in words."""
+        """Give no work from now on to workers on these hosts, and only to them; `why` has each host's reason."""
         with self._redis.pipeline() as pipe:
             pipe.delete(keys.HELD)
             if why:
@@ -203,7 +202,7 @@ class Leases(WorkerRegister):
             return dict(zip(names, pipe.execute(), strict=True))
 
     def states(self, labels: Sequence[str]) -> dict[str, LeaseState]:
-        """What Redis knows of these attempts, in one round trip."""
+        """The states of these attempts in Redis, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
                 pipe.hexists(keys.offer(label), "work")
@@ -216,7 +215,7 @@ class Leases(WorkerRegister):
         }
 
     def holders(self, labels: Iterable[str]) -> dict[str, Holder]:
-        """Who holds these attempts, in one round trip. Those that nobody does are left out."""
+        """The holders of these attempts, in one round trip. An attempt without a holder is left out."""
         wanted = sorted(set(labels))
         with self._redis.pipeline(transaction=False) as pipe:
             self._ask_holders(pipe, wanted)
@@ -230,14 +229,14 @@ class Leases(WorkerRegister):
     # --- a worker's side ----------------------------------------------------------------------------------------
 
     def claim(self, label: str, token: str, worker: str, *, wait_s: float) -> AnyWork:
-        """The work of this attempt, which is now this worker's, for as long as it renews the lease with this token.
+        """The work of this attempt. This worker holds the attempt for as long as it renews the lease with this token.
 
-        Waits for an offer that is still to come: the second step of a chain arrives while the first one's report
-        is being settled. Raises LeaseLost when the attempt is another's, closed, not expected, or not offered within
-        `wait_s`: then the scheduler sends a message again together with the offer;
-        HostHeld when the worker's host is to be given no work; UnknownVersion for work of another version, whose
-        lease is then this worker's all the same; FarmNotRunning or BrokerFull when the broker gives no answer, for
-        which it is asked again for as long.
+        Waits for an offer that the scheduler has yet to make: the message of the second step of a chain arrives while
+        the report of the first one is being settled. Raises LeaseLost when another worker has the attempt, or it is
+        closed, not expected, or not offered within `wait_s`: then the scheduler sends a message again together with the
+        offer. Raises HostHeld when the worker's host must get no work; UnknownVersion for work of another version,
+        whose lease this worker then holds all the same; FarmNotRunning or BrokerFull when the broker does not answer,
+        which is asked again for up to `wait_s`.
         """
         name = token_hex(8)
         until = time.monotonic() + wait_s
@@ -257,7 +256,7 @@ class Leases(WorkerRegister):
         while True:
             answer: Any = self._claim(keys=names, args=[*args, int(not waited), _WAITS])
             if answer == b"gone":
-                raise LeaseLost(f"attempt {label} is no longer to be done by whoever has this message")
+                raise LeaseLost(f"attempt {label} is closed, or another worker holds it")
             if answer == b"unexpected":
                 raise LeaseLost(f"attempt {label} is not expected by now")
             if answer == b"early":
@@ -269,58 +268,58 @@ class Leases(WorkerRegister):
             waited = self._redis.blpop([keys.wake(label)], timeout=wait_s) is None
 
     def touch(self, label: str, token: str) -> Touch:
-        """Renew the lease, and keep what is shown of the log."""
+        """Renew the lease, and keep the live log for longer."""
         digest = wire.digest_of(token)
         names = [keys.lease(label), keys.closed(label), keys.turned_away(label, digest), keys.live_log(label)]
         answer: Any = self._touch(keys=names, args=[digest, self._ttl_ms, _LIVE_LOG_KEPT_S])
         return Touch(answer.decode())
 
     def closed(self, labels: Sequence[str]) -> list[str]:
-        """Those of these attempts that were closed of late."""
+        """The attempts among these that were closed recently."""
         with self._redis.pipeline(transaction=False) as pipe:
             for label in labels:
                 pipe.exists(keys.closed(label))
             return [label for label, is_closed in zip(labels, pipe.execute(), strict=True) if is_closed]
 
     def wait(self, label: str, *, timeout_s: float) -> bool:
-        """Wait until something happened to an attempt's offer or lease, such as its end; False after `timeout_s`."""
+        """Wait for a change of an attempt's offer or lease, such as its end; False after `timeout_s` without one."""
         return self._redis.blpop([keys.wake(label)], timeout=timeout_s) is not None
 
     def wake(self, label: str) -> None:
-        """Let whoever waits for the attempt go on."""
+        """Wake a worker that waits for the attempt."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.lpush(keys.wake(label), b"1")
             pipe.expire(keys.wake(label), _WAKE_KEPT_S)
             pipe.execute()
 
     def ask_back(self, label: str, token: str, worker: str) -> None:
-        """Have the scheduler restore a lease that is missing, or turn this worker away if the attempt is not its."""
+        """Ask the scheduler to restore a missing lease; it turns this worker away if another one holds the attempt."""
         notice = wire.Notice(notice=wire.NoticeKind.RESUME, attempt=label, token=token, worker=worker)
         self._redis.lpush(queues.control_list(queue_of(label) or queues.SOURCE), wire.encode_notice(notice))
 
     def show_log(self, label: str, offset: int, data: bytes) -> None:
-        """Show what is at `offset` of a running attempt's log to whoever follows it. Safe to repeat."""
+        """Show the part at `offset` of a running attempt's log to clients that follow it. Safe to repeat."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.setrange(keys.live_log(label), offset, data)
             pipe.expire(keys.live_log(label), _LIVE_LOG_KEPT_S)
             pipe.execute()
 
-    # --- anybody's ----------------------------------------------------------------------------------------------
+    # --- for all processes --------------------------------------------------------------------------------------
 
     def read_log(self, label: str, offset: int) -> bytes:
-        """The live log from a byte offset on, at most up to LIVE_LOG_BYTES; empty when there is nothing new or it is
-        no longer kept."""
+        """The live log from a byte offset on, at most up to LIVE_LOG_BYTES; empty when it has no new part or is no
+        longer kept."""
         if offset >= LIVE_LOG_BYTES:
             return b""
         data: bytes = self._redis.getrange(keys.live_log(label), offset, LIVE_LOG_BYTES - 1)  # type: ignore[assignment]  # no decode_responses
         return data
 
     def publish(self, event: dict[str, Any]) -> None:
-        """Tell whoever listens right now. Nothing depends on it being heard."""
+        """Send an event to the processes that listen now. The farm does not depend on its arrival."""
         self._redis.publish(keys.EVENTS, msgspec.json.encode(event))
 
     def events(self, *, timeout_s: float) -> Iterator[dict[str, Any] | None]:
-        """Events as they come; None whenever `timeout_s` passed without one, so that the caller can look itself."""
+        """Events as they come; None whenever `timeout_s` passed without one, so that the caller can query SQL."""
         with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(keys.EVENTS)
             while True:
@@ -336,14 +335,14 @@ def _joined(answers: Iterable[list[Any]]) -> list[Any]:
 
 
 def _portions(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
-    """As many as one script takes at a time: nothing else happens in Redis meanwhile."""
+    """Lists of as many items as one script takes: Redis runs nothing else meanwhile."""
     rest = list(items)
     for start in range(0, len(rest), _AT_ONCE):
         yield rest[start : start + _AT_ONCE]
 
 
 def _holder(worker: bytes | None, digest: bytes | None) -> Holder | None:
-    """From a lease's fields. That of a worker of an older version has no digest."""
+    """The holder, from a lease's fields. The lease of a worker of an older version has no digest."""
     if worker is None:
         return None
     return Holder(digest=(digest or b"").decode(errors="replace"), worker=worker.decode(errors="replace"))

@@ -1,8 +1,9 @@
-"""The register of workers, in Redis: what each says of itself, and the queues that it is to stop taking from.
+"""The register of workers, in Redis: the facts that each announces, and the queues from which it must stop taking work.
 
 Each role has a part of its own: the set `farm:workers:<role>`, the documents `farm:worker:<role>:<node>`, and the hash
-`farm:off:<role>`. An account of the broker writes the first two of its own role only, so a document says nothing of
-another role's workers. A worker is its role and its node name; one that serves several queues is there once for each.
+`farm:off:<role>`. An account of the broker writes only the first two of its own role, so a document proves nothing
+about workers of another role. A worker is identified by its role and its node name; a process that serves several
+queues is registered once for each.
 """
 
 import json
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _WORKER_KEPT_S = 30
 _NAME_BYTES = 255
-# Only the scheduler runs it. A role's workers can fill their own part of the register, and nobody else's.
+# Only the scheduler runs it. A role's workers can fill only their own part of the register.
 _PRUNE = """
 redis.call('DEL', KEYS[2])
 local kind = redis.call('TYPE', KEYS[1])['ok']
@@ -39,7 +40,7 @@ end
 
 
 class WorkerRegister:
-    """The part of Leases that knows of workers. Safe to use from several threads."""
+    """The part of Leases for workers. Safe to use from several threads."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -49,7 +50,7 @@ class WorkerRegister:
     # --- the scheduler's side -----------------------------------------------------------------------------------
 
     def turn_off(self, off: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """By role and node name: the queues from which a worker is to stop taking. Workers not named take from all."""
+        """Stop workers from taking work from queues, by role and node name. All other workers take from all queues."""
         with self._redis.pipeline() as pipe:
             for role in queues.WORKER_ROLES:
                 pipe.delete(keys.off(role))
@@ -58,7 +59,7 @@ class WorkerRegister:
             pipe.execute()
 
     def prune_workers(self) -> None:
-        """Take out of the register the names of workers that are gone, and those that are too long or too many."""
+        """Remove from the register the names of workers that are gone, and names that are too long or too many."""
         for role in queues.WORKER_ROLES:
             args: list[str | int] = [keys.worker(role, ""), bounds.WORKERS_OF_A_ROLE, _NAME_BYTES]
             self._prune(keys=[keys.workers(role), keys.NONE], args=args)
@@ -66,7 +67,7 @@ class WorkerRegister:
     # --- a worker's side ----------------------------------------------------------------------------------------
 
     def announce(self, facts: WorkerFacts) -> None:
-        """Say that this worker is there, once in each of its roles; to be repeated more often than every 30 s."""
+        """Register this worker in each of its roles for 30 s; repeat it more often than that."""
         with self._redis.pipeline() as pipe:
             for role in facts.queues:
                 consumes = None if facts.consumes is None else tuple(name for name in facts.consumes if name == role)
@@ -76,25 +77,25 @@ class WorkerRegister:
             pipe.execute()
 
     def is_announced(self, name: str, roles: Sequence[str]) -> bool:
-        """Whether this worker is known in each of its roles."""
+        """Whether this worker is registered in each of its roles."""
         return int(self._redis.exists(*(keys.worker(role, name) for role in roles))) == len(roles)
 
     def retire(self, name: str, roles: Sequence[str] = queues.WORKER_ROLES) -> None:
-        """Say that this worker takes no more work."""
+        """Remove this worker, which takes no more work, from the register."""
         self._redis.delete(*(keys.worker(role, name) for role in roles))
 
     def turned_off(self, name: str, roles: Sequence[str]) -> frozenset[str]:
-        """The queues from which the scheduler has this worker stop taking."""
+        """The queues from which this worker must stop taking work, as the scheduler wrote."""
         with self._redis.pipeline(transaction=False) as pipe:
             for role in roles:
                 pipe.hget(keys.off(role), name)
             answers = pipe.execute()
         return frozenset(name for answer in answers if answer is not None for name in _names(answer))
 
-    # --- anybody's ----------------------------------------------------------------------------------------------
+    # --- for all processes --------------------------------------------------------------------------------------
 
     def workers(self) -> tuple[WorkerFacts, ...]:
-        """The workers that were heard of within the last 30 s, by name; one that has several roles once for each."""
+        """The workers announced within the last 30 s, by name; a worker of several roles is there once for each."""
         known = [
             (bytes(name).decode(errors="replace"), role)
             for role in queues.WORKER_ROLES
@@ -114,7 +115,7 @@ class WorkerRegister:
         return tuple(facts for facts in found if facts is not None)
 
     def _names(self, role: str) -> list[bytes]:
-        """Of the role's workers, as many as there may be. Its account can put many more there."""
+        """The names of the role's workers, at most WORKERS_OF_A_ROLE. The role's account can write many more."""
         names: dict[bytes, None] = {}
         cursor: Any = 0
         some: Any
@@ -129,7 +130,7 @@ class WorkerRegister:
         return list(names)[: bounds.WORKERS_OF_A_ROLE]
 
     def _facts(self, role: str, name: str, document: bytes) -> WorkerFacts | None:
-        """None for a document that is not understood, such as that of a newer worker; it hides no other worker."""
+        """None if the document cannot be decoded, such as a newer worker's; other workers are unaffected."""
         try:
             return bounds.decode_facts(role, name, document)
         except (ValueError, RecursionError) as error:

@@ -1,9 +1,9 @@
 """Accounts of the broker: which keys, channels and commands each role of the farm needs. `farm keys acl` prints them.
 
-The table below is the only place that says so; farm/broker/keys.py gives it the names of keys, as it gives them to all
-code. An account's name is its role's. Redis 7 is needed, for selectors (the groups in parentheses) and for `%R~`. A
-command has to be allowed by one selector with all of its keys, which is why EVALSHA, which reads and writes, has
-selectors of its own; the commands of a script are checked each by itself.
+The table below is the only place with these rules; farm/broker/keys.py gives it the names of keys, as it gives them to
+all code. An account's name is its role's name. Redis 7 is needed, for selectors (the groups in parentheses) and for
+`%R~`. One selector has to allow a command with all of its keys. EVALSHA reads and writes, so it has selectors of its
+own; Redis checks each command of a script by itself.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from farm.steps.registry import kinds_for
 SCHEDULER, FLOWER = "scheduler", "flower"
 ACCOUNTS = (SCHEDULER, queues.CLIENT, FLOWER, *queues.WORKER_ROLES)
 
-#: What every connection uses. No CLIENT: names of connections are kept outside of all limits of memory, and a library
-#: that tells its own name goes on without. (Redis lets everybody use HELLO.) No SELECT: nothing sweeps other databases.
+#: The commands that every connection uses. No CLIENT: Redis keeps names of connections outside of all limits of memory,
+#: and a library that sets its name works without. (Redis allows HELLO to all.) No SELECT: no process sweeps other
+#: databases.
 _EVERYONE = "+auth +ping +echo +quit +reset +multi +exec +discard +time +script|exists"
-#: By pattern alone: Redis compares an account's channels with each pattern letter by letter, so that nobody makes up
-#: names, which no limit of memory counts.
+#: Subscribing by pattern only: Redis compares an account's channels with each pattern letter by letter, so that an
+#: account cannot make up names, which no limit of memory counts.
 _SUBSCRIBE = "+psubscribe +punsubscribe +unsubscribe"
 _BUILD_QUEUES = f"{queues.BUILD}.*"
 _SCHEDULER_OWN = (
@@ -52,7 +53,7 @@ _CLIENT = (
 
 
 def _queue(name: str) -> str:
-    """A queue of Celery's: kombu puts two characters and a number behind its name for messages of other priorities."""
+    """A Celery queue: kombu appends two characters and a number to its name for messages of other priorities."""
     return f"~{name} ~{name}??[369]"
 
 
@@ -65,7 +66,7 @@ _FLOWER = (
 )
 #: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
 _CHAIN = (f"+lpush +llen {_queue(queues.PUBLISH)}",)
-#: With Pulp, publishers put what they add together into one publication (farm/repositories/pulp/together.py).
+#: With Pulp, publishers put their additions into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     f"+hset +hget +hgetall +hdel ~{keys.publish_waiting('*')}",
     f"+get +set ~{keys.publish_took('*')}",
@@ -75,7 +76,7 @@ _TOGETHER = (
 
 
 def account_of(broker_url: str) -> str:
-    """The account that a broker's URL names; empty without one."""
+    """The account that a broker's URL names; empty if it names none."""
     return unquote(urlsplit(broker_url).username or "")
 
 
@@ -83,8 +84,8 @@ def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Ite
     """Lines of a Redis ACL file, with the hashes of these passwords. The default account is switched off.
 
     It keeps its permissions: Redis loads its append-only file as that account, and checks them again at each EXEC, so
-    that without them a restart drops every transaction and every write of a script. Nobody can use the account: it is
-    off and has no password.
+    that without them a restart drops every transaction and every write of a script. No client can use the account: it
+    is off and has no password.
     """
     yield "user default off resetpass ~* &* +@all"
     for account in accounts:
@@ -95,7 +96,7 @@ def acl(passwords: Mapping[str, str], accounts: Sequence[str] = ACCOUNTS) -> Ite
 
 
 def admin(name: str, password: str) -> str:
-    """The line of an account that may do everything."""
+    """The line of an account with all rights."""
     return f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} ~* &* +@all"
 
 
@@ -118,7 +119,7 @@ def _more(role: str) -> tuple[str, ...]:
     return _CHAIN if role.startswith("build.") else ()
 
 
-#: A worker's scripts read or write these of an attempt.
+#: The keys of an attempt that a worker's scripts read or write.
 _SCRIPTED = (keys.offer, keys.lease, keys.closed, keys.live_log, keys.wake)
 
 
@@ -133,7 +134,7 @@ def _worker(role: str) -> tuple[str, ...]:
     return (
         f"+brpop +lpush +llen {_queue(role)}",
         f"+evalsha {' '.join(map(of, _SCRIPTED))} ~{keys.HELD}",
-        # No HSET on offers: a forged one would have another host of the arch work on paths of the forger's choice.
+        # No HSET on offers: a forged offer would make another host of the arch work on paths that the forger chooses.
         f"+exists +hmget +hincrby +persist +del {of(keys.offer)}",
         f"+exists +hmget +hget +hset +pexpire +del {of(keys.lease)}",
         f"+exists {of(keys.closed, '%R~')}",
@@ -147,14 +148,14 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+hget %R~{keys.off(role)}",
         f"+lpush ~{keys.replies('*')}",
         f"+llen +del +lpush +brpop {nodes}",
-        # Not together with PUBLISH: who may publish there commands every worker.
+        # Not together with PUBLISH: an account that may publish there commands every worker.
         f"{_SUBSCRIBE} {_COMMAND_CHANNELS}",
         f"+publish &{keys.CELERY_EVENTS}",
     )
 
 
 def _kinds(role: str) -> Iterator[str]:
-    """What the labels of this role's attempts have after the build's number."""
+    """The part of the labels of this role's attempts after the build's number."""
     arch = queues.arch_of(role)
     for kind in kinds_for(role):
         yield f"{kind.name}.{arch}" if arch is not None else kind.name

@@ -1,8 +1,8 @@
-"""The Lua scripts of leases, locks and documents. Keys and arguments are those of the modules that use them.
+"""The Lua scripts of leases, locks and documents. The modules that run them choose keys and arguments.
 
-A script that somebody made up may run for ever, which stops the broker, or lie there for good, which fills it. So the
-scheduler's account alone may load scripts. It loads all of these, and loads them again when the broker has lost them;
-whoever is there earlier waits for it.
+A script of an attacker may run without end, which stops the broker, or fill its memory for good. So only the
+scheduler's account may load scripts. It loads all of these, and loads them again when the broker has lost them; a
+process that starts earlier waits for it.
 """
 
 import time
@@ -15,11 +15,11 @@ from redis.exceptions import NoScriptError
 _PATIENCE_S = 5.0
 _LOOK_EVERY_S = 0.1
 
-# A claim whose answer got lost is repeated under the same name, and is answered as before.
-# An offer without work is that of an attempt whose turn is still to come. Messages for it may be forged, and whoever
-# waits occupies a slot, so only so many may wait, and for a moment. A message that is dropped leaves a mark, for which
-# the scheduler sends another one together with the offer. HINCRBY needs no right to write work into an offer.
-# PERSIST changes nothing; a script whose first write needs no memory may go on at the memory limit, though.
+# A claim whose answer got lost is repeated under the same name, and gets the same answer.
+# An offer without work belongs to an attempt whose turn has not come. Messages for it may be forged, and a waiting
+# worker occupies a slot, so only a few may wait, and for a moment. A dropped message leaves a mark, and the scheduler
+# then sends another message together with the offer. HINCRBY needs no right to write work into an offer.
+# PERSIST changes nothing, but a script whose first write needs no memory may go on at the memory limit.
 CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
 local lease = redis.call('HMGET', KEYS[2], 'claim', 'holder', 'work')
@@ -58,8 +58,8 @@ end
 if holder or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
 return 'missing'
 """
-# In a script that begins with DEL, so that at the memory limit it is done all the same: a cancel reaches what runs.
-# Four keys for each attempt.
+# The script begins with DEL, so that it runs at the memory limit too: a cancel reaches running attempts. It takes four
+# keys for each attempt.
 CLOSE = """
 for i = 1, #KEYS, 4 do
   redis.call('DEL', KEYS[i], KEYS[i + 1])
@@ -77,7 +77,7 @@ for _, key in ipairs(KEYS) do
 end
 """
 EXPECT = "for _, key in ipairs(KEYS) do redis.call('HSETNX', key, 'waits', 0) end"
-# The channel, then the messages.
+# The arguments are the channel, then the messages.
 PUBLISH = "for i = 2, #ARGV do redis.call('PUBLISH', ARGV[1], ARGV[i]) end"
 RESTORE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return end
@@ -95,15 +95,15 @@ UNLOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del',
 RENEW_LOCK = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end
 """
-# A lock without an end, or with one far away, is none that this script made.
+# A lock without an end, or with an end far away, was not made by this script.
 LOCK = """
 local left = redis.call('ttl', KEYS[1])
 if left == -1 or left > tonumber(ARGV[2]) then redis.call('del', KEYS[1]) end
 return redis.call('set', KEYS[1], ARGV[1], 'nx', 'ex', ARGV[2]) and 1 or 0
 """
-#: What accounts run that may not load it.
+#: The scripts that are run by accounts which may not load them.
 SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK, LOCK)
-# Names may be as long as Redis takes, so few are looked at at a time, and those that are too long go at once.
+# Names may be as long as Redis takes, so it examines few at a time, and deletes names that are too long at once.
 SCAN = """
 local cursor, names, left = ARGV[1], {}, tonumber(ARGV[2])
 repeat
@@ -117,7 +117,7 @@ repeat
 until cursor == '0' or left <= 0
 return {cursor, names}
 """
-# Whoever may write a lease may write there as much as it likes.
+# An account that may write a lease can make its fields as long as it likes.
 HOLDERS = """
 local found = {}
 for i, key in ipairs(KEYS) do
@@ -130,11 +130,11 @@ return found
 
 
 class ScriptMissing(redis.ConnectionError):
-    """No scheduler has loaded the farm's scripts yet. It passes, as an outage does."""
+    """No scheduler has loaded the farm's scripts yet. The condition passes, as an outage does."""
 
 
 class Script:
-    """A script of this module. A client with an account of its own never loads it, so that nothing is denied."""
+    """A script of this module. A client with an account never loads it, since Redis would deny that."""
 
     def __init__(self, client: redis.Redis, text: str) -> None:
         self._redis = client
@@ -156,14 +156,14 @@ class Script:
 
 
 class ScriptLoader:
-    """The scheduler's part. Remembers nothing of the broker, which may lose its scripts at any time."""
+    """Loads the scripts, for the scheduler. Asks the broker each time, which may lose its scripts at any time."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
         self._names = [client.register_script(text).sha for text in SHARED]
 
     def load(self) -> None:
-        """Have the broker know all scripts. Raises redis.RedisError."""
+        """Load all scripts that the broker lacks. Raises redis.RedisError."""
         if not all(self._redis.script_exists(*self._names)):
             for text in SHARED:
                 self._redis.script_load(text)

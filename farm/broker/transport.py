@@ -1,8 +1,8 @@
-"""A Redis transport of kombu that needs nothing which the accounts of the broker share, and outlives bad entries.
+"""A Redis transport for kombu that needs no key shared by the accounts of the broker, and survives bad entries.
 
-kombu keeps what leads from exchanges to queues in tables that every account would have to read and write, and keeps
-them up with scripts of its own. The farm's exchanges need neither: a task's routing key is its queue, an answer to a
-question to workers goes to the queue that is named after who asked, and all else is published to whoever listens.
+kombu keeps the bindings of exchanges to queues in tables that every account would have to read and write, and maintains
+them with scripts of its own. The farm's exchanges need neither: a task's routing key is its queue, a worker's answer
+goes to the queue that is named after the asking client, and every other message is published to listening processes.
 """
 
 import logging
@@ -18,21 +18,21 @@ _FORM = ("application/json", "utf-8", "base64")
 
 
 class QoS(virtual.QoS):  # type: ignore[misc]
-    """Keeps what was taken and not acknowledged in this process alone.
+    """Keeps unacknowledged messages only in this process.
 
-    kombu keeps it in Redis, for another worker to find an hour after this one died, and for that every account needs
+    kombu keeps them in Redis, where another worker finds them an hour after this one died; for that every account needs
     commands with which it can stop the server. The farm's scheduler sends an attempt again long before.
     """
 
     def restore_visible(self, **_: object) -> None:
-        """There is nothing in Redis to give back."""
+        """Does nothing: Redis has no unacknowledged messages."""
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """Routes by name, and reads on after an entry that is not JSON in UTF-8.
+    """Routes by name, and goes on after an entry that is not JSON in UTF-8.
 
-    kombu 5.7 raises what its JSON decoder raises, and a KeyError for an entry without the fields of a message. Either
-    ends the worker. Builders push messages to the queue of uploads, so one of them could end every publisher.
+    kombu 5.7 raises the errors of its JSON decoder, and a KeyError for an entry without the fields of a message. Either
+    ends the worker. Builders push messages to the queue of uploads, so one builder could end every publisher.
     """
 
     ack_emulation = False
@@ -42,7 +42,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         self.QoS = QoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """With the protocol that needs no HELLO, which no account may use."""
+        """Chooses the protocol that needs no HELLO, which no account may use."""
         return {**super()._connparams(asynchronous), "protocol": 2}
 
     def _queue_bind(self, exchange: str, routing_key: str, _pattern: str, queue: str) -> None:
@@ -58,7 +58,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
             client.delete(*(self._q_for_pri(queue, priority) for priority in self.priority_steps))
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """There are no tables that expire."""
+        """Does nothing: there are no tables that expire."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -69,15 +69,15 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
-    """Reads on after an entry that has not the fields of a message."""
+    """Goes on after an entry that does not have the fields of a message."""
 
     Channel = Channel
 
     def _deliver(self, message: Any, queue: Any) -> None:
         try:
-            # Where it goes if its reader dies is for who reads it to say, not for who sent it.
+            # The reader of the message, not its sender, decides where it goes if the reader dies.
             message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
-            # The farm compresses nothing, and kombu would undo it in three ways. A small message may be large then.
+            # The farm compresses no message, and kombu would decompress it: a small message could become large.
             form = (message["content-type"], message["content-encoding"], message["properties"]["body_encoding"])
             if form != _FORM or "compression" in message["headers"]:
                 raise ValueError(f"its form is {str(form)[:100]}")
@@ -87,7 +87,7 @@ class Transport(redis.Transport):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Make kombu use it for `redis://`, `rediss://` and `redis+socket://` in connections that are made from now on."""
+    """Make kombu use this transport for `redis://`, `rediss://` and `redis+socket://` in all later connections."""
     for scheme in ("redis", "rediss"):
         kombu.transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
 

@@ -241,7 +241,7 @@ def test_a_package_that_makes_a_report_too_long_fails_and_no_host_is_blamed(cont
         assert (found.attempt, found.trouble) == (report.attempt, None)
         assert found.result is not None
         assert found.result.outcome is Outcome.FAILED
-        assert "too much to report" in (found.result.reason or "")
+        assert "makes too much to report" in (found.result.reason or "")
         control.acknowledge()
 
 

@@ -30,6 +30,7 @@ CEILINGS = {
     "CHANGES": Ceiling(no_noun=0.5, not_plain=0.5),
     "farm": Ceiling(no_noun=9.8, not_plain=7.5),
     "farm/artifacts": Ceiling(no_noun=0.5, not_plain=0.5),
+    "farm/broker": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/cli": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/client": Ceiling(no_noun=0.0, not_plain=0.0),
     "farm/errors.py": Ceiling(no_noun=0.5, not_plain=0.5),
