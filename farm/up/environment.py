@@ -33,18 +33,18 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
 }
 
 _SYSTEM = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
-#: Proxies, which may have a password, and certificates: for whatever speaks to servers other than the broker.
+#: Proxies, which may have a password, and certificates: for processes that use servers other than the broker.
 _NETWORK = (
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
-#: libpq takes what is not in the URL of the database from variables with this prefix, the password too.
+#: libpq takes parts that the URL of the database lacks from variables with this prefix, the password too.
 _LIBPQ = "PG"
 
 
 def environment_of(name: str, settings: Settings, caller: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of the process `name`; `caller` is that of the process that starts it."""
+    """The whole environment of the process `name`; `caller` is the environment of the process that starts it."""
     given = {f"FARM_{key.upper()}": getattr(settings, key) for key in SETTINGS[name]}
     texts = {
         key: str(int(value) if isinstance(value, bool) else value)

@@ -1,7 +1,6 @@
-"""The processes of an embedded farm: starting them, starting again those that die, ending them.
+"""Supervises the processes of an embedded farm: starts them, starts dead ones again, ends them.
 
-Owns processes and their logs' names, and knows nothing of what they do, nor in which order they come and go: that is
-embedded.py's.
+Owns processes and the names of their logs. Not their tasks, nor the order in which they start and end (embedded.py).
 """
 
 import os
@@ -27,12 +26,13 @@ _TAIL_BYTES = 8192
 
 Say = Callable[[str], None]
 
-#: The fixed umask, whatever the caller's is: recipes and repositories get it, and private files are in closed folders.
+#: The umask of all members, instead of the caller's: recipes and repositories get it, and private files are in closed
+#: folders.
 _UMASK = 0o022
 
 
 class _BareMachine(LocalMachine):  # type: ignore[misc] # plumbum has no types
-    """Plumbum lays its copy of the caller's environment under every command's; here there is nothing under it."""
+    """Plumbum completes the environment of every command with the caller's; with this machine it adds nothing."""
 
     env: ClassVar[dict[str, str]] = {}
 
@@ -43,7 +43,7 @@ class _Command(LocalCommand):  # type: ignore[misc]
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One process of the farm: `name` is also its log's. `popen` is a subprocess.Popen."""
+    """One process of the farm; its log has its name. `popen` is a subprocess.Popen."""
 
     name: str
     popen: Any
@@ -55,7 +55,7 @@ class Member:
 
     @property
     def end(self) -> str:
-        """How it ended, and its last word."""
+        """One line: how it ended, and the last line of its log."""
         code = self.popen.returncode
         how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with {code}"
         return f"{self.name} {how}: {_last_line(self.log)} (log: {self.log})"
@@ -88,7 +88,7 @@ class _Place:
 
 
 class Members:
-    """One process a name. From `watch` on, one that dies is started again; before that, its death is an error.
+    """One process for each name. After `watch` a dead process is started again; before that, its death is an error.
 
     The children of a member must end with it by themselves, as the pool of a Celery worker does (PR_SET_PDEATHSIG).
     """
@@ -104,15 +104,15 @@ class Members:
         self._watcher: threading.Thread | None = None
 
     def start(self, name: str, argv: list[str], env: Mapping[str, str]) -> None:
-        """Raises HostUnfit when setpriv is not installed, OSError when the log cannot be written."""
+        """Start a process. Raises HostUnfit when setpriv is not installed, OSError when the log cannot be written."""
         member = self._spawn(name, argv, env)
         with self._lock:
             self._places[name] = _Place(name=name, argv=argv, env=env, member=member)
 
     def _spawn(self, name: str, argv: list[str], env: Mapping[str, str]) -> Member:
         log = self._logs / f"{name}.log"
-        # If this process is killed the kernel kills its children too; setpriv asks it to before it becomes the member.
-        # Not TERM: a worker would drain, and then try to report to a broker that went the same way.
+        # If this process is killed, the kernel kills its children too; setpriv asks for that before it becomes the
+        # member. Not TERM: a worker would drain, and then try to report to a broker that was killed too.
         try:
             setpriv = _Command(local.which("setpriv"))
         except CommandNotFound as error:
@@ -132,7 +132,7 @@ class Members:
     # --- watch --------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises FarmNotRunning, naming the process and its log, when one that should run will not."""
+        """Raises FarmNotRunning, with the process and its log, when a process that should run has ended for good."""
         if self._error is not None:
             raise self._error
         if self._watcher is not None and not self._watcher.is_alive() and not self._is_closed.is_set():
@@ -143,8 +143,8 @@ class Members:
                     raise FarmNotRunning(place.member.end)
 
     def watch(self) -> None:
-        """From now on, start again what dies."""
-        # One thread until `close`: the kernel takes the end of the thread that started a process for its parent's.
+        """Start dead processes again from now on."""
+        # One thread until `close`: the kernel takes the end of the thread that started a process for the parent's end.
         self._watcher = threading.Thread(target=self._watch, name="members", daemon=True)
         self._watcher.start()
 
@@ -180,8 +180,8 @@ class Members:
 
     # --- end ----------------------------------------------------------------------------------------------------
 
-    def let_go(self, names: Iterable[str]) -> list[Member]:
-        """These are not started again any more. Returns those that there are."""
+    def stop_restarting(self, names: Iterable[str]) -> list[Member]:
+        """Do not start these processes again. Returns the members with these names."""
         found = []
         with self._lock:
             for name in names:
@@ -191,7 +191,7 @@ class Members:
         return found
 
     def close(self) -> None:
-        """Forget them all, and stop watching. For when all have ended."""
+        """Forget all members, and stop watching. Call it when all have ended."""
         self._is_closed.set()
         if self._watcher is not None:
             self._watcher.join()

@@ -26,7 +26,7 @@ def said() -> list[str]:
 def members(tmp_path: Path, said: list[str]) -> Iterator[Members]:
     members = Members(tmp_path, warn=said.append, first_pause_s=0.05)
     yield members
-    for member in members.let_go(list(members.processes)):
+    for member in members.stop_restarting(list(members.processes)):
         member.send(signal.SIGKILL)
         member.wait(None)
     members.close()
@@ -86,7 +86,7 @@ def test_a_warning_that_cannot_be_written_stops_nobody(tmp_path: Path, end: Base
     os.kill(first, signal.SIGKILL)
     until(lambda: members.processes["one"] != first, "another process")
     members.check()
-    for member in members.let_go(["one"]):
+    for member in members.stop_restarting(["one"]):
         member.send(signal.SIGKILL)
         member.wait(None)
     members.close()
@@ -130,7 +130,7 @@ def test_what_is_let_go_stays_dead(members: Members, said: list[str]) -> None:
     start(members, "one", SLEEPS)
     start(members, "two", SLEEPS)
     members.watch()
-    (one,) = members.let_go(["one", "nobody"])
+    (one,) = members.stop_restarting(["one", "nobody"])
     (two,) = (members.processes["two"],)
     one.send(signal.SIGTERM)
     assert one.wait(WITHIN_S)
