@@ -23,7 +23,7 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file of the store. `stored_at` is when it was last stored, or given out by a link."""
+    """A file of the store. `stored_at` is the time when it was last stored, or linked to a path outside the store."""
 
     sha256: str
     size_bytes: int
@@ -50,7 +50,7 @@ class ArtifactStore(Protocol):
         """
 
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
-        """A read-only file with the artifact's content at `into` (its full path). The file may be a hard link: never
+        """Make a read-only file with the artifact's content at the full path `into`. It may be a hard link: never
         write to it. Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, however large the file,
         and StoreTrouble otherwise.
         """
@@ -63,8 +63,8 @@ class ArtifactStore(Protocol):
         """
 
     def local(self, sha256: str, *, stop: threading.Event | None = None) -> AbstractContextManager[Path]:
-        """A read-only file of this machine with the content, for programs and libraries that take a path. It may be
-        the store's own file, or a copy that goes when the context ends: never write to it, and never keep the path.
+        """A read-only file of this machine with the content, for programs and libraries that take a path. It may be the
+        store's own file, or a copy that is deleted when the context ends: never write to it, and never keep the path.
 
         Raises NotFound for an unknown digest, LeaseLost, soon after `stop` is set, StoreTrouble otherwise.
         """
@@ -75,8 +75,8 @@ class ArtifactStore(Protocol):
     def remove(
         self, files: Sequence[StoredFile], *, unless: Callable[[Collection[str]], Collection[str]]
     ) -> Sequence[StoredFile]:
-        """Remove the files, and return those that were removed. A file stays if it was stored again meanwhile, or if
-        `unless` returns its digest, which is called after the files were put out of reach.
+        """Remove the files, and return the files that were removed. A file stays if it was stored again meanwhile, or
+        if `unless` returns its digest. `unless` is called when no process can find the files any more.
 
-        Raises StoreTrouble, and errors of `unless`, after which all files are where they were.
+        Raises StoreTrouble, and errors of `unless`; after an error all files are back in their places.
         """

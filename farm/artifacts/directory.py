@@ -109,7 +109,7 @@ class DirectoryStore:
 
     @contextmanager
     def local(self, sha256: str, *, stop: threading.Event | None = None) -> Iterator[Path]:
-        """See the protocol. The path is that of the store's own file."""
+        """See the protocol. The path leads to the store's own file."""
         _check(stop)
         yield self._existing(sha256)
 
@@ -134,14 +134,14 @@ class DirectoryStore:
             return False
 
     def _renew(self, sha256: str, size_bytes: int) -> bool:
-        """Whether the file is there; one that is has just been stored, so that it is not removed as an old one."""
+        """Whether the file is there. Sets the time when it was stored to now, so that it is not removed as old."""
         if not self._has(sha256, size_bytes):
             return False
         try:
             os.utime(self._path(sha256))
         except FileNotFoundError:  # removed in this moment
             return False
-        except PermissionError:  # another user's, who may store in it all the same
+        except PermissionError:  # the file of another user, in a store that this one may write to
             pass
         return True
 
@@ -201,7 +201,7 @@ class DirectoryStore:
 
 
 class _Away:
-    """Files under temporary names, from which they are removed or given back."""
+    """Files moved to temporary names, before they are deleted or put back."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -214,7 +214,7 @@ class _Away:
         self._taken.append((file, path, name, modified_ns))
 
     def drop(self, kept: Collection[str]) -> list[StoredFile]:
-        """Remove all but those of `kept`, and those that were stored again before they were taken."""
+        """Delete all files but those in `kept`, and those that were stored again before they were taken."""
         dropped = []
         for one in tuple(self._taken):
             file, _, name, modified_ns = one
@@ -226,7 +226,7 @@ class _Away:
 
     def give_back(self) -> None:
         for _, path, name, _ in self._taken:
-            with suppress(FileExistsError):  # stored anew meanwhile
+            with suppress(FileExistsError):  # stored again meanwhile
                 os.link(name, path)
             name.unlink(missing_ok=True)
         self._taken.clear()

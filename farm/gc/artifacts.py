@@ -1,8 +1,8 @@
-"""Removing artifacts that are no longer needed.
+"""Removes artifacts that are no longer needed.
 
-Owns which files are old, and the order of questions before one is removed. Safe while builds run: a file stays if an
-unfinished build names it, if a kept version of a repository has it, or if it was stored after the oldest unfinished
-attempt was sent.
+Owns the rule by which a file is old, and the order of checks before it is removed. Safe while builds run: a file stays
+if an unfinished build names it, if a kept version of a repository has it, or if it was stored after the oldest
+unfinished attempt was sent.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """`looked_at` files were there, `old` of them old enough, and `files` of those were removed, or would be."""
+    """`looked_at` files were examined, `old` of them are old enough, and `files` of those were removed, or would be."""
 
     looked_at: int
     old: int
@@ -33,7 +33,7 @@ class Collected:
 
 @dataclass(kw_only=True)
 class ArtifactCollector:
-    """`since` is how far back builds are kept with what they name."""
+    """Keeps the artifacts of builds that ended after `since`."""
 
     store: RetentionStore
     artifacts: ArtifactStore

@@ -1,7 +1,7 @@
-"""Keeping a host's caches below a size: the least recently used entries are removed first.
+"""Keeps a host's caches below a size: removes the least recently used entries first.
 
-Owns the order and the locks; workers own the content, and bring an entry again when it is missing. Safe while builds
-run: an entry stays while a worker holds its lock, and for a day after its last use.
+Owns the order and the locks; workers own the content, and fetch a missing entry again. Safe while builds run: an entry
+stays while a worker holds its lock, and for a day after its last use.
 """
 
 import fcntl
@@ -22,13 +22,13 @@ from farm.gc.artifacts import Say
 #: A step that reads a mirror or a download holds no lock; no fetch takes this long.
 _IN_USE = timedelta(days=1)
 _GONE = "gone-"
-_SNAPSHOT = "snapshot-"  # of a package cache, which an installation reads
+_SNAPSHOT = "snapshot-"  # a copy of a package cache, from which an installation reads
 _MIRROR_NAME_CHARS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A git mirror, a downloaded file, or the packages of a target and arch. `lock` is what its writers hold."""
+    """A git mirror, a downloaded file, or the packages of a target and arch. Its writers hold `lock`."""
 
     cache: str
     path: Path
@@ -108,7 +108,7 @@ _KINDS = {"git": _mirrors, "downloads": _downloads, "dnf": _packages}
 
 
 def _remove(entry: Entry, idle_since: datetime) -> bool:
-    """False when somebody uses it, or has since it was looked at."""
+    """Remove an entry; False when it is in use, or was used after `idle_since`."""
     with _locked(entry.lock) as is_ours:
         try:
             if not is_ours or _used_at(entry.path) > idle_since:
@@ -129,7 +129,7 @@ def _remove(entry: Entry, idle_since: datetime) -> bool:
 
 @contextmanager
 def _locked(path: Path | None) -> Iterator[bool]:
-    """Whether the lock was had at once. Its file stays: a worker may wait for it."""
+    """Whether the lock was free. Its file stays: a worker may wait for the lock."""
     if path is None:
         yield True
         return
@@ -145,7 +145,7 @@ def _locked(path: Path | None) -> Iterator[bool]:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Of any depth: the name of a git ref may have more parts than Python's own walk can go down."""
+    """Remove a folder of any depth: the name of a git ref may have more parts than Python's own walk can descend."""
     try:
         shutil.rmtree(folder)
     except RecursionError:
@@ -153,16 +153,16 @@ def _remove_tree(folder: Path) -> None:
 
 
 def _used_at(path: Path) -> datetime:
-    """Workers touch what they use."""
+    """The time of an entry's last use; workers touch the entries that they use."""
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _size_bytes(path: Path) -> int:
-    """On the disk; a file that is removed meanwhile counts as nothing."""
+    """The size on disk; a file that is removed meanwhile counts as nothing."""
     if path.is_file():
         return path.stat().st_blocks * 512
     total = 0
-    with suppress(RecursionError):  # what is deeper is small
+    with suppress(RecursionError):  # deeper folders are small
         for folder, _, names in os.walk(path):
             for name in names:
                 with suppress(FileNotFoundError):

@@ -14,8 +14,8 @@ class ArtifactKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """`name` is a checked base name: printable, no slash, no leading dot. `identity` is
-    that of a package, in the spelling of its format; None for every other kind."""
+    """`name` is a checked base name: printable, no slash, no leading dot. `identity` identifies a package, in the
+    spelling of its format; None for every other kind."""
 
     name: str
     kind: ArtifactKind

@@ -25,7 +25,7 @@ class BuildOptions:
     limits: OwnLimits = field(default_factory=OwnLimits)
 
     def limits_over(self, limits: Limits) -> Limits:
-        """The limits of the `build` step: the requested ones, and for the others those of the package."""
+        """The limits of the `build` step: the requested limits, completed by the limits of the package."""
         return replace(self.limits, wall_s=self.timeout_s).over(limits)
 
 
@@ -71,7 +71,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`waits_for` says why a step that is not running is not: "no worker for ppc64le"; None otherwise.
+    """`waits_for` says why a step does not run, such as "no worker for ppc64le"; None if it runs or is over.
 
     `kind` is the name of its step type. The outcome of a step without `counts` is not part of the build's.
     """

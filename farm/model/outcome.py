@@ -33,8 +33,8 @@ class Outcome(StrEnum):
         return self in (Outcome.SUCCEEDED, Outcome.UNCHANGED)
 
 
-#: The outcome of the whole is the first of these that any part has. A build some of whose arches are
-#: excluded succeeded; one with every arch excluded is excluded.
+#: The outcome of the whole is the first of these that any part has. A build with some arches excluded has succeeded;
+#: a build with every arch excluded is excluded.
 _WORST_FIRST = (
     Outcome.ERRORED,
     Outcome.CANCELLED,
@@ -50,7 +50,7 @@ _WORST_FIRST = (
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of a whole from those of its parts; at least one part.
+    """The outcome of a whole from the outcomes of its parts.
 
     Raises ValueError for no parts.
     """

@@ -1,11 +1,11 @@
-"""The far end that trouble was with, if it was not the host itself."""
+"""The far end that caused trouble, if the host itself did not."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class RemoteKind(StrEnum):
-    """A server is the same one for every build that names it. An input is of one step of one build."""
+    """A server is the same for every build that names it. An input belongs to one step of one build."""
 
     SERVER = "server"
     INPUT = "input"
@@ -13,7 +13,7 @@ class RemoteKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """`name` is the host's name or address of a server, or words for an input."""
+    """`name` is the host name or address of a server, or a description of an input."""
 
     name: str
     kind: RemoteKind

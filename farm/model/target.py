@@ -40,7 +40,7 @@ class RepositorySource:
     module_hotfixes: bool = False
 
     def url_for(self, arch: Arch) -> str:
-        """The one of `baseurl`, `metalink` and `mirrorlist` that is set, with `{arch}` filled in."""
+        """The address that is set of `baseurl`, `metalink` and `mirrorlist`, with `{arch}` filled in."""
         return (self.baseurl or self.metalink or self.mirrorlist or "").replace("{arch}", arch.rpm)
 
 
@@ -75,7 +75,7 @@ LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLimits:
-    """Limits of a package or a build; None for a limit that it does not set, so that the wider one holds."""
+    """Limits of a package or a build; None for a limit that it does not set, so that the target's limit holds."""
 
     wall_s: int | None = None
     silence_s: int | None = None

@@ -32,8 +32,8 @@ OutputT = TypeVar("OutputT", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Work(Generic[InputT]):
-    """One attempt's whole order: everything its worker may know. `target_sha256` is the artifact that `target` is from,
-    if it was recorded: the target before addresses were filled in for the farm's own repositories."""
+    """Everything that the worker of an attempt is told. `target_sha256` is the artifact from which `target` comes, if
+    it was recorded: the target before addresses were filled in for the farm's own repositories."""
 
     attempt: str
     kind: str
@@ -50,8 +50,8 @@ class Work(Generic[InputT]):
 class StepResult(Generic[OutputT]):
     """How a step ended. A failing package is a result; only farm trouble raises.
 
-    `reason` is one line; `excerpt` the log lines around it. `artifacts` are everything stored, the log included;
-    `output` is there exactly when the outcome is a success.
+    `reason` is one line; `excerpt` the log lines around it. `artifacts` are all stored files, the log included;
+    `output` is set exactly when the outcome is a success.
     """
 
     outcome: Outcome

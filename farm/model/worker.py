@@ -63,7 +63,7 @@ class HostHold:
     """`by` is the person or process that set it, `until_at` the time at which it ends by itself. With `hands_back` the
     running steps run on another host instead of being finished. `times` counts quarantines that followed each other.
     With a `role`, which is a queue's name, it holds the host for the workers of that role only: trouble that one role
-    reports says nothing of another.
+    reports proves nothing about another role.
     """
 
     host: str

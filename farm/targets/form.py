@@ -161,7 +161,7 @@ def _own_table(
     try:
         return form.read_table(own, file.engine, fill)
     except Invalid as error:
-        # A key is named where it stands in the file.
+        # The message names the key with its place in the file.
         top = re.split(r"[.\[]", error.key)[0]
         is_at_top = top in document or not (top or document.get(form.name))
         raise Invalid(error.key if is_at_top else f"{form.name}.{error.key}".rstrip("."), error.why) from error

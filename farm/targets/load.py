@@ -45,7 +45,8 @@ def load_targets(settings: Settings) -> dict[str, Target]:
 
 
 def survey_targets(settings: Settings) -> dict[str, Target | BadTarget]:
-    """All targets by name, sorted; one whose file is not valid is its error. Raises BadTarget for a missing folder."""
+    """All targets by name, sorted; in place of a target with an invalid file its error. Raises BadTarget for a missing
+    folder."""
     variables = _variables(settings)
     found: dict[str, Target | BadTarget] = {}
     files = dict(_files(settings))
@@ -58,9 +59,9 @@ def survey_targets(settings: Settings) -> dict[str, Target | BadTarget]:
 
 
 def find_target(settings: Settings, name: str) -> Target:
-    """One target; the files of others are not read, so that a broken one does not stop builds for this one.
+    """One target; the files of others are not read, so that an invalid one does not stop builds for this target.
 
-    Raises UnknownTarget, with the names that come close and all there are, and BadTarget.
+    Raises UnknownTarget, with similar names and all names, and BadTarget.
     """
     files = dict(_files(settings))
     if name not in files:
@@ -71,7 +72,7 @@ def find_target(settings: Settings, name: str) -> Target:
 def pick_arches(target: Target, wanted: Sequence[str | Arch]) -> tuple[Arch, ...]:
     """The arches to build for, in the target's order and each once; all of the target's when none is wanted.
 
-    Raises UnknownArch, naming the arch and what the target has.
+    Raises UnknownArch, with the arch and the arches of the target.
     """
     for arch in wanted:
         if arch not in target.arches:
@@ -95,7 +96,7 @@ def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def _known(target: Target, path: Path, files: Mapping[str, Path]) -> Target:
-    """Raises BadTarget where it takes packages of a target that is not there."""
+    """The target. Raises BadTarget if it uses the packages of a target that does not exist."""
     for source in target.repositories:
         if source.target is not None and source.target not in files:
             there = _suggestion(source.target, sorted(files))
