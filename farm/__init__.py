@@ -1,4 +1,4 @@
-"""The farm's library: what to build, what became of it, and how to ask for it. Never imports `workers`."""
+"""The farm's library: requests, builds and their results. Never imports `workers`."""
 
 # Type checkers take it for true, whatever it is; typing itself takes longer to import than a short process should.
 TYPE_CHECKING = False

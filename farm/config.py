@@ -29,20 +29,20 @@ class Settings:
     """`data` holds everything an embedded farm keeps. Empty URLs stand for the embedded defaults inside it.
 
     `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
-    `scratch` is where build roots live while they are used; it should be on the file system of `data`.
+    `scratch` is the folder of build roots while they are used; it should be on the file system of `data`.
 
     `allow_networks` are networks that `fetch` may connect to although they are not public, such as `10.0.0.0/8`, with
     commas between them; a target can allow more. `ssh_key` is the private key that git gets for ssh, `ssh_known_hosts`
     the file of host keys besides the system's own.
 
-    `upload_logs` brings the logs and records of every build to the back end too, those of failed builds included; not
-    set, it does so where that is Pulp.
+    `upload_logs` publishes the logs and records of every build in the back end too, those of failed builds included; if
+    it is not set, it does so with Pulp.
 
-    `keep_artifacts_days` is for how long after a build's end `farm gc` keeps what the build stored, 0 for always;
-    `cache_bytes` what it leaves in the caches of a host.
+    `keep_artifacts_days` is for how many days after a build's end `farm gc` keeps the build's artifacts, 0 for always;
+    `cache_bytes` is the size to which it reduces the caches of a host.
 
-    `disk_reserve_bytes` is what a running step is expected to take of the scratch disk of its host: a worker takes no
-    step for which there is less beside those that run. 0 turns that off.
+    `disk_reserve_bytes` is the space that a running step is expected to take on the scratch disk of its host: a worker
+    takes no step if less is left beside the running steps. 0 turns that off.
 
     `first_root_id` is the first of the host's 196,608 user and group ids that the farm has for its build roots; no
     other user may have them. `unconfined` are the comma-separated names of targets that may be built on this host with
@@ -53,9 +53,9 @@ class Settings:
     `repositories` is the back end: `directory` or `pulp`. The `pulp_*` settings say how to reach Pulp: `pulp_url` is
     the API's base URL without a path; a user name and password, or a client certificate (`pulp_cert` and, when it is
     in a file of its own, `pulp_key`); `pulp_ca` a CA bundle; `pulp_content_url` where clients find its
-    content, when that is not what Pulp says itself; `pulp_content_guard` the href of
+    content, if Pulp reports another address; `pulp_content_guard` the href of
     the guard that new distributions get; `pulp_prefix` what the names and base paths of the
-    farm's repositories begin with; `pulp_request_s` the longest that one request may take without an answer,
+    farm's repositories begin with; `pulp_request_s` the longest time that one request may take without an answer,
     `pulp_retry_s` how long a request that found no Pulp is tried again, `pulp_task_s` the deadline of one task;
     `pulp_uploads` how many files one publisher sends at a time; files over `pulp_chunk_bytes` go up in chunks.
     """
@@ -164,7 +164,7 @@ class Settings:
 
     @property
     def uploads_logs(self) -> bool:
-        """`upload_logs`, or what stands for it when it is not set."""
+        """`upload_logs`, or its default if it is not set."""
         return self.repositories == PULP if self.upload_logs is None else self.upload_logs
 
     @property

@@ -1,6 +1,6 @@
-"""The data folder closed to other users of the machine: what is in it is made by recipes, or secret.
+"""Closes the data folder to other users of the machine: recipes made its content, or the content is secret.
 
-Owns the modes of `FARM_DATA` and of what is directly below it. Repositories stay readable: people's dnf reads them.
+Owns the modes of `FARM_DATA` and of the folders directly below it. Repositories stay readable: people's dnf reads them.
 """
 
 import os
@@ -21,10 +21,10 @@ _FILES = ("farm.db", "farm.db-wal", "farm.db-shm", "farm.db-journal", "farm.lock
 
 
 def close_data(settings: Settings) -> tuple[str, ...]:
-    """Make the folders of a farm's data, and close what others could read: a line for each that was open, as in farms
-    of older versions.
+    """Make the folders of a farm's data, and close those that others can read; returns a line for each that was open,
+    as in farms of older versions.
 
-    Raises BadSettings where they cannot be made. Files of another user are left as they are.
+    Raises BadSettings if they cannot be made. Files of another user are left as they are.
     """
     try:
         settings.data.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _MAIN_PROCESS = "MainProcess"
-#: Celery gives its own lines a copy of the whole message, whose fields they say in words already.
+#: Celery adds a copy of the whole message to its own lines, which have its fields in their text already.
 _CELERY_EXTRA = "data"
 
 _BEFORE: tuple[Processor, ...] = (

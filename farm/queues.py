@@ -1,7 +1,7 @@
-"""Queue names: who sends what where. The strings are here and nowhere else.
+"""The names of queues and control lists. The strings stand only in this file.
 
-A worker's *role* is the name of a queue that it serves. The role says which control list its documents come in, which
-part of the register is its own, and which account of the broker it has (farm/broker/roles.py).
+A worker's *role* is the name of a queue that it serves. The role determines the control list of its documents, its part
+of the register, and its account of the broker (farm/broker/roles.py).
 """
 
 from farm.model.arch import Arch

@@ -1,8 +1,8 @@
 """The documents that cross Redis: the Celery message, the work behind it, the report of the worker. JSON only.
 
-Every document has a version. A host that does not speak it refuses work, so that another host gets it, and says so
-with a notice, which has no version and is read leniently: that is how different versions understand each other at all.
-Reports are read one version back, so that what old workers still run when a newer scheduler takes over is not lost: a
+Every document except a notice has a version. A host that does not speak it refuses work, so that another host gets it,
+and says so with a notice, which is read leniently, so that hosts of different versions understand each other.
+Reports are read one version back, so that steps which old workers run when a newer scheduler takes over are not lost: a
 change that reports of the version before do not fit has to raise VERSION by two.
 """
 
@@ -29,7 +29,7 @@ REMOTE_MAX_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class TroubleReport:
-    """Farm trouble as its error's code, whether it may be tried again, a message, and what was stored all the same.
+    """Farm trouble: its error's code, whether it may be tried again, a message, and the artifacts stored until then.
     `remote` is the far end that failed, a host's name of at most REMOTE_MAX_CHARS, where the trouble was with one, and
     `remote_kind` says whether it is a server."""
 
@@ -45,8 +45,8 @@ class TroubleReport:
 class Report(Generic[OutputT]):
     """How one attempt ended. Exactly one of `result` and `trouble`.
 
-    It counts when `token` is that of the attempt's lease. `worker` is for people who read a log; whose report it is the
-    lease says, since a sender can write any name here.
+    It counts when `token` is that of the attempt's lease. `worker` is for people who read a log; the lease says which
+    worker sent the report, since a sender can write any name here.
     """
 
     attempt: str
@@ -72,8 +72,7 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """`reason` is for people. Fields that a reader does not know are passed over, and none is ever to change its
-    meaning."""
+    """`reason` is for people. A reader ignores fields that it does not know, and no field may change its meaning."""
 
     notice: NoticeKind
     attempt: str
@@ -100,7 +99,7 @@ def _report_type(kind: str) -> Any:
 
 
 def digest_of(token: str) -> str:
-    """The form in which a token is stored in all places that others than its owner and the scheduler may read."""
+    """The digest of a token. Places that other processes than its owner and the scheduler may read have only this."""
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
@@ -138,7 +137,7 @@ def encode_notice(notice: Notice) -> bytes:
 
 
 def decode_notice(data: bytes | str) -> Notice | None:
-    """None for what is no notice."""
+    """The notice; None for a document that is no notice."""
     if data[:10] not in (b'{"notice":', '{"notice":'):
         return None  # told apart before it is read: a report is long
     try:
