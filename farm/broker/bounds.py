@@ -21,7 +21,7 @@ from farm.steps.registry import queue_of
 #: A build with many packages has the longest report, which names each package twice, in 600 bytes together. The limit
 #: allows 3,400 packages in one build; the largest spec files of Fedora, except TeX Live's, have 500.
 DOCUMENT_BYTES = 2 * 2**20
-#: Of one attempt's work. Redis ends the connection of a sender whose document is longer than 8 MiB under the accounts'
+#: The longest work of an attempt. Redis ends the connection of a sender whose document is longer than 8 MiB under the accounts'
 #: settings, which the scheduler could not tell from an outage.
 WORK_BYTES = 4 * 2**20
 FACTS_BYTES = 16 * 2**10
