@@ -21,8 +21,8 @@ from farm.steps.registry import queue_of
 #: A build with many packages has the longest report, which names each package twice, in 600 bytes together. The limit
 #: allows 3,400 packages in one build; the largest spec files of Fedora, except TeX Live's, have 500.
 DOCUMENT_BYTES = 2 * 2**20
-#: The longest work of an attempt. Redis ends the connection of a sender whose document is longer than 8 MiB under the accounts'
-#: settings, which the scheduler could not tell from an outage.
+#: The longest work of an attempt. Redis ends the connection of a sender whose document is much longer, as the accounts
+#: are set up, and the scheduler could not tell that from an outage.
 WORK_BYTES = 4 * 2**20
 FACTS_BYTES = 16 * 2**10
 HOLDER_BYTES = 1024  # a worker's name, or a digest
