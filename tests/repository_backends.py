@@ -16,7 +16,8 @@ from tests.rpms import sha256
 
 
 def directory(tmp_path: Path, _request: pytest.FixtureRequest) -> RepositoryBackend:
-    return DirectoryRepositories(tmp_path / "a root + blank", grace_s=-1.0)  # nothing is young: only `keep` counts
+    # No version is young: only `keep` counts, and no add waits for others.
+    return DirectoryRepositories(tmp_path / "a root + blank", grace_s=-1.0, pause_s=0.0)
 
 
 def pulp(tmp_path: Path, request: pytest.FixtureRequest) -> RepositoryBackend:

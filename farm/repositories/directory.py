@@ -18,6 +18,8 @@ in the new version; old versions keep theirs, since the digest is part of the pa
 
 Publishing is a group commit. An `add` reads its RPMs and writes them to the ledger as waiting, without the lock;
 then the `add` that gets the lock publishes all waiting packages as one version, and the others find theirs published.
+For adds to meet, a version is made half a second after the last one at the earliest; an `add` to a repository that was
+quiet for that long does not wait.
 The ledger is written first and files are made from it, so the next process completes the work of one that was killed at
 any point: the next `add` to that repository, of any caller, publishes the waiting packages.
 """
@@ -50,7 +52,7 @@ from farm.repositories.checks import (
     missing_from,
 )
 from farm.repositories.files import FileFolder
-from farm.repositories.folder import RepositoryFolder
+from farm.repositories.folder import PAUSE_S, RepositoryFolder
 from farm.repositories.ledger import Row
 
 _GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build pinned to a version may wait and run
@@ -63,10 +65,12 @@ _POOLS = ("*/*/packages", "*/*/*/packages", "~*/*/*/*/packages")
 class DirectoryRepositories:
     """Safe to use from many threads and processes at once, on one machine."""
 
-    def __init__(self, root: Path, *, grace_s: float = _GRACE_S) -> None:
-        """Versions that are younger than `grace_s` are kept, however many."""
+    def __init__(self, root: Path, *, grace_s: float = _GRACE_S, pause_s: float = PAUSE_S) -> None:
+        """Versions that are younger than `grace_s` are kept, however many. An `add` makes a version at least `pause_s`
+        after the last one; with 0 none waits for others."""
         self._root = root.absolute()
         self._grace_s = grace_s
+        self._pause_s = pause_s
 
     def add(
         self,
@@ -209,7 +213,7 @@ class DirectoryRepositories:
     def _open(self, name: RepositoryName, failure: str) -> Iterator[RepositoryFolder]:
         check_name(name)
         with disk_errors(RepositoryTrouble, f"repository {name.path}: {failure}"):
-            repository = RepositoryFolder(self._root / name.path)
+            repository = RepositoryFolder(self._root / name.path, pause_s=self._pause_s)
             try:
                 repository.ensure()
                 yield repository

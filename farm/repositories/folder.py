@@ -7,7 +7,8 @@ metadata.py the form of the metadata. directory.py describes the layout.
 import shutil
 import stat
 import threading
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +24,17 @@ _LOCK_TIMEOUT_S = 300.0
 #: Whoever may read a lock file may hold its lock, users of the machine and programs in a build root among them.
 _STATE_MODE = 0o700
 _RETAIN_AT_ONCE = 64  # versions that one `add` removes at most, so that no add pays for long neglect
+#: Adds of so many seconds after a version share the next one. An upload waits twice for this at most, and many builds
+#: that end in each second cost a few versions and not one each.
+PAUSE_S = 0.5
+_LOOK_S = 0.01
 
 
 class RepositoryFolder:
     """One repository's folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, pause_s: float = PAUSE_S) -> None:
+        self._pause_s = pause_s
         self.versions = root / "versions"
         self.view = root / "current"
         self._lock = root / "state/lock"
@@ -153,7 +159,10 @@ class RepositoryFolder:
             self._drop(rows)
 
     def publish(self, ids: Sequence[int], *, keep: int, grace_s: float, stop: threading.Event | None) -> int:
-        """Wait until all are in a version that clients see, publishing if no other process does; returns its number."""
+        """Wait until all are in a version that clients see, publishing if no other process does; returns its number.
+
+        Adds that come soon after the last version wait a little, and are published together.
+        """
         seen = self.current()
 
         def done() -> int | None:
@@ -162,21 +171,38 @@ class RepositoryFolder:
         def is_done_by_another() -> bool:
             return self.current() != seen and done() is not None
 
-        number = done()
-        if number is not None:
-            return number
-        with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S, unless=is_done_by_another, stop=stop) as is_mine:
-            if is_mine and done() is None:
-                self._complete()
-                with self._ledger.writing(durable=True) as writing:
-                    writing.publish(_now_s())
-                self._show_newest()
-                self.remove_old(keep=keep, grace_s=grace_s)
+        for is_last in (False, True):
             number = done()
+            if number is not None:
+                return number
+            self._pause(unless=is_done_by_another, stop=stop)
+            with locked(self._lock, timeout_s=_LOCK_TIMEOUT_S, unless=is_done_by_another, stop=stop) as is_mine:
+                # If another has published while this one waited for the lock, it is too early for the next version.
+                if is_mine and done() is None and (is_last or not self._is_young()):
+                    self._publish_waiting(keep=keep, grace_s=grace_s)
+        number = done()
         if number is None:
             # Or another upload with some of the same packages was cancelled, and has withdrawn them.
             raise RepositoryTrouble(f"{self.view} does not show what was just published; try again")
         return number
+
+    def _publish_waiting(self, *, keep: int, grace_s: float) -> None:
+        """Under the lock."""
+        self._complete()
+        with self._ledger.writing(durable=True) as writing:
+            writing.publish(_now_s())
+        self._show_newest()
+        self.remove_old(keep=keep, grace_s=grace_s)
+
+    def _pause(self, *, unless: Callable[[], bool], stop: threading.Event | None) -> None:
+        """Wait, without the lock, while the newest version is too young for the next."""
+        deadline = time.monotonic() + self._pause_s  # a clock that is put back must not make the wait longer
+        while self._is_young() and not unless() and time.monotonic() < deadline:
+            check_stop(stop)
+            time.sleep(_LOOK_S)
+
+    def _is_young(self) -> bool:
+        return self.current() > 0 and _now_s() < self._switch.lstat().st_mtime + self._pause_s
 
     def rollback(self, to: int) -> int:
         """A new version with the content of version `to`; the current one's number where that has the same.

@@ -12,7 +12,8 @@ Left out on purpose: `open-checksum` (optional; nothing reads it for XML, and it
 version) and the SQLite form (nothing has read it since yum).
 
 createrepo_c and librpm parse the header in this process, and it is hostile. A header that makes them crash takes
-down the process that publishes, which is one of its own, and the attempt with it; the repository stays as it was.
+down the process that publishes, with all uploads that it runs; the repository stays as it was. A build host has read
+each package in a sandbox before (workers/formats/rpm/publishable.py), so only one that lies sends such a header.
 """
 
 import gzip

@@ -19,7 +19,7 @@ from plumbum import local
 
 from farm import queues
 from farm.broker.leases import Leases
-from farm.config import PULP, Settings
+from farm.config import Settings
 from farm.errors import BadSettings, FarmAlreadyRunning, FarmError, FarmNotRunning
 from farm.model.arch import Arch
 from farm.permissions import close_data
@@ -30,8 +30,7 @@ from farm.up.members import Members, Say
 _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
 _SOURCE_SLOTS = 2
-_PUBLISH_SLOTS = 2
-_PUBLISH_THREADS = 16  # with Pulp they mostly wait, and what waits together is published together
+_PUBLISH_THREADS = 16  # they mostly wait, and all that wait for one repository share a publication
 
 _WORKERS = ("source", "build", "publish")
 
@@ -63,10 +62,7 @@ class Embedded:
         self._spawn("scheduler", [python, "-m", "farm.scheduler"])
         self._spawn_worker("source", [queues.SOURCE], _SOURCE_SLOTS)
         self._spawn_worker("build", [queues.build_queue(Arch(platform.machine()))], self._build_slots)
-        if self.settings.repositories == PULP:
-            self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_THREADS, "--pool=threads")
-        else:
-            self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_SLOTS)
+        self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_THREADS, "--pool=threads")
         self._spawn_flower()
         self._await_workers(set(_WORKERS))
         self._members.watch()

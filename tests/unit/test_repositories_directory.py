@@ -52,7 +52,7 @@ def pool(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def backend(tmp_path: Path) -> DirectoryRepositories:
-    return DirectoryRepositories(tmp_path / "repos")
+    return DirectoryRepositories(tmp_path / "repos", pause_s=0.0)
 
 
 def test_the_settings_name_the_back_end(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_young_versions_are_kept(backend: DirectoryRepositories, tmp_path: Path)
 
 
 def test_every_add_retains(tmp_path: Path) -> None:
-    backend = DirectoryRepositories(tmp_path / "repos", grace_s=AT_ONCE_S)
+    backend = DirectoryRepositories(tmp_path / "repos", grace_s=AT_ONCE_S, pause_s=0.0)
     for number in range(8):
         backend.add(NAME, make(tmp_path, f"p{number}"), keep=3)
     assert sorted(path.name for path in (tmp_path / "repos" / NAME.path / "versions").iterdir()) == ["6", "7", "8"]
@@ -241,7 +241,7 @@ def test_any_sequence_of_adds_and_rollbacks_gives_the_versions_one_would_expect(
 ) -> None:
     """A number rolls back to that version, or the newest where there are fewer."""
     tmp_path = tmp_path_factory.mktemp("any")
-    backend = DirectoryRepositories(tmp_path / "repos")
+    backend = DirectoryRepositories(tmp_path / "repos", pause_s=0.0)
     expected: list[dict[str, bytes]] = [{}]
     for call in calls:
         if isinstance(call, int):

@@ -1,14 +1,16 @@
 """Those who wait share a version; a lock ends with its process; leftovers are told from work in progress."""
 
+import os
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from farm.errors import RepositoryTrouble
+from farm.errors import LeaseLost, RepositoryTrouble
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.directory import DirectoryRepositories
 from farm.repositories.staging import locked, staging, sweep
@@ -16,6 +18,7 @@ from tests.rpms import make_rpm, read_repository, sha256
 
 NAME = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
 DEADLINE_S = 30.0
+DAY_S = 24 * 3600.0
 
 
 def package(path: Path) -> RepositoryPackage:
@@ -71,6 +74,52 @@ def test_of_two_that_wait_under_one_name_the_later_wins(tmp_path: Path) -> None:
     (lies,) = (tmp_path / "repos" / NAME.path / "packages").rglob(f"{one.sha256}/*.rpm")
     assert sha256(lies) == one.sha256
     assert read_repository(backend.url(NAME)) == {"hello-1-1.src.rpm"}
+
+
+def date_newest_version(root: Path, at_s: float) -> None:
+    os.utime(root / NAME.path / "current/repodata/repomd.xml", (at_s, at_s), follow_symlinks=False)
+
+
+def test_adds_that_come_soon_after_a_version_share_the_next(tmp_path: Path) -> None:
+    backend = DirectoryRepositories(tmp_path / "repos", pause_s=3.0)
+    first, *rest = [package(make_rpm(tmp_path, f"p{number}", arch="src")) for number in range(9)]
+    assert backend.add(NAME, [first]) == 1
+    with ThreadPoolExecutor(len(rest)) as pool:
+        assert set(pool.map(lambda one: backend.add(NAME, [one]), rest)) == {2}
+    assert len(read_repository(backend.url(NAME, 2))) == 9
+
+
+def test_an_add_to_a_quiet_repository_does_not_wait_for_others(tmp_path: Path) -> None:
+    backend = DirectoryRepositories(tmp_path / "repos", pause_s=DAY_S)
+    first, second = [package(make_rpm(tmp_path, name, arch="src")) for name in ("first", "second")]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(backend.add, NAME, [first]).result(DEADLINE_S) == 1
+        date_newest_version(tmp_path / "repos", time.time() - 2 * DAY_S)
+        assert pool.submit(backend.add, NAME, [second]).result(DEADLINE_S) == 2
+
+
+def test_a_clock_that_is_put_back_does_not_prolong_the_wait(tmp_path: Path) -> None:
+    backend = DirectoryRepositories(tmp_path / "repos", pause_s=0.1)
+    first, second = [package(make_rpm(tmp_path, name, arch="src")) for name in ("first", "second")]
+    backend.add(NAME, [first])
+    date_newest_version(tmp_path / "repos", time.time() + DAY_S)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(backend.add, NAME, [second]).result(DEADLINE_S) == 2
+
+
+def test_an_add_that_is_stopped_while_it_waits_for_others_withdraws_its_packages(tmp_path: Path) -> None:
+    root, stop = tmp_path / "repos", threading.Event()
+    backend = DirectoryRepositories(root, pause_s=DAY_S)
+    first, second, third = [package(make_rpm(tmp_path, name, arch="src")) for name in ("first", "second", "third")]
+    backend.add(NAME, [first])
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(backend.add, NAME, [second], stop=stop)
+        wait_for_waiting(root / NAME.path / "state/ledger.db", 1)
+        stop.set()
+        with pytest.raises(LeaseLost):
+            stopped.result(DEADLINE_S)
+    assert DirectoryRepositories(root, pause_s=0.0).add(NAME, [third]) == 2
+    assert read_repository(backend.url(NAME)) == {first.filename, third.filename}
 
 
 def test_a_lock_that_is_held_too_long_is_trouble_that_names_it(tmp_path: Path) -> None:
