@@ -73,4 +73,4 @@ def test_the_build_step_is_stopped_while_it_gets_a_source_package(context: StepC
     )
     with pytest.raises(LeaseLost, match=_STOPPED):
         build.run(_work("build", given), context)
-    assert list(context.workdir.iterdir()) == []
+    assert [path for path in context.workdir.rglob("*") if path.is_file()] == []
