@@ -117,7 +117,7 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     work, outputs = _read(after)
     made = _output(SRPM, outputs, after)
     arch = arch or host_facts(settings).arches[0]
-    own = _own(settings, work.target.name, arch)
+    own = _own(settings, work.target.name, arch, work.target.format)
     order = BuildInput(
         srpm=made.srpm,
         identity=made.identity,
@@ -200,16 +200,16 @@ def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
     arch: Arch = work.input.arch
 
     def url_of(target: str) -> str | None:
-        own = _own(settings, target, arch)
+        own = _own(settings, target, arch, work.target.format)
         return own.url if own else None
 
     pinned: AnyWork = replace(work, target=work.target.pinned(url_of))
     return pinned
 
 
-def _own(settings: Settings, target: str, arch: Arch) -> PinnedRepository | None:
+def _own(settings: Settings, target: str, arch: Arch, form: str) -> PinnedRepository | None:
     """The current repository of the builds for this target and arch; None if it has no packages."""
-    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=form)
     repositories = open_repositories(settings)
     version = repositories.current(name)
     return PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from farm.formats.index import Index
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.target import EngineName
@@ -76,6 +77,16 @@ class Format(Protocol):
     @property
     def independent(self) -> str:
         """The word for all arches."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """The end of the file names of all packages, source packages too."""
+        ...
+
+    @property
+    def index(self) -> Index:
+        """The form of a repository's index. Raises ImportError where a library that it needs cannot be loaded."""
         ...
 
     @property

@@ -3,9 +3,9 @@
 from functools import lru_cache
 
 from farm.config import PULP, Settings
+from farm.formats.index import IndexedPackage
 from farm.repositories.base import (
     DEFAULT_PROJECT,
-    IndexedPackage,
     RepositoryBackend,
     RepositoryCheck,
     RepositoryFile,

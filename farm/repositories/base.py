@@ -8,7 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from farm.formats.index import IndexedPackage
 from farm.model.arch import Arch
+from farm.model.target import Target
 
 KEEP_VERSIONS = 20
 #: The project of builds that name none. Its repositories have the shortest addresses.
@@ -24,12 +26,16 @@ class RepositoryKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryName:
-    """A repository is named by its project, target, kind and arch; those of sources and of logs have no arch."""
+    """A repository is named by its project, target, kind and arch; those of sources and of logs have no arch.
+
+    `format` is that of the target, of which all packages are. It is no part of the path.
+    """
 
     project: str = DEFAULT_PROJECT
     target: str
     kind: RepositoryKind
     arch: Arch | None = None
+    format: str = Target.format
 
     @property
     def path(self) -> str:
@@ -54,7 +60,7 @@ class RepositoryName:
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryPackage:
-    """An RPM to publish: a readable local file, its sha256, and the file name it gets in the repository.
+    """A package to publish: a readable local file, its sha256, and the file name it gets in the repository.
 
     `labels` say where it came from (`build`, `arch`, `attempt`, `batch`), for back ends that store labels.
     """
@@ -87,20 +93,6 @@ class RepositoryVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexedPackage:
-    """A package of a version. `identity` has its name, version and arch in the format's spelling; two packages of one
-    version never have the same `filename`. `source` is the file name of the source package that it was built from,
-    empty for a source package itself.
-    """
-
-    identity: str
-    filename: str
-    sha256: str
-    size_bytes: int
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class RepositoryCheck:
     """One check of the back end, in words; `remedy` says what to do when it fails."""
 
@@ -111,7 +103,8 @@ class RepositoryCheck:
 
 
 class RepositoryBackend(Protocol):
-    """Names that no repository can have raise BadRequest everywhere. `stop` ends a call within two seconds, with
+    """Names that no repository can have raise BadRequest everywhere, and so does a format that the back end cannot
+    publish. `stop` ends a call within two seconds, with
     LeaseLost; a repeat of the call finishes its work.
     """
 
@@ -127,7 +120,8 @@ class RepositoryBackend(Protocol):
 
         Safe to repeat: what is already there makes no new version. Calls that come while another publishes the
         same repository share one new version. Afterwards the newest `keep` versions remain, and any others that
-        clients may still be reading. Raises RepositoryTrouble; BadSource for a file that is not an RPM.
+        clients may still be reading. Raises RepositoryTrouble; BadSource for a file that is no package of
+        the repository's format.
         """
 
     def add_files(

@@ -7,13 +7,14 @@ import re
 from collections.abc import Collection, Sequence
 
 from farm.errors import BadRequest, BadSource, NotFound
+from farm.formats.base import Format
+from farm.formats.registry import format_of
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET_MAX = 200
 _WITH_ARCH = (RepositoryKind.BINARY, RepositoryKind.DEBUG)
-_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*\.rpm")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*")
 _FILENAME_MAX = 255  # the limit of Linux file systems
 _PARTS_MAX = 8
@@ -40,9 +41,11 @@ def check_has_packages(name: RepositoryName) -> None:
 
 
 def check_copy(source: RepositoryName, into: RepositoryName, sha256s: Collection[str]) -> None:
-    """Raises BadRequest for repositories of two kinds, and for a digest that no package has."""
+    """Raises BadRequest for repositories of two formats or kinds, and for a digest that no package has."""
     check_removal(source, sha256s)
     check_has_packages(into)
+    if source.format != into.format:
+        raise BadRequest(f"{source.path} has {source.format} packages, and {into.path} takes {into.format} packages")
     if source.kind is not into.kind:
         raise BadRequest(f"{source.path} has {source.kind} packages, and {into.path} takes {into.kind} packages")
 
@@ -66,21 +69,32 @@ def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) 
     """Raises BadRequest for a repository that takes no packages; BadSource for names and digests that no package
     has, and for one name with two contents."""
     check_has_packages(name)
+    suffix = form_of(name).suffix
     by_name: dict[str, str] = {}
     for package in packages:
         filename = package.filename
-        if not is_package_name(filename):
+        if not is_package_name(filename, suffix):
             raise BadSource(
-                f"{filename[:80]!a} is not an RPM's file name: at most {_FILENAME_MAX} letters, digits, ._+~^- and .rpm"
+                f"{filename[:80]!a} is not the file name of a package: at most {_FILENAME_MAX} letters, digits and "
+                f"._+~^-, with {suffix} at the end"
             )
         _check_digest(filename, package.sha256)
         if by_name.setdefault(filename, package.sha256) != package.sha256:
             raise BadSource(f"{filename!r} is given twice with different content; a repository has one of a name")
 
 
-def is_package_name(filename: str) -> bool:
-    """True for a name that a package's file may have in a repository."""
-    return bool(_FILENAME.fullmatch(filename)) and len(filename) <= _FILENAME_MAX
+def is_package_name(filename: str, suffix: str) -> bool:
+    """True for a name that a package's file may have in a repository of a format with this suffix."""
+    is_harmless = _PART.fullmatch(filename) and len(filename) <= _FILENAME_MAX
+    return bool(is_harmless) and filename.endswith(suffix) and len(filename) > len(suffix)
+
+
+def form_of(name: RepositoryName) -> Format:
+    """The format of the repository's packages. Raises BadRequest for one that is not known."""
+    try:
+        return format_of(name.format)
+    except ValueError as error:
+        raise BadRequest(f"{name.path} cannot be used: {error}") from error
 
 
 def check_files(name: RepositoryName, files: Sequence[RepositoryFile]) -> None:

@@ -1,22 +1,25 @@
-"""Repositories as directories that dnf reads through file:// or any web server that follows symbolic links.
+"""Repositories as directories that package managers read through file:// or any web server that follows symbolic
+links.
 
 Owns everything below its root, for publishers on one machine (SQLite's WAL and flock need that; several machines
 share a Pulp). Below `<root>/<target>/<arch>/os`, and in the same way for debug and source:
 
-    packages/<2 hex>/<sha256>/<filename>    the RPMs of all versions, read-only
-    versions/<N>/repodata/                  version N, never changed again; `packages` beside it is a link to the pool
-    current/repodata/                       the metadata files of all kept versions, by digest, and
-    current/repodata/repomd.xml             a link to that of the newest version, replaced atomically
+    packages/<2 hex>/<sha256>/<filename>    the packages of all versions, read-only
+    versions/<N>/<index>/                   version N, never changed again; `packages` beside it is a link to the pool
+    current/<index>/                        the index files of all kept versions, by digest, and
+    current/<index>/<top file>              a link to that of the newest version, replaced atomically
     state/                                  the ledger, the lock, unfinished files: not for clients
 
 and below `<root>/<target>/logs`, logs and records under the names they were given, without versions. The
 repositories of projects other than the default one are in the same way below `<root>/~<project>/<target>`.
 
-A client that read `repomd.xml` just before a switch still finds the files it names, because those of old versions
+The package format owns the index: its folder, its top file, and the form of all its files (farm/formats/index.py).
+
+A client that read the top file just before a switch still finds the files it names, because those of old versions
 stay until `retain` removes their version. A package of the same file name with other content replaces the old one
 in the new version; old versions keep theirs, since the digest is part of the path.
 
-Publishing is a group commit. An `add` reads its RPMs and writes them to the ledger as waiting, without the lock;
+Publishing is a group commit. An `add` reads its packages and writes them to the ledger as waiting, without the lock;
 then the `add` that gets the lock publishes all waiting packages as one version, and the others find theirs published.
 For adds to meet, a version is made half a second after the last one at the earliest; an `add` to a repository that was
 quiet for that long does not wait.
@@ -32,9 +35,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farm.errors import BadRequest, LeaseLost, NotFound, RepositoryTrouble, disk_errors
+from farm.formats.base import Format
+from farm.formats.index import IndexedPackage
+from farm.formats.registry import format_of, names
 from farm.repositories.base import (
     KEEP_VERSIONS,
-    IndexedPackage,
     RepositoryCheck,
     RepositoryFile,
     RepositoryKind,
@@ -49,6 +54,7 @@ from farm.repositories.checks import (
     check_name,
     check_packages,
     check_removal,
+    form_of,
     missing_from,
 )
 from farm.repositories.files import FileFolder
@@ -56,7 +62,7 @@ from farm.repositories.folder import PAUSE_S, RepositoryFolder
 from farm.repositories.ledger import Row
 
 _GRACE_S = 8 * 3600.0  # longer than a client reads, and than a build pinned to a version may wait and run
-_KEEP_LEAST = 2  # a client may be between reading the old version's repomd.xml and its other files
+_KEEP_LEAST = 2  # a client may be between reading the old version's top file and its other files
 _SPARE_BYTES = 2**30
 #: Repositories of sources and those of an arch, of the default project and of others.
 _POOLS = ("*/*/packages", "*/*/*/packages", "~*/*/*/*/packages")
@@ -109,7 +115,7 @@ class DirectoryRepositories:
             if not found:
                 return repository.current()
             files = {row: path for row, (path, _) in found.items()}
-            ids = repository.submit(files, xml={row: xml for row, (_, xml) in found.items()}, stop=stop)
+            ids = repository.submit(files, entries={row: entry for row, (_, entry) in found.items()}, stop=stop)
             return self._publish(repository, ids, keep, stop)
 
     def _publish(
@@ -187,12 +193,13 @@ class DirectoryRepositories:
         with disk_errors(RepositoryTrouble, f"the packages in {self._root} are not known"):
             pools = [pool for pattern in _POOLS for pool in self._root.glob(pattern)]
             return frozenset(
-                sha256 for sha256 in sha256s if any(any((pool / sha256[:2] / sha256).glob("*.rpm")) for pool in pools)
+                sha256 for sha256 in sha256s if any(any((pool / sha256[:2] / sha256).glob("*")) for pool in pools)
             )
 
     def check(self) -> tuple[RepositoryCheck, ...]:
         """See the protocol."""
-        return (_check_folder(self._root), _check_space(self._root), _check_createrepo())
+        formats = [format_of(name) for name in names()]
+        return (_check_folder(self._root), _check_space(self._root), *(_check_index(form) for form in formats))
 
     def retain(self, name: RepositoryName, keep: int, *, grace_s: float = _GRACE_S) -> None:
         """Remove all versions but the newest `keep` (at least one) and those younger than `grace_s`, with the
@@ -213,7 +220,7 @@ class DirectoryRepositories:
     def _open(self, name: RepositoryName, failure: str) -> Iterator[RepositoryFolder]:
         check_name(name)
         with disk_errors(RepositoryTrouble, f"repository {name.path}: {failure}"):
-            repository = RepositoryFolder(self._root / name.path, pause_s=self._pause_s)
+            repository = RepositoryFolder(self._root / name.path, form_of(name), pause_s=self._pause_s)
             try:
                 repository.ensure()
                 yield repository
@@ -250,10 +257,10 @@ def _nearest(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if one.exists())
 
 
-def _check_createrepo() -> RepositoryCheck:
-    what = "createrepo_c"
+def _check_index(form: Format) -> RepositoryCheck:
+    what = f"index of {form.name} packages"
     try:
-        import createrepo_c
+        tool = form.index.tool
     except ImportError as error:
-        return RepositoryCheck(what=what, is_ok=False, found=f"cannot be loaded: {error}", remedy="reinstall the farm")
-    return RepositoryCheck(what=what, is_ok=True, found=f"version {createrepo_c.VERSION}")
+        return RepositoryCheck(what=what, is_ok=False, found=f"cannot be made: {error}", remedy="reinstall the farm")
+    return RepositoryCheck(what=what, is_ok=True, found=f"made with {tool}" if tool else "needs no library")

@@ -1,7 +1,7 @@
 """One repository of the directory back end: its folder, its pool of packages, and their publication.
 
 Owns the files below the folder and the order in which they change; the ledger knows the packages of each version,
-metadata.py the form of the metadata. directory.py describes the layout.
+the format's index the form of the metadata. directory.py describes the layout.
 """
 
 import shutil
@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from farm.errors import NotFound, RepositoryTrouble
-from farm.repositories.base import IndexedPackage, RepositoryVersion
+from farm.formats.base import Format
+from farm.formats.index import Edition, Entry, Given, IndexedPackage
+from farm.repositories.base import RepositoryVersion
 from farm.repositories.ledger import Ledger, Row, Version, Writing
-from farm.repositories.metadata import PackageXml, read_index, read_package, write_version
 from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
 
 _LOCK_TIMEOUT_S = 300.0
@@ -33,21 +35,25 @@ _LOOK_S = 0.01
 class RepositoryFolder:
     """One repository's folder."""
 
-    def __init__(self, root: Path, *, pause_s: float = PAUSE_S) -> None:
+    def __init__(self, root: Path, form: Format, *, pause_s: float = PAUSE_S) -> None:
         self._pause_s = pause_s
+        self._index = form.index
+        self._suffix = form.suffix
+        # Below a version and below `current`.
+        self._index_folder, _, self._top = self._index.top.partition("/")
         self.versions = root / "versions"
         self.view = root / "current"
         self._lock = root / "state/lock"
         self._pool = root / "packages"
         self._unfinished = root / "state/unfinished"
-        self._ledger = Ledger(root / "state/ledger.db")
+        self._ledger = Ledger(root / "state/ledger.db", self._index)
 
     def close(self) -> None:
         self._ledger.close()
 
     @property
     def _switch(self) -> Path:
-        return self.view / "repodata/repomd.xml"
+        return self.view / self._index.top
 
     def ensure(self) -> None:
         """Version 0 is published before anyone sees the repository."""
@@ -64,7 +70,7 @@ class RepositoryFolder:
                 self._show_newest()
 
     def current(self) -> int:
-        # ../../versions/<N>/repodata/repomd.xml
+        # ../../versions/<N>/<folder>/<top file>
         return int(self._switch.readlink().parent.parent.name)
 
     def url(self, version: int | None) -> str:
@@ -91,7 +97,7 @@ class RepositoryFolder:
         first, then its own packages, and its record last.
         """
         newest, *others = self._ledger.versions()
-        return [newest, *(one for one in others if (self.versions / str(one.number) / "repodata").exists())]
+        return [newest, *(one for one in others if self._index_of(one.number).exists())]
 
     def index(self, number: int) -> tuple[IndexedPackage, ...]:
         """The packages of a kept version. Raises NotFound."""
@@ -99,19 +105,21 @@ class RepositoryFolder:
             return ()
         self._check_kept(number)
         try:
-            primary = next((self.versions / str(number) / "repodata").glob("*-primary.xml.gz"))
-            return read_index(primary)
-        except (StopIteration, RepositoryTrouble) as error:
+            return self._index.packages(self._index_of(number))
+        except RepositoryTrouble as error:
             self._check_kept(number)  # its removal may have come in between
             raise RepositoryTrouble(f"the metadata of version {number} is damaged: {error}") from error
 
-    def contents(self, number: int, sha256s: Collection[str]) -> dict[Row, tuple[Path, PackageXml]]:
-        """The packages of these digests that the kept version has, with file and metadata. Raises NotFound."""
+    def _index_of(self, number: int) -> Path:
+        return self.versions / str(number) / self._index_folder
+
+    def contents(self, number: int, sha256s: Collection[str]) -> dict[Row, tuple[Path, Entry]]:
+        """The packages of these digests that the kept version has, with file and entry. Raises NotFound."""
         if number == 0:
             return {}
         self._check_kept(number)
         found = self._ledger.packages(number, sha256s)
-        return {row: (self._pool / _place(row), xml) for row, xml in found.items()}
+        return {row: (self._pool / _place(row), entry) for row, entry in found.items()}
 
     def _check_kept(self, number: int) -> None:
         kept = [version.number for version in self.listed()]
@@ -119,23 +127,27 @@ class RepositoryFolder:
             raise _not_kept(number, kept)
 
     def submit(
-        self, wanted: Mapping[Row, Path], *, xml: Mapping[Row, PackageXml] | None = None, stop: threading.Event | None
+        self,
+        wanted: Mapping[Row, Path],
+        *,
+        entries: Mapping[Row, Entry] | None = None,
+        stop: threading.Event | None,
     ) -> dict[int, bool]:
         """Write missing packages to the ledger as waiting; returns the ids of all, and whether each is new. Takes no
-        lock for long. `xml` has the metadata of packages that another repository has: their files are not read."""
+        lock for long. `entries` has those of packages that another repository has: their files are not read."""
         rows = list(wanted)
         known = self._ledger.here(rows)
         if len(known) == len(rows):
             return dict.fromkeys(known.values(), False)
         with staging(self._unfinished) as folder:
-            staged: dict[Row, PackageXml] = {}
+            staged: dict[Row, Entry] = {}
             for row in rows:
                 if row not in known:
                     check_stop(stop)
                     path = folder / row.sha256 / row.filename
                     path.parent.mkdir(exist_ok=True)
                     bring(wanted[row], path)
-                    staged[row] = xml[row] if xml else _read(path, row, stop)
+                    staged[row] = entries[row] if entries else self._read(path, row, stop)
             try:
                 # One transaction puts packages into the pool and into the ledger. The removal of unneeded packages is a
                 # transaction too, so it never sees a package in only one of them.
@@ -255,21 +267,28 @@ class RepositoryFolder:
         if self._ledger.newest().number != self.current():
             self._show_newest()  # every version in the ledger has its files
 
-    def _submit_one(self, writing: Writing, row: Row, folder: Path, xml: PackageXml | None) -> tuple[int, bool]:
+    def _read(self, path: Path, row: Row, stop: threading.Event | None) -> Entry:
+        location, shown = f"packages/{_place(row)}", repr(row.filename)
+        given = Given(
+            path=path, sha256=row.sha256, location=location, shown=shown, check_stop=partial(check_stop, stop)
+        )
+        return self._index.read(given)
+
+    def _submit_one(self, writing: Writing, row: Row, folder: Path, entry: Entry | None) -> tuple[int, bool]:
         id_ = writing.here(row)
         if id_ is not None:
             return id_, False
-        if xml is None:
+        if entry is None:
             raise RepositoryTrouble(f"{row.filename!r} was replaced by another build's just now; try again")
         place = self._pool / _place(row)
         place.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # from an older version, or a killed process: the same content, and complete
             place.hardlink_to(folder / row.sha256 / row.filename)
-        return writing.add(row, xml), True
+        return writing.add(row, entry), True
 
     def _drop_unknown(self, folder: Path) -> None:
         """Delete packages in the pool that the ledger does not know, from an unfinished `submit` or `withdraw`."""
-        self._drop([Row(filename=path.name, sha256=path.parent.name) for path in folder.glob("*/*.rpm")])
+        self._drop([Row(filename=path.name, sha256=path.parent.name) for path in folder.glob(f"*/*{self._suffix}")])
 
     def _drop(self, rows: Sequence[Row]) -> None:
         with self._ledger.writing(durable=False) as writing:
@@ -284,40 +303,34 @@ class RepositoryFolder:
         with staging(self._unfinished) as folder:
             if not version.exists():
                 made = folder / "version"
-                (made / "repodata").mkdir(parents=True)
+                (made / self._index_folder).mkdir(parents=True)
                 (made / "packages").symlink_to("../../packages")
                 with self._ledger.groups() as groups:
-                    write_version(
-                        made / "repodata",
-                        groups,
-                        count=newest.packages,
-                        revision=newest.number,
-                        timestamp_s=int(newest.published_at_s),
-                    )
-                self._share(made / "repodata")
+                    self._index.write(made / self._index_folder, groups, _edition(newest))
+                self._share(made / self._index_folder)
                 made.rename(version)
-            link = folder / "repomd.xml"
-            link.symlink_to(f"../../versions/{version.name}/repodata/repomd.xml")
+            link = folder / "link"
+            link.symlink_to(f"../../versions/{version.name}/{self._index.top}")
             link.rename(self._switch)
 
-    def _share(self, repodata: Path) -> None:
-        """Give every metadata file its second name in `current`. Files that another version has are reused."""
-        for path in repodata.iterdir():
+    def _share(self, index: Path) -> None:
+        """Give every file but the top one its second name in `current`. Files that another version has are reused."""
+        for path in index.iterdir():
             shared = self._switch.parent / path.name
-            if path.name != self._switch.name and shared.exists():
+            if path.name != self._top and shared.exists():
                 path.unlink()
                 path.hardlink_to(shared)
                 continue
             synchronise(path)
-            if path.name != self._switch.name:
+            if path.name != self._top:
                 shared.hardlink_to(path)
 
     def _remove_files(self, number: int) -> None:
-        repodata = self.versions / str(number) / "repodata"
-        if not repodata.exists():
+        index = self._index_of(number)
+        if not index.exists():
             return
-        names = [path.name for path in repodata.iterdir() if path.name != self._switch.name]
-        shutil.rmtree(repodata.parent)
+        names = [path.name for path in index.iterdir() if path.name != self._top]
+        shutil.rmtree(index.parent)
         for name in names:
             shared = self._switch.parent / name
             with suppress(FileNotFoundError):
@@ -338,9 +351,8 @@ def _not_kept(number: int, kept: Sequence[int]) -> NotFound:
     return NotFound(f"there is no version {number}; there are {', '.join(map(str, kept))}")
 
 
-def _read(path: Path, row: Row, stop: threading.Event | None) -> PackageXml:
-    location = f"packages/{_place(row)}"
-    return read_package(path, sha256=row.sha256, location=location, shown=repr(row.filename), stop=stop)
+def _edition(version: Version) -> Edition:
+    return Edition(number=version.number, packages=version.packages, published_at_s=int(version.published_at_s))
 
 
 def _place(row: Row) -> str:

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import DiskFull, RepositoryTrouble
-from farm.repositories.metadata import Group, PackageXml, make_group
+from farm.errors import BadRequest, DiskFull, RepositoryTrouble
+from farm.formats.index import Entry, Group, Index
 
 _BUSY_TIMEOUT_S = 60.0
 _GROUP_PACKAGES = 64  # compressed again when one of them changes; 64 cost a few milliseconds
 
+#: The columns of entries and groups are named after the parts of the format's index.
 _SCHEMA = """
 CREATE TABLE package (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,9 +31,7 @@ CREATE TABLE package (
     sha256 TEXT NOT NULL,
     added_in INTEGER,
     removed_in INTEGER,
-    primary_xml BLOB NOT NULL,
-    filelists_xml BLOB NOT NULL,
-    other_xml BLOB NOT NULL
+    {entry}
 );
 CREATE UNIQUE INDEX package_here ON package (filename, sha256) WHERE removed_in IS NULL;
 CREATE INDEX package_waiting ON package (id) WHERE added_in IS NULL;
@@ -40,12 +39,8 @@ CREATE INDEX package_removed ON package (removed_in) WHERE removed_in IS NOT NUL
 CREATE TABLE version (number INTEGER PRIMARY KEY, published_at_s REAL NOT NULL, packages INTEGER NOT NULL);
 CREATE TABLE metadata_group (
     number INTEGER PRIMARY KEY,
-    primary_size INTEGER NOT NULL,
-    filelists_size INTEGER NOT NULL,
-    other_size INTEGER NOT NULL,
-    primary_gz BLOB NOT NULL,
-    filelists_gz BLOB NOT NULL,
-    other_gz BLOB NOT NULL
+    {sizes},
+    {members}
 );
 """
 
@@ -68,11 +63,46 @@ class Row:
     sha256: str
 
 
+class _Columns:
+    """The names of the columns for an index of these parts. The endings `_xml` and `_gz` are those of the first format:
+    existing ledgers have them, and other formats have them too, whatever their index is made of."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        if bad := [part for part in parts if not part.isidentifier()]:
+            raise ValueError(f"{bad[0]!r} cannot be part of a column's name")
+        self.count = len(parts)
+        self.entry = [f"{part}_xml" for part in parts]
+        self.sizes = [f"{part}_size" for part in parts]
+        self.members = [f"{part}_gz" for part in parts]
+
+    @property
+    def schema(self) -> str:
+        return _SCHEMA.format(
+            entry=",\n    ".join(f"{one} BLOB NOT NULL" for one in self.entry),
+            sizes=",\n    ".join(f"{one} INTEGER NOT NULL" for one in self.sizes),
+            members=",\n    ".join(f"{one} BLOB NOT NULL" for one in self.members),
+        )
+
+    @property
+    def entries(self) -> str:
+        return ", ".join(self.entry)
+
+    @property
+    def old_entries(self) -> str:
+        return ", ".join(f"old.{one}" for one in self.entry)
+
+    @property
+    def groups(self) -> str:
+        return ", ".join((*self.sizes, *self.members))
+
+
 class Ledger:
     """Its connection is made when it is first used; `close` it in the end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, index: Index) -> None:
         self._path = path
+        self._index = index
+        self._columns = _Columns(index.parts)
         self._open: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -81,15 +111,24 @@ class Ledger:
             self._open = None
 
     def create(self, now_s: float) -> None:
-        """With version 0, which is empty. Not safe to call twice at once; does nothing if it is there."""
+        """With version 0, which is empty. Not safe to call twice at once; does nothing if it is there.
+
+        Raises BadRequest where there is one with packages of another format.
+        """
         with self._connection() as connection:
             if connection.execute("PRAGMA user_version").fetchone()[0]:
+                self._check_format(connection)
                 return
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+            connection.executescript(f"BEGIN IMMEDIATE; {self._columns.schema}")
             connection.execute("INSERT INTO version VALUES (0, ?, 0)", (now_s,))
             connection.execute("PRAGMA user_version = 1")
             connection.execute("COMMIT")
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        found = {name for _, name, *_ in connection.execute("PRAGMA table_info(package)")}
+        if not found >= set(self._columns.entry):
+            raise BadRequest(f"{self._path} is of a repository of another format; give the target another name")
 
     @contextmanager
     def writing(self, *, durable: bool) -> Iterator["Writing"]:
@@ -98,7 +137,7 @@ class Ledger:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield Writing(connection)
+                yield Writing(connection, self._index)
             except BaseException:
                 connection.rollback()
                 raise
@@ -132,18 +171,15 @@ class Ledger:
             found = connection.execute("SELECT number, published_at_s, packages FROM version ORDER BY number DESC")
             return [Version(number=row[0], published_at_s=row[1], packages=row[2]) for row in found]
 
-    def packages(self, number: int, sha256s: Collection[str]) -> dict[Row, PackageXml]:
+    def packages(self, number: int, sha256s: Collection[str]) -> dict[Row, Entry]:
         """The packages of these digests that the version has."""
         with self._connection() as connection:
             found = connection.execute(
-                "SELECT filename, sha256, primary_xml, filelists_xml, other_xml FROM package AS old"  # noqa: S608
+                f"SELECT filename, sha256, {self._columns.entries} FROM package AS old"  # noqa: S608
                 f" WHERE {_IN_VERSION} AND sha256 IN (SELECT value FROM json_each(?)) ORDER BY id",
                 (number, number, json.dumps(sorted(sha256s))),
             )
-            return {
-                Row(filename=row[0], sha256=row[1]): PackageXml(primary=row[2], filelists=row[3], other=row[4])
-                for row in found
-            }
+            return {Row(filename=row[0], sha256=row[1]): tuple(row[2:]) for row in found}
 
     def newest(self) -> Version:
         with self._connection() as connection:
@@ -154,11 +190,9 @@ class Ledger:
     def groups(self) -> Iterator[Iterator[Group]]:
         """The metadata of the newest version."""
         with self._connection() as connection:
-            cursor = connection.execute(
-                "SELECT primary_size, filelists_size, other_size, primary_gz, filelists_gz, other_gz"
-                " FROM metadata_group ORDER BY number"
-            )
-            yield (Group(open_sizes_bytes=row[:3], members=row[3:]) for row in cursor)
+            count = self._columns.count
+            cursor = connection.execute(f"SELECT {self._columns.groups} FROM metadata_group ORDER BY number")  # noqa: S608
+            yield (Group(open_sizes_bytes=row[:count], members=row[count:]) for row in cursor)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -174,8 +208,10 @@ class Ledger:
 class Writing:
     """The operations on a ledger inside one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, index: Index) -> None:
         self._connection = connection
+        self._index = index
+        self._columns = _Columns(index.parts)
 
     def here(self, row: Row) -> int | None:
         return _here(self._connection, row)
@@ -187,11 +223,12 @@ class Writing:
         )
         return found.fetchone() is not None
 
-    def add(self, row: Row, xml: PackageXml) -> int:
+    def add(self, row: Row, entry: Entry) -> int:
         """A new waiting package; returns its id."""
         found = self._connection.execute(
-            "INSERT INTO package (filename, sha256, primary_xml, filelists_xml, other_xml) VALUES (?, ?, ?, ?, ?)",
-            (row.filename, row.sha256, xml.primary, xml.filelists, xml.other),
+            f"INSERT INTO package (filename, sha256, {self._columns.entries})"  # noqa: S608
+            f" VALUES (?, ?, {_marks(entry)})",
+            (row.filename, row.sha256, *entry),
         )
         return int(found.lastrowid or 0)
 
@@ -253,8 +290,8 @@ class Writing:
             (number, to, to),
         ).fetchall()
         back = self._connection.execute(
-            "INSERT INTO package (filename, sha256, added_in, primary_xml, filelists_xml, other_xml)"  # noqa: S608
-            " SELECT old.filename, old.sha256, ?, old.primary_xml, old.filelists_xml, old.other_xml"
+            f"INSERT INTO package (filename, sha256, added_in, {self._columns.entries})"  # noqa: S608
+            f" SELECT old.filename, old.sha256, ?, {self._columns.old_entries}"
             f" FROM package AS old WHERE {_IN_VERSION} AND NOT EXISTS (SELECT 1 FROM package AS here"
             " WHERE here.filename = old.filename AND here.sha256 = old.sha256 AND here.removed_in IS NULL)"
             " ORDER BY old.id RETURNING id",
@@ -301,18 +338,23 @@ class Writing:
 
     def _regroup(self, number: int) -> None:
         rows = self._connection.execute(
-            "SELECT primary_xml, filelists_xml, other_xml FROM package"
+            f"SELECT {self._columns.entries} FROM package"  # noqa: S608
             " WHERE id >= ? AND id < ? AND added_in IS NOT NULL AND removed_in IS NULL ORDER BY id",
             (number * _GROUP_PACKAGES, (number + 1) * _GROUP_PACKAGES),
         ).fetchall()
         if not rows:
             self._connection.execute("DELETE FROM metadata_group WHERE number = ?", (number,))
             return
-        group = make_group([PackageXml(primary=row[0], filelists=row[1], other=row[2]) for row in rows])
+        group = self._index.group(rows)
+        values = (number, *group.open_sizes_bytes, *group.members)
         self._connection.execute(
-            "INSERT OR REPLACE INTO metadata_group VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (number, *group.open_sizes_bytes, *group.members),
+            f"INSERT OR REPLACE INTO metadata_group (number, {self._columns.groups}) VALUES ({_marks(values)})",  # noqa: S608
+            values,
         )
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _here(connection: sqlite3.Connection, row: Row) -> int | None:

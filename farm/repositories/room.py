@@ -1,20 +1,20 @@
 """Bounds the metadata of a repository: each build root that installs from it has to load all of it.
 
-One build's metadata has a bound of its own (metadata.py), and builds without end would add up. Owns the sum, as
-`repomd.xml` gives it, and the words of the refusal.
+One build's metadata has a bound of its own, which its format sets, and builds without end would add up. Owns
+the bound and the words of the refusal; the index's top file gives the sum.
 """
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from farm.config import Settings
 from farm.errors import RepositoryTrouble, given
+from farm.formats.index import Index
 from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
+from farm.repositories.checks import form_of
 
-_OPEN_SIZE = re.compile(rb"<open-size>([0-9]{1,18})</open-size>")
-_INDEX_BYTES = 2**20
+_TOP_BYTES = 2**20
 _MIB = 2**20
 
 
@@ -24,7 +24,7 @@ def check_room(backend: RepositoryBackend, names: Iterable[RepositoryName], sett
     for name in names:
         if name.kind is RepositoryKind.LOGS:
             continue
-        size_bytes = metadata_bytes(backend.url(name), settings)
+        size_bytes = metadata_bytes(backend.url(name), form_of(name).index, settings)
         if size_bytes is not None and size_bytes >= settings.repository_metadata_bytes:
             words = (
                 f"repository {name.path} has {size_bytes / _MIB:.0f} MiB of metadata, and takes packages up to "
@@ -34,14 +34,13 @@ def check_room(backend: RepositoryBackend, names: Iterable[RepositoryName], sett
             raise given(RepositoryTrouble(words))  # no host is to blame for it
 
 
-def metadata_bytes(url: str, settings: Settings) -> int | None:
+def metadata_bytes(url: str, index: Index, settings: Settings) -> int | None:
     """The uncompressed size of all metadata of the repository at this URL; None where its index cannot be read."""
-    index = _index(url, settings)
-    return sum(int(size) for size in _OPEN_SIZE.findall(index)) if index is not None else None
+    top = _top(f"{url.rstrip('/')}/{index.top}", settings)
+    return index.size_bytes(top) if top is not None else None
 
 
-def _index(url: str, settings: Settings) -> bytes | None:
-    place = f"{url.rstrip('/')}/repodata/repomd.xml"
+def _top(place: str, settings: Settings) -> bytes | None:
     parts = urlsplit(place)
     if parts.scheme == "file":
         return _read(Path(unquote(parts.path)))
@@ -51,7 +50,7 @@ def _index(url: str, settings: Settings) -> bytes | None:
 def _read(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
-            return file.read(_INDEX_BYTES)
+            return file.read(_TOP_BYTES)
     except OSError:
         return None
 
@@ -62,6 +61,6 @@ def _get(url: str, settings: Settings) -> bytes | None:
     verify = str(settings.pulp_ca) if settings.pulp_ca is not None else True
     try:
         with requests.get(url, timeout=settings.pulp_request_s, verify=verify, stream=True) as answer:
-            return answer.raw.read(_INDEX_BYTES, decode_content=True) if answer.ok else None
+            return answer.raw.read(_TOP_BYTES, decode_content=True) if answer.ok else None
     except (requests.RequestException, OSError):
         return None

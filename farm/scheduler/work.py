@@ -131,7 +131,7 @@ class WorkMaker:
 
     def _pinned(self, order: Order, target: Target, arch: Arch) -> Target:
         """The target, with the farm's own repositories for its roots pinned to their present versions."""
-        return target.pinned(lambda name: _head(self._heads, order, name, arch).url or None)
+        return target.pinned(lambda name: _head(self._heads, order, _binary(name, arch, target.format)).url or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +152,17 @@ class _World:
 
         A second attempt may have been made because the version that the first attempt had was deleted.
         """
-        head = _head(self.heads, order, order.target, arch)
+        head = _head(self.heads, order, _binary(order.target, arch, self.target.format))
         if not head.version:  # the empty repository
             return ()
         return (PinnedRepository(name=f"farm-{order.target}-{arch}", url=head.url, version=head.version),)
 
 
-def _head(heads: Heads, order: Order, target: str, arch: Arch) -> Head:
-    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
+def _binary(target: str, arch: Arch, form: str) -> RepositoryName:
+    return RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=form)
+
+
+def _head(heads: Heads, order: Order, name: RepositoryName) -> Head:
     return heads.get(name, is_doubted=order.message.number > 1)
 
 

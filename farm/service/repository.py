@@ -68,7 +68,7 @@ class Repository:
     debug_url: str
     source_url: str
     version: int
-    format: str = "rpm"
+    format: str = Target.format
 
     def __str__(self) -> str:
         return self.baseurl
@@ -105,9 +105,9 @@ def describe(settings: Settings, target: str, arch: str | Arch | None) -> Reposi
     backend = open_repositories(settings)
     found = find_target(settings, target)
     arch = _arch_of(found, arch)
-    binary = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch)
-    debug = RepositoryName(target=target, kind=RepositoryKind.DEBUG, arch=arch)
-    source = RepositoryName(target=target, kind=RepositoryKind.SOURCE)
+    binary = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=found.format)
+    debug = RepositoryName(target=target, kind=RepositoryKind.DEBUG, arch=arch, format=found.format)
+    source = RepositoryName(target=target, kind=RepositoryKind.SOURCE, format=found.format)
     return Repository(
         target=target,
         arch=arch,
@@ -131,13 +131,19 @@ def named(settings: Settings, target: str, arch: str | Arch | None, kind: str) -
 
     Raises UnknownTarget, UnknownArch, BadRequest for an unknown kind.
     """
-    found = _arch_of(find_target(settings, target), arch)
+    found = find_target(settings, target)
+    found_arch = _arch_of(found, arch)
     try:
         package_kind = PackageKind(kind)
     except ValueError as error:
         raise BadRequest(f"{kind!r} is not a kind of repository; the kinds are {', '.join(PackageKind)}") from error
     is_for_all = package_kind is PackageKind.SOURCE
-    return RepositoryName(target=target, kind=package_kind.of_back_end, arch=None if is_for_all else found)
+    return RepositoryName(
+        target=target,
+        kind=package_kind.of_back_end,
+        arch=None if is_for_all else found_arch,
+        format=found.format,
+    )
 
 
 def pick_version(name: RepositoryName, versions: tuple[RepositoryVersion, ...], number: int) -> RepositoryVersion:

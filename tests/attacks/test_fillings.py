@@ -22,6 +22,7 @@ import pytest
 
 from farm.config import Settings
 from farm.errors import FarmError, RootTrouble
+from farm.formats.rpm.format import RpmFormat
 from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
@@ -440,7 +441,7 @@ def test_limits_that_a_build_set_itself_are_no_trouble_of_the_host(layers: Layer
 
 def test_no_scriptlet_takes_the_lock_of_a_repository(tmp_path: Path) -> None:
     """A lock needs no more than the right to read, and repositories are shown to every filling."""
-    RepositoryFolder(tmp_path / "repository").ensure()
+    RepositoryFolder(tmp_path / "repository", RpmFormat()).ensure()
     state = tmp_path / "repository/state"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from farm.config import Settings
 from farm.errors import BadRequest, LeaseLost, NotFound, RepositoryTrouble
+from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
@@ -170,7 +171,7 @@ def test_a_package_that_waits_while_another_rolls_back_is_published_by_the_next_
     """As a publisher leaves it that is killed between submitting and publishing."""
     first = backend.add(NAME, make(tmp_path, "a"))
     backend.add(NAME, make(tmp_path, "a", summary=b"new") + make(tmp_path, "b"))
-    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat())
     waiting = [make_rpm(tmp_path, name, summary=b"waits") for name in ("a", "c")]
     waiting.append(make_rpm(tmp_path, "b", summary=b"waits"))
     repository.submit({Row(filename=one.name, sha256=sha256(one)): one for one in waiting}, stop=None)
@@ -190,7 +191,7 @@ def test_what_a_rollback_brings_back_may_be_what_waits(backend: DirectoryReposit
     copy.write_bytes(old.read_bytes())
     first = backend.add(NAME, [package(old)])
     second = backend.add(NAME, make(tmp_path, "a", summary=b"new"))
-    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat())
     ids = list(repository.submit({row: copy}, stop=None))
     version = backend.rollback(NAME, first)
     assert repository.publish(ids, keep=9, grace_s=0, stop=None) == version == second + 1
@@ -266,7 +267,7 @@ def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_no
     asked for too, which is told to try again."""
     (both,), (mine,) = make(tmp_path, "both"), make(tmp_path, "mine")
     backend.add(NAME, [])
-    repository, stop = RepositoryFolder(tmp_path / "repos" / NAME.path), threading.Event()
+    repository, stop = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat()), threading.Event()
     with locked(tmp_path / "repos" / NAME.path / "state/lock", timeout_s=1), ThreadPoolExecutor(1) as pool_:
         upload = pool_.submit(backend.add, NAME, [both, mine], stop=stop)
         until(lambda: len(repository._ledger.here([row_of(one) for one in (both, mine)])) == 2, "both to wait")
@@ -289,7 +290,7 @@ def test_a_full_disk_keeps_nothing_from_being_withdrawn(
     """The ledger's file has room for it. What the pool has, it keeps no longer than it is not in the way."""
     (mine,) = make(tmp_path, "mine")
     backend.add(NAME, [])
-    repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+    repository = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat())
     ids = list(repository.submit({row_of(mine): mine.path}, stop=None))
 
     def full(path: Path, *_: object, **__: object) -> NoReturn:
@@ -316,7 +317,7 @@ def test_who_is_killed_while_it_withdraws_leaves_nothing_published_without_its_f
     backend.add(NAME, [])
 
     def withdraw() -> None:
-        repository = RepositoryFolder(tmp_path / "repos" / NAME.path)
+        repository = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat())
         ids = list(repository.submit({row_of(mine): mine.path}, stop=None))
         setattr(*killed_in, lambda *_: os._exit(9))
         repository.withdraw(ids)

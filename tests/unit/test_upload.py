@@ -38,6 +38,7 @@ from workers.core.context import StepContext
 from workers.core.log import StepLog
 from workers.steps import logs, upload
 
+INDEX = RpmFormat().index
 BOTH = (Arch.X86_64, Arch.AARCH64)
 
 
@@ -178,7 +179,7 @@ def test_a_repository_with_as_much_metadata_as_it_may_have_takes_no_more_package
     assert upload.run(work, context).outcome is Outcome.SUCCEEDED
     binary = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
     repositories = open_repositories(context.settings)
-    size_bytes = metadata_bytes(repositories.url(binary), context.settings)
+    size_bytes = metadata_bytes(repositories.url(binary), INDEX, context.settings)
     assert size_bytes is not None
     opened = [gzip.decompress(path.read_bytes()) for path in _metadata_of(repositories.url(binary, 1))]
     assert size_bytes == sum(len(text) for text in opened)
@@ -203,10 +204,10 @@ def test_the_size_of_a_repository_behind_http_is_known_where_its_index_is_open(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}/"
-        assert metadata_bytes(base, context.settings) == metadata_bytes(url, context.settings)
-        assert metadata_bytes(f"{base}none/", context.settings) is None
+        assert metadata_bytes(base, INDEX, context.settings) == metadata_bytes(url, INDEX, context.settings)
+        assert metadata_bytes(f"{base}none/", INDEX, context.settings) is None
         server.shutdown()
-    assert metadata_bytes(base, context.settings) is None
+    assert metadata_bytes(base, INDEX, context.settings) is None
 
 
 def _metadata_of(url: str) -> Iterator[Path]:

@@ -112,7 +112,7 @@ def destinations(target: str, given: UploadInput, form: Format) -> Destinations:
     if not source.is_source:
         raise BadSource(f"{source.text!a} is for {source.arch}, and is no source package")
     plan: Destinations = {
-        RepositoryName(target=target, kind=RepositoryKind.SOURCE): [(given.srpm, source.filename)],
+        RepositoryName(target=target, kind=RepositoryKind.SOURCE, format=form.name): [(given.srpm, source.filename)],
     }
     packages = [(artifact, _package(artifact, given, form)) for artifact in given.rpms]
     for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
@@ -124,7 +124,7 @@ def destinations(target: str, given: UploadInput, form: Format) -> Destinations:
                 and identity.arch in (form.independent, form.spell(arch))
             ]
             if content:
-                plan[RepositoryName(target=target, kind=kind, arch=arch)] = content
+                plan[RepositoryName(target=target, kind=kind, arch=arch, format=form.name)] = content
     return plan
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farm.formats.base import ArchRules, Clients, Identity
+from farm.formats.index import Index
 from farm.formats.rpm import arches, clients, options, rpmfile, settings
 from farm.formats.rpm.rpmfile import Lead
 from farm.model.arch import Arch
@@ -20,8 +21,16 @@ class RpmFormat:
 
     name = "rpm"
     independent = "noarch"
+    suffix = ".rpm"
     head_bytes = rpmfile.LEAD_BYTES
     top_keys = settings.OLD_KEYS
+
+    @property
+    def index(self) -> Index:
+        # createrepo_c takes long to import, and only what publishes needs it.
+        from farm.formats.rpm.index import RpmIndex
+
+        return RpmIndex()
 
     def spell(self, arch: Arch) -> str:
         return arch.rpm

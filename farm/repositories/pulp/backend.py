@@ -16,9 +16,9 @@ from pulp_glue.common.exceptions import PulpException, PulpHTTPError
 
 from farm.config import Settings
 from farm.errors import BadRequest, LeaseLost, RepositoryTrouble
+from farm.formats.index import IndexedPackage
 from farm.repositories.base import (
     KEEP_VERSIONS,
-    IndexedPackage,
     RepositoryCheck,
     RepositoryFile,
     RepositoryKind,

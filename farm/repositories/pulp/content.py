@@ -17,9 +17,10 @@ from pulp_glue.file.context import PulpFileContentContext
 from pulp_glue.rpm.context import PulpRpmPackageContext
 
 from farm.errors import BadSource, RepositoryTrouble, disk_errors
+from farm.formats.index import Given, IndexedPackage
+from farm.formats.rpm.index import RpmIndex
 from farm.model.nevra import Nevra
-from farm.repositories.base import IndexedPackage, RepositoryFile, RepositoryPackage
-from farm.repositories.metadata import read_package
+from farm.repositories.base import RepositoryFile, RepositoryPackage
 from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.words import NotThere
 
@@ -123,7 +124,8 @@ def _check(package: RepositoryPackage) -> None:
     """A file that is no RPM, or does not fit into metadata, is not sent: Pulp answers it with an error 500."""
     if not package.path.is_file():
         raise RepositoryTrouble(f"{package.filename!a} is not there to be published: {package.path} is no file")
-    read_package(package.path, sha256=package.sha256, location=package.filename, shown=repr(package.filename))
+    filename = package.filename
+    RpmIndex().read(Given(path=package.path, sha256=package.sha256, location=filename, shown=repr(filename)))
 
 
 def _in_parallel(

@@ -6,7 +6,7 @@ Everything about a package is hostile: its name, its header, its contents.
 from collections.abc import Iterator, Sequence
 
 from farm.formats.rpm import rpmfile
-from farm.formats.rpm.format import identity_of
+from farm.formats.rpm.format import RpmFormat, identity_of
 from farm.model.outcome import Outcome
 from farm.repositories.checks import is_package_name
 from workers.core.collect import Found
@@ -55,7 +55,7 @@ def _lies(one: Found, package: rpmfile.BinaryPackage, *, source: str, arch: str)
         yield f"says that it is {package.nevra}, which is another file name"
     if package.nevra.arch not in (arch, "noarch"):
         yield f"is for {package.nevra.arch}, and this was a build for {arch}"
-    if not is_package_name(one.name):
+    if not is_package_name(one.name, RpmFormat.suffix):
         yield "has a name that no repository takes: letters, digits and ._+~^-, and first a letter or a digit"
     if package.source != source:
         yield f"says that it was built from {shown(package.source)!r}, and this was a build of {source!r}"

@@ -1,6 +1,4 @@
-"""RPM metadata: the metadata files of a version of a repository, made from the entries of its packages.
-
-Owns the form of the metadata; not where packages lie, nor which belong to a version.
+"""RPM as an `Index`: the metadata files of a version of a repository, made from the entries of its packages.
 
 The XML of a package never changes once it was read, so neither does its compressed form. A metadata file is written
 as a sequence of gzip members: a head that counts the packages, one member per group of packages, and a foot. RFC
@@ -18,24 +16,24 @@ each package in a sandbox before (workers/formats/rpm/publishable.py), so only o
 
 import gzip
 import hashlib
+import re
 import tempfile
-import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
+from farm.formats.index import Edition, Entry, Given, Group, IndexedPackage
 from farm.formats.rpm.entry import CHANGELOGS, KINDS, Refused, refused, texts_of
 from farm.model.nevra import Nevra
 from farm.model.text import clip, printable
-from farm.repositories.base import IndexedPackage
-from farm.repositories.staging import check_stop
 
 _HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
 _CHUNK_BYTES = 2**20
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
+
+_OPEN_SIZE = re.compile(rb"<open-size>([0-9]{1,18})</open-size>")
 
 _HEADS = {
     "primary": '<metadata xmlns="http://linux.duke.edu/metadata/common" '
@@ -47,56 +45,64 @@ _FEET = {"primary": "</metadata>", "filelists": "</filelists>", "other": "</othe
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-@dataclass(frozen=True, kw_only=True)
-class PackageXml:
-    """One package's entry in each of the three metadata files, in the order of `KINDS`."""
+class RpmIndex:
+    """An `Index`. `repomd.xml` names the lists; an entry is the package's XML in each."""
 
-    primary: bytes
-    filelists: bytes
-    other: bytes
+    parts = KINDS
+    top = "repodata/repomd.xml"
+    tool = f"createrepo_c {createrepo_c.VERSION}"
+
+    def read(self, given: Given) -> Entry:
+        return _read_entry(given)
+
+    def group(self, entries: Sequence[Entry]) -> Group:
+        columns = [b"".join(column) for column in zip(*entries, strict=True)]
+        return Group(
+            members=tuple(_compress(column) for column in columns),
+            open_sizes_bytes=tuple(len(column) for column in columns),
+        )
+
+    def write(self, folder: Path, groups: Iterable[Group], edition: Edition) -> None:
+        _write_version(folder, groups, edition)
+
+    def packages(self, folder: Path) -> tuple[IndexedPackage, ...]:
+        primary = next(folder.glob("*-primary.xml.gz"), None)
+        if primary is None:
+            raise RepositoryTrouble(f"there is no primary metadata in {folder}")
+        return _read_primary(primary)
+
+    def size_bytes(self, top: bytes) -> int:
+        return sum(int(size) for size in _OPEN_SIZE.findall(top))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Compressed entries of neighbouring packages: per kind, in the order of `KINDS`, with the size before."""
-
-    members: tuple[bytes, ...]
-    open_sizes_bytes: tuple[int, ...]
-
-
-def read_package(
-    path: Path, *, sha256: str, location: str, shown: str, stop: threading.Event | None = None
-) -> PackageXml:
-    """The metadata of the RPM at `path`, which gets `location` in the repository.
-
-    Raises BadSource for a file that is not an RPM, whose header cannot be said in XML or names another file than
-    `location`, RepositoryTrouble if its content does not have the given digest, LeaseLost once `stop` is set.
-    """
+def _read_entry(given: Given) -> Entry:
+    path, shown = str(given.path), given.shown
     try:
-        package = _read(path, location, stop)
-        if package.pkgId != sha256:
-            raise RepositoryTrouble(f"{shown} has sha256 {package.pkgId}, not {sha256}; store it again")
-        primary, filelists, other = texts_of(package, str(path), shown)
+        package = _read(given)
+        if package.pkgId != given.sha256:
+            raise RepositoryTrouble(f"{shown} has sha256 {package.pkgId}, not {given.sha256}; store it again")
+        texts = texts_of(package, path, shown)
     except Refused as error:
         raise BadSource(str(error)) from error
     except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
-        raise BadSource(str(refused(str(path), shown, error))) from error
+        raise BadSource(str(refused(path, shown, error))) from error
     named = f"{package.name}-{package.version}-{package.release}.{package.arch}.rpm"
-    if named != Path(location).name:
+    if named != Path(given.location).name:
         raise BadSource(f"{shown} says in its header that it is {named[:300]!a}")
-    return PackageXml(primary=primary, filelists=filelists, other=other)
+    return texts
 
 
-def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo_c.Package:
+def _read(given: Given) -> createrepo_c.Package:
     """createrepo_c reads a whole file for its digest in one call, in which no other thread of this process runs, so of
     a large one it gets the head, and the digest is taken here."""
+    path, location = given.path, given.location
     size_bytes = path.stat().st_size
     if size_bytes <= _HEAD_BYTES:
         return createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, CHANGELOGS)
     with path.open("rb") as file, tempfile.NamedTemporaryFile(prefix="farm-head-") as head:
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK_BYTES):
-            check_stop(stop)
+            given.check_stop()
             digest.update(chunk)
             if head.tell() < _HEAD_BYTES:
                 head.write(chunk)
@@ -106,8 +112,7 @@ def _read(path: Path, location: str, stop: threading.Event | None) -> createrepo
     return package
 
 
-def read_index(primary: Path) -> tuple[IndexedPackage, ...]:
-    """The packages of a version's `primary.xml.gz`, sorted by file name. Raises RepositoryTrouble if it is damaged."""
+def _read_primary(primary: Path) -> tuple[IndexedPackage, ...]:
     found: list[IndexedPackage] = []
 
     def keep(package: createrepo_c.Package) -> bool:
@@ -136,24 +141,11 @@ def read_index(primary: Path) -> tuple[IndexedPackage, ...]:
     return tuple(sorted(found, key=lambda one: one.filename))
 
 
-def make_group(packages: Sequence[PackageXml]) -> Group:
-    columns = [
-        b"".join(package.primary for package in packages),
-        b"".join(package.filelists for package in packages),
-        b"".join(package.other for package in packages),
-    ]
-    return Group(
-        members=tuple(_compress(column) for column in columns),
-        open_sizes_bytes=tuple(len(column) for column in columns),
-    )
-
-
-def write_version(folder: Path, groups: Iterable[Group], *, count: int, revision: int, timestamp_s: int) -> None:
-    """Fill the empty `folder` with the metadata files and their `repomd.xml`."""
+def _write_version(folder: Path, groups: Iterable[Group], edition: Edition) -> None:
     hashes = [hashlib.sha256() for _ in KINDS]
     sizes = [0] * len(KINDS)
     open_sizes = [0] * len(KINDS)
-    heads = [(_XML + _HEADS[kind].format(count=count)).encode() for kind in KINDS]
+    heads = [(_XML + _HEADS[kind].format(count=edition.packages)).encode() for kind in KINDS]
     feet = [_FEET[kind].encode() for kind in KINDS]
     paths = [folder / f"{kind}.xml.gz" for kind in KINDS]
     with paths[0].open("wb") as primary, paths[1].open("wb") as filelists, paths[2].open("wb") as other:
@@ -171,14 +163,15 @@ def write_version(folder: Path, groups: Iterable[Group], *, count: int, revision
             write(group.members, group.open_sizes_bytes)
         write([_compress(foot) for foot in feet], [len(foot) for foot in feet])
     repomd = createrepo_c.Repomd()
-    repomd.set_revision(str(revision))
+    repomd.set_revision(str(edition.number))
     for index, kind in enumerate(KINDS):
         name = f"{hashes[index].hexdigest()}-{kind}.xml.gz"
         paths[index].rename(folder / name)
         record = createrepo_c.RepomdRecord(kind, None)
         record.location_href = f"repodata/{name}"
         record.checksum, record.checksum_type = hashes[index].hexdigest(), "sha256"
-        record.size, record.size_open, record.timestamp = sizes[index], open_sizes[index], timestamp_s
+        record.size, record.size_open = sizes[index], open_sizes[index]
+        record.timestamp = edition.published_at_s
         repomd.set_record(record)
     (folder / "repomd.xml").write_text(repomd.xml_dump())
 

@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+from functools import partial
 from pathlib import Path
 
 import createrepo_c
@@ -10,17 +11,29 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from farm.errors import BadSource, LeaseLost
-from farm.repositories.metadata import PackageXml, make_group, read_package, write_version
+from farm.formats.index import Edition, Entry, Given
+from farm.formats.rpm.index import RpmIndex
+from farm.repositories.staging import check_stop
 from tests.rpms import make_rpm, sha256
 
-
-def read(path: Path) -> PackageXml:
-    return read_package(path, sha256=sha256(path), location=f"packages/{path.name}", shown="'x.rpm'")
+INDEX = RpmIndex()
 
 
-def _xml(package: createrepo_c.Package) -> PackageXml:
-    primary, filelists, other = (text.encode() for text in createrepo_c.xml_dump(package))
-    return PackageXml(primary=primary, filelists=filelists, other=other)
+def read(path: Path, *, stop: threading.Event | None = None) -> Entry:
+    location = f"packages/{path.name}"
+    check = partial(check_stop, stop)
+    return INDEX.read(
+        Given(path=path, sha256=sha256(path), location=location, shown="'x.rpm'", check_stop=check),
+    )
+
+
+def write(folder: Path, *entries: Entry, number: int = 1) -> None:
+    groups = [INDEX.group([one]) for one in entries]
+    INDEX.write(folder, groups, Edition(number=number, packages=len(entries), published_at_s=1))
+
+
+def _entry(package: createrepo_c.Package) -> Entry:
+    return tuple(text.encode() for text in createrepo_c.xml_dump(package))
 
 
 def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
@@ -29,7 +42,7 @@ def test_a_package_is_read_the_same_whenever_it_is_read(tmp_path: Path) -> None:
     first = read(path)
     path.touch()
     assert read(path) == first
-    assert b'<location href="packages/hello-1-1.noarch.rpm"/>' in first.primary
+    assert b'<location href="packages/hello-1-1.noarch.rpm"/>' in first[0]
 
 
 def test_a_large_package_is_read_like_any_other(tmp_path: Path) -> None:
@@ -39,7 +52,7 @@ def test_a_large_package_is_read_like_any_other(tmp_path: Path) -> None:
     digest = sha256(path)
     found = createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, "packages/hello-1-1.noarch.rpm", None, 10)
     found.time_file = found.time_build
-    assert read(path) == _xml(found)
+    assert read(path) == _entry(found)
     assert found.pkgId == digest
 
 
@@ -50,7 +63,7 @@ def test_reading_a_large_package_can_be_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(LeaseLost):
-        read_package(path, sha256="", location="packages/hello-1-1.noarch.rpm", shown="'x.rpm'", stop=stop)
+        read(path, stop=stop)
 
 
 @pytest.mark.parametrize("summary", [b"\x1b[31mred", b"a\x01b", b"\x0c"])
@@ -68,7 +81,7 @@ def test_whatever_a_summary_says_the_metadata_stays_readable(tmp_path: Path, sum
         return
     folder = tmp_path / "repodata"
     folder.mkdir(exist_ok=True)
-    write_version(folder, [make_group([xml])], count=1, revision=1, timestamp_s=1)
+    write(folder, xml)
     seen: list[createrepo_c.Package] = []
     (path,) = folder.glob("*-primary.xml.gz")
     createrepo_c.xml_parse_primary(str(path), pkgcb=seen.append)
@@ -89,12 +102,11 @@ def test_a_changed_byte_anywhere_is_read_or_refused(tmp_path: Path, at: int, byt
     except BadSource as refused:
         assert str(refused).isprintable()  # noqa: PT017 - a changed byte may well do no harm
     else:
-        assert xml.primary.startswith(b"<package")
+        assert xml[0].startswith(b"<package")
 
 
 def test_metadata_is_made_of_gzip_members_that_read_as_one(tmp_path: Path) -> None:
-    groups = [make_group([read(make_rpm(tmp_path, name))]) for name in ("one", "two")]
-    write_version(tmp_path, groups, count=2, revision=7, timestamp_s=1)
+    write(tmp_path, *(read(make_rpm(tmp_path, name)) for name in ("one", "two")), number=7)
     (path,) = tmp_path.glob("*-other.xml.gz")
     text = gzip.decompress(path.read_bytes()).decode()
     assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>\n<otherdata')
@@ -107,6 +119,6 @@ def test_the_same_packages_make_the_same_bytes(tmp_path: Path) -> None:
     xml = read(make_rpm(tmp_path))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_version(tmp_path / name, [make_group([xml])], count=1, revision=1, timestamp_s=1)
+        write(tmp_path / name, xml)
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
