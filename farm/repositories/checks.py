@@ -6,11 +6,14 @@ Names come out of recipes and become parts of paths, URLs and metadata, so only 
 import re
 from collections.abc import Collection, Sequence
 
+from farm.config import DIRECTORY, PULP
 from farm.errors import BadRequest, BadSource, NotFound
 from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
+#: The formats that Pulp has a content type for.
+_PULP_FORMATS = ("rpm",)
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET_MAX = 200
@@ -87,6 +90,15 @@ def is_package_name(filename: str, suffix: str) -> bool:
     """True for a name that a package's file may have in a repository of a format with this suffix."""
     is_harmless = _PART.fullmatch(filename) and len(filename) <= _FILENAME_MAX
     return bool(is_harmless) and filename.endswith(suffix) and len(filename) > len(suffix)
+
+
+def check_format(back_end: str, name: str) -> None:
+    """Raises BadRequest for a format of which the back end (Settings.repositories) cannot publish packages."""
+    if back_end == PULP and name not in _PULP_FORMATS:
+        raise BadRequest(
+            f"packages of the format {name} cannot be published to Pulp, which has no content type for them; publish "
+            f"them to a directory (FARM_REPOSITORIES={DIRECTORY})"
+        )
 
 
 def form_of(name: RepositoryName) -> Format:

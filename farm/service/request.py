@@ -14,6 +14,7 @@ from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.model.target import LIMIT_RANGES, Target
+from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
 from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
 from farm.steps.registry import find_step_type, step_types
@@ -61,7 +62,7 @@ def make_request(
     """
     _check_names(asked)
     _check_has_source(asked)
-    target = find_target(settings, asked["target"])
+    target = find_publishable(settings, asked["target"])
     form = format_of(target.format)
     checked = _checked_source(asked, form, uid)
     priority, defines = asked.get("priority", 0), asked.get("defines", ())
@@ -81,6 +82,13 @@ def make_request(
         priority=priority,
         source=checked if isinstance(checked, Source) else store_srpm(checked, artifacts()),
     )
+
+
+def find_publishable(settings: Settings, name: str) -> Target:
+    """The target, if its packages can be published. Raises UnknownTarget, BadTarget, BadRequest."""
+    target = find_target(settings, name)
+    check_format(settings.repositories, target.format)
+    return target
 
 
 def _check_names(asked: RequestArguments) -> None:

@@ -23,7 +23,7 @@ from farm.service.connections import Connections
 from farm.service.log import find_log, read_log
 from farm.service.permissions import Verb, check, is_admin
 from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
-from farm.service.request import RequestArguments, check_owner, check_request, make_request
+from farm.service.request import RequestArguments, check_owner, check_request, find_publishable, make_request
 from farm.service.watch import watch
 from farm.store.heads import Head
 from farm.targets.load import find_target, load_targets
@@ -75,7 +75,7 @@ class FarmService:
         if not asked:
             raise BadRequest("a batch has at least one build; give a request")
         # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
-        targets = {name: find_target(self.settings, name) for name in {request.target for request in asked}}
+        targets = {name: find_publishable(self.settings, name) for name in {request.target for request in asked}}
         checked = [check_request(targets[request.target], request, uid=actor.uid) for request in asked]
         if any(request.priority > 0 for request in checked):
             check(actor, Verb.HURRY)

@@ -3,11 +3,14 @@ in real roots, by the steps alone and by a whole farm with Redis and Celery.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +26,9 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits, RepositorySource, Target
 from farm.model.work import AnyResult, PinnedRepository, Work
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.directory import DirectoryRepositories
+from farm.repositories.pulp import PulpRepositories
 from farm.steps.build import BuildInput
 from farm.steps.fetch import FetchInput
 from farm.steps.srpm import SrpmInput
@@ -30,6 +36,7 @@ from farm.up.embedded import running_farm
 from tests import toy_tar
 from tests.artifacts import path_of
 from tests.packages import commit_all, git
+from tests.rpms import sha256
 from tests.waiting import until
 from workers.steps.runner import run_step
 
@@ -62,10 +69,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
     (root / "manifest.json").write_text('{"name": "base", "version": "1"}')
-    with tarfile.open(folder / "base_1_any.tar", "w") as tar:
+    package = folder / "base_1_any.tar"
+    with tarfile.open(package, "w") as tar:
         tar.add(root, arcname=".", filter=_of_root)
     shutil.rmtree(root)
-    return folder
+    repositories = DirectoryRepositories(folder / "published")
+    given = RepositoryPackage(path=package, sha256=sha256(package), filename=package.name)
+    repositories.add(_repository("base"), [given])
+    return Path(urlsplit(repositories.url(_repository("base"))).path)
+
+
+def _repository(target: str) -> RepositoryName:
+    return RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=Arch.X86_64, format="tar")
 
 
 def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -83,8 +98,7 @@ class Toy:
     def __init__(self, base: Path, folder: Path) -> None:
         self.folder = folder
         self.settings = Settings.from_env({"FARM_DATA": str(folder / "data")})
-        self.repository = folder / "built"
-        self.repository.mkdir()
+        self.repositories = DirectoryRepositories(folder / "built")
         self.target = Target(
             name="toy",
             distribution="toy",
@@ -108,7 +122,9 @@ class Toy:
         if made.output is None:
             return made
         source_package = made.output
-        pinned = PinnedRepository(name="farm", url=self.repository.as_uri(), version=1)
+        name = _repository("toy")
+        version = self.repositories.current(name)
+        pinned = PinnedRepository(name="farm", url=self.repositories.url(name, version), version=version)
         return self._run(
             "build",
             BuildInput(
@@ -134,7 +150,10 @@ class Toy:
         return run_step(work, self.settings)
 
     def publish(self, package: Artifact) -> Path:
-        return Path(shutil.copy(path_of(open_store(self.settings), package.sha256), self.repository / package.name))
+        path = path_of(open_store(self.settings), package.sha256)
+        given = RepositoryPackage(path=path, sha256=package.sha256, filename=package.name)
+        self.repositories.add(_repository("toy"), [given])
+        return path
 
 
 @pytest.fixture
@@ -198,6 +217,28 @@ def test_the_limits_of_a_target_hold_for_another_format(toy: Toy) -> None:
     assert result.outcome is Outcome.TIMED_OUT
 
 
+def test_a_repository_takes_packages_of_its_own_format_alone(toy: Toy) -> None:
+    toy.repositories.current(_repository("toy"))
+    with pytest.raises(BadRequest, match="of a repository of another format"):
+        toy.repositories.current(replace(_repository("toy"), format="rpm"))
+    with pytest.raises(BadRequest, match="has rpm packages, and toy/x86_64/os takes tar packages"):
+        toy.repositories.copy(replace(_repository("base"), format="rpm"), 1, _repository("toy"), [])
+
+
+def test_pulp_has_no_place_for_packages_of_another_format_and_the_farm_says_so_at_once(
+    farm: Farm, tmp_path: Path
+) -> None:
+    pulp = {"FARM_REPOSITORIES": "pulp", "FARM_PULP_URL": "http://127.0.0.1:1"}
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_TARGETS": str(farm.settings.targets), **pulp})
+    with pytest.raises(BadRequest, match="tar cannot be published to Pulp, which has no content type"):
+        PulpRepositories(settings).current(_repository("toy"))
+    with (
+        Farm.connect(replace(farm.settings, repositories="pulp", pulp_url="http://127.0.0.1:1")) as other,
+        pytest.raises(BadRequest, match="tar cannot be published to Pulp"),
+    ):
+        other.request(git=_git(tmp_path / "x", HELLO), target="toy")
+
+
 # --- a whole farm ---------------------------------------------------------------------------------------------------
 
 _TARGET = """
@@ -246,6 +287,30 @@ def test_a_farm_builds_fails_and_retries_packages_of_another_format(farm: Farm, 
     again = build.wait(timeout_s=_WITHIN_S)
     (step,) = [one for one in again.steps if one.kind == "build"]
     assert [attempt.outcome for attempt in step.attempts] == [Outcome.FAILED] * 2
+
+
+def test_a_farm_publishes_packages_of_another_format_and_they_are_installed_from_the_repository(
+    farm: Farm, tmp_path: Path
+) -> None:
+    first = farm.enqueue(git=_git(tmp_path / "hello", HELLO), target="toy").wait(timeout_s=_WITHIN_S)
+    assert first.outcome is Outcome.SUCCEEDED, first.reason
+    second = farm.enqueue(git=_git(tmp_path / "more", NEEDS), target="toy").wait(timeout_s=_WITHIN_S)
+    assert second.outcome is Outcome.SUCCEEDED, f"its root is filled from what the farm published: {second.reason}"
+
+    repository = farm.repository("toy", "x86_64")
+    words = shlex.split(repository.install_command("more"))
+    subprocess.run([*words, tmp_path / "root"], check=True, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "root/opt/more/copy").read_text() == "hello\n"
+
+    name, source = _repository("toy"), RepositoryName(target="toy", kind=RepositoryKind.SOURCE, format="tar")
+    repositories = DirectoryRepositories(farm.settings.repositories_dir)
+    assert [one.identity for one in repositories.index(name, repository.version)] == ["hello_1.2_any", "more_3_any"]
+    assert {one.filename for one in repositories.index(source, 2)} == {"hello_1.2_src.tar", "more_3_src.tar"}
+
+    done = farm.rollback("toy", to=1, arch="x86_64")
+    assert done.has_changed
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([*words, tmp_path / "root"], check=True, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
 
 
 def test_a_farm_cancels_a_package_of_another_format(farm: Farm, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The format `tar` as a `Format`."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from farm.formats.tables import Invalid
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.target import EngineName
+from tests.toy_tar.index import TarIndex
 
 MANIFEST = "manifest.json"
 _IDENTITY = re.compile(r"(?P<name>[a-z0-9-]+)_(?P<version>[A-Za-z0-9.]+)_(?P<arch>src|any|x86_64|aarch64|ppc64le)")
@@ -21,6 +23,8 @@ class TarFormat:
 
     name = "tar"
     independent = "any"
+    suffix = ".tar"
+    index = TarIndex()
     head_bytes = 512
     top_keys: Sequence[str] = ()
 
@@ -61,4 +65,4 @@ class TarFormat:
         return "".join(f"{one.url}\n" for one in clients.sections if one.is_enabled)
 
     def install_command(self, clients: Clients, package: str) -> Sequence[str]:
-        return ["untar", clients.sections[0].url, package]
+        return [sys.executable, "-m", "tests.toy_tar.untar", clients.sections[0].url, package]

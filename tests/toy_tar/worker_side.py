@@ -6,7 +6,6 @@ import os
 import tarfile
 import threading
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from farm.model.outcome import Outcome
 from farm.model.source import Source
 from farm.model.target import Target
 from tests.toy_tar.farm_side import MANIFEST, TarFormat
+from tests.toy_tar.index import listed
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
 from workers.formats.base import (
@@ -282,13 +282,16 @@ def _folder(url: str) -> Path:
     return Path(urlsplit(url).path)
 
 
-def _names(folder: Path) -> list[str]:
+def _listed(folder: Path) -> dict[str, Path]:
     try:
-        return sorted(path.name for path in folder.glob("*.tar"))
-    except OSError as error:
+        return listed(folder)
+    except (OSError, ValueError) as error:
         raise NetworkTrouble(f"{folder} cannot be read: {error}") from error
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in _listed(folder).values())
+
+
 def _find(name: str, places: Sequence[Path]) -> Path | None:
-    matches = partial(filter, lambda path: path.name.rsplit("_", 2)[0] == name)
-    return next((path for place in places for path in matches(sorted(place.rglob("*.tar"), reverse=True))), None)
+    return next((path.resolve() for place in places if (path := _listed(place).get(name))), None)

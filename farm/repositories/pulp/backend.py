@@ -14,7 +14,7 @@ from urllib.parse import quote
 import requests
 from pulp_glue.common.exceptions import PulpException, PulpHTTPError
 
-from farm.config import Settings
+from farm.config import PULP, Settings
 from farm.errors import BadRequest, LeaseLost, RepositoryTrouble
 from farm.formats.index import IndexedPackage
 from farm.repositories.base import (
@@ -29,6 +29,7 @@ from farm.repositories.base import (
 from farm.repositories.checks import (
     check_copy,
     check_files,
+    check_format,
     check_has_packages,
     check_name,
     check_packages,
@@ -69,6 +70,7 @@ class PulpRepositories:
     ) -> int:
         """See the protocol."""
         check_packages(name, packages)
+        _check_type(name)
 
         def work(context: Context) -> int:
             return self._publish(context, name, lambda: content.bring_packages(self._server, packages, context), keep)
@@ -87,6 +89,7 @@ class PulpRepositories:
     ) -> int:
         """See the protocol. The repositories share Pulp's content, of which nothing is sent."""
         check_copy(source, into, sha256s)
+        _check_type(into)
         wanted = frozenset(sha256s)
 
         def bring(context: Context) -> Sequence[content.Unit]:
@@ -111,6 +114,7 @@ class PulpRepositories:
     ) -> int:
         """See the protocol."""
         check_removal(name, sha256s)
+        _check_type(name)
         wanted = frozenset(sha256s)
 
         def work(context: Context) -> int:
@@ -123,6 +127,7 @@ class PulpRepositories:
     def index(self, name: RepositoryName, version: int) -> tuple[IndexedPackage, ...]:
         """See the protocol."""
         check_has_packages(name)
+        _check_type(name)
 
         def work(context: Context) -> tuple[IndexedPackage, ...]:
             return content.index_of(self._repository(context, name).kept(version), context)
@@ -144,6 +149,7 @@ class PulpRepositories:
     def current(self, name: RepositoryName) -> int:
         """See the protocol. Logs and records have no versions."""
         check_name(name)
+        _check_type(name)
         if name.kind is RepositoryKind.LOGS:
             return 0
         return self._run(
@@ -154,6 +160,7 @@ class PulpRepositories:
     def url(self, name: RepositoryName, version: int | None = None) -> str:
         """See the protocol. Raises RepositoryTrouble while Pulp has not yet said where its content is served."""
         check_name(name)
+        _check_type(name)
         if self._content_url is not None:
             return self._address(self._content_url, name, version)
         return self._run(f"{name.path}: its address is not known", lambda context: self._url(context, name, version))
@@ -161,6 +168,7 @@ class PulpRepositories:
     def versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
         """See the protocol. Logs and records have none."""
         check_name(name)
+        _check_type(name)
         if name.kind is RepositoryKind.LOGS:
             return ()
 
@@ -173,6 +181,7 @@ class PulpRepositories:
     def rollback(self, name: RepositoryName, to: int) -> int:
         """See the protocol."""
         check_name(name)
+        _check_type(name)
         if name.kind is RepositoryKind.LOGS:
             raise BadRequest(f"{name.path} has files without versions; nothing can be rolled back there")
 
@@ -249,3 +258,9 @@ class PulpRepositories:
             raise RepositoryTrouble(f"{doing}: {self._server.words(error)}") from error
         except RepositoryTrouble as error:
             raise RepositoryTrouble(f"{doing}: {error}") from error
+
+
+def _check_type(name: RepositoryName) -> None:
+    """Logs and records are plain files, whatever the format of the packages. Raises BadRequest."""
+    if name.kind is not RepositoryKind.LOGS:
+        check_format(PULP, name.format)
