@@ -78,7 +78,7 @@ class DirectoryStore:
     def get(self, artifact: Artifact, into: Path, *, stop: threading.Event | None = None) -> Path:
         """See the protocol. An existing file at `into` is replaced; a copy that fails leaves no file there."""
         source = self._existing(artifact.sha256)
-        with disk_errors(StoreTrouble, f"{artifact.name!r} was not brought to {into}"):
+        with disk_errors(StoreTrouble, f"{artifact.name!r} was not copied to {into}"):
             if not self._has(artifact.sha256, artifact.size_bytes):
                 raise NotFound(
                     f"artifact {artifact.sha256} ({artifact.name!r}) does not have the {artifact.size_bytes} bytes "

@@ -50,7 +50,7 @@ def decode_facts(role: str, node: str, document: bytes) -> WorkerFacts:
     if facts.name != node or facts.host != host_of(node):
         raise ValueError(f"the document names worker {facts.name[:NAME_CHARS]!a}, and its key names {node!a}")
     if facts.queues != (role,) or not {*(facts.consumes or ())} <= {role} or len(facts.consumes or ()) > 1:
-        raise ValueError(f"the queues are not {role} alone")
+        raise ValueError(f"the queues are not only {role}")
     for name in ("name", "host", "version", "unfit"):
         _check_name(name, getattr(facts, name) or "-")
     if len(facts.arches) != len(set(facts.arches)) or len(facts.engines) > _ENGINES:
@@ -142,4 +142,4 @@ def _check_name(name: str, text: str) -> None:
 
 def _check_origin(label: str, role: str) -> None:
     if queue_of(label) != role:
-        raise ValueError(f"attempt {label[:NAME_CHARS]!a} is none of {role}'s")
+        raise ValueError(f"attempt {label[:NAME_CHARS]!a} does not belong to the role {role}")

@@ -108,7 +108,7 @@ class Control:
         try:
             bounds.check_report(report, role)
             if len(body) > bounds.DOCUMENT_BYTES:
-                raise ValueError(f"the report has {len(body)} bytes, and {bounds.DOCUMENT_BYTES} are taken")
+                raise ValueError(f"the report has {len(body)} bytes; at most {bounds.DOCUMENT_BYTES} are allowed")
         except ValueError as error:
             body = wire.encode_report(_shortened(report, str(error)))
         self._send(role, body)
@@ -182,7 +182,7 @@ class Control:
         self._sent_to.add(role)
         if not is_taken:
             name = queues.control_list(role)
-            raise FarmNotRunning(f"{_WAITING} documents wait in {name} already; see whether the scheduler runs")
+            raise FarmNotRunning(f"{_WAITING} documents wait in {name} already; check that the scheduler runs")
 
 
 class Complaints:
@@ -201,7 +201,7 @@ def _read(role: str, body: bytes) -> wire.AnyReport | wire.Notice | None:
     if body == _WAKE:
         return None
     if role == queues.CLIENT:
-        raise ValueError("a client sends nudges only")
+        raise ValueError("a client may send only nudges")
     notice = wire.decode_notice(body)
     if notice is not None:
         bounds.check_notice(notice, role)

@@ -137,7 +137,8 @@ class WorkerRegister:
             if (role, name) not in self._strangers and len(self._strangers) < bounds.WORKERS_OF_A_ROLE:
                 self._strangers.add((role, name))
                 extra = {"action": "bad-document", "role": role}
-                _log.warning("Worker %a is not understood, and given no work: %a", name, str(error)[:300], extra=extra)
+                words = "Worker %a is given no work: its facts cannot be decoded: %a"
+                _log.warning(words, name, str(error)[:300], extra=extra)
             return None
 
 

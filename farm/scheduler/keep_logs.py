@@ -101,4 +101,4 @@ class LogKeeper:
             _log.warning("The log of %s could not be kept: %s", label, error, extra=extra)
             return
         if self._store.keep_log(label, artifact):
-            _log.info("Kept what is known of the log of %s", label, extra={"action": "keep-log", "attempt": label})
+            _log.info("Kept the known part of the log of %s", label, extra={"action": "keep-log", "attempt": label})

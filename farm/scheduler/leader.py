@@ -65,7 +65,7 @@ class Leadership:
         not settle."""
         taken = self._lock.take()
         if taken is Lock.OTHERS:
-            _log.info("Another scheduler is at work; waiting for it to end", extra={"action": "stand-by"})
+            _log.info("Another scheduler leads; waiting for it to end", extra={"action": "stand-by"})
             while (taken := self._lock.take()) is Lock.OTHERS:
                 if stop.wait(_ASK_EVERY_S):
                     return

@@ -45,7 +45,7 @@ class Notices:
         for verdict in verdicts:
             extra = {"action": verdict.finding.value, "attempt": verdict.label}
             if count := self._said.due(verdict.label.rpartition(".")[0]):
-                words = "Attempt %s is said to be %s (%d such notices): %.200a"
+                words = "A worker says that attempt %s is %s (%d such notices): %.200a"
                 _log.info(words, verdict.label, verdict.finding.value, count, verdict.message, extra=extra)
         return verdicts
 
@@ -65,7 +65,8 @@ class Notices:
         self._leases.hand_on(expects=following)  # Redis forgot these attempts too
         self._leases.turn_away(strangers)
         extra = {"action": "resume"}
-        _log.info("Of %d attempts that Redis forgot, %d go on", len(asking), len(asking) - len(strangers), extra=extra)
+        restored = len(asking) - len(strangers)
+        _log.info("Restored %d of %d leases that Redis had lost", restored, len(asking), extra=extra)
 
     def _verdicts(self, notices: Sequence[Notice]) -> list[Verdict]:
         """A verdict on an attempt that a worker holds counts only with the holder's token."""

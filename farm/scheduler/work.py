@@ -56,7 +56,7 @@ class WorkMaker:
                 raise
             if not kept.is_old:
                 extra = {"action": "bad-target", "target": name}
-                _log.warning("Target %s stays what it was before: %s", name, error, extra=extra)
+                _log.warning("Using target %s as it was read before: %s", name, error, extra=extra)
             missed_at = (kept.missed_at or now) if isinstance(error, UnknownTarget) else None
             if missed_at is not None and now - missed_at > _MISSED_S:
                 raise

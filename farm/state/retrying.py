@@ -32,7 +32,7 @@ def _failed(build: BuildState, arch: Arch | None) -> list[StepState]:
     where = f"build {build.id}" + (f" on {arch}" if arch else "")
     if len(over) < len(steps):
         raise WrongState(f"{where} is still going on; wait for it, or cancel it first with `farm cancel {build.id}`")
-    raise WrongState(f"{where} has no step that did not succeed; name one with --step to run it again all the same")
+    raise WrongState(f"no step of {where} failed; name one with --step to run it again")
 
 
 def _named(build: BuildState, kind: str, arch: Arch | None) -> list[StepState]:

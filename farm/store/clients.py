@@ -235,13 +235,13 @@ def _one(connection: sa.Connection, build_id: int) -> BuildState:
 
 
 def _no_build(build_id: int) -> NotFound:
-    return NotFound(f"there is no build {build_id}; `farm list` shows those that there are")
+    return NotFound(f"there is no build {build_id}; `farm list` shows the builds")
 
 
 def _batch(connection: sa.Connection, batch_id: int) -> Batch:
     row = connection.execute(sa.select(schema.batch).where(schema.batch.c.id == batch_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no batch {batch_id}; `farm list` shows the builds that there are")
+        raise NotFound(f"there is no batch {batch_id}; `farm list` shows the builds")
     query = sa.select(schema.build).where(schema.build.c.batch_id == batch_id).order_by(schema.build.c.id)
     found = connection.execute(query).all()
     return Batch(id=row.id, owner=row.owner, created_at=row.created_at, builds=_values(connection, found))

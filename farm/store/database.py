@@ -102,7 +102,7 @@ def _close_file(path: Path, *, create: bool) -> None:
         return
     if not os.access(path, os.R_OK | os.W_OK):
         raise BadSettings(
-            f"{path} is {_owner_of(path)}'s alone: run farm as that user (sudo -u {_owner_of(path)} farm …), or give "
+            f"only {_owner_of(path)} may use {path}: run farm as that user (sudo -u {_owner_of(path)} farm …), or give "
             "the farm PostgreSQL (FARM_DATABASE_URL), which has accounts"
         )
     # By its path: opening and closing the file would end the locks that another connection of this process has on it.
@@ -169,8 +169,8 @@ def _check_schema(engine: sa.Engine, *, create: bool) -> None:
         return
     if not create:
         raise FarmNotRunning(
-            f"{shown(engine)} has schema {found or 'none'}, and this farm speaks {REVISION}; start it with `farm up`, "
-            "or use the farm's version that belongs to it"
+            f"{shown(engine)} has schema {found or 'none'}, and this version of the farm needs {REVISION}; start it "
+            "with `farm up`, or use the version of the farm that made the database"
         )
     from farm.store.migrate import upgrade  # late, since it imports Alembic
 

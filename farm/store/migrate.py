@@ -31,7 +31,7 @@ def upgrade(engine: sa.Engine, found: str | None) -> None:
     if found is not None and found not in known:
         raise FarmNotRunning(
             f"the database has schema {found}, which is newer than {REVISION}, the newest that this farm knows; "
-            "use the farm's version that belongs to it"
+            "use the newer version of the farm"
         )
     with transaction(engine, is_writing=True, is_migration=True) as connection:
         if engine.dialect.name == "postgresql":

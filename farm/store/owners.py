@@ -93,8 +93,8 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
     names = ", ".join(name for (_, _, name), _ in taken[:_SHOWN]) + (", …" if len(taken) > _SHOWN else "")
     holders = ", ".join(sorted({owner for _, owner in taken})[:_SHOWN])
     return (
-        f"{holders} published the {kind} {names} of target {build.target} first, and has the name; rename yours, build "
-        "for a target of your own, or have an administrator release the names (docs/operating.md)"
+        f"{holders} published the {kind} {names} of target {build.target} first, and owns the name; rename yours, "
+        "build for a target of your own, or have an administrator release the names (docs/operating.md)"
     )
 
 

@@ -21,7 +21,7 @@ _NAME_CHARS = 255
 def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -> str | None:
     """The reason why this report cannot be true, whichever worker sent it; None for a sound report."""
     if (report.result is None) == (report.trouble is None):
-        return "it has not exactly one of a result and trouble"
+        return "it must have either a result or trouble"
     result = report.result
     for item in _artifacts(report):
         if not _SHA256.fullmatch(item.sha256) or not 0 <= item.size_bytes <= _MAX_INT or not _is_name(item.name):

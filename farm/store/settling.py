@@ -181,7 +181,7 @@ def _settle_one(
 ) -> None:
     problem = report_problem(build, step, report)
     if problem is not None:
-        message = clean(f"{worker} sent a report that makes no sense: {problem}")
+        message = clean(f"{worker} sent an invalid report: {problem}")
         _trouble(changes, build, step, policy, message, host=host_of(worker))
     elif report.trouble is not None:
         _trouble(

@@ -42,9 +42,9 @@ def transaction(engine: sa.Engine, *, is_writing: bool, is_migration: bool = Fal
         if str(getattr(error.orig, "sqlstate", None) or "").startswith("54"):
             raise
         # InternalError: the server ended a transaction that was idle for too long.
-        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; see whether it runs") from error
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error.orig}; check that it runs") from error
     except sqlite3.OperationalError as error:
-        raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; see what holds it") from error
+        raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; check which process has it locked") from error
 
 
 def _on_driver(connection: sa.Connection, statement: str) -> None:

@@ -247,5 +247,5 @@ def test_asking_cancelling_and_retrying(driven: DrivenFarm) -> None:
 
 def test_errors(driven: DrivenFarm) -> None:
     found = document(driven, "status", "99", code=23)
-    message = "there is no build 99; `farm list` shows those that there are"
+    message = "there is no build 99; `farm list` shows the builds"
     assert found == {"error": {"code": "not-found", "message": message}}
