@@ -1,6 +1,6 @@
 """A private apt: its own state, cache and configuration in one directory, the host's Debian mirror and keyrings.
 
-Owns resolving and downloading; apt itself verifies signatures and checksums. Nothing of the host's apt is changed.
+Owns the resolution and the download; apt itself verifies signatures and checksums. The host's apt is not changed.
 """
 
 import re
@@ -16,7 +16,7 @@ from farm.model.arch import Arch
 # `apt-get --print-uris` prints: 'uri' file-name size hash
 URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<name>\S+) (?P<size>\d+)")
 FETCHED = re.compile(r"^Get:\d+ \S+ .*? (?P<name>\S+) \S+ \S+ \[.*\]$")
-# Only how to reach a mirror is taken from the host's configuration; its hooks may delete the host's caches.
+# Only the options that reach a mirror are taken from the host's configuration; its hooks may delete the host's caches.
 HOST_OPTIONS = re.compile(r'^Acquire::(?:https?|ftp|Retries|AllowReleaseInfoChange)\b.*"[^"]*";$', re.IGNORECASE)
 PROBLEM = re.compile(r"^(?:E:|Err:|W: (?:Failed to fetch|GPG error|.*could not be verified))")
 Progress = Callable[[str], None]
@@ -43,9 +43,9 @@ class Apt:
         return self.root / "archives"
 
     def update(self, progress: Progress) -> None:
-        """Write the configuration and bring the indexes up to date. Raises DemoError when there is none to work with.
+        """Write the configuration and update the indexes. Raises DemoError if there is no index at all.
 
-        With only some unreachable apt goes on with what it has, signatures checked as always, and so does this.
+        If only some indexes are unreachable, apt goes on with the others, with their signatures checked as always.
         """
         self._configure()
         progress(f"apt: package indexes of {self.arch.value}")

@@ -79,7 +79,7 @@ def parse_deb822(text: str) -> tuple[Source, ...]:
 
 
 def debian_only(source: Source, codename: str) -> Source | None:
-    """The source reduced to that release and its updates; None when it is another vendor's or another release's."""
+    """The source reduced to that release and its updates; None if it is of another vendor or release."""
     path = source.signed_by.strip()
     embedded = "\n" in path
     if path and not embedded and not Path(path).name.startswith(KEYRING_PREFIX):

@@ -69,8 +69,8 @@ OTHER_PACKAGES = (
 )
 # Made here from the specs in meta/, in place of Debian's own base.
 META_PACKAGES = ("filesystem", "demo-release", "demo-rpm-config", "demo-build")
-# Needed by Debian's maintainer scripts only, which never run here, or replaced by the meta packages. apt is told that
-# they are installed, so it never fetches them, and dependencies on them are dropped.
+# Only Debian's maintainer scripts need these, which never run here, or the meta packages replace them. apt's status
+# says that they are installed, so it never fetches them, and dependencies on them are dropped.
 PRESENT = (
     "adduser",
     "base-files",

@@ -22,7 +22,7 @@ from deploy.demo.stamp import HERE, META, digest, is_current, locked, replacing
 from farm.model.arch import Arch
 
 DEFAULT_CACHE = Path.home() / ".cache" / "farm-demo"
-# The modules whose change means other packages.
+# If one of these modules changes, the packages are made again.
 DECIDING = ("arch", "contents", "control", "repack", "repodata", "translate", "tree")
 
 

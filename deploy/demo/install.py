@@ -1,6 +1,6 @@
-"""The demo's last step: dnf installs a package from the repository it landed in, and the package is run.
+"""The demo's last step: dnf installs a package from the repository that it is in, and the package is run.
 
-The root is a folder; dnf is the host's, with a configuration of our own, so nothing of the host's is changed.
+The root is a folder; dnf is the host's, with its own configuration here, so that the host is not changed.
 """
 
 import shutil
@@ -14,7 +14,7 @@ _MACROS = "%_dbpath /var/lib/rpm\n"
 
 
 def install(root: Path, packages: Sequence[str], repositories: Mapping[str, str], *, arch: Arch) -> str:
-    """Install into a new root at `root` from repositories by name and URL; what dnf said. Raises DemoError."""
+    """Install into a new root at `root` from repositories by name and URL. Returns dnf's output. Raises DemoError."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     home = root.parent / "home"

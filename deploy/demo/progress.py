@@ -1,4 +1,4 @@
-"""Saying what is being prepared: a live line on a terminal, plain lines elsewhere."""
+"""Shows the progress of the preparations: a live line on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ class Progress(Protocol):
     """Counts one stage's items."""
 
     def step(self, what: str) -> None:
-        """One more item is done, or has begun; `what` names it."""
+        """Count one more item that is done or has begun; `what` names it."""
 
 
 class _Plain:

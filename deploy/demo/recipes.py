@@ -1,18 +1,18 @@
-"""The packages that the demo hands to the farm, and what is expected of each. Data only."""
+"""The packages that the demo gives to the farm, and the result that it expects of each. Data only."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Kind(Enum):
-    """How the farm is given the source."""
+    """The form in which the farm gets the source."""
 
     GIT = "git"
     SRPM = "srpm"
 
 
 class Upstream(Enum):
-    """Where the tarball comes from."""
+    """The origin of the tarball."""
 
     DEBIAN = "debian"
     OURS = "ours"

@@ -16,7 +16,7 @@ from farm.model.arch import Arch
 SOURCE_DATE_EPOCH = "1767614400"
 BUILD_HOST = "demo"
 ELFDEPS = "/usr/lib/rpm/elfdeps"
-# Everything of rpmbuild that would change the files, look at them again, or depend on the host's configuration.
+# Turns off everything in rpmbuild that changes files, scans them again, or depends on the host's configuration.
 MACROS = {
     "_binary_payload": "w1.zstdio",
     "_build_id_links": "none",
@@ -53,7 +53,7 @@ def repack(deb: Path, *, arch: Arch, work: Path, output: Path) -> None:
 
 
 def build(spec: Path, *, arch: Arch, work: Path, output: Path, **macros: object) -> None:
-    """Run rpmbuild on a spec of ours with the host's configuration kept out of the result."""
+    """Run rpmbuild on one of the demo's specs, without the host's configuration."""
     defines = {**MACROS, "_topdir": work / "top", "_rpmdir": output, "_tmppath": work, **macros}
     arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
     run(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import createrepo_c
 
-# Fixed, as all else here is, so that the same packages are described in the same words.
+# Fixed, as everything here, so that the same packages give the same repodata.
 REVISION = "1"
 
 

@@ -1,4 +1,4 @@
-"""The command that prepares what the demo builds: `python -m deploy.demo.sources --output DIR`.
+"""The command that prepares the demo's sources: `python -m deploy.demo.sources --output DIR`.
 
 Owns the git repositories, the src.rpm and the manifest demo.json in that directory. Commits and tarballs are the same
 on every machine: dates, names and modes are fixed.
@@ -153,7 +153,7 @@ def _git(recipe: Recipe, work: Path, output: Path) -> Path:
         ("clone", "--quiet", "--bare", "--no-hardlinks", ".", str(bare)),
     ):
         run(["git", *argv], cwd=work, env=GIT_ENV)
-    # The copy remembers a work tree that is about to vanish.
+    # The copy's configuration names a work tree that is removed soon.
     run(["git", "--git-dir", str(bare), "remote", "remove", "origin"], env=GIT_ENV)
     return bare
 

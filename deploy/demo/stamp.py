@@ -40,7 +40,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(directory: Path, key: str) -> Iterator[Path]:
-    """Yield an empty directory beside `directory`, which becomes it when the block succeeds and vanishes otherwise."""
+    """Yield an empty directory beside `directory`, which replaces it if the block succeeds, and is removed if not."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     fresh.chmod(0o755)

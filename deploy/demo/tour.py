@@ -1,6 +1,6 @@
-"""`make demo`: from nothing to packages built, and one of them installed with dnf from the repository it landed in.
+"""`make demo`: starts a farm, builds packages, and installs one of them with dnf from the repository that it is in.
 
-Everything a person would type is typed here for real, through the installed command line, and shown. With `--pulp`
+It runs and shows the commands that a person would type, with the installed command line. With `--pulp`
 (`make demo PULP=1`) the repository is one of a real Pulp, started for the demo.
 """
 
@@ -49,7 +49,7 @@ def main() -> int:
             stack.enter_context(_farm(farm))
             ok = _build_all(farm, packages)
             _install(farm, packages)
-            _title("What was built")
+            _title("The builds")
             _type(farm, "list", "--limit", str(len(packages)))
     except (DemoError, FarmError, PulpError) as error:
         console.print("[red]error:[/red]", end=" ")
@@ -129,7 +129,7 @@ def _build_all(demo: Demo, packages: list[dict[str, Any]]) -> bool:
             console.print(f"[red]expected exit code {wanted}, got {code}[/red]")
             ok = False
         elif wanted:
-            console.print(f"This one is made to fail; exit code {code} says that the package did, and not the farm.")
+            console.print(f"This package fails on purpose; exit code {code} blames the package and not the farm.")
     return ok
 
 
@@ -137,7 +137,7 @@ def _install(demo: Demo, packages: list[dict[str, Any]]) -> None:
     settings = demo.settings
     wanted = [package for package in packages if package.get("run")]
     names = [package["installs"] for package in wanted]
-    _title(f"dnf installs {', '.join(names)} from the repository they landed in")
+    _title(f"dnf installs {', '.join(names)} from the farm's repository")
     arch = _arch()
     root = settings.data / "demo" / "installed" / "root"
     with Farm.connect(settings) as farm:

@@ -1,4 +1,4 @@
-"""The file tree of one package: unpacked from a .deb, moved below /usr, thinned, looked through for what it provides.
+"""The file tree of one package: unpacks it from a .deb, moves it below /usr, removes files, finds its provides.
 
 Runs no code of the package: maintainer scripts are unpacked beside the tree and never executed.
 """

@@ -1,4 +1,4 @@
-"""Pulp beside the farm: a real one on loopback for tests, demo and bench, and what a production one needs.
+"""Pulp beside the farm: a real one on loopback for tests, demo and bench, and the tools for a production one.
 
-Knows nothing of how the farm publishes: that is farm/repositories/pulp.
+Knows nothing of the farm's publications, which are in farm/repositories/pulp.
 """

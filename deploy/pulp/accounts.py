@@ -1,7 +1,7 @@
-"""Service accounts in Pulp for the farm: one may publish, one may look. deploy/pulp/service-account runs it.
+"""Service accounts in Pulp for the farm: one may publish, one may only read. deploy/pulp/service-account runs it.
 
-Owns which rights each has, which is the smallest set that tests/live/test_pulp_accounts.py found to do. Roles named
-creator make the account the owner of what it creates, so it has no rights on what others made.
+Owns the rights of each, which are the smallest set with which tests/live/test_pulp_accounts.py passes. Roles named
+creator make the account the owner of the objects that it creates, so it has no rights on those of others.
 """
 
 import argparse
@@ -46,18 +46,19 @@ class Purpose(StrEnum):
 
 
 def make_publisher(pulp: LocalPulp) -> Account:
-    """For the workers that publish. Safe to repeat; each time with a new password."""
+    """Make the account of the workers that publish. Safe to repeat; each time it gets a new password."""
     return make_account(local(pulp), Purpose.PUBLISHER)
 
 
 def make_reader(pulp: LocalPulp) -> Account:
-    """For the scheduler and for people, who look at repositories. Safe to repeat; each time with a new password."""
+    """Make the account of the scheduler and of people, which read repositories. Safe to repeat; each time it gets a new
+    password."""
     return make_account(local(pulp), Purpose.READER)
 
 
 def make_account(where: Administration, purpose: Purpose, *, username: str = "", password: str = "") -> Account:
-    """A user with the roles of its purpose, made or brought to that: its password is set and roles that it lacks are
-    added. Others that it has stay. Raises PulpError.
+    """Make a user with the roles of its purpose, or change it: its password is set and missing roles are added. Its
+    other roles stay. Raises PulpError.
     """
     account = Account(
         username=username or f"farm-{purpose}", password=password or secrets.token_urlsafe(PASSWORD_BYTES)

@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Administration:
-    """A Pulp and someone who may make users there. `domain` is where the roles hold; None without domains."""
+    """A Pulp and a user who may make users there. `domain` is the domain of the roles; None without domains."""
 
     url: str
     admin: Account
@@ -52,14 +52,14 @@ def administration_options(parser: argparse.ArgumentParser) -> None:
 
 
 def administration(given: argparse.Namespace) -> Administration:
-    """From those options. Raises PulpError."""
+    """The Pulp and its administrator from those options. Raises PulpError."""
     admin = Account(username=given.admin, password=read_secret(given.admin_password_file))
     return Administration(url=given.url, admin=admin, domain=given.domain, ca=given.ca)
 
 
 @contextmanager
 def api_of(where: Administration) -> Iterator[httpx.Client]:
-    """A client that asks as the administrator."""
+    """A client with the administrator's credentials."""
     root = "/pulp/api/v3/" if where.domain is None else f"/pulp/{where.domain}/api/v3/"
     auth = (where.admin.username, where.admin.password)
     verify = True if where.ca is None else httpx.create_ssl_context(str(where.ca))
@@ -68,7 +68,7 @@ def api_of(where: Administration) -> Iterator[httpx.Client]:
 
 
 def ask(api: httpx.Client, method: str, path: str, **what: Any) -> Any:
-    """The answer's JSON, None when it has none. Raises PulpError, in words for an administrator."""
+    """The answer's JSON, None if it has none. Raises PulpError, with a message for an administrator."""
     # A path that Pulp gave begins at the server's root.
     url = api.base_url.copy_with(raw_path=path.encode()) if path.startswith("/") else path
     try:

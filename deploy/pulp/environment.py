@@ -1,6 +1,6 @@
 """Pulp's own virtual environment: made once for a set of pinned packages, and kept.
 
-Owns what is installed and what identifies it. Does not start anything of it.
+Owns the installation and its key. Does not start Pulp.
 """
 
 import shutil
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def identity() -> str:
-    """Changes with what would be installed."""
+    """The key of the packages that would be installed."""
     return digest([CONSTRAINTS], *PACKAGES, sys.version)[:16]
 
 
@@ -53,7 +53,7 @@ def _install(folder: Path) -> None:
 
 
 def _find_uv() -> Path:
-    """The one that the Makefile brings, beside this Python, or any on PATH."""
+    """The uv that the Makefile installs beside this Python, or any on PATH."""
     for place in (Path(sys.executable).with_name("uv"), Path(shutil.which("uv", path=local.env.get("PATH")) or "")):
         if place.is_file():
             return place

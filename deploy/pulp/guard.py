@@ -1,7 +1,7 @@
 """A content guard on the farm's repositories in Pulp. `deploy/pulp/content-guard` runs it.
 
-The guard wants a header that a reverse proxy adds for those whom it lets in: build hosts, which hold no credential of
-Pulp's, by their network, people by whatever they sign in with. Owns the guard and what it is on; not the proxy.
+The guard requires a header that a reverse proxy adds for the clients that it admits: build hosts, which have no
+credential of Pulp, by their network, people by their login. Owns the guard and its distributions; not the proxy.
 """
 
 import argparse
@@ -37,20 +37,20 @@ class Guarded:
 
 
 def set_guard(where: Administration, prefix: str, secret: str) -> Guarded:
-    """Guard all distributions below the prefix, and, in a domain, whatever is made there from now on. Safe to repeat,
+    """Guard all distributions below the prefix, and, in a domain, also those that are made there later. Safe to repeat,
     also with another secret. Raises PulpError.
     """
     with api_of(where) as api:
         guard = _guard(api, secret)
         domain = domain_href(api, where)
         if domain is not None:
-            # The farm makes a distribution for each version, none of which may be open until someone runs this again.
+            # The farm makes a distribution for each version, and none of them may be open until this runs again.
             ask(api, "PATCH", domain, json={"default_content_guard": guard})
         return Guarded(count=_guard_all(api, prefix, guard), href=guard)
 
 
 def header_value(secret: str) -> str:
-    """The header value that the proxy sends: Pulp wants it in base64."""
+    """The header value that the proxy sends: Pulp expects base64."""
     return base64.b64encode(secret.encode()).decode()
 
 
@@ -80,7 +80,7 @@ def _guard_all(api: httpx.Client, prefix: str, guard: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="deploy/pulp/content-guard",
-        description="Lets only those read the farm's repositories whom a reverse proxy lets in. Safe to repeat.",
+        description="Lets only clients of a reverse proxy read the farm's repositories. Safe to repeat.",
     )
     administration_options(parser)
     parser.add_argument("--prefix", default="farm", help="FARM_PULP_PREFIX (farm)")
@@ -93,10 +93,10 @@ def main() -> int:
     except PulpError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    print(f"{guarded.count} distributions were open and are guarded now; the proxy adds, for those whom it lets in,")
-    print(f"  proxy_set_header {HEADER} <base64 of what is in {given.secret_file}>;")
+    print(f"{guarded.count} distributions were open and are guarded now; for clients that it admits, the proxy adds")
+    print(f"  proxy_set_header {HEADER} <base64 of the content of {given.secret_file}>;")
     print(f"and for all others  proxy_set_header {HEADER} '';")
-    print("Give this to the publish workers, so that what they make from now on is guarded too:")
+    print("Give this to the publish workers, so that the distributions that they make later are guarded too:")
     print(f"  FARM_PULP_CONTENT_GUARD={guarded.href}")
     return 0
 

@@ -1,6 +1,6 @@
-"""One local Pulp's folder: its settings, secrets, ports and database, and how they come to be.
+"""One local Pulp's folder: makes its settings, secrets, ports and database.
 
-Owns what is on disk. Starts PostgreSQL only to make the migrated template that new databases are copies of.
+Owns the files. Starts PostgreSQL only to make the migrated template from which new databases are copied.
 """
 
 import base64
@@ -29,13 +29,13 @@ _PASSWORD_BYTES = 18
 _MIGRATE_WITHIN_S = 600.0
 _POSTGRESQL_WITHIN_S = 60.0
 _COPY_WITHIN_S = 120.0
-# Below the ports that the kernel gives to outgoing connections, one of which could sit on ours while Pulp is down.
+# Below the ports that the kernel gives to outgoing connections, one of which could take Pulp's port while it is down.
 _PORTS = (20000, 32000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """`venv` is Pulp's own environment; `settings` is added to what settings.py says, and wins."""
+    """`venv` is Pulp's own environment; `settings` are added to those of settings.py, and override them."""
 
     data: Path
     venv: Path
@@ -64,7 +64,7 @@ class Home:
         }
 
     def prepare(self) -> None:
-        """Everything but the database. Safe to repeat: what is there stays."""
+        """Make everything but the database. Safe to repeat: existing files stay."""
         self.data.mkdir(parents=True, exist_ok=True)
         for name in _FOLDERS:
             (self.data / name).mkdir(exist_ok=True)
@@ -125,7 +125,7 @@ class Home:
 
 
 def make(data: Path, cache: Path, settings: Mapping[str, object], *, say: Say) -> Home:
-    """A folder that only has to be started: new, or as an earlier run left it. Raises PulpError."""
+    """A folder whose Pulp only has to be started: a new one, or that of an earlier run. Raises PulpError."""
     home = Home(data=data, venv=environment.make(cache, say=say), settings=settings)
     key = _key()
     made_for = data / "database-version"

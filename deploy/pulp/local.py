@@ -1,7 +1,7 @@
 """A real Pulp on loopback, for tests, demo and bench: `python -m deploy.pulp.local up --data DIR`.
 
-Owns starting, watching and stopping PostgreSQL, Pulp's API, its content app and its workers. Not for production: its
-PostgreSQL never waits for the disk, and everything of it ends with the process that started it.
+Starts, watches and stops PostgreSQL, Pulp's API, its content app and its workers. Not for production: its PostgreSQL
+never waits for the disk, and all its processes end with the process that started them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _ASK_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class PulpConfig:
-    """`data` is this Pulp's own folder, `cache` the one for what is made once and shared: packages, an empty database.
+    """`data` is this Pulp's own folder, `cache` the folder of shared files: its packages, an empty database.
 
     `workers` run tasks, `api_processes` answer requests. `settings` is added to Pulp's settings.py.
     """
@@ -99,7 +99,7 @@ class LocalPulp:
     # --- start and stop -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """All of it, ready to be used. Raises PulpError, which names the process that ended and its log."""
+        """Start all processes, and wait until they are usable. Raises PulpError for one that ended, with its log."""
         self._lock = _hold(self.config.data)
         say = self.config.say
         self._home = home.make(self.config.data.absolute(), self.config.cache.absolute(), self.config.settings, say=say)
@@ -113,7 +113,7 @@ class LocalPulp:
         self.wait_ready()
 
     def stop(self) -> None:
-        """Workers and apps first, then PostgreSQL. Safe to repeat."""
+        """Stop workers and apps, then PostgreSQL. Safe to repeat."""
         self._family.stop([name for name in self._family.watched if name != postgresql.NAME])
         self._family.stop([postgresql.NAME])
         self._family.close()
@@ -122,7 +122,7 @@ class LocalPulp:
             self._lock = None
 
     def start_one(self, name: str) -> None:
-        """One that was killed, stopped or ended by itself, and wait until it is usable. Raises PulpError."""
+        """Start a process that was killed or stopped, or ended by itself, and wait for it. Raises PulpError."""
         if name == postgresql.NAME:
             home.start_postgresql(self._family, self.home.cluster)
             return
@@ -133,7 +133,7 @@ class LocalPulp:
         until(lambda: self._is_up(name), _READY_WITHIN_S, f"{name}; its log is {plans[name].log}")
 
     def revive(self) -> None:
-        """Start all that does not run, and wait until Pulp is ready.
+        """Start all processes that do not run, and wait until Pulp is ready.
 
         Without its database Pulp's processes end sooner or later, so they are started again with it.
         """
@@ -157,7 +157,7 @@ class LocalPulp:
 
     @property
     def processes(self) -> Mapping[str, int]:
-        """Process ids of those that run, by name: `postgresql`, `api`, `content`, `worker-1` and so on."""
+        """Ids of the running processes by name: `postgresql`, `api`, `content`, `worker-1` and so on."""
         return self._family.pids
 
     def is_ready(self) -> bool:

@@ -1,6 +1,6 @@
 """A private PostgreSQL for a local Pulp: its own cluster, on a unix socket only, as an ordinary user.
 
-Not for data that has to survive a power cut: it never waits for the disk.
+Not for data that must survive a power cut: it never waits for the disk.
 """
 
 import os
@@ -48,7 +48,7 @@ class Cluster:
                 )
 
     def initialise(self) -> None:
-        """A new cluster, owned by the database user `pulp`, whom its socket's folder lets in without a password."""
+        """Make a cluster, owned by the database user `pulp`, who needs no password in its socket's folder."""
         argv = [str(binaries() / "initdb"), "-D", str(self.data), "-U", "pulp", "-A", "trust", "-E", "UTF8"]
         run([*_as_user(), *argv, "--locale=C.UTF-8", "--no-sync"], env=_ENV, cwd=Path("/"), timeout_s=_WITHIN_S)
 
@@ -98,7 +98,7 @@ def version() -> str:
 
 
 def _user() -> str:
-    """The packages make it on every distribution. Raises PulpError where it is not there."""
+    """PostgreSQL's user, which the packages make on every distribution. Raises PulpError if it does not exist."""
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError as error:

@@ -1,6 +1,6 @@
 """Pulp's processes as children of this one: started, watched, and ended by process id only.
 
-Owns their lifetime, which ends with this process's whatever happens to it. Knows nothing of what they do.
+Owns their lifetime, which always ends with this process's. Knows nothing of their work.
 """
 
 import os
@@ -23,8 +23,8 @@ _SHOWN_CHARACTERS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How one process is started. `stop_signal` is its polite one; `folder`, when given, is the working folder that
-    its own children share, by which those are found that outlived it."""
+    """The parameters of one process. `stop_signal` asks it to end; `folder`, if given, is the working folder of its own
+    children, by which children that outlived it are found."""
 
     name: str
     argv: Sequence[str]
@@ -39,7 +39,7 @@ class Family:
     """Processes by name. Each leads a process group of its own, and dies when this process does."""
 
     def __init__(self, *, stop_within_s: float = _STOP_WITHIN_S) -> None:
-        """`stop_within_s` is how long one that was asked to end may take before it is killed."""
+        """`stop_within_s` is the time that a process may take to end before it is killed."""
         self._stop_within_s = stop_within_s
         # The kernel ends a child with the thread that started it, so that thread has to live as long as the family.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pulp-starter")
@@ -56,12 +56,12 @@ class Family:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids of those that run, by name."""
+        """Ids of the running processes, by name."""
         return {name: popen.pid for name, (_, popen) in self._running.items() if popen.poll() is None}
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Names of those that were started and neither stopped nor killed since."""
+        """Names of the processes that were started, and neither stopped nor killed since."""
         return tuple(self._running)
 
     def check(self, only: str = "") -> None:
@@ -71,7 +71,7 @@ class Family:
                 raise PulpError(f"{plan.name} ended with {popen.returncode}: {last_line(plan.log)} (log: {plan.log})")
 
     def send(self, name: str, number: signal.Signals) -> None:
-        """To the process and its children; after KILL it is waited for, and then no longer watched.
+        """Signal the process and its children. After KILL, wait for its end, and watch it no longer.
 
         Raises PulpError when it does not run.
         """
@@ -102,7 +102,7 @@ class Family:
             del self._running[name]
 
     def close(self) -> None:
-        """Nothing can be started afterwards."""
+        """End the thread that starts processes. None can be started afterwards."""
         self._starter.shutdown()
 
 
@@ -127,7 +127,7 @@ def run(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: fl
 
 
 def until(is_there: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Wait for something that is looked for again and again. Raises PulpError at the deadline."""
+    """Wait until `is_there` returns True. Raises PulpError at the deadline."""
     deadline = time.monotonic() + timeout_s
     while not is_there():
         if time.monotonic() > deadline:
@@ -136,7 +136,7 @@ def until(is_there: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last words of a process, for a message."""
+    """The last line of a process's log, for a message."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][-500:] if lines else "it wrote nothing"
 
@@ -158,13 +158,13 @@ def _kill_group(pid: int) -> None:
 
 
 def _left(plan: Plan, group: int) -> list[int]:
-    """The children of it that still run: in its group, or at work in its folder."""
+    """The children of it that still run, in its group or in its folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
             at_work = plan.folder is not None and (entry / "cwd").readlink() == plan.folder
-        except OSError:  # it ended, or is not ours to look at
+        except OSError:  # it ended, or this user may not read it
             continue
         if state != "Z" and (int(pgrp) == group or at_work):
             found.append(int(entry.name))
