@@ -1,4 +1,4 @@
-"""What tests of every kind share: no settings of the caller's, databases, the demo distribution, and a Pulp."""
+"""Fixtures for all kinds of tests: no settings of the caller, databases, the demo distribution, and a Pulp."""
 
 import os
 import signal
@@ -58,7 +58,7 @@ def _asks_for_pulp(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees the settings of whoever runs it, and none leaves the process in another folder."""
+    """No test sees the settings of the person who runs it, and none leaves the process in another folder."""
     for key in [key for key in os.environ if key.startswith("FARM_") and not key.startswith("FARM_TEST_")]:
         monkeypatch.delenv(key)
     before = Path.cwd()

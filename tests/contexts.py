@@ -1,4 +1,4 @@
-"""A step's context as the door makes it, for tests of the parts below the door; and the demo target that they build."""
+"""A step's context as the runner makes it, for tests of the parts below it; and the demo target that they build."""
 
 import threading
 import time

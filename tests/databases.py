@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from farm.store.database import make_engine
 from farm.store.store import Store
 
-# What is not on the disk is lost with the machine, which tests do not kill.
+# Data that is not on the disk is lost with the machine, which tests do not kill.
 _FAST = "-c fsync=off -c full_page_writes=off -c listen_addresses="
-# What was committed within the last fifth of a second is lost with the server.
+# Transactions of the last fifth of a second are lost with the server.
 _FASTER = "-c synchronous_commit=off"
 
 
@@ -78,7 +78,7 @@ class Cluster:
         while any(_is_alive(pid) for pid in family):
             assert time.monotonic() < deadline, "PostgreSQL outlived SIGKILL"
             time.sleep(0.01)
-        # Where nobody reaps it, the dead server would look alive to the next by its process id.
+        # If no process reaps the dead server, the next one would think from its process id that it is alive.
         for path in (lock, *self._folder.glob(".s.PGSQL.*")):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A farm without a scheduler or workers: a test says what becomes of each attempt, through the store's own doors.
+"""A farm without a scheduler or workers: a test decides the end of each attempt, through the store's own methods.
 
 The database, the artifact store, the repositories and, where it is started, Redis are the real ones.
 """
@@ -101,7 +101,7 @@ class DrivenFarm:
         return self.farm.build(build_id)
 
     def tell(self, build_id: int) -> None:
-        """Whoever waits for the build hears that it is over, as the scheduler has them."""
+        """Clients that wait for the build learn that it is over, as from the scheduler."""
         leases = Leases(self.settings)
         leases.publish({"build": build_id, "step": None, "status": Status.FINISHED})
         leases.close()

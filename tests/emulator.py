@@ -22,7 +22,7 @@ def need_distribution() -> Path:
 
 
 def need_emulator() -> None:
-    """Of the foreign arch, with its distribution; else as `need_distribution`."""
+    """The distribution of the foreign arch; skips or fails as `need_distribution`."""
     if problem := emulator_problem(FOREIGN):
         _lacks(f"{problem}; run deploy/bootstrap emulators")
     need_distribution()

@@ -49,7 +49,7 @@ def output_of(
     exclusive: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
 ) -> object:
-    """What a step of this kind makes when all goes well."""
+    """The output of a successful step of this kind."""
     srpm = artifact(f"{package}-1-1.src.rpm", ArtifactKind.SRPM, f"{package}-1-1.src")
     match kind:
         case "fetch":
@@ -84,7 +84,7 @@ def fail(reason: str = "make: *** [all] Error 2", outcome: Outcome = Outcome.FAI
 
 
 def token_of(label: str) -> str:
-    """What a worker of the tests' makes for an attempt."""
+    """The token that a fake worker makes for an attempt."""
     return f"token of {label}"
 
 
@@ -193,14 +193,14 @@ class FakeWorkers:
         if not self._attempt(name, order):
             return
         chain = embedded["chain"] or []
-        if chain:  # what Celery does after a task: the next link goes to its own queue
+        if chain:  # Celery does this after a task: the next link goes to its own queue
             following = chain[-1]
             inner = json.dumps([[], following["kwargs"], {"chain": chain[:-1]}]).encode()
             again = {**message, "body": base64.b64encode(inner).decode()}
             self._redis.lpush(following["options"]["queue"], json.dumps(again))
 
     def _attempt(self, name: str, order: dict[str, Any]) -> bool:
-        """True when the chain is to go on."""
+        """True if the chain goes on."""
         try:
             token = token_of(order["attempt"])
             work = self._leases.claim(order["attempt"], token, self.node(name), wait_s=self._offer_wait_s)

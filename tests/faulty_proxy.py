@@ -24,7 +24,7 @@ _KEPT: dict[tuple[str, int, str], Answer] = {}
 
 
 class Fault(Enum):
-    """What becomes of one request."""
+    """The fault of one request."""
 
     NONE = auto()
     SERVER_ERROR = auto()  # answered 500 by the proxy; the server hears nothing of it
@@ -109,7 +109,7 @@ class FaultyProxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    # --- what a test says -----------------------------------------------------------------------------------------
+    # --- for tests ------------------------------------------------------------------------------------------------
 
     def break_(self, method: str, path: str, fault: Fault, *, skip: int = 0, times: int = 1) -> None:
         """Have the fault happen to `times` requests of that method and path (both patterns), after the first `skip`."""
@@ -139,19 +139,19 @@ class FaultyProxy:
             self.chance = lambda _method, _path: Fault.NONE
 
     def requests(self, method: str = ".*", path: str = "") -> list[Request]:
-        """Those that came so far, of that method and path (both patterns)."""
+        """The requests so far of that method and path (both are patterns)."""
         with self._lock:
             return [one for one in self._requests if re.fullmatch(method, one.method) and re.search(path, one.path)]
 
     def forget(self) -> None:
-        """Begin the record anew."""
+        """Forget the requests so far."""
         with self._lock:
             self._requests.clear()
 
-    # --- what the handler asks ------------------------------------------------------------------------------------
+    # --- for the handler ------------------------------------------------------------------------------------------
 
     def due(self, method: str, path: str) -> tuple[Fault, list[Callable[[], None]], list[Callable[[], None]]]:
-        """What becomes of a request, and whom to call when it came and when it was answered."""
+        """The fault of a request, and the functions to call when it comes and when it is answered."""
         with self._lock:
             taken = [rule for rule in self._rules if rule.takes(method, path)]
             came = [rule.came for rule in taken if rule.came is not None]

@@ -1,4 +1,4 @@
-"""What tests of the fetch step stand on: a context with a real store, git repositories, an HTTP server of their own."""
+"""Helpers of the fetch step's tests: a context with a real store, git repositories, an HTTP server of their own."""
 
 import base64
 import os
@@ -136,7 +136,7 @@ def spec(name: str = "hello", *, sources: tuple[str, ...] = (), version: str = "
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says to a path. `cut` leaves the body short of what Content-Length says."""
+    """The server's answer for a path. `cut` makes the body shorter than its Content-Length."""
 
     body: bytes = b""
     status: int = 200

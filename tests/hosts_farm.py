@@ -1,7 +1,7 @@
 """A farm of several "hosts" on one machine: real processes, workers whose node names say where they are.
 
-What a host is to the farm is the name behind the `@`; nothing else about these is apart (tests/siege has network
-namespaces). Each process can be killed, stopped and started anew by the test.
+To the farm a host is the name behind the `@`; nothing else separates these hosts (tests/siege has network namespaces).
+The test can kill, stop and restart each process.
 """
 
 import os

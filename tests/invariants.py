@@ -1,4 +1,4 @@
-"""What is never true of a farm, asked of its database, whatever has happened to it."""
+"""Conditions that are never true of a farm, whatever has happened to it, as queries of its database."""
 
 import sqlalchemy as sa
 

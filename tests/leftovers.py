@@ -1,4 +1,4 @@
-"""What a farm may not leave behind, and how it is found."""
+"""Finds the things that a farm must not leave behind."""
 
 from pathlib import Path
 

@@ -105,7 +105,7 @@ def worker_facts(
     version: str = "1",
     unfit: str | None = None,
 ) -> WorkerFacts:
-    """What this worker says of itself. Where no queues are named, its role's: for `build`, that of x86_64."""
+    """The facts that this worker announces. Without named queues it has its role's: for `build`, that of x86_64."""
     role, _, host = name.partition("@")
     return WorkerFacts(
         name=name,

@@ -1,7 +1,7 @@
 """The tiny packages of tests/data as a test needs them: a folder, a src.rpm, a git repository.
 
 Needs rpmbuild and git on PATH, and touches nothing outside the folder it is given: rpmbuild gets its own database,
-home and top folder, git its own configuration. What each package is for, its spec's first line says.
+home and top folder, git its own configuration. The first line of a spec tells the purpose of the package.
 """
 
 import shutil
@@ -77,7 +77,7 @@ def commit_all(repository: Path, message: str, *, commit_at: datetime = COMMIT_A
 
 
 def git(repository: Path, *words: str, commit_at: datetime = COMMIT_AT) -> str:
-    """Run git in the repository with a fixed author, and nobody's configuration; what it printed, stripped."""
+    """Run git in the repository with a fixed author, and without configuration. Returns its output, stripped."""
     stamp = commit_at.isoformat()
     person = {
         f"GIT_{role}_{part}": value

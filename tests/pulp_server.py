@@ -35,7 +35,7 @@ def pulp_cache() -> Path:
 
 
 def pulp_settings(pulp: LocalPulp, data: Path, **more: Any) -> Settings:
-    """Of a farm with its data in `data` that publishes to this Pulp as its administrator, below a prefix of its own.
+    """Settings of a farm with its data in `data` that publishes to this Pulp as administrator, below its own prefix.
 
     `more` are other settings by their field names. All farms of one Pulp share what it says of its API, which takes it
     more than a second to say.

@@ -1,4 +1,4 @@
-"""What a real Pulp holds and serves, looked at behind the farm's back; and publishers in processes that can be killed.
+"""Reads the content of a real Pulp without the farm, and runs publishers in processes that can be killed.
 
 Owns the invariants that hold after every fault. Asks the database and the content app, never the farm or the API.
 """
@@ -111,7 +111,7 @@ class Place:
         )
 
     def unfinished(self) -> list[str]:
-        """Tasks that Pulp has still to do, whoever asked for them."""
+        """All tasks that Pulp has not done yet."""
         return self.sql("SELECT state || ' ' || name FROM core_task WHERE state IN ('waiting', 'running', 'canceling')")
 
     # --- what clients get -----------------------------------------------------------------------------------------

@@ -94,11 +94,11 @@ def run_farm(settings: Settings, *words: str) -> "subprocess.CompletedProcess[st
     )
 
 
-# --- what runs, and what is left ---------------------------------------------------------------------------------
+# --- processes and leftovers -------------------------------------------------------------------------------------
 
 
 def processes(settings: Settings) -> list[int]:
-    """All that belong to the farm: whose words or environment name its data, or who are in a root of its."""
+    """All processes of the farm: their arguments or environment name its data, or they are in one of its roots."""
     found = set(inside(settings))
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -125,7 +125,7 @@ def leftovers(settings: Settings) -> list[str]:
     found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(settings.data) in line]
     found += [str(path) for path in settings.work.glob("*")]
     since = (settings.data / "demo").stat().st_mtime_ns
-    for folder, names, _ in os.walk("/sys/fs/cgroup"):  # which goes on when one of them is gone meanwhile
+    for folder, names, _ in os.walk("/sys/fs/cgroup"):  # the walk goes on if one of them is removed meanwhile
         for name in names:
             made = _CGROUP.fullmatch(name)
             if made and not Path(f"/proc/{made[1]}").exists() and _made_at(Path(folder, name)) > since:

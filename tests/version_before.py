@@ -1,7 +1,7 @@
 """A farm of the version before, from tests/data/farm-0006: its database, files and Redis, as if it stopped just now.
 
 Owns how the data is brought to a new place: paths, the address of a server, and times, which are moved so that the farm
-stopped a moment ago. What is in the data, tests/data/farm-0006/README.md says.
+stopped a moment ago. tests/data/farm-0006/README.md describes the data.
 """
 
 import json

@@ -112,7 +112,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("account", REFUSED)
-def test_an_account_is_refused_what_its_role_does_not_need(broker: Broker, account: str) -> None:
+def test_an_account_is_refused_commands_that_its_role_does_not_need(broker: Broker, account: str) -> None:
     for words in REFUSED[account]:
         with broker.client(account) as client, pytest.raises(redis.exceptions.NoPermissionError):
             client.execute_command(*words)
@@ -120,7 +120,7 @@ def test_an_account_is_refused_what_its_role_does_not_need(broker: Broker, accou
 
 @pytest.mark.parametrize("account", [*queues.WORKER_ROLES, "flower", queues.CLIENT])
 def test_no_account_but_the_schedulers_makes_up_a_script(broker: Broker, account: str) -> None:
-    """It could run for ever, or fill the broker with what nothing removes."""
+    """It could run without end, or fill the broker with keys that nothing removes."""
     for words in (
         ("SCRIPT", "LOAD", "while true do end"),
         ("EVAL", "while true do end", "0"),
@@ -205,7 +205,7 @@ def test_a_builder_sends_the_message_of_the_upload_in_its_chain(broker: Broker) 
 
 
 def test_a_message_goes_back_to_the_queue_that_it_came_from(broker: Broker) -> None:
-    """Whatever its sender wrote about that: a publisher would be denied the other queue, and end."""
+    """The sender cannot choose another queue: the broker would deny it to a publisher, which would end."""
     url = broker.url(queues.PUBLISH)
     _send(broker.url(BUILDER), to=queues.PUBLISH)
     with broker.client(ADMIN) as client:
@@ -263,7 +263,7 @@ def test_there_is_an_administrator_when_one_is_asked_for(broker: Broker) -> None
         assert client.acl_whoami() == ADMIN
 
 
-def test_the_default_account_lets_nobody_in(broker: Broker) -> None:
+def test_the_default_account_is_closed(broker: Broker) -> None:
     with redis.Redis(unix_socket_path=str(broker.unix), protocol=2) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
     for password in ("", "default"):
@@ -274,7 +274,7 @@ def test_the_default_account_lets_nobody_in(broker: Broker) -> None:
             client.ping()
 
 
-def test_a_restart_keeps_transactions_and_what_scripts_wrote(tmp_path: Path) -> None:
+def test_a_restart_keeps_transactions_and_the_writes_of_scripts(tmp_path: Path) -> None:
     """Redis 7.0 loads its append-only file as the default account, and checks the account's permissions at EXEC."""
     with broker_with_accounts(tmp_path, "--appendonly", "yes") as broker, broker.client(ADMIN) as client:
         client.mset({"plain": "1"})
@@ -321,14 +321,14 @@ def test_a_worker_makes_up_no_offer_and_no_channel(broker: Broker) -> None:
                     client.execute_command(*words)
 
 
-def test_names_of_connections_are_nobodys_to_set(broker: Broker) -> None:
+def test_no_account_may_set_names_of_connections(broker: Broker) -> None:
     """Redis counts them in no limit, and keeps them in its log of slow commands."""
     for account in roles.ACCOUNTS:
         with broker.client(account) as client, pytest.raises(redis.exceptions.NoPermissionError):
             client.execute_command("CLIENT", "SETNAME", "x")
 
 
-def test_answers_that_nobody_reads_leave_the_scheduler_its_memory(tmp_path: Path) -> None:
+def test_unread_answers_leave_the_scheduler_its_memory(tmp_path: Path) -> None:
     """With the limits that docs/operating.md asks for, Redis drops the client instead."""
     limits = ("--maxmemory", "96mb", "--maxmemory-clients", "32mb", "--client-query-buffer-limit", "32mb")
     with broker_with_accounts(tmp_path, *limits) as broker, broker.client("scheduler") as scheduler:

@@ -1,4 +1,4 @@
-"""What another user of the machine can read of a farm's data: repositories, and nothing else."""
+"""Another user of the machine can read a farm's repositories, and nothing else of its data."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ def as_nobody(*argv: str) -> "subprocess.CompletedProcess[str]":
 
 
 def readable(paths: Sequence[Path]) -> list[str]:
-    """Those of them that `nobody` can read, by asking as nobody."""
+    """The paths that the user `nobody` can read, as tested by a process of that user."""
     script = 'for path; do test -r "$path" && echo "$path"; done; true'
     found: list[str] = []
     for first in range(0, len(paths), 500):
@@ -71,7 +71,7 @@ def test_a_folder_that_belongs_to_everybody_is_left_alone(tmp_path: Path) -> Non
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
 
 
-def test_nobody_reads_the_database_and_is_told_whose_it_is(tmp_path: Path) -> None:
+def test_another_user_cannot_read_the_database_and_is_told_its_owner(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data")
     close_data(settings)
     open_way(settings.data / "farm.db")
@@ -99,7 +99,7 @@ def test_nobody_reads_the_database_and_is_told_whose_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.live
-def test_nobody_reads_anything_that_a_real_build_left_but_repositories(tmp_path: Path, demo_distribution: Path) -> None:
+def test_another_user_reads_nothing_of_a_real_build_but_repositories(tmp_path: Path, demo_distribution: Path) -> None:
     settings = Settings.from_env({"FARM_DATA": str(tmp_path / "data")})
     close_data(settings)
     (settings.data / "demo").mkdir()

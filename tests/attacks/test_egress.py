@@ -259,7 +259,7 @@ def open_tmp(tmp_path: Path) -> Path:
 @needs_root
 @pytest.mark.parametrize("form", ["{}", "file://{}", "file://localhost{}", "{}/../secret"])
 @pytest.mark.parametrize("uid", [None, 65534, 12345])
-def test_a_closed_folder_is_not_read_for_who_may_not_read_it(open_tmp: Path, form: str, uid: int | None) -> None:
+def test_a_closed_folder_is_not_read_for_a_user_without_rights(open_tmp: Path, form: str, uid: int | None) -> None:
     secret = repository(open_tmp / "secret", {"hello.spec": spec()})
     url = form.format(secret)
     root = Desk(folder=open_tmp / "desk")
@@ -354,7 +354,7 @@ def test_a_file_behind_a_password_is_not_given_out_by_its_checksum(tmp_path: Pat
 
 
 def test_the_redirects_of_a_download_are_its_history(tmp_path: Path) -> None:
-    """Which is how a fall from https to http is seen."""
+    """The comparison by which a redirect from https to http is found."""
     settings = Settings.from_env({"FARM_DATA": str(tmp_path / "farm")})
     (tmp_path / "work").mkdir()
     with (

@@ -82,7 +82,7 @@ def test_a_build_is_waited_for_its_log_read_and_its_packages_published(place: Ho
     assert "build@one" in farm(place, "workers")
 
 
-def test_what_runs_is_followed_cancelled_and_retried(place: HostsFarm, tmp_path: Path) -> None:
+def test_a_running_build_is_followed_cancelled_and_retried(place: HostsFarm, tmp_path: Path) -> None:
     build = enqueue(place, tmp_path, "never-ends")
     until(lambda: builds(place, build), "it to run")
     log = place.farm.log(build, follow=True)

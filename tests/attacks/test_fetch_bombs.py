@@ -39,7 +39,7 @@ print(status["VmHWM"].split()[0])
 
 
 def _fetched(tmp_path: Path, repo: Path) -> str:
-    """What became of it, in a process whose memory can be told."""
+    """The end of a fetch, in a process of its own, whose memory can be measured."""
     argv = [sys.executable, "-c", _FETCH, str(tmp_path / "desk"), str(repo)]
     began_at = time.monotonic()
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
@@ -180,7 +180,7 @@ def test_a_large_spec_is_read_in_little_memory(tmp_path: Path, text: bytes) -> N
     _fetched(tmp_path, repository(tmp_path / "repo", {"hello.spec": spec() + text}))
 
 
-def test_lines_of_a_spec_are_what_rpm_takes_for_lines() -> None:
+def test_lines_of_a_spec_are_split_as_rpm_splits_them() -> None:
     read = spec_reader.read(b"Name: a\r\nSource: x\nPatch: b\x0cc\n\nSource: z")
     assert read.name == "a"
     assert [source.written for source in read.sources] == ["x", "b\x0cc", "z"]

@@ -90,7 +90,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Layered:
-    """What came of a layer: `root`, or the `ended` of the package's failure. `log` is the step's."""
+    """The result of a layer: `root`, or `ended` for a failure of the package. `log` is the step's."""
 
     root: Root | None
     error: FarmError | None
@@ -206,7 +206,7 @@ def _is_recorded(made: Layered) -> bool:
     return any(name.startswith("evil") for name in made.names)
 
 
-def test_an_honest_package_is_installed_and_the_record_is_what_rpm_has(layers: Layers, tmp_path: Path) -> None:
+def test_an_honest_package_is_installed_and_the_record_matches_rpms(layers: Layers, tmp_path: Path) -> None:
     made = layers.make("", tmp_path)
     assert _is_recorded(made)
     assert made.root is not None
@@ -291,7 +291,7 @@ def test_a_flood_does_not_hide_that_a_package_was_not_installed(layers: Layers, 
     ],
     ids=["link", "folder", "pipe-link", "pipes", "forged", "grown", "large", "gone", "database", "daemon"],
 )
-def test_what_a_scriptlet_does_to_the_shared_folder_changes_no_record(
+def test_a_scriptlet_that_changes_the_shared_folder_changes_no_record(
     layers: Layers, tmp_path: Path, command: str
 ) -> None:
     before = set(layers.settings.templates.glob("*/*/*/*"))
@@ -371,7 +371,7 @@ _TO_A_LINK = "mkdir -p /evil/farm; cp /usr/libexec/NAME-out /evil/farm/enter; mv
         ("mv /var/tmp /was; : > /var/tmp", "/var/tmp"),
     ],
 )
-def test_a_package_that_replaces_a_folder_where_a_room_puts_its_own_fails(
+def test_a_package_that_replaces_a_folder_over_which_a_session_mounts_fails(
     layers: Layers, tmp_path: Path, command: str, replaced: str
 ) -> None:
     """A link there would have the sandbox put the farm's helper where a program of the package lies in its place."""
@@ -416,7 +416,7 @@ def test_a_package_that_rpm_does_not_take_is_not_the_hosts_trouble(
     assert made.ended.outcome is Outcome.FAILED
 
 
-def test_a_scriptlet_that_never_ends_holds_up_no_other_filling(layers: Layers, tmp_path: Path) -> None:
+def test_a_scriptlet_that_never_ends_delays_no_other_installation(layers: Layers, tmp_path: Path) -> None:
     layers.make("", tmp_path)  # so that the template is there
     with ThreadPoolExecutor(1) as pool:
         (tmp_path / "a").mkdir()

@@ -110,7 +110,7 @@ def test_a_build_that_is_moved_to_a_publisher_does_not_run_there(publisher: Publ
     assert publisher.says(f"Dropped {BUILD}: '{BUILD}' is no attempt of farm.upload")
 
 
-def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher: Publisher) -> None:
+def test_many_unexpected_messages_of_uploads_delay_no_other(publisher: Publisher) -> None:
     for number in range(300):
         publisher.forge(step_type("upload").task, f"{number + 10}.upload.x86_64.1")
     publisher.offer(UPLOAD)
@@ -118,7 +118,7 @@ def test_many_messages_of_uploads_that_nobody_expects_hold_up_no_other(publisher
     publisher.reported(UPLOAD)
 
 
-def test_what_else_celery_does_for_a_sender_is_not_done_for_a_forger(publisher: Publisher) -> None:
+def test_other_features_of_celery_are_closed_to_a_forger(publisher: Publisher) -> None:
     """Callbacks would be sent with the publisher's account; a time to wait for would fill its memory."""
     extra: Any = {"queue": queues.SOURCE, "ignore_result": True}
     other = publisher.app.signature(step_type("fetch").task, kwargs={"attempt": "1.fetch.1", "v": wire.VERSION})
@@ -158,7 +158,7 @@ RUBBISH = (
 )
 
 
-def test_what_is_no_message_ends_no_worker(publisher: Publisher) -> None:
+def test_a_malformed_message_ends_no_worker(publisher: Publisher) -> None:
     """The fixture looks whether the worker lives. Each before a message that is sound."""
     for number, entry in enumerate(RUBBISH, start=10):
         label = f"{number}.upload.x86_64.1"
@@ -196,7 +196,7 @@ def test_odd_headers_use_up_no_slot(publisher: Publisher) -> None:
     publisher.reported(UPLOAD)
 
 
-def test_what_is_compressed_is_not_read(publisher: Publisher) -> None:
+def test_a_compressed_answer_is_not_read(publisher: Publisher) -> None:
     publisher.app.send_task(step_type("upload").task, kwargs={}, queue="model", ignore_result=True)
     model = json.loads(publisher.client.rpop("model"))  # type: ignore[arg-type]
     bomb = base64.b64encode(bz2.compress(bytes(2**30))).decode()
@@ -249,7 +249,7 @@ def test_a_number_in_place_of_an_offer_costs_its_attempt_alone(publisher: Publis
 
 
 def test_work_of_another_step_under_an_uploads_label_is_not_done(publisher: Publisher) -> None:
-    """Whoever may write offers of its own queue may try."""
+    """An account that may write offers of its own queue may try."""
     evil = replace(work_of("build"), attempt=BUILD)
     publisher.client.hset(f"farm:offer:{UPLOAD}", "work", wire.encode_work(evil))  # type: ignore[arg-type]
     publisher.forge(step_type("upload").task, UPLOAD)

@@ -74,7 +74,7 @@ class Farm:
         return [len(step.attempts) for step in self.store.build(build_id).steps]
 
     def is_heard(self) -> None:
-        """All that was sent to `control` was looked at."""
+        """The scheduler has read all documents in `control`."""
         lists = [name(role) for role in queues.CONTROL_ROLES for name in (queues.control_list, queues.control_taken)]
         until(lambda: not self.client.exists(*lists), "the scheduler to look at it all")
 
@@ -133,7 +133,7 @@ def test_an_evil_builder_cannot_report_the_upload_after_its_build(farm: Farm) ->
 
 
 def test_no_build_is_given_a_repository_that_a_report_named(farm: Farm) -> None:
-    """Not even one of whoever may publish."""
+    """Not even the account of a publisher may."""
 
     def answer(work: AnyWork) -> Answer:
         if work.kind == "upload":
@@ -181,7 +181,7 @@ def test_notices_with_a_guessed_token_end_nothing(farm: Farm, kind: NoticeKind) 
             farm.notice(kind, label, "guess" * (number % 3))
             farm.is_heard()
             assert farm.leases.touch(label, token_of(label)) is Touch.HELD
-        # The same, of an attempt whose turn is still to come, and of what is none.
+        # The same for an attempt that has not been sent yet, and for labels of no attempt.
         for other in (f"{build_id}.upload.x86_64.1", f"{build_id}.build.x86_64.99", "", "..", "x" * 10_000):
             farm.notice(kind, other, "guess")
         farm.is_heard()
@@ -192,7 +192,7 @@ def test_notices_with_a_guessed_token_end_nothing(farm: Farm, kind: NoticeKind) 
     assert farm.store.holds() == {}
 
 
-def test_whoever_asks_for_anothers_lease_is_turned_away_alone(farm: Farm) -> None:
+def test_a_worker_that_asks_for_anothers_lease_is_turned_away_alone(farm: Farm) -> None:
     """While Redis has forgotten whose it is, too."""
     with FakeWorkers(farm.settings, answer=farm.honest):
         build_id = farm.enqueue()
@@ -210,7 +210,7 @@ def test_whoever_asks_for_anothers_lease_is_turned_away_alone(farm: Farm) -> Non
     assert farm.attempts(build_id) == [1, 1, 1, 1]
 
 
-def test_whoever_overwrites_a_lease_of_its_own_queue_cannot_report_it(farm: Farm) -> None:
+def test_an_account_that_overwrites_a_lease_of_its_queue_cannot_report_it(farm: Farm) -> None:
     with FakeWorkers(farm.settings, answer=farm.honest):
         build_id = farm.enqueue()
         until(lambda: farm.runs(build_id), "the build step to run")
@@ -226,7 +226,7 @@ def test_whoever_overwrites_a_lease_of_its_own_queue_cannot_report_it(farm: Farm
     assert build.steps[2].attempts[0].worker == "build@one"
 
 
-def test_trouble_is_booked_on_whoever_had_the_lease_and_not_on_whom_the_report_names(farm: Farm) -> None:
+def test_trouble_counts_on_the_holder_of_the_lease_and_not_on_the_host_in_the_report(farm: Farm) -> None:
     def evil(work: AnyWork) -> Answer | None:
         report = report_for(work.attempt, token_of(work.attempt), work.kind, TROUBLE, worker="build@victim")
         farm.control.report(report)
@@ -242,7 +242,7 @@ def test_trouble_is_booked_on_whoever_had_the_lease_and_not_on_whom_the_report_n
     assert "victim" not in repr(farm.store.holds())
 
 
-def test_many_refusals_of_what_nobody_took_make_few_attempts_and_no_trouble(farm: Farm) -> None:
+def test_many_refusals_of_unclaimed_offers_make_few_attempts_and_no_trouble(farm: Farm) -> None:
     """Its worker is there, and slow: the message waits in the queue."""
     farm.leases.announce(worker_facts("build@slow", slots=1))
     with FakeWorkers(farm.settings, names=(queues.SOURCE,)):
@@ -263,7 +263,7 @@ def test_many_refusals_of_what_nobody_took_make_few_attempts_and_no_trouble(farm
 
 
 def test_no_key_has_a_token_and_a_password_is_with_fetches_alone(farm: Farm) -> None:
-    """Of all that a role may read, at each moment of a build."""
+    """Checked in all keys that a role may read, at each moment of a build."""
     looked: list[str] = []
 
     def answer(work: AnyWork) -> Answer:
@@ -281,7 +281,7 @@ def test_no_key_has_a_token_and_a_password_is_with_fetches_alone(farm: Farm) -> 
 
 
 def test_messages_point_at_an_attempt_and_give_no_right_to_it(farm: Farm) -> None:
-    """What is in a queue, and what Flower shows."""
+    """Checked in the messages of a queue, and in the pages of Flower."""
     farm.leases.announce(worker_facts("source@slow", slots=1))
     farm.enqueue()
     until(lambda: farm.client.llen(queues.SOURCE) == 1, "the fetch step to be sent")

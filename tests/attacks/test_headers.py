@@ -181,7 +181,7 @@ def test_the_reader_has_nothing_of_the_host(
     check_publishable([make_rpm(left)], context)
 
 
-def test_what_a_repository_refuses_at_last_ends_the_build_and_counts_on_no_host(
+def test_a_repositorys_final_refusal_ends_the_build_and_counts_on_no_host(
     context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> object:

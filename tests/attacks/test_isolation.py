@@ -1,4 +1,4 @@
-"""What a recipe and a scriptlet reach of the host: real rooms and real fillings, a program that asks for everything."""
+"""Recipes and scriptlets cannot reach the host: real sessions and installations run a program that tries everything."""
 
 import ctypes
 import os
@@ -151,7 +151,7 @@ def test_a_target_may_allow_user_namespaces(settings: Settings, target: Target, 
     assert {found[name] for name in ("core_pattern", "keyctl", "io_uring", "mount-cgroup")} & {"ok"} == set()
 
 
-def test_no_program_of_a_dependency_runs_as_root_in_a_room(
+def test_no_program_of_a_dependency_runs_as_root_in_a_session(
     settings: Settings, target: Target, probe: Path, tmp_path: Path
 ) -> None:
     above = tmp_path / "above"
@@ -169,7 +169,7 @@ def test_no_program_of_a_dependency_runs_as_root_in_a_room(
     assert set(uids) == {str(BUILD_UID)}
 
 
-def test_what_a_filling_leaves_belongs_to_nobody_on_the_host(
+def test_files_of_an_installation_belong_to_no_user_of_the_host(
     settings: Settings, target: Target, probe: Path, tmp_path: Path
 ) -> None:
     scriptlet = (
@@ -187,7 +187,9 @@ def test_what_a_filling_leaves_belongs_to_nobody_on_the_host(
             assert settings.first_root_id <= path.lstat().st_uid < settings.first_root_id + ID_COUNT, path
 
 
-def test_each_room_is_another_user_of_the_host(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+def test_each_session_is_another_user_of_the_host(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
     command = ("cat", "/proc/self/uid_map", "/proc/self/gid_map")
     seen = set()
     for name in ("a", "b"):
@@ -198,7 +200,7 @@ def test_each_room_is_another_user_of_the_host(settings: Settings, target: Targe
     assert len(seen) == 2
 
 
-def test_a_room_that_has_all_that_a_user_may_have_takes_nothing_from_another(
+def test_a_session_that_uses_up_the_limits_of_a_user_takes_nothing_from_another(
     settings: Settings, target: Target, crowd: Path, tmp_path: Path
 ) -> None:
     """Descriptors in flight over unix sockets, and pipes of the normal size."""
@@ -220,7 +222,7 @@ def test_a_room_that_has_all_that_a_user_may_have_takes_nothing_from_another(
     assert beside == alone
 
 
-def test_a_room_possesses_no_key_of_its_worker(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
+def test_a_session_has_no_key_of_its_worker(settings: Settings, target: Target, probe: Path, tmp_path: Path) -> None:
     """As with ssh and kinit, which start a session keyring and leave keys in it."""
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.syscall(_KEYCTL, _JOIN_SESSION_KEYRING, b"farm-test-session") >= 0

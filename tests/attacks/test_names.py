@@ -87,7 +87,7 @@ def test_a_subpackage_with_the_name_of_anothers_package_is_not_published(store: 
     assert [attempt for step in uploads for attempt in step.attempts if attempt.outcome is Outcome.SUCCEEDED] == []
 
 
-def test_what_was_not_published_claims_no_name(store: Store) -> None:
+def test_an_unpublished_package_claims_no_name(store: Store) -> None:
     source = Source(kind=SourceKind.GIT, url="https://git/hello")
     store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="mallory")
     failed: AnyResult = StepResult(outcome=Outcome.FAILED, reason="make: error")
@@ -221,7 +221,7 @@ def upload_of(store: Store, owner: str) -> Step:
     [(("hello", "hello"), ("hello", "hello")), (("ncurses", "libtic"), ("sly", "libtic"))],
     ids=["source name", "subpackage"],
 )
-def test_of_two_owners_who_upload_one_new_name_at_once_the_first_alone_publishes(
+def test_only_the_first_of_two_owners_who_upload_one_new_name_at_once_publishes(
     store: Store, honest: tuple[str, str], mallory: tuple[str, str]
 ) -> None:
     owners = {"honest": honest, "mallory": mallory}
@@ -269,7 +269,7 @@ def test_an_upload_that_had_trouble_keeps_its_names_apart_until_it_is_tried_agai
     assert {store.build(one.build_id).owner for one in sent(store).orders} == {first}
 
 
-def test_who_cancels_an_upload_that_may_have_published_has_its_names(store: Store) -> None:
+def test_a_cancelled_upload_that_may_have_published_keeps_its_names(store: Store) -> None:
     uploads_offered(store, {"mallory": ("hello", "hello")})
     (build,) = store.builds()
     store.cancel(build.id, by="mallory")

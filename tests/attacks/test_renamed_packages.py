@@ -39,7 +39,7 @@ def lie(request: pytest.FixtureRequest, context: StepContext, tmp_path: Path) ->
     return request.param, _reported_as(context, path, nevra)
 
 
-def test_a_package_that_is_not_what_was_reported_is_not_published(
+def test_a_package_that_differs_from_its_report_is_not_published(
     context: StepContext, tmp_path: Path, lie: tuple[str, Artifact]
 ) -> None:
     what, artifact = lie

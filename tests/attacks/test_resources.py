@@ -1,4 +1,4 @@
-"""What a hostile step does to the machine's CPU and to its own groups: real groups, where this machine has them."""
+"""A hostile step attacks the machine's CPU and its own groups: real groups, if this machine has them."""
 
 import os
 import threading
@@ -51,7 +51,7 @@ def folders_of(group: Cgroup) -> tuple[Path, ...]:
 
 @pytest.fixture
 def stray(freezers: Path) -> Iterator[Path]:
-    """A freezer group outside of the step's own, as one is made by who mounts that hierarchy anew."""
+    """A freezer group outside of the step's own, as a process can make that mounts the hierarchy again."""
     folder = freezers / f"farm-test-stray-{os.getpid()}" / "inner"
     folder.mkdir(parents=True)
     yield folder
@@ -100,7 +100,7 @@ def test_a_dead_workers_frozen_step_is_swept(where: CgroupPlace, freezers: Path)
 
 
 def test_the_farms_own_frozen_group_is_left_as_it_is(freezers: Path) -> None:
-    """Whoever runs the farm in a group may freeze it; only a step's groups are thawed."""
+    """An operator who runs the farm in a group may freeze it; only a step's groups are thawed."""
     own = freezer_path("self")
     assert stray_freezers([os.getpid()], freezers, own) == []
 
@@ -125,7 +125,7 @@ def test_many_sessions_have_the_share_of_one_step(where: CgroupPlace) -> None:
 
 
 def test_version_2_thaws_the_groups_below(tmp_path: Path) -> None:
-    """The kernel kills frozen groups of version 2; those that are left are not to be frozen."""
+    """The kernel kills frozen groups of version 2; groups that are left must not be frozen."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "cgroup.freeze").write_text("1\n")

@@ -11,7 +11,7 @@ BUILD = "build.x86_64"
 
 @pytest.mark.parametrize("account", [*queues.WORKER_ROLES, "flower", queues.CLIENT])
 def test_no_account_reaches_tables_of_bindings(broker: Broker, account: str) -> None:
-    """Whoever sends a message would read them, however long one account had made them."""
+    """Every sender of a message would read them, however long one account had made them."""
     for table in ("binding.control", "binding.celery.pidbox", "binding_permanent.control", "binding_deadlines"):
         for words in (("SADD", "x"), ("ZADD", "1", "x"), ("SMEMBERS",), ("DEL",)):
             with broker.client(account) as client, pytest.raises(NoPermissionError):

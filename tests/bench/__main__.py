@@ -28,7 +28,8 @@ from tests.distribution import demo_distribution
 
 MANY = 200
 PAIRS = 9
-#: What is to be reached, and what is aimed at; a figure of several values has a goal for those that are named.
+#: The value that must be reached, and the value that is aimed at. A figure of several values has a goal for each value
+#: that is named here.
 GOALS: dict[str, tuple[float, float]] = {
     "room_over_bare": (1.3, 1.1),
     "farm_overhead_s": (0.8, 0.4),

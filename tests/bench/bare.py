@@ -14,7 +14,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
 def rebuild(srpm: Path, topdir: Path) -> float:
     """Seconds of one rebuild with a top directory of its own, which is made before and removed after the clock."""
     topdir.mkdir(parents=True)
-    # The database lies beside it and is kept, as a host's is: making one anew would cost more than the build.
+    # The database is beside it and is kept, as a host's is: a new one would cost more than the build.
     defines = ["--define", f"_topdir {topdir}", "--define", f"_dbpath {topdir.parent / 'rpmdb'}", "--nodeps"]
     start = time.monotonic()
     # By full path and with an environment of its own: the engine has emptied plumbum's.

@@ -1,4 +1,4 @@
-"""What an idle farm keeps in memory: the proportional set size of each member with its children."""
+"""Measures the memory of an idle farm: the proportional set size of each member with its children."""
 
 from collections.abc import Mapping
 from pathlib import Path

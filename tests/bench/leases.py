@@ -1,4 +1,4 @@
-"""What it costs to keep the leases of many running builds: processor seconds per second, here and in Redis."""
+"""Measures the cost of the leases of many running builds: processor seconds per second, here and in Redis."""
 
 import time
 from contextlib import ExitStack

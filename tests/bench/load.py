@@ -1,4 +1,4 @@
-"""What scheduling and looking cost as builds pile up: a hundred thousand that wait, a million that are over.
+"""Measures the cost of scheduling and queries with many builds: a hundred thousand that wait, a million that are over.
 
 Owns its own Redis and database. Costs are processor time where they can be, so that another process on the machine
 changes them little; what a person waits for is wall-clock time.

@@ -1,7 +1,7 @@
-"""What publishing to a real Pulp costs: in requests, against pulp-cli, and as a repository grows.
+"""Measures the cost of publications to a real Pulp: in requests, against pulp-cli, and as a repository grows.
 
-Owns its own Pulp, Redis and packages, which are made anew in each run and gone after it. What Pulp's machine does in
-a second is no figure: requests are counted, and times are ratios of what was run in turn.
+Owns its own Pulp, Redis and packages, which are made in each run and removed after it. The speed of Pulp's machine is
+not a figure: requests are counted, and times are ratios of two runs in turn.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ class Bench:
     broker_url: str
 
     def settings(self) -> Settings:
-        """Of a farm whose repositories nobody has used."""
+        """The settings of a farm with unused repositories."""
         return pulp_settings(self.pulp, self.data, broker_url=self.broker_url)
 
     def finished(self, task: str) -> Mapping[str, Any]:
@@ -224,7 +224,7 @@ def _file(path: Path, build: int) -> RepositoryFile:
 
 @contextmanager
 def counted() -> Iterator[Counter[str]]:
-    """What this process asks Pulp for in the block, whatever asks: requests by kind."""
+    """The requests of this process to Pulp in the block, by kind."""
     counts: Counter[str] = Counter()
     lock = threading.Lock()
     send = HTTPAdapter.send
@@ -282,7 +282,7 @@ def _by_cli(bench: Bench, name: str) -> float:
 
 
 def _cli(bench: Bench, home: Path) -> Callable[..., None]:
-    """What runs a command of `pulp rpm`."""
+    """A function that runs a command of `pulp rpm`."""
     pulp = bench.pulp
     config = home / "cli.toml"
     config.touch(mode=0o600)

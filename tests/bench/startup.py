@@ -1,4 +1,4 @@
-"""What a command costs a person before it does anything: `farm status` as a process, over `python -c pass`.
+"""Measures the cost of a command before it does anything: `farm status` as a process, over `python -c pass`.
 
 Both are run in turn, and the processor time of each process is compared, not the time that passes: a busy machine adds
 to the latter.

@@ -1,4 +1,4 @@
-"""What is built to be measured: a trivial C package, and many tiny packages with one script each and no compiler.
+"""The packages that are built for measurements: a trivial C package, and many tiny ones with a script and no compiler.
 
 None makes debug packages: the demo's macros ask for them and a bare host's do not, and what is compared has to be the
 same work.

@@ -1,4 +1,4 @@
-"""What every artifact store does, whatever keeps its files."""
+"""The contract of every artifact store, wherever its files are."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ def file(tmp_path: Path, content: bytes = b"content", name: str = "given") -> Pa
     return path
 
 
-def test_what_is_put_comes_back_with_its_digest_name_and_size(store: ArtifactStore, tmp_path: Path) -> None:
+def test_a_stored_file_comes_back_with_its_digest_name_and_size(store: ArtifactStore, tmp_path: Path) -> None:
     artifact = store.put(file(tmp_path), name="a.log", kind=ArtifactKind.LOG)
     assert artifact.sha256 == hashlib.sha256(b"content").hexdigest()
     assert (artifact.name, artifact.size_bytes, artifact.kind) == ("a.log", 7, ArtifactKind.LOG)
@@ -78,7 +78,7 @@ def test_an_empty_file_is_a_file(store: ArtifactStore, tmp_path: Path) -> None:
     assert store.get(artifact, tmp_path / "back").read_bytes() == b""
 
 
-def test_nobody_may_write_to_what_is_given_out(store: ArtifactStore, tmp_path: Path) -> None:
+def test_no_user_may_write_to_files_that_are_given_out(store: ArtifactStore, tmp_path: Path) -> None:
     artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
     assert store.get(artifact, tmp_path / "back").stat().st_mode & 0o222 == 0
     assert path_of(store, artifact.sha256).stat().st_mode & 0o222 == 0
@@ -133,7 +133,7 @@ def test_an_error_of_the_user_of_a_local_file_is_raised_as_it_is(store: Artifact
     assert content_of(store, artifact.sha256) == b"content"
 
 
-def test_get_replaces_what_is_in_its_way(store: ArtifactStore, tmp_path: Path) -> None:
+def test_get_replaces_a_file_that_is_in_its_way(store: ArtifactStore, tmp_path: Path) -> None:
     artifact = store.put(file(tmp_path), name="a", kind=ArtifactKind.LOG)
     into = file(tmp_path, b"old", "into")
     assert store.get(artifact, into).read_bytes() == b"content"
@@ -152,7 +152,7 @@ def test_a_digest_that_is_not_there_is_not_found(store: ArtifactStore, tmp_path:
 
 @pytest.mark.parametrize("looks", [0, 1, 5, 17])
 @pytest.mark.parametrize("move", [False, True])
-def test_who_is_stopped_stores_nothing_of_a_large_file(
+def test_a_stopped_attempt_stores_nothing_of_a_large_file(
     store: ArtifactStore, tmp_path: Path, move: bool, looks: int
 ) -> None:
     path = tmp_path / "large"
@@ -166,7 +166,7 @@ def test_who_is_stopped_stores_nothing_of_a_large_file(
 
 
 @pytest.mark.parametrize("looks", [0, 1, 17])
-def test_who_is_stopped_gets_nothing_of_a_large_file(
+def test_a_stopped_attempt_gets_nothing_of_a_large_file(
     store: ArtifactStore, tmp_path: Path, elsewhere: Path, looks: int
 ) -> None:
     path = tmp_path / "large"

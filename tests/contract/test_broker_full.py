@@ -53,7 +53,7 @@ def test_enqueueing_names_the_limit_and_writes_nothing(settings: Settings, fille
         assert farm.builds() == ()
 
 
-def test_enqueueing_works_again_as_soon_as_there_is_room(settings: Settings, filled: FilledRedis) -> None:
+def test_enqueueing_works_again_as_soon_as_there_is_memory(settings: Settings, filled: FilledRedis) -> None:
     with Farm.connect(settings) as farm:
         filled.fill()
         with pytest.raises(BrokerFull):

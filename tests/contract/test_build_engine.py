@@ -1,5 +1,5 @@
-"""What every build engine promises, on each of them: the native one in real roots, and mock's through a stand-in that
-builds with the host's rpmbuild. With FARM_TEST_MOCK_CONFIG, on a host that has mock, on mock itself, too."""
+"""The contract of every build engine, tested on each: the native one in real roots, and mock's with a stand-in that
+builds with the host's rpmbuild. With FARM_TEST_MOCK_CONFIG, on a host that has mock, also on mock itself."""
 
 import itertools
 import os
@@ -227,7 +227,7 @@ def test_a_build_that_fails_has_no_results_and_its_words_are_in_the_log(bench: B
     assert b"error: " in bench.log
 
 
-def test_what_nothing_provides_is_named(bench: Bench) -> None:
+def test_a_requirement_without_a_provider_is_named(bench: Bench) -> None:
     run = bench.rpms(bench.srpm("unresolvable"))
     assert (run.outcome, run.reason) == (
         Outcome.UNRESOLVABLE,
@@ -281,7 +281,9 @@ def test_a_silent_build_that_computes_outlives_its_limit_of_silence(bench: Bench
         ("forks-without-end", {"processes": 100}, "wanted more processes and threads than its limit of 100"),
     ],
 )
-def test_what_takes_more_than_its_limit_is_over_it(bench: Bench, name: str, limits: dict[str, int], words: str) -> None:
+def test_a_command_that_takes_more_than_its_limit_is_over_it(
+    bench: Bench, name: str, limits: dict[str, int], words: str
+) -> None:
     if cgroups.place().kind is CgroupKind.NONE and name != "fills-disk":
         pytest.skip("without cgroups it is not told from another failure")
     run = bench.rpms(bench.srpm(name), **limits)

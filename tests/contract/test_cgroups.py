@@ -47,7 +47,7 @@ def inner(group: Path) -> Path:
     return folder
 
 
-def test_what_a_build_put_into_groups_of_its_own_ends_with_the_group(where: CgroupPlace) -> None:
+def test_processes_in_a_builds_own_groups_end_with_the_group(where: CgroupPlace) -> None:
     with ExitStack() as stack:
         with Cgroup(where, LIMITS) as group:
             folders = [join.parent for join in group.joins]
@@ -70,7 +70,7 @@ def test_a_dead_workers_groups_are_swept_with_all_below_them(where: CgroupPlace)
         assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT) is not None
 
 
-def test_a_dead_workers_groups_are_swept_though_what_is_in_them_forks_all_the_time(where: CgroupPlace) -> None:
+def test_a_dead_workers_groups_are_swept_although_their_processes_fork_all_the_time(where: CgroupPlace) -> None:
     """Each of these processes lives for no longer than it takes to start the next one."""
     with ExitStack() as stack:
         with Cgroup(where, LIMITS) as group:
@@ -83,7 +83,7 @@ def test_a_dead_workers_groups_are_swept_though_what_is_in_them_forks_all_the_ti
         assert not any(folder.exists() for folder in dead)
 
 
-def test_who_is_killed_because_the_host_has_no_memory_left_did_not_reach_its_limit(where: CgroupPlace) -> None:
+def test_a_kill_because_the_host_is_out_of_memory_is_not_over_the_limit(where: CgroupPlace) -> None:
     if where.kind is not CgroupKind.V1:
         pytest.skip("groups of version 2 have to be delegated first")
     parents = tuple((name, folder / f"farm-test-{os.getpid()}") for name, folder in where.parents)

@@ -93,7 +93,7 @@ def one_build(farm: FarmApi, **more: object) -> int:
 
 
 @pytest.mark.parametrize("name", sorted(IMPLEMENTATIONS))
-def test_an_implementation_takes_what_the_protocol_says(name: str, tmp_path: Path) -> None:
+def test_an_implementation_has_the_parameters_of_the_protocol(name: str, tmp_path: Path) -> None:
     with driven_farm(tmp_path, with_redis=False) as driven:
         farm = IMPLEMENTATIONS[name](driven.settings, ADMIN)
         farm.close()

@@ -1,4 +1,4 @@
-"""What is lost with a Redis that is emptied, and how it comes back: leases, reports, what workers have to say."""
+"""The data that is lost with a Redis that is emptied, and its recovery: leases, reports, announcements of workers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -150,7 +150,7 @@ def test_a_lease_is_kept_until_its_report_is_settled(outbox: Outbox, leases: Lea
     assert leases.holders([LABEL]) == {}
 
 
-def test_a_report_that_nobody_ever_settles_is_not_sent_for_ever(
+def test_a_report_that_is_never_settled_is_not_sent_without_end(
     outbox: Outbox, control: Control, empty: Callable[[], object]
 ) -> None:
     outbox.send(report_of("build"))

@@ -70,7 +70,7 @@ def test_no_key_has_a_token(leases: Leases, settings: Settings, label: str) -> N
             assert b"secret" not in (client.dump(key) or b""), key
 
 
-def test_who_is_turned_away_is_gone_and_nobody_else(leases: Leases, label: str) -> None:
+def test_an_attempt_that_is_turned_away_is_gone_and_no_other(leases: Leases, label: str) -> None:
     leases.turn_away([(label, digest_of("guess"))])
     assert leases.touch(label, "guess") is Touch.GONE
     assert leases.touch(label, "honest") is Touch.MISSING
@@ -94,8 +94,8 @@ def test_a_claim_of_nothing_ends(leases: Leases, label: str) -> None:
         leases.claim(label, "t", "w", wait_s=0.1)
 
 
-def test_only_a_few_wait_for_what_is_expected_and_nobody_for_what_is_not(leases: Leases, label: str) -> None:
-    """A slot is occupied by whoever waits, and messages may be forged."""
+def test_only_a_few_workers_wait_for_an_expected_attempt_and_none_for_others(leases: Leases, label: str) -> None:
+    """A wait occupies a slot, and messages may be forged."""
     began_at = time.monotonic()
     with pytest.raises(LeaseLost, match="not expected"):
         leases.claim(label, "t", "w", wait_s=20)
@@ -168,7 +168,7 @@ def test_all_events_of_a_pass_are_heard_in_order(leases: Leases) -> None:
     assert [next(heard) for _ in told] == told
 
 
-def test_a_lease_that_nobody_touches_ends(leases: Leases, label: str) -> None:
+def test_a_lease_that_is_not_renewed_ends(leases: Leases, label: str) -> None:
     leases.offer(replace(WORK, attempt=label))
     leases.claim(label, TOKEN, "w", wait_s=0.1)
     ended = threading.Event()
@@ -203,7 +203,7 @@ def test_reports_are_there_until_they_are_settled(control: Control) -> None:
     for report in reports:
         control.report(report)
     assert set(control.receive(timeout_s=1).reports) == set(reports)
-    control.recover()  # what a scheduler that died in between does at its next start
+    control.recover()  # a scheduler that died in between does this at its next start
     assert set(control.receive(timeout_s=1).reports) == set(reports)
     control.acknowledge()
     control.recover()
@@ -218,7 +218,7 @@ def test_a_wake_and_rubbish_wake_and_bring_nothing(control: Control) -> None:
 
 
 def test_a_claim_outlives_a_connection_that_breaks_and_is_the_same_one(settings: Settings, label: str) -> None:
-    """The first answer gets lost on its way: the lease is there, nobody else's, and begins anew with the second one."""
+    """The first answer gets lost on its way: the lease is there, and is its own, and starts again with the second."""
     work = replace(WORK, attempt=label)
     leases = Leases(replace(settings, lease_s=30))
     leases.offer(work)
@@ -255,7 +255,7 @@ def test_a_worker_that_is_not_understood_hides_no_other(leases: Leases, settings
         client.delete("farm:workers:build.x86_64", "farm:worker:build.x86_64:build@old")
 
 
-def test_a_control_document_that_nobody_can_read_is_dropped(control: Control) -> None:
+def test_a_malformed_control_document_is_dropped(control: Control) -> None:
     deep = b"[" * 100_000
     for rubbish in (b'{"notice":"resume","attempt":"\xff"}', b'{"notice":' + deep, b'{"v":3,"kind":' + deep, b"\xff"):
         control._redis.lpush("control:source", rubbish)

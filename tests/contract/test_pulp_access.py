@@ -43,7 +43,7 @@ _SETTINGS = {
 
 @pytest.fixture(scope="module")
 def open_pulp() -> Iterator[LocalPulp]:
-    """With domains, of which `builds` is one, and believing whoever names a user in a header: a proxy does."""
+    """A Pulp with domains, such as `builds`, that trusts the user named in a header, as from a proxy."""
     try:
         with local_pulp(workers=1, settings=_SETTINGS) as pulp:
             where = {"location": str(pulp.home.data / "media")}
@@ -80,7 +80,7 @@ def test_a_client_certificate_is_enough_where_the_proxy_takes_it(open_pulp: Loca
             PulpRepositories(pulp_settings(open_pulp, tmp_path, **own, pulp_ca=ca)).add(NAME, [])
 
 
-def test_what_is_published_to_a_domain_is_served_below_it(open_pulp: LocalPulp, tmp_path: Path) -> None:
+def test_packages_published_to_a_domain_are_served_below_it(open_pulp: LocalPulp, tmp_path: Path) -> None:
     settings = pulp_settings(open_pulp, tmp_path, pulp_domain="builds")
     backend = PulpRepositories(settings)
     number = backend.add(NAME, [package(tmp_path, "two")])
@@ -116,7 +116,7 @@ def _openssl(folder: Path, *words: str) -> None:
 
 @contextmanager
 def _tls_proxy(upstream: str, folder: Path) -> Iterator[str]:
-    """What nginx does in production: wants a client's certificate, and tells Pulp whose it is."""
+    """Does the same as nginx in production: requires a client's certificate, and tells Pulp its owner."""
     parts = urlsplit(upstream)
 
     class Handler(BaseHTTPRequestHandler):

@@ -72,7 +72,7 @@ def test_a_large_log_goes_up_in_chunks_with_its_labels(farm: Place, tmp_path: Pa
     assert farm.sql("SELECT count(*) FROM core_upload") == uploads
 
 
-def test_what_pulp_has_is_not_sent_again(farm: Place, tmp_path: Path) -> None:
+def test_a_package_that_pulp_has_is_not_sent_again(farm: Place, tmp_path: Path) -> None:
     given = packages(tmp_path, "once", 3)
     farm.proxy.forget()
     farm.backend.add(NAME, given)

@@ -1,4 +1,4 @@
-"""Whom Pulp lets in, and where Pulp is: each wrong setting is said in words, soon, and nothing is lost by it."""
+"""Wrong settings of Pulp's account and address: each gives a message, soon, and loses nothing."""
 
 import http.server
 import re
@@ -28,7 +28,7 @@ def farm(pulp: LocalPulp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def published(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> list[RepositoryPackage]:
-    """What is in the repository; each test adds to it."""
+    """The content of the repository; each test adds to it."""
     first = packages(tmp_path_factory.mktemp("first"), "first")
     farm.backend.add(NAME, first)
     return first
@@ -70,7 +70,7 @@ def test_a_wrong_setting_is_said_in_words_soon(farm: Place, tmp_path: Path, wron
 
 
 def test_an_address_where_nothing_listens_is_found_by_the_check_soon(farm: Place) -> None:
-    """Adding waits for it, since it may be a Pulp that is started anew."""
+    """The `add` waits for Pulp, which may be restarting."""
     backend, began = farm.again(pulp_url="http://127.0.0.1:9"), time.monotonic()
     (check,) = backend.check()
     assert not check.is_ok
@@ -106,7 +106,7 @@ def test_a_web_server_that_is_no_pulp_is_said_to_be_none(farm: Place, page: byte
         assert time.monotonic() - began < SOON_S
 
 
-def test_a_session_that_ended_in_pulp_is_begun_anew_by_all_threads(
+def test_a_session_that_ended_in_pulp_is_started_again_by_all_threads(
     farm: Place, published: list[RepositoryPackage], tmp_path: Path
 ) -> None:
     for when in ("/packages/upload/", "/modify/", "/publications/"):
@@ -134,7 +134,7 @@ def test_a_password_that_was_changed_meanwhile_is_said_in_words(
     assert next(version.packages for version in right.versions(NAME)) == 2
 
 
-#: What an account lacks, and the operation that its publisher is then refused.
+#: The right that an account lacks, and the operation that its publisher is then refused.
 ROLES = {
     "rpm.rpm_package_uploader": "content_rpm_packages_upload",
     "rpm.rpmdistribution_creator": "distributions_rpm_rpm_create",

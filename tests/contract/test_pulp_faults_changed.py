@@ -1,4 +1,4 @@
-"""What others do to the farm's repositories in a real Pulp, and many publishers at once."""
+"""Changes by others to the farm's repositories in a real Pulp, and many publishers at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_distribution_that_was_turned_elsewhere_is_said_in_words(
     farm.assert_well(given, later)
 
 
-def test_what_comes_after_a_rollback_by_hand_builds_on_it(farm: Place, admin: Administrator, tmp_path: Path) -> None:
+def test_versions_after_a_rollback_by_hand_build_on_it(farm: Place, admin: Administrator, tmp_path: Path) -> None:
     kept, gone, later = packages(tmp_path, "kept"), packages(tmp_path, "gone"), packages(tmp_path, "later")
     first = farm.backend.add(NAME, kept)
     farm.backend.add(NAME, gone)
@@ -135,7 +135,7 @@ def test_twenty_additions_from_four_processes_are_a_handful_of_versions(farm: Pl
 
 
 def test_publishers_that_know_nothing_of_each_other_lose_nothing(farm: Place, tmp_path: Path) -> None:
-    """Three farms, each with a Redis that nobody else has or that is away, and as few versions kept as can be."""
+    """Three farms, each with its own Redis or with one that is down, which keep as few versions as possible."""
     given = [packages(tmp_path, f"f{number}x", 2) for number in range(9)]
     parts = [given[start : start + 3] for start in range(0, len(given), 3)]
     farm.backend.add(NAME, [])

@@ -40,7 +40,7 @@ def fill(disk: Path, left_bytes: int) -> Path:
     return ballast
 
 
-def test_a_full_disk_of_pulp_s_is_said_in_words_and_a_repeat_succeeds_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_of_pulp_gives_a_message_and_a_repeat_succeeds_when_there_is_space(tmp_path: Path) -> None:
     with small_disk() as disk:
         for name in ("media", "uploads", "work"):
             (disk / name).mkdir()

@@ -34,7 +34,7 @@ def farm(pulp: LocalPulp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def published(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> list[RepositoryPackage]:
-    """What is in the repository; each test adds to it."""
+    """The content of the repository; each test adds to it."""
     first = packages(tmp_path_factory.mktemp("first"), "first")
     farm.backend.add(NAME, first)
     return first
@@ -64,7 +64,7 @@ def test_a_repeat_needs_no_hand_after_a_publisher_was_killed(
     published += given
     farm.assert_well(published)
     assert farm.versions() == [*versions, number], "a repeat made more versions than there were changes"
-    # One more, where the killed one's own is made while the repeat makes one: nobody can know of it before it is done.
+    # One more if the killed one's own is made while the repeat makes one: it is not visible before it is done.
     assert len(farm.publications()) - len(publications) in (1, 2)
     assert farm.backend.add(NAME, given) == number
     assert farm.versions()[-1] == number

@@ -1,4 +1,4 @@
-"""What lies between a publisher and a real Pulp, broken: lost answers, errors, silence, and a Pulp that is away."""
+"""Faults of the network between a publisher and a real Pulp: lost answers, errors, silence, and a Pulp that is down."""
 
 import random
 import re
@@ -37,7 +37,7 @@ def farm(pulp: LocalPulp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def published(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> list[RepositoryPackage]:
-    """What is in the repository; each test adds to it."""
+    """The content of the repository; each test adds to it."""
     first = packages(tmp_path_factory.mktemp("first"), "first")
     farm.backend.add(NAME, first)
     return first
@@ -206,7 +206,7 @@ def test_a_stop_while_pulp_says_nothing_ends_the_call_soon(
     farm.assert_well(published, download=False)
 
 
-def test_without_its_content_app_adding_works_and_the_check_says_what_lacks(
+def test_without_its_content_app_adding_works_and_the_check_names_the_fault(
     farm: Place, published: list[RepositoryPackage], tmp_path: Path
 ) -> None:
     given = packages(tmp_path, "unseen", 1)

@@ -32,7 +32,7 @@ def farm(pulp: LocalPulp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def published(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> list[RepositoryPackage]:
-    """What is in the repository; each test adds to it."""
+    """The content of the repository; each test adds to it."""
     first = packages(tmp_path_factory.mktemp("first"), "first")
     farm.backend.add(NAME, first)
     return first
@@ -85,7 +85,8 @@ def publication_held(farm: Place) -> Iterator[None]:
 
 
 def forget_worker(farm: Place, process: str) -> None:
-    """What Pulp's workers do at every hundredth heartbeat about one that was silent for WORKER_TTL (pulpcore 3.123).
+    """Does the same as Pulp's workers at every hundredth heartbeat for one that was silent for WORKER_TTL (pulpcore
+    3.123).
 
     With Pulp's own settings that is once in a quarter of an hour, so the farm waits that long for a dead worker.
     """

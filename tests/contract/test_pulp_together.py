@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 
 class Publishing:
-    """Counts up for each call, remembers what it got, and waits at its door when it is told to."""
+    """Counts its calls, remembers their arguments, and waits before it returns if it is told to."""
 
     def __init__(self, *, open_: bool = True, poison: str = "") -> None:
         self.door, self.entered, self.poison = threading.Event(), threading.Event(), poison
@@ -77,7 +77,7 @@ def test_one_publishes_for_all_that_wait_and_they_get_its_number(settings: Setti
     assert waiting(settings) == 0
 
 
-def test_who_leads_waits_for_what_is_being_brought(settings: Settings) -> None:
+def test_a_leader_waits_for_files_that_are_being_brought(settings: Settings) -> None:
     publishing, stop = Publishing(), threading.Event()
     with redis.Redis.from_url(settings.redis) as client:
         client.set(f"farm:publish-took:{KEY}", "15")  # so long may a leader wait
@@ -90,7 +90,7 @@ def test_who_leads_waits_for_what_is_being_brought(settings: Settings) -> None:
     assert publishing.calls == [{"p0": "prn:p0"}]
 
 
-def test_who_is_killed_while_bringing_is_not_waited_for(settings: Settings) -> None:
+def test_a_process_killed_while_it_brings_is_not_waited_for(settings: Settings) -> None:
     with redis.Redis.from_url(settings.redis) as client:
         now_s = client.time()[0]  # type: ignore[index]
         entry = {"came_s": now_s, "until_s": now_s - 1, "units": None}
@@ -101,7 +101,7 @@ def test_who_is_killed_while_bringing_is_not_waited_for(settings: Settings) -> N
         assert pool.submit(add, settings, "p0", publishing, threading.Event()).result(WITHIN_S / 3) == 1
 
 
-def test_what_is_not_taken_fails_its_own_addition_only(settings: Settings) -> None:
+def test_a_refused_package_fails_its_own_addition_only(settings: Settings) -> None:
     publishing, stop = Publishing(open_=False, poison="p3"), threading.Event()
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(add, settings, "p0", publishing, stop)
@@ -136,7 +136,7 @@ def _lead_for_ever(settings: Settings) -> None:
     add(settings, "dead", lambda _: threading.Event().wait() and 0, threading.Event())
 
 
-def test_a_leader_that_is_killed_is_replaced_and_what_it_wanted_is_not_published(settings: Settings) -> None:
+def test_a_killed_leader_is_replaced_and_its_own_request_is_not_published(settings: Settings) -> None:
     process = multiprocessing.get_context("forkserver").Process(target=_lead_for_ever, args=(settings,), daemon=True)
     process.start()
     with redis.Redis.from_url(settings.redis) as client:
@@ -146,7 +146,7 @@ def test_a_leader_that_is_killed_is_replaced_and_what_it_wanted_is_not_published
             adding = pool.submit(add, settings, "p0", publishing, stop)
             until(lambda: waiting(settings) == 2, "not all wait")
             kill(process)
-            # It runs out by itself, and here soon. What the dead one wanted counts for as long as it would be renewed.
+            # It expires by itself, and here soon. The dead one's request counts for as long as it would be renewed.
             assert 0 < client.ttl(f"farm:publishing:{KEY}") <= 15  # type: ignore[operator]
             until(lambda: not lives(client, "dead"), "what a dead one wants counts for ever")
             client.expire(f"farm:publishing:{KEY}", 1)
@@ -162,7 +162,7 @@ def test_with_a_broker_that_is_away_each_publishes_alone(tmp_path: Path) -> None
     assert add(settings, "p1", publishing, threading.Event()) == 2
 
 
-def test_a_broker_that_dies_during_a_publication_fails_nobody(tmp_path: Path) -> None:
+def test_a_broker_that_dies_during_a_publication_fails_no_build(tmp_path: Path) -> None:
     publishing, stop = Publishing(open_=False), threading.Event()
     with ThreadPoolExecutor(4) as pool:
         with TemporaryDirectory(prefix="farm-r-") as folder, redis_server(Path(folder) / "redis.sock") as socket:

@@ -1,7 +1,7 @@
 """Two at once on one build: every pair that can meet, on both databases, judged afterwards by plain SQL.
 
-Each actor has a store of its own, as if it were a process of its own. Who comes too late is told WrongState, or finds
-that there is nothing to do; nobody is told of deadlocks, locks or duplicate keys.
+Each actor has a store of its own, as if it were a process of its own. An actor that comes too late gets WrongState, or
+finds that there is nothing to do; none gets an error about deadlocks, locks or duplicate keys.
 """
 
 import multiprocessing
@@ -75,7 +75,7 @@ class Case:
 Act = Callable[[Store, Case], bool]
 
 
-# --- what can be done: each says whether it changed anything ----------------------------------------------------
+# --- the actions: each returns whether it changed anything ------------------------------------------------------
 
 
 def cancel(store: Store, case: Case) -> bool:
@@ -237,9 +237,7 @@ def meet(pool: ThreadPoolExecutor, stores: list[Store], acts: tuple[Act, ...], c
 
 
 @pytest.mark.parametrize("name", list(RACES))
-def test_whoever_comes_first_wins_and_who_comes_too_late_is_told_so(
-    name: str, stores: list[Store], database_url: str
-) -> None:
+def test_the_first_actor_wins_and_a_later_one_is_told_so(name: str, stores: list[Store], database_url: str) -> None:
     race = RACES[name]
     found = cases(stores[0], race.stage, ROUNDS)
     with ThreadPoolExecutor(len(race.acts)) as pool:
@@ -250,7 +248,7 @@ def test_whoever_comes_first_wins_and_who_comes_too_late_is_told_so(
 
 
 def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: list[Store], database_url: str) -> None:
-    """Whatever is done to few builds by many at once; at the end all of them can be brought to an end."""
+    """Many actors do all kinds of actions to few builds at once; afterwards each build can still be ended."""
     found = cases(stores[0], "ready", 6)
     messages: dict[int, Message] = {}
 
@@ -278,7 +276,7 @@ def test_in_a_melee_of_clients_and_schedulers_every_build_stays_whole(stores: li
     assert broken(database_url) == {}
 
 
-def test_a_postgresql_that_is_killed_is_only_ever_said_not_to_answer_and_keeps_what_it_had_said() -> None:
+def test_a_killed_postgresql_only_gives_no_answer_and_keeps_its_commits() -> None:
     """In the middle of whatever transactions there are, from threads that go on as soon as it is back."""
     with ExitStack() as stack:
         try:
@@ -314,7 +312,7 @@ def test_a_postgresql_that_is_killed_is_only_ever_said_not_to_answer_and_keeps_w
             store.close()
 
 
-def test_who_sleeps_in_a_transaction_on_postgresql_loses_it_and_nobody_waits_for_its_locks(postgresql: str) -> None:
+def test_a_process_that_sleeps_in_a_transaction_on_postgresql_loses_it_and_its_locks(postgresql: str) -> None:
     short = {"options": "-c idle_in_transaction_session_timeout=100"}  # milliseconds
     server = sa.make_url(postgresql).update_query_dict(short).render_as_string(hide_password=False)
     with new_database(server) as url:
@@ -334,7 +332,7 @@ def test_who_sleeps_in_a_transaction_on_postgresql_loses_it_and_nobody_waits_for
         other.close()
 
 
-def test_two_leaders_note_what_they_see_without_an_error(stores: list[Store]) -> None:
+def test_two_leaders_record_health_without_an_error(stores: list[Store]) -> None:
     """The one that was stopped wakes up, and does not know yet that another has taken over."""
 
     def lead(number: int) -> None:
@@ -372,9 +370,7 @@ def test_processes_that_cancel_the_same_builds_share_them(stores: list[Store], d
     assert broken(database_url) == {}
 
 
-def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_renewal(
-    stores: list[Store], tmp_path: Path
-) -> None:
+def test_a_claimer_learns_of_a_cancel_at_once_or_at_the_next_renewal(stores: list[Store], tmp_path: Path) -> None:
     settings = Settings.from_env({"FARM_DATA": str(tmp_path / "d")})
     found = cases(stores[0], "dispatched", ROUNDS)
     with redis_server(settings.socket), ThreadPoolExecutor(2) as pool:
@@ -406,6 +402,6 @@ def test_of_a_cancel_and_a_claim_the_claimer_finds_out_at_once_or_at_the_next_re
         worker.close()
 
 
-def test_a_retry_of_what_is_not_there_says_so(stores: list[Store]) -> None:
+def test_a_retry_of_something_missing_says_so(stores: list[Store]) -> None:
     with pytest.raises(NotFound, match="there is no build 99"):
         stores[0].retry(99, by="bob")

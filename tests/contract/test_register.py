@@ -45,7 +45,7 @@ def test_a_host_that_cannot_be_looked_at_for_a_moment_is_looked_at_again(
     assert leases.workers() == ()
 
 
-def test_a_worker_whose_disk_has_no_room_for_one_more_step_takes_none_and_says_why(
+def test_a_worker_whose_disk_has_no_space_for_one_more_step_takes_none_and_says_why(
     settings: Settings, leases: Leases
 ) -> None:
     taken = {"build.x86_64": True, "publish": True}

@@ -1,4 +1,4 @@
-"""What every repository back end does, as its callers and as dnf see it."""
+"""The contract of every repository back end, as its callers and as dnf see it."""
 
 import multiprocessing
 import shutil
@@ -98,7 +98,7 @@ def test_each_add_is_a_version_and_repeating_it_is_none(backend: RepositoryBacke
     assert backend.url(NAME, 1) != backend.url(NAME, second)
 
 
-def test_versions_are_listed_newest_first_with_what_they_hold(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_versions_are_listed_newest_first_with_their_packages(backend: RepositoryBackend, tmp_path: Path) -> None:
     first = backend.add(NAME, [package(make_rpm(tmp_path, name)) for name in ("one", "two")])
     second = backend.add(NAME, [package(make_rpm(tmp_path, "three"))])
     newest, before, *older = backend.versions(NAME)
@@ -124,7 +124,7 @@ def test_a_rollback_is_a_new_version_with_the_old_content(backend: RepositoryBac
     assert counts(backend)[fourth] == 2
 
 
-def test_what_is_added_after_a_rollback_builds_on_it(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_packages_added_after_a_rollback_build_on_it(backend: RepositoryBackend, tmp_path: Path) -> None:
     one, two, three = (package(make_rpm(tmp_path, name)) for name in ("one", "two", "three"))
     first = backend.add(NAME, [one])
     second = backend.add(NAME, [two])
@@ -164,7 +164,7 @@ def test_one_version_beside_the_current_one_is_kept_at_least(backend: Repository
 
 
 @pytest.mark.parametrize("epochs", [(None, 1), (2, 1), (1, None)])
-def test_of_two_epochs_under_one_file_name_the_one_added_last_is_there(
+def test_the_last_added_of_two_epochs_under_one_file_name_is_there(
     backend: RepositoryBackend, tmp_path: Path, epochs: tuple[int | None, int | None]
 ) -> None:
     for number, epoch in enumerate(epochs):
@@ -177,7 +177,7 @@ def test_of_two_epochs_under_one_file_name_the_one_added_last_is_there(
         assert dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{epoch}") == [str(epochs[1] or 0)]
 
 
-def test_of_two_contents_of_one_nevra_the_one_added_last_is_there(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_the_last_added_of_two_contents_of_one_nevra_is_there(backend: RepositoryBackend, tmp_path: Path) -> None:
     made = []
     for summary in ("first", "second"):
         (tmp_path / summary).mkdir()
@@ -363,7 +363,7 @@ def test_dnf_reads_every_version_and_the_newest(backend: RepositoryBackend, tmp_
 
 
 @needs_dnf
-def test_dnf_downloads_what_rpmbuild_made(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_dnf_downloads_the_packages_that_rpmbuild_made(backend: RepositoryBackend, tmp_path: Path) -> None:
     spec = (
         "Name: real\nVersion: 1~rc1^git\nRelease: 1\nEpoch: 2\nSummary: größer <&>\nLicense: MIT\nBuildArch: noarch\n"
         "%description\nx\n%package c++\nSummary: y\n%description c++\ny\n%install\n"

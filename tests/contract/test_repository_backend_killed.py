@@ -91,7 +91,7 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_repository(tmp_path: Pa
         assert process.exitcode is not None
         now = read_repository(url)
         assert before <= now
-        # The next one, whoever it is, completes and sweeps, and nothing lies about that no version has.
+        # The next publisher completes and sweeps, and no file is left that no version has.
         backend.add(NAME, packages(tmp_path, f"next{number}x", 1))
         before = read_repository(url)
         assert now < before

@@ -1,4 +1,4 @@
-"""What every repository back end does when packages go from one repository into another, or out of one."""
+"""The contract of every repository back end for packages that are copied to another repository, or removed."""
 
 import multiprocessing
 import shutil
@@ -120,7 +120,7 @@ def test_a_copied_package_takes_the_place_of_another_of_its_file_name(
     assert old[0].sha256 in {one.sha256 for one in backend.index(PRODUCT, before)}
 
 
-def test_a_copy_of_what_a_version_does_not_have_changes_nothing(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_a_copy_of_packages_that_a_version_lacks_changes_nothing(backend: RepositoryBackend, tmp_path: Path) -> None:
     one, two = made(tmp_path, "one", "two")
     first = backend.add(NAME, [one])
     backend.add(NAME, [two])
@@ -158,7 +158,7 @@ def test_the_last_package_can_be_removed(backend: RepositoryBackend, tmp_path: P
     assert counts(backend)[version] == 0
 
 
-def test_what_was_removed_comes_back_by_a_rollback_an_add_or_a_copy(backend: RepositoryBackend, tmp_path: Path) -> None:
+def test_removed_packages_come_back_by_a_rollback_an_add_or_a_copy(backend: RepositoryBackend, tmp_path: Path) -> None:
     one, two = made(tmp_path, "one", "two")
     first = backend.add(NAME, [one, two])
 

@@ -1,4 +1,4 @@
-"""What a tree of processes promises the door, by /proc and by cgroup: the same tests on both."""
+"""The contract of a process tree with workers.core.run: the same tests on /proc and on cgroups."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def test_a_process_that_leaves_its_session_dies_with_the_cgroup(group: Cgroup, t
     assert within(5, lambda: state(left) in ("", "Z"))
 
 
-def test_a_fork_bomb_ends_at_the_deadline_and_leaves_nobody(group: Cgroup, tmp_path: Path) -> None:
+def test_a_fork_bomb_ends_at_the_deadline_and_leaves_no_process(group: Cgroup, tmp_path: Path) -> None:
     joins = "".join(f"echo 0 > {join}; " for join in group.joins)
     script = joins + "bomb() { bomb | bomb & }; bomb; while :; do :; done"
     with StepLog(tmp_path / "log", limit_bytes=10**8) as log:
@@ -135,7 +135,7 @@ def test_a_tool_of_our_own_has_a_moment_to_clean_up_when_it_is_stopped(tmp_path:
 def test_a_refused_fork_is_counted_and_the_kill_is_not(
     group: Cgroup, tmp_path: Path, script: str, refused: bool
 ) -> None:
-    """What forks while it is being killed was refused nothing by its limit."""
+    """Forks that are refused during the kill do not count as refused by the limit."""
     joins = "".join(f"echo 0 > {join}; " for join in group.joins)
     busy = "while :; do (:) ; done & "
     with StepLog(tmp_path / "log", limit_bytes=10**6) as log:

@@ -98,7 +98,7 @@ def steps(build: Build) -> dict[str, tuple[Status, Outcome | None]]:
     return {step.name: (step.status, step.outcome) for step in build.steps}
 
 
-def test_migrations_make_what_the_code_describes(empty_database_url: str) -> None:
+def test_migrations_make_the_schema_of_the_code(empty_database_url: str) -> None:
     Store.open(empty_database_url, create=True).close()
     engine = make_engine(empty_database_url)
     with engine.connect() as connection:
@@ -184,7 +184,7 @@ def test_only_the_fetch_step_is_given_the_credentials(store: Store) -> None:
     assert "secret" not in repr((srpm, fetch.events, store.build(1)))
 
 
-def test_an_attempt_keeps_what_was_reported(store: Store) -> None:
+def test_an_attempt_keeps_its_report(store: Store) -> None:
     add(store)
     log = artifact("fetch.log", ArtifactKind.LOG)
     answer = StepResult(
@@ -217,7 +217,7 @@ def test_an_attempt_keeps_what_was_reported(store: Store) -> None:
         ("upload", Outcome.ERRORED, []),
     ],
 )
-def test_what_a_failure_leaves_behind(store: Store, kind: str, outcome: Outcome, skipped: list[str]) -> None:
+def test_files_that_a_failure_leaves(store: Store, kind: str, outcome: Outcome, skipped: list[str]) -> None:
     build_id = add(store, arches=(Arch.X86_64, Arch.PPC64LE))
     drive(store, {kind: fail(outcome=outcome)})
     build = store.build(build_id)
@@ -270,7 +270,7 @@ def test_a_report_that_makes_no_sense_is_the_workers_trouble(store: Store) -> No
 @pytest.mark.parametrize("name", ["/etc/cron.d/farm", "../farm", "..", "", ".farm", "a\u202eb", "a" * 256])
 @pytest.mark.parametrize("place", ["archive", "spec", "srpm", "rpm", "log"])
 def test_no_worker_names_a_file_of_another_host(store: Store, place: str, name: str) -> None:
-    """What it says of an artifact, the next step's worker is given."""
+    """The next step's worker gets what a report says of an artifact."""
     add(store)
     kind = {"srpm": "srpm", "rpm": "build"}.get(place, "fetch")
     done = send(store)
@@ -362,9 +362,7 @@ def test_trouble_that_trying_again_cannot_mend_ends_at_once(store: Store) -> Non
         (Finding.REFUSED, Status.FINISHED, Outcome.ERRORED),
     ],
 )
-def test_what_is_found_out_about_an_attempt(
-    store: Store, finding: Finding, status: Status, outcome: Outcome | None
-) -> None:
+def test_findings_about_an_attempt(store: Store, finding: Finding, status: Status, outcome: Outcome | None) -> None:
     add(store)
     send(store)
     done = store.judge([Verdict(label="1.fetch.1", finding=finding, lease=held_by("w@h", "1.fetch.1"))], now(), AROUND)
@@ -561,7 +559,7 @@ def test_a_head_that_only_the_scheduler_remembers_is_doubted_too(store: Store) -
     assert settle_reports(store, reports, now(), AROUND).heads == {PATH: None}
 
 
-def test_what_the_back_end_says_is_written_unless_somebody_was_quicker(store: Store) -> None:
+def test_the_back_ends_answer_is_recorded_unless_another_process_was_quicker(store: Store) -> None:
     assert store.note_head(PATH, head(3), instead_of=None) == head(3)
     assert store.note_head(PATH, head(2), instead_of=None) == head(3)
     store.publish_head(PATH, head(8))

@@ -1,4 +1,4 @@
-"""The store with crowds in it: what is over costs nobody who looks at what is going on anything."""
+"""The store with many builds: finished builds do not slow down queries about running ones."""
 
 import re
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def crowded(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_no_list_reads_builds_that_it_does_not_show(crowded: Store) -> None:
-    """Whatever it is filtered by: a status, an outcome or a target that is rare is not looked for in all builds."""
+    """With each filter: a rare status, outcome or target is found without a scan of all builds."""
     kinds = product((None, *Status), (None, *Outcome), (None, "demo", "rare"))
     for status, outcome, target in kinds:
         if (status, outcome, target) == (None, None, None):
@@ -145,7 +145,7 @@ def test_a_crowd_is_as_the_farm_leaves_it(database_url: str) -> None:
         store.close()
 
 
-def test_a_queue_that_nobody_serves_hides_no_other_however_many_wait_in_it(database_url: str) -> None:
+def test_a_queue_without_workers_hides_no_other_however_many_wait_in_it(database_url: str) -> None:
     """Queues come by their names, and those of other arches before `source`."""
     store = Store.open(database_url)
     try:

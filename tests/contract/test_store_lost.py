@@ -57,7 +57,7 @@ def test_a_step_that_lost_three_workers_is_not_given_a_fourth(store: Store, how:
     assert sent(store, build_id)[0] == f"{build_id}.fetch.4", "a person may try again"
 
 
-def test_who_speaks_for_a_dead_process_changes_nothing_of_when_it_began(store: Store) -> None:
+def test_a_report_for_a_dead_process_does_not_change_its_start(store: Store) -> None:
     build_id = add(store)
     message = send(store).orders[0].message
     running = Verdict(label=message.attempt, finding=Finding.RUNNING, lease=held_by("build@h1", message.attempt))
@@ -75,7 +75,7 @@ def test_after_a_workers_death_the_step_goes_out_again_at_once(store: Store) -> 
     assert store.build(build_id).steps[0].status is Status.READY
 
 
-def test_what_is_handed_back_is_nobodys_fault_and_ready_at_once(store: Store) -> None:
+def test_an_attempt_that_is_handed_back_blames_no_host_and_is_ready_at_once(store: Store) -> None:
     build_id = add(store)
     for _ in range(5):
         label, token = sent(store, build_id)
@@ -100,7 +100,7 @@ def test_a_verdict_on_another_token_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("finding", Finding)
-def test_no_verdict_ends_what_nobody_was_given_yet(store: Store, finding: Finding) -> None:
+def test_no_verdict_ends_an_attempt_without_a_holder(store: Store, finding: Finding) -> None:
     build_id = add(store)
     sent(store, build_id)
     before = store.build(build_id)
@@ -112,7 +112,7 @@ def test_no_verdict_ends_what_nobody_was_given_yet(store: Store, finding: Findin
     assert store.build(build_id) == before, "it ends with the fetch step, and never alone"
 
 
-def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
+def test_the_store_knows_the_holder_of_an_attempt(store: Store) -> None:
     build_id = add(store)
     label, token = sent(store, build_id)
     waiting = f"{build_id}.srpm.1"
@@ -122,7 +122,7 @@ def test_the_store_knows_whose_an_attempt_is(store: Store) -> None:
     assert store.held([label]) == {}
 
 
-def test_a_report_of_what_an_older_scheduler_sent_still_counts(store: Store) -> None:
+def test_a_report_on_an_older_schedulers_message_still_counts(store: Store) -> None:
     """It went out under a token that the scheduler made, and the worker is of that version as well."""
     build_id = add(store)
     label = send(store).orders[0].message.attempt
@@ -133,7 +133,7 @@ def test_a_report_of_what_an_older_scheduler_sent_still_counts(store: Store) -> 
     assert store.build(build_id).steps[0].outcome is Outcome.SUCCEEDED
 
 
-def test_whose_an_attempt_was_first_it_stays(store: Store) -> None:
+def test_an_attempt_keeps_its_first_holder(store: Store) -> None:
     """A worker of the same queue may write a lease: what SQL has seen is not changed by that."""
     build_id = add(store)
     label, token = sent(store, build_id)

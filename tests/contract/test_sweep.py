@@ -63,7 +63,7 @@ def test_the_worker_of_an_attempt_that_is_over_hears_that_its_lease_is_lost(swee
     assert leases.touch(OVER, "t") is Touch.GONE
 
 
-def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
+def test_logs_and_wakes_are_removed_only_if_they_would_never_expire(
     sweeper: Sweeper, leases: Leases, client: redis.Redis
 ) -> None:
     leases.show_log(OVER, 0, b"somebody may still be reading the end of it")
@@ -74,7 +74,7 @@ def test_logs_and_wakes_go_only_when_they_would_stay_for_ever(
     assert client.keys("farm:*:3.fetch.1") == []
 
 
-def test_what_is_none_of_the_farms_is_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
+def test_keys_of_others_are_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
     names = [b"farm:off:build.x86_64", b"farm:events", b"source", b"control", b"build.x86_64", b"\xff\xfe", b"mine"]
     for name in names:
         client.set(name, b"1")
@@ -82,7 +82,7 @@ def test_what_is_none_of_the_farms_is_left_alone(sweeper: Sweeper, client: redis
     assert sorted(client.keys()) == sorted(names)
 
 
-def test_answers_that_nobody_read_for_an_hour_go(sweeper: Sweeper, client: redis.Redis) -> None:
+def test_answers_that_were_not_read_for_an_hour_are_removed(sweeper: Sweeper, client: redis.Redis) -> None:
     dead, alive = "aaaa.reply.celery.pidbox", "bbbb.reply.celery.pidbox"
     # Restored with an age: nothing else tells Redis that a key was not used for two hours.
     client.lpush(dead, b"answer")
@@ -100,7 +100,7 @@ def test_a_redis_that_does_not_tell_ages_keeps_its_answers(sweeper: Sweeper, cli
     assert _sweep(sweeper).total == 0
 
 
-def test_what_would_stay_for_years_goes(sweeper: Sweeper, client: redis.Redis) -> None:
+def test_keys_that_would_stay_for_years_are_removed(sweeper: Sweeper, client: redis.Redis) -> None:
     client.set("farm:worker:source:made-up@x", b"x", ex=10**8)
     client.set(f"farm:log:{OVER}", b"x", ex=10**8)
     client.set("farm:worker:source:source@x", b"x", ex=30)
@@ -119,7 +119,7 @@ def test_keys_that_only_a_stranger_makes_go(sweeper: Sweeper, client: redis.Redi
 
 
 def test_messages_of_other_celery_applications_are_left_alone(sweeper: Sweeper, client: redis.Redis) -> None:
-    """What they took and did not acknowledge lies there under kombu's own names."""
+    """The messages that they took and did not acknowledge are there under kombu's own names."""
     client.hset("unacked", "tag", json.dumps([{"headers": {"id": "x"}, "body": ""}, "", "celery"]))
     client.zadd("unacked_index", {"tag": 1})
     assert _sweep(sweeper).total == 0
@@ -155,7 +155,7 @@ def test_live_attempts_are_asked_for_after_the_keys_were_listed(sweeper: Sweeper
     assert leases.states(["3.fetch.1"])["3.fetch.1"].is_offered
 
 
-def test_what_was_swept_is_logged_and_an_idle_farm_asks_the_database_nothing(
+def test_a_sweep_is_logged_and_an_idle_farm_asks_the_database_nothing(
     sweeper: Sweeper, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

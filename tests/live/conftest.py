@@ -1,4 +1,4 @@
-"""What live tests share: one data folder with the demo's template, for lines of steps."""
+"""Fixtures of live tests: one data folder with the demo's template, for lines of steps."""
 
 import shutil
 from collections.abc import Iterator

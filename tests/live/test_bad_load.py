@@ -58,7 +58,7 @@ def test_one_build_starts_at_once_among_ten_thousand_of_somebody_else(tmp_path: 
                 result = one.wait(timeout_s=WITHIN_S)
                 is_ann_going_on = farm.queue_counts()["source"][0] > MANY / 2
     assert result.outcome is Outcome.SUCCEEDED
-    # What was out when it was asked for goes first: a queue's free slots and one more, and what slots worked on.
+    # Messages that were sent before it go first: a queue's free slots and one more, and the steps that slots worked on.
     before_it = [done.package for done in ahead].index("one")
     assert before_it <= 2 * SLOTS + 2, ahead
     assert is_ann_going_on
@@ -68,7 +68,7 @@ def test_one_build_starts_at_once_among_ten_thousand_of_somebody_else(tmp_path: 
 
 
 @pytest.mark.live
-def test_a_full_broker_loses_nothing_and_the_farm_goes_on_when_it_has_room(
+def test_a_full_broker_loses_nothing_and_the_farm_goes_on_when_it_has_memory(
     tmp_path: Path, demo_distribution: Path
 ) -> None:
     """It is full for longer than a lease lasts, with builds in every state: running, sent and waiting."""

@@ -60,7 +60,7 @@ def test_a_package_that_fails_says_where_and_why(line: Line, name: str, step: st
     assert result.excerpt, "the lines around it"
 
 
-def test_what_nothing_provides_is_named(line: Line) -> None:
+def test_a_requirement_without_a_provider_is_named(line: Line) -> None:
     result = line.git("unresolvable")
     assert (result.outcome, said(result)) == (
         Outcome.UNRESOLVABLE,
@@ -225,7 +225,7 @@ def test_a_build_that_meddles_with_its_results_is_refused(line: Line, build: str
     assert reason in said(result)
 
 
-def test_what_a_build_leaves_running_is_gone_before_its_results_are_read(line: Line) -> None:
+def test_processes_that_a_build_leaves_are_killed_before_its_results_are_read(line: Line) -> None:
     result = line.spec(build="(setsid sh -c 'while :; do : > /builddir/results/late.rpm; sleep 0.01; done' &) &")
     assert result.outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
     assert line.ended_in == "build"
@@ -241,7 +241,7 @@ def test_odd_bytes_are_kept_in_the_log_and_shown_escaped(line: Line) -> None:
     assert b"latin-1: caf\xe9\nno UTF-8: \xff\xfe\xc0\x80\xed\xa0\x80\ncolour: \x1b[31mred" in line.log
 
 
-def test_the_line_still_builds_what_is_good(line: Line) -> None:
+def test_the_line_still_builds_good_packages(line: Line) -> None:
     result = line.git("hello-c")
     assert result.outcome is Outcome.SUCCEEDED, result.reason
     names = sorted(artifact.name for artifact in result.artifacts if artifact.kind is ArtifactKind.RPM)

@@ -108,7 +108,7 @@ def _native() -> Arch:
     return Arch(os.uname().machine)
 
 
-def test_what_a_step_prints_names_its_log_and_what_all_steps_made(done: Path) -> None:
+def test_the_document_of_a_step_names_its_log_and_all_artifacts(done: Path) -> None:
     document = json.loads((done / "build.json").read_text())
     assert sorted(document["outputs"]) == ["build", "fetch", "srpm"]
     assert b"[farm] build of hello-c for demo" in Path(document["log"]).read_bytes()
@@ -133,7 +133,7 @@ def test_a_package_that_fails_has_its_exit_code_and_nothing_follows(hand: Hand) 
     assert "the build step failed (FAIL: test_answer); the next step has no input" in error
 
 
-def test_what_nothing_provides_has_its_own_exit_code(hand: Hand) -> None:
+def test_a_missing_provider_has_its_own_exit_code(hand: Hand) -> None:
     hand.types("fetch", "--git", make_git("unresolvable", hand.folder), "--target", "demo", into="fetch.json")
     hand.types("srpm", "--after", "fetch.json", into="srpm.json")
     assert hand.types("build", "--after", "srpm.json").code == 11

@@ -71,7 +71,7 @@ class Siege:
         self.farm.cancel(build)
         until(lambda: self._is_over(build), lambda: f"the end of {self._left()}")
         is_kept, took_s = watch.within(CANCELLED_WITHIN_S), watch.clock_s
-        # What was stopped reports nothing, and the outcome stands.
+        # A stopped attempt reports nothing, and the outcome stays.
         result = build.wait(timeout_s=WITHIN_S)
         assert result.outcome is Outcome.CANCELLED
         assert is_kept, f"gone after {took_s:.2f} s"
@@ -179,7 +179,7 @@ def test_while_it_waits_for_a_worker(siege: Siege) -> None:
     siege.cancel(build)
 
 
-def test_while_it_is_dispatched_and_nobody_takes_it(siege: Siege) -> None:
+def test_while_it_is_dispatched_and_no_worker_takes_it(siege: Siege) -> None:
     worker = siege.embedded.processes["source"]
     os.kill(worker, signal.SIGSTOP)
     try:

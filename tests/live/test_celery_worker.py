@@ -281,7 +281,7 @@ def test_a_message_delivered_twice_runs_once(place: Place) -> None:
 
 
 def test_the_rest_of_a_chain_follows_a_success_and_nothing_else(place: Place, tmp_path: Path) -> None:
-    """Nobody offers the second steps, so whoever gets such a message says that it dropped it."""
+    """The second steps have no offers, so a worker that gets such a message logs that it dropped it."""
     good = make_rpm(tmp_path, arch="src").read_bytes()
     place.gate.set()
     for number, body in ((8, good), (9, b"no RPM")):

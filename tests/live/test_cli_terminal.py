@@ -70,7 +70,7 @@ def words_on(screen: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
 
 
-def test_waiting_on_a_terminal_shows_the_steps_live_and_then_what_to_type(driven: DrivenFarm) -> None:
+def test_a_wait_on_a_terminal_shows_the_steps_live_and_then_the_next_command(driven: DrivenFarm) -> None:
     terminal = Terminal(driven, *GIT, "--wait")
     terminal.read_until(lambda screen: "ready" in screen)
     driven.to_build(1)

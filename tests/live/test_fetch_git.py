@@ -71,7 +71,7 @@ def test_the_tag_is_taken_where_a_branch_has_the_same_name_and_the_log_says_so(d
     assert "is a tag and a branch" in desk.log
 
 
-def test_a_branch_that_moved_is_asked_for_anew(desk: Desk, repo: Path) -> None:
+def test_a_branch_that_moved_is_resolved_again(desk: Desk, repo: Path) -> None:
     before = desk.git(repo, ref="main").commit
     (repo / "hello.c").write_text("\n")
     after = commit_all(repo, "Change")
@@ -228,7 +228,7 @@ def _with(word: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("ref", ["main", "1" * 40], ids=["asking", "fetching"])
-def test_git_and_what_it_started_end_with_the_process_that_started_them(tmp_path: Path, ref: str) -> None:
+def test_git_and_its_children_end_with_the_process_that_started_git(tmp_path: Path, ref: str) -> None:
     is_over = threading.Event()
     with http_server() as server:
         server.answers["/x/info/refs"] = lambda _: is_over.wait(60) and None

@@ -91,7 +91,7 @@ def test_a_spec_that_is_not_utf8_comes_through_unchanged(desk: Desk, tmp_path: P
     assert desk.content(desk.git(repo))[name] == (repo / name).read_bytes()
 
 
-# --- files the tree has, and files nobody has ------------------------------------------------------------------------
+# --- files that the tree has, and files that are nowhere -------------------------------------------------------------
 
 
 def test_sources_named_with_a_folder_or_a_dot_are_taken(desk: Desk, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_binary_rpm_is_called_one(desk: Desk, rpm: Path) -> None:
     assert _why(desk, _stored(desk, rpm.read_bytes(), rpm.name)).startswith(f"{rpm.name} is a binary RPM")
 
 
-def test_what_is_no_rpm_is_called_so_and_its_name_shown_safely(desk: Desk) -> None:
+def test_a_file_that_is_not_an_rpm_is_named_safely(desk: Desk) -> None:
     assert _why(desk, _stored(desk, b"hello", "a\x1b[2J\n.src.rpm")) == "a\\x1b[2J\\n.src.rpm is not an RPM package"
     with http_server() as server:
         server.answers["/x.src.rpm"] = Answer(b"<html>not found, says a helpful server</html>")
@@ -118,7 +118,7 @@ def test_a_damaged_src_rpm_is_seen(desk: Desk, srpm: Path) -> None:
     assert "is damaged or truncated: its payload's sha256" in _why(desk, _stored(desk, bytes(content)))
 
 
-def test_an_artifact_that_nobody_stored_is_asked_for(desk: Desk) -> None:
+def test_an_artifact_that_was_not_stored_is_requested(desk: Desk) -> None:
     for sha256 in ("0" * 64, "../../etc/passwd"):
         source = Source(kind=SourceKind.SRPM, sha256=sha256, filename="x.src.rpm")
         assert "x.src.rpm is not in the artifact store" in _why(desk, source)

@@ -1,7 +1,7 @@
 """Building for an arch that is not this machine's: with an emulator it builds, without one it is the host's trouble.
 
-What the kernel knows of emulators is not changed here: where one is missing or broken, it is so in a user namespace,
-which has a binfmt_misc of its own (Linux 6.7).
+The kernel's registered emulators are not changed here: a missing or broken one is made in a user namespace, which has
+its own binfmt_misc (Linux 6.7).
 """
 
 import json

@@ -85,7 +85,7 @@ def test_a_drained_host_finishes_what_it_runs_and_takes_nothing_new_even_after_a
     assert build_step(place, waiting).attempts[-1].worker == busy
 
 
-def test_what_runs_on_a_host_is_handed_back_at_once_when_asked(place: HostsFarm, tmp_path: Path) -> None:
+def test_steps_of_a_host_are_handed_back_at_once_when_asked(place: HostsFarm, tmp_path: Path) -> None:
     build = enqueue(place, tmp_path, "never-ends")
     busy = runs_on(place, build)
     place.farm.drain_host(busy.partition("@")[2], hands_back=True)
@@ -99,7 +99,7 @@ def test_what_runs_on_a_host_is_handed_back_at_once_when_asked(place: HostsFarm,
     until(lambda: not inside(place.settings), "everything to be gone")
 
 
-def test_a_worker_that_is_stopped_at_once_hands_back_what_it_ran(place: HostsFarm, tmp_path: Path) -> None:
+def test_a_worker_that_is_stopped_at_once_hands_back_its_step(place: HostsFarm, tmp_path: Path) -> None:
     build = enqueue(place, tmp_path, "never-ends")
     busy = runs_on(place, build)
     place.signal(busy, signal.SIGQUIT)
@@ -127,7 +127,7 @@ def test_a_worker_of_another_version_is_given_nothing_and_the_farm_says_so(place
     place.ended("build@newer")
 
 
-def test_a_newer_scheduler_takes_over_and_what_old_workers_run_is_not_lost(place: HostsFarm, tmp_path: Path) -> None:
+def test_a_newer_scheduler_takes_over_and_steps_of_old_workers_are_not_lost(place: HostsFarm, tmp_path: Path) -> None:
     builds = [enqueue(place, tmp_path, "naps", nap_s=6) for _ in range(2)]
     for build in builds:
         until(lambda build=build: build_step(place, build).status is Status.RUNNING, "both to run")

@@ -1,4 +1,4 @@
-"""What the embedded farm does with a process of its own that dies: here with processes that do nothing else."""
+"""The embedded farm restarts a process of its own that dies: here with processes that do nothing else."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_one_gets_the_environment_that_it_is_given_and_nothing_of_the_farms_own(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 1])
-def test_one_whose_log_is_gone_is_started_again_all_the_same(
+def test_a_process_whose_log_is_gone_is_started_again_all_the_same(
     members: Members, said: list[str], tmp_path: Path, number: int
 ) -> None:
     first = start(members, "one", SLEEPS)
@@ -76,7 +76,7 @@ def test_one_whose_log_is_gone_is_started_again_all_the_same(
 
 
 @pytest.mark.parametrize("end", [OSError(28, "No space left on device"), SystemExit(1)])
-def test_a_warning_that_cannot_be_written_stops_nobody(tmp_path: Path, end: BaseException) -> None:
+def test_a_warning_that_cannot_be_written_stops_no_worker(tmp_path: Path, end: BaseException) -> None:
     def warn(_: str) -> None:
         raise end
 
@@ -126,7 +126,7 @@ def test_before_the_farm_is_up_a_death_is_an_error(members: Members) -> None:
         until(members.check, "the error")
 
 
-def test_what_is_let_go_stays_dead(members: Members, said: list[str]) -> None:
+def test_a_lease_that_was_released_stays_dead(members: Members, said: list[str]) -> None:
     start(members, "one", SLEEPS)
     start(members, "two", SLEEPS)
     members.watch()

@@ -106,12 +106,12 @@ def test_each_of_its_processes_may_be_killed_and_builds_go_on(data: Path, nap: C
 
 @pytest.fixture
 def gates(tmp_path: Path) -> Iterator[list[tuple[str, Event]]]:
-    """URLs of a src.rpm that nobody gets before the event beside it is set."""
+    """URLs of a src.rpm that are not answered before the event beside them is set."""
     content = make_srpm("hello-noarch", tmp_path).read_bytes()
 
     def answer(opened: Event, request: BaseHTTPRequestHandler) -> None:
         opened.wait(120)
-        with suppress(OSError):  # who asked may have been killed
+        with suppress(OSError):  # the client may have been killed
             _send(request, Answer(content))
 
     with http_server() as server:

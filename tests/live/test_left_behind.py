@@ -1,4 +1,4 @@
-"""What killed tools leave in a worker's caches stops nobody who comes after them, and does not stay."""
+"""Files that killed tools leave in a worker's caches do not stop later attempts, and are removed."""
 
 import os
 import time
@@ -43,7 +43,7 @@ def test_locks_of_a_killed_git_do_not_refuse_the_next_fetch(desk: Desk, repo: Pa
     assert [name for name in left if (_mirror(desk) / name).exists()] == []
 
 
-def test_a_mirror_whose_making_was_cut_short_is_made_anew(desk: Desk, repo: Path) -> None:
+def test_an_incomplete_mirror_is_made_again(desk: Desk, repo: Path) -> None:
     """Its attributes keep the tree's own from changing files: without them nothing is fetched into it."""
     desk.git(repo, ref="main")
     attributes = _mirror(desk) / "info/attributes"

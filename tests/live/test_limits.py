@@ -75,7 +75,7 @@ _RAISE = "; --limit {}=… or the target's limits raise it"
         ),
     ],
 )
-def test_each_end_has_its_words_keeps_the_log_and_leaves_nobody(
+def test_each_end_has_its_message_keeps_the_log_and_leaves_no_process(
     line: Line, ends: str, limits: dict[str, int], outcome: Outcome, reason: str | None
 ) -> None:
     """The one that is silent at full CPU outlives three times its limit of silence."""
@@ -130,7 +130,7 @@ def marked(mark: str) -> list[int]:
 
 @pytest.mark.parametrize("limits", [{"memory_bytes": 2**22}, {"processes": 1}])
 def test_a_limit_too_low_for_the_sandbox_itself_is_no_farm_trouble(line: Line, limits: dict[str, int]) -> None:
-    """Nobody is let ask for one, but hosts and distributions differ in how much they take to start."""
+    """No request may ask for one process, but hosts and distributions differ in how many they need to start."""
     result = line.git("hello-noarch", **limits)
     assert (result.outcome, line.ended_in) == (Outcome.OVER_LIMIT, "build")
 

@@ -152,7 +152,7 @@ def leftovers(data: Path) -> list[str]:
 
 
 def of_build_user() -> list[str]:
-    """Those that are in a room of this test's process, or were: their root is one of its templates."""
+    """The processes in a session of this test's process: their root is one of its templates."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -211,7 +211,7 @@ def test_a_src_rpm_is_made_again_for_the_target(bench: Bench) -> None:
     assert names(run) == ["hello-c-1.0-1.other2.src.rpm"]
 
 
-def test_a_spec_that_does_not_parse_says_what_rpm_says(bench: Bench) -> None:
+def test_a_spec_that_does_not_parse_shows_rpms_message(bench: Bench) -> None:
     run = bench.srpm("does-not-parse")
     assert (run.outcome, run.facts) == (Outcome.FAILED, None)
     assert (run.reason or "").startswith("error: ")

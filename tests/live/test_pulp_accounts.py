@@ -158,7 +158,7 @@ def test_the_publisher_cancels_its_own_task(pulp: LocalPulp, publisher: Asker, n
 
 
 @pytest.mark.parametrize("plugin", _PLUGINS)
-def test_the_publisher_cannot_touch_what_others_made(admin: Asker, publisher: Asker, plugin: str, name: str) -> None:
+def test_the_publisher_cannot_change_objects_of_others(admin: Asker, publisher: Asker, plugin: str, name: str) -> None:
     kind = f"{plugin}/{plugin}"
     repository = admin.done("POST", f"repositories/{kind}/", json={"name": name})["pulp_href"]
     served = {"name": name, "base_path": name, "repository": repository}
@@ -271,7 +271,7 @@ def test_the_script_makes_an_account_and_its_password_and_may_be_repeated(
         asker.done("POST", "repositories/rpm/rpm/", json={"name": name})
 
 
-def test_the_script_says_what_is_wrong(pulp: LocalPulp, tmp_path: Path) -> None:
+def test_the_script_names_the_mistake(pulp: LocalPulp, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong")
     words = ["reader", "--admin-password-file", str(wrong), "--password-file", str(tmp_path / "made")]

@@ -74,7 +74,7 @@ def _build(farm: Farm, name: str, tmp_path: Path) -> Build:
 
 
 def _logs(farm: Farm, build: Build, path: str) -> bytes:
-    """What Pulp's content app serves below the logs of a build."""
+    """The files that Pulp's content app serves below the logs of a build."""
     base = farm.repository("demo", ARCH).baseurl.removesuffix(f"{ARCH}/os/current/")
     with urlopen(f"{base}logs/current/{build.id}/{path}", timeout=30) as answer:
         return bytes(answer.read())
@@ -100,7 +100,7 @@ def test_a_build_that_needs_another_is_built_from_pulp_and_installed_from_there(
     assert run_installed(root, ["greet"]).strip()
 
 
-def test_what_is_in_pulp_says_where_it_came_from(farm: Farm, pulp: LocalPulp, tmp_path: Path) -> None:
+def test_content_in_pulp_names_its_origin(farm: Farm, pulp: LocalPulp, tmp_path: Path) -> None:
     build = _build(farm, "hello-c", tmp_path)
     files = [file.artifact for file in farm.artifacts(build.id)]
     (made,) = [file for file in files if file.kind is ArtifactKind.RPM and file.name.startswith("hello-c-1")]
@@ -124,7 +124,7 @@ def test_the_log_of_a_failed_fetch_lands_in_pulp(farm: Farm) -> None:
     assert b"127.0.0.1:9" in _logs(farm, build, "fetch.1/fetch.log")
 
 
-def test_roots_start_with_what_was_built_here_when_the_target_says_so(
+def test_roots_start_with_packages_built_here_if_the_target_says_so(
     farm: Farm, settings: Settings, tmp_path: Path
 ) -> None:
     """Its packages name libgreet-devel, which is nowhere but in Pulp."""

@@ -1,4 +1,4 @@
-"""The content guard for the farm's repositories: nobody reads them past the proxy; and what domains do for it."""
+"""The content guard for the farm's repositories: they are read through the proxy alone. Also with domains."""
 
 import secrets
 from pathlib import Path
@@ -25,7 +25,7 @@ SOURCE = RepositoryName(target="demo", kind=RepositoryKind.SOURCE)
 pytestmark = pytest.mark.live
 
 
-def test_only_the_proxy_reads_what_is_guarded_and_others_stay_open(pulp: LocalPulp, tmp_path: Path) -> None:
+def test_only_the_proxy_reads_guarded_repositories_and_others_stay_open(pulp: LocalPulp, tmp_path: Path) -> None:
     prefix = f"t{secrets.token_hex(4)}"
     publisher = make_publisher(pulp)
     _served(pulp, publisher, f"{prefix}/one")
@@ -49,7 +49,7 @@ def test_only_the_proxy_reads_what_is_guarded_and_others_stay_open(pulp: LocalPu
         _assert_guarded(pulp, f"{prefix}/demo/source/{version}", secret)
 
 
-def test_in_a_domain_what_is_made_later_is_guarded_too_and_the_account_has_no_rights_elsewhere(tmp_path: Path) -> None:
+def test_in_a_domain_later_distributions_are_guarded_and_the_account_has_no_rights_elsewhere(tmp_path: Path) -> None:
     with local_pulp(workers=1, settings={"DOMAIN_ENABLED": True}) as pulp:
         admin = Account(username=pulp.username, password=pulp.password)
         settings = {"location": str(pulp.home.data / "media")}

@@ -22,7 +22,7 @@ _WITHIN_S = 60.0
 pytestmark = pytest.mark.live
 
 
-def test_answers_its_administrator_and_nobody_else(pulp: LocalPulp) -> None:
+def test_answers_its_administrator_alone(pulp: LocalPulp) -> None:
     users = f"{pulp.url}/pulp/api/v3/users/"
     assert httpx.get(users, auth=(pulp.username, pulp.password)).json()["count"] >= 1
     assert httpx.get(users, auth=(pulp.username, "wrong")).status_code == httpx.codes.UNAUTHORIZED

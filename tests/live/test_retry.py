@@ -81,7 +81,7 @@ def log(settings: Settings, build: int, kind: str, attempt: int, *words: str) ->
 def test_a_step_that_failed_is_run_again_with_the_source_that_was_recorded(
     farm: Farm, settings: Settings, tmp_path: Path
 ) -> None:
-    """What it lacked is there now; its git branch has moved on to what does not parse."""
+    """The missing package is there now; the git branch has moved on to a spec that does not parse."""
     source = make_git("uses-libgreet", tmp_path)
     build = farm.enqueue(git=str(source), ref="main", target="demo", arches=["x86_64"])
     first = build.wait(timeout_s=WITHIN_S)

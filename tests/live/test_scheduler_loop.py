@@ -122,7 +122,7 @@ def test_a_build_is_given_what_the_one_before_it_published(settings: Settings, s
     assert given_to_builds(workers) == [(), (published,)]
 
 
-def test_a_repository_that_nobody_can_tell_of_is_waited_for(settings: Settings, store: Store) -> None:
+def test_a_repository_whose_state_is_unknown_is_waited_for(settings: Settings, store: Store) -> None:
     settings = replace(settings, retry_delay_s=1.0)
     settings.repositories_dir.touch()  # where a folder should be
     with scheduling(settings), FakeWorkers(settings) as workers:
@@ -312,10 +312,10 @@ def test_an_outage_of_the_broker_delays_and_loses_nothing(tmp_path: Path) -> Non
     store.close()
 
 
-def test_what_was_offered_when_the_broker_went_away_is_withdrawn(
+def test_an_offer_made_when_the_broker_went_down_is_withdrawn(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some of its messages may have got out. Nobody is to find an offer that SQL has given up."""
+    """Some of its messages may have been sent. A worker must not find an offer that SQL has given up."""
     send, failed = Dispatcher.send, []
 
     def send_or_not(self: Dispatcher, orders: Sequence[Order]) -> None:
@@ -426,7 +426,7 @@ def test_a_log_that_cannot_be_kept_keeps_no_other_from_being_kept(settings: Sett
     leases.close()
 
 
-def test_what_a_dead_scheduler_had_heard_is_settled_by_the_next(settings: Settings, store: Store) -> None:
+def test_reports_that_a_dead_scheduler_had_received_are_settled_by_the_next(settings: Settings, store: Store) -> None:
     settings = replace(settings, lease_s=30)
     go_on = threading.Event()
 
@@ -478,7 +478,7 @@ def test_the_log_of_an_attempt_that_never_reports_is_kept(settings: Settings, st
     leases.close()
 
 
-def test_who_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settings, store: Store) -> None:
+def test_a_scheduler_that_takes_over_an_emptied_redis_lets_workers_come_back(settings: Settings, store: Store) -> None:
     settings = replace(settings, lease_s=8)
     go_on = threading.Event()
 

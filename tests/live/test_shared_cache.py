@@ -185,7 +185,7 @@ def cache(request: pytest.FixtureRequest, demo_distribution: Path, tmp_path: Pat
     shutil.rmtree(tmp_path)
 
 
-def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(cache: SharedCache, poisons: Path) -> None:
+def test_no_other_installation_sees_a_scriptlets_writes_to_the_cache(cache: SharedCache, poisons: Path) -> None:
     template = cache.template()
     before = cache.seen()
     assert any(name.endswith(".solv") for name in before), "what dnf made of the metadata is kept for the layers"
@@ -198,7 +198,7 @@ def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(cache: Share
     after = cache.seen()
     assert hashlib.sha256(_BAD).hexdigest() not in after.values()
     assert not any(Path(name).name == "poison" for name in after)
-    # Only what dnf itself fetched for the layer is new, and nothing is gone.
+    # The only new files are those that dnf itself fetched for the layer, and no file is missing.
     assert set(before) <= set(after)
     cache.layer(template, "bc", poisons)
 
@@ -212,7 +212,7 @@ def test_what_a_scriptlet_writes_to_the_cache_no_other_filling_sees(cache: Share
         ("burns", {}, Outcome.TIMED_OUT, "did not end within"),
     ],
 )
-def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble(
+def test_a_package_that_hangs_when_it_is_installed_ends_the_build_and_is_no_trouble(
     cache: SharedCache,
     poisons: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -232,7 +232,7 @@ def test_what_does_not_end_when_it_is_installed_is_the_builds_end_and_no_trouble
 
 
 @pytest.mark.parametrize("cache", ["file"], indirect=True)
-def test_what_does_not_end_before_anything_is_installed_is_trouble(
+def test_a_dnf_that_hangs_before_anything_is_installed_is_trouble(
     cache: SharedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a repository is on a mount that hangs."""

@@ -173,7 +173,7 @@ def is_stopped(two: Pair, url: str) -> None:
     two.hold.clear()
     go_on(two, [*before, *after], watch, REPLACED_WITHIN_S)
     until(lambda: time.monotonic() - stopped_at > STOPPED_S, "the end of its stop")
-    # What comes now is heard by either, and settled once.
+    # Reports that come now are read by either scheduler, and settled once.
     two.hold.set()
     later = two.enqueue(3)
     os.kill(two.leader.pid, signal.SIGCONT)

@@ -74,7 +74,7 @@ def test_the_step_runs_after_the_upload_in_a_root_with_the_packages_of_the_build
 
 
 def test_a_step_that_does_not_succeed_ends_the_build_so_and_a_retry_runs_it_alone(farm: Farm) -> None:
-    """It needs a package that nobody has built, until somebody does."""
+    """It needs a package that has not been built, until a build makes it."""
     build = farm.build("hello-noarch", code=11, smoke_wants="libgreet", smoke_command="test -e /usr/lib/libgreet")
     steps = farm.steps(build)
     assert (steps["upload x86_64"]["outcome"], steps["smoke x86_64"]["outcome"]) == ("succeeded", "unresolvable")

@@ -74,7 +74,7 @@ def _processes(data: Path) -> list[str]:
     return found
 
 
-def test_ctrl_c_finishes_what_runs_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_running_steps_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
     settings = Settings.from_env({"FARM_DATA": str(data)})
     with _up(data, "--workers", "1") as up, Farm.connect(settings) as farm:
         assert {worker.name.split("@")[0]: worker.slots for worker in farm.workers()}["build"] == 1
@@ -107,7 +107,7 @@ def test_a_farm_that_is_killed_takes_its_processes_along_and_goes_on_at_the_next
         assert farm.handle(build).wait(timeout_s=90).outcome is Outcome.SUCCEEDED
 
 
-def test_flower_shows_what_the_farm_does(data: Path, tmp_path: Path) -> None:
+def test_flower_shows_the_farms_tasks(data: Path, tmp_path: Path) -> None:
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "FARM_DATA": str(data)}
     with _up(data) as up:
         assert up.stdout

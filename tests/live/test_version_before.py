@@ -38,7 +38,7 @@ WITHIN_S = 120.0
 #: leases and send their reports again and again.
 READS_OLD_REPORTS = wire.VERSION <= 5
 
-#: What becomes of each build that was not over.
+#: The end of each build that was not over.
 ENDS = {
     "succeeded": Outcome.SUCCEEDED,  # its upload was asked for once more, and waited for a worker
     "logs-wait": Outcome.FAILED,

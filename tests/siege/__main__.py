@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     kinds_wanted = list(DatabaseKind) if options.database == _BOTH else [DatabaseKind(options.database)]
-    logging.getLogger("farm").addHandler(logging.NullHandler())  # what the client warns of is in the timeline
+    logging.getLogger("farm").addHandler(logging.NullHandler())  # the timeline has the client's warnings
     code = 0
     try:
         distribution = demo_distribution()

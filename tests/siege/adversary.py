@@ -39,7 +39,7 @@ _SIEGE_LONG_S = 3600.0
 
 
 class Adversary:
-    """`act` is to be called often; it does something every few seconds."""
+    """Call `act` often; it does something every few seconds."""
 
     def __init__(self, field: Field) -> None:
         self.done: Counter[str] = Counter()

@@ -99,7 +99,7 @@ class EvilHost(threading.Thread):
         return [member.worker for member in self._world.members.workers()]
 
     def forge_facts(self, client: "redis.Redis") -> None:
-        """Of workers of its own, of honest ones, and of some that no one could be."""
+        """Announces workers of its own, honest ones, and impossible ones."""
         for worker in (f"build@{MARK}", *self._workers()):
             for changed in self._rng.sample(_FACTS, 3):
                 client.sadd(f"farm:workers:{EVIL_ROLE}", worker)
@@ -218,7 +218,7 @@ _FACTS: tuple[dict[str, Any], ...] = (
 
 
 def _facts(worker: str, **changed: Any) -> bytes:
-    """What an honest worker of this name and EVIL_ROLE would say of itself, but for what is changed."""
+    """The facts that an honest worker of this name and EVIL_ROLE would announce, with some changes."""
     facts: dict[str, Any] = {"name": worker, "host": worker.partition("@")[2], "queues": [EVIL_ROLE], "slots": 2}
     facts |= {"arches": ["aarch64"], "started_at": "2026-01-01T00:00:00Z", "version": "1", "speaks": wire.VERSION}
     return json.dumps(facts | changed).encode()

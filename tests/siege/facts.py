@@ -1,4 +1,4 @@
-"""What is there in the end: SQL, the repositories as files, processes, mounts, cgroups, scratch, the broker's keys.
+"""Reads the final state: SQL, the repositories as files, processes, mounts, cgroups, scratch, the broker's keys.
 
 Reads with its own SQL and its own parser; of the farm's code it uses nothing. Judges nothing.
 """
@@ -158,7 +158,7 @@ _RECORDS = f"SELECT DISTINCT s.job_id, x.name, x.sha256 {_OF_ARTIFACTS} WHERE x.
 
 
 def _words(sql: Sql, store: Path) -> Iterator[Words]:
-    """Of the database, and of the records of build roots, which name the packages in them and where those came from."""
+    """The texts of the database and of the records of build roots, which name the packages and their origins."""
     for where, query in _TEXTS:
         for build, *texts in sql.rows(query):
             yield Words(build=build, where=where, text=" ".join(str(text) for text in texts if text is not None))
@@ -205,7 +205,7 @@ def _digest(path: Path) -> str:
         return "missing"
 
 
-# --- what should be gone ----------------------------------------------------------------------------------------
+# --- leftovers --------------------------------------------------------------------------------------------------
 
 
 def left_over(world: World) -> Iterator[str]:
@@ -229,7 +229,7 @@ def _processes(world: World) -> Iterator[str]:
     for pid in sorted(world.ground.pids() - own):
         with suppress(OSError):
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if stat[0] == "Z" or int(stat[1]) in own:  # what a pool process just now runs is seen by its room
+            if stat[0] == "Z" or int(stat[1]) in own:  # a command of a pool process is found by its scratch folder
                 continue
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             yield f"process {pid}: {command[:120]}"

@@ -1,7 +1,7 @@
-"""What wounds work on, what they are, and the adversary's restraint: no step is hurt so often that it may be given up.
+"""The objects of wounds, their kinds, and the adversary's restraint: no step is hurt so often that it may be given up.
 
-A wound that lasts says for how long, and how it is undone. What may be lost because of it is noted as a cause: the
-judge takes no other excuse for a lost attempt.
+A wound that lasts says for how long, and how it is undone. Attempts that may be lost for it are noted with the
+cause: the judge accepts no other excuse for a lost attempt.
 """
 
 import random
@@ -21,8 +21,8 @@ _SEEN_LATE_S = 3.0  # SQL says a second or two later that an attempt runs
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why attempts of these workers, or of these labels, that ran at some time from `at_s` to `until_s` on the timeline
-    may be lost, whenever that is found out."""
+    """The cause for which attempts of these workers, or of these labels, that ran at some time from `at_s` to `until_s`
+    on the timeline may be lost, whenever that is found out."""
 
     at_s: float
     until_s: float
@@ -42,7 +42,7 @@ class Wound:
 
 @dataclass(kw_only=True)
 class Field:
-    """What wounds work on. Belongs to the thread that tends the members."""
+    """The objects of wounds. Belongs to the thread that tends the members."""
 
     world: World
     watcher: Watcher
@@ -53,13 +53,13 @@ class Field:
     is_one_cut_for_good: bool = False
 
     def hosts(self) -> list[str]:
-        """Those that are well."""
+        """The hosts that are well."""
         return [name for name in self.world.hosts if name not in self.world.ill_hosts]
 
     def may_hurt(self, workers: Iterable[Member], labels: Iterable[str] = ()) -> bool:
         """Whether no step on these has been hurt too often; they are hurt once more then."""
         workers = tuple(workers)
-        # What is at work there by the process table: SQL says it a second or two later.
+        # The attempts that run there by the process table: SQL has them a second or two later.
         known = {tuple(label.split(".", 1)) for label in {*labels, *self.labels_on(workers)}}
         keys = {(int(build), rest.rpartition(".")[0]) for build, rest in known}
         seen = self.watcher.on(member.worker for member in workers)
@@ -79,7 +79,7 @@ class Field:
         self.causes.append(Cause(at_s=now_s - _SEEN_LATE_S, until_s=until_s, workers=names, labels=frozenset(labels)))
 
     def labels_on(self, workers: Iterable[Member]) -> list[str]:
-        """What their pool processes are at."""
+        """The attempts that their pool processes run."""
         found = []
         for member in workers:
             attempts = self.world.attempts_in(member.host)

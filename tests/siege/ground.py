@@ -148,7 +148,7 @@ class Ground:
 
 
 def _unmount(where: Path) -> None:
-    """What died a moment ago may still hold it; what holds it for longer keeps an invisible one."""
+    """A process that died a moment ago may still hold the mount; one that holds it for longer keeps a detached one."""
     for _ in range(20):
         try:
             run("umount", where)

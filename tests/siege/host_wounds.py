@@ -1,4 +1,4 @@
-"""What the adversary can do to whole hosts: their networks, their clocks, their disks, and the disk that they share."""
+"""The adversary's wounds of whole hosts: their networks, their clocks, their disks, and the disk that they share."""
 
 import os
 import subprocess
@@ -107,7 +107,7 @@ def fill_store(at: Field) -> Wound | None:
 
 
 def freeze_store(at: Field) -> Wound | None:
-    """Whoever writes to it waits. It thaws by itself, also should the siege be killed meanwhile."""
+    """All writers to it wait. It thaws by itself, even if the siege is killed meanwhile."""
     lasts_s = at.rng.uniform(2.0, 6.0)
     script = 'fsfreeze --freeze "$0" && sleep "$1"; fsfreeze --unfreeze "$0"'
     argv = ["sh", "-c", script, str(at.world.store), f"{lasts_s:.1f}"]

@@ -1,6 +1,6 @@
-"""Hostile packages: recipes that attack the host, the farm or whoever has them as a dependency.
+"""Hostile packages: recipes that attack the host, the farm or packages that depend on them.
 
-Each ends as its own failure, or succeeds and does harm to nobody. MARK is in the names of all of them and of all that
+Each ends as its own failure, or succeeds and does no harm. MARK is in the names of all of them and of all that
 they make, so that the judge can tell where one of them had an effect.
 """
 
@@ -17,7 +17,7 @@ _SHADOWED = ("setpriv", "sh", "env", "true", "id", "enter")
 
 
 class Attack(StrEnum):
-    """What a package does."""
+    """The attack of a package."""
 
     TRAP = "trap"  # its scriptlet kills dnf where it is installed
     TRAPPED = "trapped"  # requires a trap

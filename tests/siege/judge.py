@@ -26,7 +26,7 @@ _SOURCE = "demo/source"
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """A rule that was broken. `build` says whose story explains it; None when it is nobody's."""
+    """A rule that was broken. `build` is the build whose story explains it; None if there is no such build."""
 
     rule: str
     text: str
@@ -184,8 +184,8 @@ def _explains(cause: Cause, label: str, worker: str | None, life: tuple[float, f
 
 
 def packages_are_published_once(case: Case) -> Iterator[Broken]:
-    """Of each build that succeeded the packages of its last good attempts are in the newest version: each once, with
-    the digest that was recorded, and the file is what the metadata says."""
+    """For each build that succeeded, the newest version has the packages of its last good attempts: each once, with the
+    digest that was recorded, and the file matches the metadata."""
     for one in case.facts.published:
         if one.said != one.is_:
             text = f"{one.repository} says that {one.filename} is {one.said[:12]}, and it is {one.is_[:12]}"
@@ -225,7 +225,7 @@ def _wanted(facts: Facts) -> dict[tuple[str, str], dict[str, int]]:
 
 
 def nothing_else_is_published(case: Case) -> Iterator[Broken]:
-    """No file of any version came from an attempt that did not succeed, or that nobody recorded."""
+    """No file of any version came from an attempt that did not succeed, or that was not recorded."""
     outcomes = {attempt.id: attempt.outcome for attempt in case.facts.attempts}
     recorded: dict[str, set[str | None]] = defaultdict(set)
     for artifact in case.facts.artifacts:
@@ -244,8 +244,9 @@ def nothing_else_is_published(case: Case) -> Iterator[Broken]:
 
 
 def nothing_of_an_attack_reaches_an_honest_build(case: Case) -> Iterator[Broken]:
-    """All that is forged, and all that a hostile package makes, bears a mark. No text that the farm keeps of an honest
-    build, or of the whole farm, has it; nor has the record of an honest build's root, which names its packages.
+    """Every forged text, and every file that a hostile package makes, has a mark. Texts that the farm keeps of an
+    honest build or of itself do not have it, and neither does the record of an honest build's root, which names its
+    packages.
     """
     hostile = _hostile(case)
     for words in case.facts.words:

@@ -69,7 +69,7 @@ class Member:
 
 
 class Members:
-    """All of them. `tend` is to be called often."""
+    """All members. Call `tend` often."""
 
     def __init__(self, ground: Ground, rng: random.Random, after_s: tuple[float, float], timeline: Timeline) -> None:
         self._ground = ground

@@ -1,4 +1,4 @@
-"""What is built in a siege: tiny packages, each of a name of its own, made a moment before they are asked for.
+"""The packages of a siege: tiny ones, each with a name of its own, made a moment before they are asked for.
 
 Every attempt makes other bytes, so that a package in a repository tells which attempt made it.
 """
@@ -41,7 +41,7 @@ _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF
 
 
 class Kind(StrEnum):
-    """How a package behaves when nobody hurts it."""
+    """The behaviour of a package without a wound."""
 
     NOARCH = "noarch"
     ARCH = "arch"
@@ -77,7 +77,7 @@ _LAYERS = ("bison", "bc", "autoconf")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """`outcome` is how it ends when nobody hurts it. `timeout_s` and `limits` are what is asked for with it."""
+    """`outcome` is its end without a wound. `timeout_s` and `limits` are requested with it."""
 
     name: str
     kind: StrEnum
@@ -89,7 +89,7 @@ class Recipe:
 
     @property
     def filename(self) -> str:
-        """Of the src.rpm, which is how the judge finds the build."""
+        """The name of the src.rpm, by which the judge finds the build."""
         return f"{self.name}.src.rpm"
 
 

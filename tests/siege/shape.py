@@ -1,4 +1,4 @@
-"""What one siege is like: how long, on which database, how patient the farm's settings are. Values only."""
+"""The parameters of one siege: its length, its database, the timeouts of the farm's settings. Values only."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ class DatabaseKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a worker process is for; also the first half of its Celery name."""
+    """The purpose of a worker process; also the first half of its Celery name."""
 
     SOURCE = "source"
     BUILD = "build"

@@ -1,7 +1,7 @@
 """The load: what people ask of the farm meanwhile. Enqueues, cancels and retries through the farm's own library.
 
-Whatever the farm refuses because something of it is away is asked again, as a person would; what it said is kept for
-the judge.
+If the farm refuses a request because a part of it is down, the stream asks again, as a person would; the judge gets the
+message.
 """
 
 import random
@@ -23,8 +23,8 @@ from tests.siege.watcher import Watcher
 
 _CANCELLED_SHARE = 0.15
 _STILL_THERE_SHARE = 0.7
-_RETRIED_SHARE = 0.5  # of those that were cancelled, that failed, and of these:
-_AGAIN_SHARE = 0.12  # of the others: their build step is run anew once they succeeded, and makes other packages
+_RETRIED_SHARE = 0.5  # the share of ended builds that may be retried
+_AGAIN_SHARE = 0.12  # the share of others whose build step runs again after a success, and makes other packages
 _HOSTILE_EVERY = 4  # one of as many
 _PAUSE_S = 0.5
 _TICK_S = 0.1
@@ -78,7 +78,7 @@ class Stream(threading.Thread):
             self._forget_farm()
 
     def first(self) -> Asked:
-        """One that nobody hurts: it makes the build root. To be called before `start`."""
+        """Build one package without wounds, which makes the build root. Call it before `start`."""
         recipe = make(0, Kind.NOARCH, self._rng, longest_s=self._shape.longest_build_s)
         self._folder.mkdir()
         one = Asked(recipe=recipe, outcomes={recipe.outcome})
@@ -204,7 +204,7 @@ class Stream(threading.Thread):
                 return
 
     def _retry(self, one: Asked) -> None:
-        """Once it is over. A build that succeeded is built anew; of another what did not succeed is done again."""
+        """Retry a build that is over: all of it if it succeeded, else the steps that did not succeed."""
         build = one.ids[-1]
         try:
             farm = self._connected()

@@ -1,4 +1,4 @@
-"""What happened, in order: what the adversary did, what the watcher saw, what the stream asked for."""
+"""The events of a siege, in order: the adversary's actions, the watcher's observations, the stream's requests."""
 
 import threading
 import time

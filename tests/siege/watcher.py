@@ -66,7 +66,7 @@ class Seen:
 @dataclass(kw_only=True)
 class Expectation:
     """Something that has to come within a time that only counts while nothing else is broken. With `is_renewed` it
-    counts from the last time that the broker was: then whoever is silent gets a lease's time again, and `grace_s`."""
+    counts from the last time that the broker was: then a silent worker gets a lease's time again, and `grace_s`."""
 
     rule: str
     about: str
@@ -111,7 +111,7 @@ class Watcher(threading.Thread):
         #: Hosts that the farm has quarantined at some time, as it names them (`build.x86_64@host1`, or `host1` in every
         #: role), and why; and what of theirs takes nothing now, by what it says.
         self.held: dict[str, str] = {}
-        #: What the broker refused an honest member's account.
+        #: The commands that the broker refused an honest member's account.
         self.denials: set[str] = set()
         self._idle_workers: set[str] = set()
         self._world = world
@@ -136,7 +136,7 @@ class Watcher(threading.Thread):
         finally:
             self._sql.close()
 
-    # --- what others ask and expect -----------------------------------------------------------------------------
+    # --- questions and expectations of others -------------------------------------------------------------------
 
     def running(self, build: int) -> list[str]:
         """Labels of the build's attempts that run, in the rooms of hosts that are well."""
@@ -149,7 +149,7 @@ class Watcher(threading.Thread):
         ]
 
     def on(self, workers: Iterable[str]) -> list[Seen]:
-        """What these workers run."""
+        """The attempts that these workers run."""
         names = set(workers)
         return [one for one in self.seen.values() if one.worker in names]
 
@@ -341,7 +341,7 @@ class Watcher(threading.Thread):
         for key, before in self.seen.items():
             after = seen.get(key)
             if before.label in self.lives and (after is None or after.attempt != before.attempt):
-                # Until now nobody saw it end: the database may have been away since the look before.
+                # Its end was not seen until now: the database may have been down since the look before.
                 self.lives[before.label] = (self.lives[before.label][0], now_s)
             if after is None:
                 self._timeline.add("farm", f"{before.build}.{before.step} is over", frozenset({before.build}))

@@ -73,7 +73,7 @@ class World:
             self.ground.close(keep=False)
             raise
 
-    # --- what is told to whom -----------------------------------------------------------------------------------
+    # --- settings of the members --------------------------------------------------------------------------------
 
     @property
     def socket(self) -> Path:
@@ -113,7 +113,7 @@ class World:
         return f"redis+socket://{self.accounts.user(account)}{self.socket}"
 
     def _broker(self, account: str) -> dict[str, str]:
-        """What tells a member of the farm its broker."""
+        """The setting of a member's broker."""
         return {"FARM_BROKER_URL": f"redis://{self.accounts.user(account)}{CORE_ADDRESS}:6379/0"}
 
     def sql(self) -> Sql:
@@ -131,7 +131,7 @@ class World:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             protocol=2,
-            retry=Retry(NoBackoff(), 0),  # one that is away is to be seen to be
+            retry=Retry(NoBackoff(), 0),  # a broker that is down must be noticed
         )
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ class World:
         return found
 
     def active(self) -> dict[str, list[str]]:
-        """What each worker that answers believes that its pool is at: a process that hangs hides nowhere else."""
+        """The tasks that each worker that answers believes its pool runs: the only sign of a process that hangs."""
         app = Celery("siege", broker=self._socket_url(ADMIN), set_as_current=False)
         try:
             with app.connection_for_write() as connection:

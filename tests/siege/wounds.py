@@ -1,4 +1,4 @@
-"""What the adversary can do to processes, to the broker and to what is in it; host_wounds.py has the rest.
+"""The adversary's wounds of processes, of the broker and of its data; host_wounds.py has the others.
 
 Each wound is one small function: it picks a victim, or declines with None.
 """
@@ -235,7 +235,7 @@ def deliver_twice(at: Field) -> Wound | None:
 
 
 def _name_of(body: bytes) -> str:
-    """Of a Celery message its task id, of a report its attempt; both are the attempt's label."""
+    """The task id of a Celery message, or the attempt of a report; both are the attempt's label."""
     with suppress(ValueError, KeyError, TypeError):
         document = json.loads(body)
         if "headers" in document:

@@ -1,4 +1,4 @@
-"""What decides between package and farm, where the recorded logs do not say it: words of dnf 5, and forgery."""
+"""Blame of package or farm in cases that the recorded logs lack: messages of dnf 5, and forgery."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def _dnf(said: bytes, host: HostState = _WELL, *, has_begun: bool = False) -> tu
         (b"\xff\x1b[31m", "root"),
     ],
 )
-def test_words_of_dnf_5_and_of_nobody(said: bytes, row: str) -> None:
+def test_messages_of_dnf_5_and_of_no_tool(said: bytes, row: str) -> None:
     assert _dnf(said)[0] == row
 
 
@@ -44,7 +44,7 @@ def test_words_of_dnf_5_and_of_nobody(said: bytes, row: str) -> None:
     "words",
     [b"Curl error (7): no", b"Error: Failed to download metadata for repo 'x'", b"  installing package x needs 3"],
 )
-def test_what_a_scriptlet_prints_is_neither_the_networks_nor_the_disks_trouble(words: bytes) -> None:
+def test_output_of_a_scriptlet_is_neither_the_networks_nor_the_disks_trouble(words: bytes) -> None:
     said = _BEGUN + words + b"MB more space needed\n"
     assert _dnf(said, has_begun=True) == ("installing", Blame.PACKAGE)
     assert _dnf(words, has_begun=True) == ("installing", Blame.PACKAGE), "whether or not the log has dnf's own words"
@@ -86,13 +86,13 @@ _EXCLUDED = b"error: Architecture is not included: aarch64\n"
     ],
     ids=["refused", "refused-with-warnings", "printed", "printed-late"],
 )
-def test_an_arch_is_excluded_by_rpmbuild_before_any_script_and_not_by_what_one_prints(said: bytes, row: str) -> None:
+def test_an_arch_is_excluded_by_rpmbuild_before_any_script_and_not_by_a_scripts_output(said: bytes, row: str) -> None:
     verdict = of_rpmbuild(End(code=1, said=said, host=_WELL))
     assert verdict is not None
     assert verdict.case.name == row
 
 
-def test_what_the_host_says_of_itself_comes_before_words() -> None:
+def test_the_hosts_own_state_comes_before_output() -> None:
     said = b"error: Architecture is not included: aarch64\n"
     broken = HostState(emulator="no emulator", disk="nearly full")
     verdict = of_rpmbuild(End(code=1, said=said, host=broken))
@@ -101,7 +101,7 @@ def test_what_the_host_says_of_itself_comes_before_words() -> None:
     assert _dnf(b"Error: Failed to download metadata for repo 'x'\n", HostState(disk="nearly full"))[0] == "disk-full"
 
 
-def test_an_end_in_success_is_nobodys_fault() -> None:
+def test_a_success_has_no_blame() -> None:
     assert of_rpmbuild(End(code=0, said=b"", host=HostState(disk="nearly full"))) is None
     assert of_dnf(End(code=0, said=_BEGUN + b"Complete!\n", host=_WELL, has_begun=True)) is None
 

@@ -1,4 +1,4 @@
-"""Every recorded log of trouble is laid at the right door, and no row of a table is without one."""
+"""Every recorded log gets the right blame, and every row of a table has a log."""
 
 import tomllib
 from pathlib import Path

@@ -57,7 +57,7 @@ def test_ranges_overlap_as_rpm_says(given_: str, wanted: str, meets: bool) -> No
     assert overlap(one, two) is meets
 
 
-def test_what_is_not_certainly_met_is_left_to_dnf() -> None:
+def test_a_requirement_that_is_not_certainly_met_is_left_to_dnf() -> None:
     gcc = Capability(name="gcc", op="=", evr="12.2.0-14")
     provided = Provided(capabilities={"gcc": (gcc,)}, files=frozenset({"/usr/bin/sed"}))
     wanted = [

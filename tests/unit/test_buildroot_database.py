@@ -1,4 +1,4 @@
-"""Which root gets a database in its own rpm's form, with stand-ins for rpm, rpmdb and chroot first on PATH."""
+"""A root gets a database in its own rpm's form if it needs one: with stand-ins for rpm, rpmdb and chroot on PATH."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def test_the_farms_own_repositories_win() -> None:
 
 
 @pytest.mark.parametrize(("name", "url"), [("a b", "file:///"), ("main", "file:///"), ("x", "file:///\ngpgcheck=0")])
-def test_what_would_break_the_configuration_is_refused(name: str, url: str) -> None:
+def test_a_value_that_would_break_the_configuration_is_refused(name: str, url: str) -> None:
     with pytest.raises(RootTrouble, match=r"cannot stand|is not a name"):
         pinned_repositories([(name, url)])
 

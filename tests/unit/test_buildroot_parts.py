@@ -1,4 +1,4 @@
-"""The parts of the native engine that are decisions: cgroups' places, shelves, listings, headers, ends."""
+"""The parts of the native engine that are decisions: places of cgroups, the cache, listings, headers, outcomes."""
 
 import fcntl
 import os
@@ -44,7 +44,7 @@ def test_version_1_needs_every_controller_and_prefers_its_own_group(tmp_path: Pa
     assert found.kind is CgroupKind.V1
     assert dict(found.parents) == {
         "memory": tmp_path / "memory/mine",
-        "pids": tmp_path / "pids",  # what is not visible here, as in a container, is the mount itself
+        "pids": tmp_path / "pids",  # a group outside of the mount, as in a container, becomes the mount itself
         "cpuacct": tmp_path / "cpuacct",
     }
 
@@ -56,7 +56,7 @@ def test_version_2_is_taken_where_version_1_is_not_whole(tmp_path: Path) -> None
     assert find_place("proc /proc proc rw 0 0\n", "").kind is CgroupKind.NONE
 
 
-def test_scratch_and_groups_of_the_living_are_nobodys_leftovers() -> None:
+def test_scratch_and_groups_of_the_living_are_not_leftovers() -> None:
     nowhere = Path("/nowhere")
     assert not is_orphan(scratch_name("room", 1), "room", nowhere)
     reused = scratch_name("room", 1).replace(pids.owner(), f"{os.getpid()}-1")
@@ -88,7 +88,7 @@ def test_a_folder_is_made_once_however_many_want_it(tmp_path: Path) -> None:
     assert (len(made), seen) == (1, ["x"] * 8)
 
 
-def test_what_fails_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
+def test_a_failed_make_leaves_nothing_and_is_tried_again(tmp_path: Path) -> None:
     cache = DirectoryCache(tmp_path, keep=3)
 
     def fail(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_wait_for_another_that_makes_the_same_root_ends_with_the_time_of_the_s
         pass
 
 
-def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
+def test_the_least_recently_used_is_removed_and_one_in_use_stays(tmp_path: Path) -> None:
     cache = DirectoryCache(tmp_path, keep=2)
     with cache.use("a", lambda _: None, stop=NEVER):
         os.utime(tmp_path / "a", (1, 1))
@@ -127,7 +127,7 @@ def test_the_longest_unused_goes_and_what_is_used_stays(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"c", "d"}
 
 
-def test_two_that_remove_old_ones_at_once_are_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_can_remove_old_folders_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for at, key in enumerate("abcd"):
         with DirectoryCache(tmp_path, keep=9).use(key, lambda _: None, stop=NEVER):
             pass
@@ -145,7 +145,7 @@ def test_two_that_remove_old_ones_at_once_are_in_nobodys_way(tmp_path: Path, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "e.lock"]
 
 
-def test_an_old_one_that_cannot_be_removed_costs_nobody_the_new_one(
+def test_an_old_folder_that_cannot_be_removed_does_not_fail_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with DirectoryCache(tmp_path, keep=1).use("a", lambda _: None, stop=NEVER):
@@ -166,7 +166,7 @@ def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [scratch_name("new", 1)]
 
 
-def test_who_waits_for_another_to_make_it_can_be_stopped(tmp_path: Path) -> None:
+def test_a_wait_for_another_process_that_makes_it_can_be_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     holder = os.open(tmp_path / "key.lock", os.O_RDWR | os.O_CREAT)
@@ -205,7 +205,7 @@ def make_target(*repositories: RepositorySource) -> Target:
 CONFINED = Confinement(helper=Path("/h/enter"), filter=Path("/h/filter"), first_id=1000)
 
 
-def test_an_overlay_and_what_it_is_made_of_are_shown_under_names_that_any_path_has() -> None:
+def test_an_overlay_and_its_layers_are_shown_under_names_that_fit_any_path() -> None:
     overlay = Overlay(lowers=(Path("/a:b"), Path("/c,d")), upper=Path("/e f/upper"), work=Path("/e f/work"))
     words = sandbox.enter(
         ["tool", Path("/merged")], CONFINED, overlays=[(overlay, Path("/merged"))], joins=(), limits=LIMITS
@@ -216,7 +216,7 @@ def test_an_overlay_and_what_it_is_made_of_are_shown_under_names_that_any_path_h
     assert words[-2:] == ["tool", "/mnt/overlay0"]
 
 
-def test_a_room_has_no_network_no_capability_and_no_host_path() -> None:
+def test_a_session_has_no_network_no_capability_and_no_host_path() -> None:
     words = sandbox.recipe(["true"], CONFINED, root=Bind(path=Path("/r"), inside="/"), binds=())
     assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "ALL"
@@ -238,7 +238,7 @@ def test_a_session_has_ids_of_its_own_and_a_filter() -> None:
     assert "--as" not in words
 
 
-def test_the_build_user_of_a_room_is_a_user_of_its_own_on_the_host() -> None:
+def test_the_build_user_of_a_session_is_a_user_of_its_own_on_the_host() -> None:
     room = CONFINED.for_session()
     assert room.build_id in range(1000 + 2 * 65536, 1000 + 3 * 65536)
     words = sandbox.enter(["true"], room, joins=(), limits=LIMITS)

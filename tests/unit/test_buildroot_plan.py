@@ -33,7 +33,7 @@ def _took(path: Path, *parts: bytes, limit_bytes: int = 2**20) -> PlanPipe:
     return pipe
 
 
-def test_what_a_scriptlet_writes_after_the_line_is_not_taken(tmp_path: Path) -> None:
+def test_text_that_a_scriptlet_writes_after_the_line_is_not_read(tmp_path: Path) -> None:
     line = _line(_ONE)
     pipe = _took(tmp_path / "plan", line[:10], line[10:] + _line(_EMPTY)[:5], _line(_EMPTY), b"x" * 100_000)
     plan = pipe.plan()

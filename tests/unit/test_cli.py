@@ -46,7 +46,7 @@ def test_exit_codes_are_unique_and_keep_clear_of_the_shells() -> None:
     assert set(OUTCOME_EXIT_CODES) == set(Outcome)
 
 
-def test_the_exit_codes_in_the_documentation_are_those_of_the_code() -> None:
+def test_the_documentation_has_the_exit_codes_of_the_code() -> None:
     text = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, FarmError)]
     for code, name in [(one.exit_code, one.code) for one in classes if one is not errors.LeaseLost]:
@@ -169,7 +169,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert (result.exit_code, "FARM_DATAA is not a setting" in result.stderr) == (27, True)
 
 
-def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "farm.db").write_bytes(b"this is no database at all" * 100)
     result = CliRunner().invoke(app, ["list"], env={"FARM_DATA": str(tmp_path)})
     assert (result.exit_code, result.stderr.count("\n")) == (28, 1)
@@ -302,7 +302,7 @@ def test_status_of_a_batch_counts_its_builds(typed: Typed) -> None:
         assert "0 of 2 succeeded, 1 ended otherwise, 1 to go" in typed.ok("status", name)
 
 
-def test_status_of_the_farm_shows_queues_what_goes_on_and_what_ended(typed: Typed) -> None:
+def test_status_of_the_farm_shows_queues_running_and_ended_builds(typed: Typed) -> None:
     typed.driven.finish(typed.build())
     typed.build()
     leases = Leases(typed.driven.settings)
@@ -323,7 +323,7 @@ def test_status_counts_the_slots_of_a_publish_worker_on_a_host_without_build_roo
     assert "not root" not in typed.ok("workers")
 
 
-def test_status_of_a_stopped_farm_shows_what_is_known_and_exits_28(tmp_path: Path) -> None:
+def test_status_of_a_stopped_farm_shows_known_facts_and_exits_28(tmp_path: Path) -> None:
     with driven_farm(tmp_path, with_redis=False) as driven:
         result = Typed(driven)("status")
     assert result.exit_code == 28
@@ -515,7 +515,7 @@ def test_logs_that_go_up_after_a_failure_are_told_in_words(typed: Typed) -> None
 # --- around -----------------------------------------------------------------------------------------------------
 
 
-def test_workers_are_listed_with_what_ails_them(typed: Typed) -> None:
+def test_workers_are_listed_with_their_problems(typed: Typed) -> None:
     assert typed.ok("workers").startswith("no workers; ")
     leases = Leases(typed.driven.settings)
     leases.announce(worker_facts("source@one", version=VERSION, unfit="no \x1b[31mroot"))

@@ -53,7 +53,7 @@ def test_a_host_is_drained_and_undrained(typed: Typed) -> None:
     assert "drained" not in typed.ok("workers")
 
 
-def test_what_is_drained_is_told_as_json_too(typed: Typed) -> None:
+def test_drained_hosts_are_listed_as_json_too(typed: Typed) -> None:
     document = json.loads(typed.ok("workers", "drain", "one", "--now", "--json"))
     assert (document["host"]["hold"], document["host"]["hands_back"], document["running"]) == ("drained", True, [])
     listed = json.loads(typed.ok("workers", "--json"))
@@ -72,7 +72,7 @@ def test_a_queue_whose_hosts_get_no_work_has_no_slots(typed: Typed) -> None:
     assert [queue["slots"] for queue in json.loads(typed.ok("status", "--json"))["queues"]] == [2]
 
 
-def test_what_runs_there_is_named_and_waited_for(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_run_there_are_named_and_waited_for(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     build = typed.build()
     typed.driven.send()
     label = f"{build}.fetch.1"
@@ -90,7 +90,7 @@ def test_what_runs_there_is_named_and_waited_for(typed: Typed, monkeypatch: pyte
     assert "nothing runs there" in waited.stderr
 
 
-def test_what_was_taken_just_before_the_workers_heard_of_it_is_waited_for_too(
+def test_steps_taken_just_before_the_workers_heard_of_it_are_waited_for_too(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = typed.build()
@@ -109,7 +109,7 @@ def test_what_was_taken_just_before_the_workers_heard_of_it_is_waited_for_too(
     assert f"waiting for 1: {label}" in waited.stderr
 
 
-def test_a_host_that_nobody_knows_is_not_drained_by_mistake(typed: Typed) -> None:
+def test_an_unknown_host_is_not_drained_by_mistake(typed: Typed) -> None:
     result = typed("workers", "drain", "oen")
     assert result.exit_code == 23
     assert "no worker on host 'oen' was heard of; there are one; --force drains it all the same" in result.stderr

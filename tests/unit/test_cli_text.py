@@ -24,11 +24,11 @@ def test_clean_lines_keep_nothing_that_a_terminal_obeys(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P"])))
-def test_what_prints_is_left_as_it_is(text: str) -> None:
+def test_printable_text_is_left_as_it_is(text: str) -> None:
     assert clean(text) == clean_lines(text) == text
 
 
-def test_what_does_not_print_is_shown_escaped() -> None:
+def test_characters_that_do_not_print_are_escaped() -> None:
     assert clean("a\x1b[31m\n\u202e\x9b\ud800") == "a\\x1b[31m\\n\\u202e\\x9b\\ud800"
     assert clean(None) == ""
 

@@ -187,7 +187,7 @@ def test_waiting_returns_when_the_end_is_told_of_and_not_at_the_next_look(
     thread.join()
 
 
-def test_an_end_that_nobody_told_of_is_found_all_the_same(driven: DrivenFarm) -> None:
+def test_an_end_without_an_event_is_found_all_the_same(driven: DrivenFarm) -> None:
     build_id = ask(driven.farm)
     waits = threading.Event()
     thread = threading.Thread(target=lambda: (waits.wait(10), driven.store.cancel(build_id, by="x")))
@@ -197,7 +197,7 @@ def test_an_end_that_nobody_told_of_is_found_all_the_same(driven: DrivenFarm) ->
     assert result.outcome is Outcome.CANCELLED
 
 
-def test_waiting_for_what_is_over_returns_at_once_and_can_be_repeated(driven: DrivenFarm) -> None:
+def test_a_wait_for_an_ended_build_returns_at_once_and_can_be_repeated(driven: DrivenFarm) -> None:
     build = driven.farm.handle(ask(driven.farm))
     build.cancel()
     assert build.wait(timeout_s=0).outcome is Outcome.CANCELLED
@@ -257,7 +257,7 @@ def test_events_tell_what_happened_in_words(driven: DrivenFarm) -> None:
 # --- cancel, retry ----------------------------------------------------------------------------------------------
 
 
-def test_cancelling_has_the_scheduler_close_the_leases_of_what_runs(driven: DrivenFarm) -> None:
+def test_cancelling_has_the_scheduler_close_the_leases_of_running_steps(driven: DrivenFarm) -> None:
     """A client needs no right on any lease: it writes SQL, and wakes the scheduler."""
     build_id = ask(driven.farm)
     driven.send()
@@ -279,7 +279,7 @@ def test_cancelling_has_the_scheduler_close_the_leases_of_what_runs(driven: Driv
         driven.farm.cancel(99)
 
 
-def test_retry_runs_what_failed_again(driven: DrivenFarm) -> None:
+def test_retry_runs_failed_steps_again(driven: DrivenFarm) -> None:
     build_id = ask(driven.farm)
     with pytest.raises(WrongState, match="still going on"):
         driven.farm.retry(build_id)
@@ -467,7 +467,7 @@ def test_a_farm_says_whether_it_can_publish(farm: Farm) -> None:
     assert all(check.is_ok for check in farm.check_repositories())
 
 
-def test_what_is_asked_of_a_farm_that_does_nothing(farm: Farm) -> None:
+def test_requests_to_a_farm_that_does_nothing(farm: Farm) -> None:
     assert farm.workers() == ()
     assert farm.queue_counts() == {}
     assert "demo" in farm.targets()

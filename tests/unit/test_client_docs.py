@@ -1,4 +1,4 @@
-"""What the documentation of the Python interface shows runs as it is written."""
+"""The examples in the documentation of the Python interface run as they are written."""
 
 import doctest
 import re
@@ -52,7 +52,7 @@ def _await_builds(driven: DrivenFarm, count: int) -> None:
 @pytest.mark.parametrize(
     "module", [client, service_limits, service_log, rpm_options], ids=lambda module: module.__name__
 )
-def test_docstrings_show_what_happens(module: object) -> None:
+def test_examples_in_docstrings_are_true(module: object) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)  # type: ignore[arg-type]
     assert (result.failed, result.attempted > 0) == (0, True)
 
@@ -80,7 +80,7 @@ def test_many_are_waited_for(driven: DrivenFarm, capsys: pytest.CaptureFixture[s
     assert "2 b cancelled cancelled by ann" in capsys.readouterr().out
 
 
-def test_what_a_build_made_is_kept(driven: DrivenFarm, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_artifacts_of_a_build_are_kept(driven: DrivenFarm, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     request = driven.farm.request(git="https://example.org/a.git", target="demo", arches=["x86_64"])
     driven.farm.enqueue_many([request] * 12)
     driven.finish(12)

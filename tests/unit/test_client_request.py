@@ -1,4 +1,4 @@
-"""What a person asks for is checked before anything is written: sources, options, names."""
+"""A request is checked before anything is written: sources, options, names."""
 
 import os
 import socket
@@ -76,7 +76,7 @@ def test_every_form_of_address_that_git_has_is_taken_as_it_is(url: str) -> None:
         ("x" * 3000, "too long"),
     ],
 )
-def test_what_is_no_git_repository_is_refused(url: str, why: str) -> None:
+def test_a_url_without_a_git_repository_is_refused(url: str, why: str) -> None:
     with pytest.raises(BadSource, match=why) as raised:
         git_url(url)
     assert "\x1b" not in str(raised.value)
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_src_rpm_is_refused_by_its_first_bytes(tmp_path: Path,
     assert str(path) in str(raised.value)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_anything_but_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSource, match="does not exist"):
         check_srpm(tmp_path / "gone.src.rpm", RPM)
     with pytest.raises(BadSource, match="not a regular file"):
@@ -281,7 +281,7 @@ def test_options_are_kept_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a-b", "%(id)", "a;b", "a\n", "é"])
-def test_what_is_no_conditions_name_is_refused(name: str) -> None:
+def test_a_bad_name_of_a_condition_is_refused(name: str) -> None:
     with pytest.raises(BadRequest, match="--with "):
         make_options(RPM, with_=[name])
     with pytest.raises(BadRequest, match="--without "):
@@ -296,7 +296,7 @@ def test_a_condition_is_not_both_on_and_off() -> None:
 @pytest.mark.parametrize(
     "text", ["", "dist", "dist ", "ab 1", "1ab x", "a-bc x", "foo() x", "%dist x", "dist a\nb", "dist \x1b"]
 )
-def test_what_is_no_macro_is_refused(text: str) -> None:
+def test_a_bad_macro_is_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="--define"):
         parse_define(text)
 
@@ -334,7 +334,7 @@ def test_an_owner_has_a_short_printable_name() -> None:
             check_owner(bad)
 
 
-def test_unknown_steps_and_arches_are_named_with_those_that_there_are() -> None:
+def test_unknown_steps_and_arches_are_named_with_the_known_ones() -> None:
     with pytest.raises(BadRequest, match="there are fetch, srpm, build, upload"):
         step_kind("compile")
     with pytest.raises(UnknownArch, match="there are x86_64, aarch64, ppc64le"):

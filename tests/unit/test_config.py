@@ -33,7 +33,7 @@ def test_a_wrong_setting_is_named(key: str, value: str) -> None:
         Settings.from_env({key: value})
 
 
-def test_what_is_not_the_farms_is_left_alone() -> None:
+def test_files_of_others_are_left_alone() -> None:
     assert Settings.from_env({"PATH": "/bin", "FARM_DATA": "/d"}).data == Path("/d")
 
 

@@ -1,4 +1,4 @@
-"""Which of a host's apt sources the demo distribution is made from."""
+"""The choice of a host's apt sources from which the demo distribution is made."""
 
 from pathlib import Path
 

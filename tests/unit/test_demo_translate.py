@@ -50,7 +50,7 @@ def test_alternatives_become_a_rich_dependency() -> None:
     assert requirements(groups, present=NOTHING) == ("(mawk or gawk >= 1:5.0)", "sed")
 
 
-def test_a_dependency_on_what_is_replaced_is_dropped_with_its_alternatives() -> None:
+def test_a_dependency_on_a_replaced_package_is_dropped_with_its_alternatives() -> None:
     groups = parse_relations("debconf (>= 0.5) | debconf-2.0, dpkg (>= 1.17),\n libc6")
     assert requirements(groups, present=frozenset({"debconf", "dpkg"})) == ("libc6",)
 

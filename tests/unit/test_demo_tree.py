@@ -1,4 +1,4 @@
-"""What a repackaged Debian package contains and provides."""
+"""The files and provides of a repackaged Debian package."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_a_pc_file_without_a_usable_version_has_none() -> None:
     assert pc_version("Version: 1 beta\n") == ""
 
 
-def test_the_spec_says_what_debian_said(tmp_path: Path) -> None:
+def test_the_spec_has_debians_facts(tmp_path: Path) -> None:
     lines = render_spec(CONTROL, capabilities=("pkgconfig(zlib) = 1.2.13",), file_list=tmp_path / "files").splitlines()
     assert {"Name: zlib1g-dev", "Epoch: 1", "Version: 1.2.13", "Release: 1", "AutoReqProv: no"} <= set(lines)
     assert {"Requires: zlib1g = 1:1.2.13-1", "Requires: (libc6-dev or libc-dev)"} <= set(lines)

@@ -20,7 +20,7 @@ from workers.isolation.outcomes import judge, limits_met
 
 @dataclass
 class Disk:
-    """What the file system says, in place of what it has."""
+    """A fake answer of the file system in place of the real one."""
 
     free_bytes: int = 2**40
     free_files: int = 2**20
@@ -94,18 +94,18 @@ def test_a_disk_that_fills_during_a_walk_waits_for_it_only_so_long(
 
 
 @pytest.mark.parametrize(("files", "ending"), [(2**21, Ending.DISK_FULL), (0, None)])
-def test_a_disk_without_room_for_more_files_is_full(tmp_path: Path, disk: Disk, files: int, ending: object) -> None:
+def test_a_disk_that_can_hold_no_more_files_is_full(tmp_path: Path, disk: Disk, files: int, ending: object) -> None:
     """But for those that do not count files at all."""
     disk.files, disk.free_files = files, 10 if files else 0
     with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
         if ending:
             until(watch.verdict, "a verdict", 30)
         else:
-            time.sleep(0.5)  # several looks, and nothing is to come of them
+            time.sleep(0.5)  # several looks, which must not change the verdict
         assert watch.verdict() is ending
 
 
-def test_who_filled_the_disk_is_asked_once_more(tmp_path: Path, disk: Disk, du: Du) -> None:
+def test_a_command_that_failed_on_a_full_disk_is_measured_once_more(tmp_path: Path, disk: Disk, du: Du) -> None:
     du("printf '2000\\t.\\n'")
     disk.free_bytes = 2**20
     with DiskWatch(tmp_path, limit_bytes=1000) as watch:
@@ -153,7 +153,7 @@ def test_the_watch_survives_a_host_without_du_and_a_folder_that_is_away(
 _BOTH = "case $* in *--inodes*) printf '{files}\\t.\\n' ;; *) printf '{size}\\t.\\n' ;; esac"
 
 
-def test_who_makes_more_files_than_its_limit_is_over_it(tmp_path: Path, disk: Disk, du: Du) -> None:
+def test_a_command_that_makes_more_files_than_its_limit_is_over_it(tmp_path: Path, disk: Disk, du: Du) -> None:
     du(_BOTH.format(files=5001, size=100))
     with DiskWatch(tmp_path, limit_bytes=2**40, limit_files=5000) as watch:
         until(lambda: disk.looks, "a look at the disk", 30)
@@ -163,7 +163,7 @@ def test_who_makes_more_files_than_its_limit_is_over_it(tmp_path: Path, disk: Di
 
 
 @pytest.mark.parametrize(("files", "ending"), [(36_000, Ending.MOST_OF_FILES), (100, Ending.DISK_FULL)])
-def test_of_a_disk_that_runs_out_of_files_the_room_that_made_most_is_ended(
+def test_the_command_that_made_most_files_of_a_disk_that_fills_is_ended(
     tmp_path: Path, disk: Disk, du: Du, files: int, ending: Ending
 ) -> None:
     du(_BOTH.format(files=files, size=100))
@@ -175,7 +175,7 @@ def test_of_a_disk_that_runs_out_of_files_the_room_that_made_most_is_ended(
         assert watch.verdict() is ending
 
 
-def test_of_a_disk_that_fills_the_room_that_used_most_is_ended(tmp_path: Path, disk: Disk, du: Du) -> None:
+def test_the_command_that_used_most_of_a_disk_that_fills_is_ended(tmp_path: Path, disk: Disk, du: Du) -> None:
     du(_BOTH.format(files=3, size=2**33))
     disk.free_bytes = 2**33 + 2**20
     with DiskWatch(tmp_path, limit_bytes=2**40) as watch:
@@ -185,7 +185,7 @@ def test_of_a_disk_that_fills_the_room_that_used_most_is_ended(tmp_path: Path, d
         assert watch.verdict() is Ending.MOST_OF_DISK
 
 
-def test_a_room_that_used_little_goes_on_when_the_disk_has_room_again(
+def test_a_command_that_used_little_goes_on_when_the_disk_has_space_again(
     tmp_path: Path, disk: Disk, du: Du, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what fails meanwhile is tried again: it may be the disk's doing."""
@@ -203,7 +203,7 @@ def test_a_room_that_used_little_goes_on_when_the_disk_has_room_again(
         judge(failed, Limits(), limits_met(failed, None, watch))
 
 
-def test_nobody_waits_for_a_measurement_of_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_command_does_not_wait_for_its_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk over millions of files takes minutes, and a cancelled build has less than two seconds."""
     tools, watched, started = tmp_path / "tools", tmp_path / "watched", tmp_path / "started"
     tools.mkdir()

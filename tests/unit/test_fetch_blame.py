@@ -71,7 +71,7 @@ def test_missing_credentials_are_the_askers_fault(said: str) -> None:
     assert "needs credentials, or those given are refused" in judged.reason
 
 
-def test_what_this_host_lacks_is_its_own_trouble() -> None:
+def test_a_tool_that_this_host_lacks_is_its_own_trouble() -> None:
     assert isinstance(_judged("Host key verification failed.\nfatal: Could not read from remote"), HostUnfit)
     assert isinstance(_judged("fatal: write error: No space left on device"), DiskFull)
 
@@ -88,12 +88,12 @@ def test_a_transport_that_is_not_allowed_is_the_askers_fault() -> None:
     assert isinstance(_judged("fatal: transport 'ext' not allowed"), Ended)
 
 
-def test_a_git_that_says_nothing_is_named_and_not_what_started_it() -> None:
+def test_a_silent_git_is_named_and_not_the_program_that_started_it() -> None:
     error = CommandFailed("setpriv exited", Completed(code=1, signal=None, seconds=0.1), b"x\nssh: gone\n")
     judged = git_blame.judge(error, shown=_URL, root=Path("/cache"), limit_bytes=1000)
     assert str(judged) == f"git could not read {_URL}: git exited with code 1 after 0.10 s: ssh: gone"
 
 
-def test_what_a_server_says_is_shown_on_one_printable_line() -> None:
+def test_a_servers_message_is_shown_on_one_printable_line() -> None:
     judged = _judged("fatal: remote error: \x1b[2J not found\r\u202e")
     assert str(judged).isprintable()

@@ -1,4 +1,4 @@
-"""What is not read of an answer, and what is not shown of a URL."""
+"""Answers that are not read, and parts of a URL that are not shown."""
 
 import httpx
 import pytest
@@ -29,7 +29,7 @@ def test_a_fall_from_https_to_http_needs_a_checksum() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_the_networks_fault(status: int) -> None:
+def test_an_error_that_may_pass_is_the_networks_fault(status: int) -> None:
     with pytest.raises(NetworkTrouble, match=f"answered {status}"):
         download.refusal(_answer(_URL, status=status), _URL, is_checked=True)
 

@@ -1,4 +1,4 @@
-"""Which addresses a fetch may connect to, whatever way they are written."""
+"""The addresses to which a fetch may connect, in all their spellings."""
 
 import pytest
 
@@ -119,12 +119,12 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> No
     assert asked == ["evil.example"]
 
 
-def test_of_several_addresses_only_the_open_ones_are_used() -> None:
+def test_only_the_open_ones_of_several_addresses_are_used() -> None:
     egress = EgressPolicy(resolver=lambda *_: ["127.0.0.1", "1.1.1.1"], proxies={})
     assert egress.addresses("both.example", 80) == ["1.1.1.1"]
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 300, "a" * 64 + ".example"])
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_a_bad_name_is_refused(name: str) -> None:
     with pytest.raises(Closed, match="is not the name of a host"):
         EgressPolicy(proxies={}).connect(name, 80)

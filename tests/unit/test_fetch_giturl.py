@@ -22,7 +22,7 @@ from workers.sources import giturl
         "git@[::1]:x",
     ],
 )
-def test_what_git_calls_a_url_is_taken_unchanged(url: str) -> None:
+def test_urls_of_git_are_accepted_unchanged(url: str) -> None:
     found = giturl.parse(url)
     assert found.plain == url
     assert found.config == {}
@@ -95,7 +95,7 @@ def test_all_credentials_share_a_mirror_and_are_told_apart_as_its_readers() -> N
     assert len({url.access for url in urls}) == 3
 
 
-def test_a_submodule_that_gets_no_ssh_key_is_another_reader_than_who_gets_it() -> None:
+def test_a_submodule_without_the_ssh_key_is_another_reader_than_one_with_it() -> None:
     url = giturl.parse("ssh://git@h.example/x")
     assert replace(url, may_use_key=False).access != url.access
 

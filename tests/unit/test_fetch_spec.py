@@ -51,7 +51,7 @@ def test_plainly_known_macros_are_expanded(text: str, value: str | None) -> None
         "%global a %b%b%b\n" * 3 + "Source0: %a",
     ],
 )
-def test_what_would_have_to_be_run_is_not_told(text: str) -> None:
+def test_a_value_that_needs_execution_is_none(text: str) -> None:
     (source,) = spec.read((_HEAD + text).encode()).sources
     assert source.value is None
     assert source.filename is None

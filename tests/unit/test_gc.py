@@ -81,7 +81,7 @@ def test_artifacts_of_builds_that_ended_before_go_and_the_others_stay(driven: Dr
     assert collect(driven) == Collected(looked_at=0, old=0, files=0, size_bytes=0)
 
 
-def test_what_a_build_names_that_goes_on_is_kept_however_old_it_is(driven: DrivenFarm) -> None:
+def test_artifacts_of_a_running_build_are_kept_however_old_they_are(driven: DrivenFarm) -> None:
     ask(driven)
     driven.send()
     driven.succeed("1.fetch.1")
@@ -116,7 +116,7 @@ def test_nothing_is_removed_that_a_running_attempt_may_have_stored(driven: Drive
     assert is_there(driven, left)
 
 
-def test_what_a_kept_version_of_a_repository_has_stays(driven: DrivenFarm, tmp_path: Path) -> None:
+def test_packages_of_a_kept_version_stay(driven: DrivenFarm, tmp_path: Path) -> None:
     path = make_rpm(tmp_path, arch="src")
     stored = driven.stored(path.name, path.read_bytes(), ArtifactKind.SRPM, "hello-1-1.src")
     package = RepositoryPackage(path=path, sha256=stored.sha256, filename=path.name)
@@ -189,7 +189,7 @@ def prune(cache: Path, limit_bytes: int, *, dry_run: bool = False) -> dict[str, 
     return {one.cache: one.entries for one in done}
 
 
-def test_of_all_caches_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_of_all_caches_is_removed_first(tmp_path: Path) -> None:
     mirror = entry(tmp_path / "git" / ("a" * 64), used_at=LONG_AGO)
     download = entry(tmp_path / "downloads/sha256/abc", used_at=LONG_AGO + timedelta(hours=1), is_file=True)
     packages = entry(tmp_path / "dnf/demo-x86_64", used_at=LONG_AGO + timedelta(hours=2))
@@ -202,7 +202,7 @@ def test_of_all_caches_what_was_not_used_for_longest_goes_first(tmp_path: Path) 
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
-def test_what_is_used_or_was_a_moment_ago_stays(tmp_path: Path) -> None:
+def test_files_in_use_or_used_a_moment_ago_stay(tmp_path: Path) -> None:
     recent = entry(tmp_path / "git" / ("a" * 64), used_at=NOW)
     held = entry(tmp_path / "git" / ("b" * 64))
     filling = entry(tmp_path / "dnf/el9.1-x86_64")

@@ -1,4 +1,4 @@
-"""Which hosts get no work, for how long, and what their workers are told."""
+"""The hosts that get no work, for how long, and the notes to their workers."""
 
 import time
 from dataclasses import replace
@@ -120,7 +120,7 @@ def test_a_quarantined_host_takes_nothing_from_queues_that_others_serve() -> Non
 
 
 def test_trouble_in_one_role_holds_the_host_in_that_role_only() -> None:
-    """Whoever has the account of one role writes what it likes into its reports."""
+    """A holder of the account of one role can write anything into its reports."""
     health = HostHealth()
     ill(health, "one")
     publish = worker_facts("publish@one"), worker_facts("publish@two")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("farm", "workers")
 MAX_LINES = 400
 
-#: What workers may use of the farm's library. Everything else there is the scheduler's side.
+#: The packages of the farm's library that workers may use. All others are the scheduler's side.
 SHARED = {
     *("model", "errors", "wire", "queues", "config", "permissions", "process_log", "app"),
     *("broker", "artifacts", "repositories", "formats", "steps", "extensions"),
@@ -44,7 +44,7 @@ BASE = {
     },
     "client": {"model", "errors", "config", "artifacts", "repositories", "gc", "service", "client"},
 }
-#: Who may import the packages that stand above the store and the broker.
+#: The packages that may import those above the store and the broker.
 ABOVE = {"service": {"service", "client", "cli", "web"}, "client": {"client", "cli", "web"}}
 CELERY = {
     "farm/app.py",
@@ -89,7 +89,7 @@ def test_model_uses_only_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize("base", sorted(BASE))
-def test_base_modules_stand_only_on_what_is_below_them(base: str) -> None:
+def test_base_modules_import_only_modules_below_them(base: str) -> None:
     paths = list(_modules(f"farm/{base}")) or [ROOT / "farm" / f"{base}.py"]
     for path in paths:
         extra = _of_farm(path) - BASE[base]
@@ -117,7 +117,7 @@ def test_celery_is_imported_in_few_places() -> None:
 
 
 def test_workers_start_processes_in_one_place() -> None:
-    """plumbum is behind workers.core.process, and that behind the one door, workers.core.run."""
+    """Only workers.core.process uses plumbum, and only workers.core.run uses workers.core.process."""
     for path in _modules("workers"):
         names = _imports(path)
         assert _name(path) == "workers/core/process.py" or not {name.split(".")[0] for name in names} & {"plumbum"}
@@ -175,7 +175,7 @@ def test_the_service_and_the_client_are_used_from_above_alone(package: str) -> N
     assert users <= ABOVE[package]
 
 
-def test_rooms_are_small() -> None:
+def test_modules_are_small() -> None:
     for path in _modules(*PACKAGES):
         lines = len(path.read_text().splitlines())
         assert lines <= MAX_LINES, f"{_name(path)} has {lines} lines; split it"

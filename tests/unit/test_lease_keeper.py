@@ -167,7 +167,7 @@ def test_a_log_that_cannot_be_read_costs_no_lease(context: StepContext, instead:
 
 
 def test_the_end_of_a_log_is_shown_although_its_folder_is_gone_by_then(context: StepContext) -> None:
-    """Of an attempt that was stopped: nobody reports it, so that what is shown is all that is kept."""
+    """A stopped attempt gets no report, so only the part of its log that was shown is kept."""
     recorder = Recorder(held=lambda: False)
     with keeper(recorder) as kept:
         with kept.watch(context):

@@ -117,7 +117,7 @@ class Mocked:
 
 @pytest.fixture
 def mocked(tmp_path: Path) -> Iterator[Mocked]:
-    """Whatever happens, mock cleaned up and the room is gone."""
+    """However the run ends, mock cleans up and the session's folder is removed."""
     folder = tmp_path / "bin"
     folder.mkdir()
     host = MockHost(program=Path(shutil.copy(STAND_IN, folder)), version="6.7", account=None, can_nspawn=True)
@@ -225,7 +225,7 @@ def test_a_code_that_is_the_farms_doing_is_trouble(mocked: Mocked, end: dict[str
         mocked.rpms()
 
 
-def test_what_the_package_manager_said_is_in_the_attempts_log(mocked: Mocked) -> None:
+def test_the_package_managers_output_is_in_the_attempts_log(mocked: Mocked) -> None:
     mocked.plan(rebuild={"code": 30, "root_log": "DEBUG: No matching package to install: 'foo'\n"})
     assert mocked.rpms().reason == "nothing provides foo"
     assert "DEBUG: No matching package to install: 'foo'" in mocked.log
@@ -237,8 +237,8 @@ def test_the_roots_packages_are_known_of_a_failed_build_too(mocked: Mocked) -> N
 
 
 @needs_root
-def test_mocks_account_reads_what_it_is_given_and_writes_what_it_leaves(mocked: Mocked) -> None:
-    """The attempts' own work folders let nobody but the worker in."""
+def test_mocks_account_reads_its_input_and_writes_its_results(mocked: Mocked) -> None:
+    """Only the worker can enter the attempts' own work folders."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as open_to_all:
         folder = Path(open_to_all)
         folder.chmod(0o755)

@@ -51,13 +51,13 @@ def test_a_timeout_is_one() -> None:
     assert judge(11, said).outcome is Outcome.TIMED_OUT
 
 
-def test_rpmbuilds_own_eleven_is_no_timeout_but_names_what_is_missing() -> None:
+def test_rpmbuilds_own_eleven_is_no_timeout_but_names_the_missing_packages() -> None:
     log = b"error: Failed build dependencies:\n\tpython3dist(x) >= 1 is needed by y-1-1.noarch\n"
     verdict = judge(11, Said(output=b"ERROR: Command failed", build_log=log))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides python3dist(x) >= 1")
 
 
-def test_what_nothing_provides_is_named_once_each() -> None:
+def test_each_requirement_without_a_provider_is_named_once() -> None:
     verdict = judge(30, Said(output=_BUILDDEP, root_log=b"DEBUG util.py:459:  " + _BUILDDEP))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides libfoo-devel >= 2, bar")
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_as_such() -> None:
         judge(20, Said(root_log=b"OSError: [Errno 28] No space left on device"))
 
 
-def test_what_a_recipe_prints_cannot_pass_for_the_farms_trouble() -> None:
+def test_output_of_a_recipe_cannot_pass_for_the_farms_trouble() -> None:
     words = b"Curl error (6): Could not resolve host\nNo space left on device\n"
     verdict = judge(1, Said(output=words, build_log=words))
     assert verdict.outcome is Outcome.FAILED

@@ -1,4 +1,4 @@
-"""What mock writes beside the packages, whole, odd and hostile."""
+"""The files that mock writes beside the packages: complete, odd and hostile."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_phases_are_mocks_states_in_the_farms_words(tmp_path: Path) -> None:
     )
 
 
-def test_the_root_is_what_its_own_rpm_listed_with_digests(tmp_path: Path) -> None:
+def test_the_root_has_the_list_of_its_own_rpm_with_digests(tmp_path: Path) -> None:
     digest = "0123456789abcdef" * 4
     (tmp_path / "listing").write_text(
         f"gcc-0:14.2.1-1.el9.x86_64 {digest}\nbash-1:5.2-1.el9.x86_64 (none)\ngpg-pubkey-0:d-1.(none) x\n"
@@ -55,7 +55,7 @@ def test_peak_memory_is_found_under_either_spelling(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"total_max_memory": "x"}', "[" * 100_000, "\x00\xff"])
-def test_what_is_odd_or_missing_decides_nothing(text: str, tmp_path: Path) -> None:
+def test_odd_or_missing_files_decide_nothing(text: str, tmp_path: Path) -> None:
     for name in ("system_monitor.json", "state.log", "installed_pkgs.log", "listing"):
         (tmp_path / name).write_text(text)
     assert (peak_memory_bytes(tmp_path), phases(tmp_path)) == (None, ())

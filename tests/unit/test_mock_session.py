@@ -1,4 +1,4 @@
-"""What one run of mock means, where that depends on which run it was."""
+"""The meaning of a mock run, in cases where it depends on the command."""
 
 import os
 import threading
@@ -85,7 +85,7 @@ def test_a_copy_for_mock_ends_when_the_attempt_is_stopped(tmp_path: Path, is_fol
     assert (copied.stat().st_size, copied.stat().st_mtime, copied.stat().st_mode & 0o777) == (40 * 2**20, 1, 0o644)
 
 
-def test_what_the_package_itself_asks_for_is_its_own_doing(tmp_path: Path) -> None:
+def test_a_requirement_of_the_package_itself_is_its_own_fault(tmp_path: Path) -> None:
     with StepLog(tmp_path / "log", limit_bytes=1000) as log:
         verdict = _session(tmp_path, log).judge(_ran(30, Said(root_log=_NOTHING), is_making_root=False))
     assert (verdict.outcome, verdict.reason) == (Outcome.UNRESOLVABLE, "nothing provides foo")

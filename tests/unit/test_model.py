@@ -16,7 +16,7 @@ def test_a_nevra_comes_back_as_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "bash", "bash-5.2.x86_64", "a/b-1-1.noarch", "a-1-1.noarch\n", "a b-1-1.noarch"])
-def test_what_is_no_nevra_is_refused(text: str) -> None:
+def test_a_bad_nevra_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         Nevra.parse(text)
 

@@ -71,7 +71,7 @@ def test_values_are_read_in_their_units(text: str, field: str, value: int) -> No
         (["\x1b[31m=1"], r"--limit '\x1b[31m=1'"),
     ],
 )
-def test_what_is_no_limit_is_answered_with_what_is(texts: list[str], said: str) -> None:
+def test_an_unknown_limit_is_answered_with_the_known_ones(texts: list[str], said: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_limits(texts)
     assert said in str(caught.value)

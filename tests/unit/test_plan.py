@@ -1,4 +1,4 @@
-"""What goes out, with a virtual clock and no store."""
+"""The messages that the scheduler sends, with a virtual clock and no store."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -89,7 +89,7 @@ def test_a_full_queue_holds_up_no_other() -> None:
     assert [one.step_id for one in plan(work, both, {}, NOW)] == [2]
 
 
-def test_work_waits_a_while_for_another_host_than_the_one_it_had_trouble_on() -> None:
+def test_work_waits_a_while_for_a_host_on_which_it_had_no_trouble() -> None:
     work = [ready(1, avoid=("one",))]
     busy_other = {QUEUE: QueueState(name=QUEUE, slots=4, free={"one": 2, "two": 0})}
     assert plan(work, busy_other, {}, NOW) == ()
@@ -139,7 +139,7 @@ def test_a_quarantined_publish_host_is_held_while_another_one_without_build_root
     assert queue_states([queues.PUBLISH], workers, [], held=held)[queues.PUBLISH].free == {"two": 2}
 
 
-def test_running_attempts_take_slots_and_sent_ones_room() -> None:
+def test_running_attempts_take_slots_and_sent_ones_take_places_in_the_queue() -> None:
     attempts = [
         live("1.build.x86_64.1", Status.RUNNING, on="build@one"),
         live("2.build.x86_64.1", Status.DISPATCHED),
@@ -174,7 +174,7 @@ def test_claimed_slots_draw_no_noarch_builds() -> None:
 # --- loads
 
 
-def test_what_was_used_halves_every_four_hours() -> None:
+def test_recorded_usage_halves_every_four_hours() -> None:
     loads = Loads()
     loads.add("ann", 800.0, NOW)
     assert loads.used_s("ann", NOW + timedelta(hours=4)) == 400.0
@@ -184,7 +184,7 @@ def test_what_was_used_halves_every_four_hours() -> None:
     assert loads.all(NOW + timedelta(days=4)) == {}
 
 
-def test_only_owners_who_can_have_a_turn_are_asked_for() -> None:
+def test_only_owners_who_can_have_a_turn_are_queried() -> None:
     groups = [(0, "ann"), (5, "bob"), (5, "cid"), (5, "dot")]
     assert ask_order(groups, {"bob": 9.0}, 2) == ((5, "cid"), (5, "dot"), (0, "ann"))
 
@@ -197,7 +197,7 @@ HELD = LeaseState(is_offered=False, holder=Holder(digest="d", worker="build@one"
 
 
 def found(one: Live, state: LeaseState, *, after_s: tuple[float, ...] = (0,), slots: int = 1) -> list[Finding]:
-    """What is found at the last of these looks."""
+    """The findings of the last of these looks."""
     reconciler = Reconciler(claim_s=60, lease_s=30)
     verdicts = ()
     for at in after_s:
@@ -221,14 +221,14 @@ def test_an_attempt_that_is_held_is_running_until_it_was_seen_for_too_long() -> 
     assert found(running, HELD, after_s=(0, 181)) == [Finding.OVERDUE]
 
 
-def test_an_offer_that_nobody_claims_is_sent_again_only_when_somebody_could() -> None:
+def test_an_unclaimed_offer_is_sent_again_only_when_a_worker_could_claim_it() -> None:
     sent = live("1.build.x86_64.1", Status.DISPATCHED)
     assert found(sent, OFFERED) == []
     assert found(sent, OFFERED, after_s=(0, 61)) == [Finding.UNSENT]
     assert found(sent, OFFERED, after_s=(0, 61), slots=0) == []
 
 
-def test_a_message_that_is_in_no_queue_and_in_nobodys_hand_is_sent_again_at_once() -> None:
+def test_a_message_that_is_in_no_queue_and_with_no_worker_is_sent_again_at_once() -> None:
     sent = live("1.build.x86_64.1", Status.DISPATCHED)
     for count, verdicts in ((1, 0), (0, 1)):
         reconciler = Reconciler(claim_s=60, lease_s=30)
@@ -258,7 +258,7 @@ def test_a_message_that_was_lost_is_missed_on_a_queue_that_is_hardly_ever_free_t
         assert next(at for at, verdicts in enumerate(looks) if verdicts) in range(10 * seen_free - 20, 10 * seen_free)
 
 
-def test_what_waited_long_is_not_missed_when_it_is_taken_at_last() -> None:
+def test_a_message_that_waited_long_is_not_missed_when_it_is_taken_at_last() -> None:
     sent = live("1.build.x86_64.1", Status.DISPATCHED)
     reconciler = Reconciler(claim_s=60, lease_s=30)
     for at in range(200):
@@ -266,7 +266,7 @@ def test_what_waited_long_is_not_missed_when_it_is_taken_at_last() -> None:
     assert reconciler.examine([sent], {sent.label: OFFERED}, room(1), 200, messages={sent.queue: 0}) == ()
 
 
-def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
+def test_running_attempts_are_not_lost_while_workers_may_come_back() -> None:
     running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
     sent = live("2.build.x86_64.1", Status.DISPATCHED)
     states = {one.label: FREE for one in (running, sent)}
@@ -279,7 +279,7 @@ def test_what_ran_is_not_lost_while_workers_may_come_back() -> None:
     assert found == [[], [Finding.UNSENT], [Finding.UNSENT], [Finding.LOST, Finding.UNSENT]]
 
 
-def test_who_takes_over_waits_no_longer_than_whoever_saw_the_broker_come_back() -> None:
+def test_a_new_leader_waits_no_longer_than_the_one_that_saw_the_broker_come_back() -> None:
     running = live("1.build.x86_64.1", Status.RUNNING, on="build@one")
     for heard_for_s, lost_at in ((0, 116), (10, 106), (15, 101), (1000, 101)):
         reconciler = Reconciler(claim_s=60, lease_s=30)
@@ -288,7 +288,7 @@ def test_who_takes_over_waits_no_longer_than_whoever_saw_the_broker_come_back() 
         assert min(at for at, verdicts in found.items() if verdicts) in (lost_at - 1, lost_at)
 
 
-def test_nothing_is_expected_of_what_waits_for_its_chain() -> None:
+def test_nothing_is_expected_of_a_step_that_waits_for_its_chain() -> None:
     assert found(live("1.build.x86_64.1", Status.DISPATCHED, is_offered=False), FREE, after_s=(0, 1, 2)) == []
 
 

@@ -36,7 +36,7 @@ def test_a_line_has_the_time_the_level_the_logger_and_everything_of_extra(lines:
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{6}}Z {re.escape(words)}\n", lines.getvalue())
 
 
-def test_what_is_below_the_level_is_not_there(lines: io.StringIO) -> None:
+def test_records_below_the_level_are_left_out(lines: io.StringIO) -> None:
     _log.debug("not this", extra={"action": "x"})
     assert lines.getvalue() == ""
 

@@ -1,4 +1,4 @@
-"""What is shipped for running a Pulp beside the farm, as far as it can be looked at without one."""
+"""The files shipped to run a Pulp beside the farm, as far as they can be checked without one."""
 
 import ast
 import re
@@ -65,7 +65,7 @@ def test_the_documentation_names_every_role() -> None:
         assert role in page or role.startswith("file.file"), role
 
 
-def test_what_the_proxy_sends_is_base64() -> None:
+def test_the_proxys_header_is_base64() -> None:
     assert header_value("secret") == "c2VjcmV0"
 
 

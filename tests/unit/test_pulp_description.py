@@ -1,4 +1,4 @@
-"""What a Pulp says of its API is kept for its versions and for an hour, and asked for anew otherwise."""
+"""A Pulp's description of its API is kept for its versions and for an hour, and then requested again."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_other_versions_describe_themselves(pulp: _Pulp, tmp_path: Path) -> None
     assert pulp.described == 2
 
 
-def test_after_an_hour_it_is_asked_for_anew(pulp: _Pulp, tmp_path: Path) -> None:
+def test_after_an_hour_it_is_requested_again(pulp: _Pulp, tmp_path: Path) -> None:
     _connect(pulp, tmp_path)
     (kept,) = tmp_path.iterdir()
     before = kept.stat().st_mtime - 3700

@@ -49,7 +49,7 @@ def post(proxy: FaultyProxy, text: str) -> httpx.Response:
     return httpx.post(f"{proxy.url}/things/", content=text, timeout=10)
 
 
-def test_what_is_not_broken_passes_through_and_is_recorded(proxy: FaultyProxy, seen: list[str]) -> None:
+def test_requests_without_a_fault_pass_through_and_are_recorded(proxy: FaultyProxy, seen: list[str]) -> None:
     answer = post(proxy, "hello")
     assert (answer.status_code, answer.text, seen) == (201, "hellohello", ["hello"])
     (request,) = proxy.requests("POST", "/things/$")

@@ -1,4 +1,4 @@
-"""Signing in to Pulp: as seldom as possible, and anew when that can help."""
+"""The login at Pulp: as seldom as possible, and again when that can help."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from farm.repositories.pulp.server import PulpServer
 
 
 class Api:
-    """What signing in needs of pulp-glue's HTTP client: sessions are numbered."""
+    """The part of pulp-glue's HTTP client that the login needs: sessions are numbered."""
 
     def __init__(self, made: list[str]) -> None:
         self.operations = {"login": ("post", "/login/")}
@@ -58,7 +58,7 @@ def test_a_refused_session_is_replaced_once_for_all_that_had_it(server: PulpServ
     assert len(made) == 2
 
 
-def test_what_a_fresh_session_may_not_do_is_about_rights(server: PulpServer, made: list[str]) -> None:
+def test_a_refusal_of_a_fresh_session_is_about_rights(server: PulpServer, made: list[str]) -> None:
     api: Any = Api(made)
     server.sign_in(api)
     assert not server.sign_in(api, refused=NOT_ALLOWED)

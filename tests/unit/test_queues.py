@@ -1,4 +1,4 @@
-"""Which queue an attempt's label belongs to, and what is no label."""
+"""The queue of an attempt's label, and texts that are not labels."""
 
 import pytest
 
@@ -49,5 +49,5 @@ def test_a_label_says_its_queue(label: str, queue: str) -> None:
         *("12..fetch.1", "12.FETCH.1", "../12.fetch.1", "12.fetch.1:x"),
     ],
 )
-def test_what_is_no_label_has_none(label: str) -> None:
+def test_a_text_that_is_not_a_label_gives_none(label: str) -> None:
     assert queue_of(label) is None

@@ -6,7 +6,7 @@ from workers.formats.rpm.reason import EXCERPT_LINES, LINE_CHARS, find_reason
 
 
 def script(phase: str, printed: str) -> str:
-    """What rpmbuild prints around a script that fails."""
+    """The output of rpmbuild around a script that fails."""
     return (
         f"Executing({phase}): /bin/sh -e /var/tmp/rpm-tmp.Ab12Cd\n+ umask 022\n+ cd /builddir/build/BUILD\n"
         f"{printed.rstrip()}\n"
@@ -36,7 +36,7 @@ def test_a_nested_rpmbuild_that_failed_is_not_the_reason(tmp_path: Path) -> None
     assert found.line == "installed but unpackaged: /usr/bin/a"
 
 
-def test_of_many_unpackaged_files_the_first_are_named(tmp_path: Path) -> None:
+def test_the_first_of_many_unpackaged_files_are_named(tmp_path: Path) -> None:
     names = "".join(f"   /usr/share/file{number}\n" for number in range(9))
     found = find_reason(_log(tmp_path, f"error: Installed (but unpackaged) file(s) found:\n{names}"))
     assert found is not None

@@ -12,7 +12,7 @@ from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS
 LOG_BYTES = 2 * 2**20
 READ_BYTES = 2**20
 LARGE_LOG_BYTES = 8 * 2**20
-#: Of the processor's time. Measured for the large log: 0.3 s at most; time that grows with the square would be minutes.
+#: Processor time. Measured for the large log: 0.3 s at most; time that grows with the square would be minutes.
 LIMIT_S = 4.0
 
 _PATTERNS = [*SURROUNDINGS]

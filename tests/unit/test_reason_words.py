@@ -1,4 +1,4 @@
-"""What tools really print when they fail, and the reason that a person would name: one case for each."""
+"""Real error messages of tools, and the reason that a person would name: one case for each."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from workers.formats.rpm.reason import find_reason
 
 
 def script(phase: str, printed: str) -> str:
-    """What rpmbuild prints around a script that fails."""
+    """The output of rpmbuild around a script that fails."""
     return (
         f"Executing({phase}): /bin/sh -e /var/tmp/rpm-tmp.Ab12Cd\n+ umask 022\n+ cd /builddir/build/BUILD\n"
         f"{printed.rstrip()}\n"
@@ -192,7 +192,7 @@ IN_SCRIPTS = [
         "FAIL: test_answer (tests.Answer)\nTraceback (most recent call last):\nAssertionError",
         "FAIL: test_answer (tests.Answer)",
     ),
-    # what surrounds a build gives way
+    # failures of a build's environment
     (
         "%build",
         "dd: error writing 'fill': No space left on device\na.c:1:1: error: cannot write",
@@ -380,7 +380,7 @@ ANYWHERE = [
 
 
 @pytest.mark.parametrize(("phase", "printed", "line"), ANYWHERE, ids=[case[2][:50] for case in ANYWHERE])
-def test_what_no_script_failed_on_is_found_in_the_whole_log(
+def test_a_failure_outside_of_scripts_is_found_in_the_whole_log(
     tmp_path: Path, phase: str, printed: str, line: str
 ) -> None:
     found = find_reason(_log(tmp_path, "[farm] phase layer\nsome words\n" + printed))

@@ -93,7 +93,7 @@ def test_a_client_that_read_repomd_before_a_switch_finds_its_files_after_it(
     assert before <= {path.name for path in current.iterdir()}
 
 
-def test_packages_are_read_only_and_linked_where_nobody_can_write_to_the_original(
+def test_packages_are_read_only_and_linked_if_the_original_cannot_be_written(
     backend: DirectoryRepositories, tmp_path: Path
 ) -> None:
     writable, fixed = make(tmp_path, "writable", "fixed")
@@ -105,7 +105,9 @@ def test_packages_are_read_only_and_linked_where_nobody_can_write_to_the_origina
     assert all(path.stat().st_mode & 0o222 == 0 for path in (tmp_path / "repos").rglob("*.rpm"))
 
 
-def test_retention_removes_old_versions_and_what_only_they_had(backend: DirectoryRepositories, tmp_path: Path) -> None:
+def test_retention_removes_old_versions_and_packages_that_only_they_had(
+    backend: DirectoryRepositories, tmp_path: Path
+) -> None:
     backend.add(NAME, make(tmp_path, "kept", "rebuilt"))
     for summary in (b"2", b"3", b"4"):
         backend.add(NAME, make(tmp_path, "rebuilt", summary=summary))
@@ -185,7 +187,7 @@ def test_a_package_that_waits_while_another_rolls_back_is_published_by_the_next_
     repository.close()
 
 
-def test_what_a_rollback_brings_back_may_be_what_waits(backend: DirectoryRepositories, tmp_path: Path) -> None:
+def test_a_rollback_may_bring_back_a_package_that_waits(backend: DirectoryRepositories, tmp_path: Path) -> None:
     old = make_rpm(tmp_path, "a")
     row, copy = Row(filename=old.name, sha256=sha256(old)), tmp_path / "copy"
     copy.write_bytes(old.read_bytes())
@@ -260,7 +262,7 @@ def test_any_sequence_of_adds_and_rollbacks_gives_the_versions_one_would_expect(
         assert names(backend.url(NAME, number)) == set(content)
 
 
-def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_nobody(
+def test_packages_of_an_upload_that_was_stopped_while_it_waited_are_not_published(
     backend: DirectoryRepositories, tmp_path: Path
 ) -> None:
     """A build was cancelled, and its packages are not to turn up with the next one's. One of them another build has
@@ -287,7 +289,7 @@ def test_what_an_upload_waited_to_publish_when_it_was_stopped_is_published_by_no
 def test_a_full_disk_keeps_nothing_from_being_withdrawn(
     backend: DirectoryRepositories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger's file has room for it. What the pool has, it keeps no longer than it is not in the way."""
+    """The ledger's file has space for it. The pool keeps a file only as long as it is not in the way."""
     (mine,) = make(tmp_path, "mine")
     backend.add(NAME, [])
     repository = RepositoryFolder(tmp_path / "repos" / NAME.path, RpmFormat())
@@ -309,7 +311,7 @@ def test_a_full_disk_keeps_nothing_from_being_withdrawn(
     ("killed_in", "published"),
     [((Writing, "_unknown"), {"mine", "other"}), ((RepositoryFolder, "_drop"), {"other"})],
 )
-def test_who_is_killed_while_it_withdraws_leaves_nothing_published_without_its_file(
+def test_a_process_killed_while_it_withdraws_publishes_nothing_without_its_file(
     backend: DirectoryRepositories, tmp_path: Path, killed_in: tuple[type, str], published: set[str]
 ) -> None:
     """Before the ledger has forgotten it, and after."""
@@ -332,7 +334,7 @@ def test_who_is_killed_while_it_withdraws_leaves_nothing_published_without_its_f
 
 
 def test_a_version_whose_files_are_gone_is_not_offered(backend: DirectoryRepositories, tmp_path: Path) -> None:
-    """As when whoever removed it was killed before that was written down."""
+    """This happens if the process that removed it was killed before it recorded that."""
     for number in range(3):
         backend.add(NAME, make(tmp_path, f"p{number}"))
     shutil.rmtree(tmp_path / "repos" / NAME.path / "versions/1")

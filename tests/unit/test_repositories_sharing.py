@@ -1,4 +1,4 @@
-"""Those who wait share a version; a lock ends with its process; leftovers are told from work in progress."""
+"""Waiting publishers share a version; a lock ends with its process; leftovers are told from work in progress."""
 
 import os
 import sqlite3
@@ -54,7 +54,7 @@ def test_adds_that_wait_at_the_same_time_share_one_version(tmp_path: Path) -> No
     assert read_repository(backend.url(NAME)) == {one.filename for one in given}
 
 
-def test_of_two_that_wait_under_one_name_the_later_wins(tmp_path: Path) -> None:
+def test_the_later_of_two_that_wait_under_one_name_wins(tmp_path: Path) -> None:
     backend = DirectoryRepositories(tmp_path / "repos")
     backend.current(NAME)
     state = tmp_path / "repos" / NAME.path / "state"
@@ -139,7 +139,7 @@ def test_a_lock_that_is_not_needed_any_more_is_not_waited_for(tmp_path: Path) ->
         assert (first, second) == (True, False)
 
 
-def test_a_sweep_takes_what_is_left_over_and_leaves_what_is_in_use(tmp_path: Path) -> None:
+def test_a_sweep_takes_leftovers_and_leaves_files_in_use(tmp_path: Path) -> None:
     left = tmp_path / "left"
     left.mkdir()
     (left / "file").touch()

@@ -1,4 +1,4 @@
-"""What a recipe left is taken for what it is: nothing is followed or believed, and every refusal can be shown."""
+"""The results of a recipe are checked: no link is followed, no name is trusted, and every refusal is printable."""
 
 import json
 import os
@@ -133,9 +133,7 @@ def test_a_name_that_no_package_has_is_refused_and_can_be_shown(left: Path, name
 
 
 @pytest.mark.parametrize("name", ["-rf.rpm", "..rpm", ".hidden.rpm", "a'b\"c;$(id).rpm"])
-def test_a_name_that_is_merely_odd_is_refused_by_what_the_file_holds(
-    left: Path, context: StepContext, name: str
-) -> None:
+def test_a_file_with_an_odd_name_is_refused_for_its_content(left: Path, context: StepContext, name: str) -> None:
     (left / name).write_bytes(b"no RPM")
     found = collect(left, ".rpm", limit_bytes=100)
     assert "is not an RPM package" in refusal(
@@ -266,7 +264,7 @@ def test_a_slow_log_is_stored_with_the_times_of_its_lines(context: StepContext) 
     assert kept == context.log.stamps
 
 
-def test_provenance_names_what_went_in_and_what_came_out(context: StepContext) -> None:
+def test_provenance_names_inputs_and_outputs(context: StepContext) -> None:
     srpm = Artifact(name=SOURCE, kind=ArtifactKind.SRPM, sha256="a" * 64, size_bytes=1, identity="hello-1-1.src")
     rpm = Artifact(
         name="hello-1-1.x86_64.rpm", kind=ArtifactKind.RPM, sha256="b" * 64, size_bytes=1, identity="hello-1-1.x86_64"

@@ -1,4 +1,4 @@
-"""What an RPM's header says is hostile: it is published as well-formed XML, or refused with words."""
+"""The content of an RPM's header is hostile: it is published as well-formed XML, or refused with a message."""
 
 import gzip
 import threading

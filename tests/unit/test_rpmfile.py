@@ -171,5 +171,5 @@ def test_no_bytes_behind_a_lead_make_the_reader_fall(rest: bytes) -> None:
         (b"PK\x03\x04" + bytes(200), rpmfile.Lead.FOREIGN),
     ],
 )
-def test_the_lead_tells_what_a_file_is(start: bytes, lead: rpmfile.Lead) -> None:
+def test_the_lead_tells_the_kind_of_a_file(start: bytes, lead: rpmfile.Lead) -> None:
     assert rpmfile.read_lead(start) is lead

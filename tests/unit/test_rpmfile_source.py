@@ -1,4 +1,4 @@
-"""What a source package says of its build is read with strict bounds, whatever its header holds."""
+"""The build requirements of a source package are read with strict bounds, whatever its header holds."""
 
 import struct
 from pathlib import Path

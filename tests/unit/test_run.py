@@ -1,4 +1,4 @@
-"""The one door to processes: what commands get, what of them is kept, and how they end."""
+"""workers.core.run: the environment of commands, the output that is kept, and their ends."""
 
 import errno
 import os
@@ -97,14 +97,14 @@ def test_the_earlier_of_timeout_and_deadline_ends_it(log: StepLog, tmp_path: Pat
     assert done.seconds < 30
 
 
-def test_what_ignores_term_is_killed_after_the_grace_with_all_it_started(log: StepLog, tmp_path: Path) -> None:
+def test_a_process_that_ignores_term_is_killed_after_the_grace_with_its_children(log: StepLog, tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 60 & echo $! > pid; while :; do sleep 1; done"
     done = run(shell(script), cwd=tmp_path, timeout_s=0.2, log=log, ok_codes=None)
     assert (done.ending, done.signal) == (Ending.TIMED_OUT, signal.SIGKILL)
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
-def test_what_a_command_leaves_running_ends_with_it(log: StepLog, tmp_path: Path) -> None:
+def test_processes_that_a_command_leaves_end_with_it(log: StepLog, tmp_path: Path) -> None:
     done = run(shell("sleep 60 & echo $! > pid"), cwd=tmp_path, timeout_s=10, log=log)
     assert done.code == 0
     assert done.seconds < 30, "nobody waits for the pipe that the child still holds"
@@ -166,7 +166,7 @@ def test_capture_keeps_no_more_than_its_limit(tmp_path: Path) -> None:
         capture(["printf", "12345678901"], cwd=tmp_path, timeout_s=60, limit_bytes=10)
 
 
-def test_capture_gives_the_errors_of_what_failed(tmp_path: Path) -> None:
+def test_capture_gives_the_errors_of_a_failed_command(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed) as caught:
         capture(shell("echo out; echo err >&2; exit 1"), cwd=tmp_path, timeout_s=60, limit_bytes=1000)
     assert caught.value.output == b"err\n"
@@ -192,7 +192,7 @@ def test_an_end_is_told_in_words() -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Within five seconds; a zombie that nobody has reaped yet runs no more."""
+    """Within five seconds; a zombie that has not been reaped yet does not run."""
     until = time.monotonic() + 5
     while time.monotonic() < until:
         try:

@@ -1,4 +1,4 @@
-"""Whatever a step does, its door keeps the log, gives a reason that can be shown, and leaves nothing behind."""
+"""The runner keeps a step's log, gives a printable reason, and leaves nothing behind, whatever the step does."""
 
 import errno
 import fcntl
@@ -90,7 +90,7 @@ def raising(error: Exception) -> Step:
 
 
 def dead_name(prefix: str) -> str:
-    """Of a folder that a worker made here that is dead now."""
+    """The name of a folder that a worker made here that is dead now."""
     return scratch_name(prefix, 1).replace(owner(), f"{_DEAD_PID}-1")
 
 
@@ -140,7 +140,7 @@ def test_a_step_that_ended_early_is_a_result_with_its_log(settings: Settings, st
     assert log_of(settings, result.artifacts).endswith("the last words\n[farm] unresolvable: nothing provides libfoo\n")
 
 
-def test_what_a_step_was_given_is_not_held_against_its_host(settings: Settings, step: Callable[[Step], None]) -> None:
+def test_the_input_of_a_step_is_not_held_against_its_host(settings: Settings, step: Callable[[Step], None]) -> None:
     """An evil builder reports packages that are in no store, or are none; the publisher must not be quarantined."""
     step(raising(NotFound("no artifact")))
     with pytest.raises(InputMissing, match="no artifact") as missing:
@@ -180,7 +180,7 @@ def test_a_reason_can_always_be_shown_on_one_line(
 
 
 @pytest.mark.parametrize("error", [NetworkTrouble("no answer"), RootTrouble("no root"), BadSource("no package")])
-def test_trouble_carries_the_log_and_says_what_it_is_there(
+def test_trouble_carries_the_log_which_names_it(
     settings: Settings, step: Callable[[Step], None], error: FarmError
 ) -> None:
     step(raising(error))
@@ -262,7 +262,7 @@ def test_steps_beside_each_other_have_folders_of_their_own(settings: Settings, s
     assert len(set(folders)) == 4
 
 
-def test_with_keep_failed_what_is_left_of_trouble_is_kept_where_the_log_says(
+def test_with_keep_failed_the_files_of_trouble_are_kept_where_the_log_says(
     settings: Settings, step: Callable[[Step], None]
 ) -> None:
     def run(_: AnyWork, context: StepContext) -> Any:
@@ -298,7 +298,7 @@ def test_with_keep_failed_the_work_folder_of_a_failed_package_is_kept(
     assert list(settings.work.iterdir()) == [kept], "nothing more is kept without the setting"
 
 
-def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings, step: Callable[[Step], None]) -> None:
+def test_a_sweep_removes_files_of_the_dead_and_nothing_else(settings: Settings, step: Callable[[Step], None]) -> None:
     settings.work.mkdir(parents=True)
     dead = settings.work / dead_name("step")
     (dead / "work").mkdir(parents=True)
@@ -320,8 +320,8 @@ def test_a_sweep_removes_what_the_dead_left_and_nothing_else(settings: Settings,
     assert os.access(settings.data, os.R_OK)
 
 
-def test_what_runs_on_another_machine_is_not_swept_until_nothing_runs_there(settings: Settings) -> None:
-    name = f"{_ELSEWHERE}-{_DEAD_PID}-1-1"  # nobody here has that pid, which says nothing
+def test_folders_of_another_machine_are_not_swept_until_nothing_runs_there(settings: Settings) -> None:
+    name = f"{_ELSEWHERE}-{_DEAD_PID}-1-1"  # no process here has that pid, which proves nothing
     theirs = [
         settings.work / f"step-{name}",
         settings.work / f"mock/room-{name}",
@@ -378,7 +378,7 @@ def test_files_of_mock_beside_the_templates_do_not_end_a_sweep(settings: Setting
     assert (settings.templates / "mock/farm-0123.cfg").exists()
 
 
-def test_what_cannot_be_swept_keeps_nothing_else_from_it(
+def test_a_folder_that_cannot_be_swept_does_not_stop_the_sweep(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A root with a mount in it cannot be removed; here it is that nothing can, in the folder with the templates."""

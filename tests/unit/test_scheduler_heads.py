@@ -38,14 +38,14 @@ def head(version: int) -> Head:
     return Head(version=version, url=f"https://farm/{NAME.path}/{version}/")
 
 
-def test_what_sql_knows_is_not_asked_for() -> None:
+def test_facts_in_sql_are_not_asked_for() -> None:
     around = Around()
     around.heads.read({NAME.path: head(7)})
     assert around.heads.get(NAME) == head(7)
     assert around.asked == 0
 
 
-def test_what_nobody_knows_is_asked_for_once_and_written_down() -> None:
+def test_an_unknown_fact_is_asked_for_once_and_recorded() -> None:
     around = Around()
     assert [around.heads.get(NAME) for _ in range(3)] == [head(3)] * 3
     assert around.asked == 1
@@ -89,7 +89,7 @@ def test_a_head_that_is_doubted_is_better_than_none() -> None:
     assert around.heads.get(NAME, is_doubted=True) == head(7)
 
 
-def test_what_was_published_counts_at_once_and_what_was_dropped_is_asked_for() -> None:
+def test_a_published_version_counts_at_once_and_a_dropped_one_is_asked_for() -> None:
     around = Around()
     around.heads.learn({NAME.path: head(9)})
     assert around.heads.get(NAME) == head(9)

@@ -46,7 +46,7 @@ def test_odd_names_and_types_are_gone_and_links_are_not_followed(tmp_path: Path)
     assert (kept / "file").read_text() == "kept"
 
 
-def test_a_link_goes_and_what_it_points_to_stays(tmp_path: Path) -> None:
+def test_a_link_is_removed_and_its_target_stays(tmp_path: Path) -> None:
     """A recipe can give a link in its folder the name of a dead worker's room."""
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
@@ -56,11 +56,11 @@ def test_a_link_goes_and_what_it_points_to_stays(tmp_path: Path) -> None:
     assert (tmp_path / "kept/file").exists()
 
 
-def test_what_is_not_there_is_gone_already(tmp_path: Path) -> None:
+def test_a_missing_tree_counts_as_removed(tmp_path: Path) -> None:
     remove_tree(tmp_path / "nothing")
 
 
-def test_who_is_dead_and_was_not_waited_for_is_dead() -> None:
+def test_a_zombie_counts_as_dead() -> None:
     """As long as init has not come to it."""
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         start = int(Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -1,4 +1,4 @@
-"""What the siege reads of repositories, and what it finds left behind, is what is there."""
+"""The siege reads repositories and finds leftovers as they really are."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def test_a_file_that_was_changed_after_it_was_published_is_seen(tmp_path: Path) 
     assert [one.is_ for one in _published(root)] == ["missing"]
 
 
-def test_a_mount_that_nobody_knows_is_seen(tmp_path: Path) -> None:
+def test_an_unknown_mount_is_found(tmp_path: Path) -> None:
     where = next(
         line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if " / /proc " in line
     )

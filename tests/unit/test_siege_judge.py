@@ -196,7 +196,7 @@ def test_the_judge_finds_out_when_the_broker_refuses_an_honest_account_or_obeys_
     assert [broken.rule for broken in judge(replace(honest(), let_through={"LPUSH source evil"}))] == ["let-through"]
 
 
-def test_a_hostile_build_whose_worker_was_killed_blames_nobody() -> None:
+def test_a_hostile_build_whose_worker_was_killed_blames_no_host() -> None:
     case = honest()
     facts = attempt(case.facts, 50, outcome="errored", reason="disk-full: no space")
     assert judge(replace(case, facts=facts)) == []
@@ -216,7 +216,7 @@ def test_the_judge_finds_out_when(lie: str) -> None:
 
 
 @pytest.mark.parametrize("life", [(0.5, 1.0), (6.0, 40.0)])
-def test_a_wound_explains_no_loss_of_what_ran_before_or_after_it(life: tuple[float, float]) -> None:
+def test_a_wound_explains_no_loss_of_attempts_before_or_after_it(life: tuple[float, float]) -> None:
     case = replace(honest(), lives={"7.build.x86_64.1": life})
     assert [broken.rule for broken in judge(case)] == ["lost-attempt"]
 

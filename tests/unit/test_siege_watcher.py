@@ -1,4 +1,4 @@
-"""What the siege's watcher counts as waiting, and what not; and the adversary's restraint."""
+"""The waits that the siege's watcher counts, and those that it does not; and the adversary's restraint."""
 
 import random
 import time
@@ -88,7 +88,7 @@ def looker() -> Looker:
     return Looker()
 
 
-def test_a_step_that_nobody_takes_although_a_slot_is_free_waits_too_long(looker: Looker) -> None:
+def test_a_step_that_is_not_taken_although_a_slot_is_free_waits_too_long(looker: Looker) -> None:
     for _ in range(7):
         looker.look(seen())
     assert looker.broken == []
@@ -96,7 +96,7 @@ def test_a_step_that_nobody_takes_although_a_slot_is_free_waits_too_long(looker:
     assert looker.broken == ["idle"]
 
 
-def test_waiting_for_a_slot_or_for_what_is_away_does_not_count(looker: Looker) -> None:
+def test_a_wait_for_a_slot_or_for_something_that_is_down_does_not_count(looker: Looker) -> None:
     busy = [seen(build, "running", worker=f"build@host{build % 2 + 1}") for build in (1, 2, 3, 4)]
     for _ in range(20):
         looker.look(seen(), *busy)
@@ -107,7 +107,7 @@ def test_waiting_for_a_slot_or_for_what_is_away_does_not_count(looker: Looker) -
     assert looker.broken == []
 
 
-def test_who_is_silent_gets_no_time_again_after_the_database_was_away(looker: Looker) -> None:
+def test_a_silent_worker_gets_no_new_time_after_the_database_was_down(looker: Looker) -> None:
     running = seen(status="running", worker="build@host1")
     looker.look(running)
     looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
@@ -156,7 +156,7 @@ def test_it_is_enough_that_the_step_is_over_or_that_its_next_attempt_runs(looker
     assert looker.broken == []
 
 
-def test_who_is_silent_gets_time_again_after_the_broker_was_away(looker: Looker) -> None:
+def test_a_silent_worker_gets_new_time_after_the_broker_was_down(looker: Looker) -> None:
     running = seen(status="running", worker="build@host1")
     looker.look(running)
     looker.watcher.expect_elsewhere(["7.build.x86_64.1"], "host1")
@@ -196,7 +196,7 @@ def test_a_cancelled_attempt_is_gone_from_its_host_within_seconds(looker: Looker
     assert looker.broken == ["cancel"]
 
 
-def test_who_is_stopped_by_the_adversary_cannot_obey_a_cancel(looker: Looker) -> None:
+def test_a_worker_stopped_by_the_adversary_cannot_obey_a_cancel(looker: Looker) -> None:
     looker.world.rooms = {99: "7.build.x86_64.1"}
     looker.watcher.expect_gone(looker.watcher.running(7))
     looker.watcher.hurt.add("7.build.x86_64.1")
@@ -228,7 +228,7 @@ def test_a_leader_that_is_woken_again_leads_on(looker: Looker) -> None:
     assert looker.broken == []
 
 
-def test_who_has_taken_over_before_the_leader_knows_is_not_waited_for(looker: Looker) -> None:
+def test_the_old_leader_does_not_wait_for_a_scheduler_that_has_taken_over(looker: Looker) -> None:
     """After an outage: the one that is killed then was no leader any more."""
     looker.watcher.holder = b"two"
     looker.watcher.expect_takeover(LEADER)  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def test_an_attempt_lives_from_when_it_is_sent(looker: Looker) -> None:
     assert first < last
 
 
-def test_what_ends_while_nobody_can_look_lives_until_somebody_can(looker: Looker) -> None:
+def test_an_end_that_cannot_be_seen_counts_from_when_it_can(looker: Looker) -> None:
     looker.look(seen(7, "running", worker="build@host1"))
     looker.look(seen(8, "running", worker="build@host1"), seen(7, "running", worker="build@host1"))
     time.sleep(0.05)  # the database is away

@@ -1,4 +1,4 @@
-"""Which arches a spec leaves of a request."""
+"""The arches of a request that a spec allows."""
 
 from collections.abc import Sequence
 from dataclasses import replace

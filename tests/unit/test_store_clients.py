@@ -1,4 +1,4 @@
-"""What clients do with the store, on SQLite."""
+"""The actions of clients on the store, on SQLite."""
 
 import sqlite3
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_a_build_that_goes_on_cannot_be_run_again(store: Store) -> None:
             store.retry(build.id, step=step, by="ann")
 
 
-def test_what_is_not_there_is_named(store: Store) -> None:
+def test_a_missing_thing_is_named(store: Store) -> None:
     for look in (store.build, store.batch, lambda number: store.cancel(number, by="ann")):
         with pytest.raises(NotFound, match=r"12.*farm list"):
             look(12)

@@ -1,4 +1,4 @@
-"""Whatever comes in whatever order, a build never hangs, never runs twice at once, and never comes back by itself."""
+"""In every order of events, a build never hangs, never runs twice at once, and never comes back by itself."""
 
 from collections.abc import Iterator
 from contextlib import suppress

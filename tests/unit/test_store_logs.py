@@ -211,7 +211,7 @@ def test_a_worker_that_is_lost_for_good_leaves_the_logs_of_earlier_tries(store: 
     assert [log.attempt for log in driven.orders["1.logs.1"].logs] == ["1.fetch.1"]
 
 
-def test_what_was_cancelled_is_not_published(store: Store) -> None:
+def test_a_cancelled_build_is_not_published(store: Store) -> None:
     driven = Driven(store)
     driven.to_build()
     store.cancel(1, by="bob")
@@ -219,7 +219,7 @@ def test_what_was_cancelled_is_not_published(store: Store) -> None:
     assert driven.build.outcome is Outcome.CANCELLED
 
 
-def test_cancelling_ends_an_upload_of_logs_and_the_build_is_what_it_was(store: Store) -> None:
+def test_cancelling_ends_an_upload_of_logs_and_does_not_change_the_build(store: Store) -> None:
     driven = Driven(store)
     driven.to_build()
     driven.report("1.build.x86_64.1", failed())

@@ -46,7 +46,7 @@ def test_a_record_is_canonical_and_tells_targets_apart(tmp_path: Path) -> None:
     assert digest_of(replace(target, table={"macros": [["dist", ".other"]]})) != digest_of(target)
 
 
-def test_a_record_of_a_farm_before_this_one_lacks_what_was_added_since(store: DirectoryStore, tmp_path: Path) -> None:
+def test_a_record_of_an_earlier_farm_lacks_the_fields_added_since(store: DirectoryStore, tmp_path: Path) -> None:
     target = load_targets(Settings(data=tmp_path))["demo"]
     document = json.loads(to_record(target))
     del document["target"]["user_namespaces"]
@@ -59,7 +59,7 @@ def test_a_record_of_a_farm_before_this_one_lacks_what_was_added_since(store: Di
     [b"", b"[]", b"\xff", b'{"format":1}', b'{"format":1,"target":{"name":1}}', b"[" * 100_000, b" " * (2**20 + 1)],
     ids=["empty", "list", "no text", "no target", "bad target", "nested", "large"],
 )
-def test_what_is_no_record_is_refused(store: DirectoryStore, tmp_path: Path, content: bytes) -> None:
+def test_a_malformed_record_is_refused(store: DirectoryStore, tmp_path: Path, content: bytes) -> None:
     with pytest.raises(BadTarget):
         read_record(stored(store, tmp_path, content), store)
 

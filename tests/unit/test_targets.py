@@ -133,7 +133,7 @@ def test_an_operator_s_target_is_found_and_replaces_a_shipped_one(settings: Sett
     assert set(load_targets(settings)) == {*SHIPPED_NAMES, "mine-7"}
 
 
-def test_a_target_can_take_what_the_farm_has_built(settings: Settings) -> None:
+def test_a_target_can_use_packages_that_the_farm_has_built(settings: Settings) -> None:
     assert settings.targets is not None
     own = '[[repositories]]\nname = "built"\ntarget = "mine-7"\ngpgcheck = false\n'
     (settings.targets / "mine-7.toml").write_text(MINIMAL + own)

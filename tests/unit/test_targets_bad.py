@@ -182,7 +182,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_answered_with_its_place_and_what_is_allowed(tmp_path: Path, mistake: str) -> None:
+def test_a_mistake_is_answered_with_its_place_and_the_allowed_values(tmp_path: Path, mistake: str) -> None:
     old, new, said = MISTAKES[mistake]
     assert old in GOOD
     path = tmp_path / "mine.toml"

@@ -44,7 +44,7 @@ def test_a_text_is_cut_to_its_limit_with_a_mark(raw: str, limit: int) -> None:
 
 
 @given(st.text() | st.binary(), st.integers(min_value=1, max_value=20))
-def test_what_workers_show_is_both(raw: str | bytes, limit: int) -> None:
+def test_workers_show_both(raw: str | bytes, limit: int) -> None:
     assert shown(raw, limit) == clip(printable(raw), limit)
 
 

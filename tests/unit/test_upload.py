@@ -88,7 +88,7 @@ def test_debug_packages_are_told_by_their_names(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("nevra", [None, "", "a", "../a-1-1.x86_64", "a-1-1.aarch64", "a-1-1.src", "a\n-1-1.x86_64"])
-def test_what_is_not_a_package_for_these_arches_is_refused(nevra: str | None) -> None:
+def test_a_package_for_other_arches_is_refused(nevra: str | None) -> None:
     with pytest.raises(BadSource) as refused:
         upload.destinations(
             "t", UploadInput(srpm=artifact("a-1-1.src"), rpms=(artifact(nevra),), arches=BOTH[:1]), RpmFormat()

@@ -1,4 +1,4 @@
-"""What crosses Redis comes back as it went, and a version that is not ours is refused."""
+"""Documents are the same after Redis as before, and another version is refused."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_another_version_is_trouble_that_another_host_may_not_have() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"wake", b'{"v":4}', b'{"v":4,"kind":"fetch"}', b'{"v":4,"kind":"cook"}'])
-def test_what_is_no_report_is_a_value_error(data: bytes) -> None:
+def test_a_malformed_report_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
         wire.decode_report(data)
 

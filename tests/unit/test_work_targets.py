@@ -51,9 +51,7 @@ def maker(file: Path) -> WorkMaker:
 
 
 @pytest.mark.parametrize("break_", [lambda path: path.write_text("distribution = "), lambda path: path.unlink()])
-def test_a_target_stays_what_it_was(
-    maker: WorkMaker, file: Path, clock: Clock, break_: Callable[[Path], object]
-) -> None:
+def test_a_target_does_not_change(maker: WorkMaker, file: Path, clock: Clock, break_: Callable[[Path], object]) -> None:
     before = maker.target("mine")
     break_(file)
     for _ in range(3):
@@ -72,7 +70,7 @@ def test_one_that_was_removed_is_gone_after_a_minute_and_one_that_is_broken_is_n
     clock.now += 10_000
     maker.target("mine")
     file.unlink()
-    clock.now += 10_000  # in which nobody asked: that says nothing of how long it is gone
+    clock.now += 10_000  # without a question meanwhile, this does not tell how long the file is missing
     maker.target("mine")
     clock.now += 30
     maker.target("mine")
@@ -89,14 +87,14 @@ def test_a_folder_that_cannot_be_read_for_a_moment_is_no_error_of_the_schedulers
     def stale(path: Path) -> NoReturn:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
-    monkeypatch.setattr(Path, "iterdir", stale)  # as on NFS, once the server has made the folder anew
+    monkeypatch.setattr(Path, "iterdir", stale)  # as on NFS, once the server has made the folder again
     clock.now += 10
     assert maker.target("mine") == before
     with pytest.raises(BadTarget, match=f"FARM_TARGETS '{file.parent}' cannot be read: Stale file handle"):
         maker.target("other")
 
 
-def test_of_one_that_could_never_be_read_the_work_says_so(maker: WorkMaker, file: Path) -> None:
+def test_the_work_says_that_a_repository_could_never_be_read(maker: WorkMaker, file: Path) -> None:
     file.write_text("distribution = ")
     with pytest.raises(BadTarget):
         maker.target("mine")
@@ -133,7 +131,7 @@ def test_a_build_has_the_target_that_it_was_asked_for_with(
         maker.target_of("mine", None)
 
 
-def test_the_artifact_store_is_not_asked_while_the_target_is_what_it_was(maker: WorkMaker, file: Path) -> None:
+def test_the_artifact_store_is_not_asked_while_the_target_is_unchanged(maker: WorkMaker, file: Path) -> None:
     today = maker.target("mine")
     assert not (file.parent / "artifacts").exists()
     assert maker.target_of("mine", digest_of(today)) == today

@@ -133,7 +133,7 @@ def attempted(place: HostsFarm, build_id: int, kind: StepKind, status: Status) -
 
 
 class Story:
-    """What happened on the farm, in order."""
+    """The events on the farm, in order."""
 
     def __init__(self, place: HostsFarm, scratch: Path) -> None:
         self.place = place
