@@ -28,6 +28,8 @@ _WRITTEN_WITHIN_S = 4.0
 _LOOK_EVERY_S = 1.0
 _CLOSE_S = 5.0
 _AWAY = (redis.ConnectionError, redis.TimeoutError, FarmNotRunning)
+#: The logs of later attempts of a step are not kept, unless the attempts report.
+_ATTEMPTS_KEPT = 20
 _END = b"\n[farm] the log ends here: the attempt ended without a report\n"
 
 
@@ -78,7 +80,7 @@ class LogKeeper:
                 return
             try:
                 # Anybody may name an attempt in a notice: that there was one is SQL's to say.
-                if self._store.is_silent(label) and (data := self._leases.read_log(label, 0)):
+                if _is_early(label) and self._store.is_silent(label) and (data := self._leases.read_log(label, 0)):
                     self._keep(label, data)
             except _AWAY:
                 raise
@@ -102,3 +104,9 @@ class LogKeeper:
             return
         if self._store.keep_log(label, artifact):
             _log.info("Kept the known part of the log of %s", label, extra={"action": "keep-log", "attempt": label})
+
+
+def _is_early(label: str) -> bool:
+    """Whether it is one of a step's first attempts. A worker that hands a step back again and again makes many."""
+    attempt = AttemptLabel.parse_or_none(label)
+    return attempt is not None and attempt.number <= _ATTEMPTS_KEPT

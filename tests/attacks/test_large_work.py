@@ -111,7 +111,7 @@ def test_a_notice_of_an_attempt_that_never_was_keeps_no_log(settings: Settings, 
     leases = Leases(settings)
     keeper = LogKeeper(settings, leases, store)
     build = enqueue(settings, store)
-    labels = [f"{build + 1000}.build.x86_64.1", f"{build}.build.x86_64.7"]
+    labels = [f"{build + 1000}.build.x86_64.1", f"{build}.build.x86_64.7", f"{build}.fetch.21"]
     for label in labels:
         leases.show_log(label, 0, b"x" * 2**20)
     keeper.note(labels)

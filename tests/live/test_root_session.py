@@ -116,7 +116,7 @@ def test_a_command_cannot_put_a_link_where_the_next_one_gets_its_files(
     given.write_text("given")
     with opened(settings, target, tmp_path / "a") as (session, _):
         assert sh(session, script) is Outcome.SUCCEEDED
-        with pytest.raises(Ended, match="an earlier command made /builddir/in") as ended:
+        with pytest.raises(Ended, match="an earlier command replaced /builddir/in") as ended:
             sh(session, "true", Bind(path=given, inside="/builddir/in/given"))
         assert ended.value.outcome is Outcome.FAILED
 
@@ -128,7 +128,7 @@ def test_a_command_cannot_put_a_link_where_the_root_gets_the_next_ones_files(
     given.write_text("given")
     with over_a_layer(settings, target, tmp_path / "a") as session:
         assert sh(session, "ln -s /run/farm /opt/hook") is Outcome.SUCCEEDED
-        with pytest.raises(Ended, match="an earlier command made /opt/hook in the build root something else"):
+        with pytest.raises(Ended, match="an earlier command replaced /opt/hook in the build root"):
             sh(session, "true", Bind(path=given, inside="/opt/hook/enter"))
         assert sh(session, "cat /opt/tool", Bind(path=given, inside="/opt/tool")) is Outcome.SUCCEEDED
 
@@ -140,3 +140,12 @@ def test_a_session_that_is_stopped_runs_nothing_more(settings: Settings, target:
         with pytest.raises(LeaseLost):
             sh(session, "true")
     assert list((tmp_path / "a/work").iterdir()) == []
+
+
+def test_a_command_that_closes_its_folders_does_not_stop_the_next(
+    settings: Settings, target: Target, tmp_path: Path
+) -> None:
+    """That looked like a sandbox that does not come up, which is trouble of the host."""
+    with opened(settings, target, tmp_path) as (session, _):
+        assert sh(session, "chmod 000 /builddir/results /builddir/out /builddir") is Outcome.SUCCEEDED
+        assert sh(session, "echo > /builddir/results/a") is Outcome.SUCCEEDED

@@ -166,6 +166,24 @@ def test_half_made_folders_of_the_dead_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [scratch_name("new", 1)]
 
 
+def test_unused_folders_are_shed_oldest_first_until_it_is_enough(tmp_path: Path) -> None:
+    cache = DirectoryCache(tmp_path, keep=9)
+    for place, key in enumerate("abcd"):
+        with cache.use(key, lambda _: None, stop=NEVER) as made:
+            pass
+        os.utime(made, (place, place))
+
+    def left() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+
+    with cache.use("a", lambda _: None, stop=NEVER) as made:
+        os.utime(made, (0, 0))
+        assert cache.shed(lambda: len(left()) <= 2) == 2
+        assert left() == ["a", "d"], "one that is in use stays, however old it is"
+    assert cache.shed(lambda: True) == 0
+    assert DirectoryCache(tmp_path / "none", keep=1).shed(lambda: False) == 0
+
+
 def test_a_wait_for_another_process_that_makes_it_can_be_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()

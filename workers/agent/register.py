@@ -16,6 +16,7 @@ from farm.steps.registry import needs_root
 from workers.formats.registry import fitness
 from workers.isolation.admission import disk_reason
 from workers.isolation.facts import host_facts
+from workers.roots.stacked import shed_layers
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 10.0
@@ -78,13 +79,19 @@ class Register:
         """Take messages from a queue or stop it, as the scheduler recorded for this worker and as its free disk
         space allows."""
         off = set(self._leases.turned_off(self._name, self._queues))
-        if disk_reason(self._settings) is not None:
+        if self._disk_reason() is not None:
             off |= {queue for queue in self._queues if needs_root(queue)}
         for queue in self._queues:
             if is_consuming(queue) is (queue in off):
                 extra = {"action": "consume", "queue": queue}
                 _log.info("%s from %s", "Stop taking" if queue in off else "Take again", queue, extra=extra)
                 consume(queue, queue not in off)
+
+    def _disk_reason(self) -> str | None:
+        """The reason why no step may start here now, after layers of build roots were removed as far as that helps."""
+        if disk_reason(self._settings) is not None:
+            shed_layers(self._settings, lambda: disk_reason(self._settings) is None)
+        return disk_reason(self._settings)
 
     def stop(self) -> None:
         """Leave the register. Raises redis.RedisError when the broker is down; the entry then expires by itself."""
@@ -94,7 +101,7 @@ class Register:
     def _facts(self, queues: Sequence[str], slots: int, started_at: datetime, consumes: tuple[str, ...]) -> WorkerFacts:
         host = host_facts(self._settings)
         fit = fitness(self._settings, host.tools)
-        unfit = fit.unfit or disk_reason(self._settings)
+        unfit = fit.unfit or self._disk_reason()
         return WorkerFacts(
             name=self._name,
             host=host_of(self._name),

@@ -56,6 +56,17 @@ class DirectoryCache:
             return 0
         return sweep_orphans(self._root.iterdir(), _NEW, alive) + self._remove_oldest()
 
+    def shed(self, is_enough: Callable[[], bool]) -> int:
+        """Remove unused folders, oldest first, until the answer is yes. Returns their number."""
+        if not self._root.is_dir():
+            return 0
+        removed = 0
+        for folder in reversed(self._newest_first()):
+            if is_enough():
+                break
+            removed += attempted(str(folder), partial(self._remove, folder))
+        return removed
+
     def _make(self, path: Path, make: Callable[[Path], None]) -> None:
         new = self._root / scratch_name(_NEW, next(_numbers))
         new.mkdir(mode=0o700)
@@ -69,10 +80,13 @@ class DirectoryCache:
 
     def _remove_oldest(self) -> int:
         """Remove unused folders beyond `keep`, oldest first. A folder's lock is beside it, so one in use stays."""
-        folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
-        folders.sort(key=_used_at, reverse=True)
         # A process that makes a new folder must not fail for a fault of an old one.
-        return sum(attempted(str(folder), partial(self._remove, folder)) for folder in folders[self._keep :])
+        old = self._newest_first()[self._keep :]
+        return sum(attempted(str(folder), partial(self._remove, folder)) for folder in old)
+
+    def _newest_first(self) -> list[Path]:
+        folders = [entry for entry in self._root.iterdir() if entry.is_dir() and not entry.name.startswith(f"{_NEW}-")]
+        return sorted(folders, key=_used_at, reverse=True)
 
     def _remove(self, folder: Path) -> int:
         """Remove the folder unless it is in use. Returns the number of removed folders."""

@@ -153,6 +153,8 @@ class RootSession:
     def _check_places(self, binds: Sequence[Bind]) -> None:
         """Refuse links at the places of binds: bubblewrap follows them, and an earlier command may have made one. All
         processes of earlier commands have ended, so none can make one later."""
+        for folder in (self._build, self.results, self.out):
+            folder.chmod(0o755)  # the build user owns it, and may have closed it to the next command
         upper = self._changes / "upper"
         replaced = replaced_folder(upper, RESERVED_FOLDERS)
         for bind in (*self._own_binds(self.scratch), *binds):

@@ -164,6 +164,14 @@ def sweep_roots(settings: Settings) -> int:
     return count + sum(swept(layers, _LAYERS_KEPT) for folder in folders for layers in folder.glob("*/layers"))
 
 
+def shed_layers(settings: Settings, is_enough: Callable[[], bool]) -> int:
+    """Remove layers that no step uses, until the answer is yes. Returns their number. A layer is made again in seconds,
+    and each build may bring a new one; templates stay."""
+    return sum(
+        DirectoryCache(layers, keep=0).shed(is_enough) for layers in sorted(settings.templates.glob("*/*/*/layers"))
+    )
+
+
 def _template_key(arch: Arch, filler: Filler, confined: Confinement) -> str:
     """The key has the boot: a template is not synced to the disk, and is made again after a boot, since a crash may
     have damaged it."""
