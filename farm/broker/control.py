@@ -118,7 +118,7 @@ class Control:
         self._send(_role(notice.attempt), wire.encode_notice(notice))
 
     def wake(self) -> None:
-        """Have the scheduler look at SQL now. Raises FarmNotRunning."""
+        """Make the scheduler read SQL now. Raises FarmNotRunning."""
         self._send(queues.CLIENT, _WAKE)
 
     def is_empty(self) -> bool:

@@ -60,7 +60,7 @@ class LeaseState:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedWork:
-    """Work in the form in which it is offered, so that its length can be looked at before."""
+    """The bytes of an attempt's work, as they are offered: their length can be checked before."""
 
     attempt: str
     document: bytes

@@ -21,7 +21,7 @@ def is_outage(error: Exception) -> bool:
     """Whether the broker or the database is away. A key that holds a value of another type is no outage: one sender
     caused it, and waiting does not help."""
     if isinstance(error, redis.ResponseError):
-        return "WRONGTYPE " not in str(error)  # in a pipeline's error it stands behind the command
+        return "WRONGTYPE " not in str(error)  # the error of a pipeline begins with the command
     return isinstance(error, redis.RedisError | FarmNotRunning)
 
 

@@ -79,7 +79,7 @@ class LogKeeper:
             if self._is_closed.is_set():
                 return
             try:
-                # Anybody may name an attempt in a notice: that there was one is SQL's to say.
+                # Any worker may name an attempt in a notice: only SQL says whether the attempt exists.
                 if _is_early(label) and self._store.is_silent(label) and (data := self._leases.read_log(label, 0)):
                     self._keep(label, data)
             except _AWAY:

@@ -53,7 +53,7 @@ class Notices:
         if not asking:
             return
         held = self._store.held([notice.attempt for notice in asking])
-        strangers, following = [], []
+        refused, following = [], []
         for notice in asking:
             digest = digest_of(notice.token)
             found = held.get(notice.attempt)
@@ -61,11 +61,11 @@ class Notices:
                 self._leases.restore(notice.attempt, found.holder)
                 following += [found.following] if found.following is not None else []
             else:
-                strangers.append((notice.attempt, digest))
+                refused.append((notice.attempt, digest))
         self._leases.hand_on(expects=following)  # Redis forgot these attempts too
-        self._leases.turn_away(strangers)
+        self._leases.turn_away(refused)
         extra = {"action": "resume"}
-        restored = len(asking) - len(strangers)
+        restored = len(asking) - len(refused)
         _log.info("Restored %d of %d leases that Redis had lost", restored, len(asking), extra=extra)
 
     def _verdicts(self, notices: Sequence[Notice]) -> list[Verdict]:

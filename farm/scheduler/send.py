@@ -125,7 +125,7 @@ class Sender:
             raise
 
     def _sendable(self, chosen: Sequence[Ready], now: datetime) -> list[Pick]:
-        """The chosen steps with their limits. Steps without a target or a step type any more end, with a message."""
+        """The chosen steps with their limits. A step whose target or step type no longer exists ends with a message."""
         picks, refused = [], {}
         for ready in chosen:
             if find_step_type(ready.kind) is None:

@@ -54,8 +54,8 @@ def step_type(kind: str) -> AnyStepType:
 
 
 def claims_of(build: BuildState, step: StepState) -> Iterable[PackageName]:
-    """The package names that are the build's owner's once the step has succeeded. A step of an extension that is not
-    there any more has none, and is refused when it is sent."""
+    """The package names that belong to the build's owner once the step has succeeded. A step of an extension that is no
+    longer installed has none, and is refused when it is sent."""
     found = find_step_type(step.kind)
     return found.claims(build, step) if found is not None else ()
 

@@ -32,7 +32,7 @@ class Head:
 
 
 class HeadStore(Database):
-    """The part of the store that knows of repositories."""
+    """The part of the store for heads of repositories."""
 
     def heads(self) -> dict[str, Head]:
         """All known heads, by the repository's path."""

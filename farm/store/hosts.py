@@ -15,7 +15,7 @@ _COLUMN = schema.host.c
 
 
 class HostStore(Database):
-    """The part of the store that knows of hosts."""
+    """The part of the store for holds on hosts."""
 
     def holds(self) -> dict[str, HostHold]:
         """All holds by HostHold.key, expired ones included."""
