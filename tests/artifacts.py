@@ -1,4 +1,4 @@
-"""The content of artifacts, for tests that look at what was stored."""
+"""The content of stored artifacts, for tests that check it."""
 
 from pathlib import Path
 

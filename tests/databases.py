@@ -67,7 +67,7 @@ class Cluster:
             self._control("-m", "immediate", "stop")
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes; what was committed is kept. It can be started again."""
+        """Send SIGKILL to all of its processes; committed transactions are kept. It can be started again."""
         lock = self._folder / "data/postmaster.pid"
         main = int(lock.read_text().split()[0])
         family = [main, *(int(word) for word in Path(f"/proc/{main}/task/{main}/children").read_text().split())]

@@ -29,7 +29,7 @@ AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=60))
 
 
 class DrivenFarm:
-    """`farm` is what clients use; the other methods are what the scheduler and workers would do."""
+    """Clients use `farm`; the other methods replace the scheduler and workers."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -1,6 +1,6 @@
 """A reverse proxy on loopback that breaks what a test tells it to break: real sockets, real halves of answers.
 
-Owns what goes wrong between a client and a server, and a record of what was asked. Knows nothing of Pulp.
+Owns the faults between a client and a server, and a record of the requests. Knows nothing of Pulp.
 """
 
 import re

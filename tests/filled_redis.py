@@ -9,14 +9,14 @@ import redis
 from farm.config import Settings
 
 _LIMIT_BYTES = 4 * 2**20
-#: By how much it is over its limit then: what the server keeps for connections comes and goes.
+#: The excess over its limit then: the server's memory for connections varies.
 _OVER_BYTES = 2**19
 _SIZES = (10_000, 1_000, 100, 10)
 _AGAIN_S = 0.02
 
 
 class FilledRedis:
-    """Not full before `fill`. The limit stays for the life of the server; `free` makes room below it."""
+    """Not full before `fill`. The limit stays for the life of the server; `free` frees memory below it."""
 
     def __init__(self, settings: Settings, *, limit_bytes: int = _LIMIT_BYTES) -> None:
         self._redis = redis.Redis.from_url(settings.redis, protocol=2)

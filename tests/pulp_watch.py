@@ -81,7 +81,7 @@ class Place:
             yield client
 
     def sql(self, query: str, *given: object) -> list[Any]:
-        """The first column of what it finds; empty for a statement that finds nothing."""
+        """The first column of the result; empty for a statement without rows."""
         with self.database() as client:
             cursor = client.execute(query, given)  # type: ignore[call-overload]
             return [row[0] for row in cursor.fetchall()] if cursor.description else []

@@ -1,4 +1,4 @@
-"""The repository back ends, each made for one test, and what a test does with them."""
+"""The repository back ends, each made for one test, and the actions of tests on them."""
 
 import shutil
 import subprocess

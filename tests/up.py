@@ -1,4 +1,4 @@
-"""`farm up` as a process of a test's own: what it says, what runs for it, what it left, and how all of it is killed."""
+"""Runs `farm up` as a process of a test: reads its output, finds its processes and leftovers, and kills all of it."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _CGROUP = re.compile(r"farm-\d+-(\d+)-\d+-\d+")
 
 
 class Up:
-    """A running `farm up`. `lines` is what it has said so far, on both streams."""
+    """A running `farm up`. `lines` is its output so far, on both streams."""
 
     def __init__(self, process: "subprocess.Popen[str]", settings: Settings) -> None:
         self.process = process

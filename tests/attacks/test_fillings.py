@@ -1,4 +1,4 @@
-"""Packages whose scriptlets attack the filling of a layer: real dnf, real roots, packages made with rpmbuild.
+"""Packages whose scriptlets attack the installation of a layer: real dnf, real roots, packages made with rpmbuild.
 
 A scriptlet runs as root. It can leave rpm's chroot, see the folders that the sandbox shares with the worker, write into
 dnf's output and end dnf. The worker must blame the package for it, record the root as dnf planned it, and follow
@@ -308,7 +308,7 @@ def test_a_scriptlet_that_changes_the_shared_folder_changes_no_record(
 
 
 def test_a_package_that_hides_itself_from_rpm_is_recorded(layers: Layers, tmp_path: Path) -> None:
-    """Its daemon stops what comes after dnf, erases the package from the database, and lets the filling go on."""
+    """Its daemon stops the commands after dnf, erases the package from the database, and lets the rest go on."""
     daemon = """
 for p in /proc/[0-9]*; do
   case "$(tr "\\0" " " < $p/cmdline 2>/dev/null)" in "sh /run/fill.sh"*) F=${p#/proc/}; kill -STOP $F;; esac
@@ -327,7 +327,7 @@ kill -CONT $F"""
 
 @pytest.fixture
 def canaries() -> Iterator[str]:
-    """Private keys where distributions keep them; what was not there is gone afterwards."""
+    """Private keys in the folders of distributions; files that were made for this are removed afterwards."""
     word = f"farm-canary-{os.getpid()}"
     made: list[Path] = []
     files = [Path("/etc/ssl/private", word), Path("/etc/pki/tls/private", word), Path("/etc/pki/nssdb", word)]
@@ -440,7 +440,7 @@ def test_limits_that_a_build_set_itself_are_no_trouble_of_the_host(layers: Layer
 
 
 def test_no_scriptlet_takes_the_lock_of_a_repository(tmp_path: Path) -> None:
-    """A lock needs no more than the right to read, and repositories are shown to every filling."""
+    """A lock needs only the right to read, and every installation sees the repositories."""
     RepositoryFolder(tmp_path / "repository", RpmFormat()).ensure()
     state = tmp_path / "repository/state"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""Messages that somebody forged, or moved, in the queue of a worker that may do more: a real publisher of one slot."""
+"""Forged or moved messages in the queue of a worker with more rights: a real publisher of one slot."""
 
 import base64
 import bz2
@@ -52,7 +52,7 @@ class Publisher:
         self.app.send_task(task, kwargs=order, queue=queues.PUBLISH, ignore_result=True)
 
     def offer(self, label: str) -> None:
-        """An upload of what the store does not have, which any publisher can report."""
+        """An upload of artifacts that the store does not have, as any publisher can report them."""
         self.leases.offer(replace(work_of("upload"), attempt=label))
 
     def reported(self, label: str, *, within_s: float = 15) -> float:

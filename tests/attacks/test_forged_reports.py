@@ -84,7 +84,7 @@ class Farm:
         self.client.lpush(queues.control_list("build.x86_64"), wire.encode_notice(notice))
 
     def seen(self) -> dict[str, bytes]:
-        """Every key, with all that is there."""
+        """Every key with its whole content."""
         return {bytes(key).decode(): self.client.dump(key) or b"" for key in self.client.scan_iter()}  # type: ignore[misc]
 
 
@@ -243,7 +243,7 @@ def test_trouble_counts_on_the_holder_of_the_lease_and_not_on_the_host_in_the_re
 
 
 def test_many_refusals_of_unclaimed_offers_make_few_attempts_and_no_trouble(farm: Farm) -> None:
-    """Its worker is there, and slow: the message waits in the queue."""
+    """Its worker is registered but slow: the message waits in the queue."""
     farm.leases.announce(worker_facts("build@slow", slots=1))
     with FakeWorkers(farm.settings, names=(queues.SOURCE,)):
         build_id = farm.enqueue()

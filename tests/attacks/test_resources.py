@@ -166,7 +166,7 @@ def line_of(data: Path, folder: Path, **more: str) -> Line:
 def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neighbour(
     data: Path, tmp_path: Path, build: str
 ) -> None:
-    """200,000 empty files on a disk with room for 40,000, beside a step that makes a few. Where they come quicker than
+    """200,000 empty files on a disk with space for 40,000, beside a step that makes a few. Where they come quicker than
     any watch, the neighbour may meet the full disk: then it is tried again, and is no failed package."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -188,7 +188,7 @@ def test_a_step_that_makes_all_the_files_of_a_disk_ends_itself_and_not_its_neigh
 
 @pytest.mark.live
 def test_results_that_only_their_own_user_may_read_are_taken(data: Path, tmp_path: Path) -> None:
-    """The source package is read in a room of another user, the package by the reader of headers."""
+    """The source package is read in a session of another user, the package by the reader of headers."""
     line = line_of(data, tmp_path / "line")
     head = '%{lua: posix.umask("rwx------")}'
     result = line.spec(head=head, build="chmod 700 /builddir/results")

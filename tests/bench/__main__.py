@@ -1,4 +1,4 @@
-"""`make bench`: what the farm costs over bare rpmbuild, as ratios within one run, and what it costs as builds pile up.
+"""`make bench`: the cost of the farm over bare rpmbuild, as ratios within one run, and its cost with many builds.
 Prints a table, writes JSON. `make bench PARTS="load leases"` takes only those parts.
 
 A machine's speed drifts, so what is compared is run in turn, A B A B, and medians are quoted.
@@ -108,7 +108,7 @@ def _settings(data: Path) -> Settings:
 
 
 def _room(settings: Settings, srpm: Path, data: Path) -> tuple[float, float]:
-    """Seconds for the first root of the target, and the room's time over bare rpmbuild's for one trivial C package."""
+    """Seconds for the first root of the target, and a session's time over bare rpmbuild's for a trivial C package."""
     target = find_target(settings, "demo")
     with _said("template: the first root of a target"):
         template_s = room.build(settings, target, srpm)

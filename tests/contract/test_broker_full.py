@@ -1,4 +1,4 @@
-"""A real Redis at its memory limit: who asks for builds is told so, and what is under way is not harmed by it."""
+"""A real Redis at its memory limit: clients get a message, and running builds are not harmed."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -152,7 +152,7 @@ def real_mock() -> Iterator[Bench]:
 
 @pytest.fixture(params=["native", "stand_in", "real_mock"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Afterwards no room is left, and no mount or process that knows the data folder."""
+    """Afterwards no session's folder is left, and no mount or process with the data folder."""
     found: Bench = request.getfixturevalue(request.param)
     yield found
     rooms = [str(path) for pattern in ("*/room-*", "*/*/room-*") for path in found.settings.work.glob(pattern)]

@@ -1,4 +1,4 @@
-"""Bringing files to a real Pulp: what is sent, how often and in which pieces, and what hostile RPMs do."""
+"""Uploads of files to a real Pulp: their requests, repeats and chunks, and hostile RPMs."""
 
 import shutil
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ def farm(pulp: LocalPulp, tmp_path: Path) -> Iterator[Place]:
 
 
 class Administrator:
-    """Someone else who changes things in Pulp, and waits until they are changed."""
+    """Another user, who changes objects in Pulp and waits until they are changed."""
 
     def __init__(self, farm: Place) -> None:
         self._farm = farm

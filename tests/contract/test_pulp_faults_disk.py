@@ -1,4 +1,4 @@
-"""A Pulp whose disk is full: said in words, and a repeat succeeds once there is room."""
+"""A Pulp whose disk is full: the farm gives a message, and a repeat succeeds once there is space."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def fill(disk: Path, left_bytes: int) -> Path:
-    """Take all but so much of the room."""
+    """Fill the disk up to the given free space."""
     ballast = disk / "ballast"
     ballast.unlink(missing_ok=True)
     free = os.statvfs(disk)
@@ -61,7 +61,7 @@ def test_a_full_disk_of_pulp_gives_a_message_and_a_repeat_succeeds_when_there_is
                     farm.backend.add(NAME, large)
                 assert any("storage" in check.what and not check.is_ok for check in farm.backend.check())
 
-                # Room for the upload, none for the publication's metadata.
+                # Space for the upload, none for the publication's metadata.
                 small = packages(tmp_path, "small", 2)
                 ballast.unlink()
                 farm.proxy.when_it_came("POST", "/publications/", lambda: fill(disk, 0) and None)

@@ -1,4 +1,4 @@
-"""The group commit on a real Redis: who publishes for whom, and what becomes of those who die or give up."""
+"""The group commit on a real Redis: the leader publishes for all that wait, also if others die or give up."""
 
 import json
 import multiprocessing
@@ -53,7 +53,7 @@ def waiting(settings: Settings) -> int:
 
 
 def lives(client: redis.Redis, name: str) -> bool:
-    """Whether somebody still wants it published."""
+    """Whether a request to publish it is still waiting."""
     now_s = client.time()[0]  # type: ignore[index]
     entries = [json.loads(text) for text in client.hvals(f"farm:publish:{KEY}")]  # type: ignore[union-attr]
     return any(name in (one["units"] or {}) and one["until_s"] > now_s for one in entries)

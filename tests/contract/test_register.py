@@ -1,4 +1,4 @@
-"""A worker says that it is there for as long as it is, whatever happens around it."""
+"""A worker stays registered as long as it lives, whatever happens around it."""
 
 import threading
 from collections.abc import Iterator

@@ -201,7 +201,7 @@ def test_a_copy_or_removal_killed_at_any_moment_leaves_a_whole_repository(tmp_pa
         process.join(DEADLINE_S)
         ended.append(process.exitcode)
         assert read_repository(backend.url(PRODUCT)) in (was, was | new, new)
-        # A repeat completes what was begun, and clears up.
+        # A repeat completes the publication that was begun, and cleans up.
         promote(root, version, given, old)
         assert read_repository(backend.url(PRODUCT)) == new
         assert not any((root / PRODUCT.path / "state/unfinished").iterdir())

@@ -1,4 +1,4 @@
-"""The sweep on a real Redis: what is over goes, what is live stays, and no sweep looks at everything at once."""
+"""The sweep on a real Redis: it removes keys of ended attempts, keeps live ones, and never scans everything at once."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Every bad package through fetch, srpm and build with everything real: how it ends, in which words, what is left."""
+"""Every bad package through real fetch, srpm and build steps: its outcome, its reason, its leftovers."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""`python -m workers.by_hand` as its docstring says: the four steps by hand, and what it says of wrong input."""
+"""`python -m workers.by_hand` as its docstring says: the four steps by hand, and messages for wrong input."""
 
 import json
 import os

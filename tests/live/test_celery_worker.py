@@ -1,4 +1,4 @@
-"""One real Celery worker on a real Redis, as pytest-celery sees it: what it takes, acknowledges, holds back and drops.
+"""One real Celery worker on a real Redis, as with pytest-celery: messages that it takes, acknowledges, holds and drops.
 
 pytest-celery's nodes wrap containers of Docker; here they wrap processes that answer to the same names. The steps that
 run are downloads from a server of the test's own, which answers when the test says so, and counts.

@@ -1,4 +1,4 @@
-"""A src.rpm from the store or by URL: what rpmbuild made is taken as it is, everything else is called what it is."""
+"""A src.rpm from the store or by URL: rpmbuild's is accepted unchanged, any other file is refused with its fault."""
 
 import subprocess
 import time

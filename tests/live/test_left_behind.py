@@ -70,7 +70,7 @@ def test_half_a_download_of_a_dead_worker_goes_and_that_of_a_living_one_stays(de
 
 
 def test_the_lock_of_a_killed_dnf_is_not_waited_for(tmp_path: Path, demo_distribution: Path) -> None:
-    """It names a process by its number in a sandbox that is gone; in the next one that number is somebody's."""
+    """It has a pid of a sandbox that is gone; in the next sandbox another process has that pid."""
     if os.geteuid() != 0:
         pytest.skip("build roots need root")
     (tmp_path / "demo").mkdir()

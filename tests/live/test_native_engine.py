@@ -1,4 +1,4 @@
-"""The native engine with everything real: root, dnf, rpmbuild, the demo distribution; and what it leaves behind."""
+"""The native engine with a real root, dnf, rpmbuild and the demo distribution; and its leftovers."""
 
 import itertools
 import os
@@ -138,7 +138,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(demo_target: Target, data: Path) -> Iterator[Bench]:
-    """Afterwards there is no group, mount, process or scratch of any room."""
+    """Afterwards there is no group, mount, process or scratch folder of any session."""
     yield Bench(settings=Settings.from_env({"FARM_DATA": str(data)}), target=demo_target)
     assert leftovers(data) == []
 

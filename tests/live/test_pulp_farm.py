@@ -1,4 +1,4 @@
-"""The whole farm with a real Pulp: what builds make lands there, is installed from there, and its words are there."""
+"""The whole farm with a real Pulp: packages of builds are published there with their logs, and installed from there."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Retry on a real farm with real packages: from the failed step, with what was recorded, and nothing is done twice.
+"""Retry on a real farm with real packages: from the failed step, with the recorded input, and no step runs twice.
 
 The command line is used as a process, as a person has it.
 """

@@ -1,4 +1,4 @@
-"""The package cache that a target's fillings share, and packages of the farm's own whose scriptlets write to it."""
+"""The package cache that a target's installations share, and packages of the farm whose scriptlets write to it."""
 
 import hashlib
 import os
@@ -116,7 +116,7 @@ def poisons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class SharedCache:
-    """One target's fillings in a data folder of their own."""
+    """One target's installations in a data folder of their own."""
 
     settings: Settings
     target: Target
@@ -221,7 +221,7 @@ def test_a_package_that_hangs_when_it_is_installed_ends_the_build_and_is_no_trou
     outcome: Outcome,
     words: str,
 ) -> None:
-    """Neither the host nor the farm is to blame for what a package asks for."""
+    """Neither the host nor the farm is to blame for a package's requirements."""
     template = cache.template()
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, **limits))
     if package == "burns":

@@ -31,7 +31,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> I
 
 
 def built(farm: Farm, package: str, tmp_path: Path) -> tuple[Build, dict[str, bytes]]:
-    """The finished build of a package of tests/data, and what is published of its logs, by attempt and name."""
+    """The finished build of a package of tests/data, and its published logs, by attempt and name."""
     if package == "does-not-parse":  # so rpmbuild makes no src.rpm of it
         handle = farm.enqueue(git=make_git(package, tmp_path), target="demo", arches=["x86_64"])
     else:

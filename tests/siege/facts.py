@@ -59,7 +59,7 @@ class ArtifactRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A package in the newest version of a repository: what its metadata says, and what the file is."""
+    """A package in the newest version of a repository: the facts of its metadata and of its file."""
 
     repository: str
     filename: str

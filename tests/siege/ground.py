@@ -16,7 +16,7 @@ from tests.siege.commands import CommandFailed, run
 from tests.siege.net import remove_left
 from workers.isolation.cgroups import find_place
 
-SCRATCH_MIB = 1400  # a room does not begin below 512 MiB free
+SCRATCH_MIB = 1400  # a command does not start below 512 MiB free
 STORE_MIB = 400
 _GONE_S = 20.0
 _JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1"; shift; done; shift; exec "$@"'
@@ -79,7 +79,7 @@ class Ground:
         return ["sh", "-c", _JOIN, "join", *(str(group / "cgroup.procs") for group in self.cgroups), "--", *argv]
 
     def pids(self) -> set[int]:
-        """Every process of the siege, those in build rooms included."""
+        """Every process of the siege, also those in build roots."""
         found = set()
         for file in self.cgroups[0].rglob("cgroup.procs"):
             with suppress(OSError):

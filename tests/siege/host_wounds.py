@@ -76,7 +76,7 @@ def _step(at: Field, name: str) -> Wound | None:
 
 
 def fill_scratch(at: Field) -> Wound | None:
-    """To the last byte, or until a room may not go on."""
+    """To the last byte, or until a command may not go on."""
     host = _well_host(at)
     if host is None or not at.may_hurt(at.world.members.workers(host)):
         return None

@@ -1,4 +1,4 @@
-"""The judge: what is wrong with what is there in the end. Pure: facts, what was asked, and the adversary's excuses.
+"""The judge: finds the faults of the final state. Pure: from facts, the requests, and the adversary's excuses.
 
 Each rule is one function. A rule that cannot be broken is worth nothing: tests/unit/test_siege_judge.py plants a lie
 for each.
@@ -124,7 +124,7 @@ def everything_is_over(case: Case) -> Iterator[Broken]:
 
 
 def attempts_are_in_order(case: Case) -> Iterator[Broken]:
-    """Numbers are unique, and a step succeeds once, but for each time that somebody asked for it again."""
+    """Numbers are unique, and a step succeeds once, plus once for each request to run it again."""
     retried = {build: one.retried for one in case.asked for build in one.ids}
     for step, attempts in _by_step(case.facts):
         numbers = Counter(attempt.number for attempt in attempts)

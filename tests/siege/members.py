@@ -1,4 +1,4 @@
-"""The processes of the siege's farm, and what a service manager does for them: start again what died.
+"""The processes of the siege's farm. Restarts those that die, as a service manager does.
 
 Not thread-safe: the kernel ends a member with the thread that started it, so one thread starts and tends them all.
 """

@@ -1,4 +1,4 @@
-"""The siege's wiretap on the broker: keeps what was sent of late, so that it can be sent again."""
+"""The siege's wiretap on the broker: keeps recent messages, so that they can be sent again."""
 
 import ast
 import random

@@ -1,4 +1,4 @@
-"""Looking into the farm's database without a line of the farm's code: what the farm believes is what is judged."""
+"""Reads the farm's database without the farm's code: the judge checks the state that the farm believes."""
 
 import sqlite3
 from collections.abc import Callable

@@ -42,7 +42,7 @@ class Timeline:
             return list(self._entries)
 
     def about(self, build: int | None) -> list[str]:
-        """Lines for people: what happened to this build, and what the adversary did meanwhile."""
+        """Lines for people: the events of this build, and the adversary's actions meanwhile."""
         entries = self.entries()
         own_s = [entry.at_s for entry in entries if build in entry.builds] or [0.0, self.now_s]
         first_s, last_s = own_s[0] - _BEFORE_S, own_s[-1] + _AFTER_S

@@ -139,7 +139,7 @@ class Watcher(threading.Thread):
     # --- questions and expectations of others -------------------------------------------------------------------
 
     def running(self, build: int) -> list[str]:
-        """Labels of the build's attempts that run, in the rooms of hosts that are well."""
+        """Labels of the build's attempts that run in sessions of healthy hosts."""
         return [
             label
             for host in self._world.hosts
@@ -243,7 +243,7 @@ class Watcher(threading.Thread):
         return self.holder is not None and any(self._world.leads(one) for one in others)
 
     def has_standby(self) -> bool:
-        """Whether a scheduler is there that could take over."""
+        """Whether there is a scheduler that could take over."""
         return any(member.is_ready for member in self._world.members.schedulers())
 
     def is_gone(self, label: str) -> bool:

@@ -27,7 +27,7 @@ def kill_child(at: Field) -> Wound | None:
         return None
     child = at.rng.choice(children)
     labels = [attempts[child]] if child in attempts else []
-    # One that has no room any more may still be waiting for the broker to take its report.
+    # An attempt without a session may still wait for the broker to take its report.
     reporting = [one.label for one in at.watcher.on([member.worker]) if one.label not in attempts.values()]
     if not at.may_hurt([], labels or reporting):
         return None

@@ -1,4 +1,4 @@
-"""The directory store's own promises, and what a file may be called."""
+"""The directory store's own promises, and the names that a file may have."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The plan of a filling: read from a pipe into which hostile scriptlets write, too, once dnf has written its line."""
+"""The plan of an installation: read from a pipe to which hostile scriptlets write too, after dnf's line."""
 
 import json
 import os

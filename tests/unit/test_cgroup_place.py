@@ -12,7 +12,7 @@ _CONTROLLERS = ("memory", "pids")
 
 
 class _Tree(PosixPath):
-    """A version 2 group as far as delegation goes: who is in it keeps its controllers off. While it is emptied,
+    """A fake group of version 2 for delegation: a process in it keeps its controllers off. While it is emptied,
     another process comes in, as often as `forks` says."""
 
     def write_text(self, data: str, *_: object, **__: object) -> int:

@@ -1,4 +1,4 @@
-"""The command line: what each command says, and what it exits with. A test plays the scheduler and the workers."""
+"""The command line: the output and the exit code of each command. A test plays the scheduler and the workers."""
 
 import json
 import re

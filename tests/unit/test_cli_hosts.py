@@ -1,4 +1,4 @@
-"""`farm workers drain` and `undrain`: what they say, what they exit with, and what a mistake costs."""
+"""`farm workers drain` and `undrain`: their output, their exit codes, and mistakes."""
 
 import json
 from collections.abc import Callable, Iterator

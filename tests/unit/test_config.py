@@ -1,4 +1,4 @@
-"""Settings come from a mapping, once; what is unknown or wrong is named."""
+"""Settings come from a mapping, once; unknown and wrong ones are named."""
 
 from pathlib import Path
 

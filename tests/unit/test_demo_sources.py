@@ -1,4 +1,4 @@
-"""The recipes of the demo, and what is made of them without any tool."""
+"""The recipes of the demo, and the files that are made of them without any tool."""
 
 from pathlib import Path
 

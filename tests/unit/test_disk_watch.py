@@ -52,7 +52,7 @@ def disk(quick: None, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 @pytest.fixture
 def du(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], int]]:
-    """Puts a `du` of the test's own in the tool's place; what it returns counts how often that was started."""
+    """Puts a fake `du` first on PATH; returns a function that counts its starts."""
     tools, calls = tmp_path / "tools", tmp_path / "calls"
     tools.mkdir()
     monkeypatch.setenv("PATH", str(tools), prepend=":")

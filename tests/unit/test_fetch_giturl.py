@@ -1,4 +1,4 @@
-"""Git URLs: what is taken, what is refused, and where the credentials go."""
+"""Git URLs: accepted and refused ones, and the way of the credentials."""
 
 from dataclasses import replace
 

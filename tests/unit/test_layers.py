@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, how large a room may grow."""
+"""The layers of the code: the imports that a module may have, and the length that it may reach."""
 
 import ast
 import graphlib
@@ -21,7 +21,7 @@ SHARED = {
 #: But not which scheduler leads, nor what an account's rules are made from.
 NOT_SHARED = {"farm.broker.leader"}
 
-#: farm's base modules, each with what it may use of farm.
+#: farm's base modules, each with the modules of farm that it may use.
 BASE = {
     "model": {"model"},
     "errors": {"model"},

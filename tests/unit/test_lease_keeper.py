@@ -25,7 +25,7 @@ _SOON_S = 0.002
 
 @dataclass
 class Recorder:
-    """Answers as `Leases` would, and notes what it was asked. `held` is asked at each touch."""
+    """Answers as `Leases` would, and records the calls. `held` is called at each renewal."""
 
     held: Callable[[], bool] = lambda: True
     missing: bool = False

@@ -1,4 +1,4 @@
-"""Locks on files: who excludes whom, and how a wait ends."""
+"""Locks on files: the kinds that exclude each other, and the end of a wait."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""mock's exit codes, each with what the farm makes of it."""
+"""mock's exit codes, each with the farm's verdict."""
 
 from contextlib import suppress
 

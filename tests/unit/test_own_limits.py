@@ -1,4 +1,4 @@
-"""Limits: how they are written, whose counts, and what is shown of them."""
+"""Limits: their spelling, their precedence, and their display."""
 
 from typing import Any
 

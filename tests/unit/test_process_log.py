@@ -1,4 +1,4 @@
-"""The lines that each process of the farm logs: all that was given is there, and a line is one line."""
+"""The lines that each process of the farm logs: no field is missing, and a record is one line."""
 
 import io
 import logging

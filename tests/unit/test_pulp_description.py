@@ -16,7 +16,7 @@ _DESCRIPTION = {"openapi": "3.0.3", "info": {"title": "Pulp", "version": "v3"}, 
 
 
 class _Pulp:
-    """Says what it is and what it can do, and counts how often it said the latter."""
+    """Answers with its versions and its API description, and counts requests for the latter."""
 
     def __init__(self) -> None:
         self.version, self.described, self.url = "3.123.1", 0, ""

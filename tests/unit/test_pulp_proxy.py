@@ -1,4 +1,4 @@
-"""The proxy that breaks things for other tests does what it is told, and nothing else."""
+"""The proxy that breaks requests for other tests makes exactly the faults that a test sets."""
 
 import http.server
 import threading

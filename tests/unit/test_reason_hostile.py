@@ -1,4 +1,4 @@
-"""A log made to hurt costs linear time, and what is said of it stays bounded and printable."""
+"""A hostile log costs linear time, and its reason stays bounded and printable."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""The directory back end's own promises: what is where, what stays, what goes."""
+"""The directory back end's own promises: the places of files, and the files that it keeps and removes."""
 
 import errno
 import multiprocessing

@@ -30,7 +30,7 @@ def _header(entries: _Entries) -> bytes:
 
 
 def _package(tags: _Entries | None = None, *, kind: int = 1, signature: _Entries | None = None) -> bytes:
-    """The bytes of a source package with every digest right; `tags` and `signature` come over what is usual."""
+    """The bytes of a source package with every digest right; `tags` and `signature` come over the usual ones."""
     usual: _Entries = {
         1000: _text("hello"),
         1001: _text("1.0"),

@@ -12,7 +12,7 @@ NAME = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_6
 
 
 class Around:
-    """A back end with one repository, and what was written of it."""
+    """A back end with one repository, and the records of it."""
 
     def __init__(self, version: int | None = 3, *, ask_every_s: float = 60.0) -> None:
         self.version = version

@@ -1,4 +1,4 @@
-"""Removing what a recipe left: small trees at once, others by a tool that knows trees, never what they point at."""
+"""The removal of a recipe's files: small trees in the process, others by a tool, and never the targets of links."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def test_odd_names_and_types_are_gone_and_links_are_not_followed(tmp_path: Path)
 
 
 def test_a_link_is_removed_and_its_target_stays(tmp_path: Path) -> None:
-    """A recipe can give a link in its folder the name of a dead worker's room."""
+    """A recipe can give a link in its folder the name of a dead worker's scratch folder."""
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "kept")

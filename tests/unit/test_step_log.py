@@ -1,4 +1,4 @@
-"""The log of an attempt: what it keeps of when its lines were written."""
+"""The log of an attempt: its index of the times of lines."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A step that is stopped while a large source package is brought to it does not go on until it is there."""
+"""A step that is stopped while it gets a large source package does not wait for the whole package."""
 
 import threading
 from collections.abc import Iterator

@@ -51,7 +51,7 @@ def store() -> Iterator[Store]:
 
 
 class Play:
-    """One build, what is known of its attempts, and what is done to it."""
+    """One build, the known facts of its attempts, and the actions on it."""
 
     def __init__(self, store: Store, *, uploads_logs: bool) -> None:
         self.around = SettlePolicy(retry=POLICY, uploads_logs=uploads_logs)

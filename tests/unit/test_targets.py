@@ -1,4 +1,4 @@
-"""Targets are found by name, the operator's before the shipped ones, and what is shipped is right."""
+"""Targets are found by name, the operator's before the shipped ones, and the shipped ones are right."""
 
 import time
 from dataclasses import replace

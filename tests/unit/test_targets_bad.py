@@ -1,4 +1,4 @@
-"""A mistake in a target's file is answered with the file, the key, its value, and what is allowed."""
+"""The message for a mistake in a target's file has the file, the key, its value, and the allowed values."""
 
 from contextlib import suppress
 from pathlib import Path
