@@ -258,7 +258,7 @@ class Leases(WorkerRegister):
             if answer == b"gone":
                 raise LeaseLost(f"attempt {label} is closed, or another worker holds it")
             if answer == b"unexpected":
-                raise LeaseLost(f"attempt {label} is neither offered nor expected")
+                raise LeaseLost(f"attempt {label} is not expected")
             if answer == b"early":
                 raise LeaseLost(f"attempt {label} is not offered yet; the scheduler sends it again when it is")
             if answer.startswith(b"held "):
