@@ -5,10 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _SCHEMES = ("https://", "http://", "file://")
+_WORDS: Mapping[type, str] = {str: "str", int: "int", bool: "bool", list: "array", dict: "object"}
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+ValueT = TypeVar("ValueT")
 
 
 class Invalid(ValueError):
@@ -25,19 +28,83 @@ class Invalid(ValueError):
         return f"{self.key}: {self.why}" if self.key else self.why
 
 
-def convert(
-    document: Mapping[str, Any],
-    kind: type[StructT],
-    *,
-    tables: Mapping[str, type[msgspec.Struct]],
-    choices: Mapping[str, Iterable[str]],
-) -> StructT:
-    """The document as a typed table. `tables` and `choices` have, by the key's path without indices, the tables below
-    it and the allowed values, for messages about values of the wrong form. Raises Invalid for the first mistake."""
+def convert(document: Mapping[str, Any], kind: type[StructT]) -> StructT:
+    """The document as a typed table. Raises Invalid for the first mistake: a key that is unknown or missing, or a value
+    that is not of the declared type or breaks a declared constraint (msgspec.Meta), whose description says in words
+    what the value must be."""
+    _check(inspect.type_info(kind), document, "")
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), document, {"": kind, **tables}, choices) from error
+        raise Invalid("", f"is not right: {error}") from error
+
+
+def _check(wanted: inspect.Type, value: object, key: str) -> None:
+    match wanted:
+        case inspect.Metadata():
+            said = (wanted.extra_json_schema or {}).get("description", "")
+            _check_constrained(wanted.type, value, key, said)
+        case inspect.UnionType():
+            if value is not None:
+                _check(next(one for one in wanted.types if not isinstance(one, inspect.NoneType)), value, key)
+        case inspect.StructType():
+            _check_table(wanted, value, key)
+        case inspect.VarTupleType():
+            for index, one in enumerate(_of(list, value, key)):
+                _check(wanted.item_type, one, f"{key}[{index}]")
+        case inspect.DictType():
+            for name, one in _of(dict, value, key).items():
+                _check(wanted.value_type, one, f"{key}.{name}")
+        case inspect.EnumType():
+            if value not in (choices := [one.value for one in wanted.cls]):
+                raise Invalid(key, f"{value!r} is not one of {listed(choices)}")
+        case _:
+            _check_constrained(wanted, value, key, "")
+
+
+def _check_table(wanted: inspect.StructType, value: object, key: str) -> None:
+    table, known = _of(dict, value, key), [field.encode_name for field in wanted.fields]
+    if unknown := sorted(str(name) for name in table if name not in known):
+        shown = ", ".join(repr(name) for name in unknown)
+        raise Invalid(key, f"{shown} is not a key here; known are {listed(known)}")
+    for field in wanted.fields:
+        name = field.encode_name
+        if name in table:
+            _check(field.type, table[name], f"{key}.{name}".removeprefix("."))
+        elif field.required:
+            raise Invalid(key, f"the key {name} is missing")
+
+
+def _check_constrained(wanted: inspect.Type, value: object, key: str, said: str) -> None:
+    """A value with the constraints that are declared for it; `said` is their description."""
+    match wanted:
+        case inspect.StrType():
+            if wanted.pattern is not None and not re.search(wanted.pattern, _of(str, value, key)):
+                raise Invalid(key, f"{value!r} is not {said}")
+            _of(str, value, key)
+        case inspect.IntType():
+            number = _of(int, value, key)
+            if (wanted.ge is not None and number < wanted.ge) or (wanted.le is not None and number > wanted.le):
+                raise Invalid(key, f"{value!r} is not {said}")
+        case inspect.BoolType():
+            _of(bool, value, key)
+        case inspect.VarTupleType():
+            if len(_of(list, value, key)) < (wanted.min_length or 0):
+                raise Invalid(key, f"is empty; name {said}")
+            _check(wanted, value, key)
+        case _:
+            raise TypeError(f"no check is written for a key of the type {wanted}")
+
+
+def _of(kind: type[ValueT], value: object, key: str) -> ValueT:
+    """A bool is no int here, as in TOML."""
+    if type(value) is not kind:
+        raise Invalid(key, f"{value!r} is not right: expected {_WORDS[kind]}, got {_word(value)}")
+    return value
+
+
+def _word(value: object) -> str:
+    return _WORDS.get(type(value), type(value).__name__)
 
 
 def url(key: str, given: str, fill: Mapping[str, str], *, keep_arch: bool = False) -> str:
@@ -69,34 +136,3 @@ def text(key: str, given: str) -> str:
 
 def listed(words: Iterable[object]) -> str:
     return ", ".join(str(word) for word in words)
-
-
-def _explained(
-    message: str,
-    document: Mapping[str, Any],
-    tables: Mapping[str, type[msgspec.Struct]],
-    choices: Mapping[str, Iterable[str]],
-) -> Invalid:
-    """msgspec's words, as key, value and what is allowed. They end with "- at `$.repositories[0].name`"."""
-    why, _, where = message.partition(" - at `")
-    path = where.rstrip("`").removeprefix("$").removeprefix(".")
-    general = re.sub(r"\[\d+\]|\[\.\.\.\]", "[]", path)
-    if "unknown field" in why and general in tables:
-        unknown = sorted(set(_at(document, path)) - set(tables[general].__struct_fields__))
-        shown = ", ".join(repr(key) for key in unknown)
-        return Invalid(path, f"{shown} is not a key here; known are {listed(tables[general].__struct_fields__)}")
-    if "missing required field" in why:
-        return Invalid(path, f"the key {why.rpartition(' ')[2].replace('`', '')} is missing")
-    if general in choices:
-        return Invalid(path, f"{_at(document, path)!r} is not one of {listed(choices[general])}")
-    return Invalid(path, f"{_at(document, path)!r} is not right: {why[:1].lower()}{why[1:].replace('`', '')}")
-
-
-def _at(document: Any, path: str) -> Any:
-    """The value at a path like `repositories[0].name`; None where it leads nowhere."""
-    for step in re.findall(r"\w+", path):
-        try:
-            document = document[int(step)] if isinstance(document, list) else document[step]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return None
-    return document

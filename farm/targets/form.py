@@ -6,7 +6,7 @@ farm/targets/load.py finds the files. docs/targets.md describes each key.
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,17 +25,49 @@ from farm.model.target import (
 )
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-_RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
-_PACKAGE = re.compile(r"[@A-Za-z0-9/_]\S*")
-_PATTERN = re.compile(r"[A-Za-z0-9._+~*?\[\]!-]+")
-_KEEP_LEAST, _KEEP_MOST = 2, 1000
 _URLS = ("baseurl", "metalink", "mirrorlist")
 _ADDRESSES = (*_URLS, "target")
 
 
+_Release = Annotated[
+    str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*\Z", description="a release, such as 9 or 10.1")
+]
+_RepositoryName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.:-]*\Z",
+        description="a repository's name, which is [A-Za-z0-9][A-Za-z0-9_.:-]*",
+    ),
+]
+_Package = Annotated[
+    str, msgspec.Meta(pattern=r"\A[@A-Za-z0-9/_]\S*\Z", description="a package's name, a path, or @group")
+]
+_Pattern = Annotated[
+    str,
+    msgspec.Meta(pattern=r"\A[A-Za-z0-9._+~*?\[\]!-]+\Z", description="a package's name, nor one with *, ? or [...]"),
+]
+_Arches = Annotated[tuple[Arch, ...], msgspec.Meta(min_length=1, description=f"at least one of {listed(Arch)}")]
+_Packages = Annotated[
+    tuple[_Package, ...],
+    msgspec.Meta(min_length=1, description="what every build root starts with, such as rpm-build"),
+]
+_Patterns = Annotated[
+    tuple[_Pattern, ...],
+    msgspec.Meta(min_length=1, description="the source packages, such as kernel or python3-*"),
+]
+_Kept = Annotated[
+    int,
+    msgspec.Meta(
+        ge=2,
+        le=1000,
+        description="between 2 and 1000: with fewer than two, clients would meet a repository whose files are just "
+        "being replaced",
+    ),
+]
+
+
 class _Repository(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    name: str
+    name: _RepositoryName
     baseurl: str | None = None
     metalink: str | None = None
     mirrorlist: str | None = None
@@ -58,7 +90,7 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    packages: tuple[str, ...]
+    packages: _Patterns
     wall_s: int | None = None
     silence_s: int | None = None
     log_bytes: int | None = None
@@ -69,36 +101,22 @@ class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _Retention(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    versions: int = Target.keep_versions
+    versions: _Kept = Target.keep_versions
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     distribution: str
-    release: str
+    release: _Release
     format: str = Target.format
     engine: EngineName = EngineName.NATIVE
-    arches: tuple[Arch, ...]
-    packages: tuple[str, ...]
+    arches: _Arches
+    packages: _Packages
     user_namespaces: bool = False
     repositories: tuple[_Repository, ...]
     allow_networks: tuple[str, ...] = ()
     limits: _Limits = msgspec.field(default_factory=_Limits)
     package_limits: tuple[_PackageLimits, ...] = ()
     retention: _Retention = msgspec.field(default_factory=_Retention)
-
-
-#: The allowed values for a key, by its path without indices; only messages about values of the wrong form use them.
-_TABLES: Mapping[str, type[msgspec.Struct]] = {
-    "repositories[]": _Repository,
-    "limits": _Limits,
-    "package_limits[]": _PackageLimits,
-    "retention": _Retention,
-}
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "arches[]": tuple(Arch),
-    "repositories[].arches[]": tuple(Arch),
-    "engine": tuple(EngineName),
-}
 
 
 def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, str]) -> Target:
@@ -110,7 +128,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         raise Invalid("", f"a target's name, which its file gives it, is {_NAME.pattern}; {name!r} is not")
     form = _format_of(document)
     common, own = _parted(document, form)
-    file = convert(common, _File, tables=_TABLES, choices=_CHOICES)
+    file = convert(common, _File)
     _check_root(file)
     _check_limits("limits", msgspec.structs.asdict(file.limits))
     fill = {**variables, "release": file.release}
@@ -132,7 +150,7 @@ def to_target(name: str, document: Mapping[str, Any], variables: Mapping[str, st
         package_limits=tuple(
             _package_limits(f"package_limits[{index}]", one) for index, one in enumerate(file.package_limits)
         ),
-        keep_versions=_kept(file.retention.versions),
+        keep_versions=file.retention.versions,
     )
 
 
@@ -169,16 +187,9 @@ def _own_table(
 
 def _check_root(file: _File) -> None:
     """The parts of a build root, besides its repositories."""
-    if not _RELEASE.fullmatch(file.release):
-        raise Invalid("release", f"{file.release!r} is not a release, such as 9 or 10.1")
     _check_arches("arches", file.arches)
-    if not file.arches:
-        raise Invalid("arches", f"is empty; name at least one of {listed(Arch)}")
-    if not file.packages:
-        raise Invalid("packages", "is empty; name what every build root starts with, such as rpm-build")
     for index, package in enumerate(file.packages):
-        if not _PACKAGE.fullmatch(text(f"packages[{index}]", package)):
-            raise Invalid(f"packages[{index}]", f"{package!r} is not a package's name, a path, or @group")
+        text(f"packages[{index}]", package)
 
 
 def _check_arches(key: str, arches: tuple[Arch, ...]) -> None:
@@ -198,11 +209,6 @@ def _check_limits(table: str, limits: Mapping[str, int]) -> None:
 
 
 def _package_limits(key: str, one: _PackageLimits) -> PackageLimits:
-    if not one.packages:
-        raise Invalid(f"{key}.packages", "is empty; name the source packages, such as kernel or python3-*")
-    for index, pattern in enumerate(one.packages):
-        if not _PATTERN.fullmatch(pattern):
-            raise Invalid(f"{key}.packages[{index}]", f"{pattern!r} is no package's name, nor one with *, ? or [...]")
     values = msgspec.structs.asdict(one)
     values.pop("packages")
     limits = OwnLimits(**values)
@@ -210,16 +216,6 @@ def _package_limits(key: str, one: _PackageLimits) -> PackageLimits:
         raise Invalid(key, f"has no limit; give at least one of {listed(LIMIT_RANGES)}")
     _check_limits(key, limits.given)
     return PackageLimits(packages=one.packages, limits=limits)
-
-
-def _kept(versions: int) -> int:
-    if not _KEEP_LEAST <= versions <= _KEEP_MOST:
-        raise Invalid(
-            "retention.versions",
-            f"{versions} is not between {_KEEP_LEAST} and {_KEEP_MOST}: with fewer than two, clients would meet a "
-            "repository whose files are just being replaced",
-        )
-    return versions
 
 
 def _repositories(file: _File, fill: Mapping[str, str]) -> tuple[RepositorySource, ...]:
@@ -237,8 +233,6 @@ def _repositories(file: _File, fill: Mapping[str, str]) -> tuple[RepositorySourc
 
 
 def _repository(key: str, one: _Repository, file: _File, fill: Mapping[str, str]) -> RepositorySource:
-    if not _REPOSITORY.fullmatch(one.name):
-        raise Invalid(f"{key}.name", f"{one.name!r} is not a repository's name, which is {_REPOSITORY.pattern}")
     given = [address for address in _ADDRESSES if getattr(one, address) is not None]
     if len(given) != 1:
         said = f"{' and '.join(given)} are given" if given else "there is no address"

@@ -138,6 +138,15 @@ MISTAKES = {
         "retention: 'keep' is not a key here; known are versions",
     ),
     "a limit of zero": ("wall_s = 60", "wall_s = 0", "limits.wall_s: 0 is not a limit; it must be above 0"),
+    "a limit that is a truth": (
+        "wall_s = 60",
+        "wall_s = true",
+        "limits.wall_s: True is not right: expected int, got bool",
+    ),
+    "a limit that is no whole number": ("wall_s = 60", "wall_s = 6.5", "limits.wall_s: 6.5 is not right: expected int"),
+    "a limit beyond 64 bits": ("wall_s = 60", f"wall_s = {2**70}", "limits.wall_s: "),
+    "a release of two lines": ('"7"', '"7\\n"', "release: '7\\n' is not a release"),
+    "a macro that is a number": ('".mine7"', "7", "macros.dist: 7 is not right: expected str, got int"),
     "more processes than any kernel has": (
         "wall_s = 60",
         "processes = 9999999",
@@ -166,7 +175,7 @@ MISTAKES = {
     "limits of what is no package": (
         "[limits]",
         '[[package_limits]]\npackages = ["a b"]\nwall_s = 9\n[limits]',
-        "package_limits[0].packages[0]: 'a b' is no package's name",
+        "package_limits[0].packages[0]: 'a b' is not a package's name",
     ),
     "an unknown lookaside": (
         "[mock]",

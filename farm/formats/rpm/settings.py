@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -59,6 +59,9 @@ def settings_of(target: Target) -> RpmSettings:
     return msgspec.convert(target.table, RpmSettings)
 
 
+_Platform = Annotated[str, msgspec.Meta(pattern=r"\Aplatform:[a-z0-9.]+\Z", description="of the form platform:el9")]
+
+
 class _Lookaside(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     form: LookasideForm
     base_url: str
@@ -73,7 +76,7 @@ class _Mock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     macros: dict[str, str] = {}
     rpmdb: str = RpmSettings.rpmdb
-    module_platform: str | None = None
+    module_platform: _Platform | None = None
     lookaside: _Lookaside | None = None
     mock: _Mock | None = None
 
@@ -85,16 +88,9 @@ OLD_KEYS = _Table.__struct_fields__
 def read_table(document: Mapping[str, Any], engine: EngineName, fill: Mapping[str, str]) -> Mapping[str, Any]:
     """The checked table, with `{…}` filled in from `fill`. Raises Invalid for the first mistake, whose key begins
     below the table."""
-    table = convert(
-        document,
-        _Table,
-        tables={"lookaside": _Lookaside, "mock": _Mock},
-        choices={"lookaside.form": tuple(LookasideForm)},
-    )
+    table = convert(document, _Table)
     if not table.rpmdb.startswith("/") or ".." in table.rpmdb.split("/"):
         raise Invalid("rpmdb", f"{text('rpmdb', table.rpmdb)!r} is not an absolute path inside the root")
-    if table.module_platform is not None and not re.fullmatch(r"platform:[a-z0-9.]+", table.module_platform):
-        raise Invalid("module_platform", f"{table.module_platform!r} is not of the form platform:el9")
     return RpmSettings(
         macros=tuple(_macro(key, value) for key, value in table.macros.items()),
         rpmdb=table.rpmdb,
