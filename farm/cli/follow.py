@@ -1,5 +1,6 @@
 """`--wait`: shows the steps of one build, live on a terminal and as plain lines elsewhere, then a summary."""
 
+from collections.abc import Iterable
 from contextlib import closing
 
 import typer
@@ -11,7 +12,9 @@ from farm.cli.tables import build_heading, excerpt, step_table
 from farm.cli.text import clean
 from farm.client import Event, FarmApi
 from farm.errors import OUTCOME_EXIT_CODES, FarmError
-from farm.model.artifact import ArtifactKind
+from farm.formats.base import Format, Identity
+from farm.formats.registry import format_of
+from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Outcome, Status
 
@@ -72,9 +75,10 @@ def summary(farm: FarmApi, build: Build) -> None:
 
 def _summarise_success(farm: FarmApi, build: Build) -> None:
     out = console()
-    names = [file.artifact.name for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
+    packages = [file.artifact for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
     out.print()
-    for label, name in zip(["packages", *[""] * len(names)], sorted(set(names)), strict=False):
+    names = sorted({one.name for one in packages})
+    for label, name in zip(["packages", *[""] * len(names)], names, strict=False):
         out.print(f"  {label:<12} {clean(name)}")
     excluded = {step.arch: step.reason for step in build.steps if step.arch and step.outcome is Outcome.EXCLUDED}
     for arch, reason in excluded.items():
@@ -85,16 +89,27 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
     except FarmError as error:
         say(f"warning: the repository is not shown: {clean(str(error))}")
         return
+    main = clean(main_package(build.nevra, build.package, packages, format_of(repository.format)))
     out.print(f"  {'repository':<12} {repository.baseurl}", soft_wrap=True)
-    out.print(f"  {'install':<12} {repository.install_command(_main_package(build, names))}", soft_wrap=True)
+    out.print(f"  {'install':<12} {repository.install_command(main)}", soft_wrap=True)
 
 
-def _main_package(build: Build, names: list[str]) -> str:
-    """The package with the name of its source, else the first one that is not debuginfo."""
-    own = (build.nevra or build.package).rsplit("-", 2)[0]
-    found = [name.rsplit("-", 2)[0] for name in sorted(names)]
-    useful = [name for name in found if not name.endswith(("-debuginfo", "-debugsource"))]
-    return clean(own if own in useful or not useful else useful[0])
+def main_package(source: str | None, guess: str, packages: Iterable[Artifact], form: Format) -> str:
+    """The name of the package that has the name of its source, else of the first one that is no debug package. `source`
+    is the identity of the source package, `guess` its name where that is not known."""
+    found = [one for one in (_identity(package.identity, form) for package in packages) if one is not None]
+    made_from = _identity(source, form)
+    own = made_from.name if made_from is not None else guess
+    useful = sorted(one.name for one in found if not one.is_debug)
+    return own if own in useful or not useful else useful[0]
+
+
+def _identity(text: str | None, form: Format) -> Identity | None:
+    """None for a text that is no identity: a worker reported it."""
+    try:
+        return form.parse_identity(text or "")
+    except ValueError:
+        return None
 
 
 def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
