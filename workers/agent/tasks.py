@@ -254,7 +254,7 @@ def _stop_for(error: Exception) -> bool:
 def _sweep() -> None:
     settings = Settings.from_env()
     sweep(settings)
-    # On a busy machine, who was killed a moment ago may still have been dying.
+    # On a busy machine, a worker that was killed a moment ago may still have been alive at the first sweep.
     time.sleep(_SWEEP_AGAIN_S)
     sweep(settings)
 

@@ -37,7 +37,7 @@ class Ending(StrEnum):
     STALLED = "stalled"
     OVER_DISK = "over its disk limit"
     OVER_FILES = "over its limit of files"
-    MOST_OF_DISK = "stopped because it used most of what the disk had left"
+    MOST_OF_DISK = "stopped because it used most of the disk's free space"
     MOST_OF_FILES = "stopped because it made most of the files that the disk had space for"
     DISK_FULL = "stopped because the disk is nearly full"
     FLOODED = "flooded the log"

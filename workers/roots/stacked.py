@@ -76,7 +76,7 @@ class Template:
             upper = _owned(folder / "upper", self._confinement)
             packages = self._filler.add(lacking, repositories, base=self.root, upper=upper, into=folder)
             if replaced := replaced_folder(upper, RESERVED_FOLDERS):
-                words = f"installing what it requires failed: a package makes {replaced} something else than a folder"
+                words = f"installing its requirements failed: a package replaces the folder {replaced}"
                 raise Ended(Outcome.FAILED, words)
             # A layer without a sound list never gets into the cache.
             write_once(folder / "list", Listing(packages=tuple(packages), is_sealed=False))

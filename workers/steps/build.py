@@ -20,8 +20,8 @@ from workers.steps.records import store_package, store_provenance, store_root
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
     """Run the step. Raises as formats do: trouble, and LeaseLost."""
     given, form = work.input, format_of(work.target)
-    # In a folder of its own: another host chose the name, and the file may be the store's own under a second name, so
-    # nothing may ever be written to it.
+    # In its own folder: another host chose the name. The file may be a hard link to the store's, so it must never be
+    # written to.
     folder = context.workdir / "given"
     folder.mkdir()
     source = context.store.get(given.srpm, folder / _plain(given.srpm.name), stop=context.stop)

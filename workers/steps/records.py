@@ -51,6 +51,6 @@ def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], conte
 
 def _store_record(name: str, document: object, context: StepContext) -> Artifact:
     record = context.workdir / name
-    with record.open("xb") as file:  # a new file: one that is there may have a second name in the artifact store
+    with record.open("xb") as file:  # a new file: an existing one may be a hard link to the artifact store's
         file.write(wire.to_json(document))
     return context.store.put(record, name=name, kind=ArtifactKind.RECORD, move=True, stop=context.stop)

@@ -224,12 +224,12 @@ def _installing(end: End) -> str:
     """The last package that dnf named, as a hint: a scriptlet can write that as well."""
     named = _LAST_NAMED.findall(end.text)
     last = f" The log names {named[-1]} last." if named else ""
-    return f"installing what it requires failed: dnf ended with code {end.code} while scriptlets ran.{last}"
+    return f"installing its requirements failed: dnf ended with code {end.code} while scriptlets ran.{last}"
 
 
 _UNPACKING = _installing_says(
     r"(?:^|[0-9])Error unpacking rpm package (?P<what>[^\n]{1,300})",
-    "installing what it requires failed: package {what} was not unpacked",
+    "installing its requirements failed: package {what} was not unpacked",
 )
 
 #: The messages of dnf 4.14 and dnf 5. The first row that matches counts.
@@ -306,7 +306,7 @@ DNF_BEGUN: tuple[Case, ...] = (
         blame=Blame.PACKAGE,
         test=_installing_says(
             r"^Error in (?P<script>PREIN|PRETRANS) scriptlet in rpm package (?P<what>[^\n]{1,300})",
-            "installing what it requires failed: the {script} scriptlet of package {what} fails",
+            "installing its requirements failed: the {script} scriptlet of package {what} fails",
         ),
         outcome=Outcome.FAILED,
         is_hidden=True,

@@ -187,7 +187,7 @@ class DnfInstall:
         end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
         if met_one := _limit_met(done, ran.met, has_begun=has_begun):
             outcome, words = met_one
-            what = "installing what it requires" if is_builds_own else "making the build root"
+            what = "installing its requirements" if is_builds_own else "making the build root"
             # The log's limit and the time are the build's own. Before scriptlets run, no code of its packages has run,
             # so another limit was met by dnf itself, which waited for a disk or a mount.
             is_own = done.ending is Ending.FLOODED or time.monotonic() >= self._context.deadline
@@ -259,7 +259,7 @@ def _may_be_given(error: FarmError, may_be: bool) -> FarmError:
 
 def _refused(words: str, *, is_builds_own: bool) -> Ended | RootTrouble:
     if is_builds_own:
-        return Ended(Outcome.FAILED, f"installing what it requires failed: {words}")
+        return Ended(Outcome.FAILED, f"installing its requirements failed: {words}")
     return RootTrouble(f"the build root cannot be filled: {words}")
 
 

@@ -67,7 +67,7 @@ def check_publishable(paths: Sequence[Path], context: StepContext) -> None:
     finally:
         names.unlink(missing_ok=True)
     if answer != TAKEN:
-        reason = answer.removeprefix(REFUSED).decode(errors="replace") or "the reader of packages said nothing"
+        reason = answer.removeprefix(REFUSED).decode(errors="replace") or "the reader of packages gave no reason"
         raise Ended(Outcome.FAILED, shown(reason, limit=600))
 
 

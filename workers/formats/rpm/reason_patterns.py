@@ -174,7 +174,7 @@ _CHECK = (
     _of(" FAIL ", r"\s*\d+/\d+ .*\bFAIL\b.*"),
 )
 
-#: In what the failing phase printed, by the phase's name; a phase that is not here is searched like %build.
+#: Patterns for the output of the failing phase, by the phase's name; any other phase is searched like %build.
 OF_PHASE: dict[str, tuple[Pattern, ...]] = {
     "%prep": (*_PREP, *_PYTHON),
     "%build": (*_COMPILE, *_MISSING_TOOL, *_PYTHON, *_SUMMED_UP, *_FILES),
@@ -269,7 +269,7 @@ _FILES_SECTION = (
     _of("invalid utf-8 encoding", r"error: .*"),
 )
 
-#: In the whole log, when no phase's script failed: (the phase's name, what is looked for).
+#: Patterns for the whole log, if no phase's script failed: (the phase's name, the patterns).
 ANYWHERE: tuple[tuple[str, tuple[Pattern, ...]], ...] = (
     ("%files", _FILES_SECTION),
     ("dependencies", _DEPENDENCIES),
