@@ -49,7 +49,7 @@ _Pattern = Annotated[
 _Arches = Annotated[tuple[Arch, ...], msgspec.Meta(min_length=1, description=f"at least one of {listed(Arch)}")]
 _Packages = Annotated[
     tuple[_Package, ...],
-    msgspec.Meta(min_length=1, description="what every build root starts with, such as rpm-build"),
+    msgspec.Meta(min_length=1, description="the packages that every build root starts with, such as rpm-build"),
 ]
 _Patterns = Annotated[
     tuple[_Pattern, ...],
