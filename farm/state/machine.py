@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome, Status, combine
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
-from farm.state.graph import Need, Planned
+from farm.state.graph import How, Need, Planned
 from farm.state.policy import RetryPolicy
 from farm.state.text import clean
 
@@ -149,7 +149,7 @@ def ended(
     if after is not None and outcome not in _WITHOUT_LOGS:
         other = _ensure(changes, build, after, Status.READY)
         fresh(changes, other, Status.READY)
-        changes.put(other, reason=f"{_LOGS_ONLY}: {step.name} {word}")
+        changes.put(other, reason=_why_logs_only(step))
     finish_if_done(changes, build)
 
 
@@ -313,10 +313,18 @@ def cancel(changes: Changes, build: BuildState, *, by: str) -> None:
     finish_if_done(changes, build)
 
 
+def _why_logs_only(before: StepState) -> str:
+    """The reason of a step that is there because `before` ended without success."""
+    word = (before.outcome or Outcome.FAILED).value.replace("_", " ")
+    return f"{_LOGS_ONLY}: {before.name} {word}"
+
+
 def run_again(changes: Changes, build: BuildState, steps: Iterable[StepState]) -> None:
     """Make these steps ready again; the steps that need their results wait for them again."""
     for step in steps:
         fresh(changes, step, Status.READY)
+        for before in build.needed(step, How.END):
+            changes.put(step, reason=_why_logs_only(before))
         for other in build.downstream(step):
             if other.outcome is not Outcome.EXCLUDED or step.arch is None:
                 fresh(changes, other, Status.WAITING)

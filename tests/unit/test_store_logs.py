@@ -303,6 +303,7 @@ def test_logs_that_were_not_published_can_be_published_by_a_retry(store: Store) 
     driven.report("1.logs.x86_64.1", wire.TroubleReport(code="bad", retryable=False, message="no"))
     assert driven.build.status is Status.FINISHED
     assert [step.name for step in store.retry(1, step="logs", by="bob")] == ["logs x86_64"]
+    assert driven.step("logs x86_64").reason == "logs and records only: build x86_64 failed"
     assert driven.send() == ["1.logs.x86_64.2"]
     driven.report("1.logs.x86_64.2")
     assert (driven.step("logs x86_64").outcome, driven.build.outcome) == (Outcome.SUCCEEDED, Outcome.FAILED)
