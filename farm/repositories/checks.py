@@ -14,6 +14,8 @@ from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryNam
 
 #: The formats that Pulp has a content type for.
 _PULP_FORMATS = ("rpm",)
+#: The metadata of all packages that one build adds to a repository. The build host checks half of it, and may lie.
+ADD_METADATA_BYTES = 32 * 2**20
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET_MAX = 200
@@ -34,6 +36,15 @@ def check_name(name: RepositoryName) -> None:
     if (name.arch is not None) != (name.kind in _WITH_ARCH):
         has = f"arch {name.arch}" if name.arch else "no arch"
         raise BadRequest(f"a {name.kind} repository cannot have {has}: those of binary and debug packages have one")
+
+
+def check_metadata(size_bytes: int) -> None:
+    """Raises BadSource for packages with more metadata than one build may add to a repository."""
+    if size_bytes > ADD_METADATA_BYTES:
+        raise BadSource(
+            f"the packages have more than {ADD_METADATA_BYTES // 2**20} MiB of metadata, which every user of the "
+            "repository would download; give them fewer files, or shorter paths"
+        )
 
 
 def check_has_packages(name: RepositoryName) -> None:

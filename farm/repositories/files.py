@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from farm.errors import RepositoryTrouble
 from farm.repositories.base import RepositoryFile
-from farm.repositories.staging import bring, check_stop, staging, sweep
+from farm.repositories.staging import bring, check_stop, pieces, staging, sweep
 
 _UNFINISHED = ".unfinished"  # no added file can have this name
 
@@ -35,17 +35,20 @@ class FileFolder:
             for number, file in enumerate(files):
                 check_stop(stop)
                 place = self._root / file.name
-                if place.exists() and _sha256(place) == file.sha256:
+                if place.exists() and _sha256(place, stop) == file.sha256:
                     continue
                 staged = folder / str(number)
-                bring(file.path, staged)
-                found = _sha256(staged)
+                bring(file.path, staged, stop)
+                found = _sha256(staged, stop)
                 if found != file.sha256:
                     raise RepositoryTrouble(f"{file.name!r} has sha256 {found}, not {file.sha256}; store it again")
                 place.parent.mkdir(parents=True, exist_ok=True)
                 staged.rename(place)
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, stop: threading.Event | None) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        for piece in pieces(file, stop):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -19,6 +19,7 @@ from farm.errors import NotFound, RepositoryTrouble
 from farm.formats.base import Format
 from farm.formats.index import Edition, Entry, Given, IndexedPackage
 from farm.repositories.base import RepositoryVersion
+from farm.repositories.checks import check_metadata
 from farm.repositories.ledger import Ledger, Row, Version, Writing
 from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
 
@@ -141,13 +142,17 @@ class RepositoryFolder:
             return dict.fromkeys(known.values(), False)
         with staging(self._unfinished) as folder:
             staged: dict[Row, Entry] = {}
+            size_bytes = 0
             for row in rows:
                 if row not in known:
                     check_stop(stop)
                     path = folder / row.sha256 / row.filename
                     path.parent.mkdir(exist_ok=True)
-                    bring(wanted[row], path)
+                    bring(wanted[row], path, stop)
                     staged[row] = entries[row] if entries else self._read(path, row, stop)
+                    if not entries:
+                        size_bytes += sum(map(len, staged[row]))
+                        check_metadata(size_bytes)
             try:
                 # One transaction puts packages into the pool and into the ledger. The removal of unneeded packages is a
                 # transaction too, so it never sees a package in only one of them.

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from farm.errors import BadSource, LeaseLost, RepositoryTrouble
 
+_PIECE_BYTES = 2**20
 _POLL_S = 0.002  # a publication takes a few times this long
 
 
@@ -81,10 +83,11 @@ def sweep(parent: Path, before: Callable[[Path], None]) -> None:
                 os.close(descriptor)
 
 
-def bring(source: Path, path: Path) -> None:
+def bring(source: Path, path: Path, stop: threading.Event | None = None) -> None:
     """A read-only copy of a file, on the disk; a hard link if no process can write to the original.
 
-    Raises RepositoryTrouble when the file is not there, BadSource when it is not a regular one.
+    Raises RepositoryTrouble when the file is not there, BadSource when it is not a regular one, LeaseLost once `stop`
+    is set.
     """
     if not source.exists():
         raise RepositoryTrouble(f"{source} is not there; bring it again")
@@ -95,7 +98,9 @@ def bring(source: Path, path: Path) -> None:
         with suppress(OSError):  # another file system, or the maximum of links: copy the file
             os.link(source, path, follow_symlinks=False)
     if not path.exists():
-        shutil.copyfile(source, path)
+        with source.open("rb") as file, path.open("xb") as copy:
+            for piece in pieces(file, stop):
+                copy.write(piece)
         path.chmod(0o444)
     synchronise(path)
 
@@ -107,6 +112,13 @@ def synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def pieces(file: BinaryIO, stop: threading.Event | None) -> Iterator[bytes]:
+    """The content of a file that may be as large as a hostile host likes. Raises LeaseLost once `stop` is set."""
+    while piece := file.read(_PIECE_BYTES):
+        check_stop(stop)
+        yield piece
 
 
 def check_stop(stop: threading.Event | None) -> None:

@@ -56,6 +56,8 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
         return (output.srpm,)
 
     def problem(self, build: BuildState, step: StepState, output: SrpmResult) -> str | None:
+        if output.srpm.identity != output.identity:  # the one is checked for its owner, and the other published
+            return f"a source package that is {str(output.srpm.identity)[:200]!a} and {output.identity[:200]!a} at once"
         return bad_identity(build.format, output.identity)
 
     def names(self, build: BuildState, output: SrpmResult) -> Iterable[PackageName]:

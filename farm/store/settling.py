@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Any
 
 from farm import wire
-from farm.errors import WorkerLost
+from farm.errors import RepositoryTrouble, WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
@@ -218,6 +218,8 @@ def _trouble(
 
     `facts` are further columns of the attempt, beside its outcome and reason.
     """
+    if is_death or message.startswith(f"{RepositoryTrouble.code}: "):
+        changes.claims += claims_of(build, step)  # some of the packages may be published already
     _close(changes, build, step, artifacts=artifacts, **facts | {"outcome": Outcome.ERRORED, "reason": message})
     machine.trouble(
         changes,

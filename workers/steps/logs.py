@@ -4,9 +4,11 @@ a successful build in the same way.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from farm.errors import BadSource, LeaseLost, NotFound
+from farm.model.artifact import Artifact
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome
 from farm.model.work import LogFile, StepResult, Work
@@ -21,6 +23,9 @@ from farm.repositories.checks import is_file_name
 from farm.steps.logs import LogsInput, LogsResult
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
+
+#: Of one log or record.
+LOG_MAX_BYTES = 2 * 2**30
 
 
 def run(work: Work[LogsInput], context: StepContext) -> StepResult[LogsResult]:
@@ -59,12 +64,22 @@ def _log_file(work: Work[Any], log: LogFile, context: StepContext, stack: ExitSt
         return None
     try:
         path = stack.enter_context(context.store.local(sha256, stop=context.stop))
-    except NotFound as error:
+        check_size(log.artifact, path, LOG_MAX_BYTES)
+    except (NotFound, BadSource) as error:
         context.log.note(f"left out {name}: {error}")
         return None
     batch = getattr(work.input, "batch", 0)
     labels = labels_of(work, attempt=log.attempt, arch=attempt.arch.value if attempt.arch else "", batch=batch)
     return RepositoryFile(path=path, sha256=sha256, name=name, labels=labels)
+
+
+def check_size(artifact: Artifact, path: Path, most_bytes: int) -> None:
+    """Raises BadSource for a file of another size than was reported, or a larger one: it would be read to its end."""
+    size_bytes = path.stat().st_size
+    if size_bytes != artifact.size_bytes:
+        raise BadSource(f"{artifact.name!a} was reported with {artifact.size_bytes} bytes, and has {size_bytes}")
+    if size_bytes > most_bytes:
+        raise BadSource(f"{artifact.name!a} has {size_bytes} bytes, and at most {most_bytes} are published")
 
 
 def labels_of(work: Work[Any], *, attempt: str, arch: str, batch: int) -> dict[str, str]:

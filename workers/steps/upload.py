@@ -25,8 +25,9 @@ from farm.steps.upload import UploadInput, UploadResult
 from workers.core.context import Ended, StepContext
 from workers.formats.base import BadPackage
 from workers.formats.registry import format_of
-from workers.steps.logs import check_stop, labels_of, publish_logs
+from workers.steps.logs import check_size, check_stop, labels_of, publish_logs
 
+_PACKAGE_MAX_BYTES = 64 * 2**30
 _AT_ONCE = 4  # repositories: source, debuginfo and logs, then those of three arches
 Destinations = dict[RepositoryName, list[tuple[Artifact, str]]]
 
@@ -66,6 +67,7 @@ def _brought(
     digests = dict.fromkeys(artifact.sha256 for artifact in artifacts)
     paths = {sha256: files.enter_context(context.store.local(sha256, stop=context.stop)) for sha256 in digests}
     for artifact in artifacts:
+        check_size(artifact, paths[artifact.sha256], _PACKAGE_MAX_BYTES)
         _check_header(artifact, paths[artifact.sha256], work, form)
     return paths
 

@@ -21,6 +21,7 @@ from farm.formats.index import Given, IndexedPackage
 from farm.formats.rpm.index import RpmIndex
 from farm.model.nevra import Nevra
 from farm.repositories.base import RepositoryFile, RepositoryPackage
+from farm.repositories.checks import check_metadata
 from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.words import NotThere
 
@@ -41,8 +42,10 @@ class Unit:
 
 def bring_packages(server: PulpServer, packages: Sequence[RepositoryPackage], context: Context) -> tuple[Unit, ...]:
     """The content units of RPMs, in the same order. Raises BadSource for one that cannot be published."""
+    size_bytes = 0
     for package in packages:
-        _check(package)
+        size_bytes += _check(package)
+        check_metadata(size_bytes)
     found: dict[str, Unit] = {}
     for some in _portions(sorted({package.sha256 for package in packages})):
         wanted = {"pkgId__in": some, "fields": ["prn", "pkgId", "location_href"]}
@@ -120,12 +123,14 @@ def bring_files(server: PulpServer, files: Sequence[RepositoryFile], context: Co
     return tuple(found[key] for file in files if (key := (file.name, file.sha256)) in found)
 
 
-def _check(package: RepositoryPackage) -> None:
-    """A file that is no RPM, or does not fit into metadata, is not sent: Pulp answers it with an error 500."""
+def _check(package: RepositoryPackage) -> int:
+    """The size of its metadata in bytes. A file that is no RPM, or does not fit into metadata, is not sent: Pulp
+    answers it with an error 500."""
     if not package.path.is_file():
         raise RepositoryTrouble(f"{package.filename!a} is not there to be published: {package.path} is no file")
     filename = package.filename
-    RpmIndex().read(Given(path=package.path, sha256=package.sha256, location=filename, shown=repr(filename)))
+    entry = RpmIndex().read(Given(path=package.path, sha256=package.sha256, location=filename, shown=repr(filename)))
+    return sum(map(len, entry))
 
 
 def _in_parallel(

@@ -1,0 +1,130 @@
+"""A build host that lies to the publishers: about sizes, about metadata, about the name of a source package."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from farm import wire
+from farm.config import Settings
+from farm.errors import BadSource, LeaseLost, RepositoryTrouble, WorkerLost
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
+from farm.model.build import BuildRequest
+from farm.model.outcome import Outcome, Status
+from farm.model.source import Source, SourceKind
+from farm.repositories import checks, open_repositories
+from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
+from farm.repositories.staging import bring
+from farm.state.policy import RetryPolicy
+from farm.store import schema
+from farm.store.settling import SettlePolicy
+from farm.store.store import Store
+from tests.fake_workers import artifact, picked, report_for, settle_reports, succeed, token_of
+from tests.rpms import make_rpm, sha256
+from workers.steps.logs import check_size
+
+POLICY = SettlePolicy(retry=RetryPolicy(max_troubles=1, delay_s=0.0))
+OS = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    store = Store.open("sqlite://", create=True)
+    yield store
+    store.close()
+
+
+def hole(path: Path, size_bytes: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+    return path
+
+
+def test_a_file_of_another_size_than_was_reported_is_not_read(tmp_path: Path) -> None:
+    path = hole(tmp_path / "log", 2**40)
+    reported = replace(artifact("log", ArtifactKind.LOG), size_bytes=9)
+    with pytest.raises(BadSource, match="was reported with 9 bytes"):
+        check_size(reported, path, 2**50)
+    with pytest.raises(BadSource, match="at most"):
+        check_size(replace(reported, size_bytes=2**40), path, 2**30)
+    check_size(replace(reported, size_bytes=2**40), path, 2**40)
+
+
+def test_the_copy_of_a_large_file_is_stopped(tmp_path: Path) -> None:
+    source = hole(tmp_path / "source", 2**40)
+    source.chmod(0o666)  # no hard link: other users may write to it
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(LeaseLost):
+        bring(source, tmp_path / "copy", stop)
+
+
+def test_packages_with_too_much_metadata_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = open_repositories(Settings.from_env({"FARM_DATA": str(tmp_path / "d")}))
+    paths = [make_rpm(tmp_path, name) for name in ("one", "two", "three")]
+    given = [RepositoryPackage(path=path, sha256=sha256(path), filename=path.name) for path in paths]
+    assert backend.add(OS, given[:1]) == 1
+    monkeypatch.setattr(checks, "ADD_METADATA_BYTES", 100)
+    with pytest.raises(BadSource, match="MiB of metadata"):
+        backend.add(OS, given[1:])
+    assert backend.current(OS) == 1
+
+
+def to_upload(store: Store, package: str = "hello") -> int:
+    """Up to where the upload is at work."""
+    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+    build = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann").builds[0]
+    for kind in ("fetch", "srpm", "build"):
+        with store.read_view() as view:
+            ready = [
+                one
+                for queue, groups in view.groups(most=9).items()
+                for priority, owner in groups
+                for one in view.ready(queue, priority, owner, most=9)
+            ]
+        store.dispatch(picked(ready), datetime.now(UTC))
+        label = f"{build.id}.{kind}.x86_64.1" if kind == "build" else f"{build.id}.{kind}.1"
+        done = settle_reports(store, [report_for(label, token_of(label), kind, succeed(kind, package))], now(), POLICY)
+        assert not done.late
+    return build.id
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.mark.parametrize("code", [WorkerLost.code, RepositoryTrouble.code])
+def test_an_upload_that_may_have_published_a_part_keeps_its_names(store: Store, code: str) -> None:
+    build_id = to_upload(store)
+    label = f"{build_id}.upload.x86_64.1"
+    trouble = wire.TroubleReport(code=code, retryable=True, message="away")
+    settle_reports(store, [report_for(label, token_of(label), "upload", trouble)], now(), POLICY)
+    store.cancel(build_id, by="ann")
+    assert store.build(build_id).status is Status.FINISHED
+    with store.reading() as connection:
+        column = schema.package_owner.c
+        owners = {(row.name, row.owner) for row in connection.execute(sa.select(column.name, column.owner))}
+    assert owners == {("hello", "ann")}
+
+
+def test_a_source_package_has_one_identity(store: Store) -> None:
+    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+    build = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann").builds[0]
+    with store.read_view() as view:
+        ready = view.ready("source", 0, "ann", most=1)
+    store.dispatch(picked(ready), now())
+    fetch, srpm = f"{build.id}.fetch.1", f"{build.id}.srpm.1"
+    settle_reports(store, [report_for(fetch, token_of(fetch), "fetch")], now(), POLICY)
+    honest = succeed("srpm")
+    assert honest.output is not None
+    evil = replace(honest.output.srpm, identity="kernel-6-1.src")
+    lie = replace(honest, output=replace(honest.output, srpm=evil))
+    settle_reports(store, [report_for(srpm, token_of(srpm), "srpm", lie)], now(), POLICY)
+    (step,) = [one for one in store.build(build.id).steps if one.kind == "srpm"]
+    assert step.attempts[0].outcome is Outcome.ERRORED
+    assert "at once" in (step.attempts[0].reason or "")
