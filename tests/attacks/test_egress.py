@@ -363,6 +363,6 @@ def test_the_redirects_of_a_download_are_its_history(tmp_path: Path) -> None:
     ):
         server.answers["/one.tar"] = Answer(status=302, headers=(("Location", "/two.tar"),))
         server.answers["/two.tar"] = Answer(b"x")
-        shelf = download._Shelf(context, EgressPolicy.of(("127.0.0.0/8",)))
+        shelf = download._Downloads(context, EgressPolicy.of(("127.0.0.0/8",)))
         with shelf._answer(httpx.Request("GET", server.url("/one.tar"))) as answer:
             assert [one.status_code for one in answer.history] == [302]

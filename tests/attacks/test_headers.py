@@ -15,6 +15,7 @@ from farm.formats.rpm.entry import Refused, entry_of
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.contexts import step_context
+from tests.messages import work_of
 from tests.rpms import make_rpm
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
@@ -115,7 +116,7 @@ def test_a_reader_that_ends_without_an_answer_takes_nothing(
     left: Path, tmp_path: Path, context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _reader(tmp_path, "sys.exit(0)", monkeypatch)
-    with pytest.raises(Ended, match="said nothing"):
+    with pytest.raises(Ended, match="gave no reason"):
         check_publishable([make_rpm(left)], context)
 
 
@@ -189,7 +190,7 @@ def test_a_repositorys_final_refusal_ends_the_build_and_counts_on_no_host(
 
     monkeypatch.setattr(upload, "publish", refuse)
     with pytest.raises(Ended, match="refused by the repository: hello has a header") as refused:
-        upload.run(None, context)  # type: ignore[arg-type]
+        upload.run(work_of("upload"), context)
     assert refused.value.outcome is Outcome.FAILED
 
 

@@ -16,7 +16,7 @@ from tests.unit.test_runner import WORK
 from workers.core.context import StepContext
 from workers.core.log import StepLog
 from workers.formats.rpm.mock.exit_codes import Said
-from workers.steps import runner
+from workers.steps import registry, runner
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")]
 
@@ -36,7 +36,7 @@ def test_a_disk_that_the_log_fills(settings: Settings, monkeypatch: pytest.Monke
         while True:
             context.log.write(b"more of the same\n" * 1000)
 
-    monkeypatch.setitem(runner.STEPS, "build", flood)
+    monkeypatch.setitem(registry._RUNS, "build", flood)
     with pytest.raises(DiskFull, match=f"the disk of {settings.data} is full"):
         runner.run_step(WORK, settings)
     assert list(settings.work.iterdir()) == []
@@ -49,7 +49,7 @@ def test_a_disk_that_is_full_before_the_step_starts(settings: Settings, monkeypa
     def write(_: AnyWork, context: StepContext) -> Any:
         (context.workdir / "file").write_bytes(bytes(10_000))
 
-    monkeypatch.setitem(runner.STEPS, "build", write)
+    monkeypatch.setitem(registry._RUNS, "build", write)
     with pytest.raises(DiskFull):
         runner.run_step(WORK, settings)
 
@@ -63,7 +63,7 @@ def test_a_disk_that_a_result_fills(settings: Settings, monkeypatch: pytest.Monk
         finally:
             (context.workdir / "result").unlink()
 
-    monkeypatch.setitem(runner.STEPS, "build", write)
+    monkeypatch.setitem(registry._RUNS, "build", write)
     with pytest.raises(DiskFull) as caught:
         runner.run_step(WORK, settings)
     assert [log.name for log in caught.value.artifacts] == ["build.x86_64.log"]

@@ -85,7 +85,7 @@ def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> Non
     code, said = place.step("build", "--after", "srpm.json", "--arch", FOREIGN, into="build.json")
     assert code == 0, said
     rpms = place.document("build.json")["outputs"]["build"]["rpms"]
-    (main,) = [rpm for rpm in rpms if rpm["nevra"].startswith("hello-c-1.0")]
+    (main,) = [rpm for rpm in rpms if rpm["identity"].startswith("hello-c-1.0")]
     path = path_of(DirectoryStore(Settings(data=place.data).artifacts), main["sha256"])
     assert read_binary(path).nevra.arch == FOREIGN.rpm
     program = _unpacked(path, place.folder / "unpacked") / "usr/bin/hello-c"

@@ -21,9 +21,9 @@ import sys, threading
 from pathlib import Path
 from farm.config import Settings
 from tests.unit.test_runner import WORK
-from workers.steps import runner
+from workers.steps import registry, runner
 
-runner.STEPS["build"] = lambda *_: threading.Event().wait()
+registry._RUNS["build"] = lambda *_: threading.Event().wait()
 runner.run_step(WORK, Settings(data=Path(sys.argv[1])))
 """
 

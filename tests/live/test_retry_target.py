@@ -100,4 +100,4 @@ def test_a_retry_has_the_target_that_the_build_was_asked_for_with(
     (tmp_path / "targets/demo.toml").write_text("distribution = ")
     shown = run_farm(settings, "status", str(build.id), "--json")
     assert json.loads(shown.stdout)["build"]["target_sha256"] == first.target_sha256
-    assert (first.target_sha256 or "?") in "".join(run_farm(settings, "status", str(build.id)).stdout.split())
+    assert (first.target_sha256 or "?")[:12] in "".join(run_farm(settings, "status", str(build.id)).stdout.split())
