@@ -12,6 +12,7 @@ from types import FrameType
 from rich.console import Console
 
 from farm.config import Settings
+from farm.extensions import load_extensions
 from farm.up.embedded import Embedded, running_farm
 
 
@@ -20,6 +21,7 @@ def up(data: Path | None, workers: int | None) -> None:
     steps.
     """
     settings = Settings.from_env()
+    load_extensions()  # before anything starts: each process would end with the same error
     if data is not None:
         settings = replace(settings, data=data)
     console, stderr = Console(highlight=False), Console(highlight=False, stderr=True)
