@@ -19,6 +19,6 @@ def load_extensions() -> None:
         _loaded.add(name)  # before the import: an extension may ask for step types itself
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever the module does wrong, the setting names it
+        except Exception as error:  # a module can fail in any way, and the setting names it
             _loaded.discard(name)
             raise BadSettings(f"FARM_EXTENSIONS names {name}, which cannot be imported: {error}") from error
