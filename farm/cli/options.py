@@ -11,7 +11,7 @@ from farm.cli.session import connected, session
 from farm.config import Settings
 from farm.errors import BadRequest
 from farm.model.arch import Arch
-from farm.steps.registry import find_step_type, step_types
+from farm.steps.registry import step_type
 
 _THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
 
@@ -99,10 +99,10 @@ TargetArgument = Annotated[
 
 
 def _step(name: str | None) -> str | None:
-    if name is not None and find_step_type(name) is None:
-        names = ", ".join(one.name for one in step_types())
-        raise typer.BadParameter(f"{name!r} is not a step; there are {names}")
-    return name
+    try:
+        return step_type(name).name if name is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 StepOption = Annotated[

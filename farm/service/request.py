@@ -17,7 +17,7 @@ from farm.model.target import LIMIT_RANGES, Target
 from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
 from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
-from farm.steps.registry import find_step_type, step_types
+from farm.steps.registry import step_type
 from farm.targets.load import find_target, pick_arches
 
 PRIORITY_MAX = 1000
@@ -195,10 +195,10 @@ def check_owner(name: str) -> str:
 
 def step_kind(step: str | None) -> str | None:
     """Raises BadRequest for a name that no step type has."""
-    if step is not None and find_step_type(step) is None:
-        names = ", ".join(one.name for one in step_types())
-        raise BadRequest(f"{step!r} is not a step; there are {names}")
-    return step
+    try:
+        return step_type(step).name if step is not None else None
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 def arch_named(arch: str | None) -> Arch | None:

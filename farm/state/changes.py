@@ -46,6 +46,7 @@ class StepState:
     queue: str
     status: Status
     needs: tuple[Need, ...] = ()
+    counts: bool = True
     outcome: Outcome | None = None
     reason: str | None = None
     is_skipped: bool = False
@@ -65,7 +66,7 @@ class StepState:
 
     @property
     def is_aftermath(self) -> bool:
-        """Whether it was made because another step ended without success. It does not count for the job's outcome."""
+        """Whether it was made because another step ended without success."""
         return any(need.how is How.END for need in self.needs)
 
     @property

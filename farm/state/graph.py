@@ -31,9 +31,11 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """A step that a job should have, with the edges to the steps that it needs."""
+    """A step that a job should have, with the edges to the steps that it needs. Its outcome is part of the job's if it
+    `counts`."""
 
     kind: str
     arch: Arch | None
     queue: str
     needs: tuple[Need, ...] = ()
+    counts: bool = True

@@ -249,9 +249,7 @@ def finish_if_done(changes: Changes, build: BuildState) -> None:
     """End the build when all of its steps are over."""
     if build.status is Status.FINISHED or any(step.status is not Status.FINISHED for step in build.steps):
         return
-    counted = [
-        step for step in build.steps if not step.is_skipped and not step.is_aftermath and step.outcome is not None
-    ]
+    counted = [step for step in build.steps if step.counts and not step.is_skipped and step.outcome is not None]
     # The success of fetch and srpm does not count once there are steps of arches.
     parts = [step for step in counted if step.arch or not (step.outcome and step.outcome.is_success)] or counted
     outcome = combine(step.outcome for step in parts if step.outcome is not None)
@@ -269,7 +267,13 @@ def _ensure(changes: Changes, build: BuildState, planned: Planned, status: Statu
     step = build.find(planned.kind, planned.arch)
     if step is None:
         step = StepState(
-            id=None, job_id=build.id, kind=planned.kind, arch=planned.arch, queue=planned.queue, status=status
+            id=None,
+            job_id=build.id,
+            kind=planned.kind,
+            arch=planned.arch,
+            queue=planned.queue,
+            status=status,
+            counts=planned.counts,
         )
         build.steps.append(step)
         changes.new_steps.append(step)

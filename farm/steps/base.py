@@ -191,7 +191,7 @@ class StepType(Generic[InputT, OutputT]):
 
     def planned(self, arch: Arch | None) -> Planned:
         """A step of this type, with the edges to the steps that it needs."""
-        return Planned(kind=self.name, arch=arch, queue=self.queue(arch), needs=self.edges(arch))
+        return Planned(kind=self.name, arch=arch, queue=self.queue(arch), needs=self.edges(arch), counts=self.counts)
 
     def edges(self, arch: Arch | None) -> tuple[Need, ...]:
         """The edges of `needs`, for a step of this arch. The workflow knows which of those steps run once."""
@@ -240,7 +240,7 @@ class Workflow:
         if publisher is None or own is None or own.publishes_logs:
             return None
         need = Need(kind=step.kind, arch=step.arch, how=How.END)
-        return Planned(kind=publisher.name, arch=step.arch, queue=publisher.queue(step.arch), needs=(need,))
+        return replace(publisher.planned(step.arch), needs=(need,))
 
     def _planned(self, step_type: StepType[Any, Any], arch: Arch | None) -> Planned:
         planned = step_type.planned(arch)

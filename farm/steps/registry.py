@@ -46,10 +46,11 @@ def find_step_type(kind: str) -> AnyStepType | None:
 
 
 def step_type(kind: str) -> AnyStepType:
-    """Raises ValueError for a name that no step type has."""
+    """Raises ValueError, in words for people, for a name that no step type has."""
     found = find_step_type(kind)
     if found is None:
-        raise ValueError(f"{kind[:64]!a} is no step type; there are {', '.join(one.name for one in step_types())}")
+        names = ", ".join(one.name for one in step_types())
+        raise ValueError(f"{kind[:64]!a} is not a step; there are {names}, and FARM_EXTENSIONS can add others")
     return found
 
 

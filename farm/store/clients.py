@@ -169,35 +169,16 @@ def _add(
 
 def _add_first_steps(connection: sa.Connection, builds: Sequence[tuple[int, BuildRequest]], *, owner: str) -> None:
     """Insert the workflow's steps that run once, and the edges between them. A step that needs no other is ready."""
-    first = build_workflow().first()
+    first = [(one, Status.WAITING if one.needs else Status.READY) for one in build_workflow().first()]
     steps = [
-        {
-            "job_id": build_id,
-            "kind": planned.kind,
-            "arch": "",
-            "queue": planned.queue,
-            "urgency": -request.priority,
-            "owner": owner,
-            "status": (Status.WAITING if planned.needs else Status.READY).value,
-            "is_skipped": False,
-            "attempts": 0,
-            "troubles": 0,
-        }
+        state_rows.new_step_row(build_id, planned, status, priority=request.priority, owner=owner)
         for build_id, request in builds
-        for planned in first
+        for planned, status in first
     ]
     edges = [
-        {
-            "job_id": build_id,
-            "kind": planned.kind,
-            "arch": "",
-            "needs_job_id": build_id,
-            "needs_kind": need.kind,
-            "needs_arch": "",
-            "how": need.how.value,
-        }
+        state_rows.need_row(build_id, planned, need)
         for build_id, _ in builds
-        for planned in first
+        for planned, _ in first
         for need in planned.needs
     ]
     if steps:

@@ -11,7 +11,8 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thing
-from farm.state.graph import How, Need
+from farm.state.graph import How, Need, Planned
+from farm.steps.registry import find_step_type
 from farm.store import columns, schema
 from farm.wire import digest_of
 
@@ -120,6 +121,7 @@ def _step_state(row: Any) -> StepState:
         _BUILD_END : _STEP_END - 3
     ]
     deaths, covers, output = row[_STEP_END - 3 : _STEP_END]
+    step_type = find_step_type(kind)  # none for a step of an extension that is not there any more
     return StepState(
         id=id_,
         job_id=job_id,
@@ -127,6 +129,7 @@ def _step_state(row: Any) -> StepState:
         arch=Arch(arch) if arch else None,
         queue=queue,
         status=Status(status),
+        counts=step_type is None or step_type.counts,
         outcome=columns.decode_outcome(outcome),
         reason=reason,
         is_skipped=skipped,
@@ -189,19 +192,11 @@ def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, Bui
     connection.execute(
         schema.step.insert(),
         [
-            {
-                "job_id": step.job_id,
-                "kind": step.kind,
-                "arch": step.arch.value if step.arch else "",
-                "queue": step.queue,
-                "urgency": -build.priority,
-                "owner": build.owner,
-                "status": step.status.value,
+            new_step_row(step.job_id, step, step.status, priority=build.priority, owner=build.owner)
+            | {
                 "outcome": step.outcome.value if step.outcome else None,
                 "reason": step.reason,
                 "is_skipped": step.is_skipped,
-                "attempts": 0,
-                "troubles": 0,
                 "covers": columns.to_text(step.covers) if step.covers else None,
             }
             for step, build in steps
@@ -211,21 +206,38 @@ def insert_steps(connection: sa.Connection, steps: Iterable[tuple[StepState, Bui
 
 def insert_needs(connection: sa.Connection, needs: Iterable[tuple[StepState, Need]]) -> None:
     """Write edges from a step to another one of its job."""
-    connection.execute(
-        schema.step_need.insert(),
-        [
-            {
-                "job_id": step.job_id,
-                "kind": step.kind,
-                "arch": step.arch.value if step.arch else "",
-                "needs_job_id": step.job_id,
-                "needs_kind": need.kind,
-                "needs_arch": need.arch.value if need.arch else "",
-                "how": need.how.value,
-            }
-            for step, need in needs
-        ],
-    )
+    connection.execute(schema.step_need.insert(), [need_row(step.job_id, step, need) for step, need in needs])
+
+
+def new_step_row(
+    job_id: int, step: StepState | Planned, status: Status, *, priority: int, owner: str
+) -> dict[str, Any]:
+    """The row of a step that has had no attempt."""
+    return {
+        "job_id": job_id,
+        "kind": step.kind,
+        "arch": step.arch.value if step.arch else "",
+        "queue": step.queue,
+        "urgency": -priority,
+        "owner": owner,
+        "status": status.value,
+        "is_skipped": False,
+        "attempts": 0,
+        "troubles": 0,
+    }
+
+
+def need_row(job_id: int, step: StepState | Planned, need: Need) -> dict[str, Any]:
+    """The row of an edge from a step to another one of its job."""
+    return {
+        "job_id": job_id,
+        "kind": step.kind,
+        "arch": step.arch.value if step.arch else "",
+        "needs_job_id": job_id,
+        "needs_kind": need.kind,
+        "needs_arch": need.arch.value if need.arch else "",
+        "how": need.how.value,
+    }
 
 
 def _table(thing: Thing) -> sa.Table:
