@@ -17,7 +17,7 @@ from farm.errors import BadSettings, HostUnfit
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import EngineName, Target
-from tests.attacks.test_fillings import Layers
+from tests.attacks.test_installations import Layers
 from tests.contexts import demo_target, step_context
 from tests.waiting import until
 from workers.core.context import StepContext
