@@ -21,7 +21,7 @@ from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from workers.core.context import Ended
 from workers.core.text import shown
-from workers.formats.rpm import rpmbuild
+from workers.formats.rpm import repository_trouble, rpmbuild
 from workers.isolation.disk import FLOOR_BYTES
 from workers.isolation.emulator import emulator_problem, native_arch
 
@@ -197,6 +197,14 @@ def _bad_requirement(end: End) -> str | None:
     return "rpm cannot read a BuildRequires" + (f": {found['what']}" if found else "; the log may say which")
 
 
+def _signature(end: End) -> str | None:
+    return repository_trouble.signature(end.text)
+
+
+def _network(end: End) -> str | None:
+    return repository_trouble.network(end.text)
+
+
 def _emulator(end: End) -> str | None:
     return end.host.emulator
 
@@ -273,22 +281,9 @@ DNF: tuple[Case, ...] = (
     Case(name="bad-requirement", blame=Blame.PACKAGE, test=_bad_requirement, outcome=Outcome.FAILED),
     # Before the network: a download that failed for a full disk looks like one that was cut.
     Case(name="disk-full", blame=Blame.DISK, test=_disk, is_seen=True),
-    Case(
-        name="network",
-        blame=Blame.NETWORK,
-        test=_says(
-            r"^(?:>>> | +- |Error: |\[(?:MIRROR|FAILED)\] [^ \n]{1,300}: )?"
-            r"(?P<what>(?:Curl error \(\d+\)|Status code: [45]\d\d for|Librepo error|No more mirrors to try"
-            r"|Downloading successful, but checksum|All mirrors were (?:already )?tried|Cannot download"
-            r"|Cannot prepare internal mirrorlist|Error downloading packages|Failed to download"
-            r"|Errors during downloading(?! metadata for repository ))[^\n]{0,300})"
-        ),
-    ),
-    Case(
-        name="signature",
-        blame=Blame.ROOT,
-        test=_says(r"^(?:Package [^\n]{1,300} is not signed|Public key for [^\n]{1,300}|Error: GPG check FAILED)"),
-    ),
+    # Before the network: dnf passes over mirrors in trouble, and says so, while it goes on.
+    Case(name="signature", blame=Blame.ROOT, test=_signature),
+    Case(name="network", blame=Blame.NETWORK, test=_network),
     Case(name="root", blame=Blame.ROOT, test=_last_error),
 )
 

@@ -31,14 +31,23 @@ class DnfRepository:
     @property
     def folder(self) -> Path | None:
         """The folder behind a file:// repository."""
-        for key, value in self.options:
-            if key == "baseurl" and urlsplit(value).scheme == "file":
-                return Path(unquote(urlsplit(value).path))
-        return None
+        return _local_path(dict(self.options).get("baseurl"))
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file behind a file:// key."""
+        return _local_path(dict(self.options).get("gpgkey"))
 
     @property
     def is_local(self) -> bool:
-        return self.folder is not None
+        """Whether its packages and its key are files of this host."""
+        key = dict(self.options).get("gpgkey")
+        return self.folder is not None and (key is None or self.key_file is not None)
+
+
+def _local_path(url: str | None) -> Path | None:
+    parts = urlsplit(url or "")
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def target_repositories(target: Target, arch: Arch) -> tuple[DnfRepository, ...]:

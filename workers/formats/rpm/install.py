@@ -43,7 +43,8 @@ _LIMITS, _TIMEOUT_S = FILL_LIMITS, FILL_TIMEOUT_S
 _CACHE = "/mnt/root/var/cache/dnf"
 #: The name of overlayfs's work folder, beside the upper folder.
 _WORK = "overlay-work"
-_PLUGIN = "farm_plan"
+_PLAN_PLUGIN = "farm_plan"
+_PLUGINS = (_PLAN_PLUGIN, "farm_keys")
 _GIVEN = "the packages that it requires"
 _PLAN_BYTES = {"packages": 16 * 2**20, "all": 48 * 2**20}
 _numbers = count(1)
@@ -174,7 +175,9 @@ class DnfInstall:
             raise _refused(words, is_builds_own=is_builds_own)
         self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
         if plan is None:
-            raise RootTrouble(f"dnf did not say what it installs; is dnf on this host version 4, with {_PLUGIN}.py?")
+            raise RootTrouble(
+                f"dnf did not say what it installs; is dnf on this host version 4, with {_PLAN_PLUGIN}.py?"
+            )
         return plan
 
     def _judge(self, ran: ToolRun, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
@@ -202,7 +205,8 @@ class DnfInstall:
         cache = step.cache if step.is_fetch else scratch / "cache"
         seen = Overlay(lowers=(step.cache,), upper=scratch / "cached/upper", work=scratch / "cached/work")
         scripts = [Bind(path=rpmbuild.SCRIPTS / name, inside=f"/run/{name}") for name in ("fill.sh", "database.sh")]
-        scripts.append(Bind(path=rpmbuild.SCRIPTS / f"dnf_plugins/{_PLUGIN}.py", inside=f"{dnf.PLUGINS}/{_PLUGIN}.py"))
+        folder = rpmbuild.SCRIPTS / "dnf_plugins"
+        scripts += [Bind(path=folder / f"{name}.py", inside=f"{dnf.PLUGINS}/{name}.py") for name in _PLUGINS]
         database = settings_of(self._target).rpmdb
         tool = Tool(
             argv=["sh", "/run/fill.sh", str(BUILD_UID), database, step.plan, *step.words],
@@ -237,15 +241,23 @@ class DnfInstall:
             self._arch.rpm,
             "--color=never",
             "--disableplugin=*",
-            f"--enableplugin=builddep,{_PLUGIN}",
+            f"--enableplugin={','.join(('builddep', *_PLUGINS))}",
         ]
 
     def _local(self, repositories: Sequence[DnfRepository]) -> list[Bind]:
-        """Binds of local repositories at their own paths; of the farm's the whole folder, since the packages are beside
-        the versions."""
+        """Binds of local repositories and keys at their own paths; of the farm's repositories the whole folder, since
+        the packages are beside the versions."""
         folders = [one.folder for one in repositories if one.folder is not None]
         own = self._settings.repositories_dir
         shown = {own if folder.is_relative_to(own) else folder for folder in folders}
+        for one in repositories:
+            if one.key_file is not None:
+                if not one.key_file.is_file():
+                    raise RootTrouble(
+                        f"repository {one.name} of the target has the gpgkey {one.key_file}, which is not a file of "
+                        f"this host; put the key there, or correct the target"
+                    )
+                shown.add(one.key_file)
         return [Bind(path=folder, inside=str(folder)) for folder in sorted(shown)]
 
 
