@@ -84,6 +84,7 @@ s
                 srpm=made.srpm,
                 identity=made.identity,
                 build_requires=made.build_requires,
+                requires_arch=made.arch,
                 arch=Arch.X86_64,
                 repositories=(),
             )

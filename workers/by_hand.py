@@ -122,6 +122,7 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
         srpm=made.srpm,
         identity=made.identity,
         build_requires=made.build_requires,
+        requires_arch=made.arch,
         arch=arch,
         repositories=(own,) if own else (),
     )

@@ -22,13 +22,15 @@ _NAME_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInput:
-    """`repositories` are the farm's own, pinned to versions. Empty repositories are left out."""
+    """`repositories` are the farm's own, pinned to versions. Empty repositories are left out. The recipe states
+    `build_requires` for the arch `requires_arch`; None if that arch is unknown."""
 
     srpm: Artifact
     identity: str
     build_requires: tuple[str, ...]
     arch: Arch
     repositories: tuple[PinnedRepository, ...]
+    requires_arch: Arch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class Build(StepType[BuildInput, BuildResult]):
             srpm=made.srpm,
             identity=made.identity,
             build_requires=made.build_requires,
+            requires_arch=made.arch,
             arch=order.arch,
             repositories=world.own_repositories(order, order.arch),
         )

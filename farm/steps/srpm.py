@@ -27,7 +27,7 @@ class SrpmInput:
 @dataclass(frozen=True, kw_only=True)
 class SrpmResult:
     """`exclusive_arches` and `exclude_arches` are in the spelling of the package format; `noarch` is true when one
-    arch builds for all."""
+    arch builds for all. `arch` is the arch for which the recipe stated `build_requires`; None if that is unknown."""
 
     srpm: Artifact
     identity: str
@@ -35,6 +35,7 @@ class SrpmResult:
     exclusive_arches: tuple[str, ...]
     exclude_arches: tuple[str, ...]
     noarch: bool
+    arch: Arch | None = None
 
 
 class Srpm(StepType[SrpmInput, SrpmResult]):

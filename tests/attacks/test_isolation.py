@@ -283,3 +283,38 @@ def test_no_setting_makes_the_root_inside_one_of_the_hosts_users(
         done = subprocess.run([helper, "outside", *map_words, "--", "id"], capture_output=True, text=True)
         assert done.returncode == 125
         assert problem in done.stderr
+
+
+def test_a_reopened_stream_reads_nothing_and_cuts_nothing_off_the_log(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    script = """
+        echo first
+        : > /dev/stdout && truncate -s 0 /dev/stdout; dd if=/dev/null of=/dev/stderr conv=trunc 2> /dev/null
+        exec 7>&1
+        chmod 666 /dev/fd/7 2> /dev/null && echo CHANGED
+        timeout 2 cat /dev/fd/7 > /tmp/read 2> /tmp/refused
+        grep -q 'Permission denied' /tmp/refused || echo READ
+        echo last > /dev/stderr
+    """
+    done, log = run_in_room(settings, target, tmp_path / "a", "sh", "-c", script, program=probe)
+    assert done.outcome is Outcome.SUCCEEDED, log
+    assert re.findall(r"^(first|last|READ|CHANGED)$", log, re.MULTILINE) == ["first", "last"]
+
+
+def test_sys_shows_no_device_of_the_host_and_nothing_in_it_can_be_changed(
+    settings: Settings, target: Target, probe: Path, tmp_path: Path
+) -> None:
+    script = """
+        cd /sys
+        find . -type f ! -path './devices/system/cpu/*' ! -path './devices/system/node/*' ! -path './kernel/mm/*'
+        find . -name net -prune -o -name 'pci*' -print -o -name serial -print -o -name address -print
+        find . -writable ! -type l
+        find . -type f -exec sh -c 'true > "$1"' _ {} ';' 2> /dev/null && find . -newer /proc/self/stat -type f
+        echo online=$(cat devices/system/cpu/online)
+    """
+    _, log = run_in_room(settings, target, tmp_path / "a", "sh", "-c", script, program=probe)
+    lines = [line for line in log.splitlines() if not line.startswith(("[farm]", "  ")) and line.strip()]
+    assert [line for line in lines if line.startswith((".", "online="))] == [
+        f"online={Path('/sys/devices/system/cpu/online').read_text().strip()}"
+    ]

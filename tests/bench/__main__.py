@@ -23,8 +23,10 @@ from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
 from farm.up.embedded import running_farm
+from tests import survey
 from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, startup, tiny
 from tests.distribution import demo_distribution
+from tests.packages import make_git
 
 MANY = 200
 PAIRS = 9
@@ -32,6 +34,7 @@ PAIRS = 9
 #: that is named here.
 GOALS: dict[str, tuple[float, float]] = {
     "room_over_bare": (1.3, 1.1),
+    "survey": (1.0, 1.0),
     "farm_overhead_s": (0.8, 0.4),
     "many_over_bare": (4.0, 2.0),
     "start_latency_ms.p50": (60, 30),
@@ -47,7 +50,7 @@ GOALS: dict[str, tuple[float, float]] = {
     "hostile_documents_per_s": (2000, 10_000),
     "hostile_latency_ms.p95": (100, 50),
 }
-MORE_IS_BETTER = {"pulp_over_cli", "enqueue_per_s", "hostile_documents_per_s"}
+MORE_IS_BETTER = {"survey", "pulp_over_cli", "enqueue_per_s", "hostile_documents_per_s"}
 FARM, LOAD, LEASES, PULP, HOSTILE, START = PARTS = ("farm", "load", "leases", "pulp", "hostile", "start")
 
 console = Console()
@@ -122,6 +125,8 @@ def _room(settings: Settings, srpm: Path, data: Path) -> tuple[float, float]:
 
 def _farm(settings: Settings, srpm: Path, many: Sequence[Path], data: Path) -> dict[str, object]:
     with Farm.connect(settings) as farm:
+        with _said("the survey: questions of a build about its root"):
+            survey_share = _survey(farm, data)
         overheads = []
         with _said(f"one package through the whole farm, {PAIRS} pairs"):
             for _ in range(PAIRS):
@@ -140,11 +145,23 @@ def _farm(settings: Settings, srpm: Path, many: Sequence[Path], data: Path) -> d
             farm_s = time.monotonic() - start
         assert set(outcomes) == {Outcome.SUCCEEDED}, outcomes
     return {
+        "survey": survey_share,
         "farm_overhead_s": round(statistics.median(overheads), 3),
         "many_over_bare": round(farm_s / bare_s, 2),
         "many_bare_s": round(bare_s, 2),
         "many_farm_s": round(farm_s, 2),
     }
+
+
+def _survey(farm: Farm, data: Path) -> float:
+    """The share of the questions, without those that docs/build-environment.md lists, that are answered with yes."""
+    (data / "survey").mkdir()
+    build = farm.enqueue(git=str(make_git("survey", data / "survey")), target="demo", arches=[Arch.X86_64])
+    result = build.wait(timeout_s=120)
+    assert result.outcome is Outcome.SUCCEEDED, result.reason
+    found = survey.answers(b"".join(farm.log(result.id, step="build")).decode(errors="replace"))
+    asked = found.keys() - survey.DIFFERENCES
+    return round(len(asked - survey.refused(found).keys()) / max(len(asked), survey.QUESTIONS_MIN), 3)
 
 
 def _cpus() -> list[str]:

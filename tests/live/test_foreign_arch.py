@@ -93,6 +93,26 @@ def test_a_package_is_built_for_another_arch_in_an_emulator(place: Place) -> Non
     assert inside(Settings(data=place.data)) == []
 
 
+def test_build_requires_are_those_of_the_arch_that_is_built(place: Place) -> None:
+    """The list in the source package, which this machine's arch made, has packages that the other arch lacks."""
+    need_emulator()
+    srpm = make_srpm("arch-requires", place.folder)
+    code, said = place.step("fetch", "--srpm", srpm, "--target", "demo", into="fetch2.json")
+    assert code == 0, said
+    code, said = place.step("srpm", "--after", "fetch2.json", into="srpm2.json")
+    assert code == 0, said
+    listed = place.document("srpm2.json")["outputs"]["srpm"]
+    assert (listed["arch"], sorted(listed["build_requires"])) == ("x86_64", ["libasan8(x86-64)", "libzstd-dev(x86-64)"])
+    code, said = place.step("build", "--after", "srpm2.json", "--arch", FOREIGN, into="build2.json")
+    assert code == 0, said
+    store = DirectoryStore(Settings(data=place.data).artifacts)
+    (main,) = place.document("build2.json")["outputs"]["build"]["rpms"]
+    assert read_binary(path_of(store, main["sha256"])).nevra.arch == FOREIGN.rpm
+    records = [path.read_bytes() for path in (place.data / "artifacts").rglob("*") if path.is_file()]
+    (record,) = [json.loads(data) for data in records if b'"package":"arch-requires' in data and b'"packages":' in data]
+    assert [sorted(one) for one in record["build_requires"]] == [[], ["bc", "libzstd-dev(aarch-64)"]]
+
+
 def _unpacked(package: Path, into: Path) -> Path:
     into.mkdir()
     script = 'rpm2cpio "$1" | cpio --quiet -idm'

@@ -112,6 +112,7 @@ class Bench:
         options: BuildOptions = _PLAIN,
         stop: threading.Event | None = None,
         repositories: tuple[tuple[str, str], ...] = (),
+        requires_arch: Arch | None = None,
         **limits: int,
     ) -> Made:
         assert srpm.facts is not None, srpm.reason
@@ -123,6 +124,7 @@ class Bench:
             source=made,
             requires=srpm.facts.requires,
             repositories=repositories,
+            requires_arch=requires_arch,
         )
         with self.context(stop, **limits) as context:
             return self.engine.build(request, context)
@@ -238,6 +240,28 @@ def test_dynamic_requirements_are_asked_for_and_installed(bench: Bench) -> None:
     assert bench.phases == ["template", "layer", "rpmbuild", "layer", "rpmbuild"]
 
 
+def test_requirements_that_another_one_brings_are_asked_for_and_recorded(bench: Bench) -> None:
+    run = bench.build("macro-requires")
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert run.rounds == (("bc",), ("bc", "python3"))
+
+
+def test_requirements_of_another_arch_are_not_asked_for(bench: Bench) -> None:
+    """The first round is in the template, which says what this arch needs; the list has what no package provides."""
+    srpm = bench.srpm("hello-c")
+    assert srpm.facts is not None
+    other = replace(srpm, facts=replace(srpm.facts, requires=("libasan8(aarch-64)",)))
+    assert bench.rpms(other).outcome is Outcome.UNRESOLVABLE
+    run = bench.rpms(other, requires_arch=Arch.AARCH64)
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert run.rounds == ((),), "gcc is in the template"
+
+
+def test_a_failure_of_a_recipe_asks_for_no_other_round(bench: Bench) -> None:
+    run = bench.build("fails-check", requires_arch=Arch.AARCH64)
+    assert (run.outcome, run.rounds) == (Outcome.FAILED, ((),)), bench.log
+
+
 def test_a_layer_is_made_once(bench: Bench) -> None:
     srpm = bench.srpm("dynamic-buildrequires")
     bench.rpms(srpm)
@@ -294,6 +318,14 @@ def test_a_sandbox_that_is_killed_from_outside_is_not_the_packages_fault(bench: 
     with pytest.raises(RootTrouble, match="killed by signal 9 from outside"):
         bench.rpms(srpm)
     thread.join()
+
+
+def test_the_flags_are_those_that_the_targets_macros_name(bench: Bench) -> None:
+    run = bench.build("flags")
+    assert run.outcome is Outcome.SUCCEEDED, bench.log
+    assert re.findall(rb"^the flags are: (.*)$", bench.log, re.MULTILINE) == [
+        b"-O2 -g -pipe -Wall -Werror=format-security -Wp,-D_FORTIFY_SOURCE=2 -fstack-protector-strong"
+    ]
 
 
 def test_there_is_no_network(bench: Bench) -> None:

@@ -288,7 +288,8 @@ def test_provenance_names_inputs_and_outputs(context: StepContext) -> None:
         ),
         target_sha256="c" * 64,
     )
-    record = store_provenance(work, (rpm,), context)
+    rounds = (("gcc",), ("gcc", "bc"))
+    record = store_provenance(work, (rpm,), rounds, context)
     assert (record.name, record.kind) == ("provenance.json", ArtifactKind.RECORD)
     assert json.loads(content_of(context.store, record.sha256)) == {
         "format": 1,
@@ -300,6 +301,7 @@ def test_provenance_names_inputs_and_outputs(context: StepContext) -> None:
         "arch": "x86_64",
         "srpm": {"name": SOURCE, "nevra": "hello-1-1.src", "sha256": "a" * 64},
         "repositories": [{"name": "farm-demo-x86_64", "version": 4, "url": "https://farm/4/"}],
+        "build_requires": [["gcc"], ["gcc", "bc"]],
         "packages": [{"name": "hello-1-1.x86_64.rpm", "nevra": "hello-1-1.x86_64", "sha256": "b" * 64}],
     }
-    assert store_provenance(work, (rpm,), context) == record
+    assert store_provenance(work, (rpm,), rounds, context) == record

@@ -137,8 +137,13 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends; `run` closes the writing end once the process has it."""
+    """Both ends; `run` closes the writing end once the process has it.
+
+    Every user may open the pipe again for writing, as `echo > /dev/stderr` does, but not for reading. A process can
+    name only a pipe that it has open already.
+    """
     out, into = os.pipe2(os.O_CLOEXEC)
+    os.fchmod(into, 0o622)
     try:
         yield out, into
     finally:

@@ -62,7 +62,8 @@ class SourceRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """`repositories` are the farm's own, pinned. `requires` is the list of the source package."""
+    """`repositories` are the farm's own, pinned. `requires` is the list of the source package, as the recipe states it
+    for `requires_arch`; the recipe may state another one for `arch`. None if that arch is unknown."""
 
     target: Target
     arch: Arch
@@ -70,6 +71,13 @@ class BuildRequest:
     source: Path
     requires: Sequence[str]
     repositories: Sequence[PinnedUrl]
+    requires_arch: Arch | None = None
+
+    @property
+    def first_guess(self) -> tuple[str, ...]:
+        """The requirements of the first root: none for another arch than the list's, since the list may have packages
+        that this arch does not have."""
+        return tuple(self.requires) if self.requires_arch in (None, self.arch) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +95,8 @@ class SourceFacts:
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """The result of making packages. `results` is a folder of files as the recipe left them, with hostile names, types
-    and contents; it is empty unless `outcome` is a success. `facts` is set if a source package was made.
+    and contents; it is empty unless `outcome` is a success. `facts` is set if a source package was made. `rounds` are
+    the requirements that each root of the build was made to meet; the last root is the one that is recorded.
 
     `outcome` is SUCCEEDED, FAILED, UNRESOLVABLE (the reason names the requirements without a provider), EXCLUDED,
     TIMED_OUT, STALLED or OVER_LIMIT.
@@ -99,6 +108,7 @@ class Made:
     root: tuple[RootPackage, ...] = ()
     peak_memory_bytes: int | None = None
     facts: SourceFacts | None = None
+    rounds: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

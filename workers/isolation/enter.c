@@ -5,6 +5,7 @@
  *     Prepares everything that needs the host's root, gives that up, and becomes COMMAND (bubblewrap):
  *       --cgroup FILE      join the group that this cgroup.procs file belongs to
  *       --fsize BYTES      the largest file that may be written
+ *       --shm BYTES        show a new tmpfs of that size, writable for all, as STAGE/shm
  *       --nproc N          the number of processes, where there is no cgroup to count them
  *       --as BYTES         the address space of each process, likewise
  *       --map BASE COUNT   a user namespace of its own, in which uid 0 is the host's uid BASE
@@ -81,13 +82,38 @@ static void limit(int what, const char *text) {
         fail("a resource limit of %s", text);
 }
 
-/* A worker may have been started with signals ignored or blocked; a build expects the defaults. */
-static void reset_signals(void) {
+/* The soft limit of open files is that of mock's builds; the soft limit of the stack is that of every login. */
+#define OPEN_FILES 10240
+#define STACK_BYTES (8u << 20)
+
+static void soft_limit(int what, rlim_t value) {
+    struct rlimit both;
+    if (getrlimit(what, &both))
+        return;
+    both.rlim_cur = both.rlim_max == RLIM_INFINITY || value < both.rlim_max ? value : both.rlim_max;
+    setrlimit(what, &both);
+}
+
+/* A worker may have been started with signals ignored or blocked, and with another umask and other limits; a build
+ * expects the defaults. */
+static void reset_process(void) {
     sigset_t none;
+    umask(022);
+    soft_limit(RLIMIT_NOFILE, OPEN_FILES);
+    soft_limit(RLIMIT_STACK, STACK_BYTES);
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         signal(signal_number, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* A service may be spared when memory is short; its builds are not. */
+static void spare_no_more(void) {
+    char text[32] = {0};
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0 && text[0] == '-' && pwrite(fd, "0", 1, 0) != 1)
+        fail("/proc/self/oom_score_adj");
+    close(fd);
 }
 
 static void keep_only(unsigned int capability) {
@@ -115,7 +141,7 @@ static void run_command(char **command) {
 
 /* --- the host's side -------------------------------------------------------------------------------------------- */
 
-static void stage(char **binds, int count, int overlays) {
+static void stage(char **binds, int count, int overlays, int has_shm) {
     int sources[MOST];
     char name[64], source[64];
     /* The paths are opened before the stage covers a directory that one of them may be in. */
@@ -144,6 +170,8 @@ static void stage(char **binds, int count, int overlays) {
         if (mkdir(name, 0755))
             fail("%s", name);
     }
+    if (has_shm && mkdir(STAGE "/shm", 0755))
+        fail(STAGE "/shm");
 }
 
 struct ids {
@@ -225,8 +253,15 @@ static void mount_overlay(const char *options, int index) {
         fail("mounting an overlay");
 }
 
+static void mount_shm(const char *bytes) {
+    char options[64];
+    snprintf(options, sizeof options, "mode=1777,size=%llu", number(bytes));
+    if (mount("shm", STAGE "/shm", "tmpfs", MS_NOSUID | MS_NODEV, options))
+        fail("a tmpfs on " STAGE "/shm");
+}
+
 static void outside(char **words) {
-    char *binds[MOST], *overlays[MOST], *filter = NULL;
+    char *binds[MOST], *overlays[MOST], *filter = NULL, *shm = NULL;
     int bind_count = 0, overlay_count = 0;
     struct ids ids = {0};
     limit(RLIMIT_CORE, "0");
@@ -237,6 +272,8 @@ static void outside(char **words) {
             put(words[1], "0");
         else if (!strcmp(*words, "--fsize"))
             limit(RLIMIT_FSIZE, words[1]);
+        else if (!strcmp(*words, "--shm"))
+            shm = words[1];
         else if (!strcmp(*words, "--nproc"))
             limit(RLIMIT_NPROC, words[1]);
         else if (!strcmp(*words, "--as"))
@@ -266,7 +303,8 @@ static void outside(char **words) {
         errno = EINVAL;
         fail("--user without --map");
     }
-    reset_signals();
+    reset_process();
+    spare_no_more();
     if (filter) {
         int fd = open(filter, O_RDONLY);
         if (fd < 0 || dup2(fd, FILTER_FD) < 0)
@@ -276,8 +314,8 @@ static void outside(char **words) {
     }
     if (unshare(CLONE_NEWNS))
         fail("a mount namespace");
-    if (bind_count || overlay_count)
-        stage(binds, bind_count, overlay_count);
+    if (bind_count || overlay_count || shm)
+        stage(binds, bind_count, overlay_count, shm != NULL);
     if (ids.count)
         enter_user_namespace(&ids);
     /* Keys belong to sessions and to users: the inside must not find any of the worker's. */
@@ -285,6 +323,8 @@ static void outside(char **words) {
         fail("a session keyring");
     for (int i = 0; i < overlay_count; i++)
         mount_overlay(overlays[i], i);
+    if (shm)
+        mount_shm(shm);
     run_command(words + 1);
 }
 
@@ -302,7 +342,7 @@ static void inside(char **words) {
     close(mark);
     if (syscall(SYS_close_range, 3u, ~0u, 0u) && errno != ENOSYS)
         fail("closing descriptors");
-    reset_signals();
+    reset_process();
     for (int capability = 0; capability < 64; capability++)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
     if (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))

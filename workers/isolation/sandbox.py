@@ -24,13 +24,23 @@ _BLOCK_BYTES = 512
 # Both are the same in enter.c.
 _STAGE = "/mnt"
 _FILTER_FD = "9"
+_SHM = f"{_STAGE}/shm"
 _HELPER_INSIDE = "/run/farm/enter"
 #: The helper makes this file, and the build user cannot remove it. If it is missing, the sandbox did not come up, and
 #: the build has not failed.
 _MARK_INSIDE = "/run/farm/entered"
 #: The folders that the sandbox of a recipe mounts over the root's. bubblewrap follows links, so with a link in place of
 #: one of them it would put the helper somewhere else, and run a program of a package as the helper.
-RESERVED_FOLDERS = ("/run/farm", "/builddir", "/proc", "/dev", "/tmp", "/var/tmp")  # noqa: S108
+RESERVED_FOLDERS = ("/run/farm", "/builddir", "/proc", "/sys", "/dev", "/tmp", "/var/tmp")  # noqa: S108
+#: The parts of the host's /sys that a recipe sees: the processors, the memory nodes and the sizes of pages, which
+#: /proc/cpuinfo and /proc/meminfo mostly tell as well. The rest has names and serial numbers of the host's devices.
+_SYS_SHOWN = ("devices/system/cpu", "devices/system/node", "kernel/mm/hugepages", "kernel/mm/transparent_hugepage")
+#: Folders that programs list, and that are empty here; and the parents of the parts, which bubblewrap would make for
+#: root alone.
+_SYS_FOLDERS = (
+    "block", "bus", "class/net", "dev/block", "dev/char", "devices/system", "devices/virtual", "firmware", "fs/cgroup",
+    "kernel/mm", "module",
+)  # fmt: skip
 # The capabilities that rpm and packages' scriptlets need to install into a root. They cannot make device nodes: a build
 # root has those that bubblewrap makes.
 _FILL_CAPABILITIES = (
@@ -123,14 +133,18 @@ def enter(
     overlays: Sequence[tuple[Overlay, Path]] = (),
     joins: Sequence[Path],
     limits: Limits,
+    has_shm: bool = False,
 ) -> list[str]:
     """The whole command line. `joins` are the cgroups' files; without them resource limits are set instead. Each
-    overlay is shown wherever the command has the path that it is paired with; the path need not exist."""
+    overlay is shown wherever the command has the path that it is paired with; the path need not exist. A `recipe` needs
+    `has_shm`."""
     stage = _Stage()
     options = [word for path in joins for word in ("--cgroup", str(path))]
     options += ["--fsize", str(max(1, limits.disk_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)]
     if not joins:
         options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
+    if has_shm:
+        options += ["--shm", str(limits.memory_bytes)]
     if confinement.first_id is not None:
         options += ["--map", str(confinement.first_id), str(ID_COUNT)]
     if confinement.build_user_id is not None:
@@ -179,6 +193,7 @@ def recipe(command: Sequence[str], confinement: Confinement, *, root: Bind, bind
     helper = Bind(path=confinement.helper, inside=_HELPER_INSIDE)
     return [
         *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
+        *("--bind", _SHM, "/dev/shm", *_sys()),  # noqa: S108 - the session's own
         *(word for bind in (*binds, helper) for word in bind.words),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
         *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
@@ -228,6 +243,14 @@ def _host_programs() -> list[Word]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     return words
+
+
+def _sys() -> list[str]:
+    """A read-only /sys with a few parts of the host's. A tmpfs is below them, since a root may lack the folders."""
+    words = ["--tmpfs", "/sys"]
+    words += [word for name in _SYS_FOLDERS for word in ("--dir", f"/sys/{name}")]
+    words += [word for name in _SYS_SHOWN for word in ("--ro-bind-try", f"/sys/{name}", f"/sys/{name}")]
+    return [*words, "--remount-ro", "/sys"]
 
 
 def _capabilities(kept: Sequence[str]) -> list[str]:

@@ -188,6 +188,7 @@ class RootSession:
             overlays=[(overlay, self._merged)] if overlay else (),
             joins=group.joins if group else (),
             limits=self._context.limits,
+            has_shm=True,
         )
 
 

@@ -30,7 +30,7 @@ from workers.roots.root import Root
 from workers.roots.session import RootSession
 
 #: Raise it when the way to make a root changes, so that older roots are not used any more.
-_VERSION = 5
+_VERSION = 6
 _KEY_CHARS = 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TEMPLATES_KEPT = 3
@@ -55,6 +55,10 @@ class Template:
         """A session in the template as it is."""
         return RootSession(self.root, self._context, self._confinement)
 
+    def missing(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The requirements that the template does not meet."""
+        return self._filler.missing(wanted, self.folder)
+
     @contextmanager
     def with_packages(self, wanted: Sequence[str], repositories: Sequence[PinnedUrl]) -> Iterator[RootSession]:
         """A session in the template with packages that meet the requirements. Raises as RootMaker.root."""
@@ -66,7 +70,7 @@ class Template:
     @contextmanager
     def layered(self, wanted: Sequence[str], repositories: Sequence[PinnedUrl]) -> Iterator[Root]:
         """The root with packages that meet the requirements, kept from removal meanwhile."""
-        lacking = self._filler.missing(wanted, self.folder)
+        lacking = self.missing(wanted)
         if not lacking:
             yield self.root
             return

@@ -31,6 +31,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         options=work.options,
         source=source,
         requires=given.build_requires,
+        requires_arch=given.requires_arch,
         repositories=tuple((one.name, one.url) for one in given.repositories),
     )
     made = form.build(request, context)
@@ -44,7 +45,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
             ended = replace(ended, output=BuildResult(rpms=packages))
         except Ended as refused:
             ended = replace(ended, outcome=refused.outcome, reason=refused.reason)
-    records = (*store_root(made.root, context), store_provenance(work, packages, context))
+    records = (*store_root(made.root, context), store_provenance(work, packages, made.rounds, context))
     return replace(ended, artifacts=(*packages, *records))
 
 

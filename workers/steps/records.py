@@ -31,8 +31,11 @@ def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[A
     return (_store_record("root.json", document, context),)
 
 
-def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], context: StepContext) -> Artifact:
-    """Record by digest the inputs of the build and the packages that it made; docs/json.md has the form."""
+def store_provenance(
+    work: Work[BuildInput], packages: Sequence[Artifact], rounds: Sequence[Sequence[str]], context: StepContext
+) -> Artifact:
+    """Record by digest the inputs of the build and the packages that it made; docs/json.md has the form. `rounds` are
+    the requirements that each root of the build was made to meet."""
     given = work.input
     document = {
         "format": 1,
@@ -44,6 +47,7 @@ def store_provenance(work: Work[BuildInput], packages: Sequence[Artifact], conte
         "arch": given.arch,
         "srpm": {"name": given.srpm.name, "nevra": given.identity, "sha256": given.srpm.sha256},
         "repositories": [{"name": one.name, "version": one.version, "url": one.url} for one in given.repositories],
+        "build_requires": rounds,
         "packages": [{"name": one.name, "nevra": one.identity, "sha256": one.sha256} for one in packages],
     }
     return _store_record("provenance.json", document, context)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from farm.errors import StoreTrouble, disk_errors
+from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
@@ -39,7 +40,7 @@ def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
         return ended
     try:
         with context.phase("collect"):
-            output = _output(made, form, context)
+            output = _output(made, work.input.arch, form, context)
     except Ended as refused:
         return replace(ended, outcome=refused.outcome, reason=refused.reason)
     return replace(ended, artifacts=(output.srpm, *record), output=output)
@@ -96,7 +97,7 @@ def _check_member(member: tarfile.TarInfo) -> None:
         raise Ended(Outcome.FAILED, f"the source archive holds {name!r}, which is not a regular file")
 
 
-def _output(made: Made, form: WorkerFormat, context: StepContext) -> SrpmResult:
+def _output(made: Made, arch: Arch, form: WorkerFormat, context: StepContext) -> SrpmResult:
     taken, facts = form.take_source(made, context), made.facts
     if facts is None:
         raise ValueError(f"the format {form.name} made a source package and gave no facts of it")
@@ -107,4 +108,5 @@ def _output(made: Made, form: WorkerFormat, context: StepContext) -> SrpmResult:
         exclusive_arches=facts.exclusive_arches,
         exclude_arches=facts.exclude_arches,
         noarch=facts.is_independent,
+        arch=arch,
     )

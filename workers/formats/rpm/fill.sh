@@ -22,11 +22,16 @@ done
 # The build user; written here and not by the host, since /etc/passwd of a hostile root may be a link to anywhere.
 grep -q '^farm:' "$root/etc/passwd" 2>/dev/null || {
     # A session mounts over these folders, and its root may be read-only by then.
-    mkdir -p "$root/etc" "$root/builddir" "$root/run/farm" "$root/tmp" "$root/var/tmp" "$root/proc" "$root/dev"
+    mkdir -p "$root/etc" "$root/builddir" "$root/run/farm" "$root/tmp" "$root/var/tmp" "$root/proc" "$root/sys" "$root/dev"
     chmod 1777 "$root/tmp" "$root/var/tmp"
     echo "farm:x:$uid:$uid:build user:/builddir:/bin/sh" >> "$root/etc/passwd"
     echo "farm:x:$uid:" >> "$root/etc/group"
-    [ -e "$root/etc/hosts" ] || echo "127.0.0.1 localhost" > "$root/etc/hosts"
 }
+# The sandbox's host name is farm, which has to resolve. A layer may have brought another file than the template's.
+hosts=$root/etc/hosts
+if [ ! -L "$hosts" ] && { [ -f "$hosts" ] || [ ! -e "$hosts" ]; }; then
+    grep -qw localhost "$hosts" 2> /dev/null || printf '127.0.0.1 localhost\n::1 localhost\n' >> "$hosts"
+    grep -qw farm "$hosts" || echo '127.0.0.1 farm.localdomain farm' >> "$hosts"
+fi
 rm -rf "$root/var/log/dnf"* "$root/var/lib/dnf"
 sh /run/database.sh after "$root" "$database"

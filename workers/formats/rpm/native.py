@@ -30,6 +30,8 @@ _INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
 #: As in mock: a recipe that still asks for other packages after so many rounds would never end.
 _ROUNDS = 10
+#: The outcomes of a root that may lack packages.
+_MAY_LACK = (Outcome.FAILED, Outcome.UNRESOLVABLE)
 
 
 def native_roots(settings: Settings) -> StackedRoots:
@@ -61,20 +63,22 @@ class NativeEngine:
     def build(self, request: BuildRequest, context: StepContext) -> Made:
         results = _results(context)
         with self._roots.template(request.target, request.arch, context) as template:
-            wanted = tuple(request.requires)
-            for _ in range(_ROUNDS):
-                made, asked = _round(template, request, wanted, results)
-                if not set(asked) - set(wanted):
-                    return made
-                wanted = (*wanted, *asked)
-            reason = f"%generate_buildrequires still asks for more after {_ROUNDS} rounds"
-            return _nothing(Outcome.FAILED, reason, template.root, results)
+            rounds = [request.first_guess]
+            while True:
+                made, asked = _round(template, request, rounds[-1], results)
+                more = set(template.missing(asked)) - set(rounds[-1])
+                if more and len(rounds) < _ROUNDS:
+                    rounds.append(tuple(dict.fromkeys((*rounds[-1], *asked))))
+                    continue
+                if more:
+                    made = replace(made, outcome=Outcome.FAILED, reason=rpmbuild.unsettled(len(rounds), more))
+                return replace(made, rounds=tuple(rounds))
 
 
 def _round(
     template: Template, request: BuildRequest, wanted: Sequence[str], results: Path
 ) -> tuple[Made, tuple[str, ...]]:
-    """One build in its own root, and the requirements that %generate_buildrequires added."""
+    """One build in its own root, and the requirements that the spec states there; empty unless some may be missing."""
     with ExitStack() as stack:
         try:
             session = stack.enter_context(template.with_packages(wanted, request.repositories))
@@ -163,8 +167,8 @@ def _run(
 
 
 def _asked(done: Ran, session: RootSession) -> tuple[str, ...]:
-    """The requirements of %generate_buildrequires that the root does not meet; empty for any other end."""
-    if done.completed.code != rpmbuild.MISSING_REQUIRES:
+    """The requirements that rpms.sh asked for; empty for an end that no missing requirement has."""
+    if done.outcome not in _MAY_LACK or not rpmbuild.may_lack(done.completed.code, done.completed.tail):
         return ()
     text = read_left(session.out / "requires", limit_bytes=rpmbuild.HEADER_BYTES)
     try:

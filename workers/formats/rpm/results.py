@@ -15,6 +15,12 @@ from workers.core.text import shown
 from workers.formats.base import Taken
 from workers.formats.rpm.publishable import check_publishable
 
+#: rpmbuild ends well without a package; a success that publishes nothing would hide a mistake.
+_NO_PACKAGE = (
+    "the build made no package: the spec has no %files section for this arch; add one, or name the arches that have "
+    "one in ExclusiveArch"
+)
+
 
 def checked_source(found: Sequence[Found], context: StepContext) -> Taken:
     """The one source package. Raises Ended unless there is exactly one, and it is sound."""
@@ -36,7 +42,7 @@ def checked_packages(found: Sequence[Found], *, source: str, arch: str, context:
     repository would refuse, and if there is no package.
     """
     if not found:
-        raise Ended(Outcome.FAILED, "the build made no package: the spec has no %files section for this arch")
+        raise Ended(Outcome.FAILED, _NO_PACKAGE)
     packages = []
     for one in found:
         try:

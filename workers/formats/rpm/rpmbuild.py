@@ -1,20 +1,22 @@
 """rpmbuild's options for a target and a build, and the meaning of its output. Starts no processes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from farm.formats.rpm.settings import settings_of
 from farm.model.build import BuildOptions
 from farm.model.target import Target
 from workers.core.run import TAIL_BYTES
+from workers.core.text import shown
 
 #: The folder of the programs that run in a sandbox.
 SCRIPTS = Path(__file__).parent
-#: rpmbuild's exit code when %generate_buildrequires named packages that the root lacks (rpm 4.15 and later).
-MISSING_REQUIRES = 11
+#: rpmbuild's exit code when the root lacks packages, from rpm 4.15 on.
+_MISSING_REQUIRES = 11
 HEADER_BYTES = 4 * 2**20
 _LINES = 10_000
+_NAMED = 5
 _LINE_CHARS = 4096
 _EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
 _SCRIPT_RAN = b"Executing(%"
@@ -27,7 +29,7 @@ _OWN_MACROS = (
 
 
 class BadHeader(ValueError):
-    """%generate_buildrequires named something that cannot be a requirement."""
+    """The BuildRequires have something that cannot be a requirement."""
 
 
 def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> list[str]:
@@ -49,10 +51,23 @@ def parse_requirements(text: bytes) -> tuple[str, ...]:
     """Parse the output of rpms.sh: one requirement a line. Raises BadHeader."""
     lines = text.decode("ascii", errors="backslashreplace").split("\n")
     if len(lines) > _LINES or any(len(line) > _LINE_CHARS for line in lines):
-        raise BadHeader(
-            f"%generate_buildrequires named more than {_LINES} packages, or one of over {_LINE_CHARS} bytes"
-        )
+        raise BadHeader(f"the spec has more than {_LINES} BuildRequires, or one of over {_LINE_CHARS} bytes")
     return requirements([" ".join(line.split()) for line in lines if line.strip()])
+
+
+def may_lack(code: int | None, tail: bytes) -> bool:
+    """Whether rpmbuild ended because the root lacks packages. Older versions only say so, and a recipe may say it too,
+    which costs it another round."""
+    return code == _MISSING_REQUIRES or (code == 1 and bool(unmet(tail)))
+
+
+def unsettled(rounds: int, more: Collection[str]) -> str:
+    """The reason of a spec that states other BuildRequires each time that they are installed."""
+    names = ", ".join(shown(name) for name in sorted(more)[:_NAMED])
+    return (
+        f"the BuildRequires do not settle: after {rounds} rounds, each with those of the round before installed, the "
+        f"spec still asks for {names}"
+    )
 
 
 def excluded(said: bytes) -> str | None:

@@ -20,6 +20,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended, StepContext
 from workers.formats.base import BuildRequest, Made, SourceFacts, SourceRequest
+from workers.formats.rpm import rpmbuild
 from workers.formats.rpm.header import read_facts
 from workers.formats.rpm.mock.command import (
     LIST_ROOT,
@@ -35,7 +36,7 @@ from workers.formats.rpm.mock.results import peak_memory_bytes, phases, root_pac
 from workers.formats.rpm.mock.session import GIVEN, MockSession, Ran, open_session
 from workers.roots.root import RootPackage
 
-_ROUNDS = 10  # as in mock, for %generate_buildrequires
+_ROUNDS = 10  # as in mock
 _PACKAGE_MANAGER_FAILED = 30
 _DONE = Verdict(outcome=Outcome.SUCCEEDED)
 
@@ -63,7 +64,7 @@ class MockEngine:
         try:
             with self._session(request.target, request.arch, request.options, repositories, context) as session:
                 given = str(session.give(request.source, GIVEN))
-                return _rpms_run(_rebuild(given, session), session, results, context)
+                return _rpms_run(_rebuild(given, request, session), session, results, context)
         except Ended as ended:
             return Made(outcome=ended.outcome, reason=ended.reason, results=results)
 
@@ -122,31 +123,36 @@ def _again(request: SourceRequest, session: MockSession) -> Verdict:
     return Verdict(outcome=Outcome.FAILED, reason="rpmbuild left no source package that can be taken out of the root")
 
 
-def _rebuild(given: str, session: MockSession) -> Verdict:
+def _rebuild(given: str, request: BuildRequest, session: MockSession) -> Verdict:
     match session.isolation:
         case Isolation.NSPAWN:
             return session.judge(session.run("--no-cleanup-after", "--rebuild", given))
         case Isolation.SIMPLE:
-            return _rebuild_offline(given, session)
+            return _rebuild_offline(given, session, is_own=request.requires_arch in (None, request.arch))
 
 
-def _rebuild_offline(given: str, session: MockSession) -> Verdict:
-    """`--update` runs first: a root from mock's cache may be days old, and `--rebuild` updates it only online."""
-    for command in (("--update",), ("--installdeps", given)):
+def _rebuild_offline(given: str, session: MockSession, *, is_own: bool) -> Verdict:
+    """`--update` runs first: a root from mock's cache may be days old, and `--rebuild` updates it only online.
+
+    `--installdeps` takes the list in the source package, so it runs first only if the list `is_own`: of this arch.
+    `--rebuild` makes the source package again, whose list is the one of this root.
+    """
+    for command in (("--update",), *((("--installdeps", given),) if is_own else ())):
         filled = session.judge(session.run(*command))
         if filled != _DONE:
             return filled
     asked_before: frozenset[str] = frozenset()
+    more = asked_before
     for _ in range(_ROUNDS):
         ran = _offline(session, "--rebuild", given)
         asked = _asked(ran, session)
         if asked <= asked_before:
             return session.judge(ran)
-        filled = session.judge(session.run("--installdeps", *_buildreqs(session)))
+        filled = session.judge(session.run("--installdeps", *_asking(session)))
         if filled != _DONE:
             return filled
-        asked_before |= asked
-    return Verdict(outcome=Outcome.FAILED, reason=f"%generate_buildrequires still asks for more after {_ROUNDS} rounds")
+        more, asked_before = asked - asked_before, asked_before | asked
+    return Verdict(outcome=Outcome.FAILED, reason=rpmbuild.unsettled(_ROUNDS, more))
 
 
 def _offline(session: MockSession, *command: str) -> Ran:
@@ -155,24 +161,26 @@ def _offline(session: MockSession, *command: str) -> Ran:
 
 
 def _asked(ran: Ran, session: MockSession) -> frozenset[str]:
-    """The requirements of %generate_buildrequires that mock, offline, could not install; empty for any other end."""
+    """The requirements of the source package that mock made in the root, and those of %generate_buildrequires, which
+    mock, offline, could not install; empty for any other end."""
     if ran.completed.code != _PACKAGE_MANAGER_FAILED:
         return frozenset()
-    for old in _buildreqs(session):
+    for old in _asking(session):
         Path(old).unlink()
-    session.run("--copyout", MADE_BUILDREQS_IN_ROOT, str(session.left), offline=True)
+    for made in (MADE_SRPMS_IN_ROOT, MADE_BUILDREQS_IN_ROOT):
+        session.run("--copyout", made, str(session.left), offline=True)
     asked: set[str] = set()
-    for path in _buildreqs(session):
+    for path in _asking(session):
         try:
             asked.update(rpmfile.read_source_tags(Path(path)).requires)
         except rpmfile.BadRpm as error:
-            raise Ended(Outcome.FAILED, f"the list of generated BuildRequires {error}") from error
+            raise Ended(Outcome.FAILED, f"the list of BuildRequires {error}") from error
     return frozenset(asked)
 
 
-def _buildreqs(session: MockSession) -> tuple[str, ...]:
-    """The packages of requirements that mock copied out: regular files, whatever their names are."""
-    found = session.left.glob("*.buildreqs.nosrc.rpm")
+def _asking(session: MockSession) -> tuple[str, ...]:
+    """The source packages, real and generated, that mock copied out: regular files, whatever their names are."""
+    found = session.left.glob("*src.rpm")
     return tuple(sorted(str(path) for path in found if path.is_file() and not path.is_symlink()))
 
 
