@@ -108,6 +108,14 @@ class RepositoryBackend(Protocol):
     LeaseLost; a repeat of the call finishes its work.
     """
 
+    def prepare(
+        self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, stop: threading.Event | None = None
+    ) -> None:
+        """Do all of `add` that can refuse a package, and change no repository.
+
+        A caller that adds to several repositories prepares all of them first. Raises what `add` raises.
+        """
+
     def add(
         self,
         name: RepositoryName,

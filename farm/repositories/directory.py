@@ -78,6 +78,15 @@ class DirectoryRepositories:
         self._grace_s = grace_s
         self._pause_s = pause_s
 
+    def prepare(
+        self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, stop: threading.Event | None = None
+    ) -> None:
+        """See the protocol."""
+        check_packages(name, packages)
+        wanted = {Row(filename=one.filename, sha256=one.sha256): one.path for one in packages}
+        with self._open(name, "packages were not read") as repository:
+            repository.inspect(wanted, stop=stop)
+
     def add(
         self,
         name: RepositoryName,

@@ -162,6 +162,18 @@ class RepositoryFolder:
                 self._drop_unknown(folder)
                 raise
 
+    def inspect(self, wanted: Mapping[Row, Path], *, stop: threading.Event | None) -> None:
+        """Read the missing packages as `submit` does, and write nothing."""
+        known = self._ledger.here(list(wanted))
+        size_bytes = 0
+        for row, path in wanted.items():
+            if row not in known:
+                check_stop(stop)
+                if not path.exists():
+                    raise RepositoryTrouble(f"{path} is not there; bring it again")
+                size_bytes += sum(map(len, self._read(path, row, stop)))
+                check_metadata(size_bytes)
+
     def withdraw(self, ids: Sequence[int]) -> None:
         """Withdraw those of these packages that still wait."""
         folder = None

@@ -54,6 +54,7 @@ class StepState:
     attempts: int = 0
     troubles: int = 0
     deaths: int = 0
+    hand_backs: int = 0
     trouble: str | None = None
     trouble_hosts: tuple[str, ...] = ()
     covers: tuple[Arch, ...] = ()

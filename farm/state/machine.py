@@ -205,6 +205,37 @@ def _withdraw_following(changes: Changes, build: BuildState, step: StepState) ->
 def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
     """Make the step ready for another worker at once, without blame. Its attempt is closed already."""
     changes.put(step, status=Status.READY)
+    _send_again(changes, build, step)
+
+
+def handed_back(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    *,
+    message: str,
+    host: str | None,
+    policy: RetryPolicy,
+    after: Planned | None = None,
+) -> None:
+    """A worker on `host` handed the step back of its own accord. Another host gets it at once, if there is one.
+
+    A worker that takes the step and hands it back again and again must not keep it from its end: beyond the policy's
+    number of times each one is trouble.
+    """
+    count = step.hand_backs + 1
+    words = clean(f"{count} times workers handed it back, the last on {host or 'an unknown host'}: {message}")
+    changes.put(step, hand_backs=count)
+    if count > policy.max_hand_backs:
+        trouble(changes, build, step, message=words, host=host, policy=policy, after=after)
+        return
+    # The time and the hosts make the scheduler wait a while for a slot on another host.
+    hosts = step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
+    changes.put(step, status=Status.READY, trouble=words, trouble_hosts=hosts, not_before_at=changes.now)
+    _send_again(changes, build, step)
+
+
+def _send_again(changes: Changes, build: BuildState, step: StepState) -> None:
     _withdraw_following(changes, build, step)
     _is_going(changes, build)
 
@@ -238,6 +269,7 @@ def fresh(changes: Changes, step: StepState, status: Status, *, covers: tuple[Ar
         not_before_at=None,
         troubles=0,
         deaths=0,
+        hand_backs=0,
         trouble=None,
         trouble_hosts=(),
         output=None,

@@ -13,11 +13,13 @@ class RetryPolicy:
     on, up to an hour.
 
     A step that lost `max_deaths` workers in all, in a row or not, is not tried again: it would kill another one.
+    Workers may hand a step back `max_hand_backs` times; each further time is trouble.
     """
 
     max_troubles: int
     delay_s: float
     max_deaths: int = 3
+    max_hand_backs: int = 5
 
     def delay(self, troubles: int) -> timedelta:
         return min(timedelta(seconds=self.delay_s * 3 ** min(troubles, 20)), PUT_OFF_AT_MOST)

@@ -23,7 +23,7 @@ _FOUND = schema.attempt_artifact.c
 _STORED = (
     sa.select(
         *(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number),
-        *(_FOUND.name, _FOUND.kind, _FOUND.sha256, schema.artifact.c.size_bytes),
+        *(_FOUND.name, _FOUND.kind, _FOUND.sha256, schema.ARTIFACT_SIZE),
     )
     .select_from(
         schema.step.join(schema.attempt, _ATTEMPT.step_id == _STEP.id)

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0010"
+REVISION = "0011"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -108,7 +108,8 @@ IS_DUE_LATER = "step.status = 'waiting' AND step.not_before_at IS NOT NULL"
 
 #: `arch` is empty for steps that run once. `urgency` is the build's priority negated, so that the index ascends all
 #: the way. `attempts` counts the attempts ever made, so that no label is used twice. `trouble` is the last trouble's
-#: message, `trouble_hosts` JSON. `deaths` counts the workers that were lost while they ran it.
+#: message, `trouble_hosts` JSON. `deaths` counts the workers that were lost while they ran it,
+#: `hand_backs` how often a worker handed it back.
 #: `output` is the JSON of a successful attempt's output. `covers` (JSON) are the arches that this step's packages are
 #: for, if they are more than its own. `is_skipped` marks a step that never had its turn, since a step that it needs did
 #: not succeed.
@@ -130,6 +131,7 @@ step = sa.Table(
     _column("attempts", sa.Integer),
     _column("troubles", sa.Integer),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("hand_backs", sa.Integer, nullable=False, server_default="0"),
     _column("trouble", sa.Text, null=True),
     _column("trouble_hosts", sa.Text, null=True),
     _column("covers", sa.Text, null=True),
@@ -191,7 +193,8 @@ attempt = sa.Table(
 )
 sa.Index("ix_attempt_live", attempt.c.step_id, info={"where": "status <> 'finished'"})
 
-#: Every file that an attempt stored, by digest.
+#: Every file that an attempt stored, by digest, with the size that the first report of it said. That report may be
+#: wrong, so each attempt's own is in `attempt_artifact`.
 artifact = sa.Table(
     "artifact",
     metadata,
@@ -208,8 +211,11 @@ attempt_artifact = sa.Table(
     _column("kind", sa.Text),
     _column("sha256", sa.Text, sa.ForeignKey("artifact.sha256")),
     _column("nevra", sa.Text, null=True),
+    _column("size_bytes", sa.BigInteger, null=True),
     sa.Index(None, "sha256"),
 )
+#: The size of an attempt's file. Rows of before 0011 have it in `artifact` alone.
+ARTIFACT_SIZE = sa.func.coalesce(attempt_artifact.c.size_bytes, artifact.c.size_bytes)
 
 #: Labels of attempts that were ended in SQL, and whose leases the scheduler has yet to close in Redis.
 closing = sa.Table("closing", metadata, sa.Column("label", sa.Text, primary_key=True))

@@ -144,7 +144,27 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{live.worker} handed it back")
                 _close(changes, build, step, outcome=Outcome.CANCELLED, reason=message)
-                machine.hand_back(changes, build, step)
+                _hand_back(changes, build, step, verdict, message, host_of(live.worker or ""), policy)
+
+
+def _hand_back(
+    changes: Changes,
+    build: BuildState,
+    step: StepState,
+    verdict: Verdict,
+    message: str,
+    host: str,
+    policy: SettlePolicy,
+) -> None:
+    """Without a digest a person drained the host, which is not counted."""
+    if verdict.digest is None:
+        machine.hand_back(changes, build, step)
+        return
+    # An attempt that was handed back before it was seen running has its worker in the lease alone.
+    name = host or (host_of(verdict.lease.worker) if verdict.lease is not None else "")
+    machine.handed_back(
+        changes, build, step, message=message, host=clean(name) or None, policy=policy.retry, after=_after(step, policy)
+    )
 
 
 def _claims_without_report(build: BuildState, step: StepState, finding: Finding) -> Iterable[Claim]:

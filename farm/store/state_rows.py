@@ -36,7 +36,7 @@ _LOAD = (
         *(_BUILD.finished_at, _BUILD.target_sha256),
         *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
-        *(_STEP.deaths, _STEP.covers, _STEP.output),
+        *(_STEP.deaths, _STEP.hand_backs, _STEP.covers, _STEP.output),
         *(
             _ATTEMPT.id,
             _ATTEMPT.number,
@@ -64,7 +64,7 @@ _NEEDS = sa.select(
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 17, 34
+_BUILD_END, _STEP_END = 17, 35
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -118,9 +118,9 @@ def _build_state(row: Any) -> BuildState:
 
 def _step_state(row: Any) -> StepState:
     (id_, job_id, kind, arch, queue, status, outcome, reason, skipped, later, attempts, troubles, trouble, hosts) = row[
-        _BUILD_END : _STEP_END - 3
+        _BUILD_END : _STEP_END - 4
     ]
-    deaths, covers, output = row[_STEP_END - 3 : _STEP_END]
+    deaths, hand_backs, covers, output = row[_STEP_END - 4 : _STEP_END]
     step_type = find_step_type(kind)  # none for a step of an extension that is not there any more
     return StepState(
         id=id_,
@@ -137,6 +137,7 @@ def _step_state(row: Any) -> StepState:
         attempts=attempts,
         troubles=troubles,
         deaths=deaths,
+        hand_backs=hand_backs,
         trouble=trouble,
         trouble_hosts=columns.decode_names(hosts) if hosts else (),
         covers=columns.decode_arches(covers) if covers else (),
@@ -301,6 +302,7 @@ def insert_artifacts(connection: sa.Connection, stored: list[tuple[int, tuple[Ar
                 "kind": item.kind.value,
                 "sha256": item.sha256,
                 "nevra": item.identity,
+                "size_bytes": item.size_bytes,
             }
             for attempt_id, items in stored
             for position, item in enumerate(items)

@@ -59,7 +59,7 @@ def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[
     """(attempt, artifact) in the order in which each attempt named them."""
     found = schema.attempt_artifact.c
     query = (
-        sa.select(found.attempt_id, found.name, found.kind, found.sha256, schema.artifact.c.size_bytes, found.nevra)
+        sa.select(found.attempt_id, found.name, found.kind, found.sha256, schema.ARTIFACT_SIZE, found.nevra)
         .select_from(schema.attempt_artifact.join(schema.artifact, found.sha256 == schema.artifact.c.sha256))
         .where(found.attempt_id.in_(attempt_ids))
         .order_by(found.attempt_id, found.position)

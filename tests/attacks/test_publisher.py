@@ -12,20 +12,28 @@ import sqlalchemy as sa
 from farm import wire
 from farm.config import Settings
 from farm.errors import BadSource, LeaseLost, RepositoryTrouble, WorkerLost
+from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildRequest
+from farm.model.build import BuildOptions, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
+from farm.model.target import Limits
+from farm.model.work import Work
 from farm.repositories import checks, open_repositories
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryPackage
 from farm.repositories.staging import bring
 from farm.state.policy import RetryPolicy
+from farm.steps.upload import UploadInput
 from farm.store import schema
+from farm.store.read_view import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
+from tests.contexts import demo_target, step_context
 from tests.fake_workers import artifact, picked, report_for, settle_reports, succeed, token_of
 from tests.rpms import make_rpm, sha256
+from workers.core.context import Ended
+from workers.steps import upload
 from workers.steps.logs import check_size
 
 POLICY = SettlePolicy(retry=RetryPolicy(max_troubles=1, delay_s=0.0))
@@ -75,23 +83,62 @@ def test_packages_with_too_much_metadata_together_are_refused(tmp_path: Path, mo
     assert backend.current(OS) == 1
 
 
+def test_an_upload_that_is_refused_changes_no_repository(tmp_path: Path) -> None:
+    """The source package is sound and comes first; a builder reported a package that the index refuses, and comes
+    last."""
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path / "d")})
+    (tmp_path / "work").mkdir()
+    with step_context(settings, tmp_path / "work", tmp_path / "log", limits=Limits()) as context:
+        source, good = make_rpm(tmp_path, "hello", arch="src"), make_rpm(tmp_path, "hello-debuginfo")
+        bad = make_rpm(tmp_path, "hello", summary=b"a\x01b")
+        kept = [
+            context.store.put(path, name=path.name, kind=ArtifactKind.RPM, identity=path.name.removesuffix(".rpm"))
+            for path in (source, good, bad)
+        ]
+        given = UploadInput(srpm=kept[0], rpms=(kept[1], kept[2]), arches=(Arch.X86_64,))
+        work = Work(
+            attempt="1.upload.x86_64.1",
+            kind="upload",
+            build_id=1,
+            package="hello",
+            target=demo_target(tmp_path),
+            options=BuildOptions(),
+            limits=Limits(),
+            input=given,
+        )
+        with pytest.raises(Ended, match="refused by the repository") as ended:
+            upload.run(work, context)
+    assert ended.value.outcome is Outcome.FAILED
+    backend = open_repositories(settings)
+    for name in upload.destinations("demo", given, RpmFormat()):
+        assert backend.current(name) == 0, name.path
+
+
 def to_upload(store: Store, package: str = "hello") -> int:
     """Up to where the upload is at work."""
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    build = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann").builds[0]
+    build_id = added(store)
     for kind in ("fetch", "srpm", "build"):
-        with store.read_view() as view:
-            ready = [
-                one
-                for queue, groups in view.groups(most=9).items()
-                for priority, owner in groups
-                for one in view.ready(queue, priority, owner, most=9)
-            ]
-        store.dispatch(picked(ready), datetime.now(UTC))
-        label = f"{build.id}.{kind}.x86_64.1" if kind == "build" else f"{build.id}.{kind}.1"
+        store.dispatch(picked(ready(store)), now())
+        label = f"{build_id}.{kind}.x86_64.1" if kind == "build" else f"{build_id}.{kind}.1"
         done = settle_reports(store, [report_for(label, token_of(label), kind, succeed(kind, package))], now(), POLICY)
         assert not done.late
-    return build.id
+    return build_id
+
+
+def added(store: Store) -> int:
+    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
+    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
+    return store.add_batch([request], owner="ann").builds[0].id
+
+
+def ready(store: Store) -> list[Ready]:
+    with store.read_view() as view:
+        return [
+            one
+            for queue, groups in view.groups(most=9).items()
+            for priority, owner in groups
+            for one in view.ready(queue, priority, owner, most=9)
+        ]
 
 
 def now() -> datetime:
@@ -128,3 +175,18 @@ def test_a_source_package_has_one_identity(store: Store) -> None:
     (step,) = [one for one in store.build(build.id).steps if one.kind == "srpm"]
     assert step.attempts[0].outcome is Outcome.ERRORED
     assert "at once" in (step.attempts[0].reason or "")
+
+
+def test_a_wrong_size_in_a_report_does_not_become_the_size_in_other_builds(store: Store) -> None:
+    """The digest of a public source is known before the farm has the file."""
+    source = artifact("hello.tar.gz", ArtifactKind.SOURCE)
+    found = []
+    for size_bytes in (1, source.size_bytes):
+        build_id = added(store)
+        done = replace(succeed("fetch"), artifacts=(replace(source, size_bytes=size_bytes),))
+        store.dispatch(picked(ready(store)), now())
+        label = f"{build_id}.fetch.1"
+        assert not settle_reports(store, [report_for(label, token_of(label), "fetch", done)], now(), POLICY).late
+        (kept,) = store.build(build_id).steps[0].attempts[0].artifacts
+        found.append(kept.size_bytes)
+    assert found == [1, source.size_bytes]

@@ -158,7 +158,7 @@ def test_an_upload_makes_one_version_in_each_repository_and_repeating_it_none(
     binary = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.AARCH64)
     assert read_repository(open_repositories(context.settings).url(binary)) == {"hello-1-1.noarch.rpm"}
     assert b"demo/aarch64/os version 1 has hello-1-1.noarch.rpm" in context.log.path.read_bytes()
-    assert [phase.name for phase in result.phases] == ["download", "publish"]
+    assert [phase.name for phase in result.phases] == ["download", "check", "publish"]
 
 
 def test_an_artifact_that_the_store_does_not_have_is_trouble_before_anything_is_published(
@@ -278,6 +278,9 @@ class Recording:
     def __init__(self) -> None:
         self.labels: dict[str, dict[str, str]] = {}
         self.keep: set[int] = set()
+
+    def prepare(self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, stop: Event) -> None:
+        pass
 
     def add(self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, keep: int, stop: Event) -> int:
         self.labels |= {package.filename: dict(package.labels) for package in packages}

@@ -56,7 +56,13 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
         # Not copied to be checked: back ends look at digests, so a file that is not what it should be is found there.
         with context.phase("download"):
             paths = _brought(plan, work, form, context, files)
-        return _published(work, plan, paths, backend, context)
+        given = {name: _given(content, paths, work, form) for name, content in plan.items()}
+        # All of it before any repository changes: a build is published as a whole or not at all.
+        with context.phase("check"):
+            for name, packages in given.items():
+                check_stop(context, name)
+                backend.prepare(name, packages, stop=context.stop)
+        return _published(work, given, backend, context)
 
 
 def _brought(
@@ -72,34 +78,36 @@ def _brought(
     return paths
 
 
+def _given(
+    content: list[tuple[Artifact, str]], paths: dict[str, Path], work: Work[UploadInput], form: Format
+) -> list[RepositoryPackage]:
+    return [
+        RepositoryPackage(
+            path=paths[artifact.sha256],
+            sha256=artifact.sha256,
+            filename=filename,
+            labels=_package_labels(work, artifact, form),
+        )
+        for artifact, filename in content
+    ]
+
+
 def _published(
     work: Work[UploadInput],
-    plan: Destinations,
-    paths: dict[str, Path],
+    given: dict[RepositoryName, list[RepositoryPackage]],
     backend: RepositoryBackend,
     context: StepContext,
 ) -> StepResult[UploadResult]:
-    form = farm_format_of(work.target.format)
-
     def add(name: RepositoryName) -> tuple[str, int, str]:
         check_stop(context, name)
-        given = [
-            RepositoryPackage(
-                path=paths[artifact.sha256],
-                sha256=artifact.sha256,
-                filename=filename,
-                labels=_package_labels(work, artifact, form),
-            )
-            for artifact, filename in plan[name]
-        ]
-        version = backend.add(name, given, keep=work.target.keep_versions, stop=context.stop)
-        context.log.note(f"{name.path} version {version} has {', '.join(filename for _, filename in plan[name])}")
+        version = backend.add(name, given[name], keep=work.target.keep_versions, stop=context.stop)
+        context.log.note(f"{name.path} version {version} has {', '.join(one.filename for one in given[name])}")
         return name.path, version, backend.url(name, version)
 
-    installable = [name for name in plan if name.kind is RepositoryKind.BINARY]
+    installable = [name for name in given if name.kind is RepositoryKind.BINARY]
     with context.phase("publish"), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
         logs = pool.submit(publish_logs, work, work.input.logs, backend, context)
-        versions = list(pool.map(add, (name for name in plan if name not in installable)))
+        versions = list(pool.map(add, (name for name in given if name not in installable)))
         logs.result()
         versions += pool.map(add, installable)
     return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=UploadResult(versions=tuple(versions)))

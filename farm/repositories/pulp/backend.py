@@ -60,6 +60,19 @@ class PulpRepositories:
         self._together = Together(settings, alone_after=(TaskFailed, PulpHTTPError))
         self._content_url: str | None = None
 
+    def prepare(
+        self, name: RepositoryName, packages: Sequence[RepositoryPackage], *, stop: threading.Event | None = None
+    ) -> None:
+        """See the protocol. Pulp has the packages afterwards, in no repository: its clean-up of orphans removes those
+        that are not added."""
+        check_packages(name, packages)
+        _check_type(name)
+
+        def work(context: Context) -> None:
+            content.bring_packages(self._server, packages, context)
+
+        self._run(f"{name.path}: packages were not brought", work, stop)
+
     def add(
         self,
         name: RepositoryName,
