@@ -61,6 +61,18 @@ def test_a_package_whose_header_names_another_file_is_refused(
     assert backend.current(NAME) == before
 
 
+def test_packages_are_prepared_without_a_change_of_the_repository(backend: RepositoryBackend, tmp_path: Path) -> None:
+    good = package(make_rpm(tmp_path, "prepared"))
+    bad = package(make_rpm(tmp_path, "unprepared", summary=b"a\x01b"))
+    backend.prepare(NAME, [good])
+    with pytest.raises(BadSource, match="unprepared"):
+        backend.prepare(NAME, [good, bad])
+    assert backend.current(NAME) == 0
+    assert backend.add(NAME, [good]) == 1
+    backend.prepare(NAME, [good])
+    assert backend.current(NAME) == 1
+
+
 def test_a_source_package_is_named_as_its_header_says(backend: RepositoryBackend, tmp_path: Path) -> None:
     source = package(make_rpm(tmp_path, arch="src"))
     assert backend.add(SOURCE, [source]) == 1
