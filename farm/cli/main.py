@@ -4,12 +4,12 @@ Each command imports heavy modules by itself, so that `farm --help` and completi
 """
 
 import atexit
+import errno
 import gc
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from farm.cli import admin, hosts, keys, repos, results, show, submit
 from farm.cli import gc as gc_command
 from farm.cli.session import emit, say, session
+from farm.cli.streams import discard, open_closed
 from farm.cli.text import clean
 from farm.config import Settings
 from farm.errors import BadSettings, FarmError
@@ -41,8 +42,7 @@ class FarmGroup(TyperGroup):
             sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # Otherwise Python reports the error again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
             raise typer.Exit(_BROKEN_PIPE) from None
         except KeyboardInterrupt:
             raise typer.Exit(_INTERRUPTED) from None
@@ -50,11 +50,23 @@ class FarmGroup(TyperGroup):
             _report(ctx, error.code, str(error))
             raise typer.Exit(error.exit_code) from error
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC and _is_full(sys.stdout):
+                discard(sys.stdout)
+                say(f"error: standard output cannot be written: {error.strerror}; the command itself was carried out")
+                raise typer.Exit(_UNEXPECTED) from None
             if not _is_ours(error):
                 raise
             hint = "FARM_LOG_LEVEL=DEBUG shows the traceback; please report it"
             _report(ctx, "unexpected", f"unexpected {type(error).__name__}: {error}; {hint}")
             raise typer.Exit(_UNEXPECTED) from error
+
+
+def _is_full(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except OSError as error:
+        return error.errno == errno.ENOSPC
+    return False
 
 
 def _is_ours(error: Exception) -> bool:
@@ -133,6 +145,7 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """The console script."""
+    open_closed()
     _collect_rarely()
     app(prog_name="farm")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from farm.cli.streams import discard
 from farm.config import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def console() -> "Console":
 
 def say(text: str) -> None:
     """Print a remark to standard error, beside the answer."""
-    print(text, file=sys.stderr)  # noqa: T201 - this is the command line
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+    except OSError:  # a broken pipe or a full disk: a remark that cannot be written must not end the command
+        discard(sys.stderr)
 
 
 @contextmanager

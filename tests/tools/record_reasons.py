@@ -20,7 +20,7 @@ from typing import Any
 DATA = Path(__file__).parent.parent / "data/reasons"
 LOGS = DATA / "logs"
 _PREAMBLE = "Name: demo\nVersion: 1.0\nRelease: 1\nSummary: A demo\nLicense: MIT"
-_KEPT_HEAD_BYTES, _KEPT_TAIL_BYTES = 3000, 6000
+_KEPT_HEAD_BYTES, _KEPT_TAIL_BYTES = 3000, 20_000
 _TIMEOUT_S = 120
 _BASE = _PREAMBLE.replace("demo", "rpm-base") + "\nBuildArch: noarch\n%description\nx\n%files\n"
 
@@ -142,7 +142,11 @@ def _sandboxed(argv: list[str], work: Path, database: Path) -> tuple[int, bytes]
     env = {"PATH": "/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/builddir", "LANG": "C.UTF-8"}
     sandbox += [word for key, value in env.items() for word in ("--setenv", key, value)]
     done = subprocess.run(
-        [*sandbox, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        [*sandbox, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
         timeout=_TIMEOUT_S,
     )
     return done.returncode, done.stdout

@@ -25,12 +25,12 @@ IN_SCRIPTS = [
             "Patch #0 (fix.patch):\n+ /usr/bin/patch --no-backup-if-mismatch -f -p1 --fuzz=0\npatching file hello.c\n"
             "Hunk #1 FAILED at 3.\n1 out of 1 hunk FAILED -- saving rejects to file hello.c.rej"
         ),
-        "patch does not apply: 1 out of 1 hunk FAILED -- saving rejects to file hello.c.rej",
+        "patch fix.patch does not apply: 1 out of 1 hunk FAILED -- saving rejects to file hello.c.rej",
     ),
     (
         "%prep",
         "can't find file to patch at input line 5\nPerhaps you used the wrong -p or --strip option?",
-        "patch does not apply: can't find file to patch at input line 5",
+        "patch does not apply: can't find file to patch at input line 5 (see the number in %patch -p)",
     ),
     (
         "%prep",
@@ -185,7 +185,7 @@ IN_SCRIPTS = [
     (
         "%check",
         "80% tests passed, 2 tests failed out of 10\n\nThe following tests FAILED:\n\t  3 - parse (Failed)",
-        "80% tests passed, 2 tests failed out of 10",
+        "80% tests passed, 2 tests failed out of 10: 3 - parse (Failed)",
     ),
     (
         "%check",

@@ -50,13 +50,14 @@ class HostState:
 @dataclass(frozen=True, kw_only=True)
 class End:
     """The end of the tool: `code`, or `signal` from outside. `said` is its output, or the last part. `has_begun` if dnf
-    had written its plan, so that a scriptlet may have run."""
+    had written its plan, so that a scriptlet may have run. `rich` are the build's own rich dependencies."""
 
     code: int | None
     signal: int | None = None
     said: bytes
     host: HostState
     has_begun: bool = False
+    rich: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:
@@ -149,9 +150,20 @@ def disk_problem(folder: Path) -> str | None:
 
 _NOTHING = (
     re.compile(r"^No matching package to install: '(?P<what>[^\n]+)'", re.MULTILINE),
-    re.compile(r"^[ -]*(?:Problem[ \d]*: )?nothing provides (?P<what>[^\n]+?) needed by ", re.MULTILINE),
+    re.compile(
+        r"^[ -]*(?:Problem[ \d]*: )?nothing provides "
+        r"(?:requested )?(?P<what>[^\n]+?(?: needed by [^ \n]+)?)(?: from \S+)?$",
+        re.MULTILINE,
+    ),
     re.compile(r"^No match for argument: (?P<what>[^\n]+)", re.MULTILINE),
 )
+_PROBLEM = re.compile(
+    r"^ *Problem(?: \d+)?: (?P<what>[^\n]{1,300})(?P<causes>(?:\n +- [^\n]{1,300}){0,8})", re.MULTILINE
+)
+_FILTERS = {
+    "modular filtering": " (it is of a module's stream that the target does not enable)",
+    "exclude filtering": " (the target, or the template of its roots, excludes it)",
+}
 _NO_SPEC = re.compile(
     r"^Failed to (?:open: '/work/wanted\.spec', not a valid spec file|parse spec file \"/work/wanted\.spec\")",
     re.MULTILINE,
@@ -187,6 +199,22 @@ def _nothing_provides(end: End) -> str | None:
     text = end.text
     what = list(dict.fromkeys(found["what"] for pattern in _NOTHING for found in pattern.finditer(text)))
     return "nothing provides " + ", ".join(what) if what else None
+
+
+def _conflict(end: End) -> str | None:
+    """dnf's first problem, which is a line and a list of causes. The causes come first when the line says nothing."""
+    found = _PROBLEM.search(end.text)
+    if found is None:
+        return None
+    what = found["what"]
+    causes = [line.strip(" -") for line in found["causes"].splitlines()]
+    if filtered := [line for line in causes if "filtered out by" in line]:
+        return f"{filtered[0]}{_FILTERS.get(filtered[0].rpartition(' by ')[2], '')}"
+    if what == "conflicting requests" and causes:
+        what = ""
+    # dnf does not name the rich dependency that leads to a problem.
+    rich = f"the BuildRequires have the conditions {', '.join(end.rich)}" if end.rich else ""
+    return "; ".join(part for part in (what, *causes, rich) if part)
 
 
 def _bad_requirement(end: End) -> str | None:
@@ -260,7 +288,7 @@ DNF: tuple[Case, ...] = (
     Case(
         name="conflict",
         blame=Blame.PACKAGE,
-        test=_says(r"^ *Problem(?: \d+)?: (?P<what>[^\n]{1,300})"),
+        test=_conflict,
         outcome=Outcome.UNRESOLVABLE,
     ),
     Case(
@@ -314,8 +342,11 @@ DNF_BEGUN: tuple[Case, ...] = (
 
 
 def _unmet(end: End) -> str | None:
-    missing = rpmbuild.unmet(end.said)
-    return "the root lacks " + ", ".join(missing) if missing else None
+    missing, unwanted = rpmbuild.unmet(end.said), rpmbuild.conflicts(end.said)
+    words = ["the root lacks " + ", ".join(missing)] if missing else []
+    if unwanted:
+        words.append("the root has what BuildConflicts rules out: " + ", ".join(unwanted))
+    return "; ".join(words) or None
 
 
 #: For a command that no limit ended (workers/isolation/outcomes.py has those). "failed" has no reason here: reason.py

@@ -16,6 +16,11 @@ def read_facts(results: Path) -> tuple[SourceFacts | None, str | None]:
     found = list(islice(results.iterdir(), 2))
     if len(found) != 1 or found[0].is_symlink() or not found[0].is_file():
         return None, f"rpmbuild has to make one source package, and made {'several files' if found else 'none'}"
+    if found[0].name.endswith(".nosrc.rpm"):
+        return None, (
+            "the recipe has NoSource or NoPatch, so its source package is a nosrc.rpm: some of its sources are not "
+            "inside, so it cannot be built; remove the NoSource tag, or build it where the sources may be used"
+        )
     try:
         tags = rpmfile.read_source_tags(found[0])
     except rpmfile.BadRpm as error:

@@ -77,6 +77,7 @@ class DnfInstall:
         self._context = context
         self._confinement = confinement
         self._cache = PackageCache(settings, target.name, arch)
+        self._rich: tuple[str, ...] = ()
 
     def install(
         self, packages: Sequence[str], repositories: Sequence[DnfRepository], *, root: Path, into: Path
@@ -98,6 +99,8 @@ class DnfInstall:
         Raises trouble; and Ended, with UNRESOLVABLE if no package provides a requirement, and with FAILED if a package
         that meets one cannot be installed.
         """
+
+        self._rich = tuple(one for one in wanted if one.startswith("("))
 
         def prepare(work: Path) -> list[str]:
             try:
@@ -187,7 +190,7 @@ class DnfInstall:
         if has_begun:  # the output of a scriptlet may have pushed dnf's message out of the part that is read
             said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
-        end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun)
+        end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun, rich=self._rich)
         if met_one := _limit_met(done, ran.met, has_begun=has_begun):
             outcome, words = met_one
             what = "installing its requirements" if is_builds_own else "making the build root"

@@ -12,6 +12,7 @@ from farm.errors import RootTrouble
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext
+from workers.core.text import shown as printable
 from workers.core.untrusted import read_left
 from workers.formats.base import BuildRequest, Made, SourceRequest
 from workers.formats.rpm import blame, rpmbuild
@@ -28,6 +29,8 @@ from workers.roots.stacked import StackedRoots, Template
 
 _INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
+_RESULTS = "/builddir/results"
+_OWN_FOLDERS = "the spec sets _rpmdir, _topdir or _build_name_fmt itself; remove that"
 #: As in mock: a recipe that still asks for other packages after so many rounds would never end.
 _ROUNDS = 10
 #: The outcomes of a root that may lack packages.
@@ -178,6 +181,11 @@ def _asked(done: Ran, session: RootSession) -> tuple[str, ...]:
 
 
 def _packages_made(done: Ran, session: RootSession, results: Path) -> Made:
+    # The spec's own macros win over those of the command line.
+    is_empty = done.outcome is Outcome.SUCCEEDED and not any(session.results.iterdir())
+    if is_empty and (path := rpmbuild.written_elsewhere(done.completed.tail, _RESULTS)):
+        reason = f"rpmbuild wrote {printable(path)} and not into {_RESULTS}: {_OWN_FOLDERS}"
+        done = replace(done, outcome=Outcome.FAILED, reason=reason)
     if done.outcome is Outcome.SUCCEEDED:
         session.results.rename(results)
     return Made(

@@ -16,7 +16,10 @@ class Pattern:
 
     `say` is the reason, made of the expression's named groups and `{line}`; `{items}` are the named group `item` of the
     lines after it that match `item`; lines that match `skip` are left out. `last` takes the last match in the log
-    instead of the first, for tools with a summary at the end.
+    instead of the first, for tools with a summary at the end. With `needs_items` a match without items does not count.
+
+    `before` names lines before the match by their needle, whose named groups `say` may use, and which may be missing.
+    With `has_cause_above`, `{above}` is the message in the line just above, in parentheses.
     """
 
     needle: bytes
@@ -27,10 +30,15 @@ class Pattern:
     skip: re.Pattern[str] | None = None
     items_max: int = 5
     last: bool = False
+    needs_items: bool = False
+    before: tuple[tuple[bytes, re.Pattern[str]], ...] = ()
+    has_cause_above: bool = False
 
 
 def _of(needle: str, line: str | None = None, say: str = "{line}", **more: object) -> Pattern:
     expression = re.compile(line if line is not None else f".*{re.escape(needle)}")
+    if before := more.get("before"):
+        more["before"] = tuple((needle.encode(), re.compile(line)) for needle, line in before)  # type: ignore[attr-defined]
     for name in ("item", "skip"):
         if isinstance(text := more.get(name), str):
             more[name] = re.compile(text)
@@ -45,6 +53,7 @@ SURROUNDINGS = (
     _of("No space left on device"),
     _of("Disk quota exceeded"),
     _of("File too large", r".*: File too large\b"),
+    _of("Assertion `", r".*Assertion `.*' failed.*"),
     _of("Killed signal terminated program", say="{line} (most often the memory limit)"),
     _of("annot allocate memory"),
     _of("out of memory", r"(?:.*: )?(?:fatal error: )?(?:virtual memory exhausted|out of memory)\b.*"),
@@ -61,7 +70,25 @@ SURROUNDINGS = (
     _of("getaddrinfo E", r".*getaddrinfo E[A-Z_]+\b.*", _NO_NETWORK),
 )
 
+#: The name of the patch that is applied: as %patch traces or prints it, as %autosetup unpacks it, or git am's title.
+_PATCH = (
+    ("rpmuncompress ", r"\+ .*rpmuncompress (?:-\S+ )*\S*/(?P<patch>[^/\s]+)"),
+    ("Patch #", r"(?:\+ .*)?Patch #\d+ \((?P<patch>[^)]+)\)"),
+    ("Applying: ", r"Applying: (?P<patch>.+)"),
+)
+_PATCH_SAYS = "patch {patch} does not apply: {line}"
+_PATCHED = (*_PATCH, ("patching file ", r"patching file (?P<file>.*)"))
+_CRLF = "the script has CR LF line ends: convert it, for example with dos2unix ({line})"
+
 _MISSING_TOOL = (
+    _of("\\r': command not found", say=_CRLF),
+    _of("^M: bad interpreter", say=_CRLF),
+    _of(
+        "cannot execute: required file not found",
+        r".*: (?P<file>\S+): cannot execute: required file not found",
+        "{file}: cannot execute: the interpreter in its first line is not there, or the line ends with CR LF"
+        " (is it in BuildRequires?)",
+    ),
     _of(
         "command not found",
         r"(?:.*: )?(?P<tool>[^\s:]+): command not found",
@@ -79,19 +106,29 @@ _FILES = (
 )
 
 _PREP = (
+    _of("Reversed (or previously applied)", say=_PATCH_SAYS, before=_PATCH),
+    _of(
+        ": Is a directory",
+        r"error: File (?P<what>\S+): Is a directory",
+        "{what} is a folder, not a file: a Source names no file, as a URL that ends with a slash does",
+    ),
     _of("Bad source", r"error: Bad (?:source|file): (?P<what>.*)", "missing source: {what}"),
     _of("Bad file", r"error: Bad (?:source|file): (?P<what>.*)", "missing source: {what}"),
     _of("error: File ", r"error: File (?P<what>.*: No such file or directory)", "missing source: {what}"),
     _of(
         " FAILED -- saving rejects",
         r"\d+ out of \d+ hunks? FAILED -- saving rejects .*",
-        "patch does not apply: {line}",
+        _PATCH_SAYS,
+        before=_PATCH,
     ),
-    _of("Hunk #", r"Hunk #\d+ FAILED at .*", "patch does not apply: {line}"),
-    _of("can't find file to patch", say="patch does not apply: {line}"),
-    _of("Reversed (or previously applied)", say="patch does not apply: {line}"),
-    _of("malformed patch at line"),
-    _of("error: patch failed:", say="patch does not apply: {line}"),
+    _of("Hunk #", r"Hunk #\d+ FAILED at .*", "patch {patch} does not apply: {file}: {line}", before=_PATCHED),
+    _of("can't find file to patch", say=f"{_PATCH_SAYS} (see the number in %patch -p)", before=_PATCH),
+    _of("malformed patch at line", say=_PATCH_SAYS, before=_PATCH),
+    _of("Only garbage was found in the patch input", say=_PATCH_SAYS, before=_PATCH),
+    _of("unexpectedly ends in middle of line", say=_PATCH_SAYS, before=_PATCH),
+    _of("error: patch failed:", say=_PATCH_SAYS, before=_PATCH),
+    _of("error: ", r"error: .*: (?:patch does not apply|does not exist in index)", _PATCH_SAYS, before=_PATCH),
+    _of("corrupt patch at line", say=_PATCH_SAYS, before=_PATCH),
     _of("not in gzip format"),
     _of("not look like a tar archive"),
     _of("nexpected EOF in archive"),
@@ -110,12 +147,20 @@ _PREP = (
 )
 
 _COMPILE = (
+    _of("configure:", r"configure:\d+: error: (?!in ).*"),
+    _of(
+        "configure: error: in ",
+        r"configure: error: in .*",
+        "{items}",
+        item=r"(?P<item>configure: error: .*)",
+        items_max=1,
+    ),
     _of("CMake Error", r"CMake Error.*", "{line} {items}", item=r" +(?P<item>\S.*)", skip=r"\s*$", items_max=2),
     _of("configure: error: "),
     _of("ERROR: ", r"(?:\S*meson\.build:\d+:\d+: )ERROR: .*"),
     _of("No package '", r"No package '.*' found", "pkg-config: {line} (is it in BuildRequires?)"),
     _of("required by 'virtual:world'", say="pkg-config: {line} (is it in BuildRequires?)"),
-    _of("error: ", r"(?!error:|make)[^\s:][^:]*:\d+:(?:\d+:)? (?:fatal )?error: .*"),
+    _of("error: ", r"(?!error:|make|conftest|_configtest)[^\s:][^:]*:\d+:(?:\d+:)? (?:fatal )?error: .*"),
     _of("error[E", r"error\[E\d+\]: .*"),
     _of("error: ", r"error: (?:could not compile|no matching package named|linking with) .*"),
     _of("undefined reference to"),
@@ -132,6 +177,15 @@ _COMPILE = (
 
 _PYTHON = (
     _of(
+        "prerequisites not found",
+        say="{line} {items} (is it in BuildRequires?)",
+        item=r"\s+(?P<item>\S.*)",
+        needs_items=True,
+    ),
+    _of("No matching distribution found for", say=_NO_NETWORK),
+    _of("failed to load external entity", say=_NO_NETWORK),
+    _of("ModuleNotFoundError: ", r"(?P<what>ModuleNotFoundError: .*)", "{what}", last=True),
+    _of(
         "Traceback (most recent call last)",
         say="{items}",
         item=r"(?P<item>[A-Za-z_][\w.]*(?:: .*)?)$",
@@ -142,7 +196,15 @@ _PYTHON = (
 )
 
 _SUMMED_UP = (
-    _of("FAILED: ", r"FAILED: .*"),
+    _of(
+        "FAILED: ",
+        r"FAILED: .*",
+        "{line}: {items}",
+        item=r"(?P<item>.*(?:error|fail|cannot|can't|not|:).*)",
+        skip=r"(?!ninja: ).*",
+        items_max=1,
+        needs_items=False,
+    ),
     _of("*** [", r"make(?:\[\d+\])?: \*\*\* \[.*"),
     _of("ninja: build stopped"),
 )
@@ -153,7 +215,11 @@ _INSTALL = (
     _of("*** ERROR: No build ID note", say="debug information: {line}"),
     _of("*** ERROR: ambiguous python shebang"),
     _of("contains an invalid rpath", say="{line} (see check-rpaths)"),
-    _of("in installed files; aborting", say="{line} (the build root's path got into a file)"),
+    _of(
+        "in installed files; aborting",
+        say="{line}{above} (the build root's path got into a file)",
+        has_cause_above=True,
+    ),
     _of("*** ERROR: "),
 )
 
@@ -162,9 +228,27 @@ _CHECK = (
     _of("FAILED ", r"FAILED \S+::.*"),
     _of("... FAILED", r"test .* \.\.\. FAILED"),
     _of("FAIL: ", r"(?:\d+/\d+ )?FAIL: .*"),
-    _of("ERROR: ", r"ERROR: \w+ \(.*\)"),
+    _of("ERROR: ", r"ERROR: (?:\w+ \(.*\)|[\w./-]+(?: - .*)?$)"),
     _of("not ok ", r"\s*not ok \d+(?!.*# (?:TODO|SKIP)).*"),
-    _of("tests failed out of", last=True),
+    _of(
+        "tests failed out of",
+        say="{line}: {items}",
+        last=True,
+        item=r"\s*(?P<item>\d+ - .*)",
+        skip=r"(?!Errors while running).*",
+    ),
+    _of("Failed test", r"#\s+Failed test .*"),
+    _of("rspec ./", r"rspec \./.*"),
+    _of("Failed example:", say="doctest failed: {file}", before=(('File "', r"(?P<file>File .*)"),)),
+    _of("Failed ", r"\s*\d+/\d+ Test +#\d+: .*"),
+    _of("ERROR ", r"ERROR \S+(?:::| - ).*"),
+    _of(
+        "Test Summary Report",
+        say="tests failed: {items}",
+        item=r"(?P<item>\S.* \(Wstat: .*)",
+        skip=r"-+$|\s+.*",
+        needs_items=True,
+    ),
     _of("tests FAILED:", r"The following tests FAILED:", "{line} {items}", item=r"\s*(?P<item>\d+ - .*)"),
     _of("Result: FAIL", last=True),
     _of("test result: FAILED", last=True),
@@ -186,8 +270,16 @@ _DEPENDENCIES = (
     _of(
         "Failed build dependencies",
         r"error: Failed build dependencies:",
+        "the root has what BuildConflicts rules out: {items}",
+        item=r"\s+(?P<item>.+ conflicts with \S+$)",
+        last=True,
+        needs_items=True,
+    ),
+    _of(
+        "Failed build dependencies",
+        r"error: Failed build dependencies:",
         "unmet BuildRequires: {items}",
-        item=r"\s+(?P<item>.+?) is needed by \S+$",
+        item=r"\s+(?P<item>.+?(?= is needed by \S+$)|.+ conflicts with \S+$)",
         last=True,
     ),
     _of("nothing provides", r".*nothing provides (?:requested )?(?P<what>.+)", "nothing provides {what}"),
@@ -218,7 +310,9 @@ _DEPENDENCIES = (
 _SPEC = (
     _of("No compatible architectures found"),
     _of("error: Architecture is ", r"error: Architecture is (?:excluded|not included): .*"),
+    _of("Empty tag: ", r"error: line \d+: Empty tag: .*", "{line}{above}", has_cause_above=True),
     _of("error: ", r"error: (?:\S+\.spec: )?line \d+: .*"),
+    _of("error: ", r"error: \S+\.spec:\d+: .*"),
     _of("not in descending chronological order"),
     _of("bad date in %changelog", r"error: .*bad date in %changelog.*"),
     _of(

@@ -21,6 +21,8 @@ _LINE_CHARS = 4096
 _EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
 _SCRIPT_RAN = b"Executing(%"
 _UNMET = re.compile(rb"^\t(?P<what>[^\n]{1,300}) is needed by [^\n]+$", re.MULTILINE)
+_CONFLICTS = re.compile(rb"^\t(?P<what>[^\n]{1,300} conflicts with [^\n]{1,300})$", re.MULTILINE)
+_WROTE = re.compile(rb"^Wrote: (?P<path>/[^\n]{1,400}\.rpm)$", re.MULTILINE)
 _OWN_MACROS = (
     ("_topdir", "/builddir/build"),
     ("_rpmdir", "/builddir/results"),
@@ -84,3 +86,19 @@ def unmet(tail: bytes) -> tuple[str, ...]:
     if b"error: Failed build dependencies:" not in tail:
         return ()
     return tuple(found["what"].decode(errors="backslashreplace") for found in _UNMET.finditer(tail))
+
+
+def conflicts(tail: bytes) -> tuple[str, ...]:
+    """The packages of the root that the spec's BuildConflicts rule out, as rpmbuild names them."""
+    if b"error: Failed build dependencies:" not in tail:
+        return ()
+    return tuple(found["what"].decode(errors="backslashreplace") for found in _CONFLICTS.finditer(tail))
+
+
+def written_elsewhere(tail: bytes, folder: str) -> str | None:
+    """A package that rpmbuild says it wrote, directly in another folder than this one; None if there is none."""
+    for found in _WROTE.finditer(tail):
+        path = found["path"].decode(errors="backslashreplace")
+        if path.rpartition("/")[0] != folder and not path.endswith(".src.rpm"):
+            return path
+    return None

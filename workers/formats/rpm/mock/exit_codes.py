@@ -67,7 +67,10 @@ _NETWORK = re.compile(
     rb"|connection (?:refused|reset|timed out)"
 )
 _NOTHING_PROVIDES = (
-    re.compile(rb"nothing provides (?:requested )?([^\n]{1,200}?)(?: needed by [^\n]*)?\s*$", re.MULTILINE),
+    re.compile(
+        rb"nothing provides (?:requested )?([^\n]{1,200}?(?: needed by [^ \n]{1,200})?)(?: from \S{1,100})?\s*$",
+        re.MULTILINE,
+    ),
     re.compile(rb"No matching package to install: '?([^'\n]{1,200})'?"),
     re.compile(rb"No match for argument: ([^\n]{1,200})"),
     re.compile(rb"No [Pp]ackage found for ([^\n]{1,200})"),
@@ -78,6 +81,8 @@ _NAMES = re.compile(
     rb"^[^\n]*(?:No matching package|No match for argument|[Nn]othing provides|needed by)[^\n]*$", re.MULTILINE
 )
 _FAILED_DEPENDENCY = re.compile(rb"^\s+([^\n]{1,200}?) is needed by [^\n]+$", re.MULTILINE)
+_FILTERED = re.compile(rb"^[^\n]*?(package [^\n]{1,200} is filtered out by \w+ filtering)", re.MULTILINE)
+_BUILD_CONFLICT = re.compile(rb"^\s+([^\n]{1,200} conflicts with [^\n]{1,200})$", re.MULTILINE)
 _CONFLICT = re.compile(rb"(?:[Pp]roblem[ 0-9]*: |^ +- )([^\n]*(?:conflict|cannot install)[^\n]{0,200})", re.MULTILINE)
 _TIMEOUT = re.compile(rb"Timeout\([0-9]+\) expired for command")
 #: dnf writes in bold if mock gives it a terminal.
@@ -148,6 +153,10 @@ def _failed(said: Said, reason: str | None) -> Verdict:
 def _unmet_at_build(said: Said) -> Verdict:
     """The verdict on rpmbuild's code 11: generated BuildRequires are still not met when the build begins."""
     unmet = tuple(dict.fromkeys(shown(found) for found in _FAILED_DEPENDENCY.findall(said.build_log)))
+    if not unmet and b"error: Failed build dependencies:" in said.build_log:
+        if conflict := _BUILD_CONFLICT.search(said.build_log):
+            words = f"the root has what BuildConflicts rules out: {shown(conflict[1])}"
+            return Verdict(outcome=Outcome.UNRESOLVABLE, reason=words)
     if not unmet:
         return Verdict(outcome=Outcome.FAILED)
     return Verdict(outcome=Outcome.UNRESOLVABLE, reason=_nothing_provides(unmet))
@@ -167,6 +176,8 @@ def _unmet(said: Said) -> str | None:
     unmet = [shown(found.strip()) for pattern in _NOTHING_PROVIDES for found in pattern.findall(said.of_mock)]
     if unmet:
         return _nothing_provides(tuple(dict.fromkeys(unmet)))
+    if filtered := _FILTERED.search(said.of_mock):
+        return shown(filtered[1])
     conflict = _CONFLICT.search(said.of_mock)
     return f"cannot be installed together: {shown(conflict[1].strip())}" if conflict else None
 
