@@ -43,8 +43,13 @@ def console() -> "Console":
     """Standard output. Markup and emoji codes in printed text have no effect, since names are untrusted text."""
     from rich.console import Console
 
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end the process with code 1; the command line ends it as other programs do."""
+            raise BrokenPipeError
+
     is_terminal = sys.stdout.isatty()
-    return Console(
+    return PipeConsole(
         markup=False, emoji=False, highlight=False, soft_wrap=False, width=None if is_terminal else _PIPE_COLUMNS
     )
 

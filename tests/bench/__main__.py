@@ -23,7 +23,7 @@ from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.targets.load import find_target
 from farm.up.embedded import running_farm
-from tests import survey
+from tests import reason_table, survey
 from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, startup, tiny
 from tests.distribution import demo_distribution
 from tests.packages import make_git
@@ -49,9 +49,18 @@ GOALS: dict[str, tuple[float, float]] = {
     "pulp_over_cli": (4.0, 8.0),
     "hostile_documents_per_s": (2000, 10_000),
     "hostile_latency_ms.p95": (100, 50),
+    "reason_right.tuned": (0.95, 0.97),
+    "reason_right.held_out": (0.9, 0.97),
 }
-MORE_IS_BETTER = {"survey", "pulp_over_cli", "enqueue_per_s", "hostile_documents_per_s"}
-FARM, LOAD, LEASES, PULP, HOSTILE, START = PARTS = ("farm", "load", "leases", "pulp", "hostile", "start")
+MORE_IS_BETTER = {
+    "survey",
+    "pulp_over_cli",
+    "enqueue_per_s",
+    "hostile_documents_per_s",
+    "reason_right",
+}
+PARTS = ("farm", "load", "leases", "pulp", "hostile", "start", "reasons")
+FARM, LOAD, LEASES, PULP, HOSTILE, START, REASONS = PARTS
 
 console = Console()
 
@@ -75,6 +84,12 @@ def main(parts: Sequence[str]) -> None:
         if START in parts:
             with _said("`farm status` as a process against a bare Python"):
                 figures |= startup.figures(data / "start")
+        if REASONS in parts:
+            with _said("the reasons of recorded failures"):
+                halves = {name: reason_table.answers(held_out=name == "held_out") for name in ("tuned", "held_out")}
+                figures["reason_right"] = {
+                    name: round(reason_table.share_right(half), 3) for name, half in halves.items()
+                }
         if PULP in parts:
             figures |= pulp.figures(data / "pulp", _said)
     _print(figures)

@@ -65,7 +65,14 @@ def test_each_requirement_without_a_provider_is_named_once() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b" Problem: nothing provides foo >= 2 needed by bar-1-1.x86_64", "nothing provides foo >= 2"),
+        (
+            b" Problem: nothing provides foo >= 2 needed by bar-1-1.x86_64",
+            "nothing provides foo >= 2 needed by bar-1-1.x86_64",
+        ),
+        (
+            b" Problem: conflicting requests\n  - package foo-1-1.noarch is filtered out by modular filtering",
+            "package foo-1-1.noarch is filtered out by modular filtering",
+        ),
         (b"  - nothing provides requested (a or b)", "nothing provides (a or b)"),
         (b"No match for argument: baz", "nothing provides baz"),
         (b"No package found for old-yum", "nothing provides old-yum"),

@@ -40,7 +40,7 @@ _CONTROL_AT_START = re.compile(rf"(?:[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]|{_TITLE_O
 _SCRIPT_END = re.compile(r"exit\b|:$|RPM_EC=|jobs -p|(?:cat|tail) |set [+-]")
 _TRACE = re.compile(r"(?P<depth>\++) (?P<command>\S.*)")
 #: A trace after output that had no newline at its end.
-_GLUED = re.compile(r"(?P<output>.*?\S.*?)(?<!\+)(?P<depth>\+) (?P<command>[a-z_./\[][\w./-]+ .*)")
+_GLUED = re.compile(r"(?<!\+)(?P<depth>\+) (?P<command>[a-z_./\[][\w./-]{1,100} .*)")
 _TRACE_WITHIN = re.compile(r"\++ \S")
 _PRINTS = re.compile(r"(?:echo|printf)\b")
 _TESTS = re.compile(r"(?:test|\[\[?|grep -q|cmp -s) ")
@@ -186,7 +186,8 @@ def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) ->
             named = {"line": line, "items": items, **_before(text, pattern, at)}
             if pattern.has_cause_above:
                 named["above"] = _above(text, start, at)
-            return at, pattern.say.format_map(match.groupdict("") | named).strip(" ,")
+            words = pattern.say.format_map(match.groupdict("") | named).strip(" ,")
+            return at, words if items or pattern.item is None else words.rstrip(" ,:")
     return None
 
 
@@ -281,14 +282,14 @@ def _last_command(text: bytes, start: int, end: int) -> _Last:
             break
         at = max(text.rfind(b"\n", start, line_end) + 1, start)
         line = _line_shown(text[at : min(line_end, at + _LINE_BYTES)]).strip()
-        trace = _TRACE.match(line) or _GLUED.match(line)
+        trace = _TRACE.match(line) or _GLUED.search(line)
         if trace is None:
             if not output and not line.startswith(("Executing(", "RPM build ", "[farm] ")):
                 output = line
             continue
         command = _unquoted(trace["command"])
         if _SCRIPT_END.match(command):
-            output = output or trace.groupdict().get("output", "")
+            output = output or line[: trace.start()].strip()
             continue
         if _ASSIGNS.match(command) or (len(trace["depth"]) > 1 and not fallback):
             # An assignment fails with the command whose output it assigns, which the shell traced before it.

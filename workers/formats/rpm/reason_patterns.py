@@ -200,7 +200,7 @@ _SUMMED_UP = (
         "FAILED: ",
         r"FAILED: .*",
         "{line}: {items}",
-        item=r"(?P<item>.*(?:error|fail|cannot|can't|not|:).*)",
+        item=r"(?P<item>(?!ninja: ).*(?:error|fail|cannot|can't|not|:).*)",
         skip=r"(?!ninja: ).*",
         items_max=1,
         needs_items=False,

@@ -153,11 +153,11 @@ def _failed(said: Said, reason: str | None) -> Verdict:
 def _unmet_at_build(said: Said) -> Verdict:
     """The verdict on rpmbuild's code 11: generated BuildRequires are still not met when the build begins."""
     unmet = tuple(dict.fromkeys(shown(found) for found in _FAILED_DEPENDENCY.findall(said.build_log)))
-    if not unmet and b"error: Failed build dependencies:" in said.build_log:
-        if conflict := _BUILD_CONFLICT.search(said.build_log):
+    if not unmet:
+        conflict = _BUILD_CONFLICT.search(said.build_log)
+        if conflict and b"error: Failed build dependencies:" in said.build_log:
             words = f"the root has what BuildConflicts rules out: {shown(conflict[1])}"
             return Verdict(outcome=Outcome.UNRESOLVABLE, reason=words)
-    if not unmet:
         return Verdict(outcome=Outcome.FAILED)
     return Verdict(outcome=Outcome.UNRESOLVABLE, reason=_nothing_provides(unmet))
 
