@@ -29,8 +29,8 @@ from farm.steps.registry import queue_of
 _log = logging.getLogger(__name__)
 _WAKE = b"wake"
 _BATCH = 200  # documents of one role at a time
-_BATCH_BYTES = bounds.DOCUMENT_BYTES
-_LOOKED_BYTES = 16 * 2**20  # of documents of one role that are dropped at a time because they are too long
+_BATCH_BYTES = 2 * 2**20  # the limit of one role, which one document may exceed
+_LOOKED_BYTES = 64 * 2**20  # of documents of one role that are dropped at a time because they are too long
 #: Documents that wait in one list. Senders stop at the first number; at the second the newest ones are dropped.
 _WAITING, _WAITING_AT_MOST = 10_000, 20_000
 _REASON_CHARS, _LOGS = 4096, 4
@@ -136,7 +136,7 @@ class Control:
                 pass
 
     def receive(self, *, timeout_s: float) -> Inbox:
-        """The waiting documents, at most 200 and 2 MiB of each role; blocks up to `timeout_s` for the first one.
+        """The waiting documents, at most 200 of each role, and one after 2 MiB of them; blocks up to `timeout_s`.
 
         A document that is no report, breaks a bound, or names another role's attempt is logged and dropped.
         Raises redis.RedisError while the broker is away.

@@ -48,7 +48,7 @@ def complete_arch(incomplete: str) -> list[str]:
 
 
 def complete_limit(incomplete: str) -> list[str]:
-    names = ("memory=", "silence=", "log=", "disk=", "files=", "processes=", "wall=")
+    names = ("memory=", "silence=", "log=", "disk=", "files=", "processes=", "wall=", "results=", "metadata=")
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -157,7 +157,8 @@ LimitOption = Annotated[
     list[str] | None,
     typer.Option(
         "--limit", metavar="NAME=VALUE", show_default=False, autocompletion=complete_limit,
-        help="Replace a limit of target and package: memory=8GiB, silence=2h, log=, disk=, files=, processes=.",
+        help="Replace a limit of target and package: memory=8GiB, silence=2h, log=, disk=, files=, processes=, "
+        "results=, metadata=.",
     ),
 ]  # fmt: skip
 WaitOption = Annotated[

@@ -55,8 +55,13 @@ class Limits:
     disk_bytes: int = 64 * 2**30
     files: int = 1_000_000
     processes: int = 4096
+    results: int = 20_000
+    metadata_bytes: int = 128 * 2**20
 
 
+#: The metadata that one upload may bring to a repository, whatever a target says: a publisher's memory takes so
+#: much.
+METADATA_MAX_BYTES = 256 * 2**20
 _DAY_S = 24 * 3600
 #: The range of each limit, both ends included. The farm's own tools in the sandbox need the minimum. A value above the
 #: maximum is too large for a kernel (processes), or a typing mistake.
@@ -69,6 +74,8 @@ LIMIT_RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "disk_bytes": (2**20, 2**50),
         "files": (100, 50_000_000),
         "processes": (16, 2**22),
+        "results": (1, 20_000),
+        "metadata_bytes": (2**16, METADATA_MAX_BYTES),
     }
 )
 
@@ -84,6 +91,8 @@ class OwnLimits:
     disk_bytes: int | None = None
     files: int | None = None
     processes: int | None = None
+    results: int | None = None
+    metadata_bytes: int | None = None
 
     @property
     def given(self) -> dict[str, int]:

@@ -10,17 +10,20 @@ from farm.config import DIRECTORY, PULP
 from farm.errors import BadRequest, BadSource, NotFound
 from farm.formats.base import Format
 from farm.formats.registry import format_of
+from farm.model.target import METADATA_MAX_BYTES
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
 #: The formats that Pulp has a content type for.
 _PULP_FORMATS = ("rpm",)
-#: The metadata of all packages that one build adds to a repository. The build host checks half of it, and may lie.
-ADD_METADATA_BYTES = 32 * 2**20
+#: The metadata of all packages that one build adds to a repository. The build host checks the target's limit, and may
+#: lie.
+ADD_METADATA_BYTES = METADATA_MAX_BYTES
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET_MAX = 200
 _WITH_ARCH = (RepositoryKind.BINARY, RepositoryKind.DEBUG)
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~^-]*")
+_PACKAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
 _FILENAME_MAX = 255  # the limit of Linux file systems
 _PARTS_MAX = 8
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -99,7 +102,7 @@ def check_packages(name: RepositoryName, packages: Sequence[RepositoryPackage]) 
 
 def is_package_name(filename: str, suffix: str) -> bool:
     """True for a name that a package's file may have in a repository of a format with this suffix."""
-    is_harmless = _PART.fullmatch(filename) and len(filename) <= _FILENAME_MAX
+    is_harmless = _PACKAGE.fullmatch(filename) and len(filename) <= _FILENAME_MAX
     return bool(is_harmless) and filename.endswith(suffix) and len(filename) > len(suffix)
 
 

@@ -87,6 +87,8 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     disk_bytes: int = Limits.disk_bytes
     files: int = Limits.files
     processes: int = Limits.processes
+    results: int = Limits.results
+    metadata_bytes: int = Limits.metadata_bytes
 
 
 class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -98,6 +100,8 @@ class _PackageLimits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     disk_bytes: int | None = None
     files: int | None = None
     processes: int | None = None
+    results: int | None = None
+    metadata_bytes: int | None = None
 
 
 class _Retention(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

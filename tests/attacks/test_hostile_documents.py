@@ -86,7 +86,7 @@ FACTS = {
     "a NUL": facts(version="1\0"),
     "deep JSON": b'{"name":' + DEEP,
     "not UTF-8": b"\xff\xfe",
-    "9 MB": facts(unfit="x" * 9_000_000),
+    "9 MB": facts(unfit="x" * 17_000_000),
     "a number": b"1",
     "nothing": b"",
 }
@@ -199,8 +199,8 @@ def test_a_document_out_of_bounds_is_dropped_alone(client: redis.Redis, control:
 
 
 def test_documents_that_are_too_long_never_leave_redis(client: redis.Redis, control: Control) -> None:
-    for _ in range(40):
-        client.lpush(f"control:{EVIL}", b"x" * 9_000_000)
+    for _ in range(20):
+        client.lpush(f"control:{EVIL}", b"x" * 17_000_000)
     honest = report_of("upload")
     control.report(honest)
     read = client.info("stats")["total_net_output_bytes"]
@@ -225,13 +225,13 @@ def test_a_package_that_makes_a_report_too_long_fails_and_no_host_is_blamed(cont
     """Were the report dropped, its worker would count as lost."""
     many = tuple(
         Artifact(name=f"p{n}.rpm", kind=ArtifactKind.RPM, sha256="0" * 64, size_bytes=1, identity="n" * 60)
-        for n in range(10_000)
+        for n in range(21_500)
     )
     log = Artifact(name="build.log", kind=ArtifactKind.LOG, sha256="0" * 64, size_bytes=1)
     built = StepResult(outcome=Outcome.SUCCEEDED, artifacts=(*many, log), output=BuildResult(rpms=many))
     source = report_of("srpm")
     assert source.result is not None
-    requires = replace(source.result.output, build_requires=("x",) * 60_000)  # type: ignore[type-var]
+    requires = replace(source.result.output, build_requires=("x",) * 110_000)  # type: ignore[type-var]
     for report in (
         replace(report_of("build"), result=built),
         replace(source, result=replace(source.result, output=requires)),

@@ -172,7 +172,7 @@ class TarWorkerFormat:
         return made if made.outcome is not Outcome.SUCCEEDED else _with_facts(made, facts)
 
     def take_source(self, made: Made, context: StepContext) -> Taken:
-        found = collect(made.results, ".tar", limit_bytes=context.limits.disk_bytes)
+        found = collect(made.results, ".tar", limits=context.limits)
         if len(found) != 1:
             raise Ended(Outcome.FAILED, f"{len(found)} source packages were made")
         return Taken(path=found[0].path, identity=_sound(found[0].path, "src"))
@@ -203,7 +203,7 @@ class TarWorkerFormat:
             return Made(outcome=ended.outcome, reason=ended.reason, results=results)
 
     def take_packages(self, made: Made, *, source: str, arch: Arch, context: StepContext) -> tuple[Taken, ...]:
-        found = collect(made.results, ".tar", limit_bytes=context.limits.disk_bytes)
+        found = collect(made.results, ".tar", limits=context.limits)
         return tuple(Taken(path=one.path, identity=_sound(one.path, one.name.rpartition("_")[2][:-4])) for one in found)
 
     def find_reason(self, log: Path) -> Reason | None:

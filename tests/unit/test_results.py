@@ -20,7 +20,6 @@ from farm.steps.build import BuildInput
 from tests.artifacts import content_of
 from tests.contexts import step_context
 from tests.rpms import make_rpm
-from workers.core import collect as collecting
 from workers.core.collect import collect, store_log
 from workers.core.context import Ended, StepContext
 from workers.formats.rpm.results import checked_packages, checked_source
@@ -55,7 +54,7 @@ def refusal(act: Callable[[], object]) -> str:
 
 
 def collected(folder: Path, suffix: str = ".rpm", limit_bytes: int = 2**20) -> list[str]:
-    return [found.name for found in collect(folder, suffix, limit_bytes=limit_bytes)]
+    return [found.name for found in collect(folder, suffix, limits=Limits(disk_bytes=limit_bytes))]
 
 
 def test_packages_are_found_in_any_folder_in_the_order_of_their_names(left: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_name_that_no_package_has_is_refused_and_can_be_shown(left: Path, name
 @pytest.mark.parametrize("name", ["-rf.rpm", "..rpm", ".hidden.rpm", "a'b\"c;$(id).rpm"])
 def test_a_file_with_an_odd_name_is_refused_for_its_content(left: Path, context: StepContext, name: str) -> None:
     (left / name).write_bytes(b"no RPM")
-    found = collect(left, ".rpm", limit_bytes=100)
+    found = collect(left, ".rpm", limits=Limits(disk_bytes=100))
     assert "is not an RPM package" in refusal(
         lambda: checked_packages(found, source=SOURCE, arch="x86_64", context=context)
     )
@@ -147,11 +146,20 @@ def test_the_same_name_twice_is_refused(left: Path) -> None:
     assert "another folder has a file of that name" in refusal(lambda: collected(left))
 
 
-def test_too_many_entries_are_refused_folders_included(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "MAX_FILES", 10)
-    for number in range(10):
+def test_more_packages_than_the_limit_are_over_it_and_the_words_name_the_option(left: Path) -> None:
+    for number in range(3):
+        make_rpm(left / "noarch", f"p{number}")
+    assert len(collect(left, ".rpm", limits=Limits(results=3))) == 3
+    with pytest.raises(Ended, match=r"more than 2 packages, .*`results` in .limits.*--limit results=N") as refused:
+        collect(left, ".rpm", limits=Limits(results=2))
+    assert refused.value.outcome is Outcome.OVER_LIMIT
+
+
+def test_too_many_folders_are_refused(left: Path) -> None:
+    for number in range(70):
         (left / f"folder{number}").mkdir()
-    assert "more than 10 files" in refusal(lambda: collected(left))
+    with pytest.raises(Ended, match="more than 2 packages"):
+        collect(left, ".rpm", limits=Limits(results=2))
 
 
 def test_folders_of_any_depth_end_in_words(left: Path) -> None:
@@ -190,7 +198,7 @@ def test_holes_count_as_bytes_since_they_are_read_as_such(left: Path) -> None:
 def test_honest_packages_are_stored_under_their_names(left: Path, context: StepContext) -> None:
     make_rpm(left / "noarch", "a")
     make_rpm(left, "b", arch="x86_64")
-    found = collect(left, ".rpm", limit_bytes=2**20)
+    found = collect(left, ".rpm", limits=Limits(disk_bytes=2**20))
     taken = checked_packages(found, source=SOURCE, arch="x86_64", context=context)
     stored = [store_package(one, ArtifactKind.RPM, context) for one in taken]
     assert [(one.name, one.kind, one.identity) for one in stored] == [
@@ -202,7 +210,7 @@ def test_honest_packages_are_stored_under_their_names(left: Path, context: StepC
 def test_a_result_of_holes_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "large-1-1.x86_64.rpm").open("wb") as file:
         file.truncate(2**40)
-    assert "nearly all of them holes" in refusal(lambda: collect(tmp_path, ".rpm", limit_bytes=2**50))
+    assert "nearly all of them holes" in refusal(lambda: collect(tmp_path, ".rpm", limits=Limits(disk_bytes=2**50)))
 
 
 @pytest.mark.parametrize(
@@ -218,28 +226,28 @@ def test_a_package_that_lies_is_refused(
     left: Path, context: StepContext, name: str, arch: str, source: str, said: str
 ) -> None:
     make_rpm(left, arch=arch).rename(left / name)
-    found = collect(left, ".rpm", limit_bytes=2**20)
+    found = collect(left, ".rpm", limits=Limits(disk_bytes=2**20))
     assert said in refusal(lambda: checked_packages(found, source=source, arch="x86_64", context=context))
 
 
 def test_a_cut_package_and_none_at_all_are_refused(left: Path, context: StepContext) -> None:
     path = make_rpm(left)
     path.write_bytes(path.read_bytes()[:200])
-    found = collect(left, ".rpm", limit_bytes=2**20)
+    found = collect(left, ".rpm", limits=Limits(disk_bytes=2**20))
     assert "truncated" in refusal(lambda: checked_packages(found, source=SOURCE, arch="x86_64", context=context))
     assert "no package" in refusal(lambda: checked_packages((), source=SOURCE, arch="x86_64", context=context))
 
 
 def test_one_source_package_is_stored_as_its_header_names_it(left: Path, context: StepContext) -> None:
     make_rpm(left, arch="src").rename(left / "whatever.src.rpm")
-    taken = checked_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+    taken = checked_source(collect(left, ".src.rpm", limits=Limits(disk_bytes=2**20)), context)
     stored, nevra = store_package(taken, ArtifactKind.SRPM, context), str(taken.identity)
     assert (stored.name, stored.kind, nevra) == (SOURCE, ArtifactKind.SRPM, "hello-1-1.src")
 
 
 def test_no_source_package_two_or_a_binary_one_are_refused(left: Path, context: StepContext) -> None:
     def store() -> object:
-        return checked_source(collect(left, ".src.rpm", limit_bytes=2**20), context)
+        return checked_source(collect(left, ".src.rpm", limits=Limits(disk_bytes=2**20)), context)
 
     assert "made none" in refusal(store)
     make_rpm(left).rename(left / "binary.src.rpm")

@@ -106,15 +106,33 @@ def test_damage_to_header_or_payload_is_seen(tmp_path: Path) -> None:
     assert "header's sha256" in _why(tmp_path, good.replace(b"1.demo", b"2.demo"))
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a b", "x\n", "-x", "a" * 300, "x\x1b[2J"])
+@pytest.mark.parametrize("name", ["", "../x", "a b", "x\n", "-x", "x\x1b[2J"])
 def test_a_name_that_rpm_does_not_allow_is_refused(tmp_path: Path, name: str) -> None:
     assert "whose name is" in _why(tmp_path, _package({1000: _text(name)}))
 
 
+@pytest.mark.parametrize(
+    ("tag", "text"), [(1000, "n" * 230), (1000, "_x"), (1002, ".1"), (1001, "~1"), (1001, "^1"), (1002, "_")]
+)
+def test_a_name_that_rpm_allows_is_taken(tmp_path: Path, tag: int, text: str) -> None:
+    """Each was tried with rpmbuild 4.18."""
+    path = tmp_path / "a.src.rpm"
+    path.write_bytes(_package({tag: _text(text)}))
+    assert text in str(rpmfile.check_source(path).nevra)
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    assert "255 bytes of a file name" in _why(tmp_path, _package({1000: _text("a" * 250)}))
+
+
+def test_a_macro_that_is_not_defined_is_named(tmp_path: Path) -> None:
+    assert "the release '%autorelease', with a macro" in _why(tmp_path, _package({1002: _text("%autorelease")}))
+
+
 def test_huge_counts_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     start = _package()[:96] + b"\x8e\xad\xe8\x01" + bytes(4)
-    assert "more than any has" in _why(tmp_path, start + struct.pack(">II", 2**32 - 1, 16) + bytes(100))
-    assert "more than any has" in _why(tmp_path, start + struct.pack(">II", 1, 2**32 - 1) + bytes(100))
+    assert "rpm itself takes at most" in _why(tmp_path, start + struct.pack(">II", 2**32 - 1, 16) + bytes(100))
+    assert "rpm itself takes at most" in _why(tmp_path, start + struct.pack(">II", 1, 2**32 - 1) + bytes(100))
 
 
 def test_a_tag_of_the_wrong_kind_is_damage(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_requirement_is_one_printable_line(tmp_path: Path) -> None:
         {_REQUIRES: _texts("gcc")},
         {_REQUIRES: _numbers(1)},
         {_REQUIRES: (_ARRAY, 10_000, b"a\0")},
-        {_VERSIONS: (_ARRAY, 6, b"x" * 5000)},
+        {_VERSIONS: (_ARRAY, 6, b"x" * 4000)},
         {_FLAGS: (_INT32, 10_000, bytes(24))},
         {_EXCLUSIVE: _numbers(1)},
     ],

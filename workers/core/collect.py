@@ -12,10 +12,11 @@ from pathlib import Path
 from farm import wire
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
+from farm.model.target import Limits
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 
-MAX_FILES = 5000
+_MAX_FOLDERS = 64
 _MAX_FOLDERS_DEEP = 8  # rpmbuild makes one, for the arch
 _STAMPS_AFTER_MS = 1000
 
@@ -28,18 +29,18 @@ class Found:
     name: str
 
 
-def collect(results: Path, suffix: str, *, limit_bytes: int) -> tuple[Found, ...]:
+def collect(results: Path, suffix: str, *, limits: Limits) -> tuple[Found, ...]:
     """The files whose names end so, by name, whatever folder they are in.
 
     Raises Ended (failed) for anything that a build must not leave there: links, devices, other files, names that no
-    package has, the same name twice, too many files, or more than `limit_bytes` in all as they are read, holes
-    included. No link is followed and no file is opened.
+    package has, and the same name twice; Ended (over the limit) for more files than `limits.results`, or more bytes in
+    all than `limits.disk_bytes` as they are read, holes included. No link is followed and no file is opened.
     """
     found: dict[str, Found] = {}
     size_bytes = 0
     for number, entry in enumerate(_walk(results)):
-        if number >= MAX_FILES:
-            raise Ended(Outcome.FAILED, f"the build left more than {MAX_FILES} files among its results")
+        if number >= limits.results + _MAX_FOLDERS:
+            raise _too_many(limits)
         if entry.is_dir(follow_symlinks=False):
             continue
         problem = _problem(entry, suffix) or ("another folder has a file of that name" if entry.name in found else None)
@@ -48,10 +49,20 @@ def collect(results: Path, suffix: str, *, limit_bytes: int) -> tuple[Found, ...
                 Outcome.FAILED, f"the build left {shown(os.fsencode(entry.name))!r} among its results: {problem}"
             )
         size_bytes += entry.stat(follow_symlinks=False).st_size
-        if size_bytes > limit_bytes:
-            raise over_disk(f"the build's results are larger than its disk limit of {limit_bytes} bytes")
+        if size_bytes > limits.disk_bytes:
+            raise over_disk(f"the build's results are larger than its disk limit of {limits.disk_bytes} bytes")
         found[entry.name] = Found(path=Path(entry.path), name=entry.name)
+    if len(found) > limits.results:
+        raise _too_many(limits)
     return tuple(found[name] for name in sorted(found))
+
+
+def _too_many(limits: Limits) -> Ended:
+    return Ended(
+        Outcome.OVER_LIMIT,
+        f"the build made more than {limits.results} packages, more than the farm takes of one build; `results` in "
+        "[limits] of the target, or --limit results=N, raises that",
+    )
 
 
 def store_log(context: StepContext, name: str) -> tuple[Artifact, ...]:

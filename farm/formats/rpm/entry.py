@@ -14,8 +14,11 @@ from farm.model.text import clip, printable
 
 KINDS = ("primary", "filelists", "other")
 CHANGELOGS = 10  # entries per package; createrepo_c's own default
-_XML_MAX_BYTES = 32 * 2**20  # per package and kind; every user of the repository downloads it
 _REASON_CHARS = 200
+_DEPENDENCIES = (
+    *("provides", "requires", "conflicts", "obsoletes"),
+    *("recommends", "suggests", "supplements", "enhances"),
+)
 
 
 class Refused(ValueError):
@@ -43,8 +46,10 @@ def texts_of(package: createrepo.Package, path: str, shown: str) -> tuple[bytes,
     except (OSError, ValueError, SystemError, createrepo.CreaterepoCError) as error:
         # SystemError: createrepo_c 1.2 hands out text that is no UTF-8 with an exception already set.
         raise refused(path, shown, error) from error
+    if not _are_sayable(package) and (byte := _unsayable(path, takes_latin_1=True)) is not None:
+        raise _refused_for(shown, byte)
     for kind, text in zip(KINDS, texts, strict=True):
-        _check_xml(kind, text, shown)
+        _check_xml(kind, text, path, shown)
     # XML takes line ends in names, but what dnf says of such a file is then no line of its own any more.
     if bad is not None:
         raise Refused(f"{shown} has a file with a control character in its name: {ascii(bad)[:_REASON_CHARS]}")
@@ -53,20 +58,45 @@ def texts_of(package: createrepo.Package, path: str, shown: str) -> tuple[bytes,
 
 def refused(path: str, shown: str, error: Exception) -> Refused:
     """In words of this package, without the path."""
+    if (byte := _unsayable(path)) is not None:
+        return _refused_for(shown, byte)
     reason = str(error).replace(path, "the file")
     return Refused(f"{shown} is not an RPM that can be published: {clip(printable(reason), _REASON_CHARS)}")
+
+
+def _refused_for(shown: str, byte: str) -> Refused:
+    return Refused(f"{shown} cannot be in a repository's metadata: {byte}; remove it from the spec")
+
+
+def _are_sayable(package: createrepo.Package) -> bool:
+    """Whether the texts that become attributes are as they were: createrepo_c 1.2 writes others, without an error, for
+    characters that XML does not have."""
+    try:
+        names = [name for kind in _DEPENDENCIES for name, *_ in getattr(package, kind)]
+        return all(map(_is_plain, (*names, *(author for author, *_ in package.changelogs))))
+    except (ValueError, SystemError):  # not UTF-8
+        return False
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and "\ufffd" not in text
 
 
 def _has_control(name: str) -> bool:
     return not name.isprintable() and any(char < " " or char == "\x7f" for char in name)
 
 
-def _check_xml(kind: str, text: bytes, shown: str) -> None:
+def _check_xml(kind: str, text: bytes, path: str, shown: str) -> None:
     """One entry that is not well formed would make the whole repository unreadable."""
-    if len(text) > _XML_MAX_BYTES:
-        raise Refused(f"{shown} has {len(text)} bytes of {kind} metadata; at most {_XML_MAX_BYTES} are published")
     parser = ParserCreate("UTF-8")
     try:
         parser.Parse(b'<x xmlns:rpm="rpm">' + text + b"</x>", True)
     except ExpatError as error:
-        raise Refused(f"{shown} has a header that cannot be said in XML ({kind}: {error})") from error
+        raise refused(path, shown, ValueError(f"{kind}: {error}")) from error
+
+
+def _unsayable(path: str, *, takes_latin_1: bool = False) -> str | None:
+    # Imported for a refusal alone: see above.
+    from farm.formats.rpm.unsayable import find_unsayable
+
+    return find_unsayable(path, takes_latin_1=takes_latin_1)

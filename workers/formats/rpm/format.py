@@ -73,7 +73,7 @@ class RpmWorkerFormat:
         return engine_for(request.target, context.settings).make_source(request, context)
 
     def take_source(self, made: Made, context: StepContext) -> Taken:
-        found = collect(made.results, ".src.rpm", limit_bytes=context.limits.disk_bytes)
+        found = collect(made.results, ".src.rpm", limits=context.limits)
         taken = checked_source(found, context)
         said = made.facts.identity if made.facts else "nothing"
         if said.removesuffix(".nosrc").removesuffix(".src") != str(taken.identity).removesuffix(".src"):
@@ -85,7 +85,7 @@ class RpmWorkerFormat:
         return engine_for(request.target, context.settings).build(request, context)
 
     def take_packages(self, made: Made, *, source: str, arch: Arch, context: StepContext) -> tuple[Taken, ...]:
-        found = collect(made.results, ".rpm", limit_bytes=context.limits.disk_bytes)
+        found = collect(made.results, ".rpm", limits=context.limits)
         return checked_packages(found, source=source, arch=arch.rpm, context=context)
 
     def find_reason(self, log: Path) -> Reason | None:

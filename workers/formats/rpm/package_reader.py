@@ -11,20 +11,18 @@ from collections.abc import Sequence
 READY = "the reader is ready"
 #: The two answers; the reason follows the second.
 TAKEN, REFUSED = b"taken", b"refused "
-#: The limit of the metadata of all packages of a build. A distribution's largest builds have a tenth of it.
-XML_BYTES = 16 * 2**20
 _TEXT_CHARS = 300
 _LIBRARY = "createrepo_c"
 
 
 def main(argv: Sequence[str]) -> None:
-    """`argv` has a file of names, separated by NUL, and, if the reader does not run in a sandbox, pairs of a folder of
-    the names and the real folder. Writes TAKEN, or REFUSED and the reason."""
-    reason = _problem(argv[0], dict(zip(argv[1::2], argv[2::2], strict=True)))
+    """`argv` has the limit of the metadata in bytes, a file of names, separated by NUL, and, if the reader does not run
+    in a sandbox, pairs of a folder of the names and the real folder. Writes TAKEN, or REFUSED and the reason."""
+    reason = _problem(int(argv[0]), argv[1], dict(zip(argv[2::2], argv[3::2], strict=True)))
     sys.stdout.buffer.write(TAKEN if reason is None else REFUSED + reason.encode(errors="backslashreplace"))
 
 
-def _problem(names: str, folders: dict[str, str]) -> str | None:
+def _problem(limit_bytes: int, names: str, folders: dict[str, str]) -> str | None:
     from farm.formats.rpm.entry import Refused, entry_of
 
     sys.stderr.write(f"{READY}\n")
@@ -43,10 +41,11 @@ def _problem(names: str, folders: dict[str, str]) -> str | None:
         except Refused as error:
             return str(error)
         size_bytes += sum(map(len, texts))
-        if size_bytes > XML_BYTES:
+        if size_bytes > limit_bytes:
             return (
-                f"the packages have more than {XML_BYTES // 2**20} MiB of metadata, which every user of the repository "
-                "would download; give them fewer files, or shorter paths"
+                f"the packages have more than {limit_bytes} bytes of metadata, which every user of the repository "
+                "would download, and more than the farm takes of one build; `metadata_bytes` in [limits] of the target "
+                "raises that"
             )
     return None
 

@@ -86,7 +86,15 @@ def _code_folders() -> list[str]:
 def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
     """The command runs without the interpreter's site module, which takes longer than to read the headers."""
     modules = _code_folders()
-    argv = [sys.executable, "-I", "-S", str(_READER), os.pathsep.join(modules), "/names"]
+    argv = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(_READER),
+        os.pathsep.join(modules),
+        str(context.limits.metadata_bytes),
+        "/names",
+    ]
     # The soft limit has its own signal, so the reader's end is recognized; the hard limit kills, as others may do too.
     bounds = ["prlimit", f"--cpu={_CPU_S}:{_CPU_S + 5}", f"--as={_LIMITS.memory_bytes}", "--"]
     if os.geteuid() != 0:  # by hand, and in tests: this process cannot become another account

@@ -62,6 +62,6 @@ def _lies(one: Found, package: rpmfile.BinaryPackage, *, source: str, arch: str)
     if package.nevra.arch not in (arch, "noarch"):
         yield f"is for {package.nevra.arch}, and this was a build for {arch}"
     if not is_package_name(one.name, RpmFormat.suffix):
-        yield "has a name that no repository takes: letters, digits and ._+~^-, and first a letter or a digit"
+        yield "has a name that no repository takes: letters, digits and ._+~^-, and first a letter, a digit or _"
     if package.source != source:
         yield f"says that it was built from {shown(package.source)!r}, and this was a build of {source!r}"

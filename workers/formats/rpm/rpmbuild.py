@@ -14,8 +14,8 @@ from workers.core.text import shown
 SCRIPTS = Path(__file__).parent
 #: rpmbuild's exit code when the root lacks packages, from rpm 4.15 on.
 _MISSING_REQUIRES = 11
-HEADER_BYTES = 4 * 2**20
-_LINES = 10_000
+HEADER_BYTES = 16 * 2**20
+_LINES = 100_000
 _NAMED = 5
 _LINE_CHARS = 4096
 _EXCLUDED = re.compile(rb"^error: (?:Architecture|OS) is (?:not included|excluded): [^\n]+", re.MULTILINE)
