@@ -155,6 +155,16 @@ class NetworkTrouble(Trouble):
         return str(self.args[0])
 
 
+class SourceUnavailable(NetworkTrouble):
+    """A server that the package names has no such host, refuses the connection, or has no certificate to trust.
+
+    Its host may have a fault of its own, so the step is tried once more; the second time it is the package's failure.
+    """
+
+    code = "source-unavailable"
+    exit_code = 57
+
+
 class DiskFull(Trouble):
     """The worker's disk is full, and this step did not fill it."""
 

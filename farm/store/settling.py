@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Any
 
 from farm import wire
-from farm.errors import RepositoryTrouble, WorkerLost
+from farm.errors import RepositoryTrouble, SourceUnavailable, WorkerLost
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
@@ -203,6 +203,13 @@ def _settle_one(
     if problem is not None:
         message = clean(f"{worker} sent an invalid report: {problem}")
         _trouble(changes, build, step, policy, message, host=host_of(worker))
+    elif report.trouble is not None and _is_packages_fault(step, report.trouble):
+        message = clean(f"{report.trouble.message}; tried twice: correct the source, or retry when its server is back")
+        facts = _facts(changes, report, worker)
+        given = {"outcome": Outcome.FAILED, "reason": message}
+        _close(changes, build, step, artifacts=report.trouble.artifacts, **facts | given)
+        after = _after(step, policy, report.trouble.artifacts)
+        machine.ended(changes, build, step, Outcome.FAILED, message, after=after)
     elif report.trouble is not None:
         _trouble(
             changes,
@@ -219,6 +226,12 @@ def _settle_one(
     elif report.result is not None:
         facts = _facts(changes, report, worker)
         _settle_result(changes, build, step, report.result, facts, policy)
+
+
+def _is_packages_fault(step: StepState, trouble: wire.TroubleReport) -> bool:
+    """Whether the step had such trouble before: a server that the package names is its own matter, not one host's."""
+    code = SourceUnavailable.code
+    return trouble.code == code and (step.trouble or "").startswith(f"{code}: ")
 
 
 def _trouble(

@@ -346,6 +346,22 @@ def test_trouble_waits_longer_each_time_and_ends_after_the_last(store: Store) ->
     assert len(build.steps[0].attempts) == 4
 
 
+def test_a_source_whose_server_is_not_there_is_the_packages_failure_after_one_retry(store: Store) -> None:
+    add(store)
+    dead = wire.TroubleReport(code="source-unavailable", retryable=True, message="vm: http://x.invalid/a: not known")
+    at = now()
+    for wait_s in (5, 0):
+        assert store.build(1).outcome is None
+        attempt = send(store, at).orders[0].message.attempt
+        settle_reports(store, [report_for(attempt, token_of(attempt), "fetch", dead)], at, AROUND)
+        at += timedelta(seconds=wait_s)
+        store.promote_due(at, most=10)
+    build = store.build(1)
+    assert build.outcome is Outcome.FAILED
+    assert "http://x.invalid/a: not known; tried twice" in (build.reason or "")
+    assert len(build.steps[0].attempts) == 2
+
+
 def test_trouble_that_trying_again_cannot_mend_ends_at_once(store: Store) -> None:
     add(store)
     settle(store, send(store), {"fetch": wire.TroubleReport(code="x", retryable=False, message="no")})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.errors import HostUnfit, LeaseLost, NetworkTrouble
+from farm.errors import HostUnfit, LeaseLost, NetworkTrouble, SourceUnavailable
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.artifacts import path_of
@@ -121,11 +121,17 @@ def test_a_path_without_a_repository_is_the_askers_fault(desk: Desk, tmp_path: P
     assert "does not exist, or is no git repository" in _why(desk, tmp_path / "folder")
 
 
-def test_a_server_that_is_down_is_the_networks(desk: Desk) -> None:
-    with http_server() as server:
-        url = server.url("/git/x")
-    with pytest.raises(NetworkTrouble, match="git could not read http://127"):
-        desk.git(url)
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "nowhere1.invalid"])
+def test_a_server_that_is_not_there_is_the_urls_fault(desk: Desk, host: str) -> None:
+    with pytest.raises(SourceUnavailable, match=f"git could not read http://{host}.*(?:refused|not known)"):
+        desk.git(f"http://{host}/x")
+
+
+def test_a_partial_clone_says_what_it_lacks(desk: Desk, repo: Path, tmp_path: Path) -> None:
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    partial = tmp_path / "partial"
+    git(tmp_path, "clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{repo}", str(partial))
+    assert "is a partial clone, and lacks objects" in _why(desk, partial)
 
 
 def test_smart_http_with_a_login_shows_the_login_nowhere(desk: Desk, repo: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from plumbum import local
 
-from farm.errors import DiskFull, NetworkTrouble
+from farm.errors import DiskFull, SourceUnavailable
 from farm.model.source import Source, SourceKind
 from tests.fetching import Answer, Desk, Server, http_server
 
@@ -24,16 +24,21 @@ def _from(desk: Desk, url: str) -> None:
     desk.fetch(Source(kind=SourceKind.SRPM, url=url))
 
 
-def test_a_server_without_tls_where_it_should_have_it_is_the_networks(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(NetworkTrouble, match="SSL"):
+def test_a_server_without_tls_where_it_should_have_it_is_the_servers(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable, match="SSL"):
         _from(Desk(tmp_path), server.url("/a.src.rpm").replace("http:", "https:"))
 
 
-def test_a_server_that_is_down_is_the_networks(tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_the_servers(tmp_path: Path) -> None:
     with http_server() as gone:
         url = gone.url("/a.src.rpm")
-    with pytest.raises(NetworkTrouble, match="refused"):
+    with pytest.raises(SourceUnavailable, match="refused"):
         _from(Desk(tmp_path), url)
+
+
+def test_a_host_that_does_not_exist_is_named_with_what_was_seen(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable, match=r"http://nowhere1\.invalid/a\.src\.rpm: .*not known"):
+        _from(Desk(tmp_path), "http://nowhere1.invalid/a.src.rpm")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -28,13 +28,13 @@ import httpcore
 import httpx
 from httpcore._backends.sync import SyncStream
 
-from farm.errors import LeaseLost, NetworkTrouble, Trouble, disk_errors
+from farm.errors import LeaseLost, NetworkTrouble, SourceUnavailable, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from farm.model.source import without_credentials
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.sources.checksum import Checksum
-from workers.sources.egress import CONNECT_S, Closed, EgressPolicy
+from workers.sources.egress import CONNECT_S, Closed, EgressPolicy, is_servers_fault
 
 # httpx logs whole URLs with their credentials at INFO.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -56,10 +56,11 @@ _PASSING = (408, 425, 429)
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """A file to download. `urls` are tried in order, the next one if a server has no such file. Without a checksum the
-    file is not checked, and not cached."""
+    file is not checked, and not cached. `farm_urls` are those of the farm's own servers, as a target names them."""
 
     name: str
     urls: tuple[str, ...]
+    farm_urls: tuple[str, ...] = ()
     checksum: Checksum | None = None
 
 
@@ -91,7 +92,8 @@ def hide(url: str) -> str:
 def fetch(wanted: Sequence[Wanted], context: StepContext, egress: EgressPolicy) -> dict[str, Path | Missing]:
     """Download files, a few at a time. Returns by name the path of each, or the reason why it is missing.
 
-    Raises NetworkTrouble, DiskFull, LeaseLost when the step is stopped, and Ended at its deadline or disk limit.
+    Raises NetworkTrouble (SourceUnavailable for a fault of a server that the package names), DiskFull, LeaseLost when
+    the step is stopped, and Ended at its deadline or disk limit.
     """
     if not wanted:
         return {}
@@ -246,7 +248,9 @@ class _Downloads:
                 raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
             return Missing(reason=f"{hide(url)} cannot be downloaded: its redirect does not parse")
         except httpx.HTTPError as error:
-            raise NetworkTrouble(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
+            is_packages = is_servers_fault(error) and url not in wanted.farm_urls
+            kind = SourceUnavailable if is_packages else NetworkTrouble
+            raise kind(f"{hide(url)}: {_said(error)}", _host(error, url)) from error
 
     def _forget_left_over(self) -> None:
         """Remove the partial files of killed workers. A live worker writes every few seconds, or gives up."""

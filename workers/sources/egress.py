@@ -9,6 +9,7 @@ import base64
 import ipaddress
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -25,6 +26,7 @@ Resolver = Callable[[str, int], list[str]]
 CONNECT_S = 20.0
 _ANSWER_MAX_BYTES = 16 * 1024
 _HOST_MAX_CHARS = 255
+_NO_SUCH_HOST = (socket.EAI_NONAME, socket.EAI_NODATA)
 _STATUS_OK = re.compile(rb"HTTP/1\.[01] 2\d\d\b")
 
 
@@ -76,6 +78,22 @@ class Closed(FarmError):
 
     code = "closed-address"
     exit_code = 55
+
+
+def is_servers_fault(error: BaseException | None) -> bool:
+    """Whether the cause of an error is that the host does not exist, refuses the connection, or is not to be trusted.
+
+    A resolver that does not answer is this host's, and so is a proxy of this host.
+    """
+    while error is not None:
+        if isinstance(error, socket.gaierror):
+            return error.errno in _NO_SUCH_HOST
+        if isinstance(error, ConnectionRefusedError | ssl.SSLError):
+            return True
+        if type(error) is OSError:
+            return False
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -191,7 +209,10 @@ class EgressPolicy:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         if parts.scheme != "http" or not parts.hostname:
             raise OSError(f"the host's proxy {parts.scheme}://{parts.hostname} is not an http:// proxy; set one")
-        connection = socket.create_connection((parts.hostname, parts.port or 3128), timeout=timeout_s)
+        try:
+            connection = socket.create_connection((parts.hostname, parts.port or 3128), timeout=timeout_s)
+        except OSError as error:
+            raise OSError(f"the host's proxy {parts.hostname} does not answer: {error}") from error
         try:
             connection.sendall(_request(parts, host, port))
             head = _head(connection)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from workers.sources.egress import Closed, EgressPolicy
+from workers.sources.egress import Closed, EgressPolicy, is_servers_fault
 from workers.sources.through import _exactly
 
 _CLONE_NEWNET = 0x40000000
@@ -37,12 +37,14 @@ _CLOSE_POLL_S = 0.2
 
 class Gateway:
     """A context manager for one step; `folder` is the step's own. `refused` has a sentence for each address to which it
-    did not connect, and `failed` pairs of host and error, both since `forget` was called."""
+    did not connect, and `failed` pairs of host and error. `is_servers_fault` tells whose fault the last error is. All
+    are since `forget` was called."""
 
     def __init__(self, egress: EgressPolicy, folder: Path) -> None:
         self.egress = egress
         self.refused: list[str] = []
         self.failed: list[tuple[str, str]] = []
+        self.is_servers_fault = False
         self._credential = secrets.token_hex(16)
         self._cleanup = contextlib.ExitStack()
         self._namespace: int | None = None
@@ -81,6 +83,7 @@ class Gateway:
     def forget(self) -> None:
         self.refused.clear()
         self.failed.clear()
+        self.is_servers_fault = False
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -196,6 +199,7 @@ class Gateway:
             _answer(client, _NOT_ALLOWED)
             return
         except OSError as error:
+            self.is_servers_fault = is_servers_fault(error)
             self.failed.append((host, f"{host} port {port}: {error.strerror or error}"))
             _answer(client, _FAILED)
             return

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import HostUnfit, NetworkTrouble, Trouble
+from farm.errors import HostUnfit, NetworkTrouble, SourceUnavailable, Trouble
 from farm.model.outcome import Outcome
 from farm.model.remote import RemoteKind
 from farm.model.text import printable
@@ -160,7 +160,8 @@ class Mirror:
         )
         failed = self.gateway.failed[-1:]
         if isinstance(found, NetworkTrouble) and failed:
-            return NetworkTrouble(f"{found} ({text.shown(failed[0][1])})", failed[0][0])
+            kind = SourceUnavailable if self.gateway.is_servers_fault else type(found)
+            return kind(f"{found} ({text.shown(failed[0][1])})", failed[0][0])
         if found.remote is None:
             found.remote = self.url.host or "a repository on this host"
             found.remote_kind = RemoteKind.SERVER if self.url.host else RemoteKind.INPUT

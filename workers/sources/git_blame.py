@@ -4,7 +4,7 @@ import re
 import signal
 from pathlib import Path
 
-from farm.errors import DiskFull, HostUnfit, NetworkTrouble, Trouble
+from farm.errors import DiskFull, HostUnfit, NetworkTrouble, SourceUnavailable, Trouble
 from farm.model.outcome import Outcome
 from workers.core import text
 from workers.core.context import Ended, over_disk
@@ -27,6 +27,8 @@ UNSERVED_COMMIT = re.compile(
     r"does not support --?depth|Server does not support shallow"
 )
 UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
+_PARTIAL = re.compile(r"promisor remote|lazy fetching disabled")
+_CERTIFICATE = re.compile(r"(?i)certificate (?:verification failed|problem)|certificate verify failed")
 _BAD_CONFIG = re.compile(r"bad config (?:line|variable) .* in blob")
 _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
 
@@ -56,4 +58,12 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
         return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {cause}")
     if _MISSING.search(said):
         return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {cause}")
+    if _PARTIAL.search(said):
+        return Ended(
+            Outcome.FAILED,
+            f"{shown} is a partial clone, and lacks objects of the commit, which only its origin has: give the URL of "
+            "the origin, or fetch the rest into it (git fetch --refetch --no-filter)",
+        )
+    if _CERTIFICATE.search(said):
+        return SourceUnavailable(f"git could not read {shown}: {cause}")
     return NetworkTrouble(f"git could not read {shown}: {cause}")

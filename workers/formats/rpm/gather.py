@@ -215,12 +215,13 @@ def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
     if content is not None:
         _check_content(state, listed, content)
         return
-    urls = []
+    urls: list[str] = []
     cache = settings_of(state.target).lookaside
     if cache:
         # Dist-git usually names the spec after the repository; if the two differ, the cache uses the repository's name.
         packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.source.guessed_name])
         urls = [lookaside.url_of(cache, package, listed) for package in packages]
+    farm_urls = tuple(urls)
     urls += [item.url for item in parsed.sources if item.filename == listed.name and item.url]
     fetchable = tuple(dict.fromkeys(url for url in urls if download.is_fetchable(url)))
     if not fetchable:
@@ -229,7 +230,9 @@ def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
             f"{shown(listed.name)} is listed with a checksum, but the target {state.target.name} has no lookaside "
             f"and no Source URL ends with that name; give the target a lookaside or commit the file",
         )
-    state.wanted[listed.name] = download.Wanted(name=listed.name, urls=fetchable, checksum=listed.checksum)
+    state.wanted[listed.name] = download.Wanted(
+        name=listed.name, urls=fetchable, farm_urls=farm_urls, checksum=listed.checksum
+    )
 
 
 def _check_content(state: _Gathering, listed: Listed, content: Content) -> None:
