@@ -33,8 +33,8 @@ class Edition:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexedPackage:
-    """A package of a version. `identity` has its name, version and arch in the format's spelling; two packages of one
-    version never have the same `filename`. `source` is the file name of the source package that it was built from,
+    """A package of a version. `identity` has its name, version and arch in the format's spelling; no two packages
+    of one version have the same. `source` is the file name of the source package that it was built from,
     empty for a source package itself.
     """
 
@@ -82,6 +82,11 @@ class Index(Protocol):
         Raises BadSource for a file that is no package that a repository takes, or is another one than its name says;
         RepositoryTrouble if its content does not have the given digest; LeaseLost.
         """
+        ...
+
+    def edition(self, entry: Entry) -> str:
+        """The part of the package's version that its file name lacks. Two packages of one file name and two editions
+        are two packages, and neither replaces the other."""
         ...
 
     def group(self, entries: Sequence[Entry]) -> Group:

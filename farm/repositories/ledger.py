@@ -242,7 +242,8 @@ class Writing:
         return self._unknown(gone)
 
     def publish(self, now_s: float) -> None:
-        """Make one new version of all waiting packages, if there are any. The last package of a file name wins."""
+        """Make one new version of all waiting packages, if there are any. The last package of a file name wins, unless
+        the index tells two editions of it apart."""
         waiting = self._connection.execute(
             "SELECT id, filename FROM package WHERE added_in IS NULL ORDER BY id"
         ).fetchall()
@@ -251,16 +252,23 @@ class Writing:
         last, packages = self._newest()
         changed = [id_ for id_, _ in waiting]
         for id_, filename in waiting:
-            # A package that a rollback restored may have a higher id than one that was waiting then.
-            replaced = self._connection.execute(
-                "UPDATE package SET removed_in = ? WHERE filename = ? AND removed_in IS NULL"
-                " AND (added_in IS NOT NULL OR id < ?) RETURNING id",
-                (last + 1, filename, id_),
-            ).fetchall()
-            changed += [old for (old,) in replaced]
+            replaced = self._replaced_by(id_, filename)
+            for old in replaced:
+                self._connection.execute("UPDATE package SET removed_in = ? WHERE id = ?", (last + 1, old))
+            changed += replaced
             packages += 1 - len(replaced)
         self._connection.execute("UPDATE package SET added_in = ? WHERE added_in IS NULL", (last + 1,))
         self._add_version(last + 1, now_s, packages, changed)
+
+    def _replaced_by(self, id_: int, filename: str) -> list[int]:
+        # A package that a rollback restored may have a higher id than one that was waiting then.
+        here = "FROM package WHERE filename = ? AND removed_in IS NULL AND (added_in IS NOT NULL OR id <= ?)"
+        found = self._connection.execute(f"SELECT id {here}", (filename, id_)).fetchall()
+        if len(found) == 1:
+            return []  # most packages: no entry is read
+        rows = self._connection.execute(f"SELECT id, {self._columns.entries} {here}", (filename, id_))
+        editions = {row[0]: self._index.edition(row[1:]) for row in rows}
+        return [old for old, edition in editions.items() if old != id_ and edition == editions[id_]]
 
     def remove(self, sha256s: Collection[str], now_s: float) -> None:
         """Make one new version without these packages, if the newest has any of them. Waiting ones stay waiting."""

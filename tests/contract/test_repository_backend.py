@@ -20,6 +20,7 @@ from farm.repositories.base import (
     RepositoryName,
     RepositoryPackage,
 )
+from farm.repositories.pulp import PulpRepositories
 from tests.repository_backends import LOGS, NAME, SOURCE, counts, dnf, package
 from tests.rpms import make_rpm, sha256
 
@@ -176,17 +177,26 @@ def test_one_version_beside_the_current_one_is_kept_at_least(backend: Repository
 
 
 @pytest.mark.parametrize("epochs", [(None, 1), (2, 1), (1, None)])
-def test_the_last_added_of_two_epochs_under_one_file_name_is_there(
+def test_two_epochs_under_one_file_name_are_two_packages(
     backend: RepositoryBackend, tmp_path: Path, epochs: tuple[int | None, int | None]
 ) -> None:
+    """Pulp keeps one package of a file name: the second one is refused in words, and the first one stays."""
+    made = []
     for number, epoch in enumerate(epochs):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        version = backend.add(NAME, [package(make_rpm(folder, epoch=epoch))])
-        assert version == backend.current(NAME)
-        assert counts(backend)[version] == 1
+        (tmp_path / str(number)).mkdir()
+        made.append(package(make_rpm(tmp_path / str(number), epoch=epoch)))
+    backend.add(NAME, made[:1])
+    if isinstance(backend, PulpRepositories):
+        with pytest.raises(BadSource, match="is there with another epoch"):
+            backend.add(NAME, made[1:])
+    else:
+        assert counts(backend)[backend.add(NAME, made[1:])] == 2
+    again = backend.add(NAME, [package(make_rpm(tmp_path, epoch=epochs[0], summary=b"another"))])
+    left = epochs[: counts(backend)[again]]
+    assert len({one.identity for one in backend.index(NAME, again)}) == len(left), "the same epoch is replaced"
     if shutil.which("dnf"):
-        assert dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{epoch}") == [str(epochs[1] or 0)]
+        said = dnf(tmp_path, backend.url(NAME), "repoquery", "--qf", "%{epoch}")
+        assert said == sorted(str(epoch or 0) for epoch in left)
 
 
 def test_the_last_added_of_two_contents_of_one_nevra_is_there(backend: RepositoryBackend, tmp_path: Path) -> None:

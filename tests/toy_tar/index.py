@@ -34,6 +34,9 @@ class TarIndex:
         about = {"location": given.location, "sha256": digest, "size": size_bytes}
         return (json.dumps(about).encode() + b"\n",)
 
+    def edition(self, entry: Entry) -> str:
+        return ""
+
     def group(self, entries: Sequence[Entry]) -> Group:
         lines = b"".join(entry[0] for entry in entries)
         return Group(members=(lines,), open_sizes_bytes=(len(lines),))

@@ -68,7 +68,7 @@ def test_reading_a_large_package_can_be_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("summary", [b"\x1b[31mred", b"a\x01b", b"\x0c"])
 def test_control_characters_in_a_header_are_refused(tmp_path: Path, summary: bytes) -> None:
-    with pytest.raises(BadSource, match=r"'x\.rpm' is not an RPM that can be published"):
+    with pytest.raises(BadSource, match="has the control character 0x"):
         read(make_rpm(tmp_path, summary=summary))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,21 @@ def test_no_bytes_behind_a_lead_make_the_reader_fall(rest: bytes) -> None:
 )
 def test_the_lead_tells_the_kind_of_a_file(start: bytes, lead: rpmfile.Lead) -> None:
     assert rpmfile.read_lead(start) is lead
+
+
+def test_a_large_header_is_read_in_little_memory_and_a_larger_one_is_refused_in_words(tmp_path: Path) -> None:
+    """rpm's own limit is 256 MiB: 250,000 files have 39 MB. The holes of this file are its data."""
+    path = tmp_path / "a.src.rpm"
+    for data_bytes, expected in ((200 * 2**20, "is a binary RPM"), (2**28, "rpm itself takes at most 65535 tags in")):
+        with path.open("wb") as file:
+            file.write(_package()[:3] + b"\xdb\x03\x00\x00\x00" + bytes(88))
+            file.write(b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", 0, 0))
+            file.write(b"\x8e\xad\xe8\x01" + bytes(4) + struct.pack(">II", 65_000, data_bytes))
+            file.write(b"".join(struct.pack(">IIII", 2000 + n, 6, 0, 1) for n in range(65_000)))
+            file.truncate(file.tell() + data_bytes)
+        tracemalloc.start()
+        with pytest.raises(rpmfile.BadRpm, match=expected):
+            rpmfile.check_source(path)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak_bytes < 32 * 2**20

@@ -33,6 +33,7 @@ _HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 3
 _CHUNK_BYTES = 2**20
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
 
+_EPOCH = re.compile(rb'<version epoch="([0-9]{1,10})"')
 _OPEN_SIZE = re.compile(rb"<open-size>([0-9]{1,18})</open-size>")
 
 _HEADS = {
@@ -54,6 +55,11 @@ class RpmIndex:
 
     def read(self, given: Given) -> Entry:
         return _read_entry(given)
+
+    def edition(self, entry: Entry) -> str:
+        """The epoch. The first element of that name is the package's: texts before it are escaped."""
+        found = _EPOCH.search(entry[0])
+        return found[1].decode() if found else "0"
 
     def group(self, entries: Sequence[Entry]) -> Group:
         columns = [b"".join(column) for column in zip(*entries, strict=True)]

@@ -15,7 +15,7 @@ import requests
 from pulp_glue.common.exceptions import PulpException, PulpHTTPError
 
 from farm.config import PULP, Settings
-from farm.errors import BadRequest, LeaseLost, RepositoryTrouble
+from farm.errors import BadRequest, BadSource, LeaseLost, RepositoryTrouble
 from farm.formats.index import IndexedPackage
 from farm.repositories.base import (
     KEEP_VERSIONS,
@@ -57,7 +57,7 @@ class PulpRepositories:
         self._settings = settings
         self._grace_s = grace_s
         self._server = PulpServer(settings)
-        self._together = Together(settings, alone_after=(TaskFailed, PulpHTTPError))
+        self._together = Together(settings, alone_after=(TaskFailed, PulpHTTPError, BadSource))
         self._content_url: str | None = None
 
     def prepare(
@@ -222,7 +222,7 @@ class PulpRepositories:
     ) -> int:
         repository = self._repository(context, name)
         with self._together.coming(repository.name):
-            units = {unit.path: unit.prn for unit in bring()}
+            units = {unit.key: unit.prn for unit in bring()}
         if not units:
             return repository.add({}, keep=keep)
         return self._together.publish(

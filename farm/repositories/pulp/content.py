@@ -3,6 +3,7 @@
 Content is not in any repository yet after this; if the upload ends here, Pulp's own clean-up of orphans removes it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from farm.repositories.pulp.server import Context, PulpServer
 from farm.repositories.pulp.words import NotThere
 
 _AT_ONCE = 40  # digests in one look-up: a request's line has to stay below gunicorn's 4094 bytes
+_UNIT_FIELDS = ["prn", "pkgId", "location_href", "epoch"]
 _INDEXED = ("name", "epoch", "version", "release", "arch", "location_href", "pkgId", "size_package", "rpm_sourcerpm")
 _INDEXED_AT_ONCE = 1000  # packages in one answer
 _REFUSED = (400, 406, 413, 415, 422)
@@ -34,10 +36,40 @@ Item = TypeVar("Item", RepositoryPackage, RepositoryFile)
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A content unit: Pulp's resource name for it, and its path in a repository."""
+    """A content unit: Pulp's resource name for it, its path in a repository, and its epoch, which the path lacks."""
 
     prn: str
     path: str
+    epoch: str = "0"
+
+    @property
+    def key(self) -> str:
+        """A unit replaces another one of the same key."""
+        return unit_key(self.path, self.epoch)
+
+
+def unit_key(path: str, epoch: str | None) -> str:
+    """No file name has a colon."""
+    return path if epoch in (None, "", "0") else f"{path}:{epoch}"
+
+
+def path_of(key: str) -> str:
+    return key.partition(":")[0]
+
+
+def check_epochs(keys: Collection[str]) -> None:
+    """Pulp 3.39 for RPM keeps one package of a file name, and would drop the other epoch without a word. Raises
+    BadSource."""
+    for path, count in Counter(map(path_of, keys)).items():
+        if count > 1:
+            raise BadSource(
+                f"{path!a} is there with another epoch, and Pulp keeps one package of a file name, which lacks the "
+                "epoch: give yours another version or release, or publish to a directory, which keeps both"
+            )
+
+
+def _unit(one: Mapping[str, Any]) -> Unit:
+    return Unit(prn=one["prn"], path=one["location_href"], epoch=one["epoch"] or "0")
 
 
 def bring_packages(server: PulpServer, packages: Sequence[RepositoryPackage], context: Context) -> tuple[Unit, ...]:
@@ -48,9 +80,9 @@ def bring_packages(server: PulpServer, packages: Sequence[RepositoryPackage], co
         check_metadata(size_bytes)
     found: dict[str, Unit] = {}
     for some in _portions(sorted({package.sha256 for package in packages})):
-        wanted = {"pkgId__in": some, "fields": ["prn", "pkgId", "location_href"]}
+        wanted = {"pkgId__in": some, "fields": _UNIT_FIELDS}
         for one in PulpRpmPackageContext(context).list_iterator(wanted):
-            found[one["pkgId"]] = Unit(prn=one["prn"], path=one["location_href"])
+            found[one["pkgId"]] = _unit(one)
     missing = {package.sha256: package for package in packages if package.sha256 not in found}
     brought = _in_parallel(server, tuple(missing.values()), _send_package, context)
     found |= dict(zip(missing, brought, strict=True))
@@ -73,9 +105,9 @@ def known_packages(sha256s: Sequence[str], context: Context) -> frozenset[str]:
 def packages_in(version_href: str, sha256s: Collection[str], context: Context) -> dict[str, Unit]:
     """The packages of these digests that a version has, by digest."""
     packages = PulpRpmPackageContext(context)
-    fields = ["prn", "pkgId", "location_href"]
+    fields = _UNIT_FIELDS
     return {
-        one["pkgId"]: Unit(prn=one["prn"], path=one["location_href"])
+        one["pkgId"]: _unit(one)
         for some in _portions(sorted(sha256s))
         for one in packages.list_iterator({"repository_version": version_href, "pkgId__in": some, "fields": fields})
     }
@@ -158,7 +190,7 @@ def _send_package(context: Context, package: RepositoryPackage) -> Unit:
         sent = _sent(context, package.filename, lambda: content.send(file, package.labels))
     if sent["pkgId"] != package.sha256:
         raise _other(package.filename, package.sha256, sent["pkgId"])
-    return Unit(prn=sent["prn"], path=sent["location_href"])
+    return _unit(sent)
 
 
 def _send_file(context: Context, file: RepositoryFile) -> Unit:

@@ -26,7 +26,7 @@ from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
 from farm.repositories.base import DEFAULT_PROJECT, RepositoryKind, RepositoryName, RepositoryVersion
-from farm.repositories.pulp.content import packages_in
+from farm.repositories.pulp.content import check_epochs, packages_in, path_of, unit_key
 from farm.repositories.pulp.distributions import CURRENT, Distributions
 from farm.repositories.pulp.plugins import FILE, REFUSED, RPM
 from farm.repositories.pulp.server import TRIES, Context
@@ -78,13 +78,14 @@ class Repository:
     # --- adding -------------------------------------------------------------------------------------------------
 
     def add(self, units: Mapping[str, str], *, keep: int) -> int:
-        """Publish a version that has the units (path to resource name), in place of others of the same paths.
+        """Publish a version that has the units (`Unit.key` to resource name), in place of others of the same keys.
 
         Returns its number; makes neither a version nor a publication when the newest has them and is served.
         """
 
         def change(seen: _Seen) -> _Change:
             here = self._here(seen, units)
+            check_epochs({*here, *units})
             missing = {path: prn for path, prn in units.items() if here.get(path, {}).keys() != {prn}}
             replaced = [old for path, prn in missing.items() for old in here.get(path, {}) if old != prn]
             return list(missing.values()), replaced
@@ -172,10 +173,11 @@ class Repository:
         return next(iter(self._plugin.publication(self._context).list_iterator(wanted, batch_size=1)), None)
 
     def _here(self, seen: _Seen, units: Mapping[str, str]) -> dict[str, dict[str, None]]:
-        """The resource names that the newest version has under these paths, by path."""
+        """The resource names that the newest version has under these keys, and under the same paths, by key."""
         found: dict[str, dict[str, None]] = {}
         if seen.latest == 0:
             return found
+        paths = set(map(path_of, units))
         key, names = "name__in", {path.rsplit("-", 2)[0] for path in units}
         if self._plugin is FILE:
             key, names = ("relative_path__in", set(units))
@@ -184,11 +186,12 @@ class Repository:
             wanted = {
                 "repository_version": seen.repository["latest_version_href"],
                 key: ordered[start : start + _NAMES_AT_ONCE],
-                "fields": ["prn", self._plugin.path],
+                "fields": ["prn", self._plugin.path, *(() if self._plugin is FILE else ("epoch",))],
             }
             for one in self._plugin.content(self._context).list_iterator(wanted):
-                if one[self._plugin.path] in units:
-                    found.setdefault(one[self._plugin.path], {})[one["prn"]] = None
+                unit = unit_key(one[self._plugin.path], one.get("epoch"))
+                if unit in units or path_of(unit) in paths:
+                    found.setdefault(unit, {})[one["prn"]] = None
         return found
 
     # --- the repository and its distributions -------------------------------------------------------------------
