@@ -190,7 +190,8 @@ def test_two_epochs_under_one_file_name_are_two_packages(
         with pytest.raises(BadSource, match="is there with another epoch"):
             backend.add(NAME, made[1:])
     else:
-        assert counts(backend)[backend.add(NAME, made[1:])] == 2
+        version = backend.add(NAME, made[1:])
+        assert counts(backend)[version] == 2
     again = backend.add(NAME, [package(make_rpm(tmp_path, epoch=epochs[0], summary=b"another"))])
     left = epochs[: counts(backend)[again]]
     assert len({one.identity for one in backend.index(NAME, again)}) == len(left), "the same epoch is replaced"
