@@ -7,21 +7,24 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
-from farm.formats.rpm.settings import Lookaside, RpmSettings
+from farm.formats.rpm.settings import Lookaside, settings_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
-from farm.model.target import Limits, Target
+from farm.model.target import Limits
 from farm.model.work import Work
 from farm.steps.fetch import FetchInput, FetchResult
+from farm.targets.load import find_target
 from tests.artifacts import path_of
+from tests.distribution import demo_distribution
 from tests.packages import commit_all, git
 from workers.core.context import StepContext
 from workers.core.log import StepLog
@@ -39,8 +42,16 @@ class Desk:
     stop: threading.Event = field(default_factory=threading.Event)
     wall_s: float = 60
     attempts: int = 0
+    arches: tuple[Arch, ...] = (Arch.X86_64,)
     allow: str = "127.0.0.0/8"  # the servers of tests listen there
     reader_uid: int | None = field(default_factory=os.geteuid)
+
+    def __post_init__(self) -> None:
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+        for name in ("templates", "sandbox"):
+            link = self.folder / "data" / name
+            if not link.is_symlink():
+                link.symlink_to(shared_roots() / name)
 
     @property
     def settings(self) -> Settings:
@@ -67,15 +78,8 @@ class Desk:
 
     def fetch(self, source: Source) -> FetchResult:
         """Run the step. Its log is closed and readable as `log` afterwards, whatever came of it."""
-        target = Target(
-            name="demo",
-            distribution="demo",
-            release="1",
-            arches=(Arch.X86_64,),
-            repositories=(),
-            packages=(),
-            table=RpmSettings(macros=(("dist", ".demo1"),), lookaside=self.lookaside).table,
-        )
+        demo = find_target(Settings(data=shared_roots()), "demo")
+        target = replace(demo, table=replace(settings_of(demo), lookaside=self.lookaside).table)
         work = Work(
             attempt="1.fetch.1",
             kind="fetch",
@@ -84,7 +88,7 @@ class Desk:
             target=target,
             options=self.options,
             limits=self.limits,
-            input=FetchInput(source=source),
+            input=FetchInput(source=source, arch=Arch.X86_64, arches=self.arches),
         )
         context = self.context()
         with context.log:
@@ -104,6 +108,22 @@ class Desk:
         with tarfile.open(path_of(self.store, result.archive.sha256)) as tar:
             found = {member.name: tar.extractfile(member) for member in tar}
             return {name: stream.read() for name, stream in found.items() if stream}
+
+
+@cache
+def shared_roots() -> Path:
+    """A data folder with the demo's templates and the sandbox's helper, in the user's cache: a template takes longer to
+    make than all fetches of a test."""
+    data = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farm-tests/roots"
+    for name in ("templates", "sandbox", "demo"):
+        (data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    link, made = data / "demo/distribution", demo_distribution()
+    with suppress(FileExistsError):
+        link.symlink_to(made)
+    if link.resolve() != made.resolve():
+        link.unlink()
+        link.symlink_to(made)
+    return data
 
 
 def repository(folder: Path, files: dict[str, bytes | str]) -> Path:

@@ -75,7 +75,7 @@ s
         return self.run(source, BuildOptions(), LIMITS)
 
     def run(self, source: Source, options: BuildOptions, limits: Limits) -> AnyResult:
-        result = self._step("fetch", FetchInput(source=source), options, LIMITS)
+        result = self._step("fetch", FetchInput(source=source, arch=Arch.X86_64), options, LIMITS)
         if isinstance(fetched := result.output, FetchResult):
             order = SrpmInput(archive=fetched.archive, spec=fetched.spec, commit_at=fetched.commit_at, arch=Arch.X86_64)
             result = self._step("srpm", order, options, LIMITS)

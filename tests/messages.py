@@ -36,7 +36,7 @@ TARGET = Target(
     table=RpmSettings(macros=(("dist", ".demo1"),)).table,
 )
 INPUTS: dict[str, object] = {
-    "fetch": FetchInput(source=Source(kind=SourceKind.GIT, url="https://x/hello.git", ref="v1")),
+    "fetch": FetchInput(source=Source(kind=SourceKind.GIT, url="https://x/hello.git", ref="v1"), arch=Arch.X86_64),
     "srpm": SrpmInput(archive=FILE, spec="hello.spec", commit_at=1, arch=Arch.X86_64),
     "build": BuildInput(
         srpm=FILE,

@@ -30,6 +30,7 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
+from farm.model.target import Target
 from farm.model.work import AnyResult, AnyWork, PinnedRepository, Work
 from farm.permissions import close_data
 from farm.repositories import open_repositories
@@ -91,7 +92,7 @@ def fetch(
         target=found,
         options=BuildOptions(),
         limits=found.limits,
-        input=FetchInput(source=source),
+        input=FetchInput(source=source, arch=_root_arch(settings, found), arches=found.arches),
     )
     _do(settings, work, {})
 
@@ -140,6 +141,11 @@ def upload(after: After) -> None:
     arches = work.target.arches if made.noarch else (work.input.arch,)
     order = UploadInput(srpm=made.srpm, rpms=built.rpms, arches=arches)
     _do(Settings.from_env(), _next(work, UPLOAD, order), outputs)
+
+
+def _root_arch(settings: Settings, target: Target) -> Arch:
+    """An arch of the target that this host runs without emulation, where there is one."""
+    return next((arch for arch in host_facts(settings).arches if arch in target.arches), target.arches[0])
 
 
 def _next(work: AnyWork, kind: StepType[Any, Any], order: object) -> AnyWork:

@@ -17,7 +17,11 @@ _NAME_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class FetchInput:
+    """`arch` is that of the root in which the recipe is asked for its sources, `arches` are those of the build."""
+
     source: Source
+    arch: Arch
+    arches: tuple[Arch, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +40,13 @@ class Fetch(StepType[FetchInput, FetchResult]):
     input = FetchInput
     output = FetchResult
     takes_secrets = True
+    runs_in_root = True
 
     def queue(self, arch: Arch | None) -> str:
         return SOURCE
 
     def make(self, order: Order, world: World) -> FetchInput:
-        return FetchInput(source=order.source)
+        return FetchInput(source=order.source, arch=world.source_arch(order), arches=order.arches)
 
     def artifacts(self, output: FetchResult) -> Iterable[Artifact]:
         return (output.archive,)

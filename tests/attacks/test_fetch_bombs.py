@@ -17,7 +17,6 @@ from farm.model.target import Limits
 from tests.fetching import Answer, Desk, http_server, repository, spec
 from tests.packages import git
 from workers.core.context import Ended
-from workers.formats.rpm import spec as spec_reader
 from workers.sources.tree import Budget
 from workers.steps import srpm
 
@@ -178,12 +177,6 @@ def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
 )
 def test_a_large_spec_is_read_in_little_memory(tmp_path: Path, text: bytes) -> None:
     _fetched(tmp_path, repository(tmp_path / "repo", {"hello.spec": spec() + text}))
-
-
-def test_lines_of_a_spec_are_split_as_rpm_splits_them() -> None:
-    read = spec_reader.read(b"Name: a\r\nSource: x\nPatch: b\x0cc\n\nSource: z")
-    assert read.name == "a"
-    assert [source.written for source in read.sources] == ["x", "b\x0cc", "z"]
 
 
 def test_git_runs_within_the_steps_memory(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def said(result: AnyResult) -> str:
         ("no-spec", "fetch", r"no spec in the tree"),
         ("two-specs", "fetch", r"one\.spec, two\.spec"),
         ("missing-source", "fetch", r"never-uploaded-1\.0\.tar\.gz"),
-        ("does-not-parse", "srpm", r"line 7: Unknown tag: Nonsense"),
+        ("does-not-parse", "fetch", r"line 7: Unknown tag: Nonsense"),
         ("fails-prep", "build", r"patch does not apply.*greeting\.txt"),
         ("fails-build", "build", r"broken\.c:3:12: error: .undeclared_name. undeclared"),
         ("fails-install", "build", r"cannot stat 'never-made\.txt'"),

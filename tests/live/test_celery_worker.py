@@ -112,7 +112,9 @@ class Place:
     def offer(self, label: str, body: bytes = b"no RPM") -> None:
         """Work that ends once `gate` is open, as a failure unless `body` is a source package."""
         self.server.answers[f"/{label}.src.rpm"] = lambda request: self._answer(request, body)
-        order = FetchInput(source=Source(kind=SourceKind.SRPM, url=self.server.url(f"/{label}.src.rpm")))
+        order = FetchInput(
+            source=Source(kind=SourceKind.SRPM, url=self.server.url(f"/{label}.src.rpm")), arch=Arch.X86_64
+        )
         work = replace(work_of("fetch"), attempt=label, input=order)
         self.leases.offer(work)  # type: ignore[arg-type]
 

@@ -113,7 +113,7 @@ class Toy:
     def build(self, name: str, files: dict[str, str]) -> AnyResult:
         tree = _git(self.folder / name, files)
         source = Source(kind=SourceKind.GIT, url=tree, reader_uid=os.getuid())
-        fetched = self._run("fetch", FetchInput(source=source))
+        fetched = self._run("fetch", FetchInput(source=source, arch=Arch.X86_64))
         if fetched.output is None:
             return fetched
         one = fetched.output

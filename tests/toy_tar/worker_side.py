@@ -15,9 +15,7 @@ from farm.config import Settings
 from farm.errors import NetworkTrouble, RootTrouble
 from farm.formats.base import Identity
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.source import Source
 from farm.model.target import Target
 from tests.toy_tar.farm_side import MANIFEST, TarFormat
 from tests.toy_tar.index import listed
@@ -29,6 +27,7 @@ from workers.formats.base import (
     CheckedSource,
     Fitness,
     Gathered,
+    GatherRequest,
     Made,
     Reason,
     SourceFacts,
@@ -125,10 +124,8 @@ class TarWorkerFormat:
     name = "tar"
     source_word = "source.tar"
 
-    def gather(
-        self, tree: Tree, source: Source, target: Target, options: BuildOptions, context: StepContext
-    ) -> Gathered:
-        folder = source.subdir or ""
+    def gather(self, tree: Tree, request: GatherRequest, context: StepContext) -> Gathered:
+        folder = request.source.subdir or ""
         paths = {name: f"{folder}/{name}".lstrip("/") for name in tree.children(folder)}
         if MANIFEST not in paths:
             raise Ended(Outcome.FAILED, f"there is no {MANIFEST} in the tree")
@@ -138,7 +135,7 @@ class TarWorkerFormat:
             Member(name=name, content=contents[entry.path], is_executable=entry.is_executable)
             for name, entry in found.items()
         )
-        return Gathered(recipe=MANIFEST, stem=target.name, members=members)
+        return Gathered(recipe=MANIFEST, stem=request.target.name, members=members)
 
     def check_source(self, path: Path, *, stop: threading.Event) -> CheckedSource:
         return CheckedSource(identity=_read_identity(path, "src"))

@@ -24,6 +24,8 @@ from farm.model.target import EngineName, Target
 from workers.core.context import StepContext
 from workers.core.log import StepLog
 from workers.formats.base import BuildRequest, Made, SourceRequest
+from workers.formats.rpm import asking
+from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.mock.engine import MockEngine
 from workers.formats.rpm.mock.host import Account, MockHost
 
@@ -67,13 +69,22 @@ class Mocked:
             requires=(),
             repositories=(("farm", "file:///farm/3"),),
         )
-        return self._run(lambda context: self.engine.build(request, context))
+        made: Made = self._run(lambda context: self.engine.build(request, context))
+        return made
 
     def srpm(self, **given: Any) -> Made:
         request = SourceRequest(target=self.target, arch=Arch.X86_64, options=BuildOptions(), **given)
-        return self._run(lambda context: self.engine.make_source(request, context))
+        made: Made = self._run(lambda context: self.engine.make_source(request, context))
+        return made
 
-    def _run(self, what: Any) -> Made:
+    def ask(self, folder: Path) -> Told:
+        request = AskRequest(
+            target=self.target, arches=(Arch.X86_64,), options=BuildOptions(), folder=folder, recipe="a.spec"
+        )
+        told: Told = self._run(lambda context: self.engine.ask(request, context))
+        return told
+
+    def _run(self, what: Any) -> Any:
         workdir = Path(tempfile.mkdtemp(dir=self.settings.data))
         with StepLog(workdir / "log", limit_bytes=2**20) as log:
             context = StepContext(
@@ -87,7 +98,7 @@ class Mocked:
                 deadline=time.monotonic() + 60,
             )
             try:
-                made: Made = what(context)
+                made = what(context)
             finally:
                 self.log = log.path.read_text()
         return made
@@ -281,3 +292,26 @@ def test_a_macro_that_mock_would_expand_fails_before_anything_runs(mocked: Mocke
     assert (run.outcome, "cannot be passed to mock" in (run.reason or "")) == (Outcome.FAILED, True)
     assert not (mocked.folder / "calls.jsonl").exists()
     mocked.rpms()
+
+
+def _asked(folder: Path, tags: str) -> Path:
+    folder.mkdir()
+    text = f"Name: a\nVersion: 1\nRelease: 1\nSummary: s\nLicense: MIT\n{tags}\n%description\nd\n"
+    (folder / "a.spec").write_bytes(text.encode() + asking.QUESTION_AT_END)
+    return folder
+
+
+def test_rpm_in_the_root_tells_the_sources(mocked: Mocked, tmp_path: Path) -> None:
+    told = mocked.ask(_asked(tmp_path / "asked", "Source3: http://h/%{name}-%{version}%{?no}.tar\nNoSource: 3"))
+    assert mocked.modes[:5] == ["--init", "--copyin", "--copyin", "--copyin", "--chroot"]
+    found = asking.answers(told, (Arch.X86_64,))[Arch.X86_64]
+    assert [(one.label, one.value, one.filename) for one in found.sources] == [
+        ("Source3", "http://h/a-1.tar", "a-1.tar")
+    ]
+    assert (found.name, found.version, found.withheld) == ("a", "1", ("Source3",))
+
+
+def test_a_spec_that_rpm_cannot_read_has_rpms_reason(mocked: Mocked, tmp_path: Path) -> None:
+    told = mocked.ask(_asked(tmp_path / "asked", "Nonsense: x"))
+    assert (told.outcome, told.reason) == (Outcome.FAILED, None)
+    assert asking.parse_error(told.said) == "line 6: Unknown tag: Nonsense: x"

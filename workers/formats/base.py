@@ -30,6 +30,17 @@ class BadPackage(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GatherRequest:
+    """A source in a tree. The first of `arches` is that of the root in which the recipe is asked; the others are those
+    that the build asks for beside it."""
+
+    source: Source
+    target: Target
+    options: BuildOptions
+    arches: tuple[Arch, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gathered:
     """The recipe's file name, a name for the archive, and the recipe with all its sources, beside each other."""
 
@@ -155,10 +166,8 @@ class WorkerFormat(Protocol):
         """The word for a source package that people see: `src.rpm`."""
         ...
 
-    def gather(
-        self, tree: Tree, source: Source, target: Target, options: BuildOptions, context: StepContext
-    ) -> Gathered:
-        """Find the recipe in the tree and collect its sources, without running any of it."""
+    def gather(self, tree: Tree, request: GatherRequest, context: StepContext) -> Gathered:
+        """Find the recipe in the tree and collect its sources. The recipe runs in a root without network alone."""
         ...
 
     def check_source(self, path: Path, *, stop: threading.Event) -> CheckedSource:

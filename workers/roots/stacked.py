@@ -6,10 +6,12 @@ filler; a layer's holds `upper` and `list`. Does not install packages, which the
 
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farm.config import Settings
@@ -51,9 +53,10 @@ class Template:
     _context: StepContext
     _confinement: Confinement
 
-    def session(self) -> RootSession:
-        """A session in the template as it is."""
-        return RootSession(self.root, self._context, self._confinement)
+    def session(self, *, timeout_s: float = math.inf) -> RootSession:
+        """A session in the template as it is. Its commands end after `timeout_s`, or at the step's own deadline."""
+        deadline = min(self._context.deadline, time.monotonic() + timeout_s)
+        return RootSession(self.root, replace(self._context, deadline=deadline), self._confinement)
 
     def missing(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """The requirements that the template does not meet."""

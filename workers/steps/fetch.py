@@ -1,7 +1,7 @@
 """The fetch step: makes a tar of recipe and sources from a git ref, or checks a source package.
 
-The only step with network. Owns the order of actions; workers.sources fetches, and the package format reads recipes.
-Runs and unpacks nothing that it fetches.
+The only step with network. Owns the order of actions; workers.sources fetches, and the package format asks the recipe
+for its sources in a root without network. Outside of that root nothing runs or unpacks the files that it fetches.
 """
 
 import re
@@ -15,7 +15,7 @@ from farm.model.work import StepResult, Work
 from farm.steps.fetch import FetchInput, FetchResult
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
-from workers.formats.base import BadPackage, CheckedSource, WorkerFormat
+from workers.formats.base import BadPackage, CheckedSource, GatherRequest, WorkerFormat
 from workers.formats.registry import format_of
 from workers.sources import download, giturl, tarball
 from workers.sources.egress import EgressPolicy
@@ -66,7 +66,9 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
         tree = Tree(mirror, commit, context)
     with context.phase("sources"):
-        gathered = format_of(work.target).gather(tree, source, work.target, work.options, context)
+        arches = tuple(dict.fromkeys((work.input.arch, *work.input.arches)))
+        request = GatherRequest(source=source, target=work.target, options=work.options, arches=arches)
+        gathered = format_of(work.target).gather(tree, request, context)
     with context.phase("pack"):
         path = context.workdir / "source.tar"
         tarball.write(path, gathered.members, at=commit.at, context=context)

@@ -10,10 +10,7 @@ from farm.formats.base import Identity
 from farm.formats.rpm import rpmfile
 from farm.formats.rpm.format import identity_of
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.source import Source
-from farm.model.target import Target
 from workers.core.collect import collect
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
@@ -23,6 +20,7 @@ from workers.formats.base import (
     CheckedSource,
     Fitness,
     Gathered,
+    GatherRequest,
     Made,
     Reason,
     SourceRequest,
@@ -45,10 +43,8 @@ class RpmWorkerFormat:
     name = "rpm"
     source_word = "src.rpm"
 
-    def gather(
-        self, tree: Tree, source: Source, target: Target, options: BuildOptions, context: StepContext
-    ) -> Gathered:
-        return gather.gather(tree, source, target, context, options.defines)
+    def gather(self, tree: Tree, request: GatherRequest, context: StepContext) -> Gathered:
+        return gather.gather(tree, request, context, engine_for(request.target, context.settings))
 
     def check_source(self, path: Path, *, stop: threading.Event) -> CheckedSource:
         try:

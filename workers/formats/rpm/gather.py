@@ -1,7 +1,8 @@
 """Collects all files of a source package: from the tree, a lookaside, a URL, or the tree itself as a tarball.
 
-It knows two layouts: everything in one folder (Fedora), and SPECS/ beside SOURCES/ (AlmaLinux, CentOS 8). The sources
-of a spec are read literally (spec.py); a source that cannot be read that way is noted and left to the build root.
+It knows two layouts: everything in one folder (Fedora), and SPECS/ beside SOURCES/ (AlmaLinux, CentOS 8). rpm tells
+the sources of a spec (asked.py), which are then brought here; rpm is asked again once all of them are there, since the
+spec can read them.
 """
 
 import hashlib
@@ -12,15 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from farm.formats.rpm.settings import settings_of
+from farm.model.arch import Arch
 from farm.model.outcome import Outcome
-from farm.model.source import Source
-from farm.model.target import Target
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.base import Gathered
-from workers.formats.rpm import lookaside, spec
+from workers.formats.base import Gathered, GatherRequest
+from workers.formats.rpm import lookaside
+from workers.formats.rpm.asked import Asker, Missing
+from workers.formats.rpm.asking import Answer, NamedSource
+from workers.formats.rpm.engine import BuildEngine
 from workers.formats.rpm.lookaside import Listed
-from workers.formats.rpm.spec import Spec, SpecSource
 from workers.sources import download, tarball
 from workers.sources.tarball import Member
 from workers.sources.tree import Content, Tree
@@ -30,53 +32,105 @@ _LIST_MAX_BYTES = 4 * 2**20
 _METADATA = re.compile(r"\.[^/]+\.metadata")
 _CHUNK_BYTES = 2**20
 _SHOWN_SPECS = 10
+_ROUNDS = 10
 _NAME_MAX_BYTES = 255  # Linux's limit, in any file system
 
 
 @dataclass
 class _Gathering:
-    """The state so far. `files` are the tree's, by name; `notes` tell why a source is left to the build root."""
+    """The state so far. `files` are those that are here, by name; `wanted` are those to be downloaded next."""
 
     tree: Tree
-    source: Source
-    target: Target
+    request: GatherRequest
     context: StepContext
     spec_path: str = ""
     files: dict[str, Content] = field(default_factory=dict)
     executable: set[str] = field(default_factory=set)
     listed: dict[str, Listed] = field(default_factory=dict)
     wanted: dict[str, download.Wanted] = field(default_factory=dict)
-    optional: set[str] = field(default_factory=set)
+    judged: set[str] = field(default_factory=set)
 
     @property
     def spec_name(self) -> str:
         return posixpath.basename(self.spec_path)
 
 
-def gather(
-    tree: Tree, source: Source, target: Target, context: StepContext, defines: Iterable[tuple[str, str]] = ()
-) -> Gathered:
-    """Find the spec and collect its sources.
+def gather(tree: Tree, request: GatherRequest, context: StepContext, engine: BuildEngine) -> Gathered:
+    """Find the spec and collect its sources. The engine asks rpm for them.
 
-    Raises Ended if the tree, the spec, a list or a server makes that impossible; trouble as `download.fetch`.
+    Raises Ended if the tree, the spec, a list or a server makes that impossible; trouble as `download.fetch` and
+    `BuildEngine.ask`.
     """
-    state = _Gathering(tree=tree, source=source, target=target, context=context)
-    folder = _folder(tree, source.subdir)
-    state.spec_path = find_spec(tree, folder, source.spec)
+    state = _Gathering(tree=tree, request=request, context=context)
+    folder = _folder(tree, request.source.subdir)
+    state.spec_path = find_spec(tree, folder, request.source.spec)
     context.log.note(f"spec {shown(state.spec_path)}")
     _take_files(state, _source_folders(tree, folder, state.spec_path))
-    parsed = _read_spec(state, defines)
+    _check_spec(state)
     _read_lists(state, folder)
-    for listed in state.listed.values():
-        _want_listed(state, listed, parsed)
-    for item in parsed.sources:
-        _want_source(state, item, parsed)
-    _download(state)
+    _bring_sources(state, engine)
     members = tuple(
         Member(name=name, content=content, is_executable=name in state.executable)
         for name, content in state.files.items()
     )
     return Gathered(recipe=state.spec_name, stem=state.spec_name.removesuffix(".spec"), members=members)
+
+
+def _bring_sources(state: _Gathering, engine: BuildEngine) -> None:
+    """Bring the sources that rpm names, until it names no other once it has them."""
+    asker = Asker(state.request, state.context, engine, state.spec_name)
+    for _ in range(_ROUNDS):
+        before = set(state.files)
+        found = asker.ask(state.files, state.executable)
+        if isinstance(found, Missing):
+            _bring_read(state, found)
+        else:
+            _note_one_arch(state, found)
+            for answer in found.values():
+                _want_all(state, answer)
+        _download(state)
+        if before == set(state.files):
+            return
+    raise Ended(Outcome.FAILED, f"the spec names other sources each time it is read, also after {_ROUNDS} rounds")
+
+
+def _note_one_arch(state: _Gathering, found: dict[Arch, Answer]) -> None:
+    """A source package holds the sources of the arch for which it is made, whatever the farm does."""
+    own = {item.label for item in found[state.request.arches[0]].sources}
+    for arch, answer in found.items():
+        if labels := [item.label for item in answer.sources if item.label not in own]:
+            state.context.log.note(
+                f"{', '.join(labels[:_SHOWN_SPECS])} is named for {arch} alone, so a source package made for "
+                f"{state.request.arches[0]} does not hold it; name it for every arch"
+            )
+
+
+def _want_all(state: _Gathering, answer: Answer) -> None:
+    if answer.withheld:
+        raise Ended(
+            Outcome.FAILED,
+            f"the spec withholds {', '.join(answer.withheld[:_SHOWN_SPECS])} (NoSource, NoPatch), which makes a "
+            f"nosrc.rpm: some of its sources are not inside, so it cannot be built; remove the tag from the spec",
+        )
+    for listed in state.listed.values():
+        _want_listed(state, listed, answer.sources)
+    for item in answer.sources:
+        _want_source(state, item, answer.archive_of_tree)
+
+
+def _bring_read(state: _Gathering, missing: Missing) -> None:
+    """Want the files that rpm could not read while it read the spec, if they are sources; otherwise the error is
+    rpm's."""
+    before = set(state.files)
+    for name in missing.names:
+        if name in state.listed:
+            _want_listed(state, state.listed[name], missing.known)
+    for item in missing.known:
+        if item.filename in missing.names:
+            _want_source(state, item, None)
+    if before == set(state.files) and not state.wanted:
+        names = ", ".join(shown(name) for name in missing.names[:_SHOWN_SPECS])
+        raise Ended(Outcome.FAILED, f"{missing.reason}; commit {names}, or give it as a Source with a URL")
 
 
 def find_spec(tree: Tree, folder: str, named: str | None) -> str:
@@ -172,13 +226,10 @@ def _take(state: _Gathering, paths: dict[str, str]) -> None:
     state.executable.update(name for name, entry in found.items() if entry.is_executable)
 
 
-def _read_spec(state: _Gathering, defines: Iterable[tuple[str, str]]) -> Spec:
-    content = state.files[state.spec_name]
-    if content.size_bytes > _SPEC_MAX_BYTES:
-        raise Ended(
-            Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {content.size_bytes} bytes; no spec has so many"
-        )
-    return spec.read(content.read(), defines=(*settings_of(state.target).macros, *defines))
+def _check_spec(state: _Gathering) -> None:
+    size_bytes = state.files[state.spec_name].size_bytes
+    if size_bytes > _SPEC_MAX_BYTES:
+        raise Ended(Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {size_bytes} bytes; no spec has so many")
 
 
 def _read_lists(state: _Gathering, folder: str) -> None:
@@ -209,26 +260,29 @@ def _check_length(name: str) -> None:
         raise Ended(Outcome.FAILED, f"the name {shown(name)!r} is longer than a file's can be: {_NAME_MAX_BYTES} bytes")
 
 
-def _want_listed(state: _Gathering, listed: Listed, parsed: Spec) -> None:
+def _want_listed(state: _Gathering, listed: Listed, sources: Iterable[NamedSource]) -> None:
+    if listed.name in state.judged:
+        return
+    state.judged.add(listed.name)
     _check_length(listed.name)
     content = state.files.get(listed.name)
     if content is not None:
         _check_content(state, listed, content)
         return
     urls: list[str] = []
-    cache = settings_of(state.target).lookaside
+    cache = settings_of(state.request.target).lookaside
     if cache:
         # Dist-git usually names the spec after the repository; if the two differ, the cache uses the repository's name.
-        packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.source.guessed_name])
+        packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.request.source.guessed_name])
         urls = [lookaside.url_of(cache, package, listed) for package in packages]
     farm_urls = tuple(urls)
-    urls += [item.url for item in parsed.sources if item.filename == listed.name and item.url]
+    urls += [item.url for item in sources if item.filename == listed.name and item.url]
     fetchable = tuple(dict.fromkeys(url for url in urls if download.is_fetchable(url)))
     if not fetchable:
         raise Ended(
             Outcome.FAILED,
-            f"{shown(listed.name)} is listed with a checksum, but the target {state.target.name} has no lookaside "
-            f"and no Source URL ends with that name; give the target a lookaside or commit the file",
+            f"{shown(listed.name)} is listed with a checksum, but the target {state.request.target.name} has no "
+            f"lookaside and no Source URL ends with that name; give the target a lookaside or commit the file",
         )
     state.wanted[listed.name] = download.Wanted(
         name=listed.name, urls=fetchable, farm_urls=farm_urls, checksum=listed.checksum
@@ -250,32 +304,30 @@ def _check_content(state: _Gathering, listed: Listed, content: Content) -> None:
     state.context.log.note(f"{shown(listed.name)}: in the tree, {listed.checksum}; checksum is right")
 
 
-def _want_source(state: _Gathering, item: SpecSource, parsed: Spec) -> None:
+def _want_source(state: _Gathering, item: NamedSource, archive: tuple[str, str] | None) -> None:
     name, log = item.filename, state.context.log
-    if item.value is None or name is None:
-        log.note(
-            f"{item.label} {shown(item.written)!r} cannot be read without running the spec; "
-            f"if the build root misses it, commit the file or list it in `sources`"
-        )
-        return
     if name in state.files or name in state.wanted:
         return
-    if not name.isprintable() or name in (".", ".."):
-        raise Ended(Outcome.FAILED, f"{item.label} {shown(item.value)!r} does not end with a name that a file can have")
+    if not name or not name.isprintable() or name in (".", ".."):
+        raise Ended(Outcome.FAILED, f"{_shown(item)} does not end with a name that a file can have")
     _check_length(name)
     if item.url is None and _take_named(state, item.value, name):
         return
-    archive = parsed.archive_of_tree
     if archive and name == archive[0]:
         log.note(f"{shown(name)}: made from the tree of commit {state.tree.commit.id}")
         made = tarball.of_tree(state.tree, name, archive[1], state.context)
         state.files[name] = Content(file=made, offset=0, size_bytes=made.stat().st_size)
     elif item.url and download.is_fetchable(item.url):
         state.wanted[name] = download.Wanted(name=name, urls=(item.url,))
-        if item.is_conditional:
-            state.optional.add(name)
     else:
-        _miss(state, item)
+        why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
+        raise Ended(
+            Outcome.FAILED, f"{_shown(item)} {why}; commit the file, list it in `sources`, or give its URL in the spec"
+        )
+
+
+def _shown(item: NamedSource) -> str:
+    return f"{item.label} {download.hide(item.url) if item.url else shown(item.value)}"
 
 
 def _take_named(state: _Gathering, value: str, name: str) -> bool:
@@ -287,19 +339,10 @@ def _take_named(state: _Gathering, value: str, name: str) -> bool:
     return name in state.files
 
 
-def _miss(state: _Gathering, item: SpecSource) -> None:
-    what = f"{item.label} {download.hide(item.url) if item.url else shown(item.value or '')}"
-    why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
-    if item.is_conditional:
-        state.context.log.note(f"{what} {why}; it is inside %if, so the build root may not need it")
-        return
-    raise Ended(Outcome.FAILED, f"{what} {why}; commit the file or list it in `sources`")
-
-
 def _download(state: _Gathering) -> None:
     got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.egress)
     for name, found in got.items():
-        if not isinstance(found, download.Missing):
-            state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)
-        elif name not in state.optional:
+        if isinstance(found, download.Missing):
             raise Ended(Outcome.FAILED, found.reason)
+        state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)
+    state.wanted.clear()

@@ -15,7 +15,8 @@ from workers.core.context import Ended, StepContext
 from workers.core.text import shown as printable
 from workers.core.untrusted import read_left
 from workers.formats.base import BuildRequest, Made, SourceRequest
-from workers.formats.rpm import blame, rpmbuild
+from workers.formats.rpm import asking, blame, rpmbuild
+from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.blame import Blame, End, host_state
 from workers.formats.rpm.filler import RpmFiller
 from workers.formats.rpm.header import read_facts
@@ -31,6 +32,7 @@ _INSIDE = "/run/farm/recipe.sh"
 _GIVEN = "source.src.rpm"
 _RESULTS = "/builddir/results"
 _OWN_FOLDERS = "the spec sets _rpmdir, _topdir or _build_name_fmt itself; remove that"
+_QUESTION_INSIDE = "/run/farm/sources.lua"
 #: As in mock: a recipe that still asks for other packages after so many rounds would never end.
 _ROUNDS = 10
 #: The outcomes of a root that may lack packages.
@@ -47,6 +49,28 @@ class NativeEngine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._roots = native_roots(settings)
+
+    def ask(self, request: AskRequest, context: StepContext) -> Told:
+        arch = request.arches[0]
+        arches = " ".join(one.rpm for one in request.arches)
+        options = rpmbuild.options(request.target, request.options, source_packages_to="/builddir/out")
+        options += asking.words(request.recipe, question=_QUESTION_INSIDE)
+        binds = [Bind(path=request.folder, inside=asking.SOURCES_INSIDE), _recipe("sources.sh")]
+        binds.append(Bind(path=rpmbuild.SCRIPTS / "sources.lua", inside=_QUESTION_INSIDE))
+        with (
+            self._roots.template(request.target, arch, context) as template,
+            template.session(timeout_s=asking.ASK_S) as session,
+        ):
+            with session.phase("rpmspec"):
+                command = ["sh", _INSIDE, "/builddir/out", arches, *options]
+                done = _run(session, arch, command, binds=binds, env={}, shown=["rpmspec", "-q", "--srpm", *options])
+            return Told(
+                outcome=done.outcome,
+                reason=done.reason,
+                said=done.completed.tail,
+                headers=_left(session, "header", request.arches),
+                sources=_left(session, "sources", request.arches),
+            )
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
         results = _results(context)
@@ -76,6 +100,11 @@ class NativeEngine:
                 if more:
                     made = replace(made, outcome=Outcome.FAILED, reason=rpmbuild.unsettled(len(rounds), more))
                 return replace(made, rounds=tuple(rounds))
+
+
+def _left(session: RootSession, name: str, arches: Sequence[Arch]) -> dict[Arch, bytes | None]:
+    limit_bytes = asking.ANSWER_BYTES
+    return {arch: read_left(session.out / f"{name}.{arch.rpm}", limit_bytes=limit_bytes) for arch in arches}
 
 
 def _round(

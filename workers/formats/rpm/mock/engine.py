@@ -19,8 +19,10 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended, StepContext
+from workers.core.untrusted import read_left
 from workers.formats.base import BuildRequest, Made, SourceFacts, SourceRequest
-from workers.formats.rpm import rpmbuild
+from workers.formats.rpm import asking, rpmbuild
+from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.header import read_facts
 from workers.formats.rpm.mock.command import (
     LIST_ROOT,
@@ -34,9 +36,13 @@ from workers.formats.rpm.mock.exit_codes import Said, Verdict, judge
 from workers.formats.rpm.mock.host import Isolation, MockHost, find_host, require_way
 from workers.formats.rpm.mock.results import peak_memory_bytes, phases, root_packages
 from workers.formats.rpm.mock.session import GIVEN, MockSession, Ran, open_session
+from workers.formats.rpm.rpmbuild import SCRIPTS
 from workers.roots.root import RootPackage
 
 _ROUNDS = 10  # as in mock
+_ASKS = "sources.sh"
+_QUESTION = "sources.lua"
+_ANSWERS = "/builddir/answers"
 _PACKAGE_MANAGER_FAILED = 30
 _DONE = Verdict(outcome=Outcome.SUCCEEDED)
 
@@ -47,6 +53,11 @@ class MockEngine:
     def __init__(self, settings: Settings, *, host: MockHost | None = None) -> None:
         self._settings = settings
         self._host = host
+
+    def ask(self, request: AskRequest, context: StepContext) -> Told:
+        """A mock run has no limit of its own: only the step's ends a spec that takes long to read."""
+        with self._session(request.target, request.arches[0], request.options, (), context) as session:
+            return _ask(request, session)
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
         """`source_date_epoch` has no effect here: mock passes no environment on, and rpmbuild uses the files' times."""
@@ -86,6 +97,38 @@ class MockEngine:
         mock = settings_of(target).mock
         wanted = mock.isolation if mock else "auto"
         return open_session(host, config, host.isolation(wanted), arguments, context)
+
+
+def _ask(request: AskRequest, session: MockSession) -> Told:
+    offline = session.isolation is Isolation.SIMPLE
+    filled = session.judge(session.run("--init"))
+    if filled.outcome is not Outcome.SUCCEEDED:
+        return _told(filled, b"", session, request)
+    given = {"in": request.folder, **{name: SCRIPTS / name for name in (_ASKS, _QUESTION)}}
+    for name, path in given.items():
+        copied = session.run("--copyin", str(session.give(path, name)), f"/builddir/{name}", offline=offline)
+        if (verdict := session.judge(copied)) != _DONE:
+            return _told(verdict, copied.said.output, session, request)
+    arches = " ".join(arch.rpm for arch in request.arches)
+    words = asking.words(request.recipe, question=f"/builddir/{_QUESTION}")
+    ran = session.run(
+        "--chroot", "--unpriv", "--", "sh", f"/builddir/{_ASKS}", _ANSWERS, arches, *words, offline=offline
+    )
+    verdict = _judge_inside(ran, session)
+    if ran.completed.code is not None:
+        session.run("--copyout", f"{_ANSWERS}/*", str(session.left), offline=offline)
+    return _told(verdict, ran.said.output, session, request)
+
+
+def _told(verdict: Verdict, said: bytes, session: MockSession, request: AskRequest) -> Told:
+    """The reason of a failure is left to rpm's own message in `said`."""
+
+    def left(name: str) -> dict[Arch, bytes | None]:
+        limit_bytes = asking.ANSWER_BYTES
+        return {one: read_left(session.left / f"{name}.{one.rpm}", limit_bytes=limit_bytes) for one in request.arches}
+
+    reason = None if verdict.outcome is Outcome.FAILED else verdict.reason
+    return Told(outcome=verdict.outcome, reason=reason, said=said, headers=left("header"), sources=left("sources"))
 
 
 def _from_sources(request: SourceRequest, session: MockSession) -> Verdict:
