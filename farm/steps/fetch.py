@@ -17,10 +17,11 @@ _NAME_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class FetchInput:
-    """`arch` is that of the root in which the recipe is asked for its sources, `arches` are those of the build."""
+    """`arch` is that of the root in which the recipe is asked for its sources, `arches` are those of the build. An offer
+    of version 5 from before the recipe was asked has neither."""
 
     source: Source
-    arch: Arch
+    arch: Arch | None = None
     arches: tuple[Arch, ...] = ()
 
 

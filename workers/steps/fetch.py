@@ -17,6 +17,7 @@ from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.formats.base import BadPackage, CheckedSource, GatherRequest, WorkerFormat
 from workers.formats.registry import format_of
+from workers.isolation.emulator import native_arch
 from workers.sources import download, giturl, tarball
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
@@ -66,7 +67,7 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
         tree = Tree(mirror, commit, context)
     with context.phase("sources"):
-        arches = tuple(dict.fromkeys((work.input.arch, *work.input.arches)))
+        arches = tuple(dict.fromkeys((work.input.arch or native_arch(), *work.input.arches)))
         request = GatherRequest(source=source, target=work.target, options=work.options, arches=arches)
         gathered = format_of(work.target).gather(tree, request, context)
     with context.phase("pack"):
