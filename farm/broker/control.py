@@ -86,7 +86,12 @@ class Control:
 
     def __init__(self, settings: Settings) -> None:
         self._redis = redis.Redis.from_url(
-            settings.redis, socket_timeout=60, socket_connect_timeout=5, protocol=2, health_check_interval=25
+            settings.redis,
+            socket_timeout=60,
+            socket_connect_timeout=5,
+            protocol=2,
+            health_check_interval=25,
+            driver_info=None,  # as in Leases
         )
         self._put = scripts.Script(self._redis, scripts.SEND)
         self._take = self._redis.register_script(_TAKE)

@@ -72,7 +72,12 @@ class Leases(WorkerRegister):
     def __init__(self, settings: Settings) -> None:
         self._ttl_ms = settings.lease_s * 1000
         self._redis = redis.Redis.from_url(
-            settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2, health_check_interval=25
+            settings.redis,
+            socket_timeout=30,
+            socket_connect_timeout=5,
+            protocol=2,
+            health_check_interval=25,
+            driver_info=None,  # most accounts may not send it, and to find the version takes 5 ms
         )
         self._claim = scripts.Script(self._redis, scripts.CLAIM)
         self._touch = scripts.Script(self._redis, scripts.TOUCH)

@@ -11,7 +11,6 @@ from farm.cli.session import connected, session
 from farm.config import Settings
 from farm.errors import BadRequest
 from farm.model.arch import Arch
-from farm.steps.registry import step_type
 
 _THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
 
@@ -99,8 +98,12 @@ TargetArgument = Annotated[
 
 
 def _step(name: str | None) -> str | None:
+    if name is None:
+        return None
+    from farm.steps.registry import step_type  # late: it imports all step types and formats
+
     try:
-        return step_type(name).name if name is not None else None
+        return step_type(name).name
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
