@@ -32,7 +32,8 @@ def up(data: Path | None, workers: int | None) -> None:
     def warn(what: str) -> None:
         stderr.print(what, markup=False, soft_wrap=True)
 
-    with _signals() as stop, running_farm(settings, build_slots=workers, say=say, warn=warn) as farm:
+    farms = running_farm(settings, build_slots=workers, serves_commands=True, say=say, warn=warn)
+    with _signals() as stop, farms as farm:
         _welcome(console, farm)
         while not stop.wait(1.0):
             farm.check()

@@ -37,6 +37,10 @@ _POSTGRESQL = {
 }
 
 
+#: Engines by URL that `prepare` made.
+_prepared: dict[str, sa.Engine] = {}
+
+
 class Database:
     """One engine. Safe to use from several threads; each transaction has a connection of its own."""
 
@@ -63,6 +67,13 @@ class Database:
             yield connection
 
 
+def prepare(url: str) -> None:
+    """Let all databases that this process, or a fork of it, opens at this URL have one engine, with the statements that
+    it has compiled. Each closes the connections of all, so this is for a process that has one open at a time.
+    """
+    _prepared[url] = make_engine(url)
+
+
 def write_alone(connection: sa.Connection, table: sa.Table) -> None:
     """Let no other transaction write this table until this one ends; others may read it.
 
@@ -77,7 +88,7 @@ def open_database(url: str, *, create: bool) -> sa.Engine:
 
     Raises FarmNotRunning if it does not exist or has another schema, BadSettings for a URL of an unknown kind.
     """
-    engine = make_engine(url)
+    engine = _prepared.get(url) or make_engine(url)
     path = engine.url.database
     is_file = engine.dialect.name == "sqlite" and path not in (None, "", ":memory:")
     if is_file and not create and not Path(str(path)).exists():

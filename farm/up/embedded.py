@@ -39,9 +39,16 @@ class Embedded:
     """A farm in one process tree. Use `running_farm`, which starts and drains it."""
 
     def __init__(
-        self, settings: Settings, *, build_slots: int | None = None, say: Say, warn: Say = lambda _: None
+        self,
+        settings: Settings,
+        *,
+        build_slots: int | None = None,
+        serves_commands: bool = False,
+        say: Say,
+        warn: Say = lambda _: None,
     ) -> None:
         self.settings = settings
+        self._serves_commands = serves_commands
         self.flower_url = ""
         self._port_claim: socket.socket | None = None
         self._build_slots = build_slots or os.cpu_count() or 1
@@ -65,6 +72,9 @@ class Embedded:
         self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_THREADS, "--pool=threads")
         self._spawn_flower()
         self._await_workers(set(_WORKERS))
+        if self._serves_commands:  # last, so that it delays no other process
+            argv = [python, "-m", "farm.cli.forkserver"]
+            self._members.start("commands", argv, self._environment("commands"), is_vital=False)
         self._members.watch()
 
     def _start_redis(self) -> None:
@@ -166,7 +176,7 @@ class Embedded:
             if not member.wait(None if drain else _STOP_WITHIN_S):
                 member.send(signal.SIGKILL)
                 member.wait(None)
-        for name in ("scheduler", "flower", "redis"):
+        for name in ("commands", "scheduler", "flower", "redis"):
             for member in self._members.stop_restarting([name]):
                 member.send(signal.SIGTERM)
                 if not member.wait(_STOP_WITHIN_S):
@@ -184,15 +194,21 @@ class Embedded:
 
 @contextmanager
 def running_farm(
-    settings: Settings, *, build_slots: int | None = None, say: Say = lambda _: None, warn: Say = lambda _: None
+    settings: Settings,
+    *,
+    build_slots: int | None = None,
+    serves_commands: bool = False,
+    say: Say = lambda _: None,
+    warn: Say = lambda _: None,
 ) -> Iterator[Embedded]:
     """An embedded farm for the time of the block; drained afterwards, stopped at once when the block raised.
 
     `say` is called with the name of each part that starts, `warn` with a message about each process that died and is
-    started again. Raises FarmAlreadyRunning when another embedded farm holds the data directory.
+    started again. With `serves_commands`, commands of this user are forked from a process that has their modules.
+    Raises FarmAlreadyRunning when another embedded farm holds the data directory.
     """
     with _only_one(settings.data):
-        farm = Embedded(settings, build_slots=build_slots, say=say, warn=warn)
+        farm = Embedded(settings, build_slots=build_slots, serves_commands=serves_commands, say=say, warn=warn)
         try:
             farm.start()
             yield farm

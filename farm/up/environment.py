@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "build": _WORKER,
     "publish": (*_WORKER, *_PUBLISHING, "repository_metadata_bytes"),
     "flower": _EVERY,
+    "commands": ("data",),  # a command brings its own
 }
 
 _SYSTEM = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
@@ -58,6 +59,6 @@ def environment_of(name: str, settings: Settings, caller: Mapping[str, str]) -> 
 def _is_for(name: str, key: str) -> bool:
     return (
         key in _SYSTEM
-        or (key in _NETWORK and name not in ("redis", "flower"))
+        or (key in _NETWORK and name not in ("redis", "flower", "commands"))
         or (key.startswith(_LIBPQ) and name == "scheduler")
     )

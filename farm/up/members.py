@@ -83,6 +83,7 @@ class _Place:
     env: Mapping[str, str]
     member: Member
     is_wanted: bool = True
+    is_vital: bool = True
     restart_at: float | None = None
     deaths: list[float] = field(default_factory=list)
 
@@ -103,11 +104,14 @@ class Members:
         self._error: FarmNotRunning | None = None
         self._watcher: threading.Thread | None = None
 
-    def start(self, name: str, argv: list[str], env: Mapping[str, str]) -> None:
-        """Start a process. Raises HostUnfit when setpriv is not installed, OSError when the log cannot be written."""
+    def start(self, name: str, argv: list[str], env: Mapping[str, str], *, is_vital: bool = True) -> None:
+        """Start a process. One that is not vital and dies too often is not started again.
+
+        Raises HostUnfit when setpriv is not installed, OSError when the log cannot be written.
+        """
         member = self._spawn(name, argv, env)
         with self._lock:
-            self._places[name] = _Place(name=name, argv=argv, env=env, member=member)
+            self._places[name] = _Place(name=name, argv=argv, env=env, member=member, is_vital=is_vital)
 
     def _spawn(self, name: str, argv: list[str], env: Mapping[str, str]) -> Member:
         log = self._logs / f"{name}.log"
@@ -169,6 +173,11 @@ class Members:
     def _died(self, place: _Place, how: str) -> None:
         now = time.monotonic()
         place.deaths = [*(at for at in place.deaths if now - at < _DEATHS_WITHIN_S), now]
+        if len(place.deaths) >= _MOST_DEATHS and not place.is_vital:
+            place.is_wanted = False
+            with suppress(Exception, SystemExit):
+                self._warn(f"{how}; that was {_MOST_DEATHS} times, and the farm goes on without it")
+            return
         if len(place.deaths) >= _MOST_DEATHS:
             self._error = FarmNotRunning(f"{how}; that was {_MOST_DEATHS} times within {_DEATHS_WITHIN_S:g} s")
             return

@@ -1,0 +1,157 @@
+"""The console script `farm`: hands a command to the fork server of a running `farm up`, or runs it in this process.
+
+Most of a command's time goes into imports, so this module imports C modules alone until it knows that it must run the
+command itself. forkserver.py is the other side; its docstring describes the protocol.
+"""
+
+import _signal  # type: ignore[import-not-found]  # `signal` without its enums, which take longer than all of this
+import _socket
+import os
+import sys
+from types import FrameType
+
+from farm.cli.state import code_state
+
+SOCKET = "commands.sock"
+ACCEPTED, GO = b"y", b"g"
+NUMBER_BYTES = 8  # each number of the protocol has this size, and is little endian
+_ANSWER_WITHIN_S = 1.0
+_KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
+#: The fork server starts no command for these: `farm up` is a daemon, and a command may name a file descriptor or the
+#: terminal of its own process.
+_LONG = "up"
+_OWN_FILES = ("/proc/self", "/proc/thread-self", "/dev/fd", "/dev/tty")
+
+
+def main() -> None:
+    """The console script."""
+    connection = _connect() if _may_be_handed_over() else None
+    child = _hand_over(connection) if connection is not None else None
+    if connection is None or child is None:
+        from farm.cli.main import main as run
+
+        run()
+    else:
+        os._exit(_attend(connection))
+
+
+def _may_be_handed_over() -> bool:
+    # An extension may define a command's step types, and the fork server has imported none.
+    if sys.argv[1:2] == [_LONG] or "FARM_EXTENSIONS" in os.environ:  # noqa: TID251 - Settings take long to import
+        return False
+    return not any(name in word for word in sys.argv for name in _OWN_FILES)
+
+
+def socket_path() -> str:
+    """The fork server's socket, in FARM_DATA or its default; as `Settings.data` has it."""
+    env = os.environ  # noqa: TID251 - Settings take long to import
+    if not (data := env.get("FARM_DATA")):
+        home = env.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - nor pathlib
+        data = "/var/lib/farm" if os.geteuid() == 0 else f"{home}/farm"
+    return os.path.join(os.path.expanduser(data), SOCKET)  # noqa: PTH111, PTH118
+
+
+def _connect() -> "_socket.socket | None":
+    """A connection to the fork server of this user, or None. Nothing is sent to a process of another user."""
+    try:
+        for number in range(3):
+            os.fstat(number)  # a closed one cannot be handed over
+    except OSError:
+        return None
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_ANSWER_WITHIN_S)
+        connection.connect(socket_path())
+        if peer_of(connection)[1] == os.geteuid():
+            return connection
+    except OSError:
+        pass
+    connection.close()
+    return None
+
+
+def peer_of(connection: "_socket.socket") -> tuple[int, int]:
+    """The process id and the user id of the other side."""
+    found = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
+
+
+def _hand_over(connection: "_socket.socket") -> int | None:
+    """The process that runs the command from now on; None if there is none, and then no process runs it."""
+    try:
+        request = b"\0".join(_request())
+        connection.sendall(len(request).to_bytes(NUMBER_BYTES, "little") + request)
+        answer = receive(connection, len(ACCEPTED) + NUMBER_BYTES)
+        if answer[:1] != ACCEPTED:
+            return None
+        child = os.pidfd_open(int.from_bytes(answer[1:], "little"))
+        _pass_signals_to(child)
+        connection.settimeout(None)
+        _send_files(connection)
+    except OSError:  # a timeout too: the other side runs nothing before it has the files
+        connection.close()
+        return None
+    return child
+
+
+def _send_files(connection: "_socket.socket") -> None:
+    """Only to a process that reads: files in a message that no process reads stay open, and their readers wait."""
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    end, _kept = os.pipe()  # the kernel closes the other end when this process ends
+    files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2, folder, end))
+    connection.sendmsg([GO], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
+    os.close(folder)
+    os.close(end)
+
+
+def _request() -> list[bytes]:
+    """The state of the code, the umask, the forms of the standard streams, the arguments, the environment."""
+    os.umask(umask := os.umask(0o077))
+    forms = [word for one in (sys.stdin, sys.stdout, sys.stderr) for word in (one.encoding, one.errors or "strict")]
+    head = [code_state(), str(umask), *forms, str(len(sys.argv)), *sys.argv]
+    env = [name + b"=" + value for name, value in os.environb.items()]
+    return [*map(os.fsencode, head), *env]
+
+
+def receive(connection: "_socket.socket", size: int) -> bytes:
+    """So many bytes, fewer at the end of the connection."""
+    found = b""
+    while len(found) < size and (part := connection.recv(size - len(found))):
+        found += part
+    return found
+
+
+def _pass_signals_to(child: int) -> None:
+    """The terminal sends its signals to this process. When it ends in any way, the kernel kills the other one."""
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        try:  # noqa: SIM105 - contextlib takes long
+            _signal.pidfd_send_signal(child, number)
+        except OSError:
+            pass  # it has just ended
+
+    def pause(_number: int, frame: FrameType | None) -> None:
+        pass_on(_signal.SIGSTOP, frame)
+        os.kill(os.getpid(), _signal.SIGSTOP)
+        pass_on(_signal.SIGCONT, frame)
+
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, pass_on)
+    if _signal.getsignal(_signal.SIGTSTP) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGTSTP, pause)
+
+
+def _attend(connection: "_socket.socket") -> int:
+    """The exit code of the command."""
+    try:
+        status = receive(connection, NUMBER_BYTES)
+    except OSError:
+        status = b""
+    if len(status) < NUMBER_BYTES:
+        os.write(2, b"error: the process of this command was killed; run it again\n")
+        return _KILLED
+    return int.from_bytes(status, "little")
+
+
+if __name__ == "__main__":
+    main()
