@@ -204,7 +204,12 @@ def _waiting(driven: DrivenFarm, packages: Path, env: dict[str, str]) -> "subpro
     env = environment(driven, packages, PYTHONUNBUFFERED="1", **env)
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen([FARM, *GIT, "--wait"], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        _await(lambda: b"build" in os.pread(out.fileno(), 4096, 0))
+        try:
+            _await(lambda: b"build" in os.pread(out.fileno(), 4096, 0))
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     return process
 
 
