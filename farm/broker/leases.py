@@ -81,12 +81,12 @@ class Leases(WorkerRegister):
         )
         self._claim = scripts.Script(self._redis, scripts.CLAIM)
         self._touch = scripts.Script(self._redis, scripts.TOUCH)
-        self._close = self._redis.register_script(scripts.CLOSE)
-        self._publish = self._redis.register_script(scripts.PUBLISH)
+        self._close = scripts.PipedScript(self._redis, scripts.CLOSE)
+        self._publish = scripts.PipedScript(self._redis, scripts.PUBLISH)
         self._restore = self._redis.register_script(scripts.RESTORE)
-        self._wake = self._redis.register_script(scripts.WAKE)
-        self._expect = self._redis.register_script(scripts.EXPECT)
-        self._holders = self._redis.register_script(scripts.HOLDERS)
+        self._wake = scripts.PipedScript(self._redis, scripts.WAKE)
+        self._expect = scripts.PipedScript(self._redis, scripts.EXPECT)
+        self._holders = scripts.PipedScript(self._redis, scripts.HOLDERS)
         self._loader = scripts.ScriptLoader(self._redis)
         super().__init__(self._redis)
 
@@ -158,20 +158,20 @@ class Leases(WorkerRegister):
         """
         answer_of: dict[str, int] = {}
         with self._redis.pipeline(transaction=False) as pipe:
-            for some in _portions(closes):
+            for some in _loading(pipe, self._close, closes):
                 names = [key(label) for label in some for key in (keys.offer, keys.lease, keys.closed, keys.wake)]
-                self._close(keys=names, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S], client=pipe)
+                self._close.run(pipe, keys=names, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S])
             for work in works:
                 document = work.document if isinstance(work, EncodedWork) else wire.encode_work(work)
                 pipe.hset(keys.offer(work.attempt), "work", document)
                 answer_of[work.attempt] = len(pipe)
                 pipe.hexists(keys.offer(work.attempt), "missed")
-            for some in _portions(answer_of):
-                self._wake(keys=[keys.wake(label) for label in some], args=[_WAKE_KEPT_S], client=pipe)
-            for some in _portions(expects):
-                self._expect(keys=[keys.offer(label) for label in some], client=pipe)
-            for told in _portions(msgspec.json.encode(event) for event in events):
-                self._publish(args=[keys.EVENTS, *told], client=pipe)
+            for some in _loading(pipe, self._wake, answer_of):
+                self._wake.run(pipe, keys=[keys.wake(label) for label in some], args=[_WAKE_KEPT_S])
+            for some in _loading(pipe, self._expect, expects):
+                self._expect.run(pipe, keys=[keys.offer(label) for label in some])
+            for told in _loading(pipe, self._publish, (msgspec.json.encode(event) for event in events)):
+                self._publish.run(pipe, args=[keys.EVENTS, *told])
             answers = pipe.execute()
         return frozenset(label for label, place in answer_of.items() if answers[place])
 
@@ -209,10 +209,11 @@ class Leases(WorkerRegister):
     def states(self, labels: Sequence[str]) -> dict[str, LeaseState]:
         """The states of these attempts in Redis, in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
+            self._holders.load(pipe)
             for label in labels:
                 pipe.hexists(keys.offer(label), "work")
             self._ask_holders(pipe, labels)
-            answers = pipe.execute()
+            answers = pipe.execute()[1:]
         offered, leases = answers[: len(labels)], _joined(answers[len(labels) :])
         return {
             label: LeaseState(is_offered=bool(is_offered), holder=_holder(*lease))
@@ -223,13 +224,14 @@ class Leases(WorkerRegister):
         """The holders of these attempts, in one round trip. An attempt without a holder is left out."""
         wanted = sorted(set(labels))
         with self._redis.pipeline(transaction=False) as pipe:
+            self._holders.load(pipe)
             self._ask_holders(pipe, wanted)
-            found = zip(wanted, _joined(pipe.execute()), strict=True)
+            found = zip(wanted, _joined(pipe.execute()[1:]), strict=True)
         return {label: holder for label, lease in found if (holder := _holder(*lease)) is not None}
 
     def _ask_holders(self, pipe: Any, labels: Iterable[str]) -> None:
         for some in _portions(labels):
-            self._holders(keys=[keys.lease(label) for label in some], args=[bounds.HOLDER_BYTES], client=pipe)
+            self._holders.run(pipe, keys=[keys.lease(label) for label in some], args=[bounds.HOLDER_BYTES])
 
     # --- a worker's side ----------------------------------------------------------------------------------------
 
@@ -337,6 +339,14 @@ class Leases(WorkerRegister):
 
 def _joined(answers: Iterable[list[Any]]) -> list[Any]:
     return [one for answer in answers for one in answer]
+
+
+def _loading(pipe: Any, script: scripts.PipedScript, items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
+    """`_portions` for this script, which is loaded before the first of them."""
+    for place, some in enumerate(_portions(items)):
+        if place == 0:
+            script.load(pipe)
+        yield some
 
 
 def _portions(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:

@@ -155,6 +155,24 @@ class Script:
             time.sleep(_LOOK_EVERY_S)
 
 
+class PipedScript:
+    """A script of this module, for pipelines of the scheduler. redis-py asks the broker about the scripts of a pipeline
+    in a round trip before it; this one loads them in the pipeline, which changes nothing for a script that is there.
+    """
+
+    def __init__(self, client: redis.Redis, text: str) -> None:
+        self._text = text
+        self._sha = client.register_script(text).sha
+
+    def load(self, pipe: Any) -> None:
+        """Load the script, with one answer, its digest. Comes before `run` in the same pipeline."""
+        pipe.script_load(self._text)
+
+    def run(self, pipe: Any, *, keys: Sequence[str] = (), args: Sequence[str | int | bytes] = ()) -> None:
+        """Run the script, with one answer."""
+        pipe.evalsha(self._sha, len(keys), *keys, *args)
+
+
 class ScriptLoader:
     """Loads the scripts, for the scheduler. Asks the broker each time, which may lose its scripts at any time."""
 
