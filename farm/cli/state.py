@@ -36,7 +36,8 @@ def _files(folder: str) -> Iterator[tuple[str, int, int]]:
 
 def _folder(path: str) -> tuple[str, int]:
     # A path of the source tree changes with each cache that a tool leaves there, and its files are looked at.
-    return path, 0 if _PACKAGE.startswith(path) else _stamp(path)
+    is_source_tree = _stamp(f"{path}/pyproject.toml") != 0
+    return path, 0 if is_source_tree else _stamp(path)
 
 
 def _stamp(path: str) -> int:
