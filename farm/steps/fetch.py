@@ -17,8 +17,8 @@ _NAME_CHARS = 255
 
 @dataclass(frozen=True, kw_only=True)
 class FetchInput:
-    """`arch` is that of the root in which the recipe is asked for its sources, `arches` are those of the build. Both are
-    empty in an offer from before the recipe was asked."""
+    """`arch` is that of the root in which the recipe is asked for its sources, `arches` are those of the build. An
+    offer of an earlier version has neither."""
 
     source: Source
     arch: Arch | None = None

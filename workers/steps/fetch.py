@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from farm.errors import NotFound
+from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
@@ -67,7 +68,8 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
         tree = Tree(mirror, commit, context)
     with context.phase("sources"):
-        arches = tuple(dict.fromkeys((work.input.arch or native_arch(), *work.input.arches)))
+        asked: Arch = work.input.arch or native_arch()
+        arches = tuple(dict.fromkeys((asked, *work.input.arches)))
         request = GatherRequest(source=source, target=work.target, options=work.options, arches=arches)
         gathered = format_of(work.target).gather(tree, request, context)
     with context.phase("pack"):
