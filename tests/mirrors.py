@@ -203,8 +203,8 @@ def _nevra(package: Path) -> str:
 
 def publish(folder: Path, target: Target, packages: Sequence[Path], key: Key) -> None:
     """Write the repositories of a target below `folder`: the first has the packages and the release package, the second
-    the packages of modules, the others none. Those of the stale mirror are from before the release package and some
-    of the others were there."""
+    the packages of modules, the others none. The stale mirror has a state from before the release package and some of
+    the others were there."""
     release = release_package(folder, target)
     key.sign([release])
     form = FORMS[target.distribution]

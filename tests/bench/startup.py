@@ -50,7 +50,7 @@ def figures(data: Path) -> dict[str, object]:
 
 
 def _means_ms(settings: Settings, words: Sequence[str], elsewhere_ms: Callable[[], float]) -> tuple[float, float]:
-    """Of the command, with what it costs in other processes, and of a bare Python that runs in turn with it."""
+    """Processor times of the command, with its cost in other processes, and of a bare Python that runs in turn."""
     argv = [str(Path(sys.executable).with_name("farm")), *words]
     before_ms = elsewhere_ms()
     pairs = [(_processor_ms(argv, settings), _bare_ms(settings)) for _ in range(_PAIRS)]

@@ -5,7 +5,7 @@ import pytest
 from tests.reason_table import answers, share_right
 from tests.tools.record_reasons import LOGS, cases
 
-#: Of the half on which the patterns were tuned, and of the half that was held out while they were.
+#: The shares of the half on which the patterns were tuned, and of the half that was held out.
 LEAST = {"tuned": 0.97, "held-out": 0.85}
 
 

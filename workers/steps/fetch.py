@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 from farm.errors import NotFound
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
@@ -18,7 +17,6 @@ from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.formats.base import BadPackage, CheckedSource, GatherRequest, WorkerFormat
 from workers.formats.registry import format_of
-from workers.isolation.emulator import native_arch
 from workers.sources import download, giturl, tarball
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
@@ -68,7 +66,7 @@ def _through(out: Gateway, work: Work[FetchInput], source: Source, context: Step
         context.log.note(f"{source.ref or 'HEAD'} of {mirror.url.shown} is commit {commit.id}")
         tree = Tree(mirror, commit, context)
     with context.phase("sources"):
-        asked: Arch = work.input.arch or native_arch()
+        asked = work.input.arch or work.target.arches[0]
         arches = tuple(dict.fromkeys((asked, *work.input.arches)))
         request = GatherRequest(source=source, target=work.target, options=work.options, arches=arches)
         gathered = format_of(work.target).gather(tree, request, context)
