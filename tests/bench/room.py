@@ -18,7 +18,7 @@ from workers.core.log import StepLog
 from workers.formats.base import BuildRequest, GatherRequest
 from workers.formats.rpm.asked import Asker, Missing
 from workers.formats.rpm.engines import engine_for
-from workers.sources.tree import Content
+from workers.sources.content import Content
 
 _SPEC = b"Name: s\nVersion: 1\nRelease: 1\nSummary: s\nLicense: MIT\nSource0: s-%{version}.tar\n%description\ns\n"
 

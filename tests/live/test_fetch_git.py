@@ -68,7 +68,7 @@ def test_the_tag_is_taken_where_a_branch_has_the_same_name_and_the_log_says_so(d
     commit_all(repo, "Change")
     git(repo, "branch", "same")
     assert desk.git(repo, ref="same").commit == git(repo, "rev-parse", "refs/tags/same")
-    assert "is a tag and a branch" in desk.log
+    assert "'same' is refs/tags/same of" in desk.log
 
 
 def test_a_branch_that_moved_is_resolved_again(desk: Desk, repo: Path) -> None:
@@ -288,15 +288,16 @@ def test_members_have_the_commits_time_and_no_owner(desk: Desk, tmp_path: Path) 
     }
 
 
-def test_attributes_of_the_tree_change_nothing(desk: Desk, tmp_path: Path) -> None:
+def test_attributes_of_the_tree_change_nothing_but_what_git_archive_fills_in(desk: Desk, tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {
         ".gitattributes": b"* text eol=crlf ident filter=evil\na.txt export-subst\nhidden export-ignore\n",
         "hello.spec": spec(),
         "a.txt": b"$Format:%H$\n$Id$\n",
         "hidden": b"here\n",
     }
-    found = desk.content(desk.git(repository(tmp_path / "repo", files)))
-    assert found == {name: files[name] for name in ("hello.spec", "a.txt", "hidden")}
+    result = desk.git(repository(tmp_path / "repo", files))
+    expected = {name: files[name] for name in ("hello.spec", "hidden")}
+    assert desk.content(result) == {**expected, "a.txt": f"{result.commit}\n$Id$\n".encode()}
 
 
 def test_symlinks_within_the_tree_become_files(desk: Desk, tmp_path: Path) -> None:
@@ -314,13 +315,20 @@ def test_symlinks_within_the_tree_become_files(desk: Desk, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", ".."])
-def test_a_symlink_that_leaves_the_tree_is_refused(desk: Desk, tmp_path: Path, target: str) -> None:
+def test_a_symlink_that_leaves_the_tree_is_refused_only_where_the_spec_names_it(
+    desk: Desk, tmp_path: Path, target: str
+) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "evil": target})
+    assert sorted(desk.content(desk.git(repo))) == ["hello.spec"]
+    assert "left out unless the spec names it: 'evil' is a symlink that leaves the tree" in desk.log
+    repo = repository(tmp_path / "named", {"hello.spec": spec(sources=("evil",)), "evil": target})
     assert "'evil' is a symlink that leaves the tree" in _why(desk, repo)
 
 
-def test_a_symlink_to_itself_is_refused(desk: Desk, tmp_path: Path) -> None:
-    repo = repository(tmp_path / "repo", {"hello.spec": spec(), "a": "b", "b": "a"})
+def test_a_symlink_to_itself_is_refused_only_where_the_spec_names_it(desk: Desk, tmp_path: Path) -> None:
+    repo = repository(tmp_path / "repo", {"hello.spec": spec(), "a": "b", "b": "a", "x.spec": "y", "y": "x.spec"})
+    assert sorted(desk.content(desk.git(repo))) == ["hello.spec"]
+    repo = repository(tmp_path / "named", {"hello.spec": spec(sources=("a",)), "a": "b", "b": "a"})
     assert "leads back to itself" in _why(desk, repo)
 
 

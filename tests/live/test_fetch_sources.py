@@ -164,8 +164,20 @@ def test_a_listed_file_without_any_address_says_so(desk: Desk, tmp_path: Path) -
 
 
 def test_a_list_that_does_not_parse_names_the_line(desk: Desk, tmp_path: Path) -> None:
-    repo = repository(tmp_path / "repo", {"hello.spec": spec(), "sources": b"\xff\xfe rubbish\n"})
+    half = b"\xff\xfe rubbish\n" + _SOURCES
+    repo = repository(tmp_path / "repo", {"hello.spec": spec(), "sources": half})
     assert _why(desk, repo).startswith("sources, line 1: ")
+
+
+def test_an_upstream_file_with_the_name_of_a_list_is_a_file_unless_the_target_has_a_lookaside(
+    desk: Desk, tmp_path: Path
+) -> None:
+    files: dict[str, bytes | str] = {"hello.spec": spec(), "sources": b"# what it is made of\nmain.c\nutil.c\n"}
+    repo = repository(tmp_path / "repo", files)
+    assert desk.content(desk.git(repo))["sources"] == files["sources"]
+    assert "sources has no line of a list of sources" in desk.log
+    desk.lookaside = Lookaside(base_url="http://127.0.0.1:9/", form=LookasideForm.SOURCES)
+    assert _why(desk, repo).startswith("sources, line 2: ")
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -301,8 +313,9 @@ def _with_long_name(folder: Path, name: str, **of_spec: tuple[str, ...]) -> Path
     return repo
 
 
-def test_a_file_with_too_long_a_name_is_refused(desk: Desk, tmp_path: Path) -> None:
-    assert "is longer than a file's can be" in _why(desk, _with_long_name(tmp_path / "a", _LONG))
+def test_a_file_with_too_long_a_name_is_refused_only_where_the_spec_names_it(desk: Desk, tmp_path: Path) -> None:
+    assert sorted(desk.content(desk.git(_with_long_name(tmp_path / "a", _LONG)))) == ["hello.spec"]
+    assert "left out, its name is too long for a file" in desk.log
     named = _with_long_name(tmp_path / "b", f"x/{_LONG}", sources=(f"x/{_LONG}",))
     assert "is longer than a file's can be" in _why(desk, named)
     assert _LONGEST in desk.content(desk.git(_with_long_name(tmp_path / "c", _LONGEST)))

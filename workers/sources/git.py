@@ -17,18 +17,17 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farm.errors import HostUnfit, NetworkTrouble, SourceUnavailable, Trouble
 from farm.model.outcome import Outcome
 from farm.model.remote import RemoteKind
-from farm.model.text import printable
 from workers.core import text
 from workers.core.context import Ended, StepContext
 from workers.core.locks import LockKind, locked, until
 from workers.core.run import CommandFailed, Ending, capture, run
-from workers.sources import gateway, git_blame, git_config
+from workers.sources import gateway, git_blame, git_config, refs
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
 from workers.sources.giturl import GitUrl
@@ -41,19 +40,22 @@ _LISTING_MAX_BYTES = 16 * 2**20
 _LEFT_OVER = ("*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
-_ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
 _SHA1_DIGITS = 40
 _DATE_DIGITS = 12  # seconds since 1970
-_SHOWN_BRANCHES = 10
+_SHOWN_IDS = 5
+_READ = 'exec "$@" < "$0"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """`at` is its committer's time, in seconds since 1970."""
+    """`at` is its committer's time, in seconds since 1970. `ref` is the branch or tag by which it was asked for, by its
+    whole name."""
 
     id: str
     at: int
+    ref: str | None = None
+    is_annotated_tag: bool = False
 
 
 class Mirror:
@@ -87,16 +89,26 @@ class Mirror:
             raise Ended(Outcome.FAILED, f"ref {ref!r:.200} is not a name that git allows")
         found = self._ask(ref)
         if found is not None:
-            return self._ensure(found, asked_for=ref)
-        if _ABBREVIATED.fullmatch(ref):
+            commit = self._ensure(found.commit, asked_for=ref)
+            return replace(commit, ref=found.name, is_annotated_tag=found.is_annotated)
+        if refs.ABBREVIATED.fullmatch(ref):
             return self._from_history(ref)
         raise self._unknown(ref)
 
-    def output(self, *args: str | Path, limit_bytes: int = _LISTING_MAX_BYTES, remote: bool = False) -> bytes:
-        """The output of a git command about the mirror, or about the remote. Raises as `commit` does."""
+    def output(
+        self,
+        *args: str | Path,
+        limit_bytes: int = _LISTING_MAX_BYTES,
+        remote: bool = False,
+        given: Path | None = None,
+    ) -> bytes:
+        """The output of a git command about the mirror, or about the remote. The command reads the file `given`.
+
+        Raises as `commit` does.
+        """
         where = () if remote else (f"--git-dir={self.path}",)
         try:
-            return self._captured(*where, *args, limit_bytes=limit_bytes)
+            return self._captured(*where, *args, limit_bytes=limit_bytes, given=given)
         except CommandFailed as error:
             done = error.completed
             if done.ending is Ending.FLOODED or (done.ending is Ending.EXITED and done.code == 0):
@@ -104,15 +116,18 @@ class Mirror:
                 raise Ended(Outcome.FAILED, f"{what}; no package needs so many") from error
             raise self.judged(error) from error
 
-    def run(self, *args: str | Path) -> None:
-        """Run a git command on the mirror, with its output in the log. Raises CommandFailed."""
+    def run(self, *args: str | Path, repository: Path | None = None) -> None:
+        """Run a git command on the mirror, or on a repository of the step's own, with its output in the log.
+
+        Raises CommandFailed.
+        """
         self.gateway.forget()
         # The limit applies to each file that git writes: a pack is one file.
         size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
         try:
             with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
                 run(
-                    around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={self.path}", *args]),
+                    around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={repository or self.path}", *args]),
                     cwd=self._root,
                     env=self.environment(),
                     timeout_s=None,
@@ -170,15 +185,16 @@ class Mirror:
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _captured(
-        self, *args: str | Path, limit_bytes: int, ok_codes: tuple[int, ...] = (0,), timeout_s: float = _LOOK_TIMEOUT_S
+        self, *args: str | Path, limit_bytes: int, ok_codes: tuple[int, ...] = (0,), given: Path | None = None
     ) -> bytes:
         self.gateway.forget()
+        reads = () if given is None else ("sh", "-c", _READ, given)
         with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
             return capture(
-                around.argv([*self.gateway.prefix, _git(), *args]),
+                around.argv([*self.gateway.prefix, *reads, _git(), *args]),
                 cwd=self._root,
                 env=self.environment(),
-                timeout_s=min(timeout_s, self._left_s()),
+                timeout_s=min(_LOOK_TIMEOUT_S, self._left_s()),
                 limit_bytes=limit_bytes,
                 ok_codes=ok_codes,
                 stop=self._context.stop,
@@ -199,41 +215,37 @@ class Mirror:
         words = (*clean, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
         return (f"--upload-pack={shlex.join(words)}",)
 
-    def _ask(self, ref: str) -> str | None:
-        """The commit id of the ref at the remote (an annotated tag's commit, not the tag's own id)."""
-        is_full = ref == "HEAD" or ref.startswith("refs/")
-        plains = [ref] if is_full else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
-        wanted = [name for plain in plains for name in (f"{plain}^{{}}", plain)]
+    def _ask(self, ref: str) -> refs.Found | None:
+        """The ref at the remote."""
+        wanted = [name for plain in refs.candidates(ref) for name in (f"{plain}{refs.PEELED}", plain)]
         listed = self._listed("ls-remote", *self._upload_pack, "--", self.url.asked, *wanted)
-        found = [name for name in wanted if name in listed]
-        if len({name.removesuffix("^{}") for name in found}) > 1:
-            self._context.log.note(f"{ref!r} is a tag and a branch of {self.url.shown}; the tag is used")
-        return listed[found[0]] if found else None
+        found = refs.find(ref, listed)
+        if found and found.also:
+            others = ", ".join(text.shown(name) for name in found.also)
+            self._context.log.note(f"{ref!r} is {found.name} of {self.url.shown}, and not {others}")
+        return found
 
     def _listed(self, *args: str) -> dict[str, str]:
         lines = self.output(*args, remote=True).decode("utf-8", "surrogateescape").splitlines()
         return {name: commit for commit, _, name in (line.partition("\t") for line in lines) if name}
 
     def _unknown(self, ref: str) -> Ended:
-        heads = self._listed("ls-remote", "--heads", *self._upload_pack, "--", self.url.asked)
-        if not heads:
+        listed = self._listed("ls-remote", "--heads", "--tags", *self._upload_pack, "--", self.url.asked)
+        if not listed:
             return Ended(Outcome.FAILED, f"{self.url.shown} is an empty repository: it has no branches")
-        branches = [name.removeprefix("refs/heads/")[:80] for name in sorted(heads)]
-        known = ", ".join(printable(name) for name in branches[:_SHOWN_BRANCHES])
-        more = f" and {len(branches) - _SHOWN_BRANCHES} more" if len(branches) > _SHOWN_BRANCHES else ""
         what = "there is no default branch" if ref == "HEAD" else f"ref {ref!r:.200} does not exist"
-        return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; known branches are {known}{more}")
+        return Ended(Outcome.FAILED, f"{what} in {self.url.shown}; {refs.known(ref, listed)}")
 
     def _ensure(self, commit: str, *, asked_for: str) -> Commit:
         if found := self._here(commit):
             return found
-        with self._lock():
+        with self.lock():
             if found := self._here(commit):
                 return found
             self._make("sha256" if len(commit) > _SHA1_DIGITS else "sha1")
             self._context.log.note(f"fetching {asked_for} of {self.url.shown}")
             try:
-                self._fetch("--depth=1", f"+{commit}:refs/farm/{commit}")
+                self.fetch("--depth=1", f"+{commit}:refs/farm/{commit}")
             except CommandFailed as error:
                 said = error.output.decode(errors="backslashreplace")
                 if git_blame.UNKNOWN_COMMIT.search(said):
@@ -241,23 +253,32 @@ class Mirror:
                 if not git_blame.UNSERVED_COMMIT.search(said):
                     raise self.judged(error) from error
                 self._context.log.note(f"{self.url.shown} does not serve single commits: fetching all of it")
-                self._fetch_all()
+                self.fetch_all()
         if found := self._here(commit):
             return found
         raise Ended(Outcome.FAILED, f"commit {commit} is in no branch or tag of {self.url.shown}, or is not a commit")
 
     def _from_history(self, abbreviated: str) -> Commit:
         """Resolve an abbreviated commit id, for which the whole history is needed."""
-        with self._lock():
+        with self.lock():
             self._make("sha1")
             found = self._here(abbreviated)
             if found is None:
                 self._context.log.note(f"fetching all of {self.url.shown} to find commit {abbreviated}")
-                self._fetch_all()
+                self.fetch_all()
                 found = self._here(abbreviated)
         if found is None:
-            raise self._unknown(abbreviated)
+            raise self._ambiguous(abbreviated) or self._unknown(abbreviated)
         return found
+
+    def _ambiguous(self, abbreviated: str) -> Ended | None:
+        """The error for a beginning that several objects share."""
+        beginnings = self.output("rev-parse", f"--disambiguate={abbreviated}").decode().split()
+        several = ", ".join(beginnings[:_SHOWN_IDS])
+        words = (
+            f"{abbreviated} is the beginning of {len(beginnings)} ids in {self.url.shown}: {several}; give more of it"
+        )
+        return Ended(Outcome.FAILED, words) if len(beginnings) > 1 else None
 
     def _here(self, commit: str) -> Commit | None:
         if not (self.path / "HEAD").exists():
@@ -304,14 +325,16 @@ class Mirror:
             words = ("find", self.path / "refs", "-name", "*.lock", "-delete")
             capture(words, cwd=self._root, timeout_s=_LOOK_TIMEOUT_S, limit_bytes=_LISTING_MAX_BYTES, ok_codes=(0, 1))
 
-    def _fetch_all(self) -> None:
+    def fetch_all(self) -> None:
+        """Fetch all branches and tags with their history. The caller holds the lock. Raises as `commit` does."""
         whole = ("--unshallow",) if (self.path / "shallow").exists() else ()
         try:
-            self._fetch(*whole, "--prune", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+            self.fetch(*whole, "--prune", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
         except CommandFailed as error:
             raise self.judged(error) from error
 
-    def _fetch(self, *args: str) -> None:
+    def fetch(self, *args: str) -> None:
+        """Run `git fetch` with these options and refspecs. The caller holds the lock. Raises CommandFailed."""
         options = [arg for arg in args if arg.startswith("--")]
         refspecs = [arg for arg in args if not arg.startswith("--")]
         common = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
@@ -327,7 +350,7 @@ class Mirror:
         return path
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """One process at a time writes to the mirror. The wait for the lock can be stopped."""
         self._config()
         stopped = until(self._context.stop, f"stopped while another attempt fetched {self.url.shown}")

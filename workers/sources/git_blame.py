@@ -27,7 +27,7 @@ UNSERVED_COMMIT = re.compile(
     r"does not support --?depth|Server does not support shallow"
 )
 UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
-_PARTIAL = re.compile(r"promisor remote|lazy fetching disabled")
+_PARTIAL = re.compile(r"promisor remote|lazy fetching disabled|promised object")
 _CERTIFICATE = re.compile(r"(?i)certificate (?:verification failed|problem)|certificate verify failed")
 _BAD_CONFIG = re.compile(r"bad config (?:line|variable) .* in blob")
 _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
@@ -48,6 +48,10 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
         return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
     if _DISK_FULL.search(own):
         return DiskFull(f"the disk of {root} is full: {cause}")
+    if _PARTIAL.search(said):
+        lacks = f"{shown} is a partial clone (git clone --filter): it lacks files of the commit"
+        remedy = "run `git fetch --refetch --no-filter` in it, or give the URL from which it was cloned"
+        return Ended(Outcome.FAILED, f"{lacks}, which the farm does not fetch from elsewhere; {remedy}: {cause}")
     if _HOST_KEY.search(own):
         return HostUnfit(f"this host does not know the ssh host key of {shown}; add it to known_hosts")
     if _BAD_CONFIG.search(own):
@@ -58,12 +62,6 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
         return Ended(Outcome.FAILED, f"{shown} needs credentials, or those given are refused: {cause}")
     if _MISSING.search(said):
         return Ended(Outcome.FAILED, f"{shown} does not exist, or is no git repository: {cause}")
-    if _PARTIAL.search(said):
-        return Ended(
-            Outcome.FAILED,
-            f"{shown} is a partial clone, and lacks objects of the commit, which only its origin has: give the URL of "
-            "the origin, or fetch the rest into it (git fetch --refetch --no-filter)",
-        )
     if _CERTIFICATE.search(said):
         return SourceUnavailable(f"git could not read {shown}: {cause}")
     return NetworkTrouble(f"git could not read {shown}: {cause}")

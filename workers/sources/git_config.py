@@ -34,6 +34,12 @@ TEXT = """\
 	autoDetach = false
 [submodule]
 	recurse = false
+[gpg]
+	program = /bin/false
+[gpg "ssh"]
+	program = /bin/false
+[gpg "x509"]
+	program = /bin/false
 [init]
 	defaultBranch = main
 """

@@ -9,7 +9,8 @@ from farm.errors import LeaseLost, Trouble, disk_errors
 from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.run import CommandFailed, Ending, run
-from workers.sources.tree import Content, Tree
+from workers.sources.content import Content
+from workers.sources.tree import Tree
 
 #: The compressors by a file's suffix. Tools, not Python's modules: zlib's output differs between its implementations,
 #: GNU gzip's does not. One thread, because the number of threads changes the output of xz and zstd.

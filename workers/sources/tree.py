@@ -5,22 +5,19 @@ that are not UTF-8. Does not know specs. `git archive` writes content into one t
 place.
 """
 
-import hashlib
 import os
 import posixpath
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import IO
 
-from farm.errors import HostUnfit, NetworkTrouble
 from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext, open_watched, over_disk
 from workers.core.run import CommandFailed
 from workers.core.text import shown
+from workers.sources import exported, lfs
+from workers.sources.content import Content
 from workers.sources.git import Commit, Mirror
 from workers.sources.giturl import of_submodule
 from workers.sources.untar import members, open_tar
@@ -29,15 +26,9 @@ _LINKS_MAX = 16
 _SUBMODULES_DEEP_MAX = 5
 _PATHS_PER_COMMAND = 500
 _PATH_BYTES_PER_COMMAND = 100_000
-_POINTER_MAX_BYTES = 1024
-_POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
-_POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,15})\n")
-#: Go connects to loopback addresses directly, whatever proxy is set; in its network namespace nothing listens there.
-_LFS_HERE = re.compile(rb"dial tcp (?:127\.[0-9.]+|\[::1\]):")
-_LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9._+/~-]+")
 _GITMODULES_MAX_BYTES = 2**20
 _PATH_MAX_BYTES = 4096  # Linux's limit
+_ATTRIBUTES_MAX_BYTES = 2**20
 _NO_PARTS = frozenset(("", ".", ".."))
 _FOLDERS_DEEP_MAX = 64
 _WHOLE_MAX_BYTES = 32 * 2**20
@@ -69,26 +60,6 @@ class Entry:
     @property
     def is_executable(self) -> bool:
         return self.mode == "100755"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Content:
-    """A file's bytes as a part of a larger file: `size_bytes` from `offset` on in `file`."""
-
-    file: Path
-    offset: int
-    size_bytes: int
-
-    def open(self, stop: threading.Event) -> IO[bytes]:
-        """The open file at its first byte. Only the next `size_bytes` are this file's. To read raises LeaseLost once
-        `stop` is set."""
-        stream = open_watched(self.file, stop)
-        stream.seek(self.offset)
-        return stream
-
-    def read(self) -> bytes:
-        with self.open(threading.Event()) as stream:
-            return stream.read(self.size_bytes)
 
 
 @dataclass
@@ -123,6 +94,7 @@ class Tree:
         self._taken: dict[str, Content] = {}
         self._links: dict[str, str] = {}
         self._archives = 0
+        self._attributes: dict[str, bool] = {}
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -283,9 +255,12 @@ class Tree:
         name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
         file = self._context.workdir / name
         try:
-            # Without --worktree-attributes git reads the whole tree into an index first, for the tree's attributes.
-            options = ("--worktree-attributes", "--format=tar", f"--output={file}")
-            self.mirror.run("archive", *options, self.commit.id, "--", *paths)
+            if self._fills_in(wanted):
+                exported.archive(self.mirror, self.commit, paths, into=file, context=self._context)
+            else:
+                # Without --worktree-attributes git reads the whole tree into an index first, for the tree's attributes.
+                options = ("--worktree-attributes", "--format=tar", f"--output={file}")
+                self.mirror.run("archive", *options, self.commit.id, "--", *paths)
         except CommandFailed as error:
             raise self.mirror.judged(error) from error
         with (
@@ -299,55 +274,34 @@ class Tree:
                     content = Content(file=file, offset=member.offset_data, size_bytes=member.size)
                     self._taken[member.name] = content
 
+    def _fills_in(self, paths: Iterable[str]) -> bool:
+        """Whether a file of attributes above one of the paths names export-subst."""
+        for place in exported.attribute_files(paths):
+            folder, name = posixpath.split(place)
+            whole = self.__dict__.get("entries")
+            entry = whole.get(place) if whole is not None else self._listing(folder).get(name)
+            if entry is None or not entry.mode.startswith("100") or entry.size_bytes > _ATTRIBUTES_MAX_BYTES:
+                continue  # git itself reads no link and no larger file
+            if entry.id not in self._attributes:
+                self._budget.spend("lookups", 1, self.mirror.url.shown)
+                content = self.mirror.output("cat-file", "blob", entry.id, limit_bytes=_ATTRIBUTES_MAX_BYTES)
+                self._attributes[entry.id] = exported.asks(content)
+            if self._attributes[entry.id]:
+                return True
+        return False
+
     def _follow_pointers(self, paths: list[str]) -> None:
-        files = {path: self._taken[path] for path in paths if path in self._taken}
-        pointers = {path: found for path, content in files.items() if (found := _pointer(content))}
-        if not pointers:
-            return
-        names = ", ".join(shown(path) for path in list(pointers)[:5])
-        odd = [path for path in pointers if not _PLAIN_PATH.fullmatch(path)]
-        if odd:
-            raise Ended(Outcome.FAILED, f"{shown(odd[0])!r} is in Git LFS under a name the farm does not ask for")
-        self._check_size(sum(size for _, size in pointers.values()))
-        self._context.log.note(f"fetching from Git LFS: {names}")
-        self._fetch_lfs(pointers, names)
-        for path, (oid, size_bytes) in pointers.items():
-            file = self.mirror.path / "lfs/objects" / oid[:2] / oid[2:4] / oid
-            if not file.is_file() or file.stat().st_size != size_bytes or self._sha256(file) != oid:
-                raise Ended(Outcome.FAILED, f"Git LFS of {self.mirror.url.shown} does not have {shown(path)} ({oid})")
-            self._taken[path] = Content(file=file, offset=0, size_bytes=size_bytes)
+        taken = {path: self._taken[path] for path in paths if path in self._taken}
+        pointers = {path: one for path, content in taken.items() if (one := lfs.pointer(content))}
+        if pointers:
+            self._check_size(sum(one.size_bytes for one in pointers.values()))
+            blobs = {path: self._blob(path) for path in pointers}
+            self._taken.update(lfs.fetch(self.mirror, pointers, blobs, self._context))
 
-    def _fetch_lfs(self, pointers: dict[str, tuple[str, int]], names: str) -> None:
-        if not self.mirror.url.reads_as_farm:
-            raise Ended(Outcome.FAILED, f"{names}: kept in Git LFS, which is not read from another user's repository")
-        if not self.mirror.url.is_local and not self.mirror.gateway.is_sealed:
-            raise HostUnfit("this worker may not make a network namespace, without which Git LFS is not confined")
-        try:
-            self.mirror.output("lfs", "version")
-        except (Ended, NetworkTrouble) as error:
-            raise Ended(
-                Outcome.FAILED,
-                f"{names}: kept in Git LFS, and this worker has no git-lfs; commit the file or use a lookaside",
-            ) from error
-        # The tree's own .lfsconfig may name another server, or a folder of this machine; these settings override it.
-        # The farm itself tries again; eight pauses of git-lfs would only block the slot.
-        remote = ["-c", f"remote.origin.url={self.mirror.url.plain}", "-c", "lfs.transfer.maxretries=1"]
-        if self.mirror.url.lfs:
-            remote += ["-c", f"lfs.url={self.mirror.url.lfs}"]
-        for few in _in_pieces(list(pointers)):
-            try:
-                self.mirror.run(*remote, "lfs", "fetch", f"--include={','.join(few)}", "origin", self.commit.id)
-            except CommandFailed as error:
-                if _LFS_HERE.search(error.output):
-                    raise Ended(
-                        Outcome.FAILED, f"{names}: its Git LFS server would be the worker's own host"
-                    ) from error
-                if self.mirror.gateway.refused or not _LFS_MISSING.search(error.output):
-                    raise self.mirror.judged(error) from error
-
-    def _sha256(self, file: Path) -> str:
-        with open_watched(file, self._context.stop) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    def _blob(self, path: str) -> str:
+        whole = self.__dict__.get("entries")  # costs nothing if it was listed already
+        found = whole.get(path) if whole is not None else self.entry(path)
+        return found.id if found else ""
 
 
 def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
@@ -365,14 +319,3 @@ def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
         size += length
     if piece:
         yield piece
-
-
-def _pointer(content: Content) -> tuple[str, int] | None:
-    """(sha256, size in bytes) of the file of a Git LFS pointer; None for any other file."""
-    if not len(_POINTER_START) < content.size_bytes < _POINTER_MAX_BYTES:
-        return None
-    with content.open(threading.Event()) as stream:
-        if stream.read(len(_POINTER_START)) != _POINTER_START:
-            return None
-        found = _POINTER.search(stream.read(content.size_bytes - len(_POINTER_START)))
-    return (found["oid"].decode(), int(found["size"])) if found else None

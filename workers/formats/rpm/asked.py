@@ -19,7 +19,7 @@ from workers.formats.base import GatherRequest
 from workers.formats.rpm import asking
 from workers.formats.rpm.asking import Answer, AskRequest, NamedSource, Told
 from workers.formats.rpm.engine import BuildEngine
-from workers.sources.tree import Content
+from workers.sources.content import Content
 
 _CHUNK_BYTES = 2**20
 _REASON_CHARS = 500

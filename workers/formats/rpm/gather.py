@@ -18,14 +18,15 @@ from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
 from workers.formats.base import Gathered, GatherRequest
-from workers.formats.rpm import lookaside
+from workers.formats.rpm import autouse, lookaside
 from workers.formats.rpm.asked import Asker, Missing
 from workers.formats.rpm.asking import Answer, NamedSource
 from workers.formats.rpm.engine import BuildEngine
 from workers.formats.rpm.lookaside import Listed
 from workers.sources import download, tarball
+from workers.sources.content import Content
 from workers.sources.tarball import Member
-from workers.sources.tree import Content, Tree
+from workers.sources.tree import Entry, Tree
 
 _SPEC_MAX_BYTES = 8 * 2**20
 _LIST_MAX_BYTES = 4 * 2**20
@@ -67,6 +68,7 @@ def gather(tree: Tree, request: GatherRequest, context: StepContext, engine: Bui
     context.log.note(f"spec {shown(state.spec_path)}")
     _take_files(state, _source_folders(tree, folder, state.spec_path))
     _check_spec(state)
+    _state_history(state)
     _read_lists(state, folder)
     _bring_sources(state, engine)
     members = tuple(
@@ -145,6 +147,8 @@ def find_spec(tree: Tree, folder: str, named: str | None) -> str:
     for place in (folder, _below(folder, "SPECS")):
         names = sorted(name for name in tree.children(place) if name.endswith(".spec") and name.isprintable())
         if len(names) > 1:
+            names = [name for name in names if _is_file(tree, _below(place, name))]
+        if len(names) > 1:
             known = ", ".join(shown(name) for name in names[:_SHOWN_SPECS])
             more = "" if len(names) <= _SHOWN_SPECS else f" and {len(names) - _SHOWN_SPECS} more"
             raise Ended(
@@ -158,6 +162,15 @@ def find_spec(tree: Tree, folder: str, named: str | None) -> str:
         f"no spec in {shown(folder) or 'the tree'} or its SPECS at commit {tree.commit.id[:12]}; "
         f"commit one, or say where it is with `subdir` or `spec`",
     )
+
+
+def _is_file(tree: Tree, path: str) -> bool:
+    try:
+        return tree.file(path) is not None
+    except Ended as ended:
+        if ended.outcome is not Outcome.FAILED:
+            raise
+        return False
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------
@@ -211,9 +224,22 @@ def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
                 continue
             if not name.isprintable():
                 state.context.log.note(f"{shown(_below(folder, name))}: left out, its name does not print")
-            else:
+            elif len(os.fsencode(name)) > _NAME_MAX_BYTES:
+                state.context.log.note(f"{shown(_below(folder, name))}: left out, its name is too long for a file")
+            elif _own_file(state, _below(folder, name)):
                 paths.setdefault(name, _below(folder, name))
     _take(state, paths)
+
+
+def _own_file(state: _Gathering, path: str) -> Entry | None:
+    """The file at a path that nothing has named so far; None for a bad link as well, which the log then tells."""
+    try:
+        return state.tree.file(path)
+    except Ended as ended:
+        if ended.outcome is not Outcome.FAILED:
+            raise
+        state.context.log.note(f"left out unless the spec names it: {ended.reason}")
+        return None
 
 
 def _take(state: _Gathering, paths: dict[str, str]) -> None:
@@ -232,6 +258,14 @@ def _check_spec(state: _Gathering) -> None:
         raise Ended(Outcome.OVER_LIMIT, f"spec {shown(state.spec_path)} has {size_bytes} bytes; no spec has so many")
 
 
+def _state_history(state: _Gathering) -> None:
+    """Write release and changelog into a spec that takes them from the history, before rpm is asked for the sources."""
+    request, spec = state.request, state.files[state.spec_name]
+    stated = autouse.with_history(state.spec_path, spec, state.tree, request.target, request.options, state.context)
+    if stated is not None:
+        state.files[state.spec_name] = stated
+
+
 def _read_lists(state: _Gathering, folder: str) -> None:
     places = dict.fromkeys([posixpath.dirname(state.spec_path), _package_folder(state.spec_path), folder])
     paths = [
@@ -240,8 +274,11 @@ def _read_lists(state: _Gathering, folder: str) -> None:
         for name in state.tree.children(place)
         if name == "sources" or _METADATA.fullmatch(name)
     ]
-    found = [entry.path for path in paths if (entry := state.tree.file(path))]
+    found = [entry.path for path in paths if (entry := _own_file(state, path))]
     for path, content in state.tree.take(found).items():
+        if not settings_of(state.request.target).lookaside and not _is_list(state, content):
+            state.context.log.note(f"{shown(path)} has no line of a list of sources: it is an ordinary file")
+            continue
         if content.size_bytes > _LIST_MAX_BYTES:
             raise Ended(
                 Outcome.OVER_LIMIT, f"{shown(path)} has {content.size_bytes} bytes; no list of sources has so many"
@@ -249,6 +286,11 @@ def _read_lists(state: _Gathering, folder: str) -> None:
         for listed in lookaside.parse(content.read(), where=shown(path)):
             # A file may be in both kinds of list, with different kinds of checksum; the first one that is read counts.
             state.listed.setdefault(listed.name, listed)
+
+
+def _is_list(state: _Gathering, content: Content) -> bool:
+    with content.open(state.context.stop) as stream:
+        return lookaside.is_list(stream.read(min(content.size_bytes, _LIST_MAX_BYTES)))
 
 
 # --- other sources of the spec ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ _HASH_BY_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 _BSD = re.compile(r"(?P<algorithm>MD5|SHA1|SHA256|SHA512) \((?P<name>[^/]+)\) = (?P<hash>[0-9a-fA-F]+)")
 _PLAIN = re.compile(r"(?P<hash>[0-9a-fA-F]+)[ \t]+\*?(?P<path>\S.*)")
 _LINES_MAX = 20_000
+_LINE_CHARS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,12 @@ class Listed:
 
     name: str
     checksum: Checksum
+
+
+def is_list(content: bytes) -> bool:
+    """Whether a line has the form of a list's. Upstream's own file may have the name of a list."""
+    lines = content.decode("utf-8", "backslashreplace").split("\n", _LINES_MAX)[:_LINES_MAX]
+    return any(_parse_line(line.strip()) for line in lines if len(line) <= _LINE_CHARS)
 
 
 def parse(content: bytes, *, where: str) -> tuple[Listed, ...]:
