@@ -1,5 +1,6 @@
 """`farm build`, `farm retry`, `farm cancel`: the commands that change builds."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from farm.cli.options import (
@@ -23,8 +24,9 @@ from farm.cli.options import (
     WithoutOption,
     parse_build,
 )
-from farm.cli.session import connected, console, emit
+from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
+from farm.cli.worktree import warnings
 from farm.model.build import Build
 from farm.model.outcome import Outcome
 
@@ -80,12 +82,15 @@ def build(
             limits=limits,
             priority=priority,
         )
+        found = warnings(git, ref) if git else ()
+        for one in found:
+            say(f"warning: {one}")
         if wait:
-            _wait(farm, handle.id, is_json=json)
+            _wait(farm, handle.id, is_json=json, warnings=found)
         elif json:
             from farm.service import documents
 
-            emit({"build": documents.build(handle.refresh())})
+            emit({"build": documents.build(handle.refresh()), "warnings": found})
         else:
             _say_next(handle.last)
 
@@ -137,7 +142,7 @@ def cancel(build: BuildArgument, json: JsonOption = False) -> None:
             )
 
 
-def _wait(farm: "FarmApi", build_id: int, *, is_json: bool) -> None:
+def _wait(farm: "FarmApi", build_id: int, *, is_json: bool, warnings: Sequence[str] = ()) -> None:
     from farm.cli.follow import finish, summary, wait_for
 
     if not is_json and not console().is_terminal:
@@ -146,8 +151,10 @@ def _wait(farm: "FarmApi", build_id: int, *, is_json: bool) -> None:
     if is_json:
         from farm.service import documents
 
-        emit({"build": documents.build(ended)})
+        emit({"build": documents.build(ended), "warnings": warnings})
     else:
+        for one in ended.warnings:
+            say(f"warning: {clean(one)}")
         summary(farm, ended)
     finish(ended)
 

@@ -114,6 +114,8 @@ def build_details(build: Build, target: Target | None) -> RenderableType:
         table.add_row("  options", wishes)
     if target is not None and (others := _other_limits(build, target)):
         table.add_row("  limits", others)
+    for one in build.warnings:
+        table.add_row("  warning", clean(one))
     return table
 
 

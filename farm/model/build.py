@@ -94,7 +94,7 @@ class Step:
 class Build:
     """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then.
     `target_sha256` is the artifact with the target as it was when the build was asked for; None for a build of a farm
-    that did not record it.
+    that did not record it. `warnings` are remarks that change no outcome; a list of builds leaves them out.
     """
 
     id: int
@@ -115,6 +115,7 @@ class Build:
     created_at: datetime
     finished_at: datetime | None = None
     steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ def build(value: Build) -> dict[str, Any]:
         "created_at": _time(value.created_at),
         "finished_at": _time(value.finished_at),
         "steps": [step(one) for one in value.steps],
+        "warnings": list(value.warnings),
     }
 
 

@@ -12,7 +12,7 @@ from farm.model.outcome import Status
 from farm.store import columns, schema
 
 
-def build_value(row: Any, steps: Iterable[Step]) -> Build:
+def build_value(row: Any, steps: Iterable[Step], warnings: tuple[str, ...] = ()) -> Build:
     """From a row of `build`."""
     return Build(
         id=row.id,
@@ -33,6 +33,7 @@ def build_value(row: Any, steps: Iterable[Step]) -> Build:
         created_at=row.created_at,
         finished_at=row.finished_at,
         steps=tuple(steps),
+        warnings=warnings,
     )
 
 

@@ -138,6 +138,7 @@ BUILD = {
         ),
         step("upload", "x86_64", [], outcome="cancelled", reason="build x86_64 failed"),
     ],
+    "warnings": [],
 }
 
 

@@ -139,3 +139,16 @@ def test_other_databases_are_refused() -> None:
     for url in ("mysql://u@h/d", "nonsense"):
         with pytest.raises(BadSettings):
             Store.open(url)
+
+
+def test_a_version_that_was_built_before_from_another_commit_is_a_warning_of_the_newer_build(store: Store) -> None:
+    ids = [build.id for build in store.add_batch([request() for _ in range(4)], owner="ann").builds]
+    column = schema.build.c
+    for build_id, commit, outcome in zip(ids, "aabb", ("succeeded", "succeeded", "failed", "succeeded"), strict=True):
+        values = {"nevra": "hello-1-1.src", "source_commit": commit * 40, "outcome": outcome}
+        with store.writing() as connection:
+            connection.execute(schema.build.update().where(column.id == build_id).values(**values))
+    found = [store.build(build_id).warnings for build_id in ids]
+    assert found[:2] == [(), ()]
+    assert found[2] == found[3]
+    assert found[3][0].startswith(f"hello-1-1.src was built before, by build {ids[1]} from commit aaaaaaaaaaaa; ")

@@ -26,7 +26,7 @@ from workers.formats.base import (
     SourceRequest,
     Taken,
 )
-from workers.formats.rpm import gather, reason
+from workers.formats.rpm import gather, git_words, reason
 from workers.formats.rpm.engines import engine_for
 from workers.formats.rpm.fitness import fitness
 from workers.formats.rpm.native import native_roots
@@ -66,7 +66,9 @@ class RpmWorkerFormat:
             raise BadPackage(f"states that it is {found}, and was reported as {identity}")
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
-        return engine_for(request.target, context.settings).make_source(request, context)
+        made = engine_for(request.target, context.settings).make_source(request, context)
+        recipe = request.sources / request.recipe if request.sources and request.recipe else None
+        return git_words.explained(made, context.log.path, recipe)
 
     def take_source(self, made: Made, context: StepContext) -> Taken:
         found = collect(made.results, ".src.rpm", limits=context.limits)

@@ -15,7 +15,7 @@ from workers.core.context import Ended, StepContext
 from workers.core.text import shown as printable
 from workers.core.untrusted import read_left
 from workers.formats.base import BuildRequest, Made, SourceRequest
-from workers.formats.rpm import asking, blame, rpmbuild
+from workers.formats.rpm import asking, blame, clock, rpmbuild
 from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.blame import Blame, End, host_state
 from workers.formats.rpm.filler import RpmFiller
@@ -83,8 +83,11 @@ class NativeEngine:
             sources = _sources(request, confinement(self._settings, request.target))
             with session.phase("rpmbuild"):
                 done = _run(session, request.arch, command, binds=(sources,), env=env, shown=command)
-            if done.outcome is Outcome.SUCCEEDED:
-                session.results.rename(results)
+            if done.outcome is not Outcome.SUCCEEDED:
+                return _source_made(done, session.root, results)
+            if reason := _reads_clock(request, session, sources, options):
+                return _nothing(Outcome.FAILED, reason, session.root, results)
+            session.results.rename(results)
             return _source_made(done, session.root, results)
 
     def build(self, request: BuildRequest, context: StepContext) -> Made:
@@ -140,6 +143,15 @@ def _pack(request: SourceRequest, options: list[str]) -> list[str]:
         "_sourcedir /builddir/in",
         f"/builddir/in/{request.recipe}",
     ]
+
+
+def _reads_clock(request: SourceRequest, session: RootSession, sources: Bind, options: list[str]) -> str | None:
+    """Asked before the results are taken, since the spec runs once more."""
+    facts, _ = read_facts(session.results)
+    if facts is None or not request.sources or not request.recipe:
+        return None
+    with session.phase("clock"):
+        return clock.problem(session, request.sources / request.recipe, sources, options, facts.identity)
 
 
 def _source_made(done: Ran, root: Root, results: Path) -> Made:

@@ -1,0 +1,12 @@
+"""An index for the builds of one name, version and release in a target."""
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index("ix_build_target_nevra", "build", ["target", "nevra"], unique=False)
