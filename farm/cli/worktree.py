@@ -33,13 +33,19 @@ def warnings(git: str, ref: str | None) -> tuple[str, ...]:
 def _changes(listed: str) -> tuple[str, ...]:
     entries = [(entry[:2], entry[3:]) for entry in listed.split("\0") if len(entry) > 3]
     changed = [name for state, name in entries if state != "??"]
-    specs = [name for state, name in entries if state == "??" and name.endswith(".spec")]
+    recipes = [name for state, name in entries if state == "??" and _is_recipe(name)]
     found = []
     if changed:
         found.append(f"changes that are not committed are not built: {_some(changed)}; commit them to build them")
-    if specs:
-        found.append(f"git does not know {_some(specs)}, which is not built; `git add` and commit it")
+    if recipes:
+        found.append(f"git does not know {_some(recipes)}, which is not built; `git add` and commit it")
     return tuple(found)
+
+
+def _is_recipe(name: str) -> bool:
+    from farm.formats import registry
+
+    return any(registry.format_of(one).recipe_problem(name) is None for one in registry.names())
 
 
 def _folder(git: str) -> Path | None:

@@ -22,7 +22,7 @@ from farm.state.changes import BuildState, Changes
 from farm.state.retrying import choose
 from farm.state.text import clean
 from farm.steps.registry import build_workflow, find_step_type
-from farm.store import columns, rebuilt, schema, state_rows, value_rows, waiting
+from farm.store import columns, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
 from farm.store.in_flight import release
 from farm.store.owners import cancelled_claims, claim
@@ -249,7 +249,7 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
             needed = [siblings[one] for one in before if one in siblings]
             waits_for = waiting.waits_for(step, needed, queues, place)
             values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
-        warnings = rebuilt.warnings_of(connection, row) if is_whole else ()
+        warnings = value_rows.warnings_of(connection, row) if is_whole else ()
         builds.append(value_rows.build_value(row, values, warnings))
     return tuple(builds)
 

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step
 from farm.model.label import AttemptLabel
-from farm.model.outcome import Status
+from farm.model.outcome import Outcome, Status
 from farm.store import columns, schema
+
+_ID_CHARS = 12
 
 
 def build_value(row: Any, steps: Iterable[Step], warnings: tuple[str, ...] = ()) -> Build:
@@ -70,3 +72,23 @@ def artifacts_of(connection: sa.Connection, attempt_ids: list[int]) -> Iterator[
             attempt_id,
             Artifact(name=name, kind=ArtifactKind(kind), sha256=sha256, size_bytes=size, identity=identity),
         )
+
+
+def warnings_of(connection: sa.Connection, row: Any) -> tuple[str, ...]:
+    """The warnings about a row of `build`: its name, version and release were built before from another commit."""
+    if row.nevra is None or row.source_commit is None:
+        return ()
+    column = schema.build.c
+    query = (
+        sa.select(column.id, column.source_commit)
+        .where(column.target == row.target, column.nevra == row.nevra, column.id < row.id)
+        .where(column.source_commit != row.source_commit, column.outcome == Outcome.SUCCEEDED.value)
+        .order_by(column.id.desc())
+        .limit(1)
+    )
+    before = connection.execute(query).one_or_none()
+    if before is None:
+        return ()
+    commit = before.source_commit[:_ID_CHARS]
+    what = f"{row.nevra} was built before, by build {before.id} from commit {commit}"
+    return (f"{what}; give each commit a release of its own, by hand or with %autorelease",)

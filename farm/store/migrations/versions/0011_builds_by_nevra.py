@@ -9,4 +9,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index("ix_build_target_nevra", "build", ["target", "nevra"], unique=False)
+    name = "ix_build_target_nevra"
+    op.create_index(name, "build", name.split("_")[2:], unique=False)
