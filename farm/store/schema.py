@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0011"
+REVISION = "0012"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
