@@ -16,7 +16,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from farm.cli import admin, hosts, keys, repos, results, show, submit
+from farm.cli import admin, hosts, keys, local, repos, results, show, submit
 from farm.cli import gc as gc_command
 from farm.cli.session import emit, say, session
 from farm.cli.streams import discard, open_closed
@@ -117,6 +117,7 @@ def root(
     \b
     Start here:
       farm up                                           in a terminal of its own
+      farm try -t demo                                  build the folder you are in, without a farm
       farm build --git URL -t demo -a x86_64 --wait     a build, step by step
       farm status                                       running builds, and why steps wait
     """
@@ -125,9 +126,11 @@ def root(
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "up": admin.up,
     "build": submit.build,
+    "try": local.try_,
     "status": show.status,
     "list": show.list_,
     "log": show.log,
+    "shell": local.shell,
     "retry": submit.retry,
     "cancel": submit.cancel,
     "artifacts": results.artifacts,

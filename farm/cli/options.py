@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, and their completion. If completion fails, it prints nothing."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -70,6 +70,14 @@ def parse_thing(text: str) -> tuple[bool, int]:
     return found["kind"] in ("batch:", "b"), int(found["number"])
 
 
+def build_defines(texts: Sequence[str], jobs: int | None) -> list[tuple[str, str]]:
+    """The macros of --define and of --jobs. Raises BadRequest."""
+    from farm.formats.rpm.options import parse_define
+
+    own = [("_smp_build_ncpus", str(jobs))] if jobs is not None else []
+    return [*own, *(parse_define(text) for text in texts)]
+
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document (docs/json.md).", callback=_note_json, is_eager=True)
 ]
@@ -132,6 +140,12 @@ SubdirOption = Annotated[
 ]
 SpecOption = Annotated[
     str | None, typer.Option(metavar="FILE", help="The spec file, if there are several.", show_default=False)
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--spec", metavar="FILE", help="The spec file, if there are several.", show_default=False)
+]
+SourcePackageOption = Annotated[
+    str | None, typer.Option("--srpm", metavar="PATH|URL", help="A src.rpm instead of a folder.", show_default=False)
 ]
 SrpmOption = Annotated[
     str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)

@@ -41,8 +41,16 @@ class Process(Protocol):
     def wait(self) -> int: ...
 
 
-def start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, into: tuple[int, int]) -> Process:
-    """Without a preexec function or a change of user the interpreter uses vfork, whose cost does not grow with the
+def start(
+    argv: Sequence[str | Path],
+    cwd: Path,
+    env: Mapping[str, str] | None,
+    into: tuple[int, int],
+    stdin: int | None = None,
+) -> Process:
+    """Standard input is empty without `stdin`.
+
+    Without a preexec function or a change of user the interpreter uses vfork, whose cost does not grow with the
     worker's memory."""
     tool = str(argv[0])
     path = shutil.which(tool)
@@ -55,7 +63,7 @@ def start(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, 
                 [str(arg) for arg in argv[1:]],
                 cwd=str(cwd),
                 env=full_env,
-                stdin=nothing,
+                stdin=nothing if stdin is None else stdin,
                 stdout=into[0],
                 stderr=into[1],
                 new_session=True,
@@ -104,6 +112,10 @@ class Pump:
             data = os.read(fd, _CHUNK_BYTES)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""  # a pseudo-terminal whose other end no process has
         if data:
             self._sinks[fd](data)
             return True

@@ -6,6 +6,7 @@ order of actions; a format owns the meaning of recipes, packages and the output 
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +19,10 @@ from farm.model.outcome import Outcome
 from farm.model.source import Source
 from farm.model.target import Target
 from workers.core.context import StepContext
+from workers.isolation.sandbox import Bind
 from workers.roots.base import PinnedUrl, RootMaker
 from workers.roots.root import RootPackage
+from workers.roots.session import RootSession
 from workers.sources.tarball import Member
 from workers.sources.tree import Tree
 
@@ -149,6 +152,27 @@ class Fitness:
     unfit: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """The record of an attempt: the packages of its root (none if that was not recorded), the farm's own repositories
+    as they were pinned, and /builddir as it was left, if that was kept."""
+
+    packages: tuple[RootPackage, ...] = ()
+    repositories: tuple[PinnedUrl, ...] = ()
+    build: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reopened:
+    """A session in the root of an attempt. Commands get `binds`. `remarks` say how it differs from the record, and
+    `commands` are the step's command lines."""
+
+    session: RootSession
+    binds: tuple[Bind, ...]
+    remarks: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+
+
 class WorkerFormat(Protocol):
     """One package format on a build host. All data from a recipe or a server is hostile.
 
@@ -196,6 +220,13 @@ class WorkerFormat(Protocol):
         """The packages in the results of a success. `source` is the file name of the source package. Raises Ended for
         a package with a wrong name, of another arch or source, or that a repository would refuse, and if there is no
         package."""
+        ...
+
+    def reopen(
+        self, request: SourceRequest | BuildRequest, past: Past, context: StepContext
+    ) -> AbstractContextManager[Reopened]:
+        """Make the root of an attempt again, with its sources and commands in place. Raises trouble, and BadRequest if
+        no root can be made."""
         ...
 
     def find_reason(self, log: Path) -> Reason | None:

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -345,6 +346,9 @@ static void inside(char **words) {
     reset_process();
     for (int capability = 0; capability < 64; capability++)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    /* A person's shell needs a session of its own in this pid namespace for job control. A step has no terminal. */
+    if (isatty(0) && (setsid() < 0 || ioctl(0, TIOCSCTTY, 0)))
+        fail("the terminal of the session");
     if (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))
         fail("becoming user %u", (unsigned)user);
     drop_capabilities();

@@ -184,8 +184,16 @@ def _overlay_options(overlay: Overlay, stage: _Stage, *, has_map: bool) -> str:
     return f"{options},userxattr" if has_map else options
 
 
-def recipe(command: Sequence[str], confinement: Confinement, *, root: Bind, binds: Sequence[Bind]) -> list[Word]:
-    """Run a command as the build user in `root`, without network, paths of the host or capabilities.
+def recipe(
+    command: Sequence[str],
+    confinement: Confinement,
+    *,
+    root: Bind,
+    binds: Sequence[Bind],
+    has_network: bool = False,
+) -> list[Word]:
+    """Run a command as the build user in `root`, without network, paths of the host or capabilities. With
+    `has_network`, which a step never has, it sees the network of the process that starts it.
 
     One of the binds shows a folder at /run/farm, in which the helper is. The helper becomes the build user before any
     program of the root runs.
@@ -195,7 +203,8 @@ def recipe(command: Sequence[str], confinement: Confinement, *, root: Bind, bind
         *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
         *("--bind", _SHM, "/dev/shm", *_sys()),  # noqa: S108 - the session's own
         *(word for bind in (*binds, helper) for word in bind.words),
-        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *(() if has_network else ("--unshare-net",)),
         *("--hostname", "farm", "--die-with-parent", "--chdir", "/builddir"),
         *_capabilities(_RECIPE_CAPABILITIES),
         *_filter(confinement),

@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -32,6 +32,10 @@ from workers.roots.root import Root
 PREFIX = "room"
 _HOME = "/builddir"
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+#: The name of the kept /builddir in the work folder of a step.
+KEPT_BUILD = "builddir"
+#: `workers.core.run.run`, or a function that takes and returns the same.
+Runner = Callable[..., Completed]
 _numbers = count(1)
 _ERROR = re.compile(rb"^(?:error|fatal|bwrap|enter|mount): [^\n]+", re.MULTILINE)
 _REASON_CHARS = 300
@@ -70,6 +74,7 @@ class RootSession:
 
     def __enter__(self) -> "RootSession":
         self._cleanup.callback(remove_tree, self.scratch)
+        self._cleanup.callback(self._keep_build)
         try:
             root_id, build_id = self._confinement.root_id, self._confinement.build_id
             self.scratch.mkdir(mode=0o700)
@@ -89,6 +94,21 @@ class RootSession:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
+    def _keep_build(self) -> None:
+        """With `keep_failed`, keep /builddir of the step's last session in the step's work folder. The work folder of a
+        step that succeeds is removed."""
+        if not self._context.settings.keep_failed or not self._build.is_dir():
+            return
+        kept = self._context.workdir / KEPT_BUILD
+        if kept.exists():
+            remove_tree(kept)
+        self._build.rename(kept)
+
+    @property
+    def build(self) -> Path:
+        """/builddir, a folder of the host with hostile content once a command has run."""
+        return self._build
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a named part of the step that uses this root. Hooks attach before and after a phase, and run in the
@@ -103,8 +123,11 @@ class RootSession:
         binds: Sequence[Bind] = (),
         env: Mapping[str, str] = _NO_ENVIRONMENT,
         shown: Sequence[str] | None = None,
+        how: Runner = run,
+        has_network: bool = False,
     ) -> Ran:
-        """Run a command as the build user. The log shows it as `shown`.
+        """Run a command as the build user. The log shows it as `shown`. `how` starts the process and watches it. Only a
+        person's own command may have the network of this process.
 
         Raises RootTrouble when the sandbox does not come up, DiskFull when the host's disk is full, Ended when an
         earlier command replaced a folder that this one needs, LeaseLost when the context is stopped.
@@ -118,8 +141,8 @@ class RootSession:
             watch = stack.enter_context(
                 DiskWatch(self.scratch, limit_bytes=limits.disk_bytes, limit_files=limits.files)
             )
-            completed = run(
-                self._argv(argv, (*self._own_binds(mark), *binds), group, work),
+            completed = how(
+                self._argv(argv, (*self._own_binds(mark), *binds), group, work, has_network=has_network),
                 cwd=Path("/"),
                 env={"HOME": _HOME, "SHELL": "/bin/sh", "USER": "farm", "LOGNAME": "farm", **env},
                 timeout_s=None,
@@ -174,7 +197,9 @@ class RootSession:
             Bind(path=self.scratch / "var-tmp", inside="/var/tmp", is_writable=True),  # noqa: S108
         )
 
-    def _argv(self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None, work: Path) -> list[str]:
+    def _argv(
+        self, command: Sequence[str], binds: Sequence[Bind], group: Cgroup | None, work: Path, *, has_network: bool
+    ) -> list[str]:
         """A root that the build user cannot write to needs no overlay: its files then stay in the kernel's caches from
         one session to the next, which saves more time than the mount costs."""
         as_it_is = self.root.as_it_is
@@ -183,7 +208,7 @@ class RootSession:
             overlay = Overlay(lowers=self.root.lowers, upper=self._changes / "upper", work=work)
         root = Bind(path=as_it_is or self._merged, inside="/", is_writable=as_it_is is None)
         return sandbox.enter(
-            sandbox.recipe(command, self._confinement, root=root, binds=binds),
+            sandbox.recipe(command, self._confinement, root=root, binds=binds, has_network=has_network),
             self._confinement,
             overlays=[(overlay, self._merged)] if overlay else (),
             joins=group.joins if group else (),

@@ -8,13 +8,15 @@ from dataclasses import replace
 from farm.artifacts.names import check_name
 from farm.errors import BadSource
 from farm.model.artifact import Artifact, ArtifactKind
+from farm.model.local import ShellRequest
 from farm.model.outcome import Outcome
 from farm.model.work import StepResult, Work
 from farm.steps.build import BuildInput, BuildResult
+from farm.steps.srpm import SRPM
 from workers.core.context import Ended, StepContext
 from workers.formats.base import BuildRequest
 from workers.formats.registry import format_of
-from workers.steps.records import store_package, store_provenance, store_root
+from workers.steps.records import found_again, store_package, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
@@ -47,6 +49,21 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
             ended = replace(ended, outcome=refused.outcome, reason=refused.reason)
     records = (*store_root(made.root, context), store_provenance(work, packages, made.rounds, context))
     return replace(ended, artifacts=(*packages, *records))
+
+
+def asked_again(asked: ShellRequest, context: StepContext) -> BuildRequest:
+    """The request of a recorded attempt. Raises NotFound if its source package is not kept."""
+    given = found_again(asked, SRPM.name, (ArtifactKind.SRPM,))
+    folder = context.workdir / "given"
+    folder.mkdir()
+    return BuildRequest(
+        target=asked.target,
+        arch=asked.arch,
+        options=asked.options,
+        source=context.store.get(given, folder / _plain(given.name), stop=context.stop),
+        requires=(),
+        repositories=(),
+    )
 
 
 def _plain(name: str) -> str:

@@ -1,14 +1,22 @@
 """Stores packages, and the records of the root and of the build's provenance."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 
 from farm import wire
+from farm.errors import BadRequest, NotFound
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.work import Work
+from farm.model.local import ShellRequest
+from farm.model.work import PinnedRepository, Work
 from farm.steps.build import BuildInput
 from workers.core.context import StepContext
-from workers.formats.base import Taken
+from workers.formats.base import Past, Taken
 from workers.roots.root import RootPackage
+
+_ROOT, _PROVENANCE = "root.json", "provenance.json"
+_RECORD_BYTES = 64 * 2**20
 
 
 def store_package(taken: Taken, kind: ArtifactKind, context: StepContext) -> Artifact:
@@ -28,7 +36,7 @@ def store_root(packages: Sequence[RootPackage], context: StepContext) -> tuple[A
     if not packages:
         return ()
     document = [{"nevra": one.identity, "digest": one.digest} for one in packages]
-    return (_store_record("root.json", document, context),)
+    return (_store_record(_ROOT, document, context),)
 
 
 def store_provenance(
@@ -50,7 +58,51 @@ def store_provenance(
         "build_requires": rounds,
         "packages": [{"name": one.name, "nevra": one.identity, "sha256": one.sha256} for one in packages],
     }
-    return _store_record("provenance.json", document, context)
+    return _store_record(_PROVENANCE, document, context)
+
+
+def found_again(asked: ShellRequest, kind: str, wanted: Sequence[ArtifactKind]) -> Artifact:
+    """The artifact of these kinds that a step of the build stored. Raises NotFound."""
+    for one in asked.artifacts:
+        if one.kind == kind and one.artifact.kind in wanted:
+            return one.artifact
+    raise NotFound(f"{asked.attempt}: its {kind} step stored no input for it; retry the build from there")
+
+
+def read_past(asked: ShellRequest, context: StepContext) -> Past:
+    """The packages and repositories that the attempt recorded; empty for records that do not exist."""
+    own = {
+        one.artifact.name: one.artifact
+        for one in asked.artifacts
+        if (one.kind, one.artifact.kind) == (asked.kind, ArtifactKind.RECORD) and one.arch in (asked.arch, None)
+    }
+    root = _read_record(own.get(_ROOT), list[_Package], context) or []
+    made = _read_record(own.get(_PROVENANCE), _Provenance, context)
+    return Past(
+        packages=tuple(RootPackage(identity=one.nevra, digest=one.digest) for one in root),
+        repositories=tuple((one.name, one.url) for one in made.repositories) if made is not None else (),
+    )
+
+
+class _Package(msgspec.Struct, frozen=True):
+    nevra: str
+    digest: str
+
+
+class _Provenance(msgspec.Struct, frozen=True):
+    repositories: tuple[PinnedRepository, ...] = ()
+
+
+def _read_record(artifact: Artifact | None, form: Any, context: StepContext) -> Any:
+    """A build host wrote it: it may have any content. Raises NotFound, BadRequest."""
+    if artifact is None:
+        return None
+    with context.store.open(artifact.sha256) as file:
+        text = file.read(_RECORD_BYTES)
+    try:
+        return msgspec.json.decode(text, type=form)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"the record {artifact.name} cannot be read: {error}; retry the build") from error
 
 
 def _store_record(name: str, document: object, context: StepContext) -> Artifact:

@@ -39,6 +39,9 @@ from workers.isolation.scratch import (
 from workers.steps.registry import find_run
 
 _REASON_CHARS = 1000
+_KEPT = "kept-"
+#: The file in a kept folder that names the attempt.
+_ATTEMPT = "attempt"
 _numbers = itertools.count(1)
 
 
@@ -58,7 +61,7 @@ def run_step(
     """
     with (
         _full_disk(settings),
-        _workdir(settings) as (folder, remove),
+        _workdir(settings, work.attempt) as (folder, remove),
         StepLog(folder / "log", limit_bytes=work.limits.log_bytes) as log,
     ):
         (folder / "work").mkdir()
@@ -150,7 +153,7 @@ def _store_log(work: AnyWork, context: StepContext) -> tuple[Artifact, ...]:
 
 
 @contextmanager
-def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
+def _workdir(settings: Settings, attempt: str) -> Iterator[tuple[Path, threading.Event]]:
     """A folder that is removed afterwards. With `keep_failed` it is kept, unless the event is set."""
     settings.work.mkdir(parents=True, exist_ok=True)
     folder = settings.work / scratch_name(STEP_PREFIX, next(_numbers))
@@ -163,6 +166,7 @@ def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
             yield folder, remove
         finally:
             if not remove.is_set():
+                (folder / _ATTEMPT).write_text(attempt)
                 folder.rename(_kept(folder))
             else:
                 remove_tree(folder)
@@ -170,7 +174,26 @@ def _workdir(settings: Settings) -> Iterator[tuple[Path, threading.Event]]:
 
 def _kept(folder: Path) -> Path:
     """The path of a folder that is kept for people. No sweep takes its name for a dead worker's."""
-    return folder.with_name(f"kept-{folder.name}")
+    return folder.with_name(f"{_KEPT}{folder.name}")
+
+
+@contextmanager
+def scratch_folder(settings: Settings) -> Iterator[Path]:
+    """A work folder as a step's, for work that is no step. It is removed afterwards."""
+    with _workdir(replace(settings, keep_failed=False), "") as (folder, _):
+        yield folder
+
+
+def find_kept(settings: Settings, attempt: str) -> Path | None:
+    """The work folder of that attempt, if it was kept; the newest if several farms used this folder."""
+    found = [one.parent for one in settings.work.glob(f"{_KEPT}*/{_ATTEMPT}") if one.read_text() == attempt]
+    return max(found, key=lambda one: one.stat().st_ctime, default=None)
+
+
+def forget_kept(settings: Settings, attempt: str) -> None:
+    """Remove the work folder of that attempt, if it was kept."""
+    if (found := find_kept(settings, attempt)) is not None:
+        remove_tree(found)
 
 
 def sweep(settings: Settings) -> int:

@@ -10,18 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from farm.errors import StoreTrouble, disk_errors
+from farm.formats.registry import format_of as farm_format_of
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
+from farm.model.local import ShellRequest
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from farm.model.work import StepResult, Work
-from farm.steps.srpm import SrpmInput, SrpmResult
+from farm.steps.fetch import FETCH
+from farm.steps.srpm import SRPM, SrpmInput, SrpmResult
 from workers.core.context import Ended, StepContext, open_watched, over_disk
 from workers.core.text import shown
 from workers.formats.base import Made, SourceRequest, WorkerFormat
 from workers.formats.registry import format_of
 from workers.sources.untar import members, open_tar
-from workers.steps.records import store_package, store_root
+from workers.steps.records import found_again, store_package, store_root
 
 
 def run(work: Work[SrpmInput], context: StepContext) -> StepResult[SrpmResult]:
@@ -63,6 +66,28 @@ def _request(work: Work[SrpmInput], form: WorkerFormat, context: StepContext) ->
         recipe=given.spec,
         source_date_epoch=given.commit_at,
     )
+
+
+def asked_again(asked: ShellRequest, context: StepContext) -> SourceRequest:
+    """The request of a recorded attempt, with its sources unpacked again. Raises NotFound if they are not kept."""
+    given = found_again(asked, FETCH.name, (ArtifactKind.SOURCE, ArtifactKind.SRPM))
+    form = format_of(asked.target)
+    work = Work(
+        attempt=asked.attempt,
+        kind=SRPM.name,
+        build_id=0,
+        package=asked.package,
+        target=asked.target,
+        options=asked.options,
+        limits=context.limits,
+        input=SrpmInput(archive=given, spec=None, commit_at=None, arch=asked.arch),
+    )
+    request = _request(work, form, context)
+    if request.sources is None:
+        return request
+    is_recipe = farm_format_of(asked.target.format).recipe_problem
+    names = sorted(path.name for path in request.sources.iterdir() if is_recipe(path.name) is None)
+    return replace(request, recipe=names[0] if names else None)
 
 
 def _unpack(archive: Path, folder: Path, stop: threading.Event, limit_bytes: int = Limits.disk_bytes) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from workers.formats.base import (
     Gathered,
     GatherRequest,
     Made,
+    Past,
     Reason,
+    Reopened,
     SourceRequest,
     Taken,
 )
@@ -31,6 +34,7 @@ from workers.formats.rpm.engines import engine_for
 from workers.formats.rpm.fitness import fitness
 from workers.formats.rpm.native import native_roots
 from workers.formats.rpm.package_cache import sweep_snapshots
+from workers.formats.rpm.reopen import reopened
 from workers.formats.rpm.results import checked_packages, checked_source
 from workers.isolation.scratch import alive_folder
 from workers.roots.base import RootMaker
@@ -85,6 +89,11 @@ class RpmWorkerFormat:
     def take_packages(self, made: Made, *, source: str, arch: Arch, context: StepContext) -> tuple[Taken, ...]:
         found = collect(made.results, ".rpm", limits=context.limits)
         return checked_packages(found, source=source, arch=arch.rpm, context=context)
+
+    def reopen(
+        self, request: SourceRequest | BuildRequest, past: Past, context: StepContext
+    ) -> AbstractContextManager[Reopened]:
+        return reopened(request, past, context)
 
     def find_reason(self, log: Path) -> Reason | None:
         return reason.find_reason(log)

@@ -29,7 +29,7 @@ from workers.roots.session import Ran, RootSession, last_error
 from workers.roots.stacked import StackedRoots, Template
 
 _INSIDE = "/run/farm/recipe.sh"
-_GIVEN = "source.src.rpm"
+GIVEN = "source.src.rpm"
 _RESULTS = "/builddir/results"
 _OWN_FOLDERS = "the spec sets _rpmdir, _topdir or _build_name_fmt itself; remove that"
 _QUESTION_INSIDE = "/run/farm/sources.lua"
@@ -78,14 +78,14 @@ class NativeEngine:
         if request.source_date_epoch is not None:
             env["SOURCE_DATE_EPOCH"] = str(request.source_date_epoch)
         options = rpmbuild.options(request.target, request.options, source_packages_to="/builddir/results")
-        command = _pack(request, options)
+        command = pack(request, options)
         with self._roots.template(request.target, request.arch, context) as template, template.session() as session:
-            sources = _sources(request, confinement(self._settings, request.target))
+            given = sources(request, confinement(self._settings, request.target))
             with session.phase("rpmbuild"):
-                done = _run(session, request.arch, command, binds=(sources,), env=env, shown=command)
+                done = _run(session, request.arch, command, binds=(given,), env=env, shown=command)
             if done.outcome is not Outcome.SUCCEEDED:
                 return _source_made(done, session.root, results)
-            if reason := _reads_clock(request, session, sources, options):
+            if reason := _reads_clock(request, session, given, options):
                 return _nothing(Outcome.FAILED, reason, session.root, results)
             session.results.rename(results)
             return _source_made(done, session.root, results)
@@ -130,10 +130,11 @@ def _round(
         return _packages_made(done, session, results), asked
 
 
-def _pack(request: SourceRequest, options: list[str]) -> list[str]:
-    """The commands accept any arch: the build decides whether the spec excludes this one."""
+def pack(request: SourceRequest, options: list[str]) -> list[str]:
+    """The command that makes the source package. It accepts any arch: the build decides whether the spec excludes this
+    one."""
     if request.package is not None:
-        return ["rpmbuild", "-rs", "--nodeps", "--nosignature", *options, f"/builddir/in/{_GIVEN}"]
+        return ["rpmbuild", "-rs", "--nodeps", "--nosignature", *options, f"/builddir/in/{GIVEN}"]
     return [
         "rpmbuild",
         "-bs",
@@ -177,8 +178,8 @@ def _rebuild(request: BuildRequest, session: RootSession) -> Ran:
         return _run(
             session,
             request.arch,
-            ["sh", _INSIDE, *options, f"/builddir/in/{_GIVEN}"],
-            binds=(_recipe("rpms.sh"), Bind(path=request.source, inside=f"/builddir/in/{_GIVEN}")),
+            ["sh", _INSIDE, *options, f"/builddir/in/{GIVEN}"],
+            binds=(_recipe("rpms.sh"), Bind(path=request.source, inside=f"/builddir/in/{GIVEN}")),
             env={},
             shown=["rpmbuild", "--rebuild", *options, request.source.name],
         )
@@ -256,10 +257,10 @@ def _recipe(name: str) -> Bind:
     return Bind(path=rpmbuild.SCRIPTS / name, inside=_INSIDE)
 
 
-def _sources(request: SourceRequest, confined: Confinement) -> Bind:
+def sources(request: SourceRequest, confined: Confinement) -> Bind:
     """The bind of the sources. The build user needs no rights on the folders above, but may read the files."""
     if request.package:
-        return Bind(path=request.package, inside=f"/builddir/in/{_GIVEN}")
+        return Bind(path=request.package, inside=f"/builddir/in/{GIVEN}")
     if request.sources is None:
         raise ValueError("a SourceRequest has either package or sources")
     _let_read(request.sources, confined)

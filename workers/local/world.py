@@ -1,0 +1,53 @@
+"""This machine in place of a farm: its arches, and the repositories of its settings."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.target import Target
+from farm.model.work import PinnedRepository
+from farm.repositories import open_repositories
+from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
+from farm.steps.base import Order
+from workers.isolation.emulator import native_arch
+
+
+@dataclass(frozen=True)
+class HostWorld:
+    """A `LocalWorld`."""
+
+    settings: Settings
+    target: Target
+
+    @cached_property
+    def _repositories(self) -> RepositoryBackend:
+        return open_repositories(self.settings)
+
+    @property
+    def native(self) -> tuple[Arch, ...]:
+        own = native_arch()
+        return (own,) if own is not None else ()
+
+    def source_arch(self, order: Order) -> Arch:
+        return next((arch for arch in self.native if arch in self.target.arches), order.arches[0])
+
+    def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
+        own = self._own(order.target, arch)
+        return (own,) if own is not None else ()
+
+    def pinned(self, target: Target, arch: Arch) -> Target:
+        def url_of(name: str) -> str | None:
+            own = self._own(name, arch)
+            return own.url if own is not None else None
+
+        return target.pinned(url_of)
+
+    def _own(self, target: str, arch: Arch) -> PinnedRepository | None:
+        """The repository of the builds for this target and arch; None if it has no packages."""
+        name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=self.target.format)
+        version = self._repositories.current(name)
+        if not version:
+            return None
+        url = self._repositories.url(name, version)
+        return PinnedRepository(name=f"farm-{target}-{arch}", url=url, version=version)
