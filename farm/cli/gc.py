@@ -61,7 +61,9 @@ def gc(
         )
     elif not caches_only:
         lines.append("artifacts: all are kept, since FARM_KEEP_ARTIFACTS_DAYS is 0")
-    pruned = caches.prune(settings.cache, limit_bytes=settings.cache_bytes, dry_run=dry_run, say=say)
+    pruned = caches.prune(
+        settings.cache, limit_bytes=settings.cache_bytes, dry_run=dry_run, say=say, work=settings.work
+    )
     document["caches"] = [
         {"cache": one.cache, "bytes": one.had_bytes, "removed": one.entries, "removed_bytes": one.size_bytes}
         for one in pruned

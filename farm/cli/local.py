@@ -150,6 +150,8 @@ def shell(
         raise BadRequest(
             "farm shell takes a build's number, as `farm shell 12`, or --target for a new root of a target"
         )
+    if target is None:
+        parse_build(build)
     if not words and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadRequest("there is no terminal for a shell; give a command, as in `farm shell 12 -- ls -l`")
     _require_root("shell")
@@ -197,7 +199,11 @@ def _chosen_step(build: "Build", kind: str | None, arch: "Arch | None") -> "Step
     if kind is not None and not step_type(kind).runs_in_root:
         names = ", ".join(dict.fromkeys(one.kind for one in have_root)) or "none so far"
         raise WrongState(f"the {kind} step runs in no root of the target; steps of build {build.id} with one: {names}")
-    fitting = [one for one in have_root if kind in (None, one.kind) and (one.arch is None or arch in (None, one.arch))]
+    fitting = [
+        one
+        for one in have_root
+        if kind in (None, one.kind) and (arch in (None, one.arch) or (one.arch is None and kind is not None))
+    ]
     wanted = " ".join(word for word in (kind, arch) if word) or "step with a root"
     if not fitting:
         there = ", ".join(one.name for one in have_root) or "none so far"

@@ -22,6 +22,8 @@ from farm.gc.artifacts import Say
 #: A step that reads a mirror or a download holds no lock; no fetch takes this long.
 _IN_USE = timedelta(days=1)
 _GONE = "gone-"
+_FAILED = "failed steps"
+_KEPT = "kept-*"  # the folders of FARM_KEEP_FAILED
 _SNAPSHOT = "snapshot-"  # a copy of a package cache, from which an installation reads
 _MIRROR_NAME_CHARS = 64
 
@@ -47,16 +49,22 @@ class Pruned:
     size_bytes: int
 
 
-def prune(cache: Path, *, limit_bytes: int, dry_run: bool, say: Say, now: datetime | None = None) -> tuple[Pruned, ...]:
+def prune(
+    cache: Path, *, limit_bytes: int, dry_run: bool, say: Say, work: Path | None = None, now: datetime | None = None
+) -> tuple[Pruned, ...]:
     """Remove entries of the caches in the folder `cache` until all caches together have at most `limit_bytes`.
 
-    Safe to repeat, and to end at any time. Raises Trouble when the folder cannot be changed.
+    The folders of failed steps that were kept in the folder `work` count as a cache. Safe to repeat, and to end at any
+    time. Raises Trouble when the folder cannot be changed.
     """
     with disk_errors(Trouble, f"the caches in {cache} were not pruned"):
         if not dry_run:
             for left in (*(cache / "git").glob(f"{_GONE}*"), *(cache / "dnf").glob(f"{_GONE}*")):
                 _remove_tree(left)
-        entries = sorted(_entries(cache), key=lambda entry: entry.used_at)
+        if work is not None and not dry_run:
+            for left in work.glob(f"{_GONE}*"):
+                _remove_tree(left)
+        entries = sorted([*_entries(cache), *_kept(work)], key=lambda entry: entry.used_at)
         total_bytes = sum(entry.size_bytes for entry in entries)
         say(f"caches: {len(entries)} entries with {total_bytes >> 20} MiB; {limit_bytes >> 20} MiB are allowed")
         idle_since = (now or datetime.now(UTC)) - _IN_USE
@@ -67,7 +75,8 @@ def prune(cache: Path, *, limit_bytes: int, dry_run: bool, say: Say, now: dateti
             if dry_run or _remove(entry, idle_since):
                 gone.append(entry)
                 total_bytes -= entry.size_bytes
-    return tuple(_pruned(name, entries, gone) for name in _KINDS)
+    names = [*_KINDS, *([_FAILED] if work is not None else [])]
+    return tuple(_pruned(name, entries, gone) for name in names)
 
 
 def _pruned(name: str, entries: list[Entry], gone: list[Entry]) -> Pruned:
@@ -85,6 +94,12 @@ def _entries(cache: Path) -> Iterator[Entry]:
         for path, lock in find(cache / name):
             with suppress(FileNotFoundError):  # removed meanwhile
                 yield Entry(cache=name, path=path, lock=lock, size_bytes=_size_bytes(path), used_at=_used_at(path))
+
+
+def _kept(work: Path | None) -> Iterator[Entry]:
+    for path in work.glob(_KEPT) if work is not None else ():
+        with suppress(FileNotFoundError):
+            yield Entry(cache=_FAILED, path=path, lock=None, size_bytes=_size_bytes(path), used_at=_used_at(path))
 
 
 def _mirrors(folder: Path) -> Iterator[tuple[Path, Path | None]]:

@@ -1,5 +1,5 @@
-"""What `farm try` and `farm shell` ask of this machine, without a farm. The command line writes it, and the program
-`python -m workers.local` reads it.
+"""The requests of `farm try` and `farm shell` to this machine, without a farm. The command line writes one, and the
+program `python -m workers.local` reads it.
 """
 
 from dataclasses import dataclass, field

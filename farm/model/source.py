@@ -41,6 +41,11 @@ class Source:
         return last.removesuffix(".git").removesuffix(".src.rpm") or "package"
 
 
+def work_tree(url: str, commit: str, *, subdir: str | None, recipe: str | None, reader_uid: int) -> Source:
+    """The source of a work tree whose files are this commit of a repository of this machine."""
+    return Source(kind=SourceKind.GIT, url=url, ref=commit, subdir=subdir, spec=recipe, reader_uid=reader_uid)
+
+
 def without_credentials(url: str) -> str:
     """The URL with user and password replaced, and its query dropped if it had credentials in front.
 

@@ -87,7 +87,7 @@ class BuildState:
     id: int
     batch_id: int
     package: str
-    nevra: str | None
+    nevra: str | None = None
     source_commit: str | None
     source: Source
     target: str

@@ -66,7 +66,6 @@ class LocalBuild:
             id=0,
             batch_id=0,
             package=self.source.guessed_name,
-            nevra=None,
             source_commit=None,
             source=self.source,
             target=self.target.name,

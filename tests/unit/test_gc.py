@@ -222,6 +222,18 @@ def test_a_cache_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert prune(tmp_path / "none", 0) == {"git": 0, "downloads": 0, "dnf": 0}
 
 
+def test_kept_folders_of_failed_steps_are_pruned_as_a_cache(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    old, new, running = (work / name for name in ("kept-step-a", "kept-step-b", "step-c"))
+    for folder, days in ((old, 3), (new, 0), (running, 3)):
+        entry(folder)
+        at = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+        os.utime(folder, (at, at))
+    done = caches.prune(tmp_path / "cache", limit_bytes=0, dry_run=False, say=lambda _: None, work=work)
+    assert {one.cache: one.entries for one in done}["failed steps"] == 1
+    assert (old.exists(), new.exists(), running.exists()) == (False, True, True)
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +252,7 @@ def test_the_command_says_what_it_did(driven: DrivenFarm) -> None:
     assert document["artifacts"] == {
         "older_than_days": 90, "looked_at": 4, "old": 0, "removed": 0, "removed_bytes": 0
     }  # fmt: skip
-    assert [sorted(one) for one in document["caches"]] == [["bytes", "cache", "removed", "removed_bytes"]] * 3
+    assert [sorted(one) for one in document["caches"]] == [["bytes", "cache", "removed", "removed_bytes"]] * 4
 
 
 def test_caches_are_pruned_without_a_farm_and_zero_days_keep_all(driven: DrivenFarm, tmp_path: Path) -> None:

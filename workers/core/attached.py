@@ -25,7 +25,7 @@ from workers.core.run import Completed, Ending, SessionTree, Tree
 
 _TICK_S = 0.1
 _CHUNK_BYTES = 2**16
-_SIZE = (24, 80)
+_STDIN, _STDOUT, _STDERR = range(3)
 
 
 def run_attached(
@@ -47,7 +47,7 @@ def run_attached(
     Raises LeaseLost when `stop` is set, and HostUnfit for a missing tool.
     """
     log.note("$ " + " ".join(str(word) for word in (argv if shown is None else shown)))
-    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    on_terminal = os.isatty(_STDIN) and os.isatty(_STDOUT)
     started_at = time.monotonic()
     with ExitStack() as stack:
         streams = stack.enter_context(_on_terminal() if on_terminal else _on_pipes())
@@ -85,7 +85,7 @@ class _Streams:
 def _on_terminal() -> Iterator[_Streams]:
     """A pseudo-terminal of the same size. The caller's terminal passes every key on meanwhile."""
     ours, theirs = pty.openpty()
-    outer = sys.stdin.fileno()
+    outer = _STDIN
 
     def resize(*_: object) -> None:
         with suppress(OSError):
@@ -94,11 +94,11 @@ def _on_terminal() -> Iterator[_Streams]:
     resize()
     before, handled = termios.tcgetattr(outer), signal.signal(signal.SIGWINCH, resize)
     try:
-        tty.setraw(outer)
-        yield _Streams(theirs, theirs, theirs, {ours: _writer(sys.stdout.fileno())}, ours)
+        tty.setraw(outer, termios.TCSANOW)  # keys pressed before are kept
+        yield _Streams(theirs, theirs, theirs, {ours: _writer(_STDOUT)}, ours)
     finally:
         signal.signal(signal.SIGWINCH, handled)
-        termios.tcsetattr(outer, termios.TCSAFLUSH, before)
+        termios.tcsetattr(outer, termios.TCSADRAIN, before)
         os.close(ours)
 
 
@@ -107,7 +107,7 @@ def _on_pipes() -> Iterator[_Streams]:
     sys.stdout.flush()
     into, feed = os.pipe2(os.O_CLOEXEC)
     with pipe() as (out, out_inner), pipe() as (err, err_inner):
-        sinks = {out: _writer(sys.stdout.fileno()), err: _writer(sys.stderr.fileno())}
+        sinks = {out: _writer(_STDOUT), err: _writer(_STDERR)}
         streams = _Streams(into, out_inner, err_inner, sinks, feed)
         try:
             yield streams
@@ -148,7 +148,7 @@ def _copied(
 
 def _feed(streams: _Streams, over: threading.Event) -> None:
     """Copy the caller's input. Its end closes the pipe; a terminal's end is for the command to see."""
-    source = sys.stdin.fileno()
+    source = _STDIN
     # Not epoll, which takes no regular files.
     with suppress(OSError, ValueError), selectors.SelectSelector() as waiting:
         waiting.register(source, selectors.EVENT_READ)

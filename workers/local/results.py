@@ -17,7 +17,6 @@ from workers.core.users import User, acting_as
 #: The list of the files that were put into the folder, so that the next time they are replaced.
 _LIST = ".farm-try.json"
 _LIST_BYTES = 2**20
-_SHOWN = frozenset((ArtifactKind.RPM, ArtifactKind.SRPM, ArtifactKind.LOG, ArtifactKind.RECORD))
 
 
 def put_results(found: Sequence[StoredArtifact], store: ArtifactStore, folder: Path, who: User) -> tuple[Path, ...]:
@@ -25,7 +24,7 @@ def put_results(found: Sequence[StoredArtifact], store: ArtifactStore, folder: P
 
     Raises BadRequest for a folder that cannot be written, and the store's errors.
     """
-    named = _named([one for one in found if one.artifact.kind in _SHOWN])
+    named = _named([one for one in found if one.artifact.kind is not ArtifactKind.SOURCE])
     with acting_as(who):
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """`farm try`: builds a work tree on this machine, in the farm's roots and by the farm's steps, without a farm."""
 
+import sys
 import threading
 import time
 from contextlib import ExitStack, nullcontext
@@ -12,7 +13,7 @@ from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.model.artifact import Artifact
 from farm.model.local import ShellRequest, StoredArtifact, TrialRequest
 from farm.model.outcome import Outcome
-from farm.model.source import Source, SourceKind
+from farm.model.source import Source, work_tree
 from farm.model.work import AnyResult, AnyWork
 from farm.steps.local import LocalBuild
 from farm.steps.registry import step_type
@@ -106,15 +107,9 @@ def _source(request: TrialRequest, stack: ExitStack, results: Path, stop: thread
     changed = "with changes that are not committed" if tree.is_changed else "as committed"
     say(f"work tree {folder}, {changed}: commit {tree.commit[:12]}")
     subdir = "/".join(part for part in (tree.below, request.subdir) if part) or None
-    source = Source(
-        kind=SourceKind.GIT,
-        url=tree.url,
-        ref=tree.commit,
-        subdir=subdir,
-        spec=request.recipe,  # relative to the tree's folder, as with a build from git
-        reader_uid=tree.owner.uid,
-    )
-    return source, tree.owner
+    who = tree.owner
+    source = work_tree(tree.url, tree.commit, subdir=subdir, recipe=request.recipe, reader_uid=who.uid)
+    return source, who
 
 
 def _after_failure(one: _Trial) -> None:
@@ -123,6 +118,9 @@ def _after_failure(one: _Trial) -> None:
     if work is None or not one.request.has_shell:
         return
     kind = step_type(work.kind)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        say("no shell: there is no terminal")
+        return
     try:
         if not kind.runs_in_root:
             say(f"no shell: the {work.kind} step runs in no root of the target")

@@ -61,7 +61,8 @@ class RootSession:
 
     def __init__(self, root: Root, context: StepContext, confinement: Confinement) -> None:
         self._context = context
-        self._confinement = confinement.for_session()
+        # A given build user is that of files which were kept.
+        self._confinement = confinement if confinement.build_user_id is not None else confinement.for_session()
         self.root = root
         self._cleanup = ExitStack()
         self._runs = count(1)

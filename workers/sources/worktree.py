@@ -69,7 +69,7 @@ def snapshot(folder: Path, *, without: Path, stop: threading.Event) -> Iterator[
     except OSError as error:
         raise BadSource(f"{str(folder)!r} cannot be built: {error.strerror}; give the folder of a package") from error
     if not folder.is_dir():
-        raise BadSource(f"{str(folder)!r} is not a folder; give the folder of a package, or --srpm for a file")
+        raise BadSource(f"{str(folder)!r} is not a folder; give the folder of a package")
     git = _Git(owner=user(found.st_uid, found.st_gid), stop=stop)
     place = _place(folder, git)
     with ExitStack() as stack:
@@ -175,7 +175,7 @@ def _commit(place: _Place, bare: Path, without: Path, git: _Git) -> str:
     if tree == place.head_tree:
         commit = place.head
     else:
-        at = f"{place.head_at} +0000"
+        at = f"@{place.head_at} +0000"
         parent = ("-p", place.head) if place.head else ()
         dates = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
         commit = own("commit-tree", *parent, "-m", "The work tree as it is", tree, **dates)
