@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -386,6 +386,11 @@ class _Terminal:
         os.close(secondary)
         self.screen = ""
 
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(WITHIN_S)
+        os.close(self._primary)
+
     def types(self, text: str) -> None:
         os.write(self._primary, text.encode())
 
@@ -401,10 +406,25 @@ class _Terminal:
         assert words in self.screen, self.screen
 
 
-def test_a_terminal_has_job_control_its_size_and_no_way_to_type(person: Person, builds: dict[str, Build]) -> None:
-    terminal = _Terminal(person, "shell", str(builds["hello-c"].id))
+@pytest.fixture
+def terminals(person: Person) -> Iterator[Callable[..., _Terminal]]:
+    made: list[_Terminal] = []
+
+    def make(*words: str) -> _Terminal:
+        made.append(_Terminal(person, *words))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def test_a_terminal_has_job_control_and_no_way_to_type(
+    terminals: Callable[..., _Terminal], builds: dict[str, Build]
+) -> None:
+    terminal = terminals("shell", str(builds["hello-c"].id))
     terminal.until("ends the shell")
-    terminal.types("stty rows 33 cols 99 2>/dev/null; echo sum=$((40 + 2)); id -u\n")
+    terminal.types("echo sum=$((40 + 2)); id -u\n")
     terminal.until("sum=42")
     terminal.until("60990")
     terminal.types("sleep 100\n")
@@ -414,16 +434,16 @@ def test_a_terminal_has_job_control_its_size_and_no_way_to_type(person: Person, 
     terminal.types("fg\n")
     time.sleep(0.5)
     terminal.types("\x03")
-    terminal.types('perl -e \'print ioctl(STDIN, 0x5412, "x") ? "stuffed" : "re"."fused"\'\n')
+    terminal.types("perl -e '$x = chr(33); print ioctl(STDIN, 0x5412, $x) ? q(stuffed) : q(re).q(fused)'\n")
     terminal.until("refused")
     assert "no job control" not in terminal.screen
     terminal.types("exit 5\n")
     assert terminal.process.wait(WITHIN_S) == 5
 
 
-def test_after_a_failure_try_opens_a_shell(person: Person) -> None:
+def test_after_a_failure_try_opens_a_shell(person: Person, terminals: Callable[..., _Terminal]) -> None:
     kept = len(list(person.settings.work.glob("kept-*")))
-    terminal = _Terminal(person, "try", str(make_git("fails-build", person.folder)), "-t", "demo", "--shell")
+    terminal = terminals("try", str(make_git("fails-build", person.folder)), "-t", "demo", "--shell")
     terminal.until("ends the shell")
     terminal.types("ls build/BUILD/*; exit\n")
     terminal.until("broken.c")
