@@ -72,9 +72,9 @@ def try_(
 
     \b
     Examples:
-      sudo farm try -t demo
-      sudo farm try ~/src/hello -t almalinux-9 --without tests --results /tmp/out
-      sudo farm try -t demo --shell        look around where it failed
+      farm try -t demo
+      farm try ~/src/hello -t almalinux-9 --without tests --results /tmp/out
+      farm try -t demo --shell        look around where it failed
     """
     from farm.cli.options import build_defines
     from farm.formats.registry import format_of
@@ -122,7 +122,7 @@ def shell(
         str | None,
         typer.Option("--target", "-t", metavar="T", help="A new root of a target instead.", show_default=False),
     ] = None,
-    network: Annotated[bool, typer.Option("--network", help="Let the root reach the network of this machine.")] = False,
+    network: Annotated[bool, typer.Option("--network", help="Give the root a proxy to public networks.")] = False,
 ) -> None:
     """Open a shell in the root of an attempt, made again.
 
@@ -135,10 +135,10 @@ def shell(
 
     \b
     Examples:
-      sudo farm shell 12
-      sudo farm shell 12 --step build --arch aarch64
-      sudo farm shell 12 -- sh again.sh
-      sudo farm shell -t demo -- ls -l /usr
+      farm shell 12
+      farm shell 12 --step build --arch aarch64
+      farm shell 12 -- sh again.sh
+      farm shell -t demo -- ls -l /usr
     """
     from farm.model.local import ShellRequest
     from farm.targets.load import find_target, pick_arches
