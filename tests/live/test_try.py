@@ -215,7 +215,7 @@ def test_a_signal_ends_the_build_and_leaves_nothing(person: Person, number: sign
     [
         ("try -t nope", 21, "there is no target 'nope'"),
         ("try -t demo -a s390x", 22, "is not built for 's390x'"),
-        ("try /nonexistent -t demo", 25, "'/nonexistent' cannot be built: No such file"),
+        ("try /no/such/folder -t demo", 25, "'/no/such/folder' cannot be built: No such file"),
         ("try /etc/passwd -t demo", 25, "is not a folder"),
         ("try . -t demo --spec", 2, "--spec"),
         ("shell", 20, "takes a build's number"),
