@@ -449,3 +449,10 @@ def test_after_a_failure_try_opens_a_shell(person: Person, terminals: Callable[.
     terminal.until("broken.c")
     assert terminal.process.wait(WITHIN_S) == 10
     assert len(list(person.settings.work.glob("kept-*"))) == kept
+
+
+def test_a_closed_terminal_ends_the_shell(person: Person) -> None:
+    terminal = _Terminal(person, "shell", "-t", "demo")
+    terminal.until("ends the shell")
+    os.close(terminal._primary)
+    terminal.process.wait(WITHIN_S)

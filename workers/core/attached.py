@@ -70,6 +70,7 @@ class _Streams:
     def __init__(self, stdin: int, out: int, err: int, sinks: dict[int, Callable[[bytes], None]], feed: int) -> None:
         self.stdin, self.out, self.err = stdin, out, err
         self.sinks, self.feed = sinks, feed
+        self.is_gone = False  # the caller's terminal was closed
 
     def end_input(self) -> None:
         if self.feed >= 0:
@@ -135,7 +136,7 @@ def _copied(
         try:
             while not pump.turn(_TICK_S):
                 ending = (watch() if watch else None) or Ending.EXITED
-                if stop.is_set() or ending is not Ending.EXITED:
+                if stop.is_set() or streams.is_gone or ending is not Ending.EXITED:
                     break
         finally:
             over.set()
@@ -161,3 +162,5 @@ def _feed(streams: _Streams, over: threading.Event) -> None:
             _writer(streams.feed)(data)
     if streams.feed not in streams.sinks:
         streams.end_input()
+    else:
+        streams.is_gone = True
