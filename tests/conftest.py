@@ -35,6 +35,8 @@ _FIRST = (
 )
 
 
+# Before pytest-xdist's own hook, which reads the markers: otherwise each test is a group of its own.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist each file stays in one process, for the sake of what its tests share; files with a test that
     asks for the fixture `pulp` are all in the same one, so that one Pulp is made."""
