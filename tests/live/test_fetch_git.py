@@ -131,7 +131,7 @@ def test_a_partial_clone_says_what_it_lacks(desk: Desk, repo: Path, tmp_path: Pa
     git(repo, "config", "uploadpack.allowFilter", "true")
     partial = tmp_path / "partial"
     git(tmp_path, "clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{repo}", str(partial))
-    assert "is a partial clone, and lacks objects" in _why(desk, partial)
+    assert "is a partial clone (git clone --filter): it lacks files of the commit" in _why(desk, partial)
 
 
 def test_smart_http_with_a_login_shows_the_login_nowhere(desk: Desk, repo: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import DiskFull, FarmError, HostUnfit, NetworkTrouble, RootTrouble
+from farm.errors import DiskFull, FarmError, HostUnfit, NetworkTrouble, RootTrouble, SourceUnavailable
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from workers.core.context import Ended
@@ -22,6 +22,7 @@ _TROUBLE: dict[type[FarmError], str] = {
     DiskFull: "disk",
     RootTrouble: "root",
     HostUnfit: "host",
+    SourceUnavailable: "source",
 }
 _OVER_LIMIT = "over-limit"  # judged in ends.py, before the table is asked
 
