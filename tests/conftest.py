@@ -30,7 +30,7 @@ _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD
 
 #: Longest first, so that none is begun last: each is one process's for as long as it takes.
 _FIRST = (
-    *("pulp", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states"),
+    *("pulp", "pulp-repositories", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states"),
     *("test_pulp_access", "test_pulp_faults_disk"),
 )
 
@@ -39,11 +39,13 @@ _FIRST = (
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With pytest-xdist each file stays in one process, for the sake of what its tests share; files with a test that
-    asks for the fixture `pulp` are all in the same one, so that one Pulp is made."""
+    asks for the fixture `pulp` are in two, so that two Pulps are made and neither has all the work."""
     with_pulp = {item.path for item in items if _asks_for_pulp(item)}
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
-        name = "pulp" if item.path in with_pulp else item.path.stem
+        name = item.path.stem
+        if item.path in with_pulp:
+            name = "pulp-repositories" if name.startswith("test_repository") else "pulp"
         item.add_marker(pytest.mark.xdist_group(name))
         groups.setdefault(name, []).append(item)
     order = sorted(groups, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
