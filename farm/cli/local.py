@@ -195,10 +195,10 @@ def _chosen_step(build: "Build", kind: str | None, arch: "Arch | None") -> "Step
     packages."""
     from farm.steps.registry import step_type
 
-    have_root = [one for one in build.steps if step_type(one.kind).runs_in_root]
-    if kind is not None and not step_type(kind).runs_in_root:
+    have_root = [one for one in build.steps if step_type(one.kind).can_reopen]
+    if kind is not None and not step_type(kind).can_reopen:
         names = ", ".join(dict.fromkeys(one.kind for one in have_root)) or "none so far"
-        raise WrongState(f"the {kind} step runs in no root of the target; steps of build {build.id} with one: {names}")
+        raise WrongState(f"the root of the {kind} step cannot be made again; those of build {build.id} that can: {names}")
     fitting = [
         one
         for one in have_root

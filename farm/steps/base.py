@@ -125,8 +125,9 @@ class StepType(Generic[InputT, OutputT]):
 
     `input` and `output` are frozen dataclasses, sent as JSON. `needs` are the step types whose success it needs, in the
     order in which they are made; a step that runs per arch needs the step of its own arch. `runs_in_root`: it runs in a
-    build root of the target, for the arch in its input's field `arch`. `is_on_demand`: a build has no such step until
-    another step's end asks for one. `counts`: its outcome is part of the build's outcome.
+    build root of the target, for the arch in its input's field `arch`. `can_reopen`: a person may have this root again.
+    `is_on_demand`: a build has no such step until another step's end asks for one. `counts`: its outcome is part of the
+    build's outcome.
     """
 
     name: ClassVar[str]
@@ -136,6 +137,7 @@ class StepType(Generic[InputT, OutputT]):
     is_per_arch: ClassVar[bool] = False
     is_on_demand: ClassVar[bool] = False
     runs_in_root: ClassVar[bool] = False
+    can_reopen: ClassVar[bool] = False
     counts: ClassVar[bool] = True
     #: Its log is the log that people look for first once a build has succeeded.
     makes_packages: ClassVar[bool] = False

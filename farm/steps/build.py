@@ -45,6 +45,7 @@ class Build(StepType[BuildInput, BuildResult]):
     needs = ((SRPM.name, How.SUCCESS),)
     is_per_arch = True
     runs_in_root = True
+    can_reopen = True
     makes_packages = True
 
     def queue(self, arch: Arch | None) -> str:

@@ -44,6 +44,7 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
     output = SrpmResult
     needs = ((FETCH.name, How.CHAIN),)
     runs_in_root = True
+    can_reopen = True
 
     def queue(self, arch: Arch | None) -> str:
         return SOURCE

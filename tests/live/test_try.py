@@ -285,7 +285,7 @@ def test_standard_input_reaches_the_command(person: Person) -> None:
 def test_steps_without_a_root_and_unknown_builds_are_named(person: Person, builds: dict[str, Build]) -> None:
     said = person.types("shell", builds["hello-c"].id, "--step", "upload", "--", "ls")
     assert said.code == 24
-    assert "the upload step runs in no root of the target" in said.err
+    assert "the root of the upload step cannot be made again" in said.err
     assert person.types("shell", "999", "--", "ls").code == 23
     said = person.types("shell", builds["hello-c"].id, "--arch", "aarch64", "--", "ls")
     assert said.code == 23

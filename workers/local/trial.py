@@ -122,8 +122,8 @@ def _after_failure(one: _Trial) -> None:
         say("no shell: there is no terminal")
         return
     try:
-        if not kind.runs_in_root:
-            say(f"no shell: the {work.kind} step runs in no root of the target")
+        if not kind.can_reopen:
+            say(f"no shell: the root of the {work.kind} step cannot be made again")
             return
         asked = ShellRequest(
             target=work.target,
