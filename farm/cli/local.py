@@ -198,7 +198,7 @@ def _chosen_step(build: "Build", kind: str | None, arch: "Arch | None") -> "Step
     have_root = [one for one in build.steps if step_type(one.kind).can_reopen]
     if kind is not None and not step_type(kind).can_reopen:
         names = ", ".join(dict.fromkeys(one.kind for one in have_root)) or "none so far"
-        raise WrongState(f"the root of the {kind} step cannot be made again; those of build {build.id} that can: {names}")
+        raise WrongState(f"the root of the {kind} step cannot be made again; in build {build.id} that of {names} can")
     fitting = [
         one
         for one in have_root
