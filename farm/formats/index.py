@@ -4,7 +4,7 @@ Owns the form of these files and what they say of a package; not where packages 
 directory back end keeps the entry of each package and makes the index of each version from them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,8 +89,9 @@ class Index(Protocol):
         are two packages, and neither replaces the other."""
         ...
 
-    def group(self, entries: Sequence[Entry]) -> Group:
-        """The same entries always give the same group."""
+    def group(self, entries: Iterable[Entry]) -> Group:
+        """The same entries always give the same group. It reads them one after the other and keeps none: an entry may
+        have hundreds of MiB."""
         ...
 
     def write(self, folder: Path, groups: Iterable[Group], edition: Edition) -> None:

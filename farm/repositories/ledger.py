@@ -22,6 +22,9 @@ from farm.formats.index import Entry, Group, Index
 
 _BUSY_TIMEOUT_S = 60.0
 _GROUP_PACKAGES = 64  # compressed again when one of them changes; 64 cost a few milliseconds
+#: A larger entry is a group of its own, so a group is compressed from 64 MiB or from one package's metadata. Its number
+#: is the id of the package, negated.
+_LARGE_BYTES = 2**20
 
 #: The columns of entries and groups are named after the parts of the format's index.
 _SCHEMA = """
@@ -90,6 +93,10 @@ class _Columns:
     @property
     def old_entries(self) -> str:
         return ", ".join(f"old.{one}" for one in self.entry)
+
+    @property
+    def entry_size(self) -> str:
+        return " + ".join(f"length({one})" for one in self.entry)
 
     @property
     def groups(self) -> str:
@@ -345,15 +352,31 @@ class Writing:
         self._connection.execute("INSERT INTO version VALUES (?, ?, ?)", (number, now_s, packages))
 
     def _regroup(self, number: int) -> None:
-        rows = self._connection.execute(
-            f"SELECT {self._columns.entries} FROM package"  # noqa: S608
+        """Make the group of these ids, and one for each large entry among them, which no change of the others touches.
+        At most one entry is in memory."""
+        first, end = number * _GROUP_PACKAGES, (number + 1) * _GROUP_PACKAGES
+        sizes = self._connection.execute(
+            f"SELECT id, {self._columns.entry_size} FROM package"  # noqa: S608
             " WHERE id >= ? AND id < ? AND added_in IS NOT NULL AND removed_in IS NULL ORDER BY id",
-            (number * _GROUP_PACKAGES, (number + 1) * _GROUP_PACKAGES),
+            (first, end),
         ).fetchall()
-        if not rows:
-            self._connection.execute("DELETE FROM metadata_group WHERE number = ?", (number,))
-            return
-        group = self._index.group(rows)
+        large = {-id_: [id_] for id_, size_bytes in sizes if size_bytes > _LARGE_BYTES}
+        small = [id_ for id_, size_bytes in sizes if size_bytes <= _LARGE_BYTES]
+        have = self._connection.execute(
+            "SELECT number FROM metadata_group WHERE number = ? OR (number < 0 AND number > ? AND number <= ?)",
+            (number, -end, -first),
+        )
+        known = {found for (found,) in have}
+        wanted = large | ({number: small} if small else {})
+        for gone in known - wanted.keys():
+            self._connection.execute("DELETE FROM metadata_group WHERE number = ?", (gone,))
+        for own, ids in wanted.items():
+            if own >= 0 or own not in known:
+                self._write_group(own, ids)
+
+    def _write_group(self, number: int, ids: Sequence[int]) -> None:
+        one = f"SELECT {self._columns.entries} FROM package WHERE id = ?"  # noqa: S608
+        group = self._index.group(self._connection.execute(one, (id_,)).fetchone() for id_ in ids)
         values = (number, *group.open_sizes_bytes, *group.members)
         self._connection.execute(
             f"INSERT OR REPLACE INTO metadata_group (number, {self._columns.groups}) VALUES ({_marks(values)})",  # noqa: S608

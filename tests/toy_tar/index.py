@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class TarIndex:
     def edition(self, entry: Entry) -> str:
         return ""
 
-    def group(self, entries: Sequence[Entry]) -> Group:
+    def group(self, entries: Iterable[Entry]) -> Group:
         lines = b"".join(entry[0] for entry in entries)
         return Group(members=(lines,), open_sizes_bytes=(len(lines),))
 
