@@ -77,9 +77,12 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
     out = console()
     packages = [file.artifact for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
     out.print()
+    by_identity = {one.package: one.by for one in build.replaced}
+    replaced = {one.name: by_identity[one.identity] for one in packages if one.identity in by_identity}
     names = sorted({one.name for one in packages})
     for label, name in zip(["packages", *[""] * len(names)], names, strict=False):
-        out.print(f"  {label:<12} {clean(name)}")
+        by = replaced.get(name)
+        out.print(f"  {label:<12} {clean(name)}" + (f" (replaced by build {by})" if by else ""))
     excluded = {step.arch: step.reason for step in build.steps if step.arch and step.outcome is Outcome.EXCLUDED}
     for arch, reason in excluded.items():
         out.print(f"  {'excluded':<12} {arch}: {clean(reason)}")
@@ -91,7 +94,11 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
         return
     main = clean(main_package(build.nevra, build.package, packages, format_of(repository.format)))
     out.print(f"  {'repository':<12} {repository.baseurl}", soft_wrap=True)
-    out.print(f"  {'install':<12} {repository.install_command(main)}", soft_wrap=True)
+    gone = {_name(one.package, repository.format): one.by for one in build.replaced if built in one.arches}
+    if main in gone:
+        out.print(f"  {'install':<12} the repository has {main} of build {gone[main]}: farm status {gone[main]}")
+    else:
+        out.print(f"  {'install':<12} {repository.install_command(main)}", soft_wrap=True)
 
 
 def main_package(source: str | None, guess: str, packages: Iterable[Artifact], form: Format) -> str:
@@ -110,6 +117,11 @@ def _identity(text: str | None, form: Format) -> Identity | None:
         return form.parse_identity(text or "")
     except ValueError:
         return None
+
+
+def _name(identity: str, form: str) -> str:
+    found = _identity(identity, format_of(form))
+    return clean(found.name) if found is not None else ""
 
 
 def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:

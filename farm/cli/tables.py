@@ -1,6 +1,6 @@
 """Values as Rich tables and lines. This module escapes text of builds. It does not query the farm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -22,6 +22,7 @@ from farm.service.watch import seconds
 #: The width of a terminal from which on tables show their less important columns.
 ROOMY = 100
 _PACKAGE_CHARS = 30
+_REPLACED_SHOWN = 5
 _LEAST_CHARS = 8
 _GAP = "  "  # between columns
 _RIGHT = ("build", "version", "packages", "slots", "busy", "ready", "size")
@@ -116,7 +117,23 @@ def build_details(build: Build, target: Target | None) -> RenderableType:
         table.add_row("  limits", others)
     for one in build.warnings:
         table.add_row("  warning", clean(one))
+    for label, words in replacement_words(build):
+        table.add_row(f"  {label}", words)
     return table
+
+
+def replacement_words(build: Build) -> Iterator[tuple[str, str]]:
+    """The replacements of packages as lines, each with a label; the lines of one other build are joined."""
+    for label, words, found in (
+        ("replaces", ("replaces the package of", "replace those of"), [(one.of, one) for one in build.replaces]),
+        ("replaced", ("was replaced by", "were replaced by"), [(one.by, one) for one in build.replaced]),
+    ):
+        for other in dict.fromkeys(number for number, _ in found):
+            names = list(dict.fromkeys(clean(one.package) for number, one in found if number == other))
+            shown = ", ".join(names[:_REPLACED_SHOWN])
+            more = f" and {len(names) - _REPLACED_SHOWN} more" if len(names) > _REPLACED_SHOWN else ""
+            noun, verb = ("package", words[0]) if len(names) == 1 else ("packages", words[1])
+            yield label, f"{noun} {shown}{more} {verb} build {other}"
 
 
 def options_words(build: Build) -> str:

@@ -91,10 +91,27 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """A package of one build in place of the same package of another build, of the same name, version and arch.
+
+    `package` is its identity, `by` and `of` are the numbers of the builds. `arches` are the arches of the repositories
+    in which it happened; none for a source package.
+    """
+
+    package: str
+    arches: tuple[Arch, ...]
+    of: int
+    by: int
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Build:
     """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then.
     `target_sha256` is the artifact with the target as it was when the build was asked for; None for a build of a farm
     that did not record it. `warnings` are remarks that change no outcome; a list of builds leaves them out.
+    `replaces` are the packages of other builds that packages of this one replaced in the
+    repositories; `replaced` are its own packages that were replaced and that it has not published again since.
     """
 
     id: int
@@ -116,6 +133,8 @@ class Build:
     finished_at: datetime | None = None
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
+    replaces: tuple[Replacement, ...] = ()
+    replaced: tuple[Replacement, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
-from farm.model.build import Attempt, Batch, Build, Step
+from farm.model.build import Attempt, Batch, Build, Replacement, Step
 from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts, hold_of
@@ -46,7 +46,13 @@ def build(value: Build) -> dict[str, Any]:
         "finished_at": _time(value.finished_at),
         "steps": [step(one) for one in value.steps],
         "warnings": list(value.warnings),
+        "replaces": [_replacement(one) | {"build": one.of} for one in value.replaces],
+        "replaced": [_replacement(one) | {"build": one.by} for one in value.replaced],
     }
+
+
+def _replacement(value: Replacement) -> dict[str, Any]:
+    return {"package": value.package, "arches": list(value.arches), "at": _time(value.at)}
 
 
 def limits(value: Build, target: Target | None) -> dict[str, Any] | None:

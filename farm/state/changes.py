@@ -169,6 +169,31 @@ PackageName = tuple[str, str, str]
 Thing = BuildState | StepState | LiveAttempt
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedPackage:
+    """A package that a build brings to a repository of its target: to that of `arch`, or for None to that of the
+    sources. Two packages of one `slot` replace each other."""
+
+    target: str
+    arch: Arch | None
+    identity: str
+    sha256: str
+    build_id: int
+
+    @property
+    def slot(self) -> tuple[str, str, str]:
+        return self.target, self.arch or "", self.identity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Occupant:
+    """The newest package in a slot: its content, its build, and the source package of that."""
+
+    sha256: str
+    build_id: int
+    source: str
+
+
 @dataclass(kw_only=True, slots=True)
 class Changes:
     """The changes of one transaction to SQL, and the changes to Redis that follow its commit."""
@@ -187,6 +212,8 @@ class Changes:
     published: list[tuple[str, int]] = field(default_factory=list)
     owners: dict[PackageName, str] = field(default_factory=dict)
     claims: list[tuple[PackageName, str, int]] = field(default_factory=list)
+    occupants: dict[tuple[str, str, str], Occupant] = field(default_factory=dict)
+    brought: list[PublishedPackage] = field(default_factory=list)
 
     def put(self, thing: Thing, **values: Any) -> None:
         """Set fields, and have them written. A value that a field already has is not written."""

@@ -19,7 +19,7 @@ from farm.model.source import Source
 from farm.model.target import Limits, Target
 from farm.model.work import LogFile, PinnedRepository
 from farm.state import machine
-from farm.state.changes import BuildState, Changes, PackageName, StepState
+from farm.state.changes import BuildState, Changes, PackageName, PublishedPackage, StepState
 from farm.state.graph import How, Need, Planned
 from farm.state.machine import FanOut
 
@@ -61,7 +61,8 @@ class Order:
     `source` has its credentials again for a step type that takes them. `target_sha256` is the record of the target as
     it was when the build was asked for, if there is one. `covers` are the arches that get the packages.
     `made` are the outputs of the needed steps, by their kind. `logs` are the logs of all attempts that led here, for a
-    step type that publishes them. `following` is the next link of the chain, if it is sent with this one.
+    step type that publishes them. `replaces` has packages, and the builds whose packages they replace, for a step type
+    that publishes packages. `following` is the next link of the chain, if it is sent with this one.
     """
 
     message: Message
@@ -76,6 +77,7 @@ class Order:
     covers: tuple[Arch, ...]
     made: Mapping[str, Made]
     logs: tuple[LogFile, ...] = ()
+    replaces: tuple[tuple[str, int], ...] = ()
     target_sha256: str | None = None
 
     def need(self, kind: str) -> Made:
@@ -143,6 +145,8 @@ class StepType(Generic[InputT, OutputT]):
     makes_packages: ClassVar[bool] = False
     #: It gets the source's URL with its credentials.
     takes_secrets: ClassVar[bool] = False
+    #: It brings packages to the repositories.
+    publishes_packages: ClassVar[bool] = False
     #: It publishes the logs of all attempts that led to it, so its own end needs no `logs` step.
     publishes_logs: ClassVar[bool] = False
 
@@ -172,6 +176,14 @@ class StepType(Generic[InputT, OutputT]):
 
     def claims(self, build: BuildState, step: StepState) -> Iterable[PackageName]:
         """The package names that belong to the build's owner once the step has succeeded."""
+        return ()
+
+    def brings(self, build: BuildState, step: StepState, output: OutputT) -> Iterable[PublishedPackage]:
+        """The packages of the output that the build's uploads will bring to the repositories."""
+        return ()
+
+    def publishes(self, build: BuildState, step: StepState) -> Iterable[PublishedPackage]:
+        """The packages that are in the repositories once the step has succeeded."""
         return ()
 
     def settle(self, settling: Settling, output: OutputT) -> None:

@@ -11,10 +11,10 @@ from farm.model.build import BuildOptions
 from farm.model.target import Limits, Target
 from farm.model.work import PinnedRepository
 from farm.queues import build_queue
-from farm.state.changes import BuildState, PackageName, StepState
+from farm.state.changes import BuildState, PackageName, PublishedPackage, StepState
 from farm.state.graph import How
 from farm.steps.base import Order, StepType, World
-from farm.steps.names import NameKind, package_names
+from farm.steps.names import NameKind, identity_of, package_names
 from farm.steps.srpm import SRPM, SrpmResult
 
 _NAME_CHARS = 255
@@ -76,6 +76,21 @@ class Build(StepType[BuildInput, BuildResult]):
 
     def names(self, build: BuildState, output: BuildResult) -> Iterable[PackageName]:
         return [(build.target, NameKind.BINARY.value, name) for name in package_names(build.format, output.rpms)]
+
+    def brings(self, build: BuildState, step: StepState, output: BuildResult) -> Iterable[PublishedPackage]:
+        form = format_of(build.format)
+        arches = step.covers or ((step.arch,) if step.arch else ())
+        for rpm in output.rpms:
+            identity = identity_of(form, rpm)
+            for arch in arches:
+                if identity is not None and identity.arch in (form.independent, form.spell(arch)):
+                    yield PublishedPackage(
+                        target=build.target,
+                        arch=arch,
+                        identity=identity.text,
+                        sha256=rpm.sha256,
+                        build_id=build.id,
+                    )
 
 
 def _bad_arch(form: Format, step: StepState, rpm: Artifact) -> str | None:

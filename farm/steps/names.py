@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
+from farm.formats.base import Format, Identity
 from farm.formats.registry import format_of
 from farm.model.artifact import Artifact
 
@@ -26,6 +27,14 @@ def bad_identity(form: str, text: str) -> str | None:
     if not text.isascii() or not text.isprintable() or len(text) > 4 * _NAME_CHARS:
         return "an identity that does not print"
     return None if len(parsed.name) <= _NAME_CHARS else f"a name of {len(parsed.name)} characters"
+
+
+def identity_of(form: Format, package: Artifact) -> Identity | None:
+    """None for a text that is no identity: publishing refuses it, with a message."""
+    try:
+        return form.parse_identity(package.identity or "")
+    except ValueError:
+        return None
 
 
 def package_names(form: str, packages: Iterable[Artifact]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from farm.extensions import load_extensions
 from farm.model.arch import Arch
 from farm.model.label import AttemptLabel
-from farm.state.changes import BuildState, PackageName, StepState
+from farm.state.changes import BuildState, PackageName, PublishedPackage, StepState
 from farm.steps.base import StepType, Workflow
 from farm.steps.build import BUILD
 from farm.steps.fetch import FETCH
@@ -59,6 +59,18 @@ def claims_of(build: BuildState, step: StepState) -> Iterable[PackageName]:
     longer installed has none, and is refused when it is sent."""
     found = find_step_type(step.kind)
     return found.claims(build, step) if found is not None else ()
+
+
+def publishes(build: BuildState, step: StepState) -> Iterable[PublishedPackage]:
+    """The packages that are in the repositories once the step has succeeded; none for a step of an extension that is no
+    longer installed."""
+    found = find_step_type(step.kind)
+    return found.publishes(build, step) if found is not None and found.publishes_packages else ()
+
+
+def publishing_kinds() -> list[str]:
+    """The step types that bring packages to the repositories."""
+    return [one.name for one in step_types() if one.publishes_packages]
 
 
 def queue_of(label: str) -> str | None:

@@ -10,12 +10,12 @@ from farm.model.target import Limits, Target
 from farm.model.work import LogFile
 from farm.queues import PUBLISH
 from farm.repositories.base import RepositoryKind, RepositoryName
-from farm.state.changes import BuildState, PackageName, StepState
+from farm.state.changes import BuildState, PackageName, PublishedPackage, StepState
 from farm.state.graph import How
 from farm.steps.base import Order, Settling, StepType, World, short
 from farm.steps.build import BUILD, BuildResult
 from farm.steps.names import NameKind
-from farm.steps.srpm import SRPM
+from farm.steps.srpm import SRPM, SrpmResult
 
 _MAX_INT = 2**63 - 1
 _PATH_CHARS = 255
@@ -26,7 +26,8 @@ class UploadInput:
     """`arches` are the arches whose repositories get the packages: one, or all of the build's for a noarch build.
 
     `srpm_by` and `built_by` are the labels of the attempts that made the source package and the binary packages. `logs`
-    are the logs of all attempts that led here.
+    are the logs of all attempts that led here. `replaces` are packages and the builds whose packages of the same
+    identity they replace, as known when the upload was offered.
     """
 
     srpm: Artifact
@@ -36,6 +37,7 @@ class UploadInput:
     srpm_by: str = ""
     built_by: str = ""
     logs: tuple[LogFile, ...] = ()
+    replaces: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Upload(StepType[UploadInput, UploadResult]):
     needs = ((BUILD.name, How.CHAIN), (SRPM.name, How.SUCCESS))
     is_per_arch = True
     publishes_logs = True
+    publishes_packages = True
 
     def queue(self, arch: Arch | None) -> str:
         return PUBLISH
@@ -69,6 +72,7 @@ class Upload(StepType[UploadInput, UploadResult]):
             srpm_by=srpm.attempt,
             built_by=built.attempt,
             logs=order.logs,
+            replaces=order.replaces,
         )
 
     def problem(self, build: BuildState, step: StepState, output: UploadResult) -> str | None:
@@ -82,7 +86,19 @@ class Upload(StepType[UploadInput, UploadResult]):
             built: BuildResult = BUILD.decode(made.output)
             yield from BUILD.names(build, built)
 
+    def publishes(self, build: BuildState, step: StepState) -> Iterable[PublishedPackage]:
+        source, made = build.find(SRPM.name), build.find(BUILD.name, step.arch)
+        if source is None or source.output is None or made is None or made.output is None:
+            return
+        packed: SrpmResult = SRPM.decode(source.output)
+        yield PublishedPackage(
+            target=build.target, arch=None, identity=packed.identity, sha256=packed.srpm.sha256, build_id=build.id
+        )
+        built: BuildResult = BUILD.decode(made.output)
+        yield from BUILD.brings(build, step, built)
+
     def settle(self, settling: Settling, output: UploadResult) -> None:
+        settling.changes.brought += self.publishes(settling.build, settling.step)
         settling.changes.published += [(path, version) for path, version, _ in output.versions]
 
 

@@ -26,6 +26,7 @@ from farm.store import columns, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
 from farm.store.in_flight import release
 from farm.store.owners import cancelled_claims, claim
+from farm.store.published import replacements
 
 _log = logging.getLogger(__name__)
 _INSERT_JOBS = schema.job.insert().returning(schema.job.c.id, sort_by_parameter_order=True)
@@ -235,6 +236,7 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
         ids = [row.id for row in found[start : start + _CHUNK]]
         for step in connection.execute(_SHOWN_STEPS.where(_STEP.job_id.in_(ids))):
             steps[step.job_id].append(step)
+    replaced = replacements(connection, [row.id for row in found])
     queues = waiting.queues_seen(connection)
     unmet = {step.job_id for group in steps.values() for step in group if step.status == Status.WAITING.value}
     needs = waiting.needs_of(connection, sorted(unmet)) if unmet else {}
@@ -250,7 +252,8 @@ def _values(connection: sa.Connection, found: Sequence[Any], *, is_whole: bool =
             waits_for = waiting.waits_for(step, needed, queues, place)
             values.append(_step_value(step, waits_for, tuple(attempts.get(step.id, ()))))
         warnings = value_rows.warnings_of(connection, row) if is_whole else ()
-        builds.append(value_rows.build_value(row, values, warnings))
+        of_others, own = replaced.of_others(row.id), replaced.own(row.id)
+        builds.append(value_rows.build_value(row, values, warnings, replaces=of_others, replaced=own))
     return tuple(builds)
 
 

@@ -6,6 +6,7 @@ Not the input itself, which the step type makes (farm.steps), nor the target and
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from farm.model.work import LogFile
 from farm.state.changes import BuildState, StepState
@@ -19,11 +20,12 @@ def make_order(
     step: StepState,
     secrets: Mapping[int, str],
     logs: Mapping[str, tuple[LogFile, ...]],
+    replaces: Mapping[str, tuple[tuple[str, int], ...]] = MappingProxyType({}),
     *,
     is_alone: bool = False,
 ) -> Order:
-    """The order for a step with a live attempt; `logs` are by a step's label. With `is_alone` the message of the next
-    step in the chain has been sent already."""
+    """The order for a step with a live attempt; `logs` and `replaces` are by a step's label. With `is_alone` the
+    message of the next step in the chain has been sent already."""
     following = None if is_alone else build.next_in_chain(step)
     source = build.source
     if step_type(step.kind).takes_secrets and build.id in secrets:
@@ -42,6 +44,7 @@ def make_order(
         covers=step.covers or ((step.arch,) if step.arch else ()),
         made=_made(build, step),
         logs=logs.get(step.label, ()),
+        replaces=replaces.get(step.label, ()),
     )
 
 

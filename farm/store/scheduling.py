@@ -28,6 +28,13 @@ from farm.store.in_flight import keep_apart, release
 from farm.store.logs import logs_for
 from farm.store.orders import make_order
 from farm.store.owners import claim, owners_for, owners_for_uploads, upload_refusal
+from farm.store.published import (
+    note_published,
+    occupants_for,
+    occupants_for_uploads,
+    replaced_by_offers,
+    upload_replacement_refusal,
+)
 from farm.store.read_view import ReadView, Ready
 from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
@@ -148,7 +155,9 @@ class SchedulerStore(Database):
                 for step in build.steps:
                     pick = wanted.get(step.id or 0)
                     if pick is not None and step.status is Status.READY:
-                        if (taken := upload_refusal(changes.owners, build, step)) is not None:
+                        taken = upload_refusal(changes.owners, build, step)
+                        taken = taken or upload_replacement_refusal(changes.occupants, build, step)
+                        if taken is not None:
                             machine.ended(changes, build, step, Outcome.FAILED, clean(taken))
                             continue
                         machine.send(changes, build, step, wall_s=pick.wall_s, following_wall_s=pick.following_wall_s)
@@ -228,19 +237,25 @@ class SchedulerStore(Database):
         with self.writing() as connection:
             changes = Changes(now=now, builds=state_rows.load(connection, ids))
             changes.owners = owners_for(connection, changes.builds, reports)
+            changes.occupants = occupants_for(connection, changes.builds, reports)
             if is_chain:
                 changes.owners |= owners_for_uploads(connection, changes.builds)
+                changes.occupants |= occupants_for_uploads(connection, changes.builds)
             change(changes)
             keep_apart(connection, changes)
             state_rows.flush(connection, changes)
             claim(connection, changes.claims, now)
             release(connection, changes)
+            note_published(connection, changes.brought, now)
             heads = doubt_heads(connection, changes.published)
             changes.offers = [(build, step) for build, step in changes.offers if step.live is not None]
             secret = _secrets(connection, changes)
             publishing = [offer for offer in changes.offers if with_logs and step_type(offer[1].kind).publishes_logs]
             logs = logs_for(connection, publishing)
-            orders = [make_order(build, step, secret, logs, is_alone=not is_chain) for build, step in changes.offers]
+            replaces = replaced_by_offers(connection, changes.offers)
+            orders = [
+                make_order(build, step, secret, logs, replaces, is_alone=not is_chain) for build, step in changes.offers
+            ]
         return Committed(
             orders=tuple(orders),
             closes=tuple(changes.closes),

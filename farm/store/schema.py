@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0012"
+REVISION = "0013"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -279,6 +279,26 @@ name_in_flight = sa.Table(
     sa.Column("step_id", sa.BigInteger, primary_key=True, autoincrement=False),
     _column("owner", sa.Text),
     sa.Index(None, "step_id"),
+)
+
+#: Each package that an upload brought to a repository: that of an arch, or for an empty `arch` that of the sources.
+#: `identity` is its name, version and arch. `replaced_by` is the build whose package of the same identity and another
+#: content replaced it, perhaps its own build. A package that is published again has a new row.
+published_package = sa.Table(
+    "published_package",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("target", sa.Text),
+    _column("arch", sa.Text),
+    _column("identity", sa.Text),
+    _column("sha256", sa.Text),
+    _column("build_id", _Id, sa.ForeignKey("build.id")),
+    _column("published_at", UtcTime),
+    _column("replaced_by", _Id, sa.ForeignKey("build.id"), null=True),
+    _column("replaced_at", UtcTime, null=True),
+    sa.Index(None, "target", "identity", "arch"),
+    sa.Index(None, "build_id"),
+    sa.Index(None, "replaced_by"),
 )
 
 #: Slot-seconds that an owner's attempts used, decayed as of `at`.

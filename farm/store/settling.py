@@ -26,6 +26,7 @@ from farm.steps.base import Settling
 from farm.steps.registry import build_workflow, step_type
 from farm.store import columns
 from farm.store.owners import Claim, claims_of, refusal
+from farm.store.published import replacement_refusal
 from farm.store.reports import report_problem
 
 
@@ -71,11 +72,12 @@ class SettlePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """A report that counted, the worker that sent it, and the owner of its build."""
+    """A report that counted, the worker that sent it, and the owner and the package of its build."""
 
     report: wire.AnyReport
     worker: str
     owner: str
+    package: str
 
 
 @dataclass(kw_only=True)
@@ -100,7 +102,7 @@ def settle(
             ):
                 worker = clean((live.worker if live.holder else None) or (lease.worker if lease else ""))
                 _settle_one(changes, build, step, report, worker, policy)
-                settled.heard.append(Heard(report=report, worker=worker, owner=build.owner))
+                settled.heard.append(Heard(report=report, worker=worker, owner=build.owner, package=build.package))
             case _:
                 settled.late.append(report.attempt)
     return settled
@@ -275,7 +277,8 @@ def _settle_result(
     policy: SettlePolicy,
 ) -> None:
     values = dict(facts)
-    if result.outcome.is_success and (taken := refusal(changes.owners, build, step, result)) is not None:
+    taken = refusal(changes.owners, build, step, result) or replacement_refusal(changes.occupants, build, step, result)
+    if result.outcome.is_success and taken is not None:
         result = replace(result, outcome=Outcome.FAILED, reason=taken)
     reason = clean(result.reason) if result.reason is not None else None
     values |= {"outcome": result.outcome, "reason": reason, "peak_memory_bytes": result.peak_memory_bytes}

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Attempt, Build, Step
+from farm.model.build import Attempt, Build, Replacement, Step
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.store import columns, schema
@@ -14,7 +14,14 @@ from farm.store import columns, schema
 _ID_CHARS = 12
 
 
-def build_value(row: Any, steps: Iterable[Step], warnings: tuple[str, ...] = ()) -> Build:
+def build_value(
+    row: Any,
+    steps: Iterable[Step],
+    warnings: tuple[str, ...] = (),
+    *,
+    replaces: tuple[Replacement, ...] = (),
+    replaced: tuple[Replacement, ...] = (),
+) -> Build:
     """From a row of `build`."""
     return Build(
         id=row.id,
@@ -36,6 +43,8 @@ def build_value(row: Any, steps: Iterable[Step], warnings: tuple[str, ...] = ())
         finished_at=row.finished_at,
         steps=tuple(steps),
         warnings=warnings,
+        replaces=replaces,
+        replaced=replaced,
     )
 
 

@@ -139,6 +139,8 @@ BUILD = {
         step("upload", "x86_64", [], outcome="cancelled", reason="build x86_64 failed"),
     ],
     "warnings": [],
+    "replaces": [],
+    "replaced": [],
 }
 
 

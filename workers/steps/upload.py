@@ -104,6 +104,8 @@ def _published(
         context.log.note(f"{name.path} version {version} has {', '.join(one.filename for one in given[name])}")
         return name.path, version, backend.url(name, version)
 
+    for identity, build in work.input.replaces:
+        context.log.note(f"{identity} replaces the package of build {build}")
     installable = [name for name in given if name.kind is RepositoryKind.BINARY]
     with context.phase("publish"), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="publish") as pool:
         logs = pool.submit(publish_logs, work, work.input.logs, backend, context)
