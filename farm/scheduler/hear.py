@@ -99,6 +99,7 @@ class Settler:
                     trouble=found.message if found else None,
                     remote=_remote(found),
                     owner=one.owner,
+                    package=one.package,
                 )
             reports = (one.report for one in heard)
             silent = (one.attempt for one in reports if one.trouble and not one.trouble.artifacts)

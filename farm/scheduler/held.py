@@ -57,10 +57,11 @@ class HeldHosts:
         trouble: str | None,
         remote: Remote | None = None,
         owner: str = "",
+        package: str = "",
     ) -> None:
-        """Record how an attempt of this owner's build went on a worker; `trouble` is the message of its trouble,
+        """Record how an attempt of this owner's package went on a worker; `trouble` is the message of its trouble,
         `remote` the far end that caused it."""
-        hold = self._health.note(worker, label, now, trouble=trouble, remote=remote, owner=owner)
+        hold = self._health.note(worker, label, now, trouble=trouble, remote=remote, owner=owner, package=package)
         if hold is not None:
             extra = {"action": "quarantine", "host": hold.host}
             _log.warning("%s; `farm workers undrain %s` ends that", hold.shown, hold.host, extra=extra)

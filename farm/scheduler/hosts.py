@@ -4,14 +4,19 @@ After three troubles in a row within ten minutes, with three builds, a host is q
 twice as long each time that this happens again. Trouble that half of the other hosts have too is not the host's fault.
 The decisions are in SQL (farm.store.hosts); only the counts are lost with a scheduler.
 
-Trouble with a far end, a server that a build named, may be the server's fault. It counts for the host only once another
-host has done the same step of the same build, and then once for each far end.
+Trouble may be the package's: one package that is asked for again and again has trouble everywhere, and one person can
+send many such packages. So trouble is *confirmed* once another host has done the same step of the same package, and
+trouble that another host has with this step too counts for neither host until then. Unconfirmed trouble counts once for
+each package, and not while all of it is one owner's and builds of others run in this role.
+
+Trouble with a far end, a server that a build named, may be the server's fault. It counts for the host only once it is
+confirmed, and then once for each far end.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from farm import wire
 from farm.fitness import Withholding
@@ -24,6 +29,7 @@ TROUBLES = 3
 WITHIN = timedelta(minutes=10)
 QUARANTINE = timedelta(minutes=10)
 _UNCLEAR_MAX = 10_000
+_KEPT = 50  # troubles of one host
 _OWNERS_MAX = 1000
 _GENERAL = 2  # so many troubles of another host show that the trouble is general
 
@@ -37,12 +43,16 @@ class _Trouble:
     message: str
     remote: Remote | None = None
     owner: str = ""
+    package: str = ""
+    is_confirmed: bool = False
 
 
 class HostHealth:
     def __init__(self) -> None:
         self._troubles: dict[str, deque[_Trouble]] = {}
-        self._unclear: dict[str, tuple[str, _Trouble]] = {}
+        self._unclear: dict[str, dict[str, _Trouble]] = {}
+        self._fine: dict[tuple[str, str], tuple[str, datetime]] = {}
+        self._well_at: dict[str, datetime] = {}
         self._seen_at: dict[str, datetime] = {}
         self._owners_at: dict[str, dict[str, datetime]] = {}
         self._holds: dict[str, HostHold] = {}
@@ -64,9 +74,11 @@ class HostHealth:
         trouble: str | None,
         remote: Remote | None = None,
         owner: str = "",
+        package: str = "",
     ) -> HostHold | None:
         """Count how an attempt went on a worker; `trouble` is the message of its trouble, `remote` the far end that
-        caused it. Returns the new hold of a host, which the caller has to record, or None.
+        caused it, `owner` and `package` those of its build. Returns the new hold of a host, which the caller has to
+        record, or None.
 
         It counts for the worker's host in the role that the attempt belongs to, and in no other: an account of one
         role cannot have a host of another role quarantined.
@@ -81,28 +93,79 @@ class HostHealth:
         step = attempt.step if attempt is not None else label
         if trouble is None:
             self._troubles.pop(host, None)
-            before, unclear = self._unclear.pop(step, ("", None))
-            return self._count(before, unclear, now) if unclear and before != host else None
-        found = _Trouble(now, attempt.job_id if attempt is not None else None, trouble, remote, owner)
-        if remote is None:
-            return self._count(host, found, now)
-        while len(self._unclear) >= _UNCLEAR_MAX:
+            self._well_at[host] = now
+            return self._confirm(step, host, now) or self._vouch(role, package, host, now)
+        build = attempt.job_id if attempt is not None else None
+        found = _Trouble(now, build, trouble, remote, owner, package or str(build))
+        elsewhere = self._keep(step, host, found)
+        if remote is not None:
+            return None
+        if elsewhere:
+            self._forget(elsewhere, found)
+            self._fine.pop((role, package), None)
+            return None
+        fine_on, fine_at = self._fine.get((role, package), (host, now))
+        if fine_on != host and now - fine_at <= WITHIN:
+            found = replace(found, is_confirmed=True)
+        return self._count(host, found, now)
+
+    def _keep(self, step: str, host: str, found: _Trouble) -> list[str]:
+        """Keep the trouble until a host does the step. Returns the other hosts that had trouble with it."""
+        while step not in self._unclear and len(self._unclear) >= _UNCLEAR_MAX:
             self._unclear.pop(next(iter(self._unclear)))
-        self._unclear.setdefault(step, (host, found))
+        hosts = self._unclear.setdefault(step, {})
+        hosts.setdefault(host, found)
+        return [other for other in hosts if other != host]
+
+    def _confirm(self, step: str, host: str, now: datetime) -> HostHold | None:
+        """A host has done the step: its trouble on other hosts was theirs, unless they have done others since."""
+        for other, found in self._unclear.pop(step, {}).items():
+            if other != host and found.at > self._well_at.get(other, datetime.min.replace(tzinfo=UTC)):
+                hold = self._count(other, replace(found, is_confirmed=True), now)
+                if hold is not None:
+                    return hold
         return None
 
+    def _vouch(self, role: str, package: str, host: str, now: datetime) -> HostHold | None:
+        """A host has done this step of the package: trouble of its other builds on other hosts was theirs."""
+        if not package:
+            return None
+        self._fine.pop((role, package), None)
+        while len(self._fine) >= _UNCLEAR_MAX:
+            self._fine.pop(next(iter(self._fine)))
+        self._fine[role, package] = (host, now)
+        for other, troubles in list(self._troubles.items()):
+            if other != host and other.partition("@")[0] == role:
+                for found in [one for one in troubles if one.package == package and not one.is_confirmed]:
+                    hold = self._count(other, replace(found, is_confirmed=True), now)
+                    if hold is not None:
+                        return hold
+        return None
+
+    def _forget(self, hosts: Iterable[str], found: _Trouble) -> None:
+        """The trouble follows its build from host to host."""
+        for host in hosts:
+            kept = [one for one in self._troubles.get(host, ()) if one.build != found.build or one.is_confirmed]
+            self._troubles[host] = deque(kept, maxlen=_KEPT)
+
     def _count(self, host: str, found: _Trouble, now: datetime) -> HostHold | None:
-        """Count trouble that the host caused. Returns the new hold of the host, or None."""
-        troubles = self._troubles.setdefault(host, deque(maxlen=TROUBLES))
+        """Count trouble that the host may have caused. Returns the new hold of the host, or None."""
+        known = self._troubles.setdefault(host, deque(maxlen=_KEPT))
+        if found.is_confirmed:
+            self._forget([host], found)
+            known = self._troubles[host]
         # A bad server that one build or several builds name is not the host's fault.
         is_known = any(
-            one.build == found.build or (_is_server(one.remote) and one.remote == found.remote) for one in troubles
+            one.build == found.build or (_is_server(one.remote) and one.remote == found.remote) for one in known
         )
         if not is_known:
-            troubles.append(found)
-        if len(troubles) < TROUBLES or now - troubles[0].at > WITHIN or self._is_held(host, now):
+            known.append(found)
+        troubles = _counted(one for one in known if max(other.at for other in known) - one.at <= WITHIN)
+        if len(troubles) < TROUBLES or self._is_held(host, now):
             return None
         if self._is_general(host, now) or self._is_one_owners(host, now):
+            return None
+        if not all(one.is_confirmed for one in troubles[-TROUBLES:]) and self._is_one_of_many(host, now):
             return None
         before = self._holds.get(host)
         times = (
@@ -110,7 +173,7 @@ class HostHealth:
             if before is not None and before.until_at and now - before.until_at < QUARANTINE_AT_MOST
             else 1
         )
-        builds = ", ".join(str(one.build) for one in troubles)
+        builds = ", ".join(str(one.build) for one in troubles[-TROUBLES:])
         role, at, name = host.partition("@")
         hold = HostHold(
             host=name if at else host,
@@ -119,7 +182,7 @@ class HostHealth:
             by="the farm",
             at=now,
             until_at=now + min(QUARANTINE * 2 ** (times - 1), QUARANTINE_AT_MOST),
-            reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {found.message}",
+            reason=f"trouble with {TROUBLES} builds in a row ({builds}), the last: {troubles[-1].message}",
             times=times,
         )
         self._holds[host] = hold
@@ -132,6 +195,19 @@ class HostHealth:
         owners = {one.owner for one in self._troubles[host]}
         others = [owner for owner, at in self._owners_at[host].items() if owner not in owners and now - at <= WITHIN]
         return len(owners) == 1 and bool(others)
+
+    def _is_one_of_many(self, host: str, now: datetime) -> bool:
+        """Whether all troubles of the host are with builds of one owner, while builds of others ran on any host."""
+        owners = {one.owner for one in self._troubles[host]}
+        role = host.partition("@")[0]
+        seen = [
+            owner
+            for other, by_owner in self._owners_at.items()
+            if other.partition("@")[0] == role
+            for owner, at in by_owner.items()
+            if now - at <= WITHIN
+        ]
+        return len(owners) == 1 and not owners.issuperset(seen)
 
     def _is_held(self, host: str, now: datetime) -> bool:
         """`host` is a HostHold's key. A drained host is held in all of its roles."""
@@ -156,6 +232,15 @@ class HostHealth:
                 if withholding.reason(worker, queue) is not None:
                     found.setdefault(queue, {}).setdefault(worker.name, []).append(queue)
         return found
+
+
+def _counted(troubles: Iterable[_Trouble]) -> list[_Trouble]:
+    """The troubles that count: confirmed ones, and others with a package that no trouble before had."""
+    counted: list[_Trouble] = []
+    for one in sorted(troubles, key=lambda one: not one.is_confirmed):
+        if one.is_confirmed or all(one.package != other.package for other in counted):
+            counted.append(one)
+    return sorted(counted, key=lambda one: one.at)
 
 
 def _is_server(remote: Remote | None) -> bool:

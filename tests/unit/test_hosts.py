@@ -14,6 +14,7 @@ from tests.messages import worker_facts
 from tests.unit.test_plan import QUEUE
 
 TROUBLE = "network: no route"
+_BUILDS = {"one": "", "two": "20"}  # the first digits of the builds that run there first
 
 
 def server(name: str) -> Remote:
@@ -21,8 +22,11 @@ def server(name: str) -> Remote:
 
 
 def ill(health: HostHealth, host: str = "one", *, troubles: int = 3, at: datetime = NOW) -> HostHold | None:
-    """Trouble with as many builds; what holds the host since then."""
-    holds = [health.note(f"build@{host}", f"{n}.{QUEUE}.1", at, trouble=TROUBLE) for n in range(troubles)]
+    """Trouble with as many builds, of as many owners and hosts' own; what holds the host since then."""
+    holds = [
+        health.note(f"build@{host}", f"{_BUILDS[host]}{n}.{QUEUE}.1", at, trouble=TROUBLE, owner=f"owner {n}")
+        for n in range(troubles)
+    ]
     return next((hold for hold in holds if hold is not None), None)
 
 
@@ -53,7 +57,8 @@ def test_success_old_trouble_and_a_single_build_do_not_count() -> None:
         health = HostHealth()
         for number, label in enumerate(labels):
             at = NOW + timedelta(seconds=number * apart_s)
-            health.note("build@one", f"{label}.{QUEUE}.1", at, trouble=None if number == ok_at else TROUBLE)
+            trouble = None if number == ok_at else TROUBLE
+            health.note("build@one", f"{label}.{QUEUE}.1", at, trouble=trouble, owner=f"owner {number}")
         assert health.held(NOW) == {}
 
 
@@ -190,11 +195,73 @@ def _noted(owners: str, others: str = "") -> list[HostHold]:
 def test_trouble_with_one_owners_builds_alone_holds_no_host_that_others_use() -> None:
     """One person may make packages and servers that look like a bad host."""
     assert not _noted("mmmmmm", others="a")
-    assert _noted("mma", others="a")
+    assert _noted("mab", others="a")
 
 
-def test_trouble_holds_a_host_that_one_owner_uses() -> None:
-    assert _noted("mmm")
+def spoil(health: HostHealth, build: int, *hosts: str, well_on: str = "", **about: str) -> list[HostHold]:
+    """Trouble of one step on these hosts, one after the other, until another one does it."""
+    notes = [
+        health.note(f"build@{host}", f"{build}.{QUEUE}.{number}", NOW, trouble=TROUBLE, **about)
+        for number, host in enumerate(hosts, start=1)
+    ]
+    if well_on:
+        notes.append(health.note(f"build@{well_on}", f"{build}.{QUEUE}.9", NOW, trouble=None, **about))
+    return [hold for hold in notes if hold is not None]
+
+
+def test_trouble_with_one_owners_builds_holds_a_host_once_another_host_has_done_them() -> None:
+    health = HostHealth()
+    spoil(health, 100, well_on="two", owner="a")
+    assert not any(spoil(health, build, "one", owner="m", package=f"p{build}") for build in range(9))
+    health = HostHealth()
+    spoil(health, 100, well_on="two", owner="a")
+    held = [spoil(health, build, "one", well_on="two", owner="m", package=f"p{build}") for build in range(3)]
+    assert [len(holds) for holds in held] == [0, 0, 1]
+    assert set(health.held(NOW)) == {f"{QUEUE}@one"}
+
+
+def test_one_package_that_several_people_ask_for_holds_no_host() -> None:
+    health = HostHealth()
+    assert not any(spoil(health, build, "one", owner=f"o{build}", package="bad") for build in range(9))
+    assert spoil(health, 10, "one", owner="x", package="another") == []
+    assert spoil(health, 11, "one", owner="y", package="a third"), "other packages share the trouble"
+
+
+def test_trouble_that_follows_packages_from_host_to_host_holds_none() -> None:
+    """Three bad packages, of three owners even, that are tried on one host after the other."""
+    for order in (("one", "two"), ("one", "two", "three", "four"), ("two", "one", "four")):
+        health = HostHealth()
+        for build in range(12):
+            assert spoil(health, build, *order, owner=f"o{build}", package=f"p{build}") == []
+        assert health.held(NOW) == {}
+
+
+def test_a_package_that_another_host_builds_confirms_the_trouble_of_its_other_builds() -> None:
+    health = HostHealth()
+    for build in range(3):
+        assert spoil(health, build, "one", owner="m", package="p") == []
+    assert spoil(health, 9, well_on="two", owner="m", package="p")
+    assert set(health.held(NOW)) == {f"{QUEUE}@one"}
+
+
+def test_two_bad_hosts_on_which_a_step_failed_in_turn_are_both_found() -> None:
+    health = HostHealth()
+    for host in ("four", "five"):
+        spoil(health, 100, well_on=host)
+    for build in range(6):
+        spoil(health, build, "one", "two", well_on="three", owner="m", package="good")
+    assert set(health.held(NOW)) == {f"{QUEUE}@one", f"{QUEUE}@two"}
+
+
+def test_trouble_that_is_confirmed_after_the_host_did_well_does_not_count() -> None:
+    health = HostHealth()
+    for build in range(3):
+        spoil(health, build, "one", package="p")
+    later = NOW + timedelta(seconds=1)
+    health.note("build@one", f"99.{QUEUE}.1", later, trouble=None)
+    for build in range(3):
+        assert health.note("build@two", f"{build}.{QUEUE}.2", later, trouble=None) is None
+    assert health.held(later) == {}
 
 
 def test_two_thousand_workers_of_a_quarantined_host_hold_up_no_pass() -> None:
