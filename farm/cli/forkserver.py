@@ -25,15 +25,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from farm.cli.start import ACCEPTED, GO, NUMBER_BYTES, peer_of, receive, socket_path
+from farm.cli.start import ACCEPTED, GO, NUMBER_BYTES, context_of, facts_of, peer_of, receive, socket_path
 from farm.cli.state import code_state
 
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _REQUEST_WITHIN_S = 5.0
 _BACKLOG = 64
 _FILES = 5  # standard input, output and error, the folder, and a pipe that the command closes when it ends
-_RIGHTS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
-_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 _LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 #: Run once before the first command, so that the parsed commands and compiled statements are there in each fork.
 _WARM_UP = (["status"], ["list"], ["status", "1"], ["status", "--json"], ["--help"])
@@ -166,7 +164,7 @@ def _variable(word: bytes) -> tuple[bytes, bytes]:
 
 def _take_over(request: _Request, pid: int, state: str) -> None:
     """Make this process the one that the command would be. Raises _Declined, or OSError where that is impossible."""
-    if request.state != state or _context(pid) != _context(os.getpid()):
+    if request.state != state or context_of(pid) != context_of(os.getpid()):
         raise _Declined
     for limit in _LIMITS:
         if (wanted := resource.prlimit(pid, limit)) != resource.getrlimit(limit):
@@ -178,7 +176,7 @@ def _take_over(request: _Request, pid: int, state: str) -> None:
     os.environb.update(request.env)
     time.tzset()
     sys.argv = list(request.argv)
-    is_ignored = int(_facts(pid)["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
+    is_ignored = int(facts_of(pid)["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
     signal.signal(signal.SIGINT, signal.SIG_IGN if is_ignored else signal.default_int_handler)
 
 
@@ -193,19 +191,6 @@ def _take_files(connection: socket.socket) -> None:
     for file in (*streams, folder):
         os.close(file)
     _end_with(pipe)
-
-
-def _context(pid: int) -> tuple[object, ...]:
-    """The rights of a process, and the namespaces and the root folder in which it finds files and networks."""
-    facts = _facts(pid)
-    spaces = [os.readlink(f"/proc/{pid}/ns/{name}") for name in _NAMESPACES]  # noqa: PTH115 - Path takes 10 times longer
-    root = Path(f"/proc/{pid}/root/").stat()
-    return *(facts.get(name) for name in _RIGHTS), *spaces, root.st_dev, root.st_ino
-
-
-def _facts(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: text.strip() for name, _, text in (line.partition(":") for line in lines)}
 
 
 def _open_streams(forms: Sequence[str], *, is_unbuffered: bool) -> None:

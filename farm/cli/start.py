@@ -21,6 +21,8 @@ _KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
 #: terminal of its own process.
 _LONG = "up"
 _OWN_FILES = ("/proc/self", "/proc/thread-self", "/dev/fd", "/dev/tty")
+_RIGHTS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 
 def main() -> None:
@@ -52,7 +54,11 @@ def socket_path() -> str:
 
 
 def _connect() -> "_socket.socket | None":
-    """A connection to the fork server of this user, or None. Nothing is sent to a process of another user."""
+    """A connection to the fork server of this user, or None.
+
+    Nothing is sent to a process of another user, or with other rights or namespaces: the root of a container that
+    shares FARM_DATA could listen there, and would get passwords, and a folder outside of the container.
+    """
     try:
         for number in range(3):
             os.fstat(number)  # a closed one cannot be handed over
@@ -62,9 +68,10 @@ def _connect() -> "_socket.socket | None":
     try:
         connection.settimeout(_ANSWER_WITHIN_S)
         connection.connect(socket_path())
-        if peer_of(connection)[1] == os.geteuid():
+        server, user = peer_of(connection)
+        if user == os.geteuid() and context_of(server) == context_of(os.getpid()):
             return connection
-    except OSError:
+    except OSError:  # of the context too: /proc has no process of another container, and hides those with more rights
         pass
     connection.close()
     return None
@@ -74,6 +81,27 @@ def peer_of(connection: "_socket.socket") -> tuple[int, int]:
     """The process id and the user id of the other side."""
     found = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
+
+
+def context_of(pid: int) -> list[object]:
+    """The rights of a process, and the namespaces and the root folder in which it finds files and networks. Raises
+    OSError for a process that this one cannot see or may not look at."""
+    facts = facts_of(pid)
+    root = os.stat(f"/proc/{pid}/root/")  # noqa: PTH116 - pathlib takes long
+    return [*map(facts.get, _RIGHTS), *(_namespace(pid, name) for name in _NAMESPACES), root.st_dev, root.st_ino]
+
+
+def _namespace(pid: int, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{name}")  # noqa: PTH115
+    except FileNotFoundError:
+        return ""  # Linux has namespaces of time since 5.6
+
+
+def facts_of(pid: int) -> "dict[str, str]":
+    """The fields of /proc/PID/status."""
+    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+        return {name: text.strip() for name, _, text in (line.partition(":") for line in file)}
 
 
 def _hand_over(connection: "_socket.socket") -> int | None:
