@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from farm.model.arch import Arch
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.fetching import Desk, http_server, repository, spec
@@ -85,6 +86,47 @@ def test_a_forged_answer_is_checked_like_any_other(desk: Desk, tmp_path: Path, l
 def test_an_answer_of_very_many_sources_is_refused(desk: Desk, tmp_path: Path) -> None:
     lua = f'local f = io.open("{_ANSWER}", "w") f:write(string.rep("SOURCE 0 61 61\\n", 200000)) f:close()'
     assert _end(desk, tmp_path, _at_the_end(lua)) == (Outcome.OVER_LIMIT, "the spec names more than 100000 sources")
+
+
+@pytest.mark.parametrize("text", ["\\n", "\\r", "\\r\\n"])
+def test_an_answer_of_very_many_lines_is_refused(desk: Desk, tmp_path: Path, text: str) -> None:
+    lua = f'local f = io.open("{_ANSWER}", "w") f:write(string.rep("{text}", 8000000)) f:close()'
+    assert _end(desk, tmp_path, _at_the_end(lua)) == (Outcome.OVER_LIMIT, "the spec names more than 100000 sources")
+
+
+def test_very_many_sources_are_looked_at_in_time(desk: Desk, tmp_path: Path) -> None:
+    """A repeated look at all sources for each of them would take a quarter of an hour."""
+    line = f"SOURCE %d {_hex('/x/secret')} {_hex('secret')}\\n"
+    lua = f'local f = io.open("{_ANSWER}", "w") for n = 1, 99999 do f:write(string.format("{line}", n)) end f:close()'
+    repo = repository(tmp_path / "repo", {"hello.spec": _at_the_end(lua), "secret": b"a file of the tree"})
+    began = time.process_time()
+    assert set(desk.content(desk.git(repo))) == {"hello.spec", "secret"}
+    assert time.process_time() - began < 60
+
+
+def test_the_sources_of_a_tree_are_counted_together(tmp_path: Path) -> None:
+    """Each is taken by itself, and is within the limit by itself; zeros are small in git."""
+    desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=8 * 2**20))
+    files = {f"folder/{number}": bytes(3 * 2**20) for number in range(6)}
+    named = {"hello.spec": spec(sources=tuple(files)), **files}
+    repo = repository(tmp_path / "repo", named)
+    with pytest.raises(Ended) as ended:
+        desk.git(repo)
+    assert (ended.value.outcome, "the step's disk limit" in ended.value.reason) == (Outcome.OVER_LIMIT, True)
+    written = sum(path.stat().st_size for path in (desk.folder / "work-1").rglob("tree-*.tar"))
+    assert written <= 8 * 2**20
+
+
+def test_a_tree_is_packed_for_no_more_names_than_the_disk_limit_allows(tmp_path: Path) -> None:
+    """Each answer, for another arch or in another round, may have another name and version."""
+    desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=8 * 2**20), arches=tuple(Arch))
+    text = spec("%{_target_cpu}", sources=("%{name}-1.0.tar",))
+    repo = repository(tmp_path / "repo", {"hello.spec": text, "folder/zeros": bytes(3 * 2**20)})
+    with pytest.raises(Ended) as ended:
+        desk.git(repo)
+    assert ended.value.outcome is Outcome.OVER_LIMIT
+    made = [path.name for path in (desk.folder / "work-1/tarball").iterdir()]
+    assert len(made) <= 2
 
 
 @pytest.mark.parametrize("made", ["ln -s /etc/passwd", "mkfifo", "mkdir"])

@@ -75,6 +75,14 @@ class StepContext:
     deadline: float
     _phases: list[Phase] = field(default_factory=list)
 
+    def check(self, doing: str) -> None:
+        """For loops over what a recipe names. Raises LeaseLost once the attempt is stopped, and Ended at its deadline;
+        `doing` says what goes on."""
+        if self.stop.is_set():
+            raise LeaseLost(f"stopped while {doing}")
+        if time.monotonic() >= self.deadline:
+            raise Ended(Outcome.TIMED_OUT, f"{doing} took longer than the step's time limit")
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a part of the step, and head it in the log."""

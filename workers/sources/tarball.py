@@ -81,6 +81,7 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
     plain = folder / (filename if ending is None else "tree.tar")
     write(plain, members, at=tree.commit.at, context=context)
     if ending is None:
+        tree.spend_bytes(plain.stat().st_size)
         return plain
     try:
         run(
@@ -95,7 +96,9 @@ def of_tree(tree: Tree, filename: str, prefix: str, context: StepContext) -> Pat
         if error.completed.ending is Ending.TIMED_OUT:
             raise Ended(Outcome.TIMED_OUT, f"compressing {filename} took longer than the step's time limit") from error
         raise
-    return (folder / f"tree.tar{_MADE.get(ending, ending)}").rename(folder / filename)
+    made = (folder / f"tree.tar{_MADE.get(ending, ending)}").rename(folder / filename)
+    tree.spend_bytes(made.stat().st_size)
+    return made
 
 
 def _members(tree: Tree, prefix: str) -> Iterable[Member]:

@@ -64,11 +64,13 @@ class Entry:
 
 @dataclass
 class Budget:
-    """The limits of the listings of all trees of one step: a hostile tree is small on disk, but its list is endless."""
+    """The limits of all trees of one step, and the bytes that were written from them: a hostile tree is small on disk,
+    but its list is endless, and so are the names under which a recipe may ask for its files."""
 
     entries: int = 200_000
     lookups: int = 5_000
     submodules: int = 200
+    written_bytes: int = 0
 
     def spend(self, what: str, count: int, where: str) -> None:
         """Raises Ended when nothing is left of `what`, the name of one of the fields."""
@@ -197,7 +199,7 @@ class Tree:
         wanted = list(dict.fromkeys(paths))
         missing = [path for path in wanted if path not in self._taken and path not in self._links]
         found = [entry for path in missing if (entry := self.entry(path))]
-        self._check_size(sum(entry.size_bytes for entry in found))
+        self.spend_bytes(sum(entry.size_bytes for entry in found))
         for few in _in_pieces([entry.path for entry in found]):
             self._archive(few, set(few))
         self._follow_pointers(missing)
@@ -205,10 +207,11 @@ class Tree:
 
     def take_all(self) -> dict[str, Content]:
         """The content of every regular file, as from `take`."""
-        self._check_size(sum(entry.size_bytes for entry in self.entries.values()))
         wanted = [path for path, entry in self.entries.items() if not entry.is_submodule]
-        self._archive([], set(wanted))
-        self._follow_pointers(wanted)
+        if any(path not in self._taken and path not in self._links for path in wanted):
+            self.spend_bytes(sum(entry.size_bytes for entry in self.entries.values()))
+            self._archive([], set(wanted))
+            self._follow_pointers(wanted)
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
     def submodule(self, entry: Entry) -> "Tree":
@@ -222,6 +225,16 @@ class Tree:
         mirror = Mirror(of_submodule(self.mirror.url, url), self._context, self.mirror.gateway)
         self._context.log.note(f"submodule {shown(entry.path)}: {mirror.url.shown} at {entry.id}")
         return Tree(mirror, mirror.commit(entry.id), self._context, depth=self._depth + 1, budget=self._budget)
+
+    def spend_bytes(self, size_bytes: int) -> None:
+        """Count bytes that are written next. Raises Ended for more than the step may write from its trees in all."""
+        self._budget.written_bytes += size_bytes
+        limit = self._context.limits.disk_bytes
+        if self._budget.written_bytes > limit:
+            written = self._budget.written_bytes
+            raise over_disk(
+                f"the sources in {self.mirror.url.shown} have {written} bytes; the step's disk limit is {limit}"
+            )
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -241,13 +254,6 @@ class Tree:
         found = ((_SUBMODULE_PATH.fullmatch(key), path) for key, path in values.items())
         pairs = ((path, values.get(f"submodule.{key['name']}.url")) for key, path in found if key)
         return {path: url for path, url in pairs if url}
-
-    def _check_size(self, size_bytes: int) -> None:
-        limit = self._context.limits.disk_bytes
-        if size_bytes > limit:
-            raise over_disk(
-                f"the sources in {self.mirror.url.shown} have {size_bytes} bytes; the step's disk limit is {limit}"
-            )
 
     def _archive(self, paths: list[str], wanted: set[str]) -> None:
         """Take the wanted files from an archive of the paths, or of the whole tree if there are no paths."""
@@ -294,7 +300,7 @@ class Tree:
         taken = {path: self._taken[path] for path in paths if path in self._taken}
         pointers = {path: one for path, content in taken.items() if (one := lfs.pointer(content))}
         if pointers:
-            self._check_size(sum(one.size_bytes for one in pointers.values()))
+            self.spend_bytes(sum(one.size_bytes for one in pointers.values()))
             blobs = {path: self._blob(path) for path in pointers}
             self._taken.update(lfs.fetch(self.mirror, pointers, blobs, self._context))
 

@@ -143,7 +143,9 @@ def parse_error(said: bytes) -> str | None:
 
 def _answer(header: bytes, sources: bytes) -> Answer:
     tags: dict[bytes, list[str]] = {b"NAME": [], b"VERSION": [], b"NOSOURCE": [], b"NOPATCH": []}
-    for line in (b"\n" + header).rpartition(_HEADER_START)[2].splitlines():
+    told = (b"\n" + header).rpartition(_HEADER_START)[2]
+    _check_count(told)
+    for line in told.splitlines():
         if tag := _HEADER.fullmatch(line):
             tags[tag[1]].append(_text(tag[2]))
     if len(tags[b"NAME"]) != 1 or len(tags[b"VERSION"]) != 1:
@@ -157,11 +159,9 @@ def _answer(header: bytes, sources: bytes) -> Answer:
 
 
 def _sources(content: bytes) -> tuple[NamedSource, ...]:
-    lines = content.splitlines()
-    if len(lines) > _SOURCES_MAX:
-        raise Ended(Outcome.OVER_LIMIT, f"the spec names more than {_SOURCES_MAX} sources")
+    _check_count(content)
     found = []
-    for line in lines:
+    for line in content.splitlines():
         one = _SOURCE.fullmatch(line)
         if one is None:
             raise Ended(Outcome.FAILED, "the list of the spec's sources does not parse; the spec wrote to it")
@@ -171,6 +171,12 @@ def _sources(content: bytes) -> tuple[NamedSource, ...]:
         name = "" if path.rstrip("/").endswith(SOURCES_INSIDE) else posixpath.basename(path)
         found.append(NamedSource(label=label, value=value, filename=name))
     return tuple(found)
+
+
+def _check_count(lines: bytes) -> None:
+    """A hostile answer has millions of lines: a list of them is many times larger than the answer."""
+    if max(lines.count(b"\n"), lines.count(b"\r")) > _SOURCES_MAX:
+        raise Ended(Outcome.OVER_LIMIT, f"the spec names more than {_SOURCES_MAX} sources")
 
 
 def _text(raw: bytes) -> str:

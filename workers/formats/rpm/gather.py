@@ -9,7 +9,8 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from farm.formats.rpm.settings import settings_of
@@ -114,19 +115,33 @@ def _want_all(state: _Gathering, answer: Answer) -> None:
             f"the spec withholds {', '.join(answer.withheld[:_SHOWN_SPECS])} (NoSource, NoPatch), which makes a "
             f"nosrc.rpm: some of its sources are not inside, so it cannot be built; remove the tag from the spec",
         )
+    urls = _urls(answer.sources)
     for listed in state.listed.values():
-        _want_listed(state, listed, answer.sources)
+        state.context.check("looking for the listed sources")
+        _want_listed(state, listed, urls)
+    archive = answer.archive_of_tree
     for item in answer.sources:
-        _want_source(state, item, answer.archive_of_tree)
+        state.context.check("looking for the sources that the spec names")
+        _want_source(state, item, archive)
+
+
+def _urls(sources: Iterable[NamedSource]) -> Mapping[str, list[str]]:
+    """The URLs of the spec by the names of their files."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for item in sources:
+        if item.url:
+            found[item.filename].append(item.url)
+    return found
 
 
 def _bring_read(state: _Gathering, missing: Missing) -> None:
     """Want the files that rpm could not read while it read the spec, if they are sources; otherwise the error is
     rpm's."""
     before = set(state.files)
+    urls = _urls(missing.known)
     for name in missing.names:
         if name in state.listed:
-            _want_listed(state, state.listed[name], missing.known)
+            _want_listed(state, state.listed[name], urls)
     for item in missing.known:
         if item.filename in missing.names:
             _want_source(state, item, None)
@@ -302,7 +317,7 @@ def _check_length(name: str) -> None:
         raise Ended(Outcome.FAILED, f"the name {shown(name)!r} is longer than a file's can be: {_NAME_MAX_BYTES} bytes")
 
 
-def _want_listed(state: _Gathering, listed: Listed, sources: Iterable[NamedSource]) -> None:
+def _want_listed(state: _Gathering, listed: Listed, named: Mapping[str, list[str]]) -> None:
     if listed.name in state.judged:
         return
     state.judged.add(listed.name)
@@ -318,7 +333,7 @@ def _want_listed(state: _Gathering, listed: Listed, sources: Iterable[NamedSourc
         packages = dict.fromkeys([state.spec_name.removesuffix(".spec"), state.request.source.guessed_name])
         urls = [lookaside.url_of(cache, package, listed) for package in packages]
     farm_urls = tuple(urls)
-    urls += [item.url for item in sources if item.filename == listed.name and item.url]
+    urls += named.get(listed.name, [])
     fetchable = tuple(dict.fromkeys(url for url in urls if download.is_fetchable(url)))
     if not fetchable:
         raise Ended(
