@@ -1,5 +1,6 @@
 """Specs that attack the fetch step while rpm reads them: they run in a root, within limits, and forge nothing new."""
 
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,37 @@ def test_the_sources_of_a_tree_are_counted_together(tmp_path: Path) -> None:
     assert (ended.value.outcome, "the step's disk limit" in ended.value.reason) == (Outcome.OVER_LIMIT, True)
     written = sum(path.stat().st_size for path in (desk.folder / "work-1").rglob("tree-*.tar"))
     assert written <= 8 * 2**20
+
+
+def test_a_folder_with_the_name_of_a_file_is_counted(tmp_path: Path) -> None:
+    """git fetches a tree that has a name twice, and archives both."""
+    desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=8 * 2**20))
+    repo = repository(tmp_path / "repo", {"zeros": bytes(3 * 2**20), "small": b"small"})
+
+    def made(kind: str, content: bytes) -> bytes:
+        argv = ["git", "hash-object", "-w", "--literally", "-t", kind, "--stdin"]
+        return bytes.fromhex(
+            subprocess.run(argv, cwd=repo, input=content, capture_output=True, check=True).stdout.decode()
+        )
+
+    blob = made("blob", b"small")
+    folder = made("tree", b"100644 zeros\0" + made("blob", bytes(3 * 2**20)))
+    names = [f"f{number}".encode() for number in range(6)]
+    text = made("blob", spec(sources=tuple(f"folder/{name.decode()}" for name in names)))
+    twice = b"".join(b"40000 %s\0%s100644 %s\0%s" % (name, folder, name, blob) for name in names)
+    root = made("tree", b"40000 folder\0" + made("tree", twice) + b"100644 hello.spec\0" + text)
+    done = subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x@x", "commit-tree", root.hex(), "-m", "x"],
+        cwd=repo,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    subprocess.run(["git", "update-ref", "refs/heads/main", done.stdout.strip()], cwd=repo, check=True)
+    with pytest.raises(Ended):
+        desk.git(repo)
+    written = sum(path.stat().st_size for path in (desk.folder / "work-1").rglob("tree-*.tar"))
+    assert written <= 12 * 2**20
 
 
 def test_a_tree_is_packed_for_no_more_names_than_the_disk_limit_allows(tmp_path: Path) -> None:

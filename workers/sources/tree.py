@@ -273,12 +273,16 @@ class Tree:
             open_watched(file, self._context.stop) as stream,
             open_tar(stream) as tar,
         ):
+            others_bytes = file.stat().st_size
             for member in members(tar):
                 if member.issym() and member.name in wanted:
                     self._links[member.name] = member.linkname
                 elif member.isreg() and member.name in wanted:
                     content = Content(file=file, offset=member.offset_data, size_bytes=member.size)
                     self._taken[member.name] = content
+                    others_bytes -= member.size
+        # Headers, and in a tree that is not well-formed a folder that has the name of a file.
+        self.spend_bytes(max(0, others_bytes))
 
     def _fills_in(self, paths: Iterable[str]) -> bool:
         """Whether a file of attributes above one of the paths names export-subst."""
