@@ -71,7 +71,7 @@ def _connect() -> "_socket.socket | None":
         server, user = peer_of(connection)
         if user == os.geteuid() and context_of(server) == context_of(os.getpid()):
             return connection
-    except OSError:  # of the context too: /proc has no process of another container, and hides those with more rights
+    except OSError:  # also from /proc, which shows no process of another container, and none with more rights
         pass
     connection.close()
     return None
