@@ -199,9 +199,10 @@ class Tree:
         wanted = list(dict.fromkeys(paths))
         missing = [path for path in wanted if path not in self._taken and path not in self._links]
         found = [entry for path in missing if (entry := self.entry(path))]
-        self.spend_bytes(sum(entry.size_bytes for entry in found))
-        for few in _in_pieces([entry.path for entry in found]):
-            self._archive(few, set(few))
+        sizes = {entry.path: entry.size_bytes for entry in found}
+        self.spend_bytes(sum(sizes.values()))
+        for few in _in_pieces(list(sizes)):
+            self._archive(few, set(few), sum(sizes[path] for path in few))
         self._follow_pointers(missing)
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
@@ -209,8 +210,9 @@ class Tree:
         """The content of every regular file, as from `take`."""
         wanted = [path for path, entry in self.entries.items() if not entry.is_submodule]
         if any(path not in self._taken and path not in self._links for path in wanted):
-            self.spend_bytes(sum(entry.size_bytes for entry in self.entries.values()))
-            self._archive([], set(wanted))
+            size_bytes = sum(entry.size_bytes for entry in self.entries.values())
+            self.spend_bytes(size_bytes)
+            self._archive([], set(wanted), size_bytes)
             self._follow_pointers(wanted)
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
@@ -255,8 +257,9 @@ class Tree:
         pairs = ((path, values.get(f"submodule.{key['name']}.url")) for key, path in found if key)
         return {path: url for path, url in pairs if url}
 
-    def _archive(self, paths: list[str], wanted: set[str]) -> None:
-        """Take the wanted files from an archive of the paths, or of the whole tree if there are no paths."""
+    def _archive(self, paths: list[str], wanted: set[str], counted_bytes: int) -> None:
+        """Take the wanted files from an archive of the paths, or of the whole tree if there are no paths. So many bytes
+        of it have been counted."""
         self._archives += 1
         name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
         file = self._context.workdir / name
@@ -273,16 +276,14 @@ class Tree:
             open_watched(file, self._context.stop) as stream,
             open_tar(stream) as tar,
         ):
-            others_bytes = file.stat().st_size
             for member in members(tar):
                 if member.issym() and member.name in wanted:
                     self._links[member.name] = member.linkname
                 elif member.isreg() and member.name in wanted:
                     content = Content(file=file, offset=member.offset_data, size_bytes=member.size)
                     self._taken[member.name] = content
-                    others_bytes -= member.size
-        # Headers, and in a tree that is not well-formed a folder that has the name of a file.
-        self.spend_bytes(max(0, others_bytes))
+        # Headers, filled-in words, and in a tree that is not well-formed a folder that has the name of a file.
+        self.spend_bytes(max(0, file.stat().st_size - counted_bytes))
 
     def _fills_in(self, paths: Iterable[str]) -> bool:
         """Whether a file of attributes above one of the paths names export-subst."""

@@ -7,7 +7,8 @@ forge any answer. A forged answer names sources as an honest one does, so the ga
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,15 @@ def partial(told: Told, arch: Arch) -> tuple[NamedSource, ...]:
     """The sources that rpm knew when it read a file that asks; empty if it did not read any. Raises Ended."""
     sources = told.sources.get(arch)
     return () if sources is None else _sources(sources)
+
+
+def urls_by_name(sources: Iterable[NamedSource]) -> Mapping[str, list[str]]:
+    """The URLs that the spec has for each file name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for item in sources:
+        if item.url:
+            found[item.filename].append(item.url)
+    return found
 
 
 def mentioned(said: bytes) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import posixpath
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +18,7 @@ from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
 from workers.formats.base import Gathered, GatherRequest
-from workers.formats.rpm import autouse, lookaside
+from workers.formats.rpm import asking, autouse, lookaside
 from workers.formats.rpm.asked import Asker, Missing
 from workers.formats.rpm.asking import Answer, NamedSource
 from workers.formats.rpm.engine import BuildEngine
@@ -115,7 +114,7 @@ def _want_all(state: _Gathering, answer: Answer) -> None:
             f"the spec withholds {', '.join(answer.withheld[:_SHOWN_SPECS])} (NoSource, NoPatch), which makes a "
             f"nosrc.rpm: some of its sources are not inside, so it cannot be built; remove the tag from the spec",
         )
-    urls = _urls(answer.sources)
+    urls = asking.urls_by_name(answer.sources)
     for listed in state.listed.values():
         state.context.check("looking for the listed sources")
         _want_listed(state, listed, urls)
@@ -125,20 +124,11 @@ def _want_all(state: _Gathering, answer: Answer) -> None:
         _want_source(state, item, archive)
 
 
-def _urls(sources: Iterable[NamedSource]) -> Mapping[str, list[str]]:
-    """The URLs of the spec by the names of their files."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for item in sources:
-        if item.url:
-            found[item.filename].append(item.url)
-    return found
-
-
 def _bring_read(state: _Gathering, missing: Missing) -> None:
     """Want the files that rpm could not read while it read the spec, if they are sources; otherwise the error is
     rpm's."""
     before = set(state.files)
-    urls = _urls(missing.known)
+    urls = asking.urls_by_name(missing.known)
     for name in missing.names:
         if name in state.listed:
             _want_listed(state, state.listed[name], urls)
