@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from farm.model.outcome import Outcome
@@ -70,7 +70,7 @@ class Budget:
     entries: int = 200_000
     lookups: int = 5_000
     submodules: int = 200
-    written_bytes: int = 0
+    written_bytes: int = field(default=0, init=False)
 
     def spend(self, what: str, count: int, where: str) -> None:
         """Raises Ended when nothing is left of `what`, the name of one of the fields."""
