@@ -1,5 +1,7 @@
 """rpm tells the sources of a spec: macros, branches, includes, lists, arches, and rpm's own words where it fails."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +142,28 @@ def test_withheld_sources_are_refused_in_words(desk: Desk, tmp_path: Path) -> No
 def test_rpms_own_message_is_the_reason(desk: Desk, tmp_path: Path, tags: str, words: str) -> None:
     with pytest.raises(Ended, match=words):
         _fetch(desk, tmp_path, _spec(tags))
+
+
+def test_bytes_that_a_spec_should_not_have_are_named_in_rpms_message(desk: Desk, tmp_path: Path) -> None:
+    latin_1 = _spec("", "%changelog\n* Mon Jan 05 2026 Jos@ <a@b> - 1-1\n- x\n").replace(b"@ <", b"\xe9 <")
+    assert r"invalid utf-8 encoding in Changelogname: Jos\xe9 <a@b>" in _why(desk, tmp_path / "1", latin_1)
+    marked = _why(desk, tmp_path / "2", codecs.BOM_UTF8 + _spec("").lstrip())
+    assert marked.endswith("Unknown tag: \\ufeffName: a (a byte order mark; save the file without one)")
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("%(git describe --tags)", r"the spec calls git, .*Empty tag: Version: \(sh: .*git: command not found\)\)$"),
+        ("%(git rev-parse HEAD 2>/dev/null)", r"the spec calls git, .*\(line 3: Empty tag: Version:\)$"),
+        ("%(cat no-such-file)", r"^line 3: Empty tag: Version: \(cat: no-such-file: No such file or directory\)$"),
+    ],
+    ids=["git", "quiet-git", "cat"],
+)
+def test_an_empty_version_is_explained_by_the_program_that_failed(
+    desk: Desk, tmp_path: Path, version: str, words: str
+) -> None:
+    assert re.search(words, _why(desk, tmp_path, _spec("").replace(b"Version: 1", f"Version: {version}".encode())))
 
 
 def test_a_dead_host_is_named_only_where_it_is_needed(desk: Desk, tmp_path: Path) -> None:

@@ -193,6 +193,22 @@ def test_a_spec_that_meddles_with_its_source_package_is_refused(line: Line, shel
     assert ArtifactKind.SRPM not in {artifact.kind for artifact in result.artifacts}
 
 
+@pytest.mark.parametrize(
+    ("macro", "step", "reason"),
+    [
+        ("_srcrpmdir /tmp", "srpm", "wrote /tmp/sly-1-1.src.rpm and not into .*: the spec sets _srcrpmdir or _topdir"),
+        ("_rpmdir /tmp", "build", "wrote /tmp/sly-1-1.noarch.rpm and not into .*: the spec sets _rpmdir, _topdir or"),
+        ("_build_name_fmt odd.rpm", "build", "'odd.rpm' says that it is sly-1-1.noarch, .*; _build_name_fmt must"),
+    ],
+)
+def test_a_spec_that_moves_its_packages_is_told_which_macro_does_it(
+    line: Line, macro: str, step: str, reason: str
+) -> None:
+    result = line.spec(head=f"%define {macro}")
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, step), line.log.decode(errors="replace")
+    assert re.search(reason, said(result))
+
+
 _OTHER = """sed 's/@/%%/' > other.spec <<'END'
 Name: bash
 Version: 99

@@ -108,6 +108,16 @@ def test_a_source_that_is_nowhere_is_named(desk: Desk, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["", "SOURCES/"])
+def test_a_source_that_is_a_link_to_nothing_is_told_from_one_that_is_nowhere(
+    desk: Desk, tmp_path: Path, place: str
+) -> None:
+    files: dict[str, bytes | str] = {"hello.spec": spec(sources=("x.conf",)), f"{place}x.conf": "y.conf"}
+    assert _why(desk, repository(tmp_path / "repo", files)) == (
+        "Source0 x.conf is a symlink to 'y.conf', which is no file in the tree; commit that file"
+    )
+
+
 # --- lookasides ------------------------------------------------------------------------------------------------------
 
 

@@ -67,5 +67,5 @@ def test_a_release_that_any_time_gives_is_built(line: Line, release: str, define
 def test_a_version_from_git_gets_words_about_git(line: Line, version: str) -> None:
     said = _run(line, version=version)
     assert said.startswith(
-        "srpm failed: the spec calls git, and where it is read there is neither git nor a repository"
+        "fetch failed: the spec calls git, and where it is read there is neither git nor a repository"
     )

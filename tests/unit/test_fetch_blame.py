@@ -97,3 +97,12 @@ def test_a_silent_git_is_named_and_not_the_program_that_started_it() -> None:
 def test_a_servers_message_is_shown_on_one_printable_line() -> None:
     judged = _judged("fatal: remote error: \x1b[2J not found\r\u202e")
     assert str(judged).isprintable()
+
+
+def test_the_farms_own_proxy_is_not_in_the_reason() -> None:
+    """curl calls a server that the gateway cannot reach a proxy that does not connect."""
+    judged = _judged(
+        "fatal: unable to access 'https://h.example/x/': Can't complete SOCKS5 connection to h.example. (4)"
+    )
+    assert isinstance(judged, NetworkTrouble)
+    assert str(judged).endswith("unable to access 'https://h.example/x/': cannot connect")

@@ -20,6 +20,23 @@ def test_an_empty_log_has_no_reason(tmp_path: Path) -> None:
     assert find_reason(_log(tmp_path, "\n\n[farm] phase layer\n")) is None
 
 
+def test_a_script_that_the_shell_cannot_read_is_told_with_its_line(tmp_path: Path) -> None:
+    """The shell read the first command, and then stopped at the syntax: the command is not the cause."""
+    at = "/var/tmp/rpm-tmp.Ab12Cd: line 28"
+    said = f"{at}: syntax error near unexpected token `x86-64'\n{at}: `echo (x86-64)'\n"
+    found = find_reason(_log(tmp_path, script("%build", said)))
+    assert found is not None
+    assert found.line == (
+        "the shell cannot read the script: syntax error near unexpected token `x86-64': `echo (x86-64)'"
+    )
+
+
+def test_a_spec_with_control_characters_is_not_taken_for_something_else(tmp_path: Path) -> None:
+    found = find_reason(_log(tmp_path, "error: File /builddir/in/a.spec does not appear to be a specfile.\n"))
+    assert found is not None
+    assert found.line.endswith("It has bytes that no text has near its start, such as control characters")
+
+
 def test_errors_of_an_earlier_phase_are_not_the_reason(tmp_path: Path) -> None:
     """%prep printed a compiler's words and went on; %build failed on something else."""
     earlier = "Executing(%prep): /bin/sh -e x\nprobe.c:1:1: error: just a probe\n+ exit 0\n"

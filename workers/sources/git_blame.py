@@ -29,6 +29,7 @@ UNSERVED_COMMIT = re.compile(
 UNKNOWN_COMMIT = re.compile(r"not our ref|couldn't find remote ref")
 _PARTIAL = re.compile(r"promisor remote|lazy fetching disabled|promised object")
 _CERTIFICATE = re.compile(r"(?i)certificate (?:verification failed|problem)|certificate verify failed")
+_PROXY = re.compile(r"Can't complete SOCKS5 connection to \S{1,300}?\. \(\d{1,3}\)")
 _BAD_CONFIG = re.compile(r"bad config (?:line|variable) .* in blob")
 _NOT_ALLOWED = re.compile(r"transport '.*' not allowed|strange (?:host|path)name|is not a git URL")
 
@@ -43,7 +44,8 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     told = [line for line in said.split("\n") if line.startswith(("fatal:", "error:", "ERROR:"))]
     # Not the error's own text, which begins with the command that started git.
     ended = ": ".join([f"git {error.completed.shown}", *said.strip().split("\n")[-1:]])
-    cause = text.shown(told[0] if told else ended)
+    # git connects through a proxy of the farm, which a person need not know of.
+    cause = text.shown(_PROXY.sub("cannot connect", told[0] if told else ended))
     if error.completed.signal == signal.SIGXFSZ or _TOO_BIG.search(said):
         return over_disk(f"{shown} is larger than the step's disk limit of {limit_bytes} bytes")
     if _DISK_FULL.search(own):

@@ -19,6 +19,7 @@ from workers.formats.base import GatherRequest
 from workers.formats.rpm import asking
 from workers.formats.rpm.asking import Answer, AskRequest, NamedSource, Told
 from workers.formats.rpm.engine import BuildEngine
+from workers.formats.rpm.git_words import explained_reason
 from workers.sources.content import Content
 
 _CHUNK_BYTES = 2**20
@@ -61,13 +62,15 @@ class Asker:
             return asking.answers(told, self._request.arches)
         if told.outcome is not Outcome.FAILED or told.reason is not None:
             raise Ended(told.outcome, f"reading the spec {told.reason or 'failed'}")
-        reason = shown(
-            asking.parse_error(told.said) or "rpm cannot read the spec; its log says why", limit=_REASON_CHARS
-        )
+        reason = self._reason(told.said, files[self._recipe].read())
         names = tuple(name for name in asking.mentioned(told.said) if name not in files and _is_plain(name))
         if not names:
             raise Ended(Outcome.FAILED, reason)
         return Missing(reason=reason, names=names, known=self._known(names))
+
+    def _reason(self, said: bytes, recipe: bytes) -> str:
+        error = asking.parse_error(said) or "rpm cannot read the spec; its log says why"
+        return shown(explained_reason(error, said=said, recipe=recipe) or error, limit=_REASON_CHARS)
 
     def _known(self, names: tuple[str, ...]) -> tuple[NamedSource, ...]:
         self._context.log.note(f"rpm read {', '.join(map(shown, names))}, not here yet; asking what named it")

@@ -5,6 +5,7 @@ sources.lua. So rpm itself expands macros, takes branches and numbers sources. T
 forge any answer. A forged answer names sources as an honest one does, so the gatherer checks each name and URL.
 """
 
+import codecs
 import posixpath
 import re
 from collections import defaultdict
@@ -17,6 +18,7 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended
+from workers.formats.rpm.reason import above
 
 #: The longest time that rpm may take to answer.
 ASK_S = 300.0
@@ -36,6 +38,7 @@ _SOURCE = re.compile(rb"(SOURCE|PATCH) ([0-9]{1,10}) ((?:[0-9a-f]{2})*) ((?:[0-9
 _HEADER = re.compile(rb"(NAME|VERSION|NOSOURCE|NOPATCH) ([^\n]{1,4096})")
 _ERROR = re.compile(rb"^error: ([^\n]+)", re.MULTILINE)
 _QUERY_FAILED = b"query of specfile"
+_EMPTY_TAG = b"Empty tag: "
 _MENTIONED = re.compile(rb"/builddir/(?:in|build/SOURCES)/([^\s/:'\"]+)")
 
 
@@ -146,9 +149,15 @@ def mentioned(said: bytes) -> tuple[str, ...]:
 
 
 def parse_error(said: bytes) -> str | None:
-    """rpm's message about the spec that it cannot read."""
-    found = [_text(one[1]) for one in _ERROR.finditer(said) if not one[1].startswith(_QUERY_FAILED)]
-    return found[-1] if found else None
+    """rpm's message about the spec that it cannot read, and behind an empty tag the message of the program that was to
+    fill it."""
+    found = [one for one in _ERROR.finditer(said) if not one[1].startswith(_QUERY_FAILED)]
+    if not found:
+        return None
+    # A program in %( ) that fails leaves nothing behind but its own message.
+    cause = above(said, 0, found[-1].start()) if _EMPTY_TAG in found[-1][1] else ""
+    mark = " (a byte order mark; save the file without one)" if codecs.BOM_UTF8 in found[-1][1] else ""
+    return found[-1][1].decode(errors="backslashreplace") + cause + mark
 
 
 def _answer(header: bytes, sources: bytes) -> Answer:

@@ -45,6 +45,7 @@ class _Gathering:
     request: GatherRequest
     context: StepContext
     spec_path: str = ""
+    folders: list[str] = field(default_factory=list)
     files: dict[str, Content] = field(default_factory=dict)
     executable: set[str] = field(default_factory=set)
     listed: dict[str, Listed] = field(default_factory=dict)
@@ -66,7 +67,8 @@ def gather(tree: Tree, request: GatherRequest, context: StepContext, engine: Bui
     folder = _folder(tree, request.source.subdir)
     state.spec_path = find_spec(tree, folder, request.source.spec)
     context.log.note(f"spec {shown(state.spec_path)}")
-    _take_files(state, _source_folders(tree, folder, state.spec_path))
+    state.folders = _source_folders(tree, folder, state.spec_path)
+    _take_files(state, state.folders)
     _check_spec(state)
     _state_history(state)
     _read_lists(state, folder)
@@ -367,10 +369,16 @@ def _want_source(state: _Gathering, item: NamedSource, archive: tuple[str, str] 
     elif item.url and download.is_fetchable(item.url):
         state.wanted[name] = download.Wanted(name=name, urls=(item.url,))
     else:
-        why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
-        raise Ended(
-            Outcome.FAILED, f"{_shown(item)} {why}; commit the file, list it in `sources`, or give its URL in the spec"
-        )
+        raise Ended(Outcome.FAILED, f"{_shown(item)} {_why_missing(state, item)}")
+
+
+def _why_missing(state: _Gathering, item: NamedSource) -> str:
+    found = (state.tree.entry(_below(folder, item.filename)) for folder in state.folders)
+    if link := next((entry for entry in found if entry and entry.is_link), None):
+        target = shown(state.tree.link_target(link))
+        return f"is a symlink to {target!r}, which is no file in the tree; commit that file"
+    why = "is at a URL that is neither http nor https" if item.url else "is not in the tree and is no URL"
+    return f"{why}; commit the file, list it in `sources`, or give its URL in the spec"
 
 
 def _shown(item: NamedSource) -> str:

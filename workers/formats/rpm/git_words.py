@@ -21,9 +21,15 @@ def explained(made: Made, log: Path, recipe: Path | None) -> Made:
     """The failure with these words, if the spec calls git, or a script that it runs does."""
     if made.outcome is not Outcome.FAILED:
         return made
-    if not _SAID.search(_end(log)) and not (recipe and _CALLS.search(_end(recipe, _SPEC_BYTES))):
-        return made
-    return replace(made, reason=f"{_WORDS} ({made.reason})" if made.reason else _WORDS)
+    text = _end(recipe, _SPEC_BYTES) if recipe else b""
+    return replace(made, reason=explained_reason(made.reason, said=_end(log), recipe=text))
+
+
+def explained_reason(reason: str | None, *, said: bytes, recipe: bytes) -> str | None:
+    """The reason with these words, if the output `said` or the text of the spec shows that git was called."""
+    if not _SAID.search(said) and not _CALLS.search(recipe):
+        return reason
+    return f"{_WORDS} ({reason})" if reason else _WORDS
 
 
 def _end(path: Path, limit_bytes: int = _LOG_BYTES) -> bytes:

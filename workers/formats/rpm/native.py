@@ -32,6 +32,7 @@ _INSIDE = "/run/farm/recipe.sh"
 GIVEN = "source.src.rpm"
 _RESULTS = "/builddir/results"
 _OWN_FOLDERS = "the spec sets _rpmdir, _topdir or _build_name_fmt itself; remove that"
+_OWN_SOURCE_FOLDER = "the spec sets _srcrpmdir or _topdir itself; remove that"
 _QUESTION_INSIDE = "/run/farm/sources.lua"
 #: As in mock: a recipe that still asks for other packages after so many rounds would never end.
 _ROUNDS = 10
@@ -160,6 +161,8 @@ def _source_made(done: Ran, root: Root, results: Path) -> Made:
     if outcome is Outcome.SUCCEEDED:
         facts, reason = read_facts(results)
         if facts is None:
+            if path := rpmbuild.written_elsewhere(done.completed.tail, _RESULTS, is_source=True):
+                reason = f"rpmbuild wrote {printable(path)} and not into {_RESULTS}: {_OWN_SOURCE_FOLDER}"
             outcome = Outcome.FAILED
             remove_tree(results)
     return Made(

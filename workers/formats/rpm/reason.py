@@ -185,7 +185,7 @@ def _search(text: bytes, patterns: tuple[Pattern, ...], start: int, end: int) ->
                 continue
             named = {"line": line, "items": items, **_before(text, pattern, at)}
             if pattern.has_cause_above:
-                named["above"] = _above(text, start, at)
+                named["above"] = above(text, start, at)
             words = pattern.say.format_map(match.groupdict("") | named).strip(" ,")
             return at, words if items or pattern.item is None else words.rstrip(" ,:")
     return None
@@ -207,8 +207,8 @@ def _before(text: bytes, pattern: Pattern, at: int) -> dict[str, str]:
     return named
 
 
-def _above(text: bytes, start: int, at: int) -> str:
-    """The message just above a match, in parentheses: a program that rpm ran wrote it."""
+def above(text: bytes, start: int, at: int) -> str:
+    """The message just above a match, with a space and in parentheses: a program that rpm ran wrote it. Or empty."""
     for _ in range(_ABOVE):
         if at <= start:
             break

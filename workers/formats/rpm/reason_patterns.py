@@ -96,6 +96,12 @@ _MISSING_TOOL = (
     ),
     _of(": not found", r".*: \d+: (?P<tool>[^\s:]+): not found", "{tool}: command not found (is it in BuildRequires?)"),
     _of("bad interpreter"),
+    _of(
+        ": syntax error",
+        r"\S*/rpm-tmp\.\w+: line \d+: (?P<what>syntax error.*)",
+        "the shell cannot read the script: {what}: {items}",
+        item=r"\S*/rpm-tmp\.\w+: line \d+: (?P<item>`.*')$",
+    ),
     _of("/usr/bin/env: ", r"/usr/bin/env: (?P<tool>.+): No such file or directory", "{line} (is it in BuildRequires?)"),
 )
 
@@ -327,6 +333,10 @@ _SPEC = (
     ),
     _of("error: Duplicate ", r"error: Duplicate .* entr.*"),
     _of("error: Unable to open ", r"error: Unable to open \S+\.spec\b.*"),
+    _of(
+        " does not appear to be a specfile",
+        say="{line} It has bytes that no text has near its start, such as control characters",
+    ),
     _of("not an rpm package", say="{line} (the file is damaged or no RPM)"),
     _of("error: unpacking of archive failed"),
     _of(": BAD", r"error: \S+\.rpm: .*: BAD, .*", "{line} (the file is damaged)"),

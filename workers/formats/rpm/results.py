@@ -58,7 +58,7 @@ def checked_packages(found: Sequence[Found], *, source: str, arch: str, context:
 
 def _lies(one: Found, package: rpmfile.BinaryPackage, *, source: str, arch: str) -> Iterator[str]:
     if one.name != package.nevra.filename:
-        yield f"says that it is {package.nevra}, which is another file name"
+        yield f"says that it is {package.nevra}, which is another file name; _build_name_fmt must stay as it is"
     if package.nevra.arch not in (arch, "noarch"):
         yield f"is for {package.nevra.arch}, and this was a build for {arch}"
     if not is_package_name(one.name, RpmFormat.suffix):

@@ -95,10 +95,11 @@ def conflicts(tail: bytes) -> tuple[str, ...]:
     return tuple(found["what"].decode(errors="backslashreplace") for found in _CONFLICTS.finditer(tail))
 
 
-def written_elsewhere(tail: bytes, folder: str) -> str | None:
-    """A package that rpmbuild says it wrote, directly in another folder than this one; None if there is none."""
+def written_elsewhere(tail: bytes, folder: str, *, is_source: bool = False) -> str | None:
+    """A package that rpmbuild says it wrote, directly in another folder than this one; None if there is none. Source
+    packages count only with `is_source`, and then alone."""
     for found in _WROTE.finditer(tail):
         path = found["path"].decode(errors="backslashreplace")
-        if path.rpartition("/")[0] != folder and not path.endswith(".src.rpm"):
+        if path.rpartition("/")[0] != folder and path.endswith(".src.rpm") is is_source:
             return path
     return None
