@@ -209,6 +209,12 @@ def test_a_spec_that_moves_its_packages_is_told_which_macro_does_it(
     assert re.search(reason, said(result))
 
 
+def test_a_spec_with_control_characters_is_told_that_it_has_some(line: Line) -> None:
+    result = line.spec(head="# \x1b[1m")
+    assert (result.outcome, line.ended_in) == (Outcome.FAILED, "srpm"), line.log.decode(errors="replace")
+    assert re.search("does not appear to be a specfile. It has bytes that no text has near its start", said(result))
+
+
 _OTHER = """sed 's/@/%%/' > other.spec <<'END'
 Name: bash
 Version: 99

@@ -20,6 +20,7 @@ from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.blame import Blame, End, host_state
 from workers.formats.rpm.filler import RpmFiller
 from workers.formats.rpm.header import read_facts
+from workers.formats.rpm.reason_patterns import NO_SPECFILE, NO_TEXT
 from workers.isolation.confine import confinement
 from workers.isolation.emulator import require_arch
 from workers.isolation.sandbox import Bind, Confinement
@@ -168,11 +169,16 @@ def _source_made(done: Ran, root: Root, results: Path) -> Made:
     return Made(
         outcome=outcome,
         results=results if outcome is Outcome.SUCCEEDED else _empty(results),
-        reason=None if outcome is Outcome.SUCCEEDED else reason or last_error(done.completed.tail),
+        reason=None if outcome is Outcome.SUCCEEDED else reason or _why_no_source(done.completed.tail),
         root=root.packages,
         peak_memory_bytes=done.peak_memory_bytes,
         facts=facts,
     )
+
+
+def _why_no_source(tail: bytes) -> str | None:
+    error = last_error(tail)
+    return f"{error} {NO_TEXT}" if error and NO_SPECFILE in error else error
 
 
 def _rebuild(request: BuildRequest, session: RootSession) -> Ran:

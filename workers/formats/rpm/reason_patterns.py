@@ -45,6 +45,9 @@ def _of(needle: str, line: str | None = None, say: str = "{line}", **more: objec
     return Pattern(needle=needle.encode(), line=expression, say=say, **more)  # type: ignore[arg-type]
 
 
+#: rpmbuild's message about a spec with control characters near its start, and its cause.
+NO_SPECFILE = " does not appear to be a specfile"
+NO_TEXT = "It has bytes that no text has near its start, such as control characters"
 _NO_NETWORK = "{line} (builds have no network: name it as a Source, or BuildRequire it)"
 _SIGNALS = "Hangup|Killed|Terminated|Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception"
 
@@ -333,10 +336,7 @@ _SPEC = (
     ),
     _of("error: Duplicate ", r"error: Duplicate .* entr.*"),
     _of("error: Unable to open ", r"error: Unable to open \S+\.spec\b.*"),
-    _of(
-        " does not appear to be a specfile",
-        say="{line} It has bytes that no text has near its start, such as control characters",
-    ),
+    _of(NO_SPECFILE, say=f"{{line}} {NO_TEXT}"),
     _of("not an rpm package", say="{line} (the file is damaged or no RPM)"),
     _of("error: unpacking of archive failed"),
     _of(": BAD", r"error: \S+\.rpm: .*: BAD, .*", "{line} (the file is damaged)"),
