@@ -22,6 +22,7 @@ from workers.formats.rpm import asking, autouse, lookaside
 from workers.formats.rpm.asked import Asker, Missing
 from workers.formats.rpm.asking import Answer, NamedSource
 from workers.formats.rpm.engine import BuildEngine
+from workers.formats.rpm.layout import below, joined, package_folder
 from workers.formats.rpm.lookaside import Listed
 from workers.sources import download, tarball
 from workers.sources.content import Content
@@ -145,16 +146,16 @@ def _bring_read(state: _Gathering, missing: Missing) -> None:
 def find_spec(tree: Tree, folder: str, named: str | None) -> str:
     """The spec's path. Raises Ended if there is none, or if there are several and `named` is None."""
     if named is not None:
-        path = _joined(folder, named)
+        path = joined(folder, named)
         if path is None or not path.endswith(".spec") or not posixpath.basename(path).isprintable():
             raise Ended(Outcome.FAILED, f"spec {shown(named)!r} is not the relative path of a .spec file in the tree")
         if tree.file(path) is None:
             raise Ended(Outcome.FAILED, f"spec {shown(path)!r} is not in the tree at commit {tree.commit.id[:12]}")
         return path
-    for place in (folder, _below(folder, "SPECS")):
+    for place in (folder, below(folder, "SPECS")):
         names = sorted(name for name in tree.children(place) if name.endswith(".spec") and name.isprintable())
         if len(names) > 1:
-            names = [name for name in names if _is_file(tree, _below(place, name))]
+            names = [name for name in names if _is_file(tree, below(place, name))]
         if len(names) > 1:
             known = ", ".join(shown(name) for name in names[:_SHOWN_SPECS])
             more = "" if len(names) <= _SHOWN_SPECS else f" and {len(names) - _SHOWN_SPECS} more"
@@ -162,8 +163,8 @@ def find_spec(tree: Tree, folder: str, named: str | None) -> str:
                 Outcome.FAILED,
                 f"{len(names)} specs in {place or 'the tree'}: {known}{more}; say which with `spec`, or `subdir`",
             )
-        if names and tree.file(_below(place, names[0])):
-            return _below(place, names[0])
+        if names and tree.file(below(place, names[0])):
+            return below(place, names[0])
     raise Ended(
         Outcome.FAILED,
         f"no spec in {shown(folder) or 'the tree'} or its SPECS at commit {tree.commit.id[:12]}; "
@@ -184,7 +185,7 @@ def _is_file(tree: Tree, path: str) -> bool:
 
 
 def _folder(tree: Tree, subdir: str | None) -> str:
-    folder = _joined("", subdir or ".")
+    folder = joined("", subdir or ".")
     if folder is None:
         raise Ended(Outcome.FAILED, f"subdir {shown(subdir or '')!r} is not a relative path within the tree")
     above = tree.submodule_above(folder) if folder else None
@@ -198,27 +199,9 @@ def _folder(tree: Tree, subdir: str | None) -> str:
     return folder
 
 
-def _joined(folder: str, path: str) -> str | None:
-    """A path below the folder, normalized; "" for the root, None for one that leaves the tree."""
-    joined = posixpath.normpath(posixpath.join(folder or ".", path))
-    if path.startswith("/") or joined.startswith("../") or joined == ".." or "\0" in path:
-        return None
-    return "" if joined == "." else joined
-
-
-def _below(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _package_folder(spec_path: str) -> str:
-    """The parent of SPECS/ if the spec is in such a folder, else the spec's own folder."""
-    folder = posixpath.dirname(spec_path)
-    return posixpath.dirname(folder) if posixpath.basename(folder) == "SPECS" else folder
-
-
 def _source_folders(tree: Tree, folder: str, spec_path: str) -> list[str]:
-    own, package = posixpath.dirname(spec_path), _package_folder(spec_path)
-    places = dict.fromkeys([own, _below(package, "SOURCES"), _below(folder, "SOURCES")])
+    own, package = posixpath.dirname(spec_path), package_folder(spec_path)
+    places = dict.fromkeys([own, below(package, "SOURCES"), below(folder, "SOURCES")])
     return [place for place in places if tree.has_folder(place)]
 
 
@@ -230,11 +213,11 @@ def _take_files(state: _Gathering, folders: Iterable[str]) -> None:
             if name.startswith(".") or (name.endswith(".spec") and name != state.spec_name):
                 continue
             if not name.isprintable():
-                state.context.log.note(f"{shown(_below(folder, name))}: left out, its name does not print")
+                state.context.log.note(f"{shown(below(folder, name))}: left out, its name does not print")
             elif len(os.fsencode(name)) > _NAME_MAX_BYTES:
-                state.context.log.note(f"{shown(_below(folder, name))}: left out, its name is too long for a file")
-            elif _own_file(state, _below(folder, name)):
-                paths.setdefault(name, _below(folder, name))
+                state.context.log.note(f"{shown(below(folder, name))}: left out, its name is too long for a file")
+            elif _own_file(state, below(folder, name)):
+                paths.setdefault(name, below(folder, name))
     _take(state, paths)
 
 
@@ -274,9 +257,9 @@ def _state_history(state: _Gathering) -> None:
 
 
 def _read_lists(state: _Gathering, folder: str) -> None:
-    places = dict.fromkeys([posixpath.dirname(state.spec_path), _package_folder(state.spec_path), folder])
+    places = dict.fromkeys([posixpath.dirname(state.spec_path), package_folder(state.spec_path), folder])
     paths = [
-        _below(place, name)
+        below(place, name)
         for place in places
         for name in state.tree.children(place)
         if name == "sources" or _METADATA.fullmatch(name)
@@ -373,7 +356,7 @@ def _want_source(state: _Gathering, item: NamedSource, archive: tuple[str, str] 
 
 
 def _why_missing(state: _Gathering, item: NamedSource) -> str:
-    found = (state.tree.entry(_below(folder, item.filename)) for folder in state.folders)
+    found = (state.tree.entry(below(folder, item.filename)) for folder in state.folders)
     if link := next((entry for entry in found if entry and entry.is_link), None):
         target = shown(state.tree.link_target(link))
         return f"is a symlink to {target!r}, which is no file in the tree; commit that file"
@@ -388,7 +371,7 @@ def _shown(item: NamedSource) -> str:
 def _take_named(state: _Gathering, value: str, name: str) -> bool:
     """Take a source that is given by its path in the tree, or a dot file. rpmbuild looks for its last part beside the
     spec."""
-    path = _joined(posixpath.dirname(state.spec_path), value)
+    path = joined(posixpath.dirname(state.spec_path), value)
     if path:
         _take(state, {name: path})
     return name in state.files
