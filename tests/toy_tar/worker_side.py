@@ -50,7 +50,7 @@ _numbers = count(1)
 _UNPACK = """
 for package in "$@"; do tar -xf "$package" -C /mnt/root || exit; done
 [ -e /mnt/root/etc/passwd ] && exit
-cd /mnt/root && mkdir -p etc builddir run/farm tmp var/tmp proc dev && chmod 1777 tmp var/tmp
+cd /mnt/root && mkdir -p etc builddir run/farm tmp var/tmp proc sys dev && chmod 1777 tmp var/tmp
 echo "farm:x:$BUILD:$BUILD::/builddir:/bin/sh" > etc/passwd
 """
 

@@ -32,8 +32,8 @@ class Filler(Protocol):
     def layer_key(self, wanted: Sequence[str], repositories: Sequence[PinnedUrl], base: Root) -> object: ...
 
     def install(self, root: Path, *, into: Path) -> Sequence[RootPackage]:
-        """Fill the empty folder `root`. Returns the packages in it. `into` is the template's folder, where the filler
-        may keep its own files."""
+        """Fill the empty folder `root`, with the folders of `sandbox.RESERVED_FOLDERS` too: the sandbox mounts there.
+        Returns the packages in it. `into` is the template's folder, where the filler may keep its own files."""
         ...
 
     def missing(self, wanted: Sequence[str], template: Path) -> tuple[str, ...]:
