@@ -122,3 +122,11 @@ def test_the_same_packages_make_the_same_bytes(tmp_path: Path) -> None:
         write(tmp_path / name, xml)
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b"))
     assert first == second
+
+
+def test_a_large_file_may_have_a_header_of_any_size_that_rpm_takes(tmp_path: Path) -> None:
+    path = make_rpm(tmp_path, "large", summary=b"y" * (65 * 2**20))
+    with path.open("ab") as file:
+        file.write(b"payload")
+    given = Given(path=path, sha256=sha256(path), location=path.name, shown="large", check_stop=lambda: None)
+    assert len(RpmIndex().read(given)[0]) > 65 * 2**20

@@ -26,11 +26,12 @@ import createrepo_c
 
 from farm.errors import BadSource, RepositoryTrouble
 from farm.formats.index import Edition, Entry, Given, Group, IndexedPackage
+from farm.formats.rpm import rpmfile
 from farm.formats.rpm.entry import CHANGELOGS, KINDS, Refused, refused, texts_of
 from farm.model.nevra import Nevra
 from farm.model.text import clip, printable
 
-_HEAD_BYTES = 64 * 2**20  # more than any RPM's header, which librpm limits to 32 MiB and its signature's to less
+_WHOLE_BYTES = 64 * 2**20  # a file of this size is read by createrepo_c within half a second
 _CHUNK_BYTES = 2**20
 _GZIP_WINDOW = 31  # zlib's largest, with a gzip header, whose time is 0
 _GZIP_LEVEL = 5  # measured: within 2 % of the size of 9, at twice its speed
@@ -111,7 +112,7 @@ def _read_entry(given: Given) -> Entry:
         texts = texts_of(package, path, shown)
     except Refused as error:
         raise BadSource(str(error)) from error
-    except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError) as error:
+    except (OSError, ValueError, SystemError, createrepo_c.CreaterepoCError, rpmfile.BadRpm) as error:
         raise BadSource(str(refused(path, shown, error))) from error
     named = f"{package.name}-{package.version}-{package.release}.{package.arch}.rpm"
     if named != Path(given.location).name:
@@ -124,14 +125,15 @@ def _read(given: Given) -> createrepo_c.Package:
     a large one it gets the head, and the digest is taken here."""
     path, location = given.path, given.location
     size_bytes = path.stat().st_size
-    if size_bytes <= _HEAD_BYTES:
+    if size_bytes <= _WHOLE_BYTES:
         return createrepo_c.package_from_rpm(str(path), createrepo_c.SHA256, location, None, CHANGELOGS)
+    head_bytes = rpmfile.head_bytes(path)
     with path.open("rb") as file, tempfile.NamedTemporaryFile(prefix="farm-head-") as head:
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK_BYTES):
             given.check_stop()
             digest.update(chunk)
-            if head.tell() < _HEAD_BYTES:
+            if head.tell() < head_bytes:
                 head.write(chunk)
         head.flush()
         package = createrepo_c.package_from_rpm(head.name, createrepo_c.SHA256, location, None, CHANGELOGS)

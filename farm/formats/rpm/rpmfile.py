@@ -122,6 +122,12 @@ def read_binary(path: Path) -> BinaryPackage:
         return _binary(_heads(file, path.stat().st_size)[1])
 
 
+def head_bytes(path: Path) -> int:
+    """The size of a package's lead, signature and header together. Raises BadRpm and OSError as `read_binary` does."""
+    with path.open("rb") as file:
+        return _heads(file, path.stat().st_size)[1].end
+
+
 def check_binary(path: Path, *, stop: threading.Event | None = None) -> BinaryPackage:
     """What a binary package says it is, once rpm would install it: its digests are right, and it is for this system.
 
