@@ -1,6 +1,6 @@
 """`--wait`: shows the steps of one build, live on a terminal and as plain lines elsewhere, then a summary."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 import typer
@@ -20,6 +20,7 @@ from farm.model.outcome import Outcome, Status
 
 _INTERRUPTED = 130
 _LIVE_PER_SECOND = 4
+_PACKAGES_SHOWN = 20
 
 
 def wait_for(farm: FarmApi, build_id: int, *, is_quiet: bool) -> Build:
@@ -77,12 +78,9 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
     out = console()
     packages = [file.artifact for file in farm.artifacts(build) if file.artifact.kind is ArtifactKind.RPM]
     out.print()
-    by_identity = {one.package: one.by for one in build.replaced}
-    replaced = {one.name: by_identity[one.identity] for one in packages if one.identity in by_identity}
-    names = sorted({one.name for one in packages})
-    for label, name in zip(["packages", *[""] * len(names)], names, strict=False):
-        by = replaced.get(name)
-        out.print(f"  {label:<12} {clean(name)}" + (f" (replaced by build {by})" if by else ""))
+    shown = _package_lines(build, packages)
+    for label, line in zip(["packages", *[""] * len(shown)], shown, strict=False):
+        out.print(f"  {label:<12} {line}")
     excluded = {step.arch: step.reason for step in build.steps if step.arch and step.outcome is Outcome.EXCLUDED}
     for arch, reason in excluded.items():
         out.print(f"  {'excluded':<12} {arch}: {clean(reason)}")
@@ -99,6 +97,19 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
         out.print(f"  {'install':<12} the repository has {main} of build {gone[main]}: farm status {gone[main]}")
     else:
         out.print(f"  {'install':<12} {repository.install_command(main)}", soft_wrap=True)
+
+
+def _package_lines(build: Build, packages: Sequence[Artifact]) -> list[str]:
+    """The first names of packages, each with the build that replaced it, and how many more there are."""
+    by_identity = {one.package: one.by for one in build.replaced}
+    by_name = {one.name: by_identity.get(one.identity or "") for one in packages}
+    lines = [
+        clean(name) + (f" (replaced by build {by})" if by else "")
+        for name, by in sorted(by_name.items())[:_PACKAGES_SHOWN]
+    ]
+    if more := len(by_name) - len(lines):
+        lines.append(f"… and {more} more; `farm artifacts {build.id}` lists them all")
+    return lines
 
 
 def main_package(source: str | None, guess: str, packages: Iterable[Artifact], form: Format) -> str:

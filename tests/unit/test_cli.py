@@ -221,8 +221,9 @@ def _while_waiting(typed: Typed, words: list[str], play: list[str]) -> Result:
         elif "unresolvable" in play:
             driven.fail("1.build.x86_64.1", "nothing provides x", outcome=Outcome.UNRESOLVABLE)
         else:
-            rpm = driven.stored("hello-1-1.x86_64.rpm", b"x", kind=ArtifactKind.RPM, identity="hello-1-1.x86_64")
-            driven.succeed("1.build.x86_64.1", files=(rpm,))
+            names = ["hello-1-1.x86_64", *(f"hello-{n:02}-1-1.x86_64" for n in range(30 if "many" in play else 0))]
+            rpms = [driven.stored(f"{one}.rpm", b"x", kind=ArtifactKind.RPM, identity=one) for one in names]
+            driven.succeed("1.build.x86_64.1", files=tuple(rpms))
             driven.succeed("1.upload.x86_64.1")
 
     thread = threading.Thread(target=work)
@@ -244,6 +245,12 @@ def test_waiting_for_success_ends_with_how_to_install(typed: Typed) -> None:
     assert any(line.startswith("1 hello build x86_64 succeeded in") for line in lines)
     assert "  packages     hello-1-1.x86_64.rpm" in lines
     assert any(line.startswith("  install      dnf --repofrompath=farm-demo,file:///") for line in lines)
+
+
+def test_a_build_of_many_packages_shows_some_and_their_number(typed: Typed) -> None:
+    lines = _while_waiting(typed, WAIT, ["many"]).stdout.splitlines()
+    assert len([line for line in lines if line.endswith(".x86_64.rpm")]) == 20
+    assert f"{' ' * 15}… and 11 more; `farm artifacts 1` lists them all" in lines
 
 
 @pytest.mark.parametrize(("play", "code"), [("fail", 10), ("unresolvable", 11), ("cancel", 15)])
