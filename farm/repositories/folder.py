@@ -21,7 +21,7 @@ from farm.formats.index import Edition, Entry, Given, IndexedPackage
 from farm.repositories.base import RepositoryVersion
 from farm.repositories.checks import check_metadata
 from farm.repositories.ledger import Ledger, Row, Version, Writing
-from farm.repositories.staging import bring, check_stop, locked, staging, sweep, synchronise
+from farm.repositories.staging import bring_all, check_stop, locked, staging, sweep, synchronise
 
 _LOCK_TIMEOUT_S = 300.0
 #: Whoever may read a lock file may hold its lock, users of the machine and programs in a build root among them.
@@ -143,16 +143,16 @@ class RepositoryFolder:
         with staging(self._unfinished) as folder:
             staged: dict[Row, Entry] = {}
             size_bytes = 0
-            for row in rows:
-                if row not in known:
-                    check_stop(stop)
-                    path = folder / row.sha256 / row.filename
-                    path.parent.mkdir(exist_ok=True)
-                    bring(wanted[row], path, stop)
-                    staged[row] = entries[row] if entries else self._read(path, row, stop)
-                    if not entries:
-                        size_bytes += sum(map(len, staged[row]))
-                        check_metadata(size_bytes)
+            paths = {row: folder / row.sha256 / row.filename for row in rows if row not in known}
+            for path in paths.values():
+                path.parent.mkdir(exist_ok=True)
+            bring_all([(wanted[row], path) for row, path in paths.items()], stop)
+            for row, path in paths.items():
+                check_stop(stop)
+                staged[row] = entries[row] if entries else self._read(path, row, stop)
+                if not entries:
+                    size_bytes += sum(map(len, staged[row]))
+                    check_metadata(size_bytes)
             try:
                 # One transaction puts packages into the pool and into the ledger. The removal of unneeded packages is a
                 # transaction too, so it never sees a package in only one of them.

@@ -16,7 +16,7 @@ from farm.steps.srpm import SRPM
 from workers.core.context import Ended, StepContext
 from workers.formats.base import BuildRequest
 from workers.formats.registry import format_of
-from workers.steps.records import found_again, store_package, store_provenance, store_root
+from workers.steps.records import found_again, store_packages, store_provenance, store_root
 
 
 def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]:
@@ -43,7 +43,7 @@ def run(work: Work[BuildInput], context: StepContext) -> StepResult[BuildResult]
         try:
             with context.phase("collect"):
                 taken = form.take_packages(made, source=given.srpm.name, arch=given.arch, context=context)
-                packages = tuple(store_package(one, ArtifactKind.RPM, context) for one in taken)
+                packages = store_packages(taken, ArtifactKind.RPM, context)
             ended = replace(ended, output=BuildResult(rpms=packages))
         except Ended as refused:
             ended = replace(ended, outcome=refused.outcome, reason=refused.reason)
