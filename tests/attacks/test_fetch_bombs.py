@@ -166,10 +166,10 @@ def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        b"\n" * 8_000_000,
-        b"\\\n" * 4_000_000,
-        b"".join(b"%%global a%06d x\n" % number for number in range(400_000)),
-        b"%global a " + b"x" * 8000 + b"\n" + b"Source: %a\n" * 700_000,
+        b"\n" * 4_000_000,
+        b"\\\n" * 1_000_000,
+        b"".join(b"%%global a%06d x\n" % number for number in range(100_000)),
+        b"%global a " + b"x" * 8000 + b"\n" + b"Source: %a\n" * 200_000,
         b"%global aa %aa%aa\n" * 400_000,
         b"Source: " + b"%a" * 4_000_000,
     ],

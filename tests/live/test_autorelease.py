@@ -163,13 +163,13 @@ def test_history_is_fetched_as_far_as_the_rules_need_it_and_no_farther(line: Lin
     assert b"up to 500 commits" not in line.log
 
 
-def test_a_spec_that_states_its_release_needs_no_history_and_no_root(line: Line, tmp_path: Path) -> None:
+def test_a_spec_that_states_its_release_needs_no_history(line: Line, tmp_path: Path) -> None:
     own = b"%define autorelease 5\n" + _spec(changelog="")
     for number, text in enumerate((_spec(release="1", changelog=""), own)):
         repo = _Repository(tmp_path / f"repo{number}", spec=text)
         assert _made(line, _fetched(line, repo.folder)) == text
         assert b"commits of" not in line.log
-        assert b"phase template" not in line.log
+        assert b"phase versions" not in line.log
 
 
 def test_a_shallow_clone_is_told_what_it_lacks(line: Line, tmp_path: Path) -> None:
@@ -190,10 +190,10 @@ def test_a_folder_of_a_repository_has_the_release_of_the_repositorys_commits(lin
     assert b"release_number = 2;" in made
 
 
-def test_a_spec_that_rpm_cannot_read_is_left_to_the_srpm_step(line: Line, tmp_path: Path) -> None:
-    text = b"%if\n" + _spec()
-    repo = _Repository(tmp_path / "repo", spec=text)
-    assert _made(line, _fetched(line, repo.folder)) == text
+def test_a_spec_that_rpm_cannot_read_fails_with_rpms_own_words(line: Line, tmp_path: Path) -> None:
+    repo = _Repository(tmp_path / "repo", spec=b"%if\n" + _spec())
+    result = _fetched(line, repo.folder)
+    assert (result.outcome, result.reason) == (Outcome.FAILED, "line 1: Unknown tag: %if")
     assert b"rpm cannot read the spec" in line.log
 
 
