@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -251,7 +252,9 @@ def test_ssh_has_nothing_of_roots_and_the_farms_key_for_the_askers_host_alone(tm
 @pytest.fixture
 def open_tmp(tmp_path: Path) -> Path:
     """A folder that every user can reach; pytest's own are closed."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o711)
     return tmp_path
 
