@@ -64,7 +64,7 @@ def ended(store: Store, build: int) -> Outcome | None:
 
 def test_work_that_is_too_long_ends_its_build_and_no_other_waits(settings: Settings, store: Store) -> None:
     """As a program can write it that does not ask the service."""
-    large = BuildOptions(defines=tuple((f"macro{n}", "x" * 4096) for n in range(2000)))
+    large = BuildOptions(defines=tuple((f"macro{n}", "x" * 4096) for n in range(5000)))
     with scheduling(settings), FakeWorkers(settings):
         evil = enqueue(settings, store, large)
         assert ended(store, enqueue(settings, store)) is Outcome.SUCCEEDED

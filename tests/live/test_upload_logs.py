@@ -51,7 +51,7 @@ def provenance(logs: dict[str, bytes]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("package", "outcome", "attempts"),
     [
-        ("does-not-parse", Outcome.FAILED, {"fetch.1", "srpm.1"}),
+        ("does-not-parse", Outcome.FAILED, {"fetch.1"}),
         ("fails-build", Outcome.FAILED, {"fetch.1", "srpm.1", "build.x86_64.1"}),
         ("unresolvable", Outcome.UNRESOLVABLE, {"fetch.1", "srpm.1", "build.x86_64.1"}),
     ],

@@ -88,12 +88,11 @@ def _require_allowed(settings: Settings, target: Target, problem: str) -> None:
         )
 
 
-@functools.lru_cache(maxsize=8)
 def _helper(data: Path) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
     name = f"enter-{platform.machine()}-{_digest(_SOURCE)}"
 
     def make(path: Path) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise HostUnfit("there is no C compiler for the sandbox's helper; run deploy/bootstrap, or install gcc")
         words: list[str | Path] = [compiler, "-static", "-O2", "-o", path, _SOURCE]
@@ -107,7 +106,6 @@ def _helper(data: Path) -> Path:
     return _kept(data, name, make)
 
 
-@functools.lru_cache(maxsize=8)
 def _filter(data: Path, user_namespaces: bool) -> Path:
     name = f"filter-{platform.machine()}-{'users' if user_namespaces else 'none'}-{_digest(_SYSCALLS)}"
 
@@ -122,6 +120,7 @@ def _filter(data: Path, user_namespaces: bool) -> Path:
 
 
 def _kept(data: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """The file, which is made again if it is gone from the data folder while this process runs."""
     folder = data / "sandbox"
     path = folder / name
     with _lock:
@@ -168,5 +167,6 @@ def _problem(data: Path, confined: Confinement) -> str | None:
     return None
 
 
+@functools.cache
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
