@@ -98,12 +98,14 @@ static void soft_limit(int what, rlim_t value) {
 /* A worker may have been started with signals ignored or blocked, and with another umask and other limits; a build
  * expects the defaults. */
 static void reset_process(void) {
+    static const unsigned long as_by_default[8]; /* a kernel's struct sigaction: SIG_DFL, no flags, an empty mask */
     sigset_t none;
     umask(022);
     soft_limit(RLIMIT_NOFILE, OPEN_FILES);
     soft_limit(RLIMIT_STACK, STACK_BYTES);
+    /* The C library refuses the two signals that it uses itself, so the kernel is asked. */
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
-        signal(signal_number, SIG_DFL);
+        syscall(SYS_rt_sigaction, signal_number, &as_by_default, NULL, 8);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -219,12 +219,14 @@ def fifos():
 
 @question
 def no_signal_is_ignored():
-    return signals("SigIgn") == 0
+    assert not signals("SigIgn"), hex(signals("SigIgn"))
+    return True
 
 
 @question
 def no_signal_is_blocked():
-    return signals("SigBlk") == 0
+    assert not signals("SigBlk"), hex(signals("SigBlk"))
+    return True
 
 
 @question
