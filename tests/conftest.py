@@ -32,6 +32,8 @@ _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD
 _FIRST = (
     *("pulp", "pulp-repositories", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states"),
     *("test_pulp_access", "test_pulp_faults_disk"),
+    *("test_disk_watch", "test_cli", "test_layers", "test_imports", "test_prose", "test_mock_engine"),
+    "test_store_interleavings",
 )
 
 

@@ -302,7 +302,7 @@ DNF: tuple[Case, ...] = (
         blame=Blame.PACKAGE,
         test=_says(
             r"^ *(?P<what>package [^ \n]+ (?:does not verify|is intended for a different)[^\n]{1,300}"
-            r"|[^\n]+? is needed by [^\n]{1,300})"
+            r"|[^ \n][^\n]*? is needed by [^\n]{1,300})"
         ),
         outcome=Outcome.FAILED,
     ),
