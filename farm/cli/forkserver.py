@@ -109,10 +109,19 @@ def _serve(listener: socket.socket, state: str) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
     while True:
-        connection, _ = listener.accept()
+        connection = _accept(listener)
         if peer_of(connection)[1] == os.geteuid() and os.fork() == 0:
             _become_command(listener, connection, state)
         connection.close()
+
+
+def _accept(listener: socket.socket) -> socket.socket:
+    """SIGTERM ends the wait for a connection alone: in a hook of `fork`, for example, Python loses the exception."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        return listener.accept()[0]
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _reap() -> None:
@@ -126,6 +135,7 @@ def _become_command(listener: socket.socket, connection: socket.socket, state: s
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         listener.close()
         connection.settimeout(_REQUEST_WITHIN_S)
         request = _read(connection)

@@ -16,10 +16,10 @@ SOCKET = "commands.sock"
 ACCEPTED, GO = b"y", b"g"
 NUMBER_BYTES = 8  # each number of the protocol has this size, and is little endian
 _ANSWER_WITHIN_S = 1.0
-_KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
-#: The fork server starts no command for these: `farm up` is a daemon, and a command may name a file descriptor or the
-#: terminal of its own process.
-_LONG = "up"
+KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
+#: The fork server starts no command for these: `up` is a daemon, `try` and `shell` become another program that has the
+#: terminal, and a command may name a file descriptor or the terminal of its own process.
+_BY_ITSELF = {"up", "try", "shell"}
 _OWN_FILES = ("/proc/self", "/proc/thread-self", "/dev/fd", "/dev/tty")
 _RIGHTS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _may_be_handed_over() -> bool:
     # An extension may define a command's step types, and the fork server has imported none.
-    if sys.argv[1:2] == [_LONG] or "FARM_EXTENSIONS" in os.environ:  # noqa: TID251 - Settings take long to import
+    if {*sys.argv[1:2]} & _BY_ITSELF or "FARM_EXTENSIONS" in os.environ:  # noqa: TID251 - Settings take long to import
         return False
     return not any(name in word for word in sys.argv for name in _OWN_FILES)
 
@@ -177,7 +177,7 @@ def _attend(connection: "_socket.socket") -> int:
         status = b""
     if len(status) < NUMBER_BYTES:
         os.write(2, b"error: the process of this command was killed; run it again\n")
-        return _KILLED
+        return KILLED
     return int.from_bytes(status, "little")
 
 

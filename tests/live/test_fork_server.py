@@ -106,6 +106,17 @@ def test_a_command_answers_as_by_itself(
     assert served.returncode == itself.returncode
 
 
+@pytest.mark.parametrize("words", [["try", "-t", "nowhere"], ["shell", "99", "--", "true"], ["shell", "-t", "nowhere"]])
+def test_a_command_that_becomes_another_program_runs_by_itself(
+    run: Callable[..., subprocess.CompletedProcess[str]], words: list[str]
+) -> None:
+    """Its connection would end with its program, long before the command ends."""
+    done = run(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert "typer" in done.stderr
+    assert done.returncode == run(*words, env=ITSELF).returncode
+    assert done.returncode != start.KILLED
+
+
 def _timeless(text: str) -> str:
     return " ".join(re.sub(r"\b[0-9.]+ (s|min)\b", "", text).split())
 
