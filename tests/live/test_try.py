@@ -152,6 +152,13 @@ def test_changes_that_are_not_committed_are_built(person: Person, open_folder: P
     assert "[farm]" not in again.out
 
 
+def test_results_that_cannot_be_written_are_said_before_a_step_runs(person: Person) -> None:
+    said = person.types("try", make_git("hello-c", person.folder), "-t", "demo", "--results", "/proc/results")
+    assert said.code == 20
+    assert "--results '/proc/results' cannot be written" in said.err
+    assert "fetch" not in said.out + said.err
+
+
 def test_a_failing_build_has_its_reason_and_exit_code(person: Person) -> None:
     tree = make_git("fails-build", person.folder)
     (tree / "broken.c").write_text('#error "\x1b]0;owned\x07 made today"\n')

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from farm.artifacts.base import ArtifactStore
 from farm.artifacts.names import check_name
@@ -17,6 +18,16 @@ from workers.core.users import User, acting_as
 #: The list of the files that were put into the folder, so that the next time they are replaced.
 _LIST = ".farm-try.json"
 _LIST_BYTES = 2**20
+
+
+def check_results(folder: Path, who: User) -> None:
+    """Make the folder. Raises BadRequest for one that cannot be written, before a build has taken its time."""
+    with acting_as(who):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
 
 
 def put_results(found: Sequence[StoredArtifact], store: ArtifactStore, folder: Path, who: User) -> tuple[Path, ...]:

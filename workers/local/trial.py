@@ -18,7 +18,7 @@ from farm.model.work import AnyResult, AnyWork
 from farm.steps.local import LocalBuild
 from farm.steps.registry import step_type
 from workers.core.users import User, user
-from workers.local.results import put_results
+from workers.local.results import check_results, put_results
 from workers.local.shell import shell
 from workers.local.show import followed, say, tell
 from workers.local.world import HostWorld
@@ -66,6 +66,7 @@ def trial(request: TrialRequest, settings: Settings, stop: threading.Event) -> i
     start, results = time.monotonic(), Path(request.results)
     with ExitStack() as stack:
         source, who = _source(request, stack, results, stop)
+        check_results(results, who)
         trying = replace(settings, keep_failed=request.is_kept or request.has_shell)
         one = _Trial(request=request, settings=trying, stop=stop)
         local = LocalBuild(
