@@ -24,10 +24,10 @@ listener.bind(sys.argv[1])
 listener.listen()
 print("listens", flush=True)
 connection, _ = listener.accept()
-connection.sendall(b"y" + (1).to_bytes(8, "little"))
 connection.settimeout(3)
 got, files = b"", 0
 try:
+    connection.sendall(b"y" + (1).to_bytes(8, "little"))  # fails where the command has turned away by now
     while True:
         part, came, _, _ = socket.recv_fds(connection, 65536, 8)
         got, files = got + part, files + len(came)
