@@ -27,10 +27,10 @@ from tests.packages import commit_all, git
 from workers.core.context import Ended
 from workers.sources import download, giturl
 from workers.sources.checksum import Checksum
-from workers.sources.download import Missing, Wanted
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
+from workers.sources.wanted import Missing, Wanted
 from workers.steps import fetch
 
 pytestmark = pytest.mark.live

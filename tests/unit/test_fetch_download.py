@@ -5,6 +5,7 @@ import pytest
 
 from farm.errors import NetworkTrouble
 from workers.sources import download
+from workers.sources.wanted import hide
 
 _URL = "https://h.example/x.tar"
 
@@ -42,6 +43,6 @@ def test_every_other_answer_is_the_askers(status: int) -> None:
 
 
 def test_a_shown_url_has_no_secrets_and_nothing_that_a_terminal_acts_on() -> None:
-    shown = download.hide("https://user:s3cret@h.example/a\x1b[2J/x.tar?token=s3cret#s3cret")
+    shown = hide("https://user:s3cret@h.example/a\x1b[2J/x.tar?token=s3cret#s3cret")
     assert shown == "https://***@h.example/a\\x1b[2J/x.tar?…"
-    assert "s3cret" not in download.hide("https://user:s3cret@[bad/x")
+    assert "s3cret" not in hide("https://user:s3cret@[bad/x")

@@ -64,6 +64,12 @@ def test_a_command_imports_only_what_it_needs(driven: DrivenFarm, code: str, unw
     assert _imported(driven, code) & unwanted == set()
 
 
+def test_farm_try_starts_without_what_most_work_trees_do_not_need(driven: DrivenFarm) -> None:
+    """The HTTP client alone takes a third of the time until the first step begins."""
+    unwanted = {"httpx", "httpcore", "createrepo_c", "celery", "kombu", "rich", "typer", "sqlalchemy", "structlog"}
+    assert _imported(driven, "import workers.local.trial, workers.local.__main__") & unwanted == set()
+
+
 def test_the_modules_that_are_looked_for_are_imported_elsewhere(driven: DrivenFarm) -> None:
     """A name in the list that no module has would be a check that cannot fail."""
     for name in sorted(NEVER - {"farm.gc", "farm.up"}):

@@ -40,7 +40,6 @@ def main() -> int:
 
 
 def _carry_out(kind: bytes, text: bytes, stop: threading.Event) -> int:
-    _defer("httpx", "createrepo_c")
     from farm.permissions import close_data
 
     settings = Settings.from_env()
@@ -66,21 +65,6 @@ def _stopped_by(stop: threading.Event) -> list[int]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)
     return got
-
-
-def _defer(*names: str) -> None:
-    """Load these packages when they are first used: a build whose sources are all in the tree needs no HTTP client, and
-    together they take a fifth of the time until the first command runs."""
-    from importlib.util import LazyLoader, find_spec, module_from_spec
-
-    for name in names:
-        found = find_spec(name)
-        if found is None or found.loader is None or name in sys.modules:
-            continue
-        found.loader = LazyLoader(found.loader)
-        module = module_from_spec(found)
-        sys.modules[name] = module
-        found.loader.exec_module(module)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -30,11 +29,11 @@ from httpcore._backends.sync import SyncStream
 
 from farm.errors import LeaseLost, NetworkTrouble, SourceUnavailable, Trouble, disk_errors
 from farm.model.outcome import Outcome
-from farm.model.source import without_credentials
 from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.sources.checksum import Checksum
 from workers.sources.egress import CONNECT_S, Closed, EgressPolicy, is_servers_fault
+from workers.sources.wanted import Missing, Wanted, hide
 
 # httpx logs whole URLs with their credentials at INFO.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -51,42 +50,6 @@ _MIB = 2**20
 _HTTP_PORT = 80
 #: Answers that may change after a while: too many requests, timeouts, and everything above.
 _PASSING = (408, 425, 429)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A file to download. `urls` are tried in order, the next one if a server has no such file. Without a checksum the
-    file is not checked, and not cached. `farm_urls` are those of the farm's own servers, as a target names them."""
-
-    name: str
-    urls: tuple[str, ...]
-    farm_urls: tuple[str, ...] = ()
-    checksum: Checksum | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A file that could not be downloaded, without a fault of the farm: one line of reason."""
-
-    reason: str
-
-
-def is_fetchable(url: str) -> bool:
-    """Whether the URL is http or https, the only schemes by which sources are fetched."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def hide(url: str) -> str:
-    """The URL for people: without credentials and without the query, which often holds some."""
-    try:
-        parts = urlsplit(without_credentials(url))
-    except ValueError:
-        return "(a URL that does not parse)"
-    return shown(urlunsplit((parts.scheme, parts.netloc, parts.path, "…" if parts.query else "", "")))
 
 
 def fetch(wanted: Sequence[Wanted], context: StepContext, egress: EgressPolicy) -> dict[str, Path | Missing]:

@@ -17,11 +17,12 @@ from workers.core.context import Ended, StepContext, over_disk
 from workers.core.text import shown
 from workers.formats.base import BadPackage, CheckedSource, GatherRequest, WorkerFormat
 from workers.formats.registry import format_of
-from workers.sources import download, giturl, tarball
+from workers.sources import giturl, tarball
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
 from workers.sources.git import Mirror
 from workers.sources.tree import Tree
+from workers.sources.wanted import Missing, Wanted, hide, is_fetchable
 
 _STEM_CHARS = 200  # the part of the recipe's name in the archive's name, which must not be too long for a file
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_+~^-]+")
@@ -102,14 +103,16 @@ def _from_store(source: Source, form: WorkerFormat, context: StepContext) -> Fet
 
 def _from_url(source: Source, form: WorkerFormat, context: StepContext, egress: EgressPolicy) -> FetchResult:
     url, word = source.url or "", form.source_word
-    if not download.is_fetchable(url):
-        raise Ended(Outcome.FAILED, f"{download.hide(url)!r} is not an http or https URL; a {word} comes from one")
-    name = download.hide(url).rpartition("/")[2] or f"the {word}"
+    if not is_fetchable(url):
+        raise Ended(Outcome.FAILED, f"{hide(url)!r} is not an http or https URL; a {word} comes from one")
+    name = hide(url).rpartition("/")[2] or f"the {word}"
+    from workers.sources import download
+
     with context.phase("download"):
-        found = download.fetch([download.Wanted(name=name, urls=(url,))], context, egress)[name]
-    if isinstance(found, download.Missing):
+        found = download.fetch([Wanted(name=name, urls=(url,))], context, egress)[name]
+    if isinstance(found, Missing):
         raise Ended(Outcome.FAILED, found.reason)
-    identity = _checked(found, download.hide(url), form, context).identity
+    identity = _checked(found, hide(url), form, context).identity
     archive = context.store.put(
         found,
         name=identity.filename,

@@ -24,10 +24,12 @@ from workers.formats.rpm.asking import Answer, NamedSource
 from workers.formats.rpm.engine import BuildEngine
 from workers.formats.rpm.layout import below, joined, package_folder
 from workers.formats.rpm.lookaside import Listed
-from workers.sources import download, tarball
+from workers.sources import tarball
 from workers.sources.content import Content
 from workers.sources.tarball import Member
 from workers.sources.tree import Entry, Tree
+from workers.sources.wanted import Missing as NotDownloaded
+from workers.sources.wanted import Wanted, hide, is_fetchable
 
 _SPEC_MAX_BYTES = 8 * 2**20
 _LIST_MAX_BYTES = 4 * 2**20
@@ -50,7 +52,7 @@ class _Gathering:
     files: dict[str, Content] = field(default_factory=dict)
     executable: set[str] = field(default_factory=set)
     listed: dict[str, Listed] = field(default_factory=dict)
-    wanted: dict[str, download.Wanted] = field(default_factory=dict)
+    wanted: dict[str, Wanted] = field(default_factory=dict)
     judged: set[str] = field(default_factory=set)
 
     @property
@@ -309,16 +311,14 @@ def _want_listed(state: _Gathering, listed: Listed, named: Mapping[str, list[str
         urls = [lookaside.url_of(cache, package, listed) for package in packages]
     farm_urls = tuple(urls)
     urls += named.get(listed.name, [])
-    fetchable = tuple(dict.fromkeys(url for url in urls if download.is_fetchable(url)))
+    fetchable = tuple(dict.fromkeys(url for url in urls if is_fetchable(url)))
     if not fetchable:
         raise Ended(
             Outcome.FAILED,
             f"{shown(listed.name)} is listed with a checksum, but the target {state.request.target.name} has no "
             f"lookaside and no Source URL ends with that name; give the target a lookaside or commit the file",
         )
-    state.wanted[listed.name] = download.Wanted(
-        name=listed.name, urls=fetchable, farm_urls=farm_urls, checksum=listed.checksum
-    )
+    state.wanted[listed.name] = Wanted(name=listed.name, urls=fetchable, farm_urls=farm_urls, checksum=listed.checksum)
 
 
 def _check_content(state: _Gathering, listed: Listed, content: Content) -> None:
@@ -349,8 +349,8 @@ def _want_source(state: _Gathering, item: NamedSource, archive: tuple[str, str] 
         log.note(f"{shown(name)}: made from the tree of commit {state.tree.commit.id}")
         made = tarball.of_tree(state.tree, name, archive[1], state.context)
         state.files[name] = Content(file=made, offset=0, size_bytes=made.stat().st_size)
-    elif item.url and download.is_fetchable(item.url):
-        state.wanted[name] = download.Wanted(name=name, urls=(item.url,))
+    elif item.url and is_fetchable(item.url):
+        state.wanted[name] = Wanted(name=name, urls=(item.url,))
     else:
         raise Ended(Outcome.FAILED, f"{_shown(item)} {_why_missing(state, item)}")
 
@@ -365,7 +365,7 @@ def _why_missing(state: _Gathering, item: NamedSource) -> str:
 
 
 def _shown(item: NamedSource) -> str:
-    return f"{item.label} {download.hide(item.url) if item.url else shown(item.value)}"
+    return f"{item.label} {hide(item.url) if item.url else shown(item.value)}"
 
 
 def _take_named(state: _Gathering, value: str, name: str) -> bool:
@@ -378,9 +378,11 @@ def _take_named(state: _Gathering, value: str, name: str) -> bool:
 
 
 def _download(state: _Gathering) -> None:
+    from workers.sources import download
+
     got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.egress)
     for name, found in got.items():
-        if isinstance(found, download.Missing):
+        if isinstance(found, NotDownloaded):
             raise Ended(Outcome.FAILED, found.reason)
         state.files[name] = Content(file=found, offset=0, size_bytes=found.stat().st_size)
     state.wanted.clear()

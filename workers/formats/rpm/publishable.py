@@ -7,9 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-
-import createrepo_c
 
 import farm.errors
 from farm.errors import RootTrouble
@@ -78,9 +77,11 @@ def _signal_of(error: CommandFailed) -> int | None:
 
 def _code_folders() -> list[str]:
     """The folders of the reader's modules. In a worker that Celery started, the package `farm` has no file of its own:
-    Python finds it in two places, the current folder and the installation."""
-    files = (farm.errors.__file__, createrepo_c.__file__)
-    return list(dict.fromkeys(str(Path(file).absolute().parent.parent) for file in files))
+    Python finds it in two places, the current folder and the installation. createrepo_c is found and not imported: the
+    reader uses it, in a process of its own."""
+    library = find_spec("createrepo_c")
+    files = (farm.errors.__file__, library.origin if library else None)
+    return list(dict.fromkeys(str(Path(file).absolute().parent.parent) for file in files if file))
 
 
 def _argv(binds: Sequence[Bind], context: StepContext) -> list[str]:
