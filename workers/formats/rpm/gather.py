@@ -378,6 +378,8 @@ def _take_named(state: _Gathering, value: str, name: str) -> bool:
 
 
 def _download(state: _Gathering) -> None:
+    if not state.wanted:
+        return
     from workers.sources import download
 
     got = download.fetch(tuple(state.wanted.values()), state.context, state.tree.mirror.gateway.egress)
