@@ -15,12 +15,14 @@ from typing import Any
 import msgspec
 
 from farm import wire
+from farm.model.label import AttemptLabel
 from farm.model.worker import WorkerFacts, host_of
-from farm.steps.registry import queue_of
+from farm.steps.registry import queue_of, step_type
 
-#: A build with many packages has the longest report, which names each package twice, in 600 bytes together. The limit
-#: allows 20,000 packages in one build (LIMIT_RANGES); TeX Live has 5,600. A batch of documents has its own limit.
+#: The longest document that leaves Redis. Each step type has a limit of its own for reports (`report_bytes`), and a
+#: batch of documents has one too.
 DOCUMENT_BYTES = 16 * 2**20
+NOTICE_BYTES = 2**19
 #: The longest work of an attempt: an upload names each package once. Redis ends the connection of a sender whose
 #: document is much longer, as the accounts are set up, and the scheduler could not tell that from an outage.
 WORK_BYTES = 16 * 2**20
@@ -67,6 +69,21 @@ def decode_facts(role: str, node: str, document: bytes) -> WorkerFacts:
             raise ValueError(f"{name} is not between 0 and {_INT_MAX}")
     check(facts)
     return facts
+
+
+def check_head(head: wire.ReportHead, role: str) -> None:
+    """Raises ValueError for a report whose attempt does not belong to this role, or is of another step type."""
+    _check_origin(head.attempt, role)
+    _check_name("token", head.token)
+    if AttemptLabel.parse(head.attempt).kind != head.kind:
+        raise ValueError(f"attempt {head.attempt} is not of step type {head.kind[:NAME_CHARS]!a}")
+
+
+def check_report_bytes(kind: str, size: int) -> None:
+    """Raises ValueError for a report that is longer than those of this step type may be."""
+    most = min(step_type(kind).report_bytes, DOCUMENT_BYTES)
+    if size > most:
+        raise ValueError(f"the report has {size} bytes; at most {most} are allowed for {kind}")
 
 
 def check_report(report: wire.AnyReport, role: str) -> None:

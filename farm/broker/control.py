@@ -10,8 +10,9 @@ document's role, and a role that floods its list delays no other role's reports.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -19,7 +20,7 @@ import redis
 from farm import queues, wire
 from farm.broker import bounds, scripts
 from farm.config import Settings
-from farm.errors import FarmNotRunning, UnknownVersion
+from farm.errors import FarmNotRunning, Unforeseen, UnknownVersion
 from farm.model.artifact import ArtifactKind
 from farm.model.outcome import Outcome
 from farm.model.tally import Tally
@@ -27,6 +28,9 @@ from farm.model.work import AnyResult, StepResult
 from farm.steps.registry import queue_of
 
 _log = logging.getLogger(__name__)
+
+#: Says which of these reports are from the holders of their attempts.
+Admit = Callable[[Sequence[wire.ReportHead]], Collection[wire.ReportHead]]
 _WAKE = b"wake"
 _BATCH = 200  # documents of one role at a time
 _BATCH_BYTES = 2 * 2**20  # the limit of one role, which one document may exceed
@@ -112,8 +116,7 @@ class Control:
         body = wire.encode_report(report)
         try:
             bounds.check_report(report, role)
-            if len(body) > bounds.DOCUMENT_BYTES:
-                raise ValueError(f"the report has {len(body)} bytes; at most {bounds.DOCUMENT_BYTES} are allowed")
+            bounds.check_report_bytes(report.kind, len(body))
         except ValueError as error:
             body = wire.encode_report(_shortened(report, str(error)))
         self._send(role, body)
@@ -140,11 +143,13 @@ class Control:
             while self._redis.lmove(queues.control_taken(role), queues.control_list(role), "LEFT", "RIGHT") is not None:
                 pass
 
-    def receive(self, *, timeout_s: float) -> Inbox:
+    def receive(self, *, timeout_s: float, admit: Admit = frozenset) -> Inbox:
         """The waiting documents, at most 200 of each role, and one after 2 MiB of them; blocks up to `timeout_s`.
 
-        A document that is no report, breaks a bound, or names another role's attempt is logged and dropped.
-        Raises redis.RedisError while the broker is away.
+        A document that is no report, breaks a bound, or names another role's attempt is logged and dropped. `admit` is
+        given the heads of all reports, and says which of them are from the holders of their attempts: only these are
+        read further. One of them that cannot be read is the holder's trouble, so that each holder sends one at most.
+        Raises redis.RedisError while the broker is away, and what `admit` raises.
         """
         if not self._has_more:
             self._redis.blpop([queues.CONTROL_BELL], timeout=timeout_s)
@@ -158,7 +163,10 @@ class Control:
         for role, (_, dropped, _) in taken.items():
             if dropped:
                 self._complaints.say(role, "too long", f"{dropped} documents that were too long or too many")
-        found = [item for role, (_, _, bodies) in taken.items() for item in self._read_all(role, bodies)]
+        opened = [one for role, (_, _, bodies) in taken.items() for one in self._open_all(role, bodies)]
+        heads = [one.head for one in opened if isinstance(one, _Sealed)]
+        admitted = admit(heads) if heads else frozenset()
+        found = [_read(one) if isinstance(one, _Sealed) else one for one in opened if _is_due(one, admitted)]
         return Inbox(
             reports=tuple(item for item in found if isinstance(item, wire.Report)),
             notices=tuple(item for item in found if isinstance(item, wire.Notice)),
@@ -171,11 +179,11 @@ class Control:
         """Every document that was received is settled: delete them."""
         self._redis.delete(*(queues.control_taken(role) for role in queues.CONTROL_ROLES))
 
-    def _read_all(self, role: str, bodies: list[bytes]) -> Iterator[wire.AnyReport | wire.Notice | None]:
+    def _open_all(self, role: str, bodies: list[bytes]) -> Iterator["_Sealed | wire.Notice | None"]:
         """The documents; None for a nudge. A document that was sent twice because an answer was lost is read once."""
         for body in dict.fromkeys(bodies):
             try:
-                yield _read(role, body)
+                yield _open(role, body)
             except (ValueError, RecursionError, UnknownVersion) as error:
                 self._complaints.say(role, type(error).__name__, f"a document: {str(error)[:300]!a}")
 
@@ -202,17 +210,51 @@ class Complaints:
             _log.warning("Dropped %s (from the role %s, which has sent %d such)", what, role, count, extra=extra)
 
 
-def _read(role: str, body: bytes) -> wire.AnyReport | wire.Notice | None:
+@dataclass(frozen=True, kw_only=True)
+class _Sealed:
+    """A report of which only the head was read."""
+
+    role: str
+    head: wire.ReportHead
+    body: bytes
+
+
+def _open(role: str, body: bytes) -> _Sealed | wire.Notice | None:
     if body == _WAKE:
         return None
     if role == queues.CLIENT:
         raise ValueError("a client may send only nudges")
-    notice = wire.decode_notice(body)
+    notice = wire.decode_notice(body) if len(body) <= bounds.NOTICE_BYTES else None
     if notice is not None:
         bounds.check_notice(notice, role)
         return notice
-    report = wire.decode_report(body)
-    bounds.check_report(report, role)
+    head = wire.decode_report_head(body)
+    bounds.check_head(head, role)
+    return _Sealed(role=role, head=head, body=body)
+
+
+def _is_due(one: _Sealed | wire.Notice | None, admitted: Collection[wire.ReportHead]) -> bool:
+    return not isinstance(one, _Sealed) or one.head in admitted
+
+
+def _read(one: _Sealed) -> wire.AnyReport:
+    """The report. One that breaks a bound, or is none, becomes trouble of its sender."""
+    try:
+        bounds.check_report_bytes(one.head.kind, len(one.body))
+        report = wire.decode_report(one.body)
+        bounds.check_report(report, one.role)
+    except (ValueError, RecursionError) as error:
+        now = datetime.now(UTC)
+        message = f"its report cannot be read: {str(error)[:300]!a}"
+        return wire.Report(
+            attempt=one.head.attempt,
+            token=one.head.token,
+            kind=one.head.kind,
+            worker="-",
+            started_at=now,
+            finished_at=now,
+            trouble=wire.TroubleReport(code=Unforeseen.code, retryable=True, message=message),
+        )
     return report
 
 

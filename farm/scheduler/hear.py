@@ -12,7 +12,7 @@ from datetime import datetime
 import redis
 
 from farm import wire
-from farm.broker.control import Control, Inbox
+from farm.broker.control import Admit, Control, Inbox
 from farm.broker.leases import Leases
 from farm.errors import FarmError
 from farm.model.remote import Remote
@@ -36,8 +36,9 @@ class Receiver:
     one, and leaves the processor to the builds. Passes take no more than a third of the time; a single report never
     waits for others."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, admit: Admit) -> None:
         self._control = control
+        self._admit = admit
         self._heard_at = 0.0
         self._pass_s = 0.0
 
@@ -49,7 +50,7 @@ class Receiver:
             stop.wait(pause_s - since_s)
 
     def receive(self, *, timeout_s: float) -> Inbox:
-        return self._control.receive(timeout_s=timeout_s)
+        return self._control.receive(timeout_s=timeout_s, admit=self._admit)
 
     def acknowledge(self) -> None:
         """Everything that was received is settled."""

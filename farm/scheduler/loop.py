@@ -33,7 +33,7 @@ class Scheduler:
     def __init__(self, settings: Settings) -> None:
         self._parts = parts = open_parts(settings)
         self._guard = parts.guard
-        self._receiver = Receiver(parts.control)
+        self._receiver = Receiver(parts.control, parts.admission.admit)
         self._leader = Leadership(
             parts.lock,
             parts.control,

@@ -6,6 +6,7 @@ from farm.broker.control import Control
 from farm.broker.leader import SchedulerLock
 from farm.broker.leases import Leases
 from farm.config import Settings
+from farm.scheduler.admit import Admission
 from farm.scheduler.deliver import Delivery
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.guard import Guard
@@ -30,6 +31,7 @@ class Parts:
     control: Control
     lock: SchedulerLock
     guard: Guard
+    admission: Admission
     heads: Heads
     delivery: Delivery
     dispatcher: Dispatcher
@@ -78,6 +80,7 @@ def open_parts(settings: Settings) -> Parts:
         control=Control(settings),
         lock=SchedulerLock(settings),
         guard=guard,
+        admission=Admission(store, leases, guard),
         heads=heads,
         delivery=delivery,
         dispatcher=dispatcher,

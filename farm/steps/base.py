@@ -141,6 +141,8 @@ class StepType(Generic[InputT, OutputT]):
     runs_in_root: ClassVar[bool] = False
     can_reopen: ClassVar[bool] = False
     counts: ClassVar[bool] = True
+    #: The longest report of an attempt. A report takes the scheduler up to 60 ms for each MiB.
+    report_bytes: ClassVar[int] = 2**20
     #: Its log is the log that people look for first once a build has succeeded.
     makes_packages: ClassVar[bool] = False
     #: It gets the source's URL with its credentials.

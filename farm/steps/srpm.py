@@ -45,6 +45,8 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
     needs = ((FETCH.name, How.CHAIN),)
     runs_in_root = True
     can_reopen = True
+    #: It has the requirements of the package.
+    report_bytes = 4 * 2**20
 
     def queue(self, arch: Arch | None) -> str:
         return SOURCE

@@ -1,5 +1,6 @@
 """The scheduler's read of ready steps, and of attempts that are not finished, as of one moment."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,6 +107,16 @@ _LIVE = (
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
     .where(sa.text(schema.IS_LIVE))
 )
+#: The live attempts of these builds that have been offered. An attempt before its turn ends with the step before it.
+_HOLDERS = (
+    sa.select(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _ATTEMPT.holder)
+    .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
+    .where(
+        sa.text(schema.IS_LIVE),
+        _ATTEMPT.offered_at.is_not(None),
+        _STEP.job_id.in_(sa.bindparam("job_ids", expanding=True)),
+    )
+)
 
 
 class ReadView:
@@ -117,6 +128,16 @@ class ReadView:
     def live(self) -> tuple[Live, ...]:
         """Every attempt that is not finished, oldest first."""
         return tuple(_live(row) for row in self._connection.execute(_LIVE))
+
+    def holders(self, labels: Iterable[str]) -> dict[str, str]:
+        """By label, the digests of the holders of these attempts, as far as they are live and offered; empty for an
+        attempt that was not seen running."""
+        wanted = {label: found for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
+        if not wanted:
+            return {}
+        rows = self._connection.execute(_HOLDERS, {"job_ids": sorted({one.job_id for one in wanted.values()})})
+        known = {str(AttemptLabel.of_row(*place)): holder or "" for *place, holder in rows}
+        return {label: known[label] for label in wanted if label in known}
 
     def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
         """By queue, the (priority, owner) pairs that have ready work there, highest priority first; at most `most`
