@@ -20,6 +20,11 @@ def build_queue(arch: Arch) -> str:
     return f"{BUILD}.{arch}"
 
 
+def behind(queue: str) -> str:
+    """The list of a Celery queue's messages that wait behind all others. It is kombu's list of the lowest priority."""
+    return f"{queue}\x06\x169"
+
+
 def arch_of(queue: str) -> Arch | None:
     """The arch of a build queue; None for any other queue."""
     return next((arch for arch in Arch if build_queue(arch) == queue), None)

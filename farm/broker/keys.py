@@ -112,6 +112,8 @@ def after_kind(key: str) -> str:
 
 #: The exchange for workers' answers to questions. The names of its queues end with this.
 REPLIES = "reply.celery.pidbox"
+#: The exchange for messages that wait behind all others of their queue.
+BEHIND = "behind"
 #: The queues of commands to one worker end with this.
 COMMANDS = ".celery.pidbox"
 #: The channel of commands to all workers. The channels of commands to one worker begin with it.

@@ -52,9 +52,9 @@ _CLIENT = (
 )
 
 
-def _queue(name: str) -> str:
+def _queue(name: str, mark: str = "~") -> str:
     """A Celery queue: kombu appends two characters and a number to its name for messages of other priorities."""
-    return f"~{name} ~{name}??[369]"
+    return f"{mark}{name} {mark}{name}??[369]"
 
 
 _COMMAND_CHANNELS = f"&{keys.COMMAND_CHANNEL} &{keys.COMMAND_CHANNEL}*"
@@ -64,8 +64,9 @@ _FLOWER = (
     f"{_SUBSCRIBE} &{keys.CELERY_EVENTS}",
     f"+publish {_COMMAND_CHANNELS}",
 )
-#: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload.
-_CHAIN = (f"+lpush +llen {_queue(queues.PUBLISH)}",)
+#: A builder sends the message of the upload that follows in its chain. The message gives no right to the upload, and it
+#: waits behind the scheduler's own messages, so that a flood of such messages holds up no upload for long.
+_CHAIN = (f"+lpush ~{queues.behind(queues.PUBLISH)}", f"+llen {_queue(queues.PUBLISH, '%R~')}")
 #: With Pulp, publishers put their additions into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
     f"+hset +hget +hgetall +hdel ~{keys.publish_waiting('*')}",

@@ -11,6 +11,7 @@ from typing import Any
 import kombu.transport
 from kombu.transport import redis, virtual
 
+from farm import queues
 from farm.broker import keys
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Channel(redis.Channel):  # type: ignore[misc]
             self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
 
     def _lookup(self, exchange: str, routing_key: str, _default: str | None = None) -> list[str]:
+        if exchange == keys.BEHIND:
+            return [queues.behind(routing_key)]
         return [f"{routing_key}.{exchange}" if exchange == keys.REPLIES else routing_key]
 
     def _delete(self, queue: str, *_binding: object, **options: Any) -> None:

@@ -35,6 +35,8 @@ REFUSED = {
     BUILDER: (
         ("LPUSH", "source", "x"),
         ("BRPOP", "publish", "0.01"),
+        ("LPUSH", "publish", "x"),
+        ("LPUSH", "publish\x06\x163", "x"),
         ("LPUSH", OTHER, "x"),
         ("BRPOP", OTHER, "0.01"),
         ("LPUSH", "control", "x"),
@@ -199,17 +201,17 @@ def test_a_url_with_an_account_reaches_redis_from_every_library(broker: Broker, 
 
 
 def test_a_builder_sends_the_message_of_the_upload_in_its_chain(broker: Broker) -> None:
-    _send(broker.url(BUILDER), to=queues.PUBLISH)
+    _send(broker.url(BUILDER), to=queues.behind(queues.PUBLISH))
     with broker.client(ADMIN) as client:
-        assert client.delete(queues.PUBLISH) == 1
+        assert client.delete(queues.behind(queues.PUBLISH)) == 1
 
 
 def test_a_message_goes_back_to_the_queue_that_it_came_from(broker: Broker) -> None:
     """The sender cannot choose another queue: the broker would deny it to a publisher, which would end."""
     url = broker.url(queues.PUBLISH)
-    _send(broker.url(BUILDER), to=queues.PUBLISH)
+    _send(broker.url(BUILDER), to=queues.behind(queues.PUBLISH))
     with broker.client(ADMIN) as client:
-        message = json.loads(client.rpop(queues.PUBLISH))
+        message = json.loads(client.rpop(queues.behind(queues.PUBLISH)))
         message["properties"]["delivery_info"] = {"exchange": "elsewhere", "routing_key": queues.SOURCE}
         client.lpush(queues.PUBLISH, json.dumps(message))
     with Connection(url) as connection:

@@ -80,6 +80,8 @@ def test_a_build_is_waited_for_its_log_read_and_its_packages_published(place: Ho
     assert "succeeded" in said
     assert "rpmbuild" in farm(place, "log", "1", "--step", "build")
     assert "build@one" in farm(place, "workers")
+    attempts = [attempt.label for step in place.farm.build(1).steps for attempt in step.attempts]
+    assert attempts == ["1.fetch.1", "1.srpm.1", "1.build.x86_64.1", "1.upload.x86_64.1"], "no message was sent again"
 
 
 def test_a_running_build_is_followed_cancelled_and_retried(place: HostsFarm, tmp_path: Path) -> None:

@@ -118,6 +118,26 @@ def test_many_unexpected_messages_of_uploads_delay_no_other(publisher: Publisher
     publisher.reported(UPLOAD)
 
 
+def test_a_flood_of_builders_holds_up_no_message_of_the_scheduler(publisher: Publisher) -> None:
+    """The account of any builder could stop all uploads. Its messages now wait behind the scheduler's, which sends an
+    upload again when no publisher has claimed it for some seconds."""
+    publisher.app.send_task("farm.upload", kwargs={}, queue="model", ignore_result=True)
+    model = publisher.client.rpop("model")
+    publisher.client.lpush(queues.behind(queues.PUBLISH), *([model] * 20_000))
+    publisher.offer(UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD)
+    publisher.reported(UPLOAD)
+    assert publisher.client.llen(queues.behind(queues.PUBLISH)) > 1000
+
+
+def test_a_message_behind_all_others_is_taken_too(publisher: Publisher) -> None:
+    publisher.offer(UPLOAD)
+    publisher.forge(step_type("upload").task, UPLOAD, v=99)
+    publisher.app.send_task("farm.upload", kwargs={"attempt": UPLOAD, "v": wire.VERSION}, queue="model")
+    publisher.client.lmove("model", queues.behind(queues.PUBLISH))
+    publisher.reported(UPLOAD)
+
+
 def test_other_features_of_celery_are_closed_to_a_forger(publisher: Publisher) -> None:
     """Callbacks would be sent with the publisher's account; a time to wait for would fill its memory."""
     extra: Any = {"queue": queues.SOURCE, "ignore_result": True}

@@ -34,7 +34,6 @@ _DEEP = b"[" * 100_000
 _FLOOD = 3000
 _LOG_BYTES = 9 * 2**20
 _NAMES = 1000
-_SEPARATOR = "\x06\x16"  # of kombu's bindings
 _CONTROL = queues.control_list(EVIL_ROLE)
 
 
@@ -124,7 +123,7 @@ class EvilHost(threading.Thread):
 
     def send_messages(self, client: "redis.Redis") -> None:
         """Into the queues that it may push to: its own, and that of the uploads after its builds, by priority too."""
-        for queue in (EVIL_ROLE, queues.PUBLISH, f"{queues.PUBLISH}{_SEPARATOR}3"):
+        for queue in (EVIL_ROLE, queues.behind(queues.PUBLISH)):
             for label in self._labels():
                 client.lpush(queue, _message(label))
             client.lpush(queue, MARK, b"\xff", b"{}", b"[]", _DEEP)

@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError
 
 from workers.agent.consumer import Consumer
 from workers.agent.denial import EXIT_CODE
+from workers.agent.messages import reduce_message
 
 DENIAL = NoPermissionError("this user has no permissions to access the channel /0.celeryev/task.received")
 
@@ -87,3 +88,26 @@ def test_a_lost_connection_is_celerys_to_mend() -> None:
     with pytest.raises(RedisConnectionError):
         deliver(consumer_that_meets(RedisConnectionError("gone")), channel)
     assert channel.acknowledged == []
+
+
+@pytest.mark.parametrize(
+    ("label", "follows", "queue", "to"),
+    [("1.build.x86_64.1", "upload", "publish", ("behind", "publish")), ("1.fetch.1", "srpm", "source", (None, None))],
+)
+def test_the_next_message_of_a_chain_goes_behind_others_in_another_roles_queue(
+    label: str, follows: str, queue: str, to: tuple[str | None, str | None]
+) -> None:
+    link = {"task": f"farm.{follows}", "args": [], "kwargs": {}, "options": {"queue": queue}, "immutable": True}
+    kind = label.split(".")[1]
+    body = json.dumps([[], {"attempt": label, "v": 4}, {"chain": [link]}])
+    message = Message(
+        body=body,
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={"task": f"farm.{kind}", "id": label},
+        channel=Channel(),
+        accept={"application/json"},
+    )
+    reduce_message(message)
+    (sent,) = message.payload[2]["chain"]
+    assert (sent["options"].get("exchange"), sent["options"].get("routing_key")) == to

@@ -10,8 +10,9 @@ from typing import Any
 
 from kombu.exceptions import KombuError
 
+from farm.broker import keys
 from farm.steps.base import StepType
-from farm.steps.registry import build_workflow, step_types
+from farm.steps.registry import build_workflow, queue_of, step_types
 
 _TEXTS = ("lang", "task", "id", "root_id", "parent_id", "shadow", "argsrepr", "kwargsrepr", "origin")
 _TEXT_CHARS = 1024
@@ -24,7 +25,7 @@ def reduce_message(message: Any) -> None:
         task, links = message.headers["task"], embed.get("chain") or ()
         kind = _step_type(task)
         follows = build_workflow().following(kind.name) if kind else None
-        chain = [link for link in links[-1:] if follows is not None and link["task"] == follows.task]
+        chain = [_sent_on(link, kwargs) for link in links[-1:] if follows is not None and link["task"] == follows.task]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, KombuError) as error:
         raise ValueError(f"it is not of Celery's second protocol: {error!r}") from error
     if kind is None:
@@ -39,6 +40,15 @@ def reduce_message(message: Any) -> None:
     message.body = json.dumps([[], order, {"chain": chain or None}])
     message.content_type, message.content_encoding = "application/json", "utf-8"
     message._decoded_cache = None  # noqa: SLF001 - kombu keeps what it decoded before
+
+
+def _sent_on(link: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+    """The link as this worker sends it. To the queue of another role, where this worker's account may do less, it goes
+    behind the scheduler's own messages."""
+    queue = link["options"]["queue"]
+    if queue == queue_of(order["attempt"]):
+        return link
+    return {**link, "options": {**link["options"], "exchange": keys.BEHIND, "routing_key": queue}}
 
 
 def _step_type(task: object) -> StepType[Any, Any] | None:
