@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 #: The shortest time in which an unclaimed step is sent again twice because of refusals. It is long enough for a willing
 #: worker to claim the step, and keeps the number of the step's attempts low.
 SEND_AGAIN_EVERY_S = 5.0
+#: How many refusals of a step count. Later ones are passed over: the reconciler then finds the step some seconds later,
+#: and counts how often no worker claimed it.
+_REFUSALS = 10
 _REMEMBERED = 10_000  # steps
 
 
@@ -35,6 +38,7 @@ class Notices:
         self._store = store
         self._leases = leases
         self._sent_again: dict[str, float] = {}  # by step: when
+        self._refusals: dict[str, int] = {}
         self._said = Tally()
 
     def process_notices(self, notices: Sequence[Notice]) -> list[Verdict]:
@@ -78,6 +82,8 @@ class Notices:
                 continue
             if state.holder is not None or not state.is_offered:
                 finding, digest = Finding.HANDED_BACK, digest_of(one.token)
+            elif self._is_refused_too_often(one.attempt):
+                continue
             else:
                 finding, digest = Finding.UNSENT, None
             verdict = Verdict(label=one.attempt, finding=finding, message=one.reason, digest=digest, lease=state.holder)
@@ -94,3 +100,11 @@ class Notices:
             return False  # as without a notice: the reconciler finds the attempt some seconds later
         self._sent_again[step] = now
         return True
+
+    def _is_refused_too_often(self, label: str) -> bool:
+        step = AttemptLabel.parse(label).step
+        count = self._refusals.pop(step, 0) + 1
+        while len(self._refusals) >= _REMEMBERED:
+            del self._refusals[next(iter(self._refusals))]
+        self._refusals[step] = count
+        return count > _REFUSALS

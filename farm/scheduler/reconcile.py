@@ -9,6 +9,7 @@ from the first time that a state was seen: SQL's times were written by clocks th
 from collections.abc import Iterator, Mapping, Sequence
 
 from farm.broker.leases import LeaseState
+from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.scheduler.plan import QueueState
 from farm.store.read_view import Live
@@ -20,6 +21,10 @@ OVERDUE_AFTER_S = 120
 MOST_AT_ONCE = 100
 #: How long a message may be neither in its queue nor claimed: a worker needs milliseconds to claim it.
 IN_HAND_S = 5
+#: So many messages of a step in a row that no worker claimed are trouble of the step, whose tries have a limit: a host
+#: that takes messages and claims none must not keep a step from its end.
+TAKEN_AT_MOST = 10
+_REMEMBERED = 10_000  # steps
 
 
 class Reconciler:
@@ -32,6 +37,7 @@ class Reconciler:
         self._suspects: frozenset[str] = frozenset()
         self._since: dict[tuple[str, Status], float] = {}
         self._gone_since: dict[str, float] = {}
+        self._taken: dict[str, int] = {}  # by step: how many of its messages no worker claimed
         self._examined_at = 0.0
         self._patient_until = 0.0
 
@@ -85,17 +91,33 @@ class Reconciler:
             for_s = now - self._since[one.label, one.status]
             if state.holder is not None:
                 if one.status is Status.DISPATCHED:
+                    self._taken.pop(AttemptLabel.parse(one.label).step, None)
                     yield Verdict(label=one.label, finding=Finding.RUNNING, lease=state.holder)
                 elif for_s > one.wall_s + OVERDUE_AFTER_S:
                     yield Verdict(label=one.label, finding=Finding.OVERDUE)
             elif state.is_offered and one.status is Status.DISPATCHED:
-                if for_s > self._claim_s or now - self._gone_since.get(one.label, now) > IN_HAND_S:
+                if now - self._gone_since.get(one.label, now) > IN_HAND_S:
+                    yield self._unclaimed(one)
+                elif for_s > self._claim_s:
                     yield Verdict(label=one.label, finding=Finding.UNSENT)
             elif one.label in self._suspects:
                 suspects.add(one.label)  # in case there are more than MOST_AT_ONCE
                 is_running = one.status is Status.RUNNING
                 if is_running and now < self._patient_until:
                     continue
-                yield Verdict(label=one.label, finding=Finding.LOST if is_running else Finding.UNSENT)
+                yield Verdict(label=one.label, finding=Finding.LOST) if is_running else self._unclaimed(one)
             else:
                 suspects.add(one.label)
+
+    def _unclaimed(self, one: Live) -> Verdict:
+        """Its message or its offer is gone, and no worker claimed it."""
+        step = AttemptLabel.parse(one.label).step
+        count = self._taken.pop(step, 0) + 1
+        if count < TAKEN_AT_MOST:
+            while len(self._taken) >= _REMEMBERED:
+                del self._taken[next(iter(self._taken))]
+            self._taken[step] = count
+            return Verdict(label=one.label, finding=Finding.UNSENT)
+        words = f"unclaimed: it was sent to the queue {one.queue} {count} times, and no worker claimed it, though each"
+        words += " message was taken; look for a host there that takes messages and runs nothing, and stop its workers"
+        return Verdict(label=one.label, finding=Finding.UNCLAIMED, message=words)

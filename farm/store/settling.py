@@ -36,6 +36,7 @@ class Finding(StrEnum):
     RUNNING = "running"  # a worker holds its lease
     LOST = "lost"  # its worker stopped renewing the lease
     UNSENT = "unsent"  # no worker has it, and no message will bring it to one
+    UNCLAIMED = "unclaimed"  # the same, and its step was sent too often without effect
     OVERDUE = "overdue"  # it is past its limit, and its worker did not end it
     REFUSED = "refused"  # its work cannot be made
     DEFERRED = "deferred"  # its work cannot be made now, for a reason that may pass
@@ -45,6 +46,8 @@ class Finding(StrEnum):
 #: An attempt that ends in one of these ways did not report how far it came. An upload may have published by then, so
 #: its names belong to its owner from then on.
 _MAY_HAVE_PUBLISHED = (Finding.LOST, Finding.OVERDUE, Finding.HANDED_BACK)
+
+_UNSENT = (Finding.UNSENT, Finding.UNCLAIMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,8 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
         found = _find(changes.builds, verdict.label)
         if found is None or not _counts(verdict, found[2]):
             continue
+        if verdict.finding in _UNSENT and found[2].status is not Status.DISPATCHED:
+            continue  # a worker has it after all
         build, step, live = found
         changes.claims += _claims_without_report(build, step, verdict.finding)
         match verdict.finding:
@@ -131,8 +136,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
                 if live.status is Status.DISPATCHED and (lease := verdict.lease) is not None:
                     machine.running(changes, build, step, worker=lease.worker, holder=lease.digest)
             case Finding.UNSENT:
-                if live.status is Status.DISPATCHED:  # else a worker has it after all
-                    machine.send_again(changes, build, step)
+                machine.send_again(changes, build, step)
             case Finding.LOST:
                 message = f"worker-lost: {live.worker} stopped renewing its lease"
                 _trouble(changes, build, step, policy, message, host=host_of(live.worker or ""), is_death=True)
@@ -141,7 +145,7 @@ def judge(changes: Changes, verdicts: Iterable[Verdict], policy: SettlePolicy) -
                 _end(changes, build, step, policy, Outcome.TIMED_OUT, message)
             case Finding.REFUSED:
                 _end(changes, build, step, policy, Outcome.ERRORED, clean(verdict.message))
-            case Finding.DEFERRED:
+            case Finding.DEFERRED | Finding.UNCLAIMED:
                 _trouble(changes, build, step, policy, clean(verdict.message), host=None)
             case Finding.HANDED_BACK:
                 message = clean(verdict.message or f"{live.worker} handed it back")
