@@ -39,13 +39,3 @@ def test_commits_that_are_not_pushed_are_counted_for_a_ref_of_the_remote(folder:
     (found,) = warnings(str(tmp_path / "clone"), "origin/main")
     assert found.startswith("1 commits of main are not in origin/main and are not built")
     assert warnings(str(tmp_path / "clone"), None) == ()
-
-
-def test_no_program_of_the_trees_configuration_runs(folder: Path, tmp_path: Path) -> None:
-    mark, program = tmp_path / "ran", tmp_path / "program"
-    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
-    program.chmod(0o755)
-    git(folder, "config", "core.fsmonitor", str(program))
-    (folder / "hello.c").write_text("int x;\n")
-    assert warnings(str(folder), None)
-    assert not mark.exists()

@@ -26,6 +26,8 @@ _TIMEOUT_S = 600.0
 _LISTING_BYTES = 64 * 2**20
 # Git must start no program that the repository's configuration names.
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*")
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_CONFIG_SHA256 = _CONFIG.replace("= 0", "= 1") + "[extensions]\n\tobjectformat = sha256\n"
 _PERSON = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -54,8 +56,6 @@ class _Place:
     git: Path | None = None
     common: Path | None = None
     head: str = ""
-    head_tree: str = ""
-    head_at: int = 0
     is_sha256: bool = False
 
 
@@ -113,16 +113,13 @@ def _place(folder: Path, git: _Git) -> _Place:
     if not any((above / ".git").exists() for above in (folder, *folder.parents)):
         return _Place(top=folder, below="")
     top, own, common, kind, below = [*git("rev-parse", *asked, cwd=folder).split("\n"), ""][:5]
-    said = git("log", "-1", "--format=%H %T %ct", cwd=folder, ok_codes=(0, 128)).split()
-    head, tree, at = said if len(said) == 3 else ("", "", "0")
+    head = git("rev-parse", "--quiet", "--verify", "HEAD", cwd=folder, ok_codes=(0, 1, 128))
     return _Place(
         top=Path(top),
         below=below,
         git=Path(own),
         common=(folder / common).resolve(),
         head=head,
-        head_tree=tree,
-        head_at=int(at),
         is_sha256=kind == "sha256",
     )
 
@@ -146,6 +143,8 @@ def _own_repository(place: _Place, git: _Git, stack: ExitStack) -> Path:
         options = ("--quiet", "--bare", "--template=", "--initial-branch=main", f"--object-format={kind}")
         git("init", *options, bare, cwd=above, own=True)
     with acting_as(git.owner):
+        # The folder came with the work tree: its configuration may name programs too.
+        _write(bare / "config", _CONFIG_SHA256 if place.is_sha256 else _CONFIG)
         _write(bare / "info/attributes", ATTRIBUTES)
         if place.common is not None:
             _write(bare / "objects/info/alternates", f"{place.common / 'objects'}\n")
@@ -169,13 +168,17 @@ def _commit(place: _Place, bare: Path, without: Path, git: _Git) -> str:
         return git(*words, cwd=place.top, own=True, GIT_LITERAL_PATHSPECS="1", **{**paths, **env})  # type: ignore[arg-type]
 
     rules = ("-c", f"core.excludesFile={_global_rules(place, git)}", "-c", "advice.addEmbeddedRepo=false")
+    _forget_submodules(own)
     own(*rules, "-c", "core.bare=false", "add", "--all", "--", ".")
     _forced(place, bare, git, own, rules)
     tree = own("write-tree")
-    if tree == place.head_tree:
+    # Asked here: git in the person's repository starts programs for signatures, and for objects that are not there.
+    said = own("log", "-1", "--format=%T %ct", place.head).split() if place.head else []
+    head_tree, head_at = said if len(said) == 2 else ("", "0")
+    if tree == head_tree:
         commit = place.head
     else:
-        at = f"@{place.head_at} +0000"
+        at = f"@{head_at} +0000"
         parent = ("-p", place.head) if place.head else ()
         dates = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
         commit = own("commit-tree", *parent, "-m", "The work tree as it is", tree, **dates)
@@ -183,11 +186,23 @@ def _commit(place: _Place, bare: Path, without: Path, git: _Git) -> str:
     return commit
 
 
+def _forget_submodules(own: Callable[..., str]) -> None:
+    """Take submodules out of the index, so that git adds each one as a new entry. For a submodule that the index has,
+    git asks for its state, and the submodule's own configuration names programs for that."""
+    entries = own("ls-files", "--stage", "-z").split("\0")
+    for path in (entry.split("\t", 1)[1] for entry in entries if entry.startswith("160000 ")):
+        own("-c", "core.bare=false", "update-index", "--force-remove", "--", path)
+
+
 def _forced(place: _Place, bare: Path, git: _Git, own: Callable[..., str], rules: Sequence[str]) -> None:
     """Bring in files that are tracked although a rule ignores them, and drop those that no longer are."""
     listing = ("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
     before = set(own(*rules, *listing).split("\0")) - {""}
-    wanted = set(git(*listing, cwd=place.top).split("\0")) - {""} if place.git is not None else set()
+    wanted = set()
+    if place.git is not None:
+        with acting_as(git.owner):
+            _link_shared_index(place.git, bare)
+        wanted = set(own(*rules, *listing, GIT_INDEX_FILE=str(place.git / "index")).split("\0")) - {""}
     present = {path for path in wanted if os.path.lexists(place.top / path)}
     for words, paths in ((("add", "--force"), present), (("rm", "--quiet", "--cached"), before - present)):
         if not paths:
@@ -200,6 +215,14 @@ def _forced(place: _Place, bare: Path, git: _Git, own: Callable[..., str], rules
         finally:
             with acting_as(git.owner):
                 listed.unlink(missing_ok=True)
+
+
+def _link_shared_index(person: Path, bare: Path) -> None:
+    """Git finds the shared part of a split index in the folder of the repository that it works on."""
+    for old in bare.glob("sharedindex.*"):
+        old.unlink()
+    for one in person.glob("sharedindex.*"):
+        (bare / one.name).symlink_to(one)
 
 
 def _excluded(place: _Place, without: Path) -> str:
