@@ -15,7 +15,7 @@ from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
-from farm.state.graph import How, Need
+from farm.state.graph import How, Need, Planned
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -60,6 +60,20 @@ class StepState:
     covers: tuple[Arch, ...] = ()
     output: str | None = None
     live: LiveAttempt | None = None
+
+    @classmethod
+    def planned(cls, planned: Planned, *, job_id: int, status: Status) -> "StepState":
+        """A step as it was planned, which is not written yet."""
+        return cls(
+            id=None,
+            job_id=job_id,
+            kind=planned.kind,
+            arch=planned.arch,
+            queue=planned.queue,
+            status=status,
+            needs=planned.needs,
+            counts=planned.counts,
+        )
 
     @property
     def name(self) -> str:

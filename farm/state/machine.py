@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome, Status, combine
 from farm.state.changes import BuildState, Changes, LiveAttempt, StepState
-from farm.state.graph import How, Need, Planned
+from farm.state.graph import How, Planned
 from farm.state.policy import RetryPolicy
 from farm.state.text import clean
 
@@ -168,7 +168,7 @@ def trouble(
 
     With `is_death` the worker or its process died. A package can cause that, so deaths have a limit of their own.
     """
-    hosts = step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
+    hosts = _with_host(step, host)
     deaths = step.deaths + is_death
     if policy is not None and deaths >= policy.max_deaths:
         message = clean(
@@ -191,8 +191,12 @@ def trouble(
         # A worker's death is no outage, so waiting does not help.
         not_before_at=changes.now + (timedelta(0) if is_death else policy.delay(step.troubles)),
     )
-    _withdraw_following(changes, build, step)
-    _is_going(changes, build)
+    _tried_again(changes, build, step)
+
+
+def _with_host(step: StepState, host: str | None) -> tuple[str, ...]:
+    """The hosts on which the step had trouble, with this one."""
+    return step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
 
 
 def _withdraw_following(changes: Changes, build: BuildState, step: StepState) -> None:
@@ -205,7 +209,7 @@ def _withdraw_following(changes: Changes, build: BuildState, step: StepState) ->
 def hand_back(changes: Changes, build: BuildState, step: StepState) -> None:
     """Make the step ready for another worker at once, without blame. Its attempt is closed already."""
     changes.put(step, status=Status.READY)
-    _send_again(changes, build, step)
+    _tried_again(changes, build, step)
 
 
 def handed_back(
@@ -230,12 +234,13 @@ def handed_back(
         trouble(changes, build, step, message=words, host=host, policy=policy, after=after)
         return
     # The time and the hosts make the scheduler wait a while for a slot on another host.
-    hosts = step.trouble_hosts if not host or host in step.trouble_hosts else (*step.trouble_hosts, host)
+    hosts = _with_host(step, host)
     changes.put(step, status=Status.READY, trouble=words, trouble_hosts=hosts, not_before_at=changes.now)
-    _send_again(changes, build, step)
+    _tried_again(changes, build, step)
 
 
-def _send_again(changes: Changes, build: BuildState, step: StepState) -> None:
+def _tried_again(changes: Changes, build: BuildState, step: StepState) -> None:
+    """The build goes on with another try of the step."""
     _withdraw_following(changes, build, step)
     _is_going(changes, build)
 
@@ -298,19 +303,12 @@ def _ensure(changes: Changes, build: BuildState, planned: Planned, status: Statu
     """The planned step, with its edges. It is made unless the build has it already."""
     step = build.find(planned.kind, planned.arch)
     if step is None:
-        step = StepState(
-            id=None,
-            job_id=build.id,
-            kind=planned.kind,
-            arch=planned.arch,
-            queue=planned.queue,
-            status=status,
-            counts=planned.counts,
-        )
+        step, new = StepState.planned(planned, job_id=build.id, status=status), planned.needs
         build.steps.append(step)
         changes.new_steps.append(step)
-    new: list[Need] = [need for need in planned.needs if need not in step.needs]
-    step.needs = (*step.needs, *new)
+    else:
+        new = tuple(need for need in planned.needs if need not in step.needs)
+        step.needs = (*step.needs, *new)
     changes.new_needs += [(step, need) for need in new]
     return step
 

@@ -5,7 +5,7 @@ run by the caller.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from farm.model.target import Target
 from farm.model.work import AnyResult, AnyWork, Work
 from farm.state import machine
 from farm.state.changes import BuildState, Changes, StepState
-from farm.state.graph import How, Planned
-from farm.steps.base import Made, Message, Order, Settling, StepType, Workflow, World
+from farm.steps.base import Settling, StepType, Workflow, World
+from farm.steps.orders import make_order
 from farm.steps.registry import build_workflow, step_type
 
 
@@ -75,13 +75,14 @@ class LocalBuild:
             priority=0,
             owner="",
             status=Status.RUNNING,
-            steps=[_step(planned) for planned in workflow.first()],
+            steps=[StepState.planned(one, job_id=0, status=Status.READY) for one in workflow.first()],
         )
 
     def _work(self, build: BuildState, step: StepState) -> AnyWork:
         kind = step_type(step.kind)
         limits = kind.limits(self.target, build.package, self.options)
-        made = kind.make(self._order(build, step, limits.wall_s), self.world)
+        order = replace(make_order(build, step, is_alone=True), wall_s=limits.wall_s)
+        made = kind.make(order, self.world)
         target = self.world.pinned(self.target, made.arch) if kind.runs_in_root else self.target
         return Work(
             attempt=step.label,
@@ -92,28 +93,6 @@ class LocalBuild:
             options=self.options,
             limits=limits,
             input=made,
-        )
-
-    def _order(self, build: BuildState, step: StepState, wall_s: int) -> Order:
-        before = build.needed(step, How.CHAIN, How.SUCCESS)
-        return Order(
-            message=Message(
-                attempt=step.label, kind=step.kind, arch=step.arch, package=build.package, queue=step.queue
-            ),
-            following=None,
-            build_id=build.id,
-            batch_id=build.batch_id,
-            target=build.target,
-            options=build.options,
-            wall_s=wall_s,
-            source=build.source,
-            arches=build.arches,
-            covers=step.covers or ((step.arch,) if step.arch else ()),
-            made={
-                one.kind: Made(attempt=one.label, output=step_type(one.kind).decode(one.output))
-                for one in before
-                if one.output is not None
-            },
         )
 
     def _settle(
@@ -148,16 +127,3 @@ def _making(whole: Workflow) -> Workflow:
 
 def _next(build: BuildState) -> StepState | None:
     return next((step for step in build.steps if step.status is not Status.FINISHED and build.may_go(step)), None)
-
-
-def _step(planned: Planned) -> StepState:
-    return StepState(
-        id=None,
-        job_id=0,
-        kind=planned.kind,
-        arch=planned.arch,
-        queue=planned.queue,
-        status=Status.READY,
-        needs=planned.needs,
-        counts=planned.counts,
-    )

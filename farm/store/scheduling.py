@@ -20,13 +20,13 @@ from farm.state.changes import BuildState, Changes, build_for
 from farm.state.policy import PUT_OFF_AT_MOST
 from farm.state.text import clean
 from farm.steps.base import Order
+from farm.steps.orders import make_order
 from farm.steps.registry import step_type
 from farm.store import schema, settling, state_rows
 from farm.store.database import Database, write_alone
 from farm.store.heads import Head, doubt_heads
 from farm.store.in_flight import keep_apart, release
 from farm.store.logs import logs_for
-from farm.store.orders import make_order
 from farm.store.owners import claim, owners_for, owners_for_uploads, upload_refusal
 from farm.store.published import (
     note_published,

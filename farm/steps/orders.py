@@ -1,4 +1,4 @@
-"""The order for one attempt: everything in SQL from which its input is made.
+"""The order for one attempt: everything in a build's record from which its input is made.
 
 Not the input itself, which the step type makes (farm.steps), nor the target and the farm's repositories
 (farm.scheduler.work).
@@ -7,6 +7,7 @@ Not the input itself, which the step type makes (farm.steps), nor the target and
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from farm.model.work import LogFile
 from farm.state.changes import BuildState, StepState
@@ -14,18 +15,20 @@ from farm.state.graph import How
 from farm.steps.base import Made, Message, Order
 from farm.steps.registry import step_type
 
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+
 
 def make_order(
     build: BuildState,
     step: StepState,
-    secrets: Mapping[int, str],
-    logs: Mapping[str, tuple[LogFile, ...]],
-    replaces: Mapping[str, tuple[tuple[str, int], ...]] = MappingProxyType({}),
+    secrets: Mapping[int, str] = _NONE,
+    logs: Mapping[str, tuple[LogFile, ...]] = _NONE,
+    replaces: Mapping[str, tuple[tuple[str, int], ...]] = _NONE,
     *,
     is_alone: bool = False,
 ) -> Order:
-    """The order for a step with a live attempt; `logs` and `replaces` are by a step's label. With `is_alone` the
-    message of the next step in the chain has been sent already."""
+    """The order for a step; `logs` and `replaces` are by a step's label. With `is_alone` the message of the next step
+    in the chain has been sent already, or is never sent. `wall_s` is that of the live attempt, and 0 without one."""
     following = None if is_alone else build.next_in_chain(step)
     source = build.source
     if step_type(step.kind).takes_secrets and build.id in secrets:
