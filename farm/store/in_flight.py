@@ -23,11 +23,11 @@ from farm.state.text import clean
 from farm.steps.registry import claims_of, publishes, publishing_kinds
 from farm.store import schema, state_rows
 from farm.store.owners import owners_of
+from farm.store.questions import portions
 
 #: How long an upload waits before it is tried again.
 WAIT = timedelta(seconds=5)
 _SHORT_WAIT = timedelta(seconds=1)  # for an upload of the same version
-_AT_ONCE = 500  # names in one question
 _COLUMN = schema.name_in_flight.c
 _ADD = sa.text(
     "INSERT INTO name_in_flight (target, kind, name, step_id, owner) VALUES (:target, :kind, :name, :step_id, :owner)"
@@ -157,11 +157,11 @@ def _of_others(
 ) -> Iterator[tuple[PackageName, str]]:
     for kind in sorted({kind for _, kind, _ in names}):
         mine = [name for _, own_kind, name in names if own_kind == kind]
-        for first in range(0, len(mine), _AT_ONCE):
+        for some in portions(mine):
             question = sa.select(_COLUMN.name, _COLUMN.owner).where(
                 _COLUMN.target == build.target,
                 _COLUMN.kind == kind,
-                _COLUMN.name.in_(mine[first : first + _AT_ONCE]),
+                _COLUMN.name.in_(some),
                 _COLUMN.owner != build.owner,
                 _MAY_PUBLISH,
             )

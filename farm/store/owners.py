@@ -9,18 +9,17 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from farm import wire
-from farm.model.outcome import Status
 from farm.model.work import AnyResult
-from farm.state.changes import BuildState, PackageName, StepState, build_for
+from farm.state.changes import BuildState, PackageName, StepState
 from farm.steps import registry
 from farm.steps.names import NameKind
 from farm.store import schema
+from farm.store.questions import portions, ready_steps, reported
 
 #: A name, the owner who gets it, and the build that published it.
 Claim = tuple[PackageName, str, int]
 
 _COLUMN = schema.package_owner.c
-_AT_ONCE = 500  # names in one question
 _SHOWN = 3
 _CLAIM = sa.text(
     "INSERT INTO package_owner (target, kind, name, owner, build_id, claimed_at)"
@@ -34,12 +33,7 @@ def owners_for(
     """The owners of all names that these reports bring; names without an owner are left out."""
     return owners_of(
         connection,
-        (
-            name
-            for report in reports
-            if (build := build_for(builds, report.attempt)) is not None and report.result is not None
-            for name in _names(build, report.kind, report.result)
-        ),
+        (name for build, report, result in reported(builds, reports) for name in _names(build, report.kind, result)),
     )
 
 
@@ -47,14 +41,7 @@ def owners_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildStat
     """The owners of all names that these builds have made and not yet published. Another build may have published a
     name meanwhile: an upload can be tried again much later."""
     return owners_of(
-        connection,
-        (
-            name
-            for build in builds.values()
-            for step in build.steps
-            if step.status is Status.READY
-            for name in registry.claims_of(build, step)
-        ),
+        connection, (name for build, step in ready_steps(builds) for name in registry.claims_of(build, step))
     )
 
 
@@ -65,9 +52,7 @@ def owners_of(connection: sa.Connection, names_of_all: Iterable[PackageName]) ->
         wanted.setdefault((target, NameKind(kind)), set()).add(name)
     found: dict[PackageName, str] = {}
     for (target, kind), names in wanted.items():
-        ordered = sorted(names)
-        for first in range(0, len(ordered), _AT_ONCE):
-            part = ordered[first : first + _AT_ONCE]
+        for part in portions(sorted(names)):
             question = sa.select(_COLUMN.name, _COLUMN.owner).where(
                 _COLUMN.target == target, _COLUMN.kind == kind.value, _COLUMN.name.in_(part)
             )

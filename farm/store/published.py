@@ -14,17 +14,16 @@ import sqlalchemy as sa
 from farm import wire
 from farm.model.arch import Arch
 from farm.model.build import Replacement
-from farm.model.outcome import Status
 from farm.model.work import AnyResult
-from farm.state.changes import BuildState, Occupant, PublishedPackage, StepState, build_for
+from farm.state.changes import BuildState, Occupant, PublishedPackage, StepState
 from farm.steps.registry import publishes, step_type
 from farm.store import schema
+from farm.store.questions import portions, ready_steps, reported
 
 #: Target, arch (empty for sources) and identity.
 Slot = tuple[str, str, str]
 Occupants = Mapping[Slot, Occupant]
 
-_AT_ONCE = 500  # identities or builds in one question
 _SHOWN = 3
 _COLUMN = schema.published_package.c
 _IN_SLOT = sa.and_(
@@ -49,9 +48,8 @@ def occupants_for(
         connection,
         (
             package
-            for report in reports
-            if report.result is not None and (build := build_for(builds, report.attempt)) is not None
-            for package in _brought(build, build.by_label(report.attempt), report.kind, report.result)
+            for build, report, result in reported(builds, reports)
+            for package in _brought(build, build.by_label(report.attempt), report.kind, result)
         ),
     )
 
@@ -59,14 +57,7 @@ def occupants_for(
 def occupants_for_uploads(connection: sa.Connection, builds: Mapping[int, BuildState]) -> dict[Slot, Occupant]:
     """The packages that the ready uploads of these builds would replace."""
     return _occupants(
-        connection,
-        (
-            package
-            for build in builds.values()
-            for step in build.steps
-            if step.status is Status.READY
-            for package in publishes(build, step)
-        ),
+        connection, (package for build, step in ready_steps(builds) for package in publishes(build, step))
     )
 
 
@@ -148,8 +139,7 @@ class Replacements:
 def replacements(connection: sa.Connection, build_ids: Sequence[int]) -> Replacements:
     """Replacements of packages of these builds, or by them, in the order of their packages."""
     rows: dict[int, Any] = {}
-    for start in range(0, len(build_ids), _AT_ONCE):
-        some = build_ids[start : start + _AT_ONCE]
+    for some in portions(build_ids):
         for column in (_COLUMN.build_id, _COLUMN.replaced_by):
             question = sa.select(schema.published_package).where(
                 column.in_(some), _COLUMN.replaced_by.is_not(None), _COLUMN.replaced_by != _COLUMN.build_id
@@ -169,8 +159,7 @@ def replacements(connection: sa.Connection, build_ids: Sequence[int]) -> Replace
 def _here(connection: sa.Connection, build_ids: Sequence[int]) -> set[tuple[int, str, str]]:
     """The build, arch and identity of packages that were not replaced."""
     found: set[tuple[int, str, str]] = set()
-    for start in range(0, len(build_ids), _AT_ONCE):
-        some = build_ids[start : start + _AT_ONCE]
+    for some in portions(build_ids):
         question = sa.select(_COLUMN.build_id, _COLUMN.arch, _COLUMN.identity).where(
             _COLUMN.build_id.in_(some), _COLUMN.replaced_by.is_(None)
         )
@@ -190,14 +179,13 @@ def _occupants(connection: sa.Connection, packages: Iterable[PublishedPackage]) 
         wanted[package.target].add(package.identity)
     found: dict[Slot, Occupant] = {}
     for target, identities in wanted.items():
-        ordered = sorted(identities)
-        for start in range(0, len(ordered), _AT_ONCE):
+        for some in portions(sorted(identities)):
             question = (
                 sa.select(_COLUMN.arch, _COLUMN.identity, _COLUMN.sha256, _COLUMN.build_id, schema.build.c.package)
                 .select_from(schema.published_package.join(schema.build, _COLUMN.build_id == schema.build.c.id))
                 .where(
                     _COLUMN.target == target,
-                    _COLUMN.identity.in_(ordered[start : start + _AT_ONCE]),
+                    _COLUMN.identity.in_(some),
                     _COLUMN.replaced_by.is_(None),
                 )
                 .order_by(_COLUMN.id)

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from farm.model.outcome import Status
 from farm.store import columns, schema
 from farm.store.database import Database
+from farm.store.questions import portions
 
-_AT_ONCE = 500  # digests in one query: every database takes so many parameters
 _BUILD = schema.build.c
 _ATTEMPT = schema.attempt.c
 _FOUND = schema.attempt_artifact.c
@@ -37,8 +37,7 @@ class RetentionStore(Database):
         wanted = sorted(sha256s)
         needed: set[str] = set()
         with self.reading() as connection:
-            for start in range(0, len(wanted), _AT_ONCE):
-                some = wanted[start : start + _AT_ONCE]
+            for some in portions(wanted):
                 needed |= set(connection.execute(stored.where(_FOUND.sha256.in_(some))).scalars())
                 needed |= set(connection.execute(recorded.where(_BUILD.target_sha256.in_(some))).scalars())
             if wanted:
