@@ -24,6 +24,7 @@ from farm.store.store import Store
 from tests.databases import sqlite_template
 from tests.fake_workers import Answer, held_by, output_of, picked, report_for, settle_reports, token_of
 from tests.redis_server import redis_server
+from tests.scheduling import ready
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=60))
 
@@ -46,12 +47,8 @@ class DrivenFarm:
 
     def send(self) -> None:
         """Everything that is ready goes out."""
-        picks = []
-        with self.store.read_view() as look:
-            for queue, groups in look.groups(most=100).items():
-                for priority, owner in groups:
-                    picks += look.ready(queue, priority, owner, most=1000)
-        self.store.dispatch(picked(picks, wall_s=3600), datetime.now(UTC), with_logs=self.around.uploads_logs)
+        picks = picked(ready(self.store), wall_s=3600)
+        self.store.dispatch(picks, datetime.now(UTC), with_logs=self.around.uploads_logs)
 
     def start(self, label: str, worker: str = "build@one") -> None:
         verdict = Verdict(label=label, finding=Finding.RUNNING, lease=held_by(worker, label))

@@ -1,13 +1,38 @@
-"""A scheduler in a thread of the test's own process."""
+"""The scheduler in tests: its picks from a store, without the scheduler, and one in a thread of the test's process."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from farm.config import Settings
+from farm.model.arch import Arch
+from farm.model.build import BuildRequest
+from farm.model.source import Source, SourceKind
 from farm.scheduler.loop import Scheduler
+from farm.store.read_view import Ready
+from farm.store.store import Store
 
+HELLO = BuildRequest(
+    source=Source(kind=SourceKind.GIT, url="https://example.org/hello.git"), target="demo", arches=(Arch.X86_64,)
+)
 _END_WITHIN_S = 60.0
+
+
+def added(store: Store) -> int:
+    """The id of a new build of HELLO."""
+    return store.add_batch([HELLO], owner="ann").builds[0].id
+
+
+def ready(store: Store, build: int | None = None) -> list[Ready]:
+    """Everything that is ready, of one build or of all."""
+    with store.read_view() as look:
+        return [
+            one
+            for queue, pairs in look.groups(most=100).items()
+            for priority, owner in pairs
+            for one in look.ready(queue, priority, owner, most=1000)
+            if build in (None, one.build_id)
+        ]
 
 
 @contextmanager

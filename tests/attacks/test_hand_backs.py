@@ -5,10 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from farm.model.arch import Arch
-from farm.model.build import BuildRequest
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.scheduler.plan import QueueState, plan
 from farm.state.policy import RetryPolicy
 from farm.store.read_view import Ready
@@ -16,6 +13,7 @@ from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from farm.wire import digest_of
 from tests.fake_workers import held_by, picked, token_of
+from tests.scheduling import added, ready
 
 POLICY = SettlePolicy(retry=RetryPolicy(max_troubles=2, delay_s=0.0))
 EVIL, HONEST = "source@evil", "source@honest"
@@ -30,20 +28,13 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def build_id(store: Store) -> int:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
-    return store.add_batch([request], owner="ann").builds[0].id
+    return added(store)
 
 
-def ready(store: Store) -> list[Ready]:
+def due(store: Store) -> list[Ready]:
+    """Everything that is ready an hour from now."""
     store.promote_due(now() + timedelta(hours=1), most=10)
-    with store.read_view() as view:
-        return [
-            one
-            for queue, groups in view.groups(most=9).items()
-            for priority, owner in groups
-            for one in view.ready(queue, priority, owner, most=9)
-        ]
+    return ready(store)
 
 
 def now() -> datetime:
@@ -52,7 +43,7 @@ def now() -> datetime:
 
 def hand_back(store: Store, worker: str, *, is_drained: bool = False) -> None:
     """The worker claims the one step that is ready, and hands it back before it is seen running."""
-    (order,) = store.dispatch(picked(ready(store)), now()).orders
+    (order,) = store.dispatch(picked(due(store)), now()).orders
     label = order.message.attempt
     digest = None if is_drained else digest_of(token_of(label))
     verdict = Verdict(
@@ -64,7 +55,7 @@ def hand_back(store: Store, worker: str, *, is_drained: bool = False) -> None:
 def test_a_step_that_was_handed_back_waits_for_a_slot_on_another_host(store: Store, build_id: int) -> None:
     hand_back(store, EVIL)
     queue = QueueState(name="source", slots=2, free={"evil": 1, "honest": 0})
-    (one,) = ready(store)
+    (one,) = due(store)
     assert one.avoid == ("evil",)
     assert plan([one], {"source": queue}, {}, now()) == ()
     queue = QueueState(name="source", slots=2, free={"evil": 1, "honest": 1})
@@ -89,5 +80,5 @@ def test_a_step_that_is_always_handed_back_ends_with_words(store: Store, build_i
 def test_a_host_that_a_person_drains_counts_for_nothing(store: Store, build_id: int) -> None:
     for _ in range(20):
         hand_back(store, HONEST, is_drained=True)
-    (one,) = ready(store)
+    (one,) = due(store)
     assert one.avoid == ()

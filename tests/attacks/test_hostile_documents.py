@@ -23,11 +23,9 @@ from farm.broker.leases import LIVE_LOG_BYTES, Leases
 from farm.cli import tables
 from farm.config import Settings
 from farm.errors import FarmNotRunning
-from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Build, BuildRequest
+from farm.model.build import Build
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.model.work import StepResult
 from farm.scheduler.guard import Guard
 from farm.service.watch import listen
@@ -36,7 +34,7 @@ from farm.store.store import Store
 from tests.fake_workers import FakeWorkers
 from tests.messages import report_of, worker_facts
 from tests.redis_server import redis_server
-from tests.scheduling import scheduling
+from tests.scheduling import HELLO, scheduling
 from tests.waiting import until
 
 EVIL = "build.x86_64"
@@ -98,9 +96,7 @@ def put_facts(client: redis.Redis, document: bytes, role: str = EVIL, name: str 
 
 
 def build_one(settings: Settings, store: Store) -> Build:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
-    (build,) = store.add_batch([request], owner="ann").builds
+    (build,) = store.add_batch([HELLO], owner="ann").builds
     control = Control(settings)
     control.wake()
     control.close()

@@ -34,6 +34,7 @@ from tests.contract.test_store import AROUND, drive
 from tests.fake_workers import Answer, artifact, picked, report_for, settle_reports, succeed, token_of
 from tests.messages import KINDS
 from tests.rpms import make_rpm, sha256
+from tests.scheduling import ready
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
 from workers.formats.rpm.dnf import pinned_repositories
@@ -176,11 +177,7 @@ def test_a_real_build_root_takes_no_bash_from_the_farms_own_repository(tmp_path:
 
 def sent(store: Store) -> Committed:
     """Everything that is ready goes out."""
-    with store.read_view() as view:
-        groups = view.groups(most=100)
-        pairs = [(queue, *pair) for queue, of_queue in groups.items() for pair in of_queue]
-        ready = [one for queue, priority, owner in pairs for one in view.ready(queue, priority, owner, most=100)]
-    return store.dispatch(picked(ready), datetime.now(UTC))
+    return store.dispatch(picked(ready(store)), datetime.now(UTC))
 
 
 def uploads_offered(store: Store, owners: dict[str, tuple[str, str]]) -> Committed:
@@ -193,13 +190,8 @@ def uploads_offered(store: Store, owners: dict[str, tuple[str, str]]) -> Committ
     done = sent(store)
     while any(order.message.kind != UPLOAD.name for order in done.orders):
         done = settled(store, done, by_build) if done.orders else sent(store)
-        done = done if done.orders or not is_ready(store) else sent(store)
+        done = done if done.orders or not ready(store) else sent(store)
     return done
-
-
-def is_ready(store: Store) -> bool:
-    with store.read_view() as view:
-        return bool(view.groups(most=1))
 
 
 def settled(store: Store, done: Committed, by_build: dict[int, tuple[str, str]]) -> Committed:

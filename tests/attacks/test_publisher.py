@@ -15,9 +15,8 @@ from farm.errors import BadSource, LeaseLost, RepositoryTrouble, WorkerLost
 from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildOptions, BuildRequest
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from farm.model.work import Work
 from farm.repositories import checks, open_repositories
@@ -26,12 +25,12 @@ from farm.repositories.staging import bring
 from farm.state.policy import RetryPolicy
 from farm.steps.upload import UploadInput
 from farm.store import schema
-from farm.store.read_view import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.contexts import demo_target, step_context
 from tests.fake_workers import artifact, picked, report_for, settle_reports, succeed, token_of
 from tests.rpms import make_rpm, sha256
+from tests.scheduling import added, ready
 from workers.core.context import Ended
 from workers.steps import upload
 from workers.steps.logs import check_size
@@ -125,22 +124,6 @@ def to_upload(store: Store, package: str = "hello") -> int:
     return build_id
 
 
-def added(store: Store) -> int:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
-    return store.add_batch([request], owner="ann").builds[0].id
-
-
-def ready(store: Store) -> list[Ready]:
-    with store.read_view() as view:
-        return [
-            one
-            for queue, groups in view.groups(most=9).items()
-            for priority, owner in groups
-            for one in view.ready(queue, priority, owner, most=9)
-        ]
-
-
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -160,19 +143,16 @@ def test_an_upload_that_may_have_published_a_part_keeps_its_names(store: Store, 
 
 
 def test_a_source_package_has_one_identity(store: Store) -> None:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    build = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann").builds[0]
-    with store.read_view() as view:
-        ready = view.ready("source", 0, "ann", most=1)
-    store.dispatch(picked(ready), now())
-    fetch, srpm = f"{build.id}.fetch.1", f"{build.id}.srpm.1"
+    build_id = added(store)
+    store.dispatch(picked(ready(store)), now())
+    fetch, srpm = f"{build_id}.fetch.1", f"{build_id}.srpm.1"
     settle_reports(store, [report_for(fetch, token_of(fetch), "fetch")], now(), POLICY)
     honest = succeed("srpm")
     assert honest.output is not None
     evil = replace(honest.output.srpm, identity="kernel-6-1.src")
     lie = replace(honest, output=replace(honest.output, srpm=evil))
     settle_reports(store, [report_for(srpm, token_of(srpm), "srpm", lie)], now(), POLICY)
-    (step,) = [one for one in store.build(build.id).steps if one.kind == "srpm"]
+    (step,) = [one for one in store.build(build_id).steps if one.kind == "srpm"]
     assert step.attempts[0].outcome is Outcome.ERRORED
     assert "at once" in (step.attempts[0].reason or "")
 

@@ -23,14 +23,10 @@ from farm import wire
 from farm.broker.leases import Leases
 from farm.config import Settings
 from farm.errors import FarmNotRunning, LeaseLost, NotFound, WrongState
-from farm.model.arch import Arch
-from farm.model.build import BuildRequest
-from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
 from farm.steps.base import Message
 from farm.store.database import make_engine
 from farm.store.heads import Head
-from farm.store.read_view import Ready
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.state_rows import load
@@ -41,6 +37,7 @@ from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle
 from tests.invariants import broken
 from tests.messages import work_of
 from tests.redis_server import redis_server
+from tests.scheduling import HELLO, ready
 
 ROUNDS = 40
 WITHIN_S = 60.0
@@ -122,24 +119,11 @@ def dispatch(store: Store, case: Case) -> bool:
 lose, unsend, run = _judge(Finding.LOST), _judge(Finding.UNSENT), _judge(Finding.RUNNING)
 
 
-def ready(store: Store, build: int | None = None) -> list[Ready]:
-    with store.read_view() as look:
-        return [
-            one
-            for queue, pairs in look.groups(most=100).items()
-            for priority, owner in pairs
-            for one in look.ready(queue, priority, owner, most=1000)
-            if build in (None, one.build_id)
-        ]
-
-
 # --- where builds can be when it happens ------------------------------------------------------------------------
 
 
 def cases(store: Store, stage: str, count: int) -> list[Case]:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
-    found = {build.id: Case(build=build.id) for build in store.add_batch([request] * count, owner="ann").builds}
+    found = {build.id: Case(build=build.id) for build in store.add_batch([HELLO] * count, owner="ann").builds}
 
     def note(done: Committed) -> None:
         for order in done.orders:

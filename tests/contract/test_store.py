@@ -37,6 +37,7 @@ from farm.store.store import Store
 from farm.store.waiting import QueueSeen
 from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 from tests.messages import FILE
+from tests.scheduling import ready
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0))
 TROUBLE = wire.TroubleReport(code="network", retryable=True, message="no route to host")
@@ -61,14 +62,7 @@ def add(store: Store, *, arches: tuple[Arch, ...] = (Arch.X86_64,), priority: in
 
 def send(store: Store, at: datetime | None = None) -> Committed:
     """Everything that is ready goes out."""
-    with store.read_view() as look:
-        ready = [
-            one
-            for queue, pairs in look.groups(most=100).items()
-            for priority, owner in pairs
-            for one in look.ready(queue, priority, owner, most=100)
-        ]
-    return store.dispatch(picked(ready), at or now())
+    return store.dispatch(picked(ready(store)), at or now())
 
 
 def settle(store: Store, done: Committed, answers: dict[str, Answer] | None = None) -> Committed:

@@ -12,16 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from farm.model.arch import Arch
-from farm.model.build import BuildRequest
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
 from farm.store.read_view import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.bench import crowd
 from tests.fake_workers import fail, picked, report_for, settle_reports, succeed, token_of
+from tests.scheduling import HELLO, added
 
 MANY = 1_000
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=3, delay_s=5.0), uploads_logs=True)
@@ -120,9 +119,8 @@ def test_looking_cancelling_and_retrying_read_no_other_build(crowded: Store) -> 
 
 
 def test_the_scheduler_reads_nothing_that_is_over(crowded: Store) -> None:
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
     with scans(crowded) as found:
-        crowded.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
+        crowded.add_batch([HELLO], owner="ann")
         for _ in range(3):
             work_off(crowded)
     assert not found
@@ -144,9 +142,7 @@ def test_a_crowd_is_as_the_farm_leaves_it(database_url: str) -> None:
         for _ in range(4):
             work_off(store)
         assert {one.status for one in store.builds(limit=100)} == {Status.FINISHED}
-        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-        asked = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
-        assert asked.builds[0].id == 36
+        assert added(store) == 36
     finally:
         store.close()
 
@@ -155,8 +151,7 @@ def test_a_queue_without_workers_hides_no_other_however_many_wait_in_it(database
     """Queues come by their names, and those of other arches before `source`."""
     store = Store.open(database_url)
     try:
-        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-        request = BuildRequest(source=source, target="demo", arches=(Arch.AARCH64,))
+        request = replace(HELLO, arches=(Arch.AARCH64,))
         for number in range(20):
             store.add_batch([request], owner=f"owner-{number:02}")
         first = ready_of(store, most=50)

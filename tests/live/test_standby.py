@@ -19,10 +19,7 @@ import sqlalchemy as sa
 from farm.broker.control import Control
 from farm.broker.leader import HOLD_S
 from farm.config import Settings
-from farm.model.arch import Arch
-from farm.model.build import BuildRequest
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.model.work import AnyWork
 from farm.store.database import make_engine
 from farm.store.store import Store
@@ -31,6 +28,7 @@ from tests.fake_workers import Answer, FakeWorkers, succeed
 from tests.invariants import broken
 from tests.promises import Stopwatch
 from tests.redis_server import redis_server
+from tests.scheduling import HELLO
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
@@ -50,9 +48,7 @@ class Pair:
     hold: threading.Event = field(default_factory=threading.Event)
 
     def enqueue(self, count: int) -> list[int]:
-        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-        request = BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))
-        builds = self.store.add_batch([request] * count, owner="ann").builds
+        builds = self.store.add_batch([HELLO] * count, owner="ann").builds
         control = Control(self.settings)
         control.wake()
         control.close()

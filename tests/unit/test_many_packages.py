@@ -24,9 +24,8 @@ from farm.cli import tables
 from farm.config import Settings
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildOptions, BuildRequest
+from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from farm.model.work import AnyResult, StepResult, Work
 from farm.repositories.staging import bring_all
@@ -41,6 +40,7 @@ from farm.store.store import Store
 from tests.contexts import demo_target, step_context
 from tests.fake_workers import picked, report_for, settle_reports, succeed, token_of
 from tests.rpms import make_rpm, read_repository
+from tests.scheduling import added, ready
 from workers.core.collect import collect
 from workers.core.context import StepContext
 from workers.formats.rpm.results import checked_packages
@@ -155,8 +155,7 @@ def _settled(settings: Settings, result: StepResult[BuildResult], counter: Count
         document = wire.encode_report(report_for("1.build.x86_64.1", "token", "build", result))
         bounds.check_report(wire.decode_report(document), queue_of("1.build.x86_64.1") or "")
     store = Store.open("sqlite://", create=True)
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann")
+    added(store)
     for kind in ("fetch", "srpm", "build", "upload"):
         with counter.stage(f"settle {kind}"):
             _settle(store, kind, result if kind == "build" else succeed(kind))
@@ -169,10 +168,7 @@ def _settled(settings: Settings, result: StepResult[BuildResult], counter: Count
 
 
 def _settle(store: Store, kind: str, result: AnyResult) -> None:
-    with store.read_view() as view:
-        pairs = [(queue, *pair) for queue, found in view.groups(most=9).items() for pair in found]
-        ready = [one for queue, priority, owner in pairs for one in view.ready(queue, priority, owner, most=9)]
-    store.dispatch(picked(ready), datetime.now(UTC))
+    store.dispatch(picked(ready(store)), datetime.now(UTC))
     label = f"1.{kind}.1" if kind in ("fetch", "srpm") else f"1.{kind}.x86_64.1"
     done = settle_reports(store, [report_for(label, token_of(label), kind, result)], datetime.now(UTC), POLICY)
     assert not done.late

@@ -23,6 +23,7 @@ from farm.store.store import Store
 from tests.contract.test_store import AROUND, drive
 from tests.fake_workers import Answer, picked, report_for, settle_reports, succeed, token_of
 from tests.messages import KINDS
+from tests.scheduling import ready
 
 
 @pytest.fixture
@@ -126,14 +127,7 @@ def test_a_package_of_another_source_package_is_not_replaced(store: Store) -> No
 
 
 def send(store: Store) -> Committed:
-    with store.read_view() as view:
-        ready = [
-            one
-            for queue, groups in view.groups(most=100).items()
-            for priority, owner in groups
-            for one in view.ready(queue, priority, owner, most=100)
-        ]
-    return store.dispatch(picked(ready), datetime.now(UTC))
+    return store.dispatch(picked(ready(store)), datetime.now(UTC))
 
 
 def settle(store: Store, done: Committed, contents: dict[int, str]) -> Committed:

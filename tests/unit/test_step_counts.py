@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from farm.model.arch import Arch
-from farm.model.build import Build, BuildRequest
+from farm.model.build import Build
 from farm.model.outcome import Outcome
-from farm.model.source import Source, SourceKind
 from farm.state.graph import How
 from farm.state.policy import RetryPolicy
 from farm.steps import registry
@@ -17,6 +15,7 @@ from farm.steps.upload import UPLOAD, Upload
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.fake_workers import fail, picked, report_for, settle_reports, succeed, token_of
+from tests.scheduling import added, ready
 
 POLICY = SettlePolicy(retry=RetryPolicy(max_troubles=0, delay_s=0.0))
 
@@ -43,19 +42,15 @@ def store(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
 
 def work_off(store: Store) -> Build:
     """A build in which all steps but the opinion succeed."""
-    source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-    build = store.add_batch([BuildRequest(source=source, target="demo", arches=(Arch.X86_64,))], owner="ann").builds[0]
+    build_id = added(store)
     for kind in ("fetch", "srpm", "build", "upload", "opinion"):
-        with store.read_view() as view:
-            pairs = [(queue, *pair) for queue, found in view.groups(most=9).items() for pair in found]
-            ready = [one for queue, priority, owner in pairs for one in view.ready(queue, priority, owner, most=9)]
-        store.dispatch(picked(ready), datetime.now(UTC))
-        label = f"{build.id}.{kind}.1" if kind in ("fetch", "srpm") else f"{build.id}.{kind}.x86_64.1"
+        store.dispatch(picked(ready(store)), datetime.now(UTC))
+        label = f"{build_id}.{kind}.1" if kind in ("fetch", "srpm") else f"{build_id}.{kind}.x86_64.1"
         answer = fail() if kind == "opinion" else succeed(kind)
         assert not settle_reports(
             store, [report_for(label, token_of(label), kind, answer)], datetime.now(UTC), POLICY
         ).late
-    return store.build(build.id)
+    return store.build(build_id)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.state.policy import RetryPolicy
-from farm.store.read_view import Ready
 from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from tests.fake_workers import Answer, fail, held_by, picked, report_for, settle_reports, succeed, token_of
 from tests.messages import KINDS
+from tests.scheduling import ready
 
 POLICY = RetryPolicy(max_troubles=1, delay_s=5.0)
 ARCHES = (Arch.X86_64, Arch.AARCH64)
@@ -68,8 +68,8 @@ class Play:
     def act(self, action: tuple[object, ...]) -> None:
         match action:
             case ("send", int(which)):
-                if ready := self.ready():
-                    picks = [ready[which % len(ready)]]
+                if steps := ready(self.store, self.id):
+                    picks = [steps[which % len(steps)]]
                     with_logs = self.around.uploads_logs
                     self.learn(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
             case ("report", int(which), str(how)):
@@ -112,17 +112,6 @@ class Play:
                 settle_reports(self.store, [report_for(label, token + forged, kind, answer)], self.now, self.around)
             )
 
-    def ready(self) -> list[Ready]:
-        with self.store.read_view() as look:
-            groups = look.groups(most=100)
-            return [
-                one
-                for queue, pairs in groups.items()
-                for priority, owner in pairs
-                for one in look.ready(queue, priority, owner, most=1000)
-                if one.build_id == self.id
-            ]
-
     def learn(self, done: Committed) -> None:
         for order in done.orders:
             if order.message.kind in ("upload", "logs"):
@@ -164,7 +153,7 @@ class Play:
             if self.build().status is Status.FINISHED:
                 return
             self.act(("due",))
-            for _ in self.ready():
+            for _ in ready(self.store, self.id):
                 self.act(("send", 0))
             for number in range(len(self.known)):
                 self.report(number, succeed(self.known[number][2]), "")

@@ -11,9 +11,8 @@ from farm import wire
 from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Build, BuildRequest, Step
+from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
-from farm.model.source import Source, SourceKind
 from farm.model.work import AnyResult
 from farm.state.policy import RetryPolicy
 from farm.steps.base import Order
@@ -21,6 +20,7 @@ from farm.store.scheduling import Committed
 from farm.store.settling import Finding, SettlePolicy, Verdict
 from farm.store.store import Store
 from tests.fake_workers import Answer, artifact, fail, held_by, picked, report_for, settle_reports, succeed, token_of
+from tests.scheduling import HELLO, ready
 
 AROUND = SettlePolicy(retry=RetryPolicy(max_troubles=1, delay_s=5.0), uploads_logs=True)
 LOG = artifact("a.log", ArtifactKind.LOG)
@@ -37,12 +37,10 @@ class Driven:
     """One build; `now` is moved by hand."""
 
     def __init__(self, store: Store, arches: tuple[Arch, ...] = (Arch.X86_64,), around: SettlePolicy = AROUND) -> None:
-        source = Source(kind=SourceKind.GIT, url="https://example.org/hello.git")
-        request = BuildRequest(source=source, target="demo", arches=arches)
         self.store = store
         self.around = around
         self.now = datetime.now(UTC)
-        self.id = store.add_batch([request], owner="ann").builds[0].id
+        self.id = store.add_batch([replace(HELLO, arches=arches)], owner="ann").builds[0].id
         self.orders: dict[str, Order] = {}
         self.tokens: dict[str, str] = {}
 
@@ -50,15 +48,8 @@ class Driven:
         """Everything that is ready or due goes out; the labels of what did."""
         self.now += timedelta(minutes=1)
         self.note(self.store.promote_due(self.now, most=100))
-        with self.store.read_view() as look:
-            picks = [
-                one
-                for queue, pairs in look.groups(most=100).items()
-                for priority, owner in pairs
-                for one in look.ready(queue, priority, owner, most=100)
-            ]
         with_logs = self.around.uploads_logs
-        return self.note(self.store.dispatch(picked(picks), self.now, with_logs=with_logs))
+        return self.note(self.store.dispatch(picked(ready(self.store)), self.now, with_logs=with_logs))
 
     def report(self, label: str, answer: Answer | None = None) -> list[str]:
         """The labels of what goes out by that."""
