@@ -13,11 +13,14 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from farm.artifacts.directory import DirectoryStore
 from farm.config import Settings
 from farm.formats.rpm.settings import Lookaside, settings_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
+from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from farm.model.work import Work
@@ -26,7 +29,7 @@ from farm.targets.load import find_target
 from tests.artifacts import path_of
 from tests.distribution import demo_distribution
 from tests.packages import commit_all, git
-from workers.core.context import StepContext
+from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
 from workers.steps import fetch
 
@@ -97,7 +100,22 @@ class Desk:
         return result.output
 
     def git(self, url: Path | str, **where: str) -> FetchResult:
-        return self.fetch(Source(kind=SourceKind.GIT, url=str(url), reader_uid=self.reader_uid, **where))
+        return self.fetch(self._source(url, **where))
+
+    def _source(self, url: Path | str, **where: str) -> Source:
+        return Source(kind=SourceKind.GIT, url=str(url), reader_uid=self.reader_uid, **where)
+
+    def refusal(self, source: Source) -> str:
+        """The reason why a source cannot be fetched, which is the asker's fault."""
+        with pytest.raises(Ended) as ended:
+            self.fetch(source)
+        reason = ended.value.reason
+        assert ended.value.outcome is (Outcome.OVER_LIMIT if "--limit disk=" in reason else Outcome.FAILED)
+        assert "\n" not in reason
+        return reason
+
+    def git_refusal(self, url: Path | str, **where: str) -> str:
+        return self.refusal(self._source(url, **where))
 
     @property
     def log(self) -> str:

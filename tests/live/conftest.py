@@ -1,4 +1,4 @@
-"""Fixtures of live tests: one data folder with the demo's template, for lines of steps."""
+"""Fixtures of live tests: one data folder with the demo's template, for lines of steps; surroundings of fetch steps."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import pytest
 
 from farm.config import Settings
 from farm.targets.load import find_target
+from tests.fetching import Desk, Server, http_server
 from tests.line import Line, leftovers
 
 
@@ -25,3 +26,15 @@ def line(line_settings: Settings, tmp_path: Path) -> Iterator[Line]:
     yield Line(line_settings, find_target(line_settings, "demo"), tmp_path)
     assert leftovers(line_settings) == []
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(folder=tmp_path / "desk")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """An HTTP server of this test's own."""
+    with http_server() as running:
+        yield running

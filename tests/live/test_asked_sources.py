@@ -2,7 +2,6 @@
 
 import codecs
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,24 +10,17 @@ import pytest
 from farm.errors import NetworkTrouble
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
-from farm.model.outcome import Outcome
-from tests.fetching import Answer, Desk, Server, http_server, repository
+from tests.fetching import Answer, Desk, Server, repository
 from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with http_server() as running:
-        for name in ("a-1.tar", "b-1.tar", "get", "more.inc", "last.inc", "version"):
-            running.answers[f"/{name}"] = Answer(name.encode())
-        yield running
+def server(server: Server) -> Server:
+    for name in ("a-1.tar", "b-1.tar", "get", "more.inc", "last.inc", "version"):
+        server.answers[f"/{name}"] = Answer(name.encode())
+    return server
 
 
 def _spec(tags: str, tail: str = "", *, head: str = "") -> bytes:
@@ -43,10 +35,7 @@ def _fetch(desk: Desk, tmp_path: Path, text: bytes, **files: bytes) -> set[str]:
 
 
 def _why(desk: Desk, tmp_path: Path, text: bytes) -> str:
-    with pytest.raises(Ended) as ended:
-        _fetch(desk, tmp_path, text)
-    assert ended.value.outcome is Outcome.FAILED
-    return ended.value.reason
+    return desk.git_refusal(repository(tmp_path / "repo", {"a.spec": text}))
 
 
 @pytest.mark.parametrize(

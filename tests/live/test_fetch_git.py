@@ -24,22 +24,8 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
-@pytest.fixture
 def repo(tmp_path: Path) -> Path:
     return make_git("hello-c", tmp_path / "repos")
-
-
-def _why(desk: Desk, url: Path | str, **where: str) -> str:
-    with pytest.raises(Ended) as ended:
-        desk.git(url, **where)
-    is_over = "--limit disk=" in ended.value.reason
-    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
-    assert "\n" not in ended.value.reason
-    return ended.value.reason
 
 
 # --- refs ------------------------------------------------------------------------------------------------------------
@@ -87,38 +73,38 @@ def test_a_commit_that_is_here_needs_no_network(desk: Desk, repo: Path) -> None:
 def test_a_ref_that_does_not_exist_is_named_with_the_known_branches(desk: Desk, repo: Path) -> None:
     for number in range(12):
         git(repo, "branch", f"b{number:02}")
-    why = _why(desk, repo, ref="nope")
+    why = desk.git_refusal(repo, ref="nope")
     assert why.startswith(f"ref 'nope' does not exist in {repo}; known branches are b00, b01")
     assert why.endswith("b09 and 3 more")
 
 
 @pytest.mark.parametrize("ref", ["-x", "--upload-pack=id", "a b", "a..b", "a:b", "x^{}", "*", "a\nb", "@{1}", "x.lock"])
 def test_a_ref_that_git_does_not_allow_is_refused(desk: Desk, repo: Path, ref: str) -> None:
-    assert "is not a name that git allows" in _why(desk, repo, ref=ref)
+    assert "is not a name that git allows" in desk.git_refusal(repo, ref=ref)
 
 
 @pytest.mark.parametrize("ref", ["0" * 40, "deadbeef"])
 def test_a_commit_that_does_not_exist_is_named(desk: Desk, repo: Path, ref: str) -> None:
-    assert f"{ref} does not exist in" in _why(desk, repo, ref=ref).replace("'", "")
+    assert f"{ref} does not exist in" in desk.git_refusal(repo, ref=ref).replace("'", "")
 
 
 def test_an_object_that_is_no_commit_is_refused(desk: Desk, repo: Path) -> None:
-    assert "is not a commit" in _why(desk, repo, ref=git(repo, "rev-parse", "HEAD:hello.c"))
+    assert "is not a commit" in desk.git_refusal(repo, ref=git(repo, "rev-parse", "HEAD:hello.c"))
 
 
 def test_an_empty_repository_is_called_one(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     git(tmp_path / "empty", "init", "--quiet")
-    assert "is an empty repository" in _why(desk, tmp_path / "empty")
+    assert "is an empty repository" in desk.git_refusal(tmp_path / "empty")
 
 
 # --- whose fault -----------------------------------------------------------------------------------------------------
 
 
 def test_a_path_without_a_repository_is_the_askers_fault(desk: Desk, tmp_path: Path) -> None:
-    assert "does not exist, or is no git repository" in _why(desk, tmp_path / "nope")
+    assert "does not exist, or is no git repository" in desk.git_refusal(tmp_path / "nope")
     (tmp_path / "folder").mkdir()
-    assert "does not exist, or is no git repository" in _why(desk, tmp_path / "folder")
+    assert "does not exist, or is no git repository" in desk.git_refusal(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "nowhere1.invalid"])
@@ -131,18 +117,18 @@ def test_a_partial_clone_says_what_it_lacks(desk: Desk, repo: Path, tmp_path: Pa
     git(repo, "config", "uploadpack.allowFilter", "true")
     partial = tmp_path / "partial"
     git(tmp_path, "clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{repo}", str(partial))
-    assert "is a partial clone (git clone --filter): it lacks files of the commit" in _why(desk, partial)
+    assert "is a partial clone (git clone --filter): it lacks files of the commit" in desk.git_refusal(partial)
 
 
 def test_smart_http_with_a_login_shows_the_login_nowhere(desk: Desk, repo: Path, tmp_path: Path) -> None:
     with http_server() as server:
         server.repositories, server.login = repo.parent, "user:s3cret"
-        assert "needs credentials" in _why(desk, server.url("/git/hello-c"))
-        why = _why(desk, server.url("/git/hello-c", login="user:wrong1"))
+        assert "needs credentials" in desk.git_refusal(server.url("/git/hello-c"))
+        why = desk.git_refusal(server.url("/git/hello-c", login="user:wrong1"))
         assert "needs credentials" in why
         assert "wrong1" not in why
         assert desk.git(server.url("/git/hello-c", login="user:s3cret")).spec == "hello-c.spec"
-        assert "does not exist" in _why(desk, server.url("/git/nope", login="user:s3cret"))
+        assert "does not exist" in desk.git_refusal(server.url("/git/nope", login="user:s3cret"))
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name.startswith("log-") for path in kept)
     assert [path for path in kept if b"s3cret" in path.read_bytes() or b"dXNlcjpzM2NyZXQ" in path.read_bytes()] == []
@@ -154,8 +140,8 @@ def test_new_credentials_use_the_mirror_of_the_old_ones_and_none_get_nothing_of_
         server.repositories, server.login = repo.parent, "user:first1"
         commit = desk.git(server.url("/git/hello-c", login="user:first1")).commit or ""
         server.login = "user:second"
-        assert "needs credentials" in _why(desk, server.url("/git/hello-c"), ref=commit)
-        assert "needs credentials" in _why(desk, server.url("/git/hello-c", login="user:wrong1"), ref=commit)
+        assert "needs credentials" in desk.git_refusal(server.url("/git/hello-c"), ref=commit)
+        assert "needs credentials" in desk.git_refusal(server.url("/git/hello-c", login="user:wrong1"), ref=commit)
         assert desk.git(server.url("/git/hello-c", login="user:second"), ref=commit).commit == commit
         assert "fetching" not in desk.log
         assert len([*desk.settings.cache.glob("git/*/HEAD")]) == 1
@@ -186,13 +172,13 @@ def test_a_repository_above_the_disk_limit_is_refused(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"hello.spec": spec(), "big": os.urandom(300_000)}
     repo = repository(tmp_path / "repo", files)
     desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=100_000))
-    assert "larger than the step's disk limit of 100000 bytes" in _why(desk, repo)
+    assert "larger than the step's disk limit of 100000 bytes" in desk.git_refusal(repo)
 
 
 def test_files_that_unpack_above_the_disk_limit_are_refused(tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "zeros": bytes(3_000_000)})
     desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=1_000_000))
-    assert "the step's disk limit is 1000000" in _why(desk, repo)
+    assert "the step's disk limit is 1000000" in desk.git_refusal(repo)
 
 
 def test_no_time_left_is_timed_out(tmp_path: Path, repo: Path) -> None:
@@ -322,14 +308,14 @@ def test_a_symlink_that_leaves_the_tree_is_refused_only_where_the_spec_names_it(
     assert sorted(desk.content(desk.git(repo))) == ["hello.spec"]
     assert "left out unless the spec names it: 'evil' is a symlink that leaves the tree" in desk.log
     repo = repository(tmp_path / "named", {"hello.spec": spec(sources=("evil",)), "evil": target})
-    assert "'evil' is a symlink that leaves the tree" in _why(desk, repo)
+    assert "'evil' is a symlink that leaves the tree" in desk.git_refusal(repo)
 
 
 def test_a_symlink_to_itself_is_refused_only_where_the_spec_names_it(desk: Desk, tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "a": "b", "b": "a", "x.spec": "y", "y": "x.spec"})
     assert sorted(desk.content(desk.git(repo))) == ["hello.spec"]
     repo = repository(tmp_path / "named", {"hello.spec": spec(sources=("a",)), "a": "b", "b": "a"})
-    assert "leads back to itself" in _why(desk, repo)
+    assert "leads back to itself" in desk.git_refusal(repo)
 
 
 def test_a_file_whose_name_does_not_print_is_left_out(desk: Desk, tmp_path: Path) -> None:

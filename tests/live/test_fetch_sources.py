@@ -8,16 +8,14 @@ import lzma
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from farm.errors import LeaseLost, NetworkTrouble
 from farm.formats.rpm.settings import Lookaside, LookasideForm
-from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from tests.fetching import Answer, Desk, Server, http_server, put, repository, spec
+from tests.fetching import Answer, Desk, Server, put, repository, spec
 from tests.packages import COMMIT_AT, commit_all, git, make_git
 from workers.core.context import Ended
 
@@ -29,33 +27,14 @@ _SOURCES = f"SHA512 (hello-1.0.tar.gz) = {_SHA512}\n".encode()
 _ALMA = f"{_SHA1}  SOURCES/hello-1.0.tar.gz\n".encode()
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with http_server() as running:
-        yield running
-
-
-def _why(desk: Desk, repo: Path, **where: str) -> str:
-    with pytest.raises(Ended) as ended:
-        desk.git(repo, **where)
-    is_over = "--limit disk=" in ended.value.reason
-    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
-    return ended.value.reason
-
-
 # --- the spec --------------------------------------------------------------------------------------------------------
 
 
 def test_no_spec_and_two_specs_say_how_to_choose(desk: Desk, tmp_path: Path) -> None:
     none = repository(tmp_path / "none", {"README": b"x"})
-    assert _why(desk, none).startswith("no spec in the tree or its SPECS at commit")
+    assert desk.git_refusal(none).startswith("no spec in the tree or its SPECS at commit")
     two = make_git("two-specs", tmp_path)
-    assert _why(desk, two) == "2 specs in the tree: one.spec, two.spec; say which with `spec`, or `subdir`"
+    assert desk.git_refusal(two) == "2 specs in the tree: one.spec, two.spec; say which with `spec`, or `subdir`"
     assert desk.git(two, spec="two.spec").spec == "two.spec"
     assert "one.spec" not in desk.content(desk.git(two, spec="two.spec"))
 
@@ -63,13 +42,13 @@ def test_no_spec_and_two_specs_say_how_to_choose(desk: Desk, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["no-such.spec", "README", "../x.spec", "/etc/x.spec", "a/../../x.spec"])
 def test_a_named_spec_must_be_one_in_the_tree(desk: Desk, tmp_path: Path, name: str) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "README": b"x"})
-    assert _why(desk, repo, spec=name).startswith("spec '")
+    assert desk.git_refusal(repo, spec=name).startswith("spec '")
 
 
 @pytest.mark.parametrize("subdir", ["nope", "..", "/etc", "a/../..", "hello.spec"])
 def test_a_subdir_must_be_a_folder_of_the_tree(desk: Desk, tmp_path: Path, subdir: str) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec()})
-    assert _why(desk, repo, subdir=subdir).startswith(f"subdir '{subdir}' is not ")
+    assert desk.git_refusal(repo, subdir=subdir).startswith(f"subdir '{subdir}' is not ")
 
 
 def test_a_subdir_has_the_package(desk: Desk, tmp_path: Path) -> None:
@@ -102,7 +81,7 @@ def test_sources_named_with_a_folder_or_a_dot_are_taken(desk: Desk, tmp_path: Pa
 
 def test_a_source_that_is_nowhere_is_named(desk: Desk, tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=("x.conf",))})
-    assert _why(desk, repo) == (
+    assert desk.git_refusal(repo) == (
         "Source0 x.conf is not in the tree and is no URL; "
         "commit the file, list it in `sources`, or give its URL in the spec"
     )
@@ -113,7 +92,7 @@ def test_a_source_that_is_a_link_to_nothing_is_told_from_one_that_is_nowhere(
     desk: Desk, tmp_path: Path, place: str
 ) -> None:
     files: dict[str, bytes | str] = {"hello.spec": spec(sources=("x.conf",)), f"{place}x.conf": "y.conf"}
-    assert _why(desk, repository(tmp_path / "repo", files)) == (
+    assert desk.git_refusal(repository(tmp_path / "repo", files)) == (
         "Source0 x.conf is a symlink to 'y.conf', which is no file in the tree; commit that file"
     )
 
@@ -154,7 +133,7 @@ def test_a_wrong_checksum_is_never_kept(desk: Desk, tmp_path: Path, server: Serv
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), ".hello.metadata": _ALMA})
     desk.lookaside = Lookaside(form=LookasideForm.METADATA, base_url=server.url("/"))
     server.answers[f"/{_SHA1}"] = Answer(b"something else")
-    assert f"but hello-1.0.tar.gz must have sha1 {_SHA1}" in _why(desk, repo)
+    assert f"but hello-1.0.tar.gz must have sha1 {_SHA1}" in desk.git_refusal(repo)
     assert [path for path in (desk.settings.cache / "downloads").rglob("*") if path.is_file()] == []
 
 
@@ -165,18 +144,18 @@ def test_a_file_in_the_tree_is_held_against_the_list(desk: Desk, tmp_path: Path)
     assert "checksum is right" in desk.log
     (repo / "hello-1.0.tar.gz").write_bytes(b"changed")
     commit_all(repo, "Change")
-    assert "hello-1.0.tar.gz in the tree has sha512" in _why(desk, repo)
+    assert "hello-1.0.tar.gz in the tree has sha512" in desk.git_refusal(repo)
 
 
 def test_a_listed_file_without_any_address_says_so(desk: Desk, tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "sources": _SOURCES})
-    assert "the target demo has no lookaside" in _why(desk, repo)
+    assert "the target demo has no lookaside" in desk.git_refusal(repo)
 
 
 def test_a_list_that_does_not_parse_names_the_line(desk: Desk, tmp_path: Path) -> None:
     half = b"\xff\xfe rubbish\n" + _SOURCES
     repo = repository(tmp_path / "repo", {"hello.spec": spec(), "sources": half})
-    assert _why(desk, repo).startswith("sources, line 1: ")
+    assert desk.git_refusal(repo).startswith("sources, line 1: ")
 
 
 def test_an_upstream_file_with_the_name_of_a_list_is_a_file_unless_the_target_has_a_lookaside(
@@ -187,7 +166,7 @@ def test_an_upstream_file_with_the_name_of_a_list_is_a_file_unless_the_target_ha
     assert desk.content(desk.git(repo))["sources"] == files["sources"]
     assert "sources has no line of a list of sources" in desk.log
     desk.lookaside = Lookaside(base_url="http://127.0.0.1:9/", form=LookasideForm.SOURCES)
-    assert _why(desk, repo).startswith("sources, line 2: ")
+    assert desk.git_refusal(repo).startswith("sources, line 2: ")
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -215,7 +194,7 @@ def test_a_source_url_is_held_against_the_list(desk: Desk, tmp_path: Path, serve
 def test_a_refused_download_is_the_packages_fault(desk: Desk, tmp_path: Path, server: Server, status: int) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=(server.url("/x.tar"),))})
     server.answers["/x.tar"] = Answer(status=status)
-    assert f"/x.tar answered {status}" in _why(desk, repo)
+    assert f"/x.tar answered {status}" in desk.git_refusal(repo)
 
 
 @pytest.mark.parametrize("answer", [Answer(status=503), Answer(status=429), Answer(b"x" * 1000, cut=500)])
@@ -231,12 +210,12 @@ def test_a_failing_server_is_the_networks_fault(desk: Desk, tmp_path: Path, serv
 def test_redirects_end_and_stay_with_http(desk: Desk, tmp_path: Path, server: Server, to: str) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=(server.url("/loop"),))})
     server.answers["/loop"] = Answer(status=302, headers=(("Location", to),))
-    assert "/loop cannot be downloaded" in _why(desk, repo)
+    assert "/loop cannot be downloaded" in desk.git_refusal(repo)
 
 
 def test_a_url_of_another_scheme_is_not_fetched(desk: Desk, tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=("ftp://h.example/x.tar",))})
-    assert "Source0 ftp://h.example/x.tar is at a URL that is neither http nor https" in _why(desk, repo)
+    assert "Source0 ftp://h.example/x.tar is at a URL that is neither http nor https" in desk.git_refusal(repo)
 
 
 @pytest.mark.parametrize("size", [200_001, 150_000])
@@ -245,7 +224,7 @@ def test_downloads_are_limited_together(tmp_path: Path, server: Server, size: in
     urls = tuple(server.url(f"/{name}.tar") for name in "ab")
     server.answers |= {f"/{name}.tar": Answer(bytes(size)) for name in "ab"}
     repo = repository(tmp_path / "repo", {"hello.spec": spec(sources=urls)})
-    assert "larger than the step's disk limit of 200000 bytes allows" in _why(desk, repo)
+    assert "larger than the step's disk limit of 200000 bytes allows" in desk.git_refusal(repo)
 
 
 @pytest.mark.timeout(20)
@@ -327,7 +306,7 @@ def test_a_file_with_too_long_a_name_is_refused_only_where_the_spec_names_it(des
     assert sorted(desk.content(desk.git(_with_long_name(tmp_path / "a", _LONG)))) == ["hello.spec"]
     assert "left out, its name is too long for a file" in desk.log
     named = _with_long_name(tmp_path / "b", f"x/{_LONG}", sources=(f"x/{_LONG}",))
-    assert "is longer than a file's can be" in _why(desk, named)
+    assert "is longer than a file's can be" in desk.git_refusal(named)
     assert _LONGEST in desk.content(desk.git(_with_long_name(tmp_path / "c", _LONGEST)))
 
 
@@ -342,7 +321,7 @@ def test_a_source_with_too_long_a_name_is_not_downloaded(desk: Desk, tmp_path: P
     for number, files in enumerate(
         ({"hello.spec": spec(sources=(server.url(f"/{_LONG}"),))}, {"hello.spec": spec(), "sources": listed})
     ):
-        assert "is longer than a file's can be" in _why(desk, repository(tmp_path / f"{number}", dict(files)))
+        assert "is longer than a file's can be" in desk.git_refusal(repository(tmp_path / f"{number}", dict(files)))
     assert server.seen == []
 
 
@@ -367,7 +346,7 @@ def test_submodules_are_part_of_the_made_tarball(desk: Desk, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("url", ["ext::sh -c 'touch /tmp/no'", "-x", "file://elsewhere/x"])
 def test_a_submodule_with_a_bad_url_is_refused(desk: Desk, tmp_path: Path, url: str) -> None:
-    assert "is not a git URL that the farm fetches" in _why(desk, _with_submodule(tmp_path, url))
+    assert "is not a git URL that the farm fetches" in desk.git_refusal(_with_submodule(tmp_path, url))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +367,7 @@ def test_a_gitmodules_that_says_nothing_is_the_packages_fault(
     put(repo, {".gitmodules": modules})
     git(repo, "add", ".gitmodules")
     git(repo, "commit", "--quiet", "--message=Odd")
-    assert words in _why(desk, repo)
+    assert words in desk.git_refusal(repo)
 
 
 def test_a_submodule_of_a_remote_may_not_read_this_machine(desk: Desk, tmp_path: Path, server: Server) -> None:
@@ -399,7 +378,7 @@ def test_a_submodule_of_a_remote_may_not_read_this_machine(desk: Desk, tmp_path:
 
 
 def test_a_package_inside_a_submodule_is_refused_with_words(desk: Desk, tmp_path: Path) -> None:
-    why = _why(desk, _with_submodule(tmp_path, "../library"), subdir="vendor/lib/x")
+    why = desk.git_refusal(_with_submodule(tmp_path, "../library"), subdir="vendor/lib/x")
     assert "is in the submodule 'vendor/lib'; give the submodule's own URL instead" in why
 
 
@@ -413,12 +392,12 @@ def _with_lfs(tmp_path: Path) -> tuple[Path, str]:
 @pytest.mark.skipif(shutil.which("git-lfs") is not None, reason="git-lfs is installed")
 def test_lfs_without_git_lfs_names_the_file(desk: Desk, tmp_path: Path) -> None:
     repo, _ = _with_lfs(tmp_path)
-    assert _why(desk, repo).startswith("hello.tar: kept in Git LFS, and this worker has no git-lfs")
+    assert desk.git_refusal(repo).startswith("hello.tar: kept in Git LFS, and this worker has no git-lfs")
 
 
 @pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
 def test_lfs_files_come_whole_or_not_at_all(desk: Desk, tmp_path: Path) -> None:
     repo, oid = _with_lfs(tmp_path)
-    assert _why(desk, repo).endswith(f"does not have hello.tar ({oid})")
+    assert desk.git_refusal(repo).endswith(f"does not have hello.tar ({oid})")
     put(repo / ".git/lfs/objects" / oid[:2] / oid[2:4], {oid: _TARBALL})
     assert desk.content(desk.git(repo))["hello.tar"] == _TARBALL

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from farm.model.artifact import ArtifactKind
-from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.target import Limits
 from tests.artifacts import content_of
 from tests.fetching import Answer, Desk, http_server
 from tests.packages import make_srpm, package_dir
-from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 
@@ -36,25 +34,12 @@ def rpm(srpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
 def _stored(desk: Desk, content: bytes, filename: str = "x.src.rpm") -> Source:
     path = desk.folder / "upload"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     artifact = desk.store.put(path, name="upload", kind=ArtifactKind.SRPM, move=True)
     return Source(kind=SourceKind.SRPM, sha256=artifact.sha256, filename=filename)
-
-
-def _why(desk: Desk, source: Source) -> str:
-    with pytest.raises(Ended) as ended:
-        desk.fetch(source)
-    is_over = "--limit disk=" in ended.value.reason
-    assert ended.value.outcome is (Outcome.OVER_LIMIT if is_over else Outcome.FAILED)
-    return ended.value.reason
 
 
 def test_a_stored_src_rpm_is_its_own_result(desk: Desk, srpm: Path) -> None:
@@ -84,49 +69,49 @@ def test_a_src_rpm_comes_by_url(desk: Desk, srpm: Path) -> None:
             result = desk.fetch(Source(kind=SourceKind.SRPM, url=server.url(path, login="u:s3cret")))
             assert content_of(desk.store, result.archive.sha256) == srpm.read_bytes()
             assert "s3cret" not in desk.log
-        why = _why(desk, Source(kind=SourceKind.SRPM, url=server.url("/nope", login="u:s3cret")))
+        why = desk.refusal(Source(kind=SourceKind.SRPM, url=server.url("/nope", login="u:s3cret")))
         assert why.endswith("/nope answered 404 Not Found")
         assert "s3cret" not in why
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "/etc/passwd", "ftp://h.example/x.src.rpm", "", "http://"])
 def test_a_src_rpm_by_any_other_url_is_refused(desk: Desk, url: str) -> None:
-    assert "is not an http or https URL" in _why(desk, Source(kind=SourceKind.SRPM, url=url))
+    assert "is not an http or https URL" in desk.refusal(Source(kind=SourceKind.SRPM, url=url))
 
 
 def test_a_truncated_src_rpm_says_how_much_is_missing(desk: Desk, srpm: Path) -> None:
     content = srpm.read_bytes()
-    assert _why(desk, _stored(desk, content[:-100])) == (
+    assert desk.refusal(_stored(desk, content[:-100])) == (
         f"x.src.rpm is truncated: it has {len(content) - 100} bytes, its header says {len(content)}"
     )
 
 
 def test_a_binary_rpm_is_called_one(desk: Desk, rpm: Path) -> None:
-    assert _why(desk, _stored(desk, rpm.read_bytes(), rpm.name)).startswith(f"{rpm.name} is a binary RPM")
+    assert desk.refusal(_stored(desk, rpm.read_bytes(), rpm.name)).startswith(f"{rpm.name} is a binary RPM")
 
 
 def test_a_file_that_is_not_an_rpm_is_named_safely(desk: Desk) -> None:
-    assert _why(desk, _stored(desk, b"hello", "a\x1b[2J\n.src.rpm")) == "a\\x1b[2J\\n.src.rpm is not an RPM package"
+    assert desk.refusal(_stored(desk, b"hello", "a\x1b[2J\n.src.rpm")) == "a\\x1b[2J\\n.src.rpm is not an RPM package"
     with http_server() as server:
         server.answers["/x.src.rpm"] = Answer(b"<html>not found, says a helpful server</html>")
-        assert "is not an RPM package" in _why(desk, Source(kind=SourceKind.SRPM, url=server.url("/x.src.rpm")))
+        assert "is not an RPM package" in desk.refusal(Source(kind=SourceKind.SRPM, url=server.url("/x.src.rpm")))
 
 
 def test_a_damaged_src_rpm_is_seen(desk: Desk, srpm: Path) -> None:
     content = bytearray(srpm.read_bytes())
     content[-10] ^= 0xFF
-    assert "is damaged or truncated: its payload's sha256" in _why(desk, _stored(desk, bytes(content)))
+    assert "is damaged or truncated: its payload's sha256" in desk.refusal(_stored(desk, bytes(content)))
 
 
 def test_an_artifact_that_was_not_stored_is_requested(desk: Desk) -> None:
     for sha256 in ("0" * 64, "../../etc/passwd"):
         source = Source(kind=SourceKind.SRPM, sha256=sha256, filename="x.src.rpm")
-        assert "x.src.rpm is not in the artifact store" in _why(desk, source)
+        assert "x.src.rpm is not in the artifact store" in desk.refusal(source)
 
 
 def test_a_src_rpm_above_the_limit_is_refused(tmp_path: Path, srpm: Path) -> None:
     desk = Desk(folder=tmp_path / "desk", limits=Limits(disk_bytes=1000))
-    assert "disk limit of 1000 bytes" in _why(desk, _stored(desk, srpm.read_bytes()))
+    assert "disk limit of 1000 bytes" in desk.refusal(_stored(desk, srpm.read_bytes()))
     with http_server() as server:
         server.answers["/x.src.rpm"] = Answer(srpm.read_bytes())
-        assert "disk limit of 1000 bytes" in _why(desk, Source(kind=SourceKind.SRPM, url=server.url("/x.src.rpm")))
+        assert "disk limit of 1000 bytes" in desk.refusal(Source(kind=SourceKind.SRPM, url=server.url("/x.src.rpm")))

@@ -8,26 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from farm.model.outcome import Outcome
 from tests.fetching import Desk, repository, spec
 from tests.packages import commit_all, git, make_git
-from workers.core.context import Ended
 
 pytestmark = pytest.mark.live
 
 _TREE = "hello-1.0.tar"
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
-def _why(desk: Desk, url: Path | str, **where: str) -> str:
-    with pytest.raises(Ended) as ended:
-        desk.git(url, **where)
-    assert ended.value.outcome is Outcome.FAILED
-    return ended.value.reason
 
 
 def _members(desk: Desk, folder: Path, **where: str) -> dict[str, bytes]:
@@ -158,10 +144,10 @@ def test_a_name_that_does_not_exist_gets_near_ones(desk: Desk, tmp_path: Path) -
         git(folder, "tag", tag)
     known = "known branches are main; known tags are hello-2.0, v1.0, v1.1"
     for ref, near in {"1.0": "'v1.0'", "upstream/main": "'main'", "mian": "'main'", "V1.1": "'v1.1'"}.items():
-        why = _why(desk, folder, ref=ref)
+        why = desk.git_refusal(folder, ref=ref)
         assert f"did you mean {near}" in why
         assert why.endswith(known)
-    assert "did you mean" not in _why(desk, folder, ref="nothing-alike")
+    assert "did you mean" not in desk.git_refusal(folder, ref="nothing-alike")
 
 
 def test_the_beginning_of_several_ids_is_not_one(desk: Desk, tmp_path: Path) -> None:
@@ -173,7 +159,7 @@ def test_the_beginning_of_several_ids_is_not_one(desk: Desk, tmp_path: Path) -> 
         git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
         ids.append(git(folder, "rev-parse", "HEAD"))
     shared = next(one[:4] for one in ids if sum(other[:4] == one[:4] for other in ids) > 1)
-    assert "is the beginning of 2 ids" in _why(desk, folder, ref=shared)
+    assert "is the beginning of 2 ids" in desk.git_refusal(folder, ref=shared)
 
 
 # --- clones that lack files ------------------------------------------------------------------------------------------
@@ -184,7 +170,7 @@ def test_a_partial_clone_is_told_what_it_lacks_at_once(desk: Desk, tmp_path: Pat
     git(origin, "config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{origin}", "clone")
     before = time.process_time()
-    why = _why(desk, tmp_path / "clone")
+    why = desk.git_refusal(tmp_path / "clone")
     assert "is a partial clone" in why
     assert "git fetch --refetch --no-filter" in why
     assert time.process_time() - before < 5

@@ -1,7 +1,6 @@
 """A file that cannot be downloaded by the network's doing, or this host's; answers are in test_fetch_sources.py."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from farm.model.source import Source, SourceKind
 from tests.fetching import Answer, Desk, Server, http_server
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with http_server() as server:
-        yield server
 
 
 def _from(desk: Desk, url: str) -> None:

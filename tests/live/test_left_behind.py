@@ -18,11 +18,6 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(folder=tmp_path / "desk")
-
-
-@pytest.fixture
 def repo(tmp_path: Path) -> Path:
     return repository(tmp_path / "hello", {"hello.spec": spec()})
 
