@@ -43,6 +43,9 @@ _LESS, _GREATER, _EQUAL = 2, 4, 8
 _PAYLOAD_DIGEST, _PAYLOAD_DIGEST_ALGORITHM = 5092, 5093
 _OPENPGP_HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 12: "sha3_256"}
 
+#: A source package without all of its sources, in words.
+NOSRC = "a nosrc.rpm: some of its sources are not inside, so it cannot be built"
+
 _PLAIN_ARCH = re.compile(r"[a-z0-9_]{1,32}")
 # The characters that rpm allows (build/parsePreamble.c), without three that it allows for macros' sake.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
@@ -228,7 +231,7 @@ def _check_source(file: BinaryIO, size_bytes: int, stop: threading.Event | None 
         raise BadRpm("is a binary RPM, not a src.rpm; give the source package it was built from")
     nevra = _nevra(header, "src")
     if _NOSOURCE in header.entries or _NOPATCH in header.entries:
-        raise BadRpm("is a nosrc.rpm: some of its sources are not inside, so it cannot be built")
+        raise BadRpm(f"is {NOSRC}")
     if header_and_payload is not None and size_bytes != start + header_and_payload:
         raise BadRpm(f"has {size_bytes} bytes, but its header says {start + header_and_payload}")
     verified += _verify_payload(file, header, stop)

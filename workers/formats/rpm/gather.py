@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from farm.formats.rpm.rpmfile import NOSRC
 from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.outcome import Outcome
@@ -116,8 +117,8 @@ def _want_all(state: _Gathering, answer: Answer) -> None:
     if answer.withheld:
         raise Ended(
             Outcome.FAILED,
-            f"the spec withholds {', '.join(answer.withheld[:_SHOWN_SPECS])} (NoSource, NoPatch), which makes a "
-            f"nosrc.rpm: some of its sources are not inside, so it cannot be built; remove the tag from the spec",
+            f"the spec withholds {', '.join(answer.withheld[:_SHOWN_SPECS])} (NoSource, NoPatch), which makes "
+            f"{NOSRC}; remove the tag from the spec",
         )
     urls = asking.urls_by_name(answer.sources)
     for listed in state.listed.values():

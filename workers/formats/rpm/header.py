@@ -18,8 +18,8 @@ def read_facts(results: Path) -> tuple[SourceFacts | None, str | None]:
         return None, f"rpmbuild has to make one source package, and made {'several files' if found else 'none'}"
     if found[0].name.endswith(".nosrc.rpm"):
         return None, (
-            "the recipe has NoSource or NoPatch, so its source package is a nosrc.rpm: some of its sources are not "
-            "inside, so it cannot be built; remove the NoSource tag, or build it where the sources may be used"
+            f"the recipe has NoSource or NoPatch, so its source package is {rpmfile.NOSRC}; remove the NoSource tag, "
+            f"or build it where the sources may be used"
         )
     try:
         tags = rpmfile.read_source_tags(found[0])
