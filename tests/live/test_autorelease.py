@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from farm.artifacts import open_store
+from farm.errors import FarmError
+from farm.model.arch import Arch
+from farm.model.artifact import ArtifactKind
 from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.source import Source, SourceKind
 from farm.model.work import AnyResult
 from farm.steps.fetch import FetchInput, FetchResult
-from tests.artifacts import path_of
+from tests.artifacts import content_of, path_of
 from tests.fetching import repository
 from tests.line import LIMITS, Line
 from tests.packages import COMMIT_AT, commit_all, git
@@ -237,3 +241,15 @@ def test_what_a_past_spec_runs_runs_in_the_root_without_network(line: Line, tmp_
     repo.commit("Clean", spec=_spec(), notes=b"2")
     assert b"release_number = 2;" in _made(line, _fetched(line, repo.folder))
     assert not mark.exists()
+
+
+def test_past_specs_are_read_in_a_root_of_the_arch_that_is_asked_for(line: Line, tmp_path: Path) -> None:
+    """The target's repositories are pinned for this arch alone. No root of it can be made here."""
+    repo = _Repository(tmp_path / "repo")
+    source = Source(kind=SourceKind.GIT, url=f"file://{repo.folder}", reader_uid=0)
+    with pytest.raises(FarmError) as raised:
+        line._step("fetch", FetchInput(source=source, arch=Arch.PPC64LE), BuildOptions(), LIMITS)
+    (log,) = (one for one in raised.value.artifacts if one.kind is ArtifactKind.LOG)
+    text = content_of(open_store(line.settings), log.sha256)
+    assert b"the spec uses %autorelease" in text
+    assert b"phase versions" not in text

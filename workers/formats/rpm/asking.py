@@ -18,6 +18,7 @@ from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
 from farm.model.target import Target
 from workers.core.context import Ended
+from workers.formats.rpm import rpmbuild
 from workers.formats.rpm.reason import above
 
 #: The longest time that rpm may take to answer.
@@ -106,8 +107,8 @@ class Answer:
 
 def words(recipe: str, *, question: str) -> list[str]:
     """The last words of rpmspec's command line. `question` is the path of sources.lua in the root."""
-    defines = [f"_sourcedir {SOURCES_INSIDE}", f"_farm_question {question}"]
-    return [*(word for body in defines for word in ("--define", body)), f"{SOURCES_INSIDE}/{recipe}"]
+    defines = rpmbuild.defines([("_sourcedir", SOURCES_INSIDE), ("_farm_question", question)])
+    return [*defines, f"{SOURCES_INSIDE}/{recipe}"]
 
 
 def answers(told: Told, arches: Sequence[Arch]) -> dict[Arch, Answer]:

@@ -14,12 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from farm.errors import HostUnfit
-from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import Target
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
-from workers.formats.rpm.versions import Answer, OldSpec, Versions
+from workers.formats.base import GatherRequest
+from workers.formats.rpm.versions import OldSpec, SpecVersion, Versions
 from workers.sources.content import Content
 from workers.sources.history import History, PastCommit
 from workers.sources.tree import Tree
@@ -62,7 +61,7 @@ class _VersionLacksError(Exception):
 
 
 def processed(
-    spec_path: str, content: Content, tree: Tree, target: Target, options: BuildOptions, context: StepContext
+    spec_path: str, content: Content, tree: Tree, request: GatherRequest, context: StepContext
 ) -> Content | None:
     """The spec with its release and changelog filled in; None for a spec that takes neither from the history.
 
@@ -72,7 +71,7 @@ def processed(
     path.write_bytes(content.read())
     features = check_specfile_features(path, enable_caching=False)
     context.log.note("the spec uses " + " and ".join(_used(features)))
-    with Versions(target, options, _MACROS, context) as versions:
+    with Versions(request, _MACROS, context) as versions:
         past = _Past(spec_path=spec_path, tree=tree, context=context, versions=versions)
         try:
             result = _result(past, needs_changelog=_needs_changelog(features))
@@ -171,8 +170,8 @@ class _Past:
     tree: Tree
     context: StepContext
     versions: Versions
-    answers: dict[str, Answer] = field(default_factory=dict)
-    by_tree: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, SpecVersion] = field(default_factory=dict)
+    by_tree: dict[str, SpecVersion] = field(default_factory=dict)
     batch: int = _FIRST_BATCH
     left_bytes: int = _CHANGELOGS_MAX_BYTES
     _made: dict[str, "_Commit"] = field(default_factory=dict)
@@ -218,7 +217,7 @@ class _Past:
                 raise Ended(Outcome.OVER_LIMIT, f"{words} bytes; no package has so long a history")
         return self._blobs[identity]
 
-    def answer(self, commit: str) -> Answer | None:
+    def answer(self, commit: str) -> SpecVersion | None:
         """None if the commit has no spec. Raises _VersionLacksError until rpm was asked."""
         spec, _, folder = self.names_at(commit)
         found = self.objects.get(spec)
@@ -247,7 +246,7 @@ class _Past:
                 wanted[found[0]] = found[1]
         self.batch = min(2 * self.batch, _BATCH_MAX)
         large = [blob for blob, size_bytes in wanted.items() if size_bytes > _SPEC_MAX_BYTES]
-        self.answers.update({blob: Answer(error="it is too large") for blob in large})
+        self.answers.update({blob: SpecVersion(error="it is too large") for blob in large})
         asked = [blob for blob in wanted if blob not in large]
         specs = [OldSpec(content=self.history.blob(one, limit_bytes=_SPEC_MAX_BYTES), files={}) for one in asked]
         self.answers.update(zip(asked, self.versions.ask(specs), strict=True))

@@ -2,10 +2,9 @@
 
 import re
 
-from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import Target
 from workers.core.context import Ended, StepContext
+from workers.formats.base import GatherRequest
 from workers.sources.content import Content
 from workers.sources.tree import Tree
 
@@ -16,7 +15,7 @@ _SPEC_MAX_BYTES = 2**20
 
 
 def with_history(
-    spec_path: str, content: Content, tree: Tree, target: Target, options: BuildOptions, context: StepContext
+    spec_path: str, content: Content, tree: Tree, request: GatherRequest, context: StepContext
 ) -> Content | None:
     """The spec with its release and changelog from the history; None for a spec that states them itself.
 
@@ -35,4 +34,4 @@ def with_history(
         raise Ended(Outcome.FAILED, "%autorelease cannot be used in a folder whose name has a line end; rename it")
     from workers.formats.rpm import autorelease
 
-    return autorelease.processed(spec_path, content, tree, target, options, context)
+    return autorelease.processed(spec_path, content, tree, request, context)

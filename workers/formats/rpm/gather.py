@@ -253,8 +253,8 @@ def _check_spec(state: _Gathering) -> None:
 
 def _state_history(state: _Gathering) -> None:
     """Write release and changelog into a spec that takes them from the history, before rpm is asked for the sources."""
-    request, spec = state.request, state.files[state.spec_name]
-    stated = autouse.with_history(state.spec_path, spec, state.tree, request.target, request.options, state.context)
+    spec = state.files[state.spec_name]
+    stated = autouse.with_history(state.spec_path, spec, state.tree, state.request, state.context)
     if stated is not None:
         state.files[state.spec_name] = stated
 

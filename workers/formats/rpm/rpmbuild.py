@@ -1,7 +1,7 @@
 """rpmbuild's options for a target and a build, and the meaning of its output. Starts no processes."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from farm.formats.rpm.settings import settings_of
@@ -39,9 +39,14 @@ def options(target: Target, build: BuildOptions, *, source_packages_to: str) -> 
     settings = settings_of(target)
     macros = [*settings.macros, *build.defines, *_OWN_MACROS, ("_srcrpmdir", source_packages_to)]
     macros.append(("_dbpath", settings.rpmdb))
-    words = [word for name, body in macros for word in ("--define", f"{name} {body}")]
+    words = defines(macros)
     words += [word for name in build.with_ for word in ("--with", name)]
     return words + [word for name in build.without for word in ("--without", name)]
+
+
+def defines(macros: Iterable[tuple[str, str]]) -> list[str]:
+    """The options that define macros, each a name and a body."""
+    return [word for name, body in macros for word in ("--define", f"{name} {body}")]
 
 
 def requirements(values: Sequence[str]) -> tuple[str, ...]:

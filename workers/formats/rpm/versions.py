@@ -1,6 +1,8 @@
-"""Asks rpm, in a root of the target without network, for the versions of specs as past commits had them."""
+"""Asks rpm, in a root of the target without network, for the versions of specs as past commits had them.
 
-import platform
+One session answers for hundreds of specs, so it is the native engine's own and not a method of every engine.
+"""
+
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -8,14 +10,13 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from farm.model.arch import Arch
-from farm.model.build import BuildOptions
 from farm.model.outcome import Outcome
-from farm.model.target import EngineName, Target
+from farm.model.target import EngineName
 from workers.core.context import Ended, StepContext
 from workers.core.text import shown
 from workers.core.untrusted import read_left
-from workers.formats.rpm import rpmbuild
+from workers.formats.base import GatherRequest
+from workers.formats.rpm import asking, rpmbuild
 from workers.formats.rpm.native import native_roots
 from workers.isolation.sandbox import Bind
 from workers.roots.session import RootSession
@@ -35,7 +36,7 @@ class OldSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class SpecVersion:
     """rpm's answer for one spec: `version` is with the epoch, if there is one. `error` has rpm's words if it cannot be
     read, and the others are then empty."""
 
@@ -47,13 +48,11 @@ class Answer:
 class Versions:
     """A context manager. The root is made with the first question, and serves all later ones."""
 
-    def __init__(
-        self, target: Target, options: BuildOptions, macros: Sequence[tuple[str, str]], context: StepContext
-    ) -> None:
-        self._target = target
+    def __init__(self, request: GatherRequest, macros: Sequence[tuple[str, str]], context: StepContext) -> None:
+        self._request = request
         self._context = context
-        self._options = rpmbuild.options(target, options, source_packages_to="/builddir/results")
-        self._options += [word for name, body in macros for word in ("--define", f"{name} {body}")]
+        self._options = rpmbuild.options(request.target, request.options, source_packages_to="/builddir/results")
+        self._options += rpmbuild.defines(macros)
         self._stack = ExitStack()
         self._session: RootSession | None = None
 
@@ -63,7 +62,7 @@ class Versions:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def ask(self, specs: Sequence[OldSpec]) -> list[Answer]:
+    def ask(self, specs: Sequence[OldSpec]) -> list[SpecVersion]:
         """The answers, in order. Raises Ended when a limit is met, and trouble."""
         folder = self._context.workdir / f"old-specs-{next(_numbers)}"
         try:
@@ -73,13 +72,13 @@ class Versions:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _asked(self, folder: Path, length: int) -> list[Answer]:
+    def _asked(self, folder: Path, length: int) -> list[SpecVersion]:
         session = self._open()
         script = Bind(path=rpmbuild.SCRIPTS / "versions.sh", inside=_INSIDE)
         with session.phase("versions"):
             done = session.run(
                 ["sh", _INSIDE, *self._options],
-                binds=(script, Bind(path=folder, inside="/builddir/in")),
+                binds=(script, Bind(path=folder, inside=asking.SOURCES_INSIDE)),
                 shown=["rpmspec", "-q", "--srpm", f"({length} specs)"],
             )
         if done.outcome is not Outcome.SUCCEEDED:
@@ -88,18 +87,14 @@ class Versions:
 
     def _open(self) -> RootSession:
         if self._session is None:
-            if self._target.engine is not EngineName.NATIVE:
-                words = f"the engine of {self._target.name} is {self._target.engine}, which reads no past specs"
+            target, arch = self._request.target, self._request.arches[0]
+            if target.engine is not EngineName.NATIVE:
+                words = f"the engine of {target.name} is {target.engine}, which reads no past specs"
                 raise Ended(Outcome.FAILED, f"{words}; write the release into the spec instead of %autorelease")
             roots = native_roots(self._context.settings)
-            template = self._stack.enter_context(roots.template(self._target, _arch(self._target), self._context))
+            template = self._stack.enter_context(roots.template(target, arch, self._context))
             self._session = self._stack.enter_context(template.session())
         return self._session
-
-
-def _arch(target: Target) -> Arch:
-    """An arch of the target that this host runs without emulation, where there is one."""
-    return next((arch for arch in target.arches if arch.rpm == platform.machine()), target.arches[0])
 
 
 def _write(folder: Path, one: OldSpec) -> None:
@@ -115,10 +110,10 @@ def _write(folder: Path, one: OldSpec) -> None:
     folder.parent.chmod(0o755)
 
 
-def _read(out: Path, number: str) -> Answer:
+def _read(out: Path, number: str) -> SpecVersion:
     said = read_left(out / number, limit_bytes=_ANSWER_BYTES)
     lines = said.decode(errors="replace").split("\n") if said is not None else []
     if len(lines) < 2 or not lines[0]:
         words = (read_left(out / f"{number}.error", limit_bytes=2**20) or b"").decode(errors="replace")
-        return Answer(error=shown(" ".join(words.split()))[:_SAID_CHARS] or "rpm gave no version")
-    return Answer(version=shown(lines[0]), release=shown(lines[1]))
+        return SpecVersion(error=shown(" ".join(words.split()))[:_SAID_CHARS] or "rpm gave no version")
+    return SpecVersion(version=shown(lines[0]), release=shown(lines[1]))
