@@ -10,9 +10,8 @@ from pathlib import Path
 
 from workers.core.context import StepContext
 from workers.sources.git import Commit, Mirror
+from workers.sources.git_config import ATTRIBUTES_WITH_SUBST, PERSON, init_bare, object_format
 
-ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-ignore\n"
-_PERSON = ("-c", "user.name=farm", "-c", "user.email=farm@localhost")
 _WORD = b"export-subst"
 _FILE = ".gitattributes"
 
@@ -40,10 +39,9 @@ def archive(mirror: Mirror, commit: Commit, paths: Sequence[str], *, into: Path,
 
 
 def _make(mirror: Mirror, commit: Commit, repository: Path) -> None:
-    form = "sha256" if len(commit.id) > 40 else "sha1"
-    mirror.output("init", "--quiet", "--bare", "--template=", f"--object-format={form}", "--", repository, remote=True)
+    mirror.output(*init_bare(object_format(commit.id)), "--", repository, remote=True)
     (repository / "info").mkdir(exist_ok=True)
-    (repository / "info/attributes").write_text(ATTRIBUTES)
+    (repository / "info/attributes").write_text(ATTRIBUTES_WITH_SUBST)
     (repository / "objects/info/alternates").write_text(f"{mirror.path / 'objects'}\n")
     here = f"--git-dir={repository}"
     if commit.ref and commit.ref.startswith("refs/heads/"):
@@ -52,6 +50,6 @@ def _make(mirror: Mirror, commit: Commit, repository: Path) -> None:
     elif commit.ref and commit.ref.startswith("refs/tags/") and commit.is_annotated_tag:
         name = commit.ref.removeprefix("refs/tags/")
         words = ("tag", "--annotate", "--no-sign", "--message=tag", "--", name, commit.id)
-        mirror.output(here, *_PERSON, *words, remote=True)
+        mirror.output(here, *PERSON, *words, remote=True)
     elif commit.ref and commit.ref.startswith("refs/tags/"):
         mirror.output(here, "update-ref", commit.ref, commit.id, remote=True)

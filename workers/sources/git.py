@@ -41,7 +41,6 @@ _LEFT_OVER = ("*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
-_SHA1_DIGITS = 40
 _DATE_DIGITS = 12  # seconds since 1970
 _SHOWN_IDS = 5
 _READ = 'exec "$@" < "$0"'
@@ -211,8 +210,9 @@ class Mirror:
         if self.url.reads_as_farm:
             return ()
         safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
-        clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null")
-        words = (*clean, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
+        clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}")
+        settings = (f"{name}={value}" for name, value in git_config.UNCONFIGURED.items())
+        words = (*clean, *settings, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
         return (f"--upload-pack={shlex.join(words)}",)
 
     def _ask(self, ref: str) -> refs.Found | None:
@@ -242,7 +242,7 @@ class Mirror:
         with self.lock():
             if found := self._here(commit):
                 return found
-            self._make("sha256" if len(commit) > _SHA1_DIGITS else "sha1")
+            self._make(git_config.object_format(commit))
             self._context.log.note(f"fetching {asked_for} of {self.url.shown}")
             try:
                 self.fetch("--depth=1", f"+{commit}:refs/farm/{commit}")
@@ -299,13 +299,12 @@ class Mirror:
             raise Ended(Outcome.FAILED, f"commit {commit} of {self.url.shown} has a bad date")
         return Commit(id=said[0].decode(), at=int(said[1])) if said else None
 
-    def _make(self, object_format: str) -> None:
+    def _make(self, form: str) -> None:
         attributes = self.path / "info/attributes"
         if attributes.exists():
             self._forget_left_over()
             return
-        options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
-        self.output("init", *options, "--", self.path, remote=True)
+        self.output(*git_config.init_bare(form), "--", self.path, remote=True)
         # Last and atomically, so that an incomplete mirror is made again.
         attributes.parent.mkdir(exist_ok=True)
         new = attributes.with_suffix(".new")

@@ -1,6 +1,7 @@
-"""The configuration with which git runs for `fetch`: its own, its attributes, and that of ssh."""
+"""The configuration with which git runs on untrusted repositories: its own, its attributes, and that of ssh."""
 
 import hashlib
+from types import MappingProxyType
 
 #: Read in place of the host's and the user's git configuration.
 TEXT = """\
@@ -44,9 +45,20 @@ TEXT = """\
 	defaultBranch = main
 """
 
+_AS_STORED = "* -text -eol -ident -filter -working-tree-encoding"
 #: Files are read as they are stored: without changes of line ends, keywords or filters, and none is left out for the
 #: tree's attributes.
-ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding -export-subst -export-ignore\n"
+ATTRIBUTES = f"{_AS_STORED} -export-subst -export-ignore\n"
+#: The same, but the tree says in which files git fills in `$Format:…$`.
+ATTRIBUTES_WITH_SUBST = f"{_AS_STORED} -export-ignore\n"
+
+#: Variables for a git that reads no configuration but the repository's.
+UNCONFIGURED = MappingProxyType({"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"})
+#: Options with which git reads the repository's configuration, and starts no program that it names.
+SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*")
+#: Options for the author of the farm's own commits and tags.
+PERSON = ("-c", "user.name=farm", "-c", "user.email=farm@localhost")
+_SHA1_DIGITS = 40
 
 VERSION = hashlib.sha256(TEXT.encode()).hexdigest()[:8]
 
@@ -57,3 +69,13 @@ SSH = (
     *("-oPreferredAuthentications=publickey", "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts"),
     *("-oClearAllForwardings=yes", "-oUpdateHostKeys=no", "-oControlPath=none"),
 )
+
+
+def object_format(commit: str) -> str:
+    """The object format of a commit's repository, by the length of its id."""
+    return "sha256" if len(commit) > _SHA1_DIGITS else "sha1"
+
+
+def init_bare(form: str) -> tuple[str, ...]:
+    """The beginning of a command that makes a bare repository without hooks of this host."""
+    return ("init", "--quiet", "--bare", "--template=", f"--object-format={form}")

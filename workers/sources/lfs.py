@@ -18,6 +18,7 @@ from workers.core.run import CommandFailed
 from workers.core.text import shown
 from workers.sources.content import Content
 from workers.sources.git import Mirror
+from workers.sources.git_config import PERSON
 
 _POINTER_MAX_BYTES = 1024
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1\n"
@@ -26,7 +27,6 @@ _POINTER = re.compile(rb"oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1
 _LFS_HERE = re.compile(rb"dial tcp (?:127\.[0-9.]+|\[::1\]):")
 _LFS_MISSING = re.compile(rb"missing object|[Oo]bject does not exist|Not Found")
 _SHOWN_NAMES = 5
-_PERSON = ("-c", "user.name=farm", "-c", "user.email=farm@localhost")
 _ID_BYTES = 100
 
 
@@ -63,15 +63,19 @@ def fetch(
         _ask(mirror, {blobs[path]: one.oid for path, one in pointers.items()}, names, context)
     found = {}
     for path, one in pointers.items():
-        file = mirror.path / "lfs/objects" / one.oid[:2] / one.oid[2:4] / one.oid
+        file = _file(mirror, one)
         if not _has(mirror, one) or _sha256(file, context) != one.oid:
             raise Ended(Outcome.FAILED, f"Git LFS of {mirror.url.shown} does not have {shown(path)} ({one.oid})")
         found[path] = Content(file=file, offset=0, size_bytes=one.size_bytes)
     return found
 
 
+def _file(mirror: Mirror, one: Pointer) -> Path:
+    return mirror.path / "lfs/objects" / one.oid[:2] / one.oid[2:4] / one.oid
+
+
 def _has(mirror: Mirror, one: Pointer) -> bool:
-    file = mirror.path / "lfs/objects" / one.oid[:2] / one.oid[2:4] / one.oid
+    file = _file(mirror, one)
     return file.is_file() and file.stat().st_size == one.size_bytes
 
 
@@ -111,7 +115,7 @@ def _commit_of(mirror: Mirror, wanted: Mapping[str, str], context: StepContext) 
     lines = sorted({oid: f"100644 blob {blob}\t{oid}\n" for blob, oid in wanted.items()}.values())
     listing.write_text("".join(lines))
     tree = mirror.output("mktree", limit_bytes=_ID_BYTES, given=listing).decode().strip()
-    made = mirror.output(*_PERSON, "commit-tree", "-m", "pointers", tree, limit_bytes=_ID_BYTES)
+    made = mirror.output(*PERSON, "commit-tree", "-m", "pointers", tree, limit_bytes=_ID_BYTES)
     return made.decode().strip()
 
 

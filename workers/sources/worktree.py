@@ -20,12 +20,10 @@ from farm.errors import BadSource
 from farm.model.text import printable
 from workers.core.run import CommandFailed, capture
 from workers.core.users import User, acting_as, user
-from workers.sources.git_config import ATTRIBUTES
+from workers.sources.git_config import ATTRIBUTES, SAFE, UNCONFIGURED, init_bare
 
 _TIMEOUT_S = 600.0
 _LISTING_BYTES = 64 * 2**20
-# Git must start no program that the repository's configuration names.
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*")
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _CONFIG_SHA256 = _CONFIG.replace("= 0", "= 1") + "[extensions]\n\tobjectformat = sha256\n"
 _PERSON = {
@@ -90,11 +88,11 @@ class _Git:
     ) -> str:
         """The output of git, without the last line end. `own`: about the farm's repository, without configuration of
         the person. Raises BadSource with git's words."""
-        config = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"} if own else {}
+        config = UNCONFIGURED if own else {}
         base = {"HOME": self.owner.home, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **config}
         try:
             said = capture(
-                [*self.owner.prefix, "git", *_SAFE, *words],
+                [*self.owner.prefix, "git", *SAFE, *words],
                 cwd=cwd,
                 env={**base, **_PERSON, **env},
                 timeout_s=_TIMEOUT_S,
@@ -139,9 +137,8 @@ def _own_repository(place: _Place, git: _Git, stack: ExitStack) -> Path:
         if is_new:
             bare.mkdir(parents=True, exist_ok=True)
     if is_new:
-        kind = "sha256" if place.is_sha256 else "sha1"
-        options = ("--quiet", "--bare", "--template=", "--initial-branch=main", f"--object-format={kind}")
-        git("init", *options, bare, cwd=above, own=True)
+        form = "sha256" if place.is_sha256 else "sha1"
+        git(*init_bare(form), "--initial-branch=main", bare, cwd=above, own=True)
     with acting_as(git.owner):
         # The folder came with the work tree: its configuration may name programs too.
         _write(bare / "config", _CONFIG_SHA256 if place.is_sha256 else _CONFIG)
