@@ -30,11 +30,8 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
-from farm.model.target import Target
-from farm.model.work import AnyResult, AnyWork, PinnedRepository, Work
+from farm.model.work import AnyResult, AnyWork, Work
 from farm.permissions import close_data
-from farm.repositories import open_repositories
-from farm.repositories.base import RepositoryKind, RepositoryName
 from farm.steps.base import StepType
 from farm.steps.build import BUILD, BuildInput
 from farm.steps.fetch import FETCH, FetchInput
@@ -43,6 +40,7 @@ from farm.steps.srpm import SRPM, SrpmInput
 from farm.steps.upload import UPLOAD, UploadInput
 from farm.targets.load import find_target
 from workers.isolation.facts import host_facts
+from workers.local.world import HostWorld
 from workers.steps.runner import run_step
 
 cli = typer.Typer(help=__doc__, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
@@ -92,7 +90,7 @@ def fetch(
         target=found,
         options=BuildOptions(),
         limits=found.limits,
-        input=FetchInput(source=source, arch=_root_arch(settings, found), arches=found.arches),
+        input=FetchInput(source=source, arch=HostWorld(settings, found).root_arch(found.arches), arches=found.arches),
     )
     _do(settings, work, {})
 
@@ -118,7 +116,7 @@ def build(after: After, arch: Annotated[Arch | None, typer.Option(help="This hos
     work, outputs = _read(after)
     made = _output(SRPM, outputs, after)
     arch = arch or host_facts(settings).arches[0]
-    own = _own(settings, work.target.name, arch, work.target.format)
+    own = HostWorld(settings, work.target).own(work.target.name, arch)
     order = BuildInput(
         srpm=made.srpm,
         identity=made.identity,
@@ -141,11 +139,6 @@ def upload(after: After) -> None:
     arches = work.target.arches if made.noarch else (work.input.arch,)
     order = UploadInput(srpm=made.srpm, rpms=built.rpms, arches=arches)
     _do(Settings.from_env(), _next(work, UPLOAD, order), outputs)
-
-
-def _root_arch(settings: Settings, target: Target) -> Arch:
-    """An arch of the target that this host runs without emulation, where there is one."""
-    return next((arch for arch in host_facts(settings).arches if arch in target.arches), target.arches[0])
 
 
 def _next(work: AnyWork, kind: StepType[Any, Any], order: object) -> AnyWork:
@@ -204,22 +197,8 @@ def _pinned(settings: Settings, work: AnyWork) -> AnyWork:
     """The work with the addresses of the farm's own repositories, which on a farm the scheduler fills in."""
     if not step_type(work.kind).runs_in_root:
         return work
-    arch: Arch = work.input.arch
-
-    def url_of(target: str) -> str | None:
-        own = _own(settings, target, arch, work.target.format)
-        return own.url if own else None
-
-    pinned: AnyWork = replace(work, target=work.target.pinned(url_of))
+    pinned: AnyWork = replace(work, target=HostWorld(settings, work.target).pinned(work.target, work.input.arch))
     return pinned
-
-
-def _own(settings: Settings, target: str, arch: Arch, form: str) -> PinnedRepository | None:
-    """The current repository of the builds for this target and arch; None if it has no packages."""
-    name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=form)
-    repositories = open_repositories(settings)
-    version = repositories.current(name)
-    return PinnedRepository(name="farm", url=repositories.url(name, version), version=version) if version else None
 
 
 def _path(artifact: Artifact) -> str:

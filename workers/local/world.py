@@ -30,20 +30,25 @@ class HostWorld:
         return (own,) if own is not None else ()
 
     def source_arch(self, order: Order) -> Arch:
-        return next((arch for arch in self.native if arch in self.target.arches), order.arches[0])
+        return self.root_arch(order.arches)
+
+    def root_arch(self, asked: tuple[Arch, ...]) -> Arch:
+        """An arch of the target that this machine runs without emulation, where there is one; else the first that is
+        asked for."""
+        return next((arch for arch in self.native if arch in self.target.arches), asked[0])
 
     def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
-        own = self._own(order.target, arch)
+        own = self.own(order.target, arch)
         return (own,) if own is not None else ()
 
     def pinned(self, target: Target, arch: Arch) -> Target:
         def url_of(name: str) -> str | None:
-            own = self._own(name, arch)
+            own = self.own(name, arch)
             return own.url if own is not None else None
 
         return target.pinned(url_of)
 
-    def _own(self, target: str, arch: Arch) -> PinnedRepository | None:
+    def own(self, target: str, arch: Arch) -> PinnedRepository | None:
         """The repository of the builds for this target and arch; None if it has no packages."""
         name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=self.target.format)
         version = self._repositories.current(name)
