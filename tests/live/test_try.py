@@ -24,10 +24,13 @@ from farm.artifacts import open_store
 from farm.cli.local import _recorded
 from farm.cli.main import app
 from farm.config import Settings
+from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
 from farm.model.build import Build
 from farm.model.local import ShellRequest
 from farm.model.outcome import Outcome
+from farm.model.target import RepositorySource
+from farm.targets.load import find_target
 from farm.up.embedded import running_farm
 from tests.leftovers import inside
 from tests.packages import commit_all, make_git, make_srpm
@@ -366,6 +369,18 @@ def test_packages_that_are_gone_are_named(
     assert f"bash-0.1-1.x86_64 can no longer be had: the repositories moved on; {bash['nevra']} is in its place" in err
     assert "ghost-1.0-1.noarch can no longer be had: the repositories moved on; no package is in its place" in err
     assert f"{tar['nevra']} has another digest than recorded" in err
+
+
+def test_a_target_may_have_a_repository_of_the_farm(
+    person: Person, builds: dict[str, Build], capfd: pytest.CaptureFixture[str]
+) -> None:
+    demo = find_target(person.settings, "demo")
+    own = RepositorySource(name="own", target="demo", gpgcheck=False)
+    target = replace(demo, repositories=(*demo.repositories, own), packages=(*demo.packages, "hello-c"))
+    request = ShellRequest(target=target, arch=Arch.X86_64, command=("rpm", "-q", "hello-c"))
+    code = shell(request, person.settings, threading.Event())
+    out, err = capfd.readouterr()
+    assert (code, out) == (0, f"{builds['hello-c'].nevra}\n".replace(".src", ".x86_64")), err
 
 
 def _with_root(request: ShellRequest, root: list[dict[str, str]], person: Person) -> ShellRequest:

@@ -26,6 +26,7 @@ from workers.core.log import StepLog
 from workers.formats.base import Past, Reopened
 from workers.formats.registry import format_of
 from workers.local.show import say
+from workers.local.world import HostWorld
 from workers.roots.session import KEPT_BUILD
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
@@ -44,6 +45,7 @@ def shell(asked: ShellRequest, settings: Settings, stop: threading.Event) -> int
 
     Raises trouble if the root cannot be made, NotFound for records that are no longer kept, and LeaseLost.
     """
+    asked = replace(asked, target=HostWorld(settings, asked.target).pinned(asked.target, asked.arch))
     with _context(asked, settings, stop) as context, ExitStack() as stack:
         start = time.monotonic()
         try:
