@@ -13,6 +13,7 @@ from workers.isolation.sandbox import Confinement
 from workers.roots.cache import DirectoryCache
 from workers.roots.listing import Listing, read_once
 from workers.roots.root import Root, RootPackage
+from workers.roots.stacked import root_of
 
 _KEPT = 2**31  # nothing is removed from a cache that is only read
 _BOOTED = Path("/proc/stat")
@@ -33,8 +34,7 @@ def cached_root(
             continue
         if _has(template, packages):
             with _used(template, context):
-                listing = read_once(template / "list", Listing)
-                yield Root(lowers=(template / "root",), packages=listing.packages, is_sealed=listing.is_sealed)
+                yield root_of(template)
                 return
         for layer in sorted((template / "layers").glob("[0-9a-f]*")):
             if layer.is_dir() and _has(layer, packages):

@@ -80,7 +80,7 @@ class Template:
         key = _digest([_VERSION, self._filler.layer_key(lacking, repositories, self.root)])
 
         def make(folder: Path) -> None:
-            upper = _owned(folder / "upper", self._confinement)
+            upper = owned(folder / "upper", self._confinement)
             packages = self._filler.add(lacking, repositories, base=self.root, upper=upper, into=folder)
             if replaced := replaced_folder(upper, RESERVED_FOLDERS):
                 words = f"installing its requirements failed: a package replaces the folder {replaced}"
@@ -138,7 +138,7 @@ class StackedRoots:
         filler = self._new_filler(self._settings, target, arch, context, confined)
 
         def make(folder: Path) -> None:
-            root = _owned(folder / "root", confined)
+            root = owned(folder / "root", confined)
             packages = tuple(filler.install(root, into=folder))
             if not packages:
                 raise RootTrouble(f"the new root of {target.name} {arch} has no package in it")
@@ -185,7 +185,7 @@ def _template_key(arch: Arch, filler: Filler, confined: Confinement) -> str:
     return _digest([_VERSION, arch, confined.first_id, filler.template_key(), _BOOT.read_text()])
 
 
-def _owned(folder: Path, confined: Confinement) -> Path:
+def owned(folder: Path, confined: Confinement) -> Path:
     """Make the folder, owned by uid 0 of the root."""
     folder.mkdir(mode=0o755)
     os.chown(folder, confined.root_id, confined.root_id)

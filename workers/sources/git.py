@@ -10,13 +10,12 @@ repository is used. Does not own the meaning of files, nor the cause of a failur
 """
 
 import os
-import pwd
 import re
 import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from workers.core import text
 from workers.core.context import Ended, StepContext
 from workers.core.locks import LockKind, locked, until
 from workers.core.run import CommandFailed, Ending, capture, run
+from workers.core.users import User, user
 from workers.sources import gateway, git_blame, git_config, refs
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
@@ -212,7 +212,7 @@ class Mirror:
         safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
         clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}")
         settings = (f"{name}={value}" for name, value in git_config.UNCONFIGURED.items())
-        words = (*clean, *settings, *safe, *_rights_of(self.url.reader_uid), _git(), "upload-pack")
+        words = (*clean, *settings, *safe, *_reader(self.url.reader_uid).prefix, _git(), "upload-pack")
         return (f"--upload-pack={shlex.join(words)}",)
 
     def _ask(self, ref: str) -> refs.Found | None:
@@ -368,14 +368,11 @@ class Mirror:
         return left
 
 
-def _rights_of(uid: int | None) -> tuple[str, ...]:
-    """The beginning of a command line that gives up root: for the user, or for `nobody` if the user is unknown."""
-    drop = ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
-    if uid is not None:
-        with suppress(KeyError):
-            user = pwd.getpwuid(uid)
-            return ("setpriv", f"--reuid={uid}", f"--regid={user.pw_gid}", "--init-groups", *drop)
-    return ("setpriv", f"--reuid={_NOBODY if uid is None else uid}", f"--regid={_NOBODY}", "--clear-groups", *drop)
+def _reader(uid: int | None) -> User:
+    """`nobody` if the user who asked is unknown."""
+    if uid is None:
+        return User(uid=_NOBODY, gid=_NOBODY, name=None, home="/nonexistent")
+    return user(uid, _NOBODY)
 
 
 def _git() -> str:

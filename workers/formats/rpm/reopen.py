@@ -6,7 +6,6 @@ else dnf installs each package by its NEVRA, and what can no longer be had is na
 that name.
 """
 
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from workers.isolation.sandbox import Bind, Confinement, build_user_ids
 from workers.roots.again import cached_root
 from workers.roots.root import Root, RootPackage
 from workers.roots.session import RootSession, last_error
+from workers.roots.stacked import owned
 
 #: The script in the build user's home.
 SCRIPT = "again.sh"
@@ -94,7 +94,7 @@ def _installed(
         tries += 1
         folder = context.workdir / f"again{tries}"
         folder.mkdir(mode=0o700)
-        root = _owned(folder / "root", confined)
+        root = owned(folder / "root", confined)
         plan = install.install(words, repositories, root=root, into=folder)
         return root, in_order(plan.packages)
 
@@ -109,13 +109,6 @@ def _installed(
     if not packages:
         raise RootTrouble(f"no package of the recorded root can be had from the repositories of {target.name}")
     return Root(lowers=(root,), packages=packages), remarks(past.packages, packages)
-
-
-def _owned(folder: Path, confined: Confinement) -> Path:
-    """Make the folder, owned by uid 0 of the root."""
-    folder.mkdir(mode=0o755)
-    os.chown(folder, confined.root_id, confined.root_id)
-    return folder
 
 
 def _without_priority(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
