@@ -53,5 +53,8 @@ def _date(session: RootSession) -> list[Bind]:
     found = next((lower / "usr/bin/date" for lower in session.root.lowers if (lower / "usr/bin/date").exists()), None)
     if found is None or found.is_symlink() or not found.is_file():
         return []
-    shifted = Bind(path=rpmbuild.SCRIPTS / "date.sh", inside="/usr/bin/date")
-    return [Bind(path=found, inside="/run/farm/date"), shifted]
+    # The farm's own file need not be executable.
+    shifted = session.scratch / "date"
+    shifted.write_bytes((rpmbuild.SCRIPTS / "date.sh").read_bytes())
+    shifted.chmod(0o755)
+    return [Bind(path=found, inside="/run/farm/date"), Bind(path=shifted, inside="/usr/bin/date")]

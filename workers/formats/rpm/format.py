@@ -71,8 +71,7 @@ class RpmWorkerFormat:
 
     def make_source(self, request: SourceRequest, context: StepContext) -> Made:
         made = engine_for(request.target, context.settings).make_source(request, context)
-        recipe = request.sources / request.recipe if request.sources and request.recipe else None
-        return git_words.explained(made, context.log.path, recipe)
+        return git_words.explained(made, context.log.path)
 
     def take_source(self, made: Made, context: StepContext) -> Taken:
         found = collect(made.results, ".src.rpm", limits=context.limits)
