@@ -186,7 +186,6 @@ def _recorded(settings: Settings, build: "Build", kind: str | None, arch: str | 
         kind=chosen.kind,
         attempt=attempt.label,
         artifacts=stored,
-        repositories=(),
     )
 
 

@@ -74,7 +74,7 @@ def _context(asked: ShellRequest, settings: Settings, stop: threading.Event) -> 
     """A context as a step's, with a log that is not kept, and a person's time."""
     limits = replace(_limits(asked), wall_s=7 * _DAY_S, silence_s=7 * _DAY_S, log_bytes=_LOG_BYTES)
     with (
-        scratch_folder(replace(settings, keep_failed=False)) as folder,
+        scratch_folder(settings) as folder,
         StepLog(folder / "log", limit_bytes=_LOG_BYTES) as log,
     ):
         (folder / "work").mkdir()
