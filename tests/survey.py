@@ -29,8 +29,8 @@ def on_bare_metal(*, environment: Mapping[str, str] | None = None) -> dict[str, 
     """The answers when rpmbuild runs on this machine itself as an unprivileged user, if this process is root."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file in package_dir("survey").iterdir():
-            shutil.copy(file, folder)
+        for source in ("survey.spec", "survey.py"):  # Python may have left a folder beside them
+            shutil.copy(package_dir("survey") / source, folder)
         user = _NOBODY if os.geteuid() == 0 else os.geteuid()
         for path in (folder, *folder.iterdir()):
             os.chown(path, user, -1)

@@ -41,21 +41,23 @@ def farm(tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path) -> I
             signal.signal(number, handler)
 
 
-def answers(farm: Farm, folder: Path, name: str = "survey") -> dict[str, str]:
-    build = farm.enqueue(git=str(make_git(name, folder)), target="demo", arches=["x86_64"])
+@pytest.fixture(scope="module")
+def found(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The answers of a build."""
+    folder = tmp_path_factory.mktemp("survey")
+    build = farm.enqueue(git=str(make_git("survey", folder)), target="demo", arches=["x86_64"])
     result = build.wait(timeout_s=WITHIN_S)
     assert result.outcome is Outcome.SUCCEEDED, result.reason
     return survey.answers(b"".join(farm.log(result.id, step="build")).decode(errors="replace"))
 
 
-def test_a_build_of_a_celery_worker_finds_all_but_what_the_docs_list(farm: Farm, tmp_path: Path) -> None:
-    found = answers(farm, tmp_path)
+def test_a_build_of_a_celery_worker_finds_all_but_what_the_docs_list(found: dict[str, str]) -> None:
     assert len(found) >= survey.QUESTIONS_MIN
     assert set(survey.refused(found)) == survey.DIFFERENCES, survey.refused(found)
 
 
-def test_an_unprivileged_user_of_this_machine_gets_no_better_answers(farm: Farm, tmp_path: Path) -> None:
-    bare, found = survey.on_bare_metal(), answers(farm, tmp_path)
+def test_an_unprivileged_user_of_this_machine_gets_no_better_answers(found: dict[str, str]) -> None:
+    bare = survey.on_bare_metal()
     assert bare.keys() == found.keys()
     worse = {question for question, answer in bare.items() if answer == "yes" and found[question] != "yes"}
     assert worse <= survey.DIFFERENCES
