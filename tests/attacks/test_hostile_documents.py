@@ -84,7 +84,7 @@ FACTS = {
     "a NUL": facts(version="1\0"),
     "deep JSON": b'{"name":' + DEEP,
     "not UTF-8": b"\xff\xfe",
-    "9 MB": facts(unfit="x" * 17_000_000),
+    "17 MB": facts(unfit="x" * 17_000_000),
     "a number": b"1",
     "nothing": b"",
 }

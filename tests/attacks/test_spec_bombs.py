@@ -50,7 +50,7 @@ def test_a_flood_of_output_is_ended(desk: Desk, tmp_path: Path) -> None:
 def test_much_memory_is_ended(tmp_path: Path) -> None:
     desk = Desk(folder=tmp_path / "desk", limits=Limits(memory_bytes=128 * 2**20))
     outcome, reason = _end(desk, tmp_path, spec(head='%{lua:local t = "x" while true do t = t .. t end}'))
-    assert outcome in (Outcome.OVER_LIMIT, Outcome.FAILED), reason
+    assert outcome is Outcome.OVER_LIMIT or "not enough memory" in reason, reason
 
 
 def test_a_flood_of_answers_is_refused(desk: Desk, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_sources_of_a_tree_are_counted_together(tmp_path: Path) -> None:
         desk.git(repo)
     assert (ended.value.outcome, "the step's disk limit" in ended.value.reason) == (Outcome.OVER_LIMIT, True)
     written = sum(path.stat().st_size for path in (desk.folder / "work-1").rglob("tree-*.tar"))
-    assert written <= 8 * 2**20
+    assert 0 < written <= 8 * 2**20
 
 
 def test_a_folder_with_the_name_of_a_file_is_counted(tmp_path: Path) -> None:
@@ -143,10 +143,11 @@ def test_a_folder_with_the_name_of_a_file_is_counted(tmp_path: Path) -> None:
         text=True,
     )
     subprocess.run(["git", "update-ref", "refs/heads/main", done.stdout.strip()], cwd=repo, check=True)
-    with pytest.raises(Ended):
+    with pytest.raises(Ended) as ended:
         desk.git(repo)
+    assert (ended.value.outcome, "the step's disk limit" in ended.value.reason) == (Outcome.OVER_LIMIT, True)
     written = sum(path.stat().st_size for path in (desk.folder / "work-1").rglob("tree-*.tar"))
-    assert written <= 12 * 2**20
+    assert 0 < written <= 12 * 2**20
 
 
 def test_a_tree_is_packed_for_no_more_names_than_the_disk_limit_allows(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_the_root_holds_nothing_of_the_host(desk: Desk, tmp_path: Path) -> None:
     with http_server() as server:
         port = server.port
         shell = (
-            "id -u; env; ls -d /root/* /work /home/*; touch /builddir/in/new /etc/new /tmp/new-of-spec; "
+            "id -u; env; ls -d /root/* /srv/* /home/*; touch /builddir/in/new /etc/new /tmp/new-of-spec; "
             f"(: > /dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo REACHED; cat /builddir/in/secret"
         )
         lua = 'io.open("/tmp/of-lua", "w"):write("x") io.open("/builddir/of-lua", "w"):write("x")'
