@@ -94,14 +94,14 @@ def test_a_download_is_not_redirected_to_a_private_address(
     location = f"http://{where.format(port=private.port)}/x.src.rpm"
     public.answers["/x.src.rpm"] = Answer(status=302, headers=(("Location", location),))
     why = _why_srpm(desk, public.url("/x.src.rpm"))
-    assert "may not connect to" in why or "does not parse" in why
+    assert "farm does not connect" in why or "does not parse" in why
     assert public.seen == ["/x.src.rpm"]
 
 
 def test_a_redirect_that_comes_after_another_is_checked_too(desk: Desk, public: Server, private: Server) -> None:
     public.answers["/a"] = Answer(status=302, headers=(("Location", "/b"),))
     public.answers["/b"] = Answer(status=307, headers=(("Location", private.url("/x")),))
-    assert "127.0.0.9, which a fetch may not connect to" in _why_srpm(desk, public.url("/a"))
+    assert "127.0.0.9, to which the farm does not connect" in _why_srpm(desk, public.url("/a"))
 
 
 def test_nothing_on_this_host_is_open_by_default(tmp_path: Path, private: Server) -> None:
@@ -114,7 +114,7 @@ def test_a_lookaside_at_a_private_address_is_not_asked(tmp_path: Path, private: 
     lookaside = Lookaside(form=LookasideForm.METADATA, base_url=private.url(""))
     desk = Desk(folder=tmp_path / "desk", allow="127.0.0.1/32", lookaside=lookaside)
     files: dict[str, bytes | str] = {"hello.spec": spec(), "sources": b"0" * 64 + b"  a.tar\n"}
-    assert "may not connect to" in _why(desk, str(repository(tmp_path / "repo", files)))
+    assert "farm does not connect" in _why(desk, str(repository(tmp_path / "repo", files)))
 
 
 # --- git -------------------------------------------------------------------------------------------------------------
@@ -123,13 +123,13 @@ def test_a_lookaside_at_a_private_address_is_not_asked(tmp_path: Path, private: 
 @pytest.mark.parametrize("scheme", ["http", "https", "git", "ssh"])
 @pytest.mark.parametrize("where", ["127.0.0.9", "2130706441"])
 def test_git_does_not_connect_to_a_private_address(desk: Desk, private: Server, scheme: str, where: str) -> None:
-    assert "127.0.0.9, which a fetch may not connect to" in _why(desk, f"{scheme}://{where}:{private.port}/x")
+    assert "127.0.0.9, to which the farm does not connect" in _why(desk, f"{scheme}://{where}:{private.port}/x")
 
 
 def test_git_does_not_follow_a_redirect_to_a_private_address(desk: Desk, public: Server, private: Server) -> None:
     location = private.url("/x/info/refs?service=git-upload-pack")
     public.answers["/x/info/refs"] = Answer(status=302, headers=(("Location", location),))
-    assert "127.0.0.9, which a fetch may not connect to" in _why(desk, public.url("/x"))
+    assert "127.0.0.9, to which the farm does not connect" in _why(desk, public.url("/x"))
 
 
 def _tree_of(folder: Path, url: str, files: dict[str, bytes | str] | None = None) -> Path:
@@ -149,7 +149,7 @@ def test_a_submodule_at_a_private_address_is_not_fetched(
 ) -> None:
     _tree_of(tmp_path / "git/hello", form.format(port=private.port))
     public.repositories = tmp_path / "git"
-    assert "127.0.0.9, which a fetch may not connect to" in _why(desk, public.url("/git/hello"))
+    assert "127.0.0.9, to which the farm does not connect" in _why(desk, public.url("/git/hello"))
 
 
 _OID = "a" * 64
@@ -189,7 +189,7 @@ def test_git_lfs_does_not_follow_its_server_to_a_private_address(
 
     public.answers["/git/hello.git/info/lfs/objects/batch"] = batch
     why = _why(desk, _with_lfs(public, tmp_path, {}))
-    assert "127.0.0.9, which a fetch may not connect to" in why or "would be the worker's own host" in why
+    assert "127.0.0.9, to which the farm does not connect" in why or "would be the worker's own host" in why
     assert "/git/hello.git/info/lfs/objects/batch" in public.seen
 
 

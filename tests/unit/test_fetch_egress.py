@@ -94,17 +94,27 @@ def test_a_network_that_is_allowed_is_open_and_no_other(network: str, address: s
 
 @pytest.mark.parametrize("name", ["localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "[::1]"])
 def test_every_spelling_of_this_host_is_closed_when_it_is_resolved(name: str) -> None:
-    with pytest.raises(Closed, match="which a fetch may not connect to: it is not public"):
+    with pytest.raises(Closed, match="to which the farm does not connect: it is not public"):
         EgressPolicy(proxies={}).connect(name, 80)
 
 
 def test_an_address_is_named_once_and_no_setting_is_offered_that_does_not_help() -> None:
     egress = EgressPolicy(resolver=lambda host, _: [host], proxies={})
-    with pytest.raises(Closed, match=r"^its address is 10\.0\.0\.1, which a fetch .* not public; allow_networks"):
+    with pytest.raises(Closed, match=r"^its address is 10\.0\.0\.1, to which .* not public; allow_networks"):
         egress.addresses("10.0.0.1", 80)
     with pytest.raises(Closed) as metadata:
         egress.addresses("169.254.169.254", 80)
     assert "allow_networks" not in str(metadata.value)
+
+
+def test_a_named_host_is_open_wherever_it_is_but_for_a_metadata_service() -> None:
+    where = {"mirror.internal": ["10.0.0.1"], "evil.internal": ["169.254.169.254"], "other.internal": ["10.0.0.1"]}
+    named = frozenset({"mirror.internal", "evil.internal"})
+    egress = EgressPolicy(named=named, resolver=lambda host, _: where[host], proxies={})
+    assert egress.addresses("mirror.internal", 80) == ["10.0.0.1"]
+    for host in ("evil.internal", "other.internal"):
+        with pytest.raises(Closed, match=host):
+            egress.addresses(host, 80)
 
 
 def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to() -> None:

@@ -36,8 +36,9 @@ class ToolRun:
 @dataclass(frozen=True, kw_only=True)
 class Tool:
     """A command that sees the host's programs, read-only, and the root at /mnt/root. The log shows it as `shown`.
-    `other_overlays` are shown wherever a bind has the path that each is paired with. `is_patient`: the tool itself
-    gives up on a silent server."""
+    `other_overlays` are shown wherever a bind has the path that each is paired with. `network` is the beginning of a
+    command line whose command has the network that the tool is to see. `is_patient`: the tool itself gives up on a
+    silent server."""
 
     argv: Sequence[str]
     shown: Sequence[str]
@@ -45,7 +46,7 @@ class Tool:
     binds: Sequence[Bind] = ()
     other_overlays: Sequence[tuple[Overlay, Path]] = ()
     env: Mapping[str, str]
-    has_network: bool = False
+    network: Sequence[str] | None = None
     is_patient: bool = False
 
 
@@ -103,5 +104,7 @@ def _argv(tool: Tool, confinement: Confinement, scratch: Path, joins: Sequence[P
         for folder in (overlay.upper.parent, overlay.upper, overlay.work):
             folder.mkdir(exist_ok=True)
             own(confinement, folder)
-    argv = sandbox.host_tool(tool.argv, confinement, root=merged, binds=tool.binds, has_network=tool.has_network)
-    return sandbox.enter(argv, confinement, overlays=overlays, joins=joins, limits=limits)
+    argv = sandbox.host_tool(
+        tool.argv, confinement, root=merged, binds=tool.binds, has_network=tool.network is not None
+    )
+    return [*(tool.network or ()), *sandbox.enter(argv, confinement, overlays=overlays, joins=joins, limits=limits)]

@@ -143,10 +143,12 @@ def _is_this_host(address: Address) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class EgressPolicy:
-    """`allowed` are networks of a target or the farm that are open although they are not public. `proxies` are the
-    host's own, by scheme; a connection through a proxy is made by name, and the proxy's rules apply in addition."""
+    """`allowed` are networks of a target or the farm that are open although they are not public, and `named` are hosts
+    that an administrator named, which are open wherever they are. `proxies` are the host's own, by scheme; a connection
+    through a proxy is made by name, and the proxy's rules apply in addition."""
 
     allowed: tuple[Network, ...] = ()
+    named: frozenset[str] = frozenset()
     resolver: Resolver = resolve
     proxies: dict[str, str] = field(default_factory=getproxies_environment)
 
@@ -179,12 +181,14 @@ class EgressPolicy:
         except (UnicodeError, ValueError) as error:
             raise Closed(f"{host!r:.100} is not the name of a host") from error
         refused = {text: why for text in found if (why := self.refuses(text))}
+        if host in self.named:
+            refused = {text: why for text, why in refused.items() if why == _METADATA_SERVICE}
         is_open = [text for text in found if text not in refused]
         if refused and not is_open:
             text, why = next(iter(refused.items()))
             where = f"its address is {text}" if host == text else f"the address of {host} is {text}"
             remedy = "no setting opens it" if why == _METADATA_SERVICE else _REMEDY
-            raise Closed(f"{where}, which a fetch may not connect to: {why}; {remedy}")
+            raise Closed(f"{where}, to which the farm does not connect: {why}; {remedy}")
         return is_open
 
     def connect(self, host: str, port: int, *, timeout_s: float = CONNECT_S, scheme: str = "https") -> socket.socket:

@@ -5,9 +5,10 @@ which dnf runs (`workers.formats.rpm.install`), nor the meaning of its output (`
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from farm.errors import RootTrouble
@@ -77,8 +78,11 @@ def pinned_repositories(
     )
 
 
-def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
-    """A complete dnf.conf, so that dnf does not read the host's own configuration."""
+def configuration(
+    target: Target, repositories: Sequence[DnfRepository], network: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """A complete dnf.conf, so that dnf does not read the host's own configuration. `network` are the options of its
+    network, if it has one."""
     main = {
         "assumeyes": "1",
         "best": "1",
@@ -99,6 +103,7 @@ def configuration(target: Target, repositories: Sequence[DnfRepository]) -> str:
         "metadata_expire": "3600",
         "cachedir": "/var/cache/dnf",
         "system_cachedir": "/var/cache/dnf",
+        **network,
     }
     if platform := settings_of(target).module_platform:
         main["module_platform_id"] = _line(platform)

@@ -29,6 +29,7 @@ from workers.core.text import shown
 from workers.formats.rpm import blame, dnf, rpmbuild
 from workers.formats.rpm.blame import End, host_state
 from workers.formats.rpm.dnf import DnfRepository
+from workers.formats.rpm.dnf_network import DnfNetwork, dnf_network
 from workers.formats.rpm.package_cache import PackageCache
 from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
 from workers.isolation.outcomes import LimitsMet
@@ -52,13 +53,15 @@ _numbers = count(1)
 
 @dataclass(frozen=True, kw_only=True)
 class _DnfRun:
-    """Without `plan` dnf only downloads: with network, and into the shared cache instead of a view of it."""
+    """Without `plan` dnf only downloads, into the shared cache instead of a view of it, with `network` if there is
+    something on one."""
 
     words: tuple[str, ...]
     root: Overlay
     binds: tuple[Bind, ...]
     cache: Path
     plan: str = ""
+    network: DnfNetwork | None = None
 
     @property
     def is_fetch(self) -> bool:
@@ -130,24 +133,27 @@ class DnfInstall:
             for folder in (work / "home", scratch / "merged"):
                 folder.mkdir(parents=True, exist_ok=True)
             words = prepare(work)
-            (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories))
+            is_remote = not all(one.is_local for one in repositories)
+            network = None
+            if is_remote:
+                network = stack.enter_context(dnf_network(self._target, repositories, self._context, scratch))
+            options = network.options if network else {}
+            (work / "dnf.conf").write_text(dnf.configuration(self._target, repositories, options))
             (work / "home/.rpmmacros").write_text(dnf.host_macros(self._target))
             self._own(work, work / "home")
             binds = (Bind(path=work, inside="/work", is_writable=True), *self._local(repositories))
             lowers = (lower or work / "empty",)
             if lower is None:
                 self._own(work / "empty")
-            options = self._options()
-            words = [*options, *words]
-            is_remote = not all(one.is_local for one in repositories)
+            words = [*self._options(), *words]
             if lower is None or is_remote:
                 # Scriptlets never have network, so packages are downloaded before, over a root that is removed. For a
                 # template always: all of its layers then use the cache that dnf made of the target's metadata.
                 fetched = Overlay(lowers=lowers, upper=scratch / "fetch/upper", work=scratch / "fetch/work")
-                fetch = ("--downloadonly", *words) if is_remote else (*options, "makecache")
+                fetch = ("--downloadonly", *words) if is_remote else (*self._options(), "makecache")
                 with self._cache.write(self._context.stop, self._context.deadline) as cache:
                     self._own_cache(cache)
-                    step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache)
+                    step = _DnfRun(words=fetch, root=fetched, binds=binds, cache=cache, network=network)
                     self._fetch(step, scratch, is_builds_own=is_builds_own)
                     snapshot = stack.enter_context(self._cache.snapshot(cache))
                 words = ["--cacheonly", *words]
@@ -162,7 +168,8 @@ class DnfInstall:
 
     def _fetch(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> None:
         ran = self._run_dnf(step, scratch, None)
-        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=False)
+        told = step.network.told if step.network else bytes
+        self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=False, told=told)
 
     def _install(self, step: _DnfRun, scratch: Path, *, is_builds_own: bool) -> Plan:
         with plan_pipe(scratch / "seen/plan", limit_bytes=_PLAN_BYTES[step.plan]) as pipe:
@@ -183,14 +190,22 @@ class DnfInstall:
             )
         return plan
 
-    def _judge(self, ran: ToolRun, scratch: Path, *, is_builds_own: bool, has_begun: bool) -> None:
-        """Raises the error that the end of dnf means, if any."""
+    def _judge(
+        self,
+        ran: ToolRun,
+        scratch: Path,
+        *,
+        is_builds_own: bool,
+        has_begun: bool,
+        told: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        """Raises the error that the end of dnf means, if any, after `told` has put its output into words."""
         log, done = self._context.log, ran.done
         said = done.tail if log.is_cut and not has_begun else _from(log.path, ran.log_from_bytes)
         if has_begun:  # the output of a scriptlet may have pushed dnf's message out of the part that is read
             said += b"\n" + done.tail
         host = host_state((scratch, self._settings.cache), self._arch)
-        end = End(code=done.code, signal=done.signal, said=said, host=host, has_begun=has_begun, rich=self._rich)
+        end = End(code=done.code, signal=done.signal, said=told(said), host=host, has_begun=has_begun, rich=self._rich)
         if met_one := _limit_met(done, ran.met, has_begun=has_begun):
             outcome, words = met_one
             what = "installing its requirements" if is_builds_own else "making the build root"
@@ -218,7 +233,7 @@ class DnfInstall:
             binds=[Bind(path=cache, inside=_CACHE, is_writable=True), *step.binds, *scripts],
             other_overlays=[] if step.is_fetch else [(seen, cache)],
             env={"HOME": "/work/home"},
-            has_network=step.is_fetch,
+            network=step.network.prefix if step.network else None,
             is_patient=step.is_fetch,
         )
         look = pipe.take if pipe else lambda: None
