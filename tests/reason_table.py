@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.tools.record_reasons import cases, is_held_out, log_of
+from tests.tools.record_reasons import HELD_OUT, TUNED, cases, log_of
 from workers.formats.rpm.reason import find_reason
 
 
@@ -22,9 +22,8 @@ class Answer:
 
 
 def answers(*, held_out: bool) -> list[Answer]:
-    """The answers to one half of the table."""
-    chosen = [(name, case["says"]) for name, case in cases().items() if is_held_out(name) == held_out]
-    return [_answer(name, says) for name, says in chosen]
+    """The answers to one part of the table."""
+    return [_answer(name, case["says"]) for name, case in cases(HELD_OUT if held_out else TUNED).items()]
 
 
 def share_right(given: Iterable[Answer]) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from workers.formats.rpm.reason import EXCERPT_LINES, LINE_CHARS, find_reason
-from workers.formats.rpm.reason_patterns import ANYWHERE, OF_PHASE, SURROUNDINGS
+from workers.formats.rpm.reason_patterns import FILES, OF_PHASE, SURROUNDINGS
+from workers.formats.rpm.reason_rpm import ANYWHERE
 
 LOG_BYTES = 2 * 2**20
 READ_BYTES = 2**20
@@ -15,7 +16,7 @@ LARGE_LOG_BYTES = 8 * 2**20
 #: Processor time. Measured for the large log: 0.3 s at most; time that grows with the square would be minutes.
 LIMIT_S = 4.0
 
-_PATTERNS = [*SURROUNDINGS]
+_PATTERNS = [*SURROUNDINGS, *FILES]
 for _table in (*OF_PHASE.values(), *(table for _, table in ANYWHERE)):
     _PATTERNS.extend(_table)
 _NEEDLES = sorted({pattern.needle for pattern in _PATTERNS})

@@ -35,7 +35,7 @@ IN_SCRIPTS = [
     (
         "%prep",
         "patching file a.c\nReversed (or previously applied) patch detected!  Skipping patch.\n1 out of 1 hunk ignored",
-        "patch does not apply: Reversed (or previously applied) patch detected!  Skipping patch.",
+        "patch does not apply: a.c: Reversed (or previously applied) patch detected!  Skipping patch.",
     ),
     ("%prep", "gzip: stdin: not in gzip format\ntar: Child returned status 1", "gzip: stdin: not in gzip format"),
     ("%prep", "tar: Unexpected EOF in archive\ntar: Error is not recoverable", "tar: Unexpected EOF in archive"),

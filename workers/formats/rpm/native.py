@@ -20,7 +20,7 @@ from workers.formats.rpm.asking import AskRequest, Told
 from workers.formats.rpm.blame import Blame, End, host_state
 from workers.formats.rpm.filler import RpmFiller
 from workers.formats.rpm.header import read_facts
-from workers.formats.rpm.reason_patterns import NO_SPECFILE, NO_TEXT
+from workers.formats.rpm.reason_rpm import NO_SPECFILE, NO_TEXT
 from workers.isolation.confine import confinement
 from workers.isolation.emulator import require_arch
 from workers.isolation.sandbox import Bind, Confinement
