@@ -50,6 +50,22 @@ def _pointer(content: bytes) -> bytes:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n".encode()
 
 
+# --- very many files -------------------------------------------------------------------------------------------------
+
+
+def test_very_many_files_are_read_from_git_in_one_pass(desk: Desk, tmp_path: Path) -> None:
+    """git compares each path that a command names with each entry of the tree."""
+    names = [f"part {number:04}.txt" for number in range(2500)]
+    files: dict[str, bytes | str] = {name: name.encode() for name in names}
+    named = {"hello.spec": spec(sources=("all.sh", "link.txt")), "all.sh": b"all", "link.txt": names[7]}
+    folder = repository(tmp_path / "repo", {**files, **named})
+    content = desk.content(desk.git(folder))
+    assert {name: content[name] for name in names} == {name: name.encode() for name in names}
+    assert content["link.txt"] == names[7].encode()
+    assert content["all.sh"] == b"all"
+    assert desk.log.count("$ git archive") == 1
+
+
 # --- export-subst ----------------------------------------------------------------------------------------------------
 
 _ARCHIVAL = b"node: $Format:%H$\nref-names: $Format:%D$\ndescribe-name: $Format:%(describe:tags=true)$\n"

@@ -56,7 +56,10 @@ class Template:
     def session(self, *, timeout_s: float = math.inf) -> RootSession:
         """A session in the template as it is. Its commands end after `timeout_s`, or at the step's own deadline."""
         deadline = min(self._context.deadline, time.monotonic() + timeout_s)
-        return RootSession(self.root, replace(self._context, deadline=deadline), self._confinement)
+        limits = self._context.limits
+        if timeout_s < limits.wall_s:
+            limits = replace(limits, wall_s=int(timeout_s))
+        return RootSession(self.root, replace(self._context, deadline=deadline, limits=limits), self._confinement)
 
     def missing(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """The requirements that the template does not meet."""

@@ -8,9 +8,10 @@ place.
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from farm.model.outcome import Outcome
 from workers.core.context import Ended, StepContext, open_watched, over_disk
@@ -26,13 +27,14 @@ _LINKS_MAX = 16
 _SUBMODULES_DEEP_MAX = 5
 _PATHS_PER_COMMAND = 500
 _PATH_BYTES_PER_COMMAND = 100_000
+_PIECES_MAX = 4  # git compares each path of a command with each entry of the tree
 _GITMODULES_MAX_BYTES = 2**20
 _PATH_MAX_BYTES = 4096  # Linux's limit
 _ATTRIBUTES_MAX_BYTES = 2**20
 _NO_PARTS = frozenset(("", ".", ".."))
 _FOLDERS_DEEP_MAX = 64
 _WHOLE_MAX_BYTES = 32 * 2**20
-_FOLDER_MAX_BYTES = 4 * 2**20
+_FOLDER_MAX_BYTES = 32 * 2**20
 _SUBMODULE_PATH = re.compile(r"submodule\.(?P<name>.+)\.path", re.DOTALL)
 
 
@@ -201,8 +203,12 @@ class Tree:
         found = [entry for path in missing if (entry := self.entry(path))]
         sizes = {entry.path: entry.size_bytes for entry in found}
         self.spend_bytes(sum(sizes.values()))
-        for few in _in_pieces(list(sizes)):
-            self._archive(few, set(few), sum(sizes[path] for path in few))
+        pieces = list(_in_pieces(list(sizes)))
+        if len(pieces) > _PIECES_MAX and not self._fills_in(sizes):
+            self._archive_many([entry for entry in found if not entry.is_submodule])
+        else:
+            for few in pieces:
+                self._archive(few, set(few), sum(sizes[path] for path in few))
         self._follow_pointers(missing)
         return {path: self._taken[path] for path in wanted if path in self._taken}
 
@@ -260,9 +266,7 @@ class Tree:
     def _archive(self, paths: list[str], wanted: set[str], counted_bytes: int) -> None:
         """Take the wanted files from an archive of the paths, or of the whole tree if there are no paths. So many bytes
         of it have been counted."""
-        self._archives += 1
-        name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.tar"
-        file = self._context.workdir / name
+        file = self._new_file("tar")
         try:
             if self._fills_in(wanted):
                 exported.archive(self.mirror, self.commit, paths, into=file, context=self._context)
@@ -272,16 +276,40 @@ class Tree:
                 self.mirror.run("archive", *options, self.commit.id, "--", *paths)
         except CommandFailed as error:
             raise self.mirror.judged(error) from error
+        self._read(file, {path: path for path in wanted}, counted_bytes)
+
+    def _archive_many(self, entries: list[Entry]) -> None:
+        """Take any number of files in one pass: from a tree of their own, where numbers are their names."""
+        named = {f"{number:08}": entry for number, entry in enumerate(entries)}
+        listed = self._new_file("entries")
+        lines = (f"{entry.mode} blob {entry.id}\t{name}\0" for name, entry in named.items())
+        listed.write_text("".join(lines), encoding="ascii")
+        made = self.mirror.output("mktree", "-z", given=listed).decode().strip()
+        file = self._new_file("tar")
+        try:
+            self.mirror.run("archive", "--worktree-attributes", "--format=tar", f"--output={file}", made)
+        except CommandFailed as error:
+            raise self.mirror.judged(error) from error
+        paths = {name: entry.path for name, entry in named.items()}
+        self._read(file, paths, sum(entry.size_bytes for entry in entries))
+
+    def _new_file(self, ending: str) -> Path:
+        self._archives += 1
+        name = f"tree-{self.mirror.url.key[:8]}-{self.commit.id[:12]}-{self._archives}.{ending}"
+        return self._context.workdir / name
+
+    def _read(self, file: Path, paths: Mapping[str, str], counted_bytes: int) -> None:
+        """Keep the files and links of an archive that are in `paths`: names there to paths of the tree."""
         with (
             open_watched(file, self._context.stop) as stream,
             open_tar(stream) as tar,
         ):
             for member in members(tar):
-                if member.issym() and member.name in wanted:
-                    self._links[member.name] = member.linkname
-                elif member.isreg() and member.name in wanted:
-                    content = Content(file=file, offset=member.offset_data, size_bytes=member.size)
-                    self._taken[member.name] = content
+                path = paths.get(member.name)
+                if path is not None and member.issym():
+                    self._links[path] = member.linkname
+                elif path is not None and member.isreg():
+                    self._taken[path] = Content(file=file, offset=member.offset_data, size_bytes=member.size)
         # Headers, filled-in words, and in a tree that is not well-formed a folder that has the name of a file.
         self.spend_bytes(max(0, file.stat().st_size - counted_bytes))
 

@@ -22,7 +22,7 @@ from workers.formats.rpm import rpmbuild
 from workers.formats.rpm.reason import above
 
 #: The longest time that rpm may take to answer.
-ASK_S = 300.0
+ASK_S = 900.0
 #: The largest answer that is read, of one arch.
 ANSWER_BYTES = 16 * 2**20
 #: The folder of the sources in a root.
