@@ -1,4 +1,4 @@
-"""What rpm of the target builds, the farm builds; packages that cannot be installed are the package's fault."""
+"""The farm builds all that rpm of the target builds. A package that cannot be published fails before its upload."""
 
 import os
 import re
