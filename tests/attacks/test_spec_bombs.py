@@ -12,6 +12,7 @@ from farm.model.outcome import Outcome
 from farm.model.target import Limits
 from tests.fetching import Desk, http_server, repository, spec
 from workers.core.context import Ended
+from workers.formats.rpm import asking
 
 pytestmark = pytest.mark.live
 
@@ -40,6 +41,14 @@ def test_a_spec_that_never_ends_is_ended(desk: Desk, tmp_path: Path, loop: str) 
     outcome, reason = _end(replace(desk, wall_s=4), tmp_path, spec(head=loop))
     assert (outcome, reason.startswith("reading the spec did not end within")) == (Outcome.TIMED_OUT, True)
     assert time.monotonic() - began < 60
+
+
+def test_a_spec_that_takes_too_long_is_told_the_limit_of_its_reading(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ASK_S", 2.0)
+    outcome, reason = _end(desk, tmp_path, spec(head="%(sleep 1000)"))
+    assert (outcome, reason) == (Outcome.TIMED_OUT, "reading the spec did not end within its limit of 2 s")
 
 
 def test_a_flood_of_output_is_ended(desk: Desk, tmp_path: Path) -> None:
