@@ -72,6 +72,12 @@ end
 return answer
 """
 
+_TAKE_KEYS = (
+    queues.CONTROL_BELL,
+    *(name for role in queues.CONTROL_ROLES for name in (queues.control_list(role), queues.control_taken(role))),
+)
+_TAKE_LIMITS = (_BATCH, _BATCH_BYTES, bounds.DOCUMENT_BYTES, _LOOKED_BYTES, _WAITING_AT_MOST)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
@@ -98,7 +104,7 @@ class Control:
             driver_info=None,  # as in Leases
         )
         self._put = scripts.Script(self._redis, scripts.SEND)
-        self._take = self._redis.register_script(_TAKE)
+        self._take = scripts.PipedScript(self._redis, _TAKE)
         self._sent_to: set[str] = set()
         self._has_more = False
         self._complaints = Complaints()
@@ -151,13 +157,12 @@ class Control:
         read further. One of them that cannot be read is the holder's trouble, so that each holder sends one at most.
         Raises redis.RedisError while the broker is away, and what `admit` raises.
         """
-        if not self._has_more:
-            self._redis.blpop([queues.CONTROL_BELL], timeout=timeout_s)
-        keys = [queues.CONTROL_BELL]
-        for role in queues.CONTROL_ROLES:
-            keys += [queues.control_list(role), queues.control_taken(role)]
-        limits = (_BATCH, _BATCH_BYTES, bounds.DOCUMENT_BYTES, _LOOKED_BYTES, _WAITING_AT_MOST)
-        answers: Any = self._take(keys=keys, args=limits)
+        with self._redis.pipeline(transaction=False) as pipe:
+            self._take.load(pipe)
+            if not self._has_more:
+                pipe.blpop([queues.CONTROL_BELL], timeout=timeout_s)
+            self._take.run(pipe, keys=_TAKE_KEYS, args=_TAKE_LIMITS)
+            answers: Any = pipe.execute()[-1]
         taken = dict(zip(queues.CONTROL_ROLES, answers, strict=True))
         self._has_more = any(left for left, _, _ in taken.values())
         for role, (_, dropped, _) in taken.items():

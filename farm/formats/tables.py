@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,11 +33,16 @@ def convert(document: Mapping[str, Any], kind: type[StructT]) -> StructT:
     """The document as a typed table. Raises Invalid for the first mistake: a key that is unknown or missing, or a value
     that is not of the declared type or breaks a declared constraint (msgspec.Meta), whose description says in words
     what the value must be."""
-    _check(inspect.type_info(kind), document, "")
+    _check(_type_info(kind), document, "")
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
         raise Invalid("", f"is not right: {error}") from error
+
+
+@cache
+def _type_info(kind: type[msgspec.Struct]) -> inspect.Type:
+    return inspect.type_info(kind)
 
 
 def _check(wanted: inspect.Type, value: object, key: str) -> None:

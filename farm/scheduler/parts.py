@@ -61,7 +61,7 @@ def open_parts(settings: Settings) -> Parts:
     heads = open_heads(settings, store)
     maker = WorkMaker(settings, heads)
     delivery = Delivery(leases, maker)
-    dispatcher = Dispatcher(settings.broker)
+    dispatcher = Dispatcher(settings)
     hosts = HeldHosts(store, leases)
     log_keeper = LogKeeper(settings, leases, store)
     snapshot = Snapshot(settings, store, leases, hosts)

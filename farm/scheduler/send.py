@@ -1,32 +1,32 @@
 """Planning, dispatching and delivering: which ready steps are sent, and how the commit of a transaction reaches Redis.
 
-Not the choice itself (plan.py), nor the Celery message (dispatch.py).
+Not the choice itself (choose.py, plan.py), nor the Celery message (dispatch.py).
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import redis
 
 from farm.errors import FarmNotRunning, Unforeseen, UnknownTarget
+from farm.scheduler.choose import choose
 from farm.scheduler.deliver import Delivery
 from farm.scheduler.dispatch import Dispatcher
 from farm.scheduler.guard import is_outage
 from farm.scheduler.heads import Heads
-from farm.scheduler.plan import Loads, QueueState, ask_order, plan
+from farm.scheduler.plan import Loads
 from farm.scheduler.snapshot import Snapshot
 from farm.scheduler.work import WorkMaker
 from farm.steps.base import Order
 from farm.steps.registry import find_step_type
-from farm.store.read_view import ReadView, Ready
+from farm.store.read_view import Ready
 from farm.store.scheduling import Committed, Pick
 from farm.store.settling import Finding, Verdict
 from farm.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-_GROUPS_AT_ONCE = 500
 _WORDS_CHARS = 500
 
 
@@ -60,13 +60,9 @@ class Sender:
             live = view.live()
             self._snapshot.read_queues(live)
             weights = self._loads.weigh(live, now)
-            ready: list[Ready] = []
-            for name, groups in view.groups(most=_GROUPS_AT_ONCE).items():
-                queue = self._snapshot.queues.get(name)
-                if queue is not None and queue.room:
-                    ready += _enough(view, queue, ask_order(groups, weights, queue.room))
-        if ready:
-            self._send(plan(ready, self._snapshot.queues, weights, now), now)
+            chosen = choose(view, self._snapshot.queues, weights, now)
+        if chosen:
+            self._send(chosen, now)
 
     def deliver(self, committed: Committed, now: datetime) -> list[Order]:
         """Carry into Redis what SQL has committed. Returns the orders that are offered now."""
@@ -139,13 +135,3 @@ class Sender:
             ids = {ready.build_id for ready in chosen if ready.step_id in refused}
             self.deliver(self._store.refuse(refused, now, ids), now)
         return picks
-
-
-def _enough(view: ReadView, queue: QueueState, pairs: Iterable[tuple[int, str]]) -> list[Ready]:
-    """As many ready steps as there is room for, from the owners whose turn it is."""
-    found: list[Ready] = []
-    for priority, owner in pairs:
-        if len(found) >= queue.room and found[-1].priority > priority:
-            break
-        found += view.ready(queue.name, priority, owner, most=queue.room)
-    return found

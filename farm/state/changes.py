@@ -248,25 +248,27 @@ class Changes:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """An event for each change of status, for listening clients: steps first, then builds."""
+        at = self.now.isoformat()
         for thing, values in self.dirty.values():
             if isinstance(thing, StepState) and thing.id is not None and "status" in values:
-                yield self._event(self.builds[thing.job_id], thing)
+                yield _event(self.builds[thing.job_id], thing, at)
         for step in self.new_steps:
-            yield self._event(self.builds[step.job_id], step)
+            yield _event(self.builds[step.job_id], step, at)
         for thing, values in self.dirty.values():
             if isinstance(thing, BuildState) and "status" in values:
-                yield self._event(thing, None)
+                yield _event(thing, None, at)
 
-    def _event(self, build: BuildState, step: StepState | None) -> dict[str, Any]:
-        whole = step or build
-        return {
-            "build": build.id,
-            "package": build.package,
-            "step": step.kind if step else None,
-            "arch": step.arch if step else None,
-            "attempt": step.label if step and step.attempts else None,
-            "status": whole.status,
-            "outcome": whole.outcome,
-            "reason": whole.reason,
-            "at": self.now.isoformat(),
-        }
+
+def _event(build: BuildState, step: StepState | None, at: str) -> dict[str, Any]:
+    whole = step or build
+    return {
+        "build": build.id,
+        "package": build.package,
+        "step": step.kind if step else None,
+        "arch": step.arch if step else None,
+        "attempt": step.label if step and step.attempts else None,
+        "status": whole.status,
+        "outcome": whole.outcome,
+        "reason": whole.reason,
+        "at": at,
+    }

@@ -33,6 +33,7 @@ _ADD = sa.text(
     "INSERT INTO name_in_flight (target, kind, name, step_id, owner) VALUES (:target, :kind, :name, :step_id, :owner)"
     " ON CONFLICT (target, kind, name, step_id) DO NOTHING"
 )
+_FORGET = schema.name_in_flight.delete().where(_COLUMN.step_id.in_(sa.bindparam("ids", expanding=True)))
 _PUBLISHING = (
     sa.select(schema.step.c.job_id, schema.step.c.id)
     .select_from(
@@ -132,7 +133,7 @@ def _has_names(build: BuildState, step: StepState) -> bool:
 
 def _forget(connection: sa.Connection, steps: list[StepState]) -> None:
     if steps:
-        connection.execute(schema.name_in_flight.delete().where(_COLUMN.step_id.in_([step.id for step in steps])))
+        connection.execute(_FORGET, {"ids": [step.id for step in steps]})
 
 
 def _row(build: BuildState, step: StepState, name: PackageName) -> dict[str, str | int | None]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from plumbum import local
@@ -204,5 +205,5 @@ def _pass(store: Store) -> None:
     with store.read_view() as look:
         look.live()
         for queue, groups in look.groups(most=500).items():
-            for priority, owner in groups[:_SLOTS]:
-                look.ready(queue, priority, owner, most=_SLOTS)
+            for priority, level in groupby(groups[:_SLOTS], key=lambda pair: pair[0]):
+                look.ready_of_owners(queue, priority, [owner for _, owner in level], most=_SLOTS)

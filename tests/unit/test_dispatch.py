@@ -1,19 +1,23 @@
 """The messages that the scheduler sends are those that Celery's own chain would send."""
 
+import base64
+import json
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import chain, signature
-from kombu.exceptions import BatchPublishError
 
 from farm import wire
 from farm.app import app
+from farm.config import Settings
 from farm.errors import FarmNotRunning
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.source import Source, SourceKind
-from farm.scheduler import dispatch
+from farm.scheduler import dispatch, messages
 from farm.steps.base import Message, Order
 from farm.steps.registry import step_type
 
@@ -98,16 +102,47 @@ def shape(sent: tuple[Any, dict[str, Any]]) -> Any:
 )
 def test_a_message_is_what_a_chain_of_celery_sends(message: Message, following: Message | None) -> None:
     ours, theirs = Producer(), Producer()
-    dispatch._publish(order(message, following), ours)
+    messages.publish(message, following, ours)
     by_canvas(message, following, theirs)
     assert [shape(one) for one in ours.sent] == [shape(one) for one in theirs.sent]
     assert len(ours.sent) == 1
 
 
-def test_a_broker_that_does_not_answer_is_named() -> None:
-    with pytest.raises(FarmNotRunning, match="connection reset"), dispatch._broker():
-        raise BatchPublishError("delivery is uncertain") from OSError("connection reset")
+@pytest.mark.parametrize("package", ["hello", 'a "quoted" \\n name', "größer-文", "x-attempt-", "{0} %s $1 \\1"])
+@pytest.mark.parametrize(("message", "following"), [(FETCH, SRPM), (BUILD, UPLOAD), (UPLOAD, None)], ids=str)
+def test_a_filled_in_message_is_the_one_that_celery_and_kombu_make(
+    message: Message, following: Message | None, package: str
+) -> None:
+    made = messages.Messages()
+    made.text(message, following)  # the template is made of this one
+    first = replace(message, attempt="987.other.1", package=package)
+    second = replace(following, attempt="987.next.22", package=package) if following is not None else None
+    ours, theirs = entry(made.text(first, second)), messages._entry(first, second)
+    theirs["properties"]["delivery_tag"] = ours["properties"]["delivery_tag"]
+    assert ours == {**theirs, "body": body(theirs)}
 
 
-def test_nothing_to_send_needs_no_broker() -> None:
-    dispatch.Dispatcher("redis://127.0.0.1:1/0").send([])
+def test_each_message_has_a_delivery_tag_of_its_own() -> None:
+    made = messages.Messages()
+    tags = {entry(made.text(FETCH, SRPM))["properties"]["delivery_tag"] for _ in range(3)}
+    assert len(tags) == 3
+
+
+def entry(text: str) -> Any:
+    found = json.loads(text)
+    return {**found, "body": body(found)}
+
+
+def body(found: Any) -> Any:
+    return json.loads(base64.b64decode(found["body"]))
+
+
+def test_a_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    sender = dispatch.Dispatcher(Settings.from_env({"FARM_DATA": str(tmp_path)}))
+    with pytest.raises(FarmNotRunning, match=r"the farm's broker does not answer .*No such file"):
+        sender.send([order(FETCH, SRPM)])
+    sender.close()
+
+
+def test_nothing_to_send_needs_no_broker(tmp_path: Path) -> None:
+    dispatch.Dispatcher(Settings.from_env({"FARM_DATA": str(tmp_path)})).send([])
