@@ -47,7 +47,8 @@ class StoredArtifact:
 class ShellRequest:
     """Run a command in the root of a recorded attempt; a shell on the terminal without a command.
 
-    `artifacts` are those of all steps of the build. Without `kind`, the command runs in a new root of the target.
+    `artifacts` are those of all steps of the build. `repositories` are those that the step used, where this is known
+    from another place than its records. Without `kind`, the command runs in a new root of the target.
     """
 
     target: Target

@@ -20,6 +20,7 @@ from farm.errors import HostUnfit
 from farm.model.local import ShellRequest
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
+from farm.model.work import PinnedRepository
 from workers.core.attached import run_attached
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
@@ -30,7 +31,7 @@ from workers.local.world import HostWorld
 from workers.roots.session import KEPT_BUILD
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
-from workers.steps.records import read_past
+from workers.steps.records import read_root, read_version
 from workers.steps.registry import find_again
 from workers.steps.runner import find_kept, scratch_folder
 
@@ -102,17 +103,23 @@ def _opened(asked: ShellRequest, context: StepContext) -> Iterator[Reopened]:
             yield Reopened(session=session, binds=(), remarks=())
         return
     request = find_again(asked.kind)(asked, context)
-    past = read_past(asked, context)
     kept = find_kept(context.settings, asked.attempt)
     build = kept / "work" / KEPT_BUILD if kept is not None else None
     past = Past(
-        packages=past.packages,
-        repositories=past.repositories or tuple((one.name, one.url) for one in asked.repositories),
+        packages=read_root(asked, context),
+        repositories=tuple((one.name, one.url) for one in asked.repositories or _recorded(asked, context)),
         build=build if build is not None and build.is_dir() else None,
     )
     with form.reopen(request, past, context) as opened:
         left = ("/builddir is as the attempt left it",) if past.build is not None else ()
         yield replace(opened, remarks=(*opened.remarks, *left))
+
+
+def _recorded(asked: ShellRequest, context: StepContext) -> tuple[PinnedRepository, ...]:
+    """The farm's own repository, at the version that the record names."""
+    version = read_version(asked, context)
+    own = HostWorld(context.settings, asked.target).own_at(asked.arch, version) if version is not None else None
+    return (own,) if own is not None else ()
 
 
 class _Network:

@@ -48,10 +48,19 @@ class HostWorld:
 
         return target.pinned(url_of)
 
-    def own(self, target: str, arch: Arch) -> PinnedRepository | None:
+    def own_at(self, arch: Arch, version: int) -> PinnedRepository | None:
+        """The repository of the builds for the target and this arch at a version, or at the newest one if that version
+        is not kept. None if it has no packages. The address comes from the back end alone."""
+        kept = (one.number for one in self._repositories.versions(self._name(self.target.name, arch)))
+        return self.own(self.target.name, arch, version=version if version in kept else None)
+
+    def _name(self, target: str, arch: Arch) -> RepositoryName:
+        return RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=self.target.format)
+
+    def own(self, target: str, arch: Arch, *, version: int | None = None) -> PinnedRepository | None:
         """The repository of the builds for this target and arch; None if it has no packages."""
-        name = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=self.target.format)
-        version = self._repositories.current(name)
+        name = self._name(target, arch)
+        version = version or self._repositories.current(name)
         if not version:
             return None
         url = self._repositories.url(name, version)

@@ -10,10 +10,10 @@ from farm import wire
 from farm.errors import BadRequest, NotFound
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.local import ShellRequest
-from farm.model.work import PinnedRepository, Work
+from farm.model.work import Work
 from farm.steps.build import BuildInput
 from workers.core.context import StepContext
-from workers.formats.base import Past, Taken
+from workers.formats.base import Taken
 from workers.roots.root import RootPackage
 
 _ROOT, _PROVENANCE = "root.json", "provenance.json"
@@ -78,19 +78,32 @@ def found_again(asked: ShellRequest, kind: str, wanted: Sequence[ArtifactKind]) 
     raise NotFound(f"{asked.attempt}: its {kind} step stored no input for it; retry the build from there")
 
 
-def read_past(asked: ShellRequest, context: StepContext) -> Past:
-    """The packages and repositories that the attempt recorded; empty for records that do not exist."""
+def read_root(asked: ShellRequest, context: StepContext) -> tuple[RootPackage, ...]:
+    """The packages that the attempt recorded; empty without such a record. Its host may have written any text.
+
+    Raises NotFound, BadRequest.
+    """
+    root = _read_record(_record(asked, _ROOT), list[_Package], context) or []
+    return tuple(RootPackage(identity=one.nevra, digest=one.digest) for one in root)
+
+
+def read_version(asked: ShellRequest, context: StepContext) -> int | None:
+    """The version of the farm's own repository that the attempt says it used; None without such a record. The record
+    has an address too, which counts for nothing: its host may have written any.
+
+    Raises NotFound, BadRequest.
+    """
+    made = _read_record(_record(asked, _PROVENANCE), _Provenance, context)
+    return next((one.version for one in made.repositories), None) if made is not None else None
+
+
+def _record(asked: ShellRequest, name: str) -> Artifact | None:
     own = {
         one.artifact.name: one.artifact
         for one in asked.artifacts
         if (one.kind, one.artifact.kind) == (asked.kind, ArtifactKind.RECORD) and one.arch in (asked.arch, None)
     }
-    root = _read_record(own.get(_ROOT), list[_Package], context) or []
-    made = _read_record(own.get(_PROVENANCE), _Provenance, context)
-    return Past(
-        packages=tuple(RootPackage(identity=one.nevra, digest=one.digest) for one in root),
-        repositories=tuple((one.name, one.url) for one in made.repositories) if made is not None else (),
-    )
+    return own.get(name)
 
 
 class _Package(msgspec.Struct, frozen=True):
@@ -98,8 +111,12 @@ class _Package(msgspec.Struct, frozen=True):
     digest: str
 
 
+class _Pinned(msgspec.Struct, frozen=True):
+    version: int
+
+
 class _Provenance(msgspec.Struct, frozen=True):
-    repositories: tuple[PinnedRepository, ...] = ()
+    repositories: tuple[_Pinned, ...] = ()
 
 
 def _read_record(artifact: Artifact | None, form: Any, context: StepContext) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
-from farm.errors import RootTrouble
+from farm.errors import BadRequest, RootTrouble
 from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
 from farm.model.target import RepositorySource, Target
@@ -20,6 +20,10 @@ from farm.model.target import RepositorySource, Target
 PLUGINS = "/run/dnf-plugins"
 #: A package's name without characters that dnf interprets as a pattern or a separator.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
+#: A NEVRA that dnf takes for nothing else, such as an option, a group, a file or a URL.
+_EXACT = re.compile(rf"{_PLAIN.pattern}-(?:[0-9]{{1,10}}:)?[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~^]+\.(?!rpm$)[a-z0-9_]+")
+_EXACT_CHARS = 1000
+_WORDS_CHARS = 2**20  # half of the length that Linux allows for a command line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,23 @@ def pinned_repositories(
         )
         for name, url in repositories
     )
+
+
+def exact_words(identities: Sequence[str]) -> list[str]:
+    """The words of dnf's command line that name these packages and nothing else. The identities may be of any origin.
+
+    Raises BadRequest for one that is no NEVRA, and for more than a command line takes.
+    """
+    for text in identities:
+        if len(text) > _EXACT_CHARS or not _EXACT.fullmatch(text):
+            raise BadRequest(
+                f"the record of the root names {text[:_EXACT_CHARS]!a}, which is no package; retry the build"
+            )
+    if sum(map(len, identities)) > _WORDS_CHARS:
+        raise BadRequest(
+            f"the record of the root names {len(identities)} packages, too many to install; retry the build"
+        )
+    return [*identities]
 
 
 def configuration(

@@ -1,9 +1,9 @@
 """The root of a recorded attempt again: package by package, with the step's sources unpacked and its command lines in
 a script.
 
-The record has each package's NEVRA and the digest of its header. If this host still has the root, it is used as it is;
-else dnf installs each package by its NEVRA, and what can no longer be had is named and replaced by today's package of
-that name.
+The record has each package's NEVRA and the digest of its header. A build host wrote it, so its texts are checked. If
+this host still has the root, it is used as it is; else dnf installs each package by its NEVRA, and what can no longer
+be had is named and replaced by today's package of that name.
 """
 
 import shlex
@@ -19,7 +19,7 @@ from workers.core.context import StepContext
 from workers.core.run import capture
 from workers.formats.base import BuildRequest, Past, Reopened, SourceRequest
 from workers.formats.rpm import native, rpmbuild
-from workers.formats.rpm.dnf import pinned_repositories, target_repositories
+from workers.formats.rpm.dnf import exact_words, pinned_repositories, target_repositories
 from workers.formats.rpm.filler import in_order
 from workers.formats.rpm.install import DnfInstall
 from workers.isolation.confine import confinement
@@ -86,6 +86,7 @@ def _installed(
     """The root from the repositories as they are now. It is in the work folder, and is removed with that."""
     own = [replace(one, options=_without_priority(one.options)) for one in pinned_repositories(past.repositories)]
     repositories = [*own, *target_repositories(target, request.arch)]
+    exact = exact_words([one.identity for one in past.packages])
     install = DnfInstall(context.settings, target, request.arch, context, confined)
     tries = 0
 
@@ -98,7 +99,6 @@ def _installed(
         plan = install.install(words, repositories, root=root, into=folder)
         return root, in_order(plan.packages)
 
-    exact = [one.identity for one in past.packages]
     with context.phase("root"):
         root, packages = installed(["--setopt=strict=0", "--setopt=best=0", *exact])
         lost = _lost(past.packages, packages)
