@@ -94,8 +94,11 @@ def publish_lock(repository: str) -> str:
 # --- sweeping -------------------------------------------------------------------------------------------------------
 
 OFFERS, LEASES = offer(""), lease("")
-#: The prefixes of keys with a time to live. A key of these without one is stale.
-PASSING = (wake(""), live_log(""), closed(""), WORKER_FACTS)
+#: The prefixes of keys with a time to live of an hour at most. A key of these without one is stale.
+PASSING = (
+    *(wake(""), live_log(""), closed(""), WORKER_FACTS),
+    *(publish_waiting(""), PUBLISH_ANSWERS, publish_took(""), publish_lock("")),
+)
 
 
 def is_ours(key: str) -> bool:

@@ -69,7 +69,7 @@ _FLOWER = (
 _CHAIN = (f"+lpush ~{queues.behind(queues.PUBLISH)}", f"+llen {_queue(queues.PUBLISH, '%R~')}")
 #: With Pulp, publishers put their additions into one publication (farm/repositories/pulp/together.py).
 _TOGETHER = (
-    f"+hset +hget +hgetall +hdel ~{keys.publish_waiting('*')}",
+    f"+hset +hget +hgetall +hdel +expire ~{keys.publish_waiting('*')}",
     f"+get +set ~{keys.publish_took('*')}",
     f"+lpush +lpop +blpop +expire +del ~{keys.PUBLISH_ANSWERS}*",
     _PUBLISHING,

@@ -1,10 +1,17 @@
 """Keys of the broker that all accounts share, or that the scheduler reads of all: one account must not spoil them."""
 
+import threading
+from pathlib import Path
+
 import pytest
 from redis.exceptions import NoPermissionError
 
 from farm import queues
-from tests.attacks.conftest import Broker
+from farm.broker.leases import Leases
+from farm.config import Settings
+from farm.repositories.pulp.together import Together
+from farm.scheduler.sweep import Sweeper
+from tests.attacks.conftest import ADMIN, Broker
 
 BUILD = "build.x86_64"
 
@@ -31,3 +38,37 @@ def test_no_account_has_commands_that_cost_the_server_more_than_was_sent(broker:
         for key in ("unacked", f"unacked:{account}", "farm:workers:source", f"farm:wake:1.{account}.1"):
             with broker.client(account) as client, pytest.raises(NoPermissionError):
                 client.execute_command(words[0], key, *words[2:])
+
+
+@pytest.mark.parametrize("account", [queues.CLIENT, queues.PUBLISH])
+def test_keys_of_publications_that_no_process_reads_are_swept(broker: Broker, account: str, tmp_path: Path) -> None:
+    """Else an account could fill the broker for good, and stop the farm after its last command."""
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url("scheduler")})
+    leases = Leases(settings)
+    sweeper = Sweeper(settings, leases)
+    with broker.client(account) as client, broker.client(ADMIN) as admin:
+        for number in range(3):
+            client.set(f"farm:publishing:none-{number}", b"x" * 2**20)
+            client.set(f"farm:publishing:long-{number}", b"x" * 2**20, ex=10**6)
+        if account == queues.PUBLISH:
+            client.hset("farm:publish:none", "x", "x" * 2**20)
+            client.set("farm:publish-took:none", "x" * 2**20)
+            client.lpush("farm:published:none:x", "x" * 2**20)
+        client.set("farm:publishing:held", b"token", ex=15)
+        for _ in range(3):
+            sweeper.sweep(frozenset)
+        left = {name.decode() for name in admin.scan_iter("farm:publish*")}
+        admin.delete("farm:publishing:held")
+    sweeper.close()
+    leases.close()
+    assert left == {"farm:publishing:held"}
+
+
+def test_what_a_publisher_leaves_ends_by_itself(broker: Broker, tmp_path: Path) -> None:
+    settings = Settings.from_env({"FARM_DATA": str(tmp_path), "FARM_BROKER_URL": broker.url(queues.PUBLISH)})
+    together, before = Together(settings), broker.denials()
+    with broker.client(ADMIN) as admin, together.coming("a"):
+        assert 0 < admin.ttl("farm:publish:a") <= 60
+        together.publish("b", {"path": "unit"}, lambda _: 7, threading.Event())
+        assert all(0 < admin.ttl(name) <= 3600 for name in admin.scan_iter("farm:publish*"))
+    assert broker.denials() == before

@@ -36,7 +36,8 @@ _WAIT_S = 0.5  # how often one that waits looks whether the lock is free
 _KEPT_S = 6.0  # how long an entry counts that is not renewed
 _KEEP_S = 2.0  # how often it is
 _ANSWER_KEPT_S = 60
-_TOOK_KEPT_S = 24 * 3600
+_TOOK_KEPT_S = 3600
+_ENTRIES_KEPT_S = 60  # all keys here end: the scheduler deletes those that do not (keys.PASSING)
 _GATHER_S = (1.0, 15.0)  # for a repository that was not published yet, and at most
 _LOOK_S = 0.05
 
@@ -158,7 +159,10 @@ class Together:
 
         def keep() -> None:
             until_s = self._now_s() + _KEPT_S
-            self._redis.hset(keys.publish_waiting(key), me, json.dumps({**entry, "until_s": until_s}))
+            with self._redis.pipeline() as pipe:
+                pipe.hset(keys.publish_waiting(key), me, json.dumps({**entry, "until_s": until_s}))
+                pipe.expire(keys.publish_waiting(key), _ENTRIES_KEPT_S)
+                pipe.execute()
 
         with suppress(redis.RedisError):
             keep()
