@@ -5,7 +5,7 @@ The caller checks nothing: a report that cannot be true (reports.py) is trouble 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hmac import compare_digest
 from typing import Any
@@ -328,10 +328,17 @@ def _close(
         return
     started_at = values.get("started_at") or live.started_at or changes.now
     finished_at = values.get("finished_at") or changes.now
-    used_s = min(max(0.0, (finished_at - started_at).total_seconds()), live.wall_s)  # clocks may be set in between
+    used_s = _used_s(live, finished_at - started_at, changes.now)
     changes.used_s[build.owner] = changes.used_s.get(build.owner, 0.0) + used_s
     changes.closes.append(step.label)
     changes.close_attempt(live, **values)
     if artifacts:
         changes.artifacts.append((live.id, artifacts))
     step.live = None
+
+
+def _used_s(live: LiveAttempt, said: timedelta, now: datetime) -> float:
+    """The time for which the owner pays. A host may say any time, so it is no longer than since the attempt was
+    offered. Clocks may be set in between."""
+    since = min(at for at in (live.offered_at or live.dispatched_at, live.started_at) if at is not None)
+    return max(0.0, min(said.total_seconds(), (now - since).total_seconds(), live.wall_s))
