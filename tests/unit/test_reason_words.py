@@ -358,7 +358,12 @@ ANYWHERE = [
     (
         "%files",
         "Processing files: x-debugsource-1-1.x86_64\nerror: Empty %files file /b/debugsourcefiles.list\n",
-        "error: Empty %files file /b/debugsourcefiles.list (nothing was compiled with -g)",
+        "error: Empty %files file /b/debugsourcefiles.list (no source below the build folder was compiled with -g)",
+    ),
+    (
+        "%files",
+        "Processing files: x-1-1.x86_64\nerror: Empty %files file /b/x.lang\n",
+        "error: Empty %files file /b/x.lang (a list of files that -f names)",
     ),
     (
         "timeout",

@@ -100,7 +100,12 @@ _FILES_SECTION = (
         item=rf"error: (?:File|Directory) not found(?: by glob)?: {_BUILDROOT}(?P<item>.*)",
         skip=r"(?!error: |RPM build ).*",
     ),
-    of("error: Empty %files file", say="{line} (nothing was compiled with -g)"),
+    of(
+        "/debugsourcefiles.list",
+        r"error: Empty %files file .*/debugsourcefiles\.list",
+        "{line} (no source below the build folder was compiled with -g)",
+    ),
+    of("error: Empty %files file", say="{line} (a list of files that -f names)"),
     of("error: Could not open %files file"),
     of("error: File must begin with"),
     of("error: Not a directory: "),
