@@ -43,6 +43,7 @@ _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
 _DATE_DIGITS = 12  # seconds since 1970
 _SHOWN_IDS = 5
+_FATAL = 128  # the exit code of git
 _READ = 'exec "$@" < "$0"'
 
 
@@ -297,7 +298,19 @@ class Mirror:
             said = [b"", b"?"]
         if said and not (said[1].isdigit() and len(said[1]) <= _DATE_DIGITS):
             raise Ended(Outcome.FAILED, f"commit {commit} of {self.url.shown} has a bad date")
-        return Commit(id=said[0].decode(), at=int(said[1])) if said else None
+        found = Commit(id=said[0].decode(), at=int(said[1])) if said else None
+        return found if found and self._is_whole(found) else None
+
+    def _is_whole(self, commit: Commit) -> bool:
+        """Whether each file of the commit is here: a fetch by dumb HTTP that fails leaves the objects that it has."""
+        words = (f"--git-dir={self.path}", "rev-list", "--objects", "--no-walk", "--quiet", commit.id, "--")
+        try:
+            self._captured(*words, limit_bytes=1000)
+        except CommandFailed as error:
+            if error.completed.ending is Ending.EXITED and error.completed.code == _FATAL:
+                return False
+            raise self.judged(error) from error
+        return True
 
     def _make(self, form: str) -> None:
         attributes = self.path / "info/attributes"

@@ -123,6 +123,8 @@ class Tree:
             if ("/" in name and "-r" not in args) or not _NO_PARTS.isdisjoint(name.split("/")):
                 raise Ended(Outcome.FAILED, f"the tree has an entry called {shown(name)!r}, which git forbids")
             path = f"{folder}/{name}" if folder else name
+            if size != "-" and not size.isdecimal():
+                raise Ended(Outcome.FAILED, f"{self.mirror.url.shown} lacks the content of {shown(path)!r}: {identity}")
             found.append(Entry(path=path, mode=mode, id=identity, size_bytes=0 if size == "-" else int(size)))
         return found
 
