@@ -157,7 +157,7 @@ def is_killed_in_the_middle_of_everything(siege: Siege) -> None:
             runs(farm, uploading, "upload")
             fetching = farm.enqueue(srpm=siege.gated, target="demo", arches=["x86_64"])
             runs(farm, fetching, "fetch")
-            building = [nap(farm, serial, 5) for serial in ("2", "3")]
+            building = [nap(farm, serial, 20) for serial in ("2", "3")]  # longer than all that comes before the kill
             for build in building:
                 runs(farm, build)
             failing = farm.enqueue(srpm=siege.failing, target="demo", arches=["x86_64"])
