@@ -88,6 +88,11 @@ echo 'At least 9999MB more space needed on the / filesystem.'"""
 _numbers = itertools.count(1)
 
 
+def rpm_version() -> str:
+    done = subprocess.run(["rpm", "--version"], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.split()[-1]
+
+
 @dataclass(frozen=True)
 class Layered:
     """The result of a layer: `root`, or `ended` for a failure of the package. `log` is the step's."""
@@ -414,6 +419,15 @@ def test_a_package_that_rpm_does_not_take_is_not_the_hosts_trouble(
     made = layers.make("", tmp_path, forge=forge)
     assert made.ended is not None
     assert made.ended.outcome is Outcome.FAILED
+
+
+@pytest.mark.skipif(rpm_version() != "4.18.0", reason="only rpm 4.18.0 hangs at named pipes")
+def test_a_package_with_a_named_pipe_at_which_rpm_hangs_is_refused_in_words(layers: Layers, tmp_path: Path) -> None:
+    """The build that requires it waited for its whole time limit."""
+    made = layers.make("rm %{buildroot}OUT\nmkfifo %{buildroot}OUT", tmp_path, wall_s=60)
+    assert made.ended is not None
+    assert made.ended.outcome is Outcome.FAILED
+    assert "-out, at which rpm 4.18.0 of this build host hangs" in str(made.ended)
 
 
 def test_a_scriptlet_that_never_ends_delays_no_other_installation(layers: Layers, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ class DnfInstall:
         except BadPlan as error:
             raise _refused(str(error), is_builds_own=is_builds_own) from error
         if plan is not None and plan.refused:
-            words = f"a package to be installed cannot be read: {shown(plan.refused, limit=_SHOWN_CHARS)}"
+            words = f"a package cannot be installed: {shown(plan.refused, limit=_SHOWN_CHARS)}"
             raise _refused(words, is_builds_own=is_builds_own)
         self._judge(ran, scratch, is_builds_own=is_builds_own, has_begun=pipe.has_begun)
         if plan is None:

@@ -7,6 +7,7 @@ host's rpm.
 
 import json
 import os
+import stat
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ import rpm
 #: "packages" or "all" (with provides and files); empty if the plugin must not write a plan.
 _WANTED = os.environ.get("FARM_PLAN", "")  # noqa: TID251 - dnf reads this file, and has no settings of the farm
 _PIPE = "/work/plan"
+_HANGS_AT_PIPES = "4.18.0"
 _SENSES = ((rpm.RPMSENSE_LESS, "<"), (rpm.RPMSENSE_GREATER, ">"), (rpm.RPMSENSE_EQUAL, "="))
 
 
@@ -37,7 +39,12 @@ class FarmPlan(dnf.Plugin):  # type: ignore[misc]
         try:
             plan = self._plan()
         except Exception as error:
-            self._write({"added": [], "removed": [], "refused": _text(f"{type(error).__name__}: {error}")[:1000]})
+            words = (
+                str(error)
+                if isinstance(error, NeverEndsError)
+                else f"it cannot be read: {type(error).__name__}: {error}"
+            )
+            self._write({"added": [], "removed": [], "refused": _text(words)[:1000]})
             raise dnf.exceptions.Error(f"the plan of the transaction cannot be made: {error}") from error
         self._write(plan)
 
@@ -61,6 +68,22 @@ class FarmPlan(dnf.Plugin):  # type: ignore[misc]
             raise dnf.exceptions.Error(f"the plan of the transaction cannot be written: {error}") from error
 
 
+class NeverEndsError(Exception):
+    """rpm would hang."""
+
+
+def _check_pipes(nevra: str, header: Any) -> None:
+    """rpm 4.18.0 opens a named pipe that it has made, and waits for a writer: a bug that 4.18.1 does not have."""
+    if rpm.__version__ != _HANGS_AT_PIPES:
+        return
+    for name, mode in zip(header["filenames"], header["filemodes"], strict=True):
+        if stat.S_ISFIFO(mode & 0xFFFF):
+            raise NeverEndsError(
+                f"{nevra} has the named pipe {name[:200]}, at which rpm {rpm.__version__} of this build host hangs; "
+                "build on a host with rpm 4.18.1 or later"
+            )
+
+
 def _package(path: str) -> dict[str, object]:
     reader = rpm.TransactionSet()
     # rpm checks digests here, so the recorded digest is the header's. dnf checks signatures.
@@ -68,8 +91,10 @@ def _package(path: str) -> dict[str, object]:
     with open(path, "rb") as file:  # noqa: PTH123
         header = reader.hdrFromFdno(file.fileno())
     epoch = f"{header['epoch']}:" if header["epoch"] else ""
+    nevra = f"{header['name']}-{epoch}{header['version']}-{header['release']}.{header['arch']}"
+    _check_pipes(nevra, header)
     found: dict[str, object] = {
-        "nevra": _text(f"{header['name']}-{epoch}{header['version']}-{header['release']}.{header['arch']}"),
+        "nevra": _text(nevra),
         "digest": _text(header["sha256header"] or "(none)"),
     }
     if _WANTED == "all":
