@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from farm.config import Settings
 from farm.model.arch import Arch
-from farm.model.build import BuildRequest
+from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
 from farm.scheduler.loop import Scheduler
 from farm.store.read_view import Ready
@@ -33,6 +34,34 @@ def ready(store: Store, build: int | None = None) -> list[Ready]:
             for one in look.ready(queue, priority, owner, most=1000)
             if build in (None, one.build_id)
         ]
+
+
+def ready_step(
+    step_id: int,
+    *,
+    kind: str = "build",
+    arch: Arch | None = Arch.X86_64,
+    queue: str = "build.x86_64",
+    priority: int = 0,
+    owner: str = "ann",
+    avoid: tuple[str, ...] = (),
+    due_at: datetime | None = None,
+) -> Ready:
+    """A step as the store would read it."""
+    return Ready(
+        step_id=step_id,
+        build_id=step_id,
+        kind=kind,
+        arch=arch,
+        queue=queue,
+        priority=priority,
+        owner=owner,
+        target="demo",
+        package="hello",
+        options=BuildOptions(),
+        avoid=avoid,
+        due_at=due_at,
+    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import redis
 
 from farm import queues, wire
 from farm.broker import bounds, scripts
+from farm.broker.connection import connect, unanswered
 from farm.config import Settings
 from farm.errors import FarmNotRunning, Unforeseen, UnknownVersion
 from farm.model.artifact import ArtifactKind
@@ -95,14 +96,7 @@ class Control:
     """Sends to the lists, and receives from them. There is one receiver. Safe to use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._redis = redis.Redis.from_url(
-            settings.redis,
-            socket_timeout=60,
-            socket_connect_timeout=5,
-            protocol=2,
-            health_check_interval=25,
-            driver_info=None,  # as in Leases
-        )
+        self._redis = connect(settings, timeout_s=60)
         self._put = scripts.Script(self._redis, scripts.SEND)
         self._take = scripts.PipedScript(self._redis, _TAKE)
         self._sent_to: set[str] = set()
@@ -196,7 +190,7 @@ class Control:
         try:
             is_taken = self._put(keys=[queues.control_list(role), queues.CONTROL_BELL], args=[body, _WAITING])
         except redis.RedisError as error:
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+            raise unanswered(error) from error
         self._sent_to.add(role)
         if not is_taken:
             name = queues.control_list(role)

@@ -20,6 +20,7 @@ import redis
 
 from farm import queues, wire
 from farm.broker import bounds, keys, scripts
+from farm.broker.connection import connect, unanswered
 from farm.broker.register import WorkerRegister
 from farm.config import Settings
 from farm.errors import BrokerFull, FarmNotRunning, HostHeld, LeaseLost
@@ -71,14 +72,7 @@ class Leases(WorkerRegister):
 
     def __init__(self, settings: Settings) -> None:
         self._ttl_ms = settings.lease_s * 1000
-        self._redis = redis.Redis.from_url(
-            settings.redis,
-            socket_timeout=30,
-            socket_connect_timeout=5,
-            protocol=2,
-            health_check_interval=25,
-            driver_info=None,  # most accounts may not send it, and to find the version takes 5 ms
-        )
+        self._redis = connect(settings, timeout_s=30)
         self._claim = scripts.Script(self._redis, scripts.CLAIM)
         self._touch = scripts.Script(self._redis, scripts.TOUCH)
         self._close = scripts.PipedScript(self._redis, scripts.CLOSE)
@@ -107,7 +101,7 @@ class Leases(WorkerRegister):
     def _unanswered(self, error: redis.RedisError) -> FarmNotRunning | BrokerFull:
         if isinstance(error, redis.OutOfMemoryError):
             return BrokerFull(f"the farm's broker is at its memory limit{self._limit()}")
-        return FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`")
+        return unanswered(error)
 
     def _limit(self) -> str:
         """The limit as text; empty if this account may not ask for it."""

@@ -11,8 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from farm.broker.connection import connect, unanswered
 from farm.config import Settings
-from farm.errors import FarmNotRunning
 from farm.scheduler.messages import Messages
 from farm.steps.base import Order
 
@@ -22,15 +22,7 @@ class Dispatcher:
 
     def __init__(self, settings: Settings) -> None:
         # Nothing is sent twice by itself: the scheduler makes the steps ready again that may not have been sent.
-        self._redis = redis.Redis.from_url(
-            settings.redis,
-            socket_timeout=30,
-            socket_connect_timeout=10,
-            protocol=2,
-            health_check_interval=25,
-            driver_info=None,  # as in Leases
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(settings, timeout_s=30, connect_s=10, retry=Retry(NoBackoff(), 0))
         self._messages = Messages()
 
     def send(self, orders: Sequence[Order]) -> None:
@@ -56,4 +48,4 @@ def _broker() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+        raise unanswered(error) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm.artifacts.base import ArtifactStore
-from farm.errors import FarmNotRunning, NotFound, WrongState
+from farm.errors import NotFound, WrongState
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.build import Attempt, Build, Step
@@ -94,12 +94,14 @@ def read_log(
     if place.attempt.status is not Status.FINISHED:
         import redis
 
+        from farm.broker.connection import unanswered
+
         try:
             for data in _live(place, leases(), refresh, follow=follow):
                 offset += len(data)
                 yield data
         except redis.RedisError as error:
-            raise FarmNotRunning(f"the farm's broker does not answer ({error}); start it with `farm up`") from error
+            raise unanswered(error) from error
         place = _again(refresh(), place)
     if place.artifact is not None:
         yield from _stored(place.artifact, store, offset)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.model.build import BuildOptions
 from farm.scheduler.choose import choose
 from farm.scheduler.plan import QueueState, ask_order, plan
 from farm.store.read_view import ReadView, Ready
+from tests.scheduling import ready_step
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 OWNERS, QUEUES = "abcde", ("source", "publish")
@@ -37,19 +37,9 @@ class View(ReadView):
 
 
 def ready(number: int, queue: str, priority: int, owner: str, avoid: tuple[str, ...]) -> Ready:
-    return Ready(
-        step_id=number,
-        build_id=number,
-        kind="fetch",
-        arch=None,
-        queue=queue,
-        priority=priority,
-        owner=owner,
-        target="demo",
-        package="hello",
-        options=BuildOptions(),
-        avoid=avoid,
-        due_at=NOW - timedelta(seconds=1) if avoid else None,
+    due_at = NOW - timedelta(seconds=1) if avoid else None
+    return ready_step(
+        number, kind="fetch", arch=None, queue=queue, priority=priority, owner=owner, avoid=avoid, due_at=due_at
     )
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from farm import queues
 from farm.broker.leases import LeaseState
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions
 from farm.model.outcome import Status
 from farm.model.worker import Holder, HoldKind, HostHold
 from farm.scheduler.plan import SENT_AT_MOST, Loads, QueueState, ask_order, native_arches, plan, queue_states
@@ -17,6 +16,7 @@ from farm.scheduler.reconcile import MOST_AT_ONCE, Reconciler
 from farm.store.read_view import Live, Ready
 from farm.store.settling import Finding
 from tests.messages import WHEN, worker_facts
+from tests.scheduling import ready_step
 
 NOW = WHEN
 QUEUE = queues.build_queue(Arch.X86_64)
@@ -25,20 +25,8 @@ QUEUE = queues.build_queue(Arch.X86_64)
 def ready(
     step_id: int, *, owner: str = "ann", priority: int = 0, queue: str = QUEUE, avoid: tuple[str, ...] = ()
 ) -> Ready:
-    return Ready(
-        step_id=step_id,
-        build_id=step_id,
-        kind="build",
-        arch=Arch.X86_64,
-        queue=queue,
-        priority=priority,
-        owner=owner,
-        target="demo",
-        package="hello",
-        options=BuildOptions(),
-        avoid=avoid,
-        due_at=NOW if avoid else None,
-    )
+    due_at = NOW if avoid else None
+    return ready_step(step_id, queue=queue, priority=priority, owner=owner, avoid=avoid, due_at=due_at)
 
 
 def live(label: str, status: Status, *, on: str | None = None, is_offered: bool = True) -> Live:
