@@ -87,15 +87,15 @@ def exact_words(identities: Sequence[str]) -> list[str]:
 
     Raises BadRequest for one that is no NEVRA, and for more than a command line takes.
     """
+    if sum(map(len, identities)) > _WORDS_CHARS:
+        raise BadRequest(
+            f"the record of the root names {len(identities)} packages, too many to install; retry the build"
+        )
     for text in identities:
         if len(text) > _EXACT_CHARS or not _EXACT.fullmatch(text):
             raise BadRequest(
                 f"the record of the root names {text[:_EXACT_CHARS]!a}, which is no package; retry the build"
             )
-    if sum(map(len, identities)) > _WORDS_CHARS:
-        raise BadRequest(
-            f"the record of the root names {len(identities)} packages, too many to install; retry the build"
-        )
     return [*identities]
 
 
