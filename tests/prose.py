@@ -73,9 +73,9 @@ def split(path: Path, texts: Iterable[tuple[int, str]]) -> Iterator[Sentence]:
 def of_python(source: str, *, with_strings: bool) -> Iterator[tuple[int, str]]:
     """Comments, docstrings by paragraph and, `with_strings`, the other strings of one line; long ones are messages."""
     yield from _comments(source)
-    tree = ast.parse(source)
+    nodes = list(ast.walk(ast.parse(source)))
     docstrings, parts = set[ast.AST](), set[ast.AST]()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
@@ -87,7 +87,7 @@ def of_python(source: str, *, with_strings: bool) -> Iterator[tuple[int, str]]:
                     node.lineno,
                     "".join(str(v.value) if isinstance(v, ast.Constant) else "{value}" for v in node.values),
                 )
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in parts:
             if node in docstrings:
                 yield from _paragraphs(node.lineno, node.value)
