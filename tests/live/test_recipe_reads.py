@@ -43,6 +43,7 @@ def _run(line: Line, *, version: str = "1", release: str = "1", defines: tuple[t
         "%(date +%%s)%{?dist}",
         "%(date +%%s)",
         "0.%(date -u +%%Y%%m%%d)",
+        "%(/usr/bin/date +%%s)",
         "%{lua: print(os.date('%Y%m%d'))}",
         "%{lua: print(os.time())}",
         "%(head -c 8 /dev/urandom | od -An -tx8 | tr -d ' ')",

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from importlib import import_module
 from types import FrameType
 
 import msgspec
@@ -49,9 +51,16 @@ def _carry_out(kind: bytes, text: bytes, stop: threading.Event) -> int:
         from workers.local.shell import shell
 
         return shell(msgspec.json.decode(text, type=ShellRequest), settings, stop)
-    from workers.local.trial import trial
+    start = time.monotonic()
+    # The steps' modules load while git reads the work tree.
+    threading.Thread(target=import_module, args=("workers.local.trial",), daemon=True).start()
+    from workers.local.tree import source_of
 
-    return trial(msgspec.json.decode(text, type=TrialRequest), settings, stop)
+    request = msgspec.json.decode(text, type=TrialRequest)
+    with source_of(request, stop) as (source, who):
+        from workers.local.trial import trial
+
+        return trial(request, source, who, settings, stop, start=start)
 
 
 def _stopped_by(stop: threading.Event) -> list[int]:

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,16 +13,15 @@ from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.model.artifact import Artifact
 from farm.model.local import ShellRequest, StoredArtifact, TrialRequest
 from farm.model.outcome import Outcome
-from farm.model.source import Source, work_tree
+from farm.model.source import Source
 from farm.model.work import AnyResult, AnyWork
 from farm.steps.local import LocalBuild
 from farm.steps.registry import step_type
-from workers.core.users import User, user
+from workers.core.users import User
 from workers.local.results import check_results, put_results
 from workers.local.shell import shell
 from workers.local.show import followed, say, tell
 from workers.local.world import HostWorld
-from workers.sources.worktree import snapshot
 from workers.steps.runner import forget_kept, run_step
 
 
@@ -58,31 +57,32 @@ class _Trial:
         self.found += [StoredArtifact(kind=work.kind, arch=arch, artifact=one) for one in artifacts]  # type: ignore[arg-type]
 
 
-def trial(request: TrialRequest, settings: Settings, stop: threading.Event) -> int:
-    """Build, and put the results into their folder. Returns the exit code, which is that of `farm build --wait`.
+def trial(
+    request: TrialRequest, source: Source, who: User, settings: Settings, stop: threading.Event, *, start: float
+) -> int:
+    """Build the source, and put the results into their folder, as files of `who`. Returns the exit code, which is that
+    of `farm build --wait`. `start` is when the trial began, by time.monotonic()'s clock.
 
     Raises the steps' trouble, and LeaseLost once `stop` is set.
     """
-    start, results = time.monotonic(), Path(request.results)
-    with ExitStack() as stack:
-        source, who = _source(request, stack, results, stop)
-        check_results(results, who)
-        trying = replace(settings, keep_failed=request.is_kept or request.has_shell)
-        one = _Trial(request=request, settings=trying, stop=stop)
-        local = LocalBuild(
-            target=request.target,
-            source=source,
-            arches=request.arches,
-            options=request.options,
-            world=HostWorld(settings, request.target),
-        )
-        try:
-            build = local.run(one.step)
-        except FarmError as error:
-            if error.artifacts:
-                put_results(one.found, open_store(settings), results, who)
-            raise
-        paths = put_results(one.found, open_store(settings), results, who)
+    results = Path(request.results)
+    check_results(results, who)
+    trying = replace(settings, keep_failed=request.is_kept or request.has_shell)
+    one = _Trial(request=request, settings=trying, stop=stop)
+    local = LocalBuild(
+        target=request.target,
+        source=source,
+        arches=request.arches,
+        options=request.options,
+        world=HostWorld(settings, request.target),
+    )
+    try:
+        build = local.run(one.step)
+    except FarmError as error:
+        if error.artifacts:
+            put_results(one.found, open_store(settings), results, who)
+        raise
+    paths = put_results(one.found, open_store(settings), results, who)
     outcome = build.outcome or Outcome.ERRORED
     tell(f"{build.package} for {build.target}: {_word(outcome)} in {time.monotonic() - start:.1f} s")
     if build.reason:
@@ -96,21 +96,6 @@ def trial(request: TrialRequest, settings: Settings, stop: threading.Event) -> i
 
 def _word(outcome: Outcome) -> str:
     return outcome.value.replace("_", " ")
-
-
-def _source(request: TrialRequest, stack: ExitStack, results: Path, stop: threading.Event) -> tuple[Source, User]:
-    """The source, and the person to whom the results belong."""
-    folder = Path(request.folder)
-    if request.source is not None:
-        found = folder.stat()
-        return request.source, user(found.st_uid, found.st_gid)
-    tree = stack.enter_context(snapshot(folder, without=results.resolve(), stop=stop))
-    changed = "with changes that are not committed" if tree.is_changed else "as committed"
-    say(f"work tree {folder}, {changed}: commit {tree.commit[:12]}")
-    subdir = "/".join(part for part in (tree.below, request.subdir) if part) or None
-    who = tree.owner
-    source = work_tree(tree.url, tree.commit, subdir=subdir, recipe=request.recipe, reader_uid=who.uid)
-    return source, who
 
 
 def _after_failure(one: _Trial) -> None:

@@ -32,7 +32,6 @@ _AT_ONCE = 64
 _HTTP_PORT = 80
 _COMMAND = shlex.join([sys.executable, "-I", str(Path(__file__).with_name("through.py"))])
 _DONE, _FAILED, _NOT_ALLOWED = 0, 4, 2
-_CLOSE_POLL_S = 0.2
 
 
 class Gateway:
@@ -70,7 +69,7 @@ class Gateway:
             self._cleanup.callback(listener.close)
             thread = threading.Thread(target=self._serve, args=(listener,), name="gateway", daemon=True)
             self._cleanup.callback(thread.join)
-            self._cleanup.callback(self._close)
+            self._cleanup.callback(self._close, listener)
             thread.start()
         except BaseException:
             self._cleanup.close()
@@ -128,12 +127,9 @@ class Gateway:
         return _listener()
 
     def _serve(self, listener: socket.socket) -> None:
-        listener.settimeout(_CLOSE_POLL_S)
         while not self._closing.is_set():
             try:
                 client, _ = listener.accept()
-            except TimeoutError:
-                continue
             except OSError:
                 return
             if not self._slots.acquire(blocking=False):
@@ -141,8 +137,10 @@ class Gateway:
                 continue
             threading.Thread(target=self._one, args=(client,), name="gateway-relay", daemon=True).start()
 
-    def _close(self) -> None:
+    def _close(self, listener: socket.socket) -> None:
         self._closing.set()
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # ends the accept that waits; to close it would not
         with self._lock:
             for one in self._open:
                 with suppress(OSError):

@@ -240,8 +240,8 @@ class Mirror:
     def _ensure(self, commit: str, *, asked_for: str) -> Commit:
         if found := self._here(commit):
             return found
-        with self.lock():
-            if found := self._here(commit):
+        with self.lock() as has_waited:
+            if has_waited and (found := self._here(commit)):
                 return found
             self._make(git_config.object_format(commit))
             self._context.log.note(f"fetching {asked_for} of {self.url.shown}")
@@ -362,17 +362,21 @@ class Mirror:
         return path
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One process at a time writes to the mirror. The wait for the lock can be stopped."""
+    def lock(self) -> Iterator[bool]:
+        """One process at a time writes to the mirror. The wait for the lock can be stopped. Yields whether another
+        process had it."""
         self._config()
+        has_waited = False
         stopped = until(self._context.stop, f"stopped while another attempt fetched {self.url.shown}")
 
         def pause() -> None:
+            nonlocal has_waited
+            has_waited = True
             stopped()
             self._left_s()
 
         with locked(self._root / f"{self.url.key}.lock", LockKind.EXCLUSIVE, pause):
-            yield
+            yield has_waited
 
     def _left_s(self) -> float:
         left = self._context.deadline - time.monotonic()
