@@ -203,8 +203,7 @@ class DiskWatch:
         measurement as it is."""
         start = self._walked_at = time.monotonic()
         try:
-            self._bytes.measured = self._measure("--block-size=1")
-            self._files.measured = self._measure("--inodes")
+            self._bytes.measured, self._files.measured = disk_usage(self._folder, self._done)
         except (FarmError, OSError, ValueError, RuntimeError) as error:
             self._rests_until = time.monotonic() + _WALK_AGAIN_S
             if not self._done.is_set():
@@ -214,14 +213,20 @@ class DiskWatch:
             rest_s = min((time.monotonic() - start) * _WALK_SHARE, _WALK_REST_S)
             self._rests_until = time.monotonic() + rest_s
 
-    def _measure(self, unit: str) -> int:
-        """The usage on disk. `du` walks trees deeper than any path can be."""
-        text = capture(
-            ["du", "--summarize", unit, "--one-file-system", "--", self._folder],
-            cwd=Path("/"),
-            timeout_s=_WALK_TIMEOUT_S,
-            limit_bytes=4096,
-            ok_codes=(0, 1),  # 1: a file was removed meanwhile
-            stop=self._done,  # the command has ended, and must not wait for a walk over millions of files
-        )
-        return int(text.split(b"\t", 1)[0])
+
+def disk_usage(folder: Path, stop: threading.Event | None = None) -> tuple[int, int]:
+    """The bytes and the files of a folder on its disk. `du` walks trees deeper than any path can be. Raises FarmError
+    if the folder cannot be read, and once `stop` is set."""
+    return _measure(folder, "--block-size=1", stop), _measure(folder, "--inodes", stop)
+
+
+def _measure(folder: Path, unit: str, stop: threading.Event | None) -> int:
+    text = capture(
+        ["du", "--summarize", unit, "--one-file-system", "--", folder],
+        cwd=Path("/"),
+        timeout_s=_WALK_TIMEOUT_S,
+        limit_bytes=4096,
+        ok_codes=(0, 1),  # 1: a file was removed meanwhile
+        stop=stop,  # the command has ended, and must not wait for a walk over millions of files
+    )
+    return int(text.split(b"\t", 1)[0])

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workers.sources.egress import Closed, EgressPolicy, is_servers_fault
+from workers.sources.growth import Growth
 from workers.sources.through import _exactly
 
 _CLONE_NEWNET = 0x40000000
@@ -37,10 +38,11 @@ _DONE, _FAILED, _NOT_ALLOWED = 0, 4, 2
 class Gateway:
     """A context manager for one step; `folder` is the step's own. `refused` has a sentence for each address to which it
     did not connect, and `failed` pairs of host and error. `is_servers_fault` tells whose fault the last error is. All
-    are since `forget` was called."""
+    are since `forget` was called. `growth` counts what came through it into the mirrors."""
 
     def __init__(self, egress: EgressPolicy, folder: Path) -> None:
         self.egress = egress
+        self.growth = Growth()
         self.refused: list[str] = []
         self.failed: list[tuple[str, str]] = []
         self.is_servers_fault = False

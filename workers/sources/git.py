@@ -12,14 +12,13 @@ repository is used. Does not own the meaning of files, nor the cause of a failur
 import os
 import re
 import shlex
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from farm.errors import HostUnfit, NetworkTrouble, SourceUnavailable, Trouble
+from farm.errors import NetworkTrouble, SourceUnavailable, Trouble
 from farm.model.outcome import Outcome
 from farm.model.remote import RemoteKind
 from workers.core import text
@@ -31,13 +30,13 @@ from workers.sources import gateway, git_blame, git_config, refs
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
 from workers.sources.giturl import GitUrl
+from workers.sources.growth import forget_left_over
 from workers.sources.readers import Readers
 
 _NOBODY = 65534
 _LOOK_TIMEOUT_S = 120
 _SILENCE_S = 300
 _LISTING_MAX_BYTES = 16 * 2**20
-_LEFT_OVER = ("*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*")
 
 _COMMIT_ID = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|^[-/.]|[/.]$|^@$")
@@ -116,7 +115,21 @@ class Mirror:
                 raise Ended(Outcome.FAILED, f"{what}; no package needs so many") from error
             raise self.judged(error) from error
 
-    def run(self, *args: str | Path, repository: Path | None = None) -> None:
+    def bring(self, *args: str | Path) -> None:
+        """Run a git command that writes to the mirror, with its output in the log. The caller holds the lock.
+
+        Raises CommandFailed.
+        """
+        try:
+            with self.gateway.growth.watched(self.path, self._context.limits, self.url.shown) as watch:
+                self.run(*args, watch=watch.verdict)
+        except BaseException:
+            forget_left_over(self.path)  # an unfinished file may be as large as the disk limit
+            raise
+
+    def run(
+        self, *args: str | Path, repository: Path | None = None, watch: Callable[[], Ending | None] | None = None
+    ) -> None:
         """Run a git command on the mirror, or on a repository of the step's own, with its output in the log.
 
         Raises CommandFailed.
@@ -124,24 +137,22 @@ class Mirror:
         self.gateway.forget()
         # The limit applies to each file that git writes: a pack is one file.
         size = ("prlimit", f"--fsize={self._context.limits.disk_bytes}")
-        try:
-            with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
-                run(
-                    around.argv([*self.gateway.prefix, *size, _git(), f"--git-dir={repository or self.path}", *args]),
-                    cwd=self._root,
-                    env=self.environment(),
-                    timeout_s=None,
-                    deadline=self._context.deadline,
-                    silence_s=min(_SILENCE_S, self._context.limits.silence_s),
-                    log=self._context.log,
-                    stop=self._context.stop,
-                    tree=around.group,
-                    shown=["git", *(str(arg) for arg in args)],
-                )
-        except CommandFailed:
-            # An unfinished pack may be as large as the disk limit.
-            self._forget_left_over()
-            raise
+        with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
+            run(
+                around.argv(
+                    [*self.gateway.prefix, *size, git_config.git(), f"--git-dir={repository or self.path}", *args]
+                ),
+                cwd=self._root,
+                env=self.environment(),
+                timeout_s=None,
+                deadline=self._context.deadline,
+                silence_s=min(_SILENCE_S, self._context.limits.silence_s),
+                log=self._context.log,
+                stop=self._context.stop,
+                tree=around.group,
+                watch=watch,
+                shown=["git", *(str(arg) for arg in args)],
+            )
 
     def environment(self) -> dict[str, str]:
         known_hosts = self._context.settings.ssh_known_hosts or "/dev/null"
@@ -191,7 +202,7 @@ class Mirror:
         reads = () if given is None else ("sh", "-c", _READ, given)
         with confined(self._context.limits, f"git {self._verb(args)} of {self.url.shown}") as around:
             return capture(
-                around.argv([*self.gateway.prefix, *reads, _git(), *args]),
+                around.argv([*self.gateway.prefix, *reads, git_config.git(), *args]),
                 cwd=self._root,
                 env=self.environment(),
                 timeout_s=min(_LOOK_TIMEOUT_S, self._left_s()),
@@ -213,7 +224,7 @@ class Mirror:
         safe = ("GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
         clean = ("env", "-i", "--chdir=/", f"PATH={os.defpath}")
         settings = (f"{name}={value}" for name, value in git_config.UNCONFIGURED.items())
-        words = (*clean, *settings, *safe, *_reader(self.url.reader_uid).prefix, _git(), "upload-pack")
+        words = (*clean, *settings, *safe, *_reader(self.url.reader_uid).prefix, git_config.git(), "upload-pack")
         return (f"--upload-pack={shlex.join(words)}",)
 
     def _ask(self, ref: str) -> refs.Found | None:
@@ -315,7 +326,7 @@ class Mirror:
     def _make(self, form: str) -> None:
         attributes = self.path / "info/attributes"
         if attributes.exists():
-            self._forget_left_over()
+            forget_left_over(self.path)
             return
         self.output(*git_config.init_bare(form), "--", self.path, remote=True)
         # Last and atomically, so that an incomplete mirror is made again.
@@ -323,19 +334,6 @@ class Mirror:
         new = attributes.with_suffix(".new")
         new.write_text(git_config.ATTRIBUTES)
         new.replace(attributes)
-
-    def _forget_left_over(self) -> None:
-        """Remove the files of a killed git: its locks would refuse every later fetch, and its partial files take space.
-
-        No other process writes here while the mirror is locked, and no ref is called `*.lock`.
-        """
-        for pattern in _LEFT_OVER:
-            for left in self.path.glob(pattern):
-                left.unlink(missing_ok=True)
-        # A ref's name may have more parts than the depth that Python's walks can reach.
-        if (self.path / "refs").is_dir():
-            words = ("find", self.path / "refs", "-name", "*.lock", "-delete")
-            capture(words, cwd=self._root, timeout_s=_LOOK_TIMEOUT_S, limit_bytes=_LISTING_MAX_BYTES, ok_codes=(0, 1))
 
     def fetch_all(self) -> None:
         """Fetch all branches and tags with their history. The caller holds the lock. Raises as `commit` does."""
@@ -349,8 +347,18 @@ class Mirror:
         """Run `git fetch` with these options and refspecs. The caller holds the lock. Raises CommandFailed."""
         options = [arg for arg in args if arg.startswith("--")]
         refspecs = [arg for arg in args if not arg.startswith("--")]
-        common = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-        self.run(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
+        common = (
+            "fetch",
+            "--progress",
+            "--no-auto-gc",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+        )
+        self.bring(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
+        # Apart, since it writes all packs of the mirror again, which are not the step's.
+        with suppress(CommandFailed, Ended):
+            self.run("gc", "--auto", "--quiet")
 
     def _config(self) -> Path:
         path = self._root / f"config-{git_config.VERSION}"
@@ -390,11 +398,3 @@ def _reader(uid: int | None) -> User:
     if uid is None:
         return User(uid=_NOBODY, gid=_NOBODY, name=None, home="/nonexistent")
     return user(uid, _NOBODY)
-
-
-def _git() -> str:
-    """The path of git. Raises HostUnfit, since the command line begins with another tool."""
-    found = shutil.which("git")
-    if found is None:
-        raise HostUnfit("git is not installed on this host; run deploy/bootstrap, or install the tool")
-    return found

@@ -8,10 +8,11 @@ from farm.errors import DiskFull, HostUnfit, NetworkTrouble, SourceUnavailable, 
 from farm.model.outcome import Outcome
 from workers.core import text
 from workers.core.context import Ended, over_disk
-from workers.core.run import CommandFailed
+from workers.core.run import CommandFailed, Ending
+from workers.sources.growth import over_fetched
 
 _REMOTE = re.compile(r"remote:|(?:fatal|error|ERROR): remote (?:error|unpack)")
-_TOO_BIG = re.compile(r"signal 25|File too large|exceeds maximum")
+_TOO_BIG = re.compile(r"signal 25|[Ff]ile too large|exceeds maximum")
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _HOST_KEY = re.compile(r"Host key verification failed")
 _CREDENTIALS = re.compile(
@@ -38,6 +39,8 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     """The error to raise. `shown` is the repository for people, `root` the folder that git writes to, `limit_bytes`
     the step's limit."""
     said = error.output.decode(errors="backslashreplace")
+    if on_disk := _disk_ended(error.completed.ending, shown=shown, root=root, limit_bytes=limit_bytes):
+        return on_disk
     # A server's own disk may be full, and it may send any text: its messages must not count as this host's trouble.
     own = "\n".join(line for line in said.split("\n") if not _REMOTE.match(line))
     # The first message is the cause; "the remote end hung up" and the like follow from it.
@@ -67,3 +70,20 @@ def judge(error: CommandFailed, *, shown: str, root: Path, limit_bytes: int) -> 
     if _CERTIFICATE.search(said):
         return SourceUnavailable(f"git could not read {shown}: {cause}")
     return NetworkTrouble(f"git could not read {shown}: {cause}")
+
+
+def _disk_ended(ending: Ending, *, shown: str, root: Path, limit_bytes: int) -> Ended | Trouble | None:
+    """The error of a command that the watch on the disk ended."""
+    match ending:
+        case Ending.OVER_DISK:
+            return over_fetched(shown, limit_bytes)
+        case Ending.OVER_FILES:
+            words = f"{shown} has more files than the step may make; --limit files=… or the target's limits raise that"
+            return Ended(Outcome.OVER_LIMIT, words)
+        case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
+            words = f"{shown} takes most of the disk that this host had left; build it where the disk is larger"
+            return Ended(Outcome.OVER_LIMIT, words)
+        case Ending.DISK_FULL:
+            return DiskFull(f"the disk of {root} is nearly full; free some space")
+        case _:
+            return None

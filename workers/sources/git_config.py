@@ -1,7 +1,10 @@
 """The configuration with which git runs on untrusted repositories: its own, its attributes, and that of ssh."""
 
 import hashlib
+import shutil
 from types import MappingProxyType
+
+from farm.errors import HostUnfit
 
 #: Read in place of the host's and the user's git configuration.
 TEXT = """\
@@ -79,3 +82,11 @@ def object_format(commit: str) -> str:
 def init_bare(form: str) -> tuple[str, ...]:
     """The beginning of a command that makes a bare repository without hooks of this host."""
     return ("init", "--quiet", "--bare", "--template=", f"--object-format={form}")
+
+
+def git() -> str:
+    """The path of git. Raises HostUnfit, since the command line begins with another tool."""
+    found = shutil.which("git")
+    if found is None:
+        raise HostUnfit("git is not installed on this host; run deploy/bootstrap, or install the tool")
+    return found

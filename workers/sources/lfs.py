@@ -7,7 +7,7 @@ commit of its own whose files are the wanted pointers under the names of their i
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,10 @@ def fetch(
     context.log.note(f"fetching from Git LFS: {names}")
     if any(not _has(mirror, one) for one in pointers.values()):
         _require(mirror, names)
-        _ask(mirror, {blobs[path]: one.oid for path, one in pointers.items()}, names, context)
+        try:
+            _ask(mirror, {blobs[path]: one.oid for path, one in pointers.items()}, names, context)
+        finally:
+            _drop_wrong(mirror, pointers.values())
     found = {}
     for path, one in pointers.items():
         file = _file(mirror, one)
@@ -77,6 +80,13 @@ def _file(mirror: Mirror, one: Pointer) -> Path:
 def _has(mirror: Mirror, one: Pointer) -> bool:
     file = _file(mirror, one)
     return file.is_file() and file.stat().st_size == one.size_bytes
+
+
+def _drop_wrong(mirror: Mirror, wanted: Iterable[Pointer]) -> None:
+    """Remove objects of another size than their pointers say, which git-lfs keeps. No step ever reads them."""
+    for one in wanted:
+        if not _has(mirror, one):
+            _file(mirror, one).unlink(missing_ok=True)
 
 
 def _require(mirror: Mirror, names: str) -> None:
@@ -101,7 +111,8 @@ def _ask(mirror: Mirror, wanted: Mapping[str, str], names: str, context: StepCon
     if mirror.url.lfs:
         words += ["-c", f"lfs.url={mirror.url.lfs}"]
     try:
-        mirror.run(*words, "lfs", "fetch", "origin", _commit_of(mirror, wanted, context))
+        with mirror.lock():
+            mirror.bring(*words, "lfs", "fetch", "origin", _commit_of(mirror, wanted, context))
     except CommandFailed as error:
         if _LFS_HERE.search(error.output):
             raise Ended(Outcome.FAILED, f"{names}: its Git LFS server would be the worker's own host") from error
