@@ -15,6 +15,7 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel
+from farm.model.outcome import Outcome
 from farm.model.source import Source
 from farm.model.target import Limits, Target
 from farm.model.work import LogFile, PinnedRepository
@@ -28,6 +29,9 @@ OutputT = TypeVar("OutputT")
 
 #: The wall-clock limit of a step that builds nothing of a package.
 SHORT_WALL_S = 3600
+#: The outcomes of a step that runs no code of a package. Only the scheduler cancels, and trouble is no result.
+_ENDS = frozenset((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.STALLED, Outcome.TIMED_OUT, Outcome.OVER_LIMIT))
+_ENDS_IN_ROOT = _ENDS | {Outcome.UNRESOLVABLE, Outcome.EXCLUDED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +194,11 @@ class StepType(Generic[InputT, OutputT]):
 
     def settle(self, settling: Settling, output: OutputT) -> None:
         """Make the changes that follow from a success, other than starting the steps that need it."""
+
+    @property
+    def outcomes(self) -> frozenset[Outcome]:
+        """The outcomes that a worker may report of it."""
+        return _ENDS_IN_ROOT if self.runs_in_root else _ENDS
 
     @property
     def task(self) -> str:

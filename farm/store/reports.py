@@ -32,6 +32,8 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
         return None
     if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
         return f"peak memory {result.peak_memory_bytes}"
+    if result.outcome not in step_type(step.kind).outcomes:
+        return f"the outcome {result.outcome.value}, which no worker gives a {step.kind} step"
     if result.outcome.is_success and result.output is None:
         return "a success without output"
     return step_type(step.kind).problem(build, step, result.output) if result.output is not None else None

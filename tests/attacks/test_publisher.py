@@ -28,7 +28,7 @@ from farm.store import schema
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
 from tests.contexts import demo_target, step_context
-from tests.fake_workers import artifact, picked, report_for, settle_reports, succeed, token_of
+from tests.fake_workers import artifact, fail, picked, report_for, settle_reports, succeed, token_of
 from tests.rpms import make_rpm, sha256
 from tests.scheduling import added, ready
 from workers.core.context import Ended
@@ -155,6 +155,17 @@ def test_a_source_package_has_one_identity(store: Store) -> None:
     (step,) = [one for one in store.build(build_id).steps if one.kind == "srpm"]
     assert step.attempts[0].outcome is Outcome.ERRORED
     assert "at once" in (step.attempts[0].reason or "")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.EXCLUDED, Outcome.ERRORED, Outcome.UNCHANGED])
+def test_a_worker_reports_no_outcome_that_is_the_schedulers_to_give(store: Store, outcome: Outcome) -> None:
+    build_id = to_upload(store)
+    label = f"{build_id}.upload.x86_64.1"
+    lie = fail("cancelled by ann", outcome)
+    settle_reports(store, [report_for(label, token_of(label), "upload", lie)], now(), POLICY)
+    (step,) = [one for one in store.build(build_id).steps if one.kind == "upload"]
+    assert (step.outcome, step.attempts[0].outcome) == (None, Outcome.ERRORED)
+    assert f"the outcome {outcome}, which no worker" in (step.attempts[0].reason or "")
 
 
 def test_a_wrong_size_in_a_report_does_not_become_the_size_in_other_builds(store: Store) -> None:

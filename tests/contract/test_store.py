@@ -208,7 +208,7 @@ def test_an_attempt_keeps_its_report(store: Store) -> None:
         ("srpm", Outcome.FAILED, []),
         ("build", Outcome.UNRESOLVABLE, ["upload x86_64", "upload ppc64le"]),
         ("build", Outcome.TIMED_OUT, ["upload x86_64", "upload ppc64le"]),
-        ("upload", Outcome.ERRORED, []),
+        ("upload", Outcome.OVER_LIMIT, []),
     ],
 )
 def test_files_that_a_failure_leaves(store: Store, kind: str, outcome: Outcome, skipped: list[str]) -> None:
