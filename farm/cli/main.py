@@ -6,6 +6,7 @@ Each command imports heavy modules by itself, so that `farm --help` and completi
 import atexit
 import errno
 import gc
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,12 +23,14 @@ from farm.cli.session import emit, say, session
 from farm.cli.streams import discard, open_closed
 from farm.cli.text import clean
 from farm.config import Settings
-from farm.errors import BadSettings, FarmError
+from farm.errors import BadRequest, BadSettings, FarmError
 from farm.model.version import VERSION
 
 _UNEXPECTED = 1
 _INTERRUPTED = 130
 _COLLECT_EVERY = 50_000  # objects
+_NAME_CHARS = 300
+_SURROGATE = re.compile("[\ud800-\udfff]")  # Python's stand-in for a byte of a name that is not UTF-8
 _BROKEN_PIPE = 141  # the code that a shell shows for a program ended by SIGPIPE, such as cat
 
 
@@ -51,6 +54,13 @@ class FarmGroup(TyperGroup):
         except FarmError as error:
             _report(ctx, error.code, str(error))
             raise typer.Exit(error.exit_code) from error
+        except UnicodeEncodeError as error:
+            if not _SURROGATE.search(error.object):
+                raise
+            _report(
+                ctx, BadRequest.code, f"{error.object[:_NAME_CHARS]!a} is not UTF-8; rename it, or give another name"
+            )
+            raise typer.Exit(BadRequest.exit_code) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC and _is_full(sys.stdout):
                 discard(sys.stdout)

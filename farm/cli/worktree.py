@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from farm.cli.text import clean
+from farm.errors import BadSource
+from farm.git_folder import check_work_tree
 
 _TIMEOUT_S = 20
 _SHOWN = 5
@@ -24,6 +26,14 @@ def warnings(git: str, ref: str | None) -> tuple[str, ...]:
     folder = _folder(git)
     if folder is None:
         return ()
+    try:
+        check_work_tree(folder)
+        return _warnings(folder, ref)
+    except (BadSource, TimeoutError) as error:
+        return (f"changes of the work tree are not looked for: {clean(str(error))}",)
+
+
+def _warnings(folder: Path, ref: str | None) -> tuple[str, ...]:
     branch = _asked(folder, "symbolic-ref", "--quiet", "--short", "HEAD").strip()
     upstream = _asked(folder, "rev-parse", "--abbrev-ref", "--symbolic-full-name", "@{upstream}").strip()
     if ref and upstream and ref.removeprefix("refs/").removeprefix("remotes/") == upstream:
@@ -87,14 +97,16 @@ def _asked_apart(folder: Path, *words: str) -> str:
 
 
 def _asked(folder: Path, *words: str) -> str:
-    """git's answer; empty if git is not there, fails, or takes too long."""
+    """git's answer; empty if git is not there or fails. Raises TimeoutError."""
     from plumbum import local
     from plumbum.commands.processes import CommandNotFound, ProcessTimedOut
 
     try:
         git = local["git"]["-C", str(folder.resolve()), *_QUIET, *words]
         code, out, _ = git.run(retcode=None, timeout=_TIMEOUT_S)
-    except (CommandNotFound, ProcessTimedOut, OSError):
+    except ProcessTimedOut as error:
+        raise TimeoutError(f"git {words[0]} takes longer than {_TIMEOUT_S} s") from error
+    except (CommandNotFound, OSError):
         return ""
     return str(out) if code == 0 else ""
 

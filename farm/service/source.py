@@ -15,6 +15,7 @@ from farm.artifacts.base import ArtifactStore
 from farm.artifacts.names import check_name
 from farm.errors import BadSource
 from farm.formats.base import Format
+from farm.git_folder import check_repository
 from farm.model.artifact import ArtifactKind
 from farm.model.source import Source, SourceKind, without_credentials
 
@@ -142,7 +143,11 @@ def _local_git(path: Path) -> str:
         raise BadSource(
             f"--git {str(path)!r} is not a git repository; run `git init` and commit there, or give its top"
         )
-    return path.resolve().as_uri()
+    whole = path.resolve()
+    if not str(whole).isprintable():
+        raise BadSource(f"--git: the path {str(whole)!a} is not UTF-8, or has unprintable characters; rename it")
+    check_repository(whole)
+    return whole.as_uri()
 
 
 def _inside(option: str, text: str | None) -> str | None:

@@ -181,6 +181,7 @@ def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     [
         (KeyError("x\x1b"), 1, "error: unexpected KeyError: 'x\\x1b'; FARM_LOG_LEVEL=DEBUG shows the traceback"),
         (KeyboardInterrupt(), 130, ""),
+        (UnicodeEncodeError("utf-8", "/a\udcff", 2, 3, "x"), 20, "error: '/a\\udcff' is not UTF-8; rename it, or give"),
         (errors.StoreTrouble("the disk\nis gone"), 45, "error: the disk\\nis gone\n"),
     ],
 )

@@ -16,7 +16,7 @@ MAX_LINES = 400
 
 #: The packages of the farm's library that workers may use. All others are the scheduler's side.
 SHARED = {
-    *("model", "errors", "wire", "queues", "config", "permissions", "process_log", "app"),
+    *("model", "errors", "wire", "queues", "config", "permissions", "process_log", "app", "git_folder"),
     *("broker", "artifacts", "repositories", "formats", "steps", "extensions"),
 }
 #: But not which scheduler leads, nor what an account's rules are made from.
@@ -31,6 +31,7 @@ BASE = {
     "config": {"model", "errors"},
     "app": {"broker"},
     "process_log": set(),
+    "git_folder": {"errors"},
     "broker": {"model", "errors", "wire", "queues", "config", "steps", "broker"},
     "state": {"model", "errors", "state"},
     "extensions": {"config", "errors"},
@@ -40,7 +41,7 @@ BASE = {
     "repositories": {"model", "errors", "config", "formats", "repositories", "broker"},
     "targets": {"model", "errors", "config", "artifacts", "formats", "targets"},
     "service": {
-        *("model", "errors", "wire", "config", "fitness", "service"),
+        *("model", "errors", "wire", "config", "fitness", "git_folder", "service"),
         *("broker", "store", "artifacts", "repositories", "targets", "formats", "gc", "steps"),
     },
     "client": {"model", "errors", "config", "artifacts", "repositories", "gc", "service", "client"},

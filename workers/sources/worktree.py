@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.errors import BadSource
+from farm.git_folder import check_file, check_own, check_work_tree
 from farm.model.text import printable
-from workers.core.run import CommandFailed, capture
+from workers.core.run import CommandFailed, Ending, capture
 from workers.core.users import User, acting_as, user
 from workers.sources.git_config import ATTRIBUTES, SAFE, UNCONFIGURED, init_bare
 
 _TIMEOUT_S = 600.0
+_LOOK_TIMEOUT_S = 30.0  # for a look at the person's refs and configuration
+_SHARED_INDEX = "sharedindex.*"
 _LISTING_BYTES = 64 * 2**20
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _CONFIG_SHA256 = _CONFIG.replace("= 0", "= 1") + "[extensions]\n\tobjectformat = sha256\n"
@@ -69,10 +72,14 @@ def snapshot(folder: Path, *, without: Path, stop: threading.Event) -> Iterator[
     if not folder.is_dir():
         raise BadSource(f"{str(folder)!r} is not a folder; give the folder of a package")
     git = _Git(owner=user(found.st_uid, found.st_gid), stop=stop)
-    place = _place(folder, git)
     with ExitStack() as stack:
-        bare = _own_repository(place, git, stack)
-        commit = _commit(place, bare, without, git)
+        try:
+            place = _place(folder, git)
+            bare = _own_repository(place, git, stack)
+            commit = _commit(place, bare, without, git)
+        except OSError as error:
+            words = f"{error.strerror}; make it accessible to the owner of the folder, or remove it"
+            raise BadSource(f"{error.filename!r} of the work tree cannot be used: {words}") from error
         below = place.below.rstrip("/")
         is_changed = commit != place.head
         yield Snapshot(url=bare.as_uri(), commit=commit, owner=git.owner, below=below, is_changed=is_changed)
@@ -95,25 +102,34 @@ class _Git:
                 [*self.owner.prefix, "git", *SAFE, *words],
                 cwd=cwd,
                 env={**base, **_PERSON, **env},
-                timeout_s=_TIMEOUT_S,
+                timeout_s=_TIMEOUT_S if own else _LOOK_TIMEOUT_S,
                 limit_bytes=_LISTING_BYTES,
                 ok_codes=ok_codes,
                 stop=self.stop,
                 shown=["git", *(str(word) for word in words)],
             )
         except CommandFailed as error:
-            raise BadSource(f"the work tree {str(cwd)!r} cannot be read: {printable(str(error))}") from error
+            why = printable(str(error))
+            if error.completed.ending is Ending.TIMED_OUT:
+                why += "; its configuration may include a named pipe"
+            raise BadSource(f"the work tree {str(cwd)!r} cannot be read: {why}") from error
         return said.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def _place(folder: Path, git: _Git) -> _Place:
     asked = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir", "--show-object-format", "--show-prefix")
-    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+    tops = [above for above in (folder, *folder.parents) if os.path.lexists(above / ".git")]
+    with acting_as(git.owner):
+        for top in tops or [folder]:
+            check_work_tree(top)
+    if not tops:
         return _Place(top=folder, below="")
-    top, own, common, kind, below = [*git("rev-parse", *asked, cwd=folder).split("\n"), ""][:5]
+    top_, own, common, kind, below = [*git("rev-parse", *asked, cwd=folder).split("\n"), ""][:5]
+    if Path(top_) not in tops:
+        raise BadSource(f"the configuration of {own!r} names another work tree, {top_!r}; remove core.worktree there")
     head = git("rev-parse", "--quiet", "--verify", "HEAD", cwd=folder, ok_codes=(0, 1, 128))
     return _Place(
-        top=Path(top),
+        top=Path(top_),
         below=below,
         git=Path(own),
         common=(folder / common).resolve(),
@@ -133,6 +149,9 @@ def _own_repository(place: _Place, git: _Git, stack: ExitStack) -> Path:
         above = place.git / "farm-try"
     bare = above / f"{place.top.name or 'package'}.git"
     with acting_as(git.owner):
+        if not (above.is_symlink() or bare.is_symlink()):
+            _drop_links(bare)  # of a process that was killed
+        check_own(above)
         is_new = not (bare / "objects").is_dir()
         if is_new:
             bare.mkdir(parents=True, exist_ok=True)
@@ -197,9 +216,8 @@ def _forced(place: _Place, bare: Path, git: _Git, own: Callable[..., str], rules
     before = set(own(*rules, *listing).split("\0")) - {""}
     wanted = set()
     if place.git is not None:
-        with acting_as(git.owner):
-            _link_shared_index(place.git, bare)
-        wanted = set(own(*rules, *listing, GIT_INDEX_FILE=str(place.git / "index")).split("\0")) - {""}
+        with _shared_index(place.git, bare, git.owner):
+            wanted = set(own(*rules, *listing, GIT_INDEX_FILE=str(place.git / "index")).split("\0")) - {""}
     present = {path for path in wanted if os.path.lexists(place.top / path)}
     for words, paths in ((("add", "--force"), present), (("rm", "--quiet", "--cached"), before - present)):
         if not paths:
@@ -214,12 +232,23 @@ def _forced(place: _Place, bare: Path, git: _Git, own: Callable[..., str], rules
                 listed.unlink(missing_ok=True)
 
 
-def _link_shared_index(person: Path, bare: Path) -> None:
+def _drop_links(bare: Path) -> None:
+    for link in bare.glob(_SHARED_INDEX):
+        if link.is_symlink():
+            link.unlink()
+
+
+@contextmanager
+def _shared_index(person: Path, bare: Path, owner: User) -> Iterator[None]:
     """Git finds the shared part of a split index in the folder of the repository that it works on."""
-    for old in bare.glob("sharedindex.*"):
-        old.unlink()
-    for one in person.glob("sharedindex.*"):
-        (bare / one.name).symlink_to(one)
+    with acting_as(owner):
+        for one in person.glob(_SHARED_INDEX):
+            (bare / one.name).symlink_to(one)
+    try:
+        yield
+    finally:
+        with acting_as(owner):
+            _drop_links(bare)
 
 
 def _excluded(place: _Place, without: Path) -> str:
@@ -239,6 +268,8 @@ def _global_rules(place: _Place, git: _Git) -> str:
     if place.git is None:
         return "/dev/null"
     given = git("config", "--type=path", "--get", "core.excludesFile", cwd=place.top, ok_codes=(0, 1))
+    with acting_as(git.owner):
+        check_file(place.top / given)
     return given or f"{git.owner.home}/.config/git/ignore"
 
 
