@@ -2,9 +2,13 @@
 
 import os
 import pwd
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+#: Held while the process has the rights of another user, and by a thread that needs the process's own.
+_RIGHTS = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +42,26 @@ def user(uid: int, gid: int) -> User:
 def acting_as(who: User) -> Iterator[None]:
     """Open, make and remove files with the user's rights, so that no link of theirs leads root anywhere.
 
-    The whole process changes, so no other thread may use files meanwhile.
+    The whole process changes: another thread that uses files meanwhile does it with `own_rights`.
     """
-    if who.uid == os.geteuid():
+    with _RIGHTS:
+        if who.uid == os.geteuid():
+            yield
+            return
+        groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
+        try:
+            os.setgroups(os.getgrouplist(who.name, who.gid) if who.name is not None else [who.gid])
+            os.setegid(who.gid)
+            os.seteuid(who.uid)
+            yield
+        finally:
+            os.seteuid(uid)
+            os.setegid(gid)
+            os.setgroups(groups)
+
+
+@contextmanager
+def own_rights() -> Iterator[None]:
+    """The process keeps its own rights meanwhile; waits until it has them."""
+    with _RIGHTS:
         yield
-        return
-    groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
-    try:
-        os.setgroups(os.getgrouplist(who.name, who.gid) if who.name is not None else [who.gid])
-        os.setegid(who.gid)
-        os.seteuid(who.uid)
-        yield
-    finally:
-        os.seteuid(uid)
-        os.setegid(gid)
-        os.setgroups(groups)

@@ -17,6 +17,7 @@ import msgspec
 from farm.config import Settings
 from farm.errors import FarmError, LeaseLost
 from farm.model.local import ShellRequest, TrialRequest
+from workers.core.users import own_rights
 
 _REQUEST_BYTES = 16 * 2**20
 _SIGNALLED = 128  # the shell's exit code for a signal is its number above this
@@ -52,15 +53,23 @@ def _carry_out(kind: bytes, text: bytes, stop: threading.Event) -> int:
 
         return shell(msgspec.json.decode(text, type=ShellRequest), settings, stop)
     start = time.monotonic()
-    # The steps' modules load while git reads the work tree.
-    threading.Thread(target=import_module, args=("workers.local.trial",), daemon=True).start()
     from workers.local.tree import source_of
+
+    threading.Thread(target=_load_steps, daemon=True).start()
 
     request = msgspec.json.decode(text, type=TrialRequest)
     with source_of(request, stop) as (source, who):
         from workers.local.trial import trial
 
         return trial(request, source, who, settings, stop, start=start)
+
+
+def _load_steps() -> None:
+    """Load the steps' modules while git reads the work tree: in portions, since git's files are read with the rights of
+    their owner, who may not be able to read these modules."""
+    for name in ("roots.session", "sources.tree", "steps.registry", "formats.registry", "local.trial"):
+        with own_rights():
+            import_module(f"workers.{name}")
 
 
 def _stopped_by(stop: threading.Event) -> list[int]:
