@@ -24,6 +24,7 @@ from farm.steps.registry import step_type
 
 VERSION = 5
 _READ_BACK = 1
+_VERSION_FIRST = b'{"v":%d,' % VERSION
 REMOTE_MAX_CHARS = 255
 
 
@@ -170,7 +171,7 @@ def to_json(value: object) -> bytes:
 
 
 def _encode(value: object) -> bytes:
-    return msgspec.json.encode({"v": VERSION, **msgspec.to_builtins(value)})
+    return _VERSION_FIRST + msgspec.json.encode(value)[1:]
 
 
 def _head(data: bytes | str) -> _Head:

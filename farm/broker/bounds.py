@@ -113,22 +113,22 @@ def decode_event(data: bytes | str) -> dict[str, Any] | None:
 
 def check(value: Any, name: str = "") -> None:
     """Raises ValueError for text, a list, a number or a date in `value` that is out of bounds."""
-    if isinstance(value, tuple | list):
+    if (names := _field_names(value.__class__)) is not None:
+        for field in names:
+            check(getattr(value, field), field)
+    elif isinstance(value, (tuple, list)):
         _check_length(name, len(value))
         for item in value:
             check(item, name)
     elif isinstance(value, dict):
         check([*value.keys(), *value.values()], name)
-    elif is_dataclass(value):
-        for field in _field_names(value.__class__):
-            check(getattr(value, field), field)
     elif (problem := _problem(value, name)) is not None:
         raise ValueError(f"{name} {problem}")
 
 
 @cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _field_names(kind: Any) -> tuple[str, ...] | None:
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
 
 
 def _problem(value: Any, name: str) -> str | None:

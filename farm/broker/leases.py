@@ -9,7 +9,7 @@ the attempt, *restores* the lease or turns this worker away (docs/decisions/0010
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from secrets import token_hex
@@ -36,6 +36,7 @@ _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
 _WAITS = 2  # messages that may wait for an attempt before its turn: its own, and one that Celery repeats
 _ASK_AGAIN_S = 0.2
 _AT_ONCE = 250  # attempts to close, or events to tell, in one script
+_BYTES_AT_ONCE = 2**20  # of work in one script
 ItemT = TypeVar("ItemT")
 
 
@@ -78,7 +79,7 @@ class Leases(WorkerRegister):
         self._close = scripts.PipedScript(self._redis, scripts.CLOSE)
         self._publish = scripts.PipedScript(self._redis, scripts.PUBLISH)
         self._restore = self._redis.register_script(scripts.RESTORE)
-        self._wake = scripts.PipedScript(self._redis, scripts.WAKE)
+        self._offer = scripts.PipedScript(self._redis, scripts.OFFER)
         self._expect = scripts.PipedScript(self._redis, scripts.EXPECT)
         self._holders = scripts.PipedScript(self._redis, scripts.HOLDERS)
         self._loader = scripts.ScriptLoader(self._redis)
@@ -150,24 +151,24 @@ class Leases(WorkerRegister):
 
         Returns the attempts of `works` whose messages workers dropped because they came before the offer.
         """
-        answer_of: dict[str, int] = {}
+        offered: list[str] = []
+        answers_at: list[int] = []
         with self._redis.pipeline(transaction=False) as pipe:
             for some in _loading(pipe, self._close, closes):
                 names = [key(label) for label in some for key in (keys.offer, keys.lease, keys.closed, keys.wake)]
                 self._close.run(pipe, keys=names, args=[_CLOSED_KEPT_S, _WAKE_KEPT_S])
-            for work in works:
-                document = work.document if isinstance(work, EncodedWork) else wire.encode_work(work)
-                pipe.hset(keys.offer(work.attempt), "work", document)
-                answer_of[work.attempt] = len(pipe)
-                pipe.hexists(keys.offer(work.attempt), "missed")
-            for some in _loading(pipe, self._wake, answer_of):
-                self._wake.run(pipe, keys=[keys.wake(label) for label in some], args=[_WAKE_KEPT_S])
+            for lot in _loading(pipe, self._offer, map(_encoded, works), _lots):
+                names = [key(work.attempt) for work in lot for key in (keys.offer, keys.wake)]
+                answers_at.append(len(pipe))
+                self._offer.run(pipe, keys=names, args=[_WAKE_KEPT_S, *(work.document for work in lot)])
+                offered += [work.attempt for work in lot]
             for some in _loading(pipe, self._expect, expects):
                 self._expect.run(pipe, keys=[keys.offer(label) for label in some])
             for told in _loading(pipe, self._publish, (msgspec.json.encode(event) for event in events)):
                 self._publish.run(pipe, args=[keys.EVENTS, *told])
             answers = pipe.execute()
-        return frozenset(label for label, place in answer_of.items() if answers[place])
+        missed = _joined(answers[place] for place in answers_at)
+        return frozenset(label for label, is_missed in zip(offered, missed, strict=True) if is_missed)
 
     def expect(self, label: str) -> None:
         """Let the attempt's message wait for the offer, which the scheduler makes later."""
@@ -217,6 +218,8 @@ class Leases(WorkerRegister):
     def holders(self, labels: Iterable[str]) -> dict[str, Holder]:
         """The holders of these attempts, in one round trip. An attempt without a holder is left out."""
         wanted = sorted(set(labels))
+        if not wanted:
+            return {}
         with self._redis.pipeline(transaction=False) as pipe:
             self._holders.load(pipe)
             self._ask_holders(pipe, wanted)
@@ -331,16 +334,12 @@ class Leases(WorkerRegister):
                     yield event
 
 
+def _encoded(work: AnyWork | EncodedWork) -> EncodedWork:
+    return work if isinstance(work, EncodedWork) else EncodedWork(attempt=work.attempt, document=wire.encode_work(work))
+
+
 def _joined(answers: Iterable[list[Any]]) -> list[Any]:
     return [one for answer in answers for one in answer]
-
-
-def _loading(pipe: Any, script: scripts.PipedScript, items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
-    """`_portions` for this script, which is loaded before the first of them."""
-    for place, some in enumerate(_portions(items)):
-        if place == 0:
-            script.load(pipe)
-        yield some
 
 
 def _portions(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
@@ -348,6 +347,33 @@ def _portions(items: Iterable[ItemT]) -> Iterator[list[ItemT]]:
     rest = list(items)
     for start in range(0, len(rest), _AT_ONCE):
         yield rest[start : start + _AT_ONCE]
+
+
+def _lots(works: Iterable[EncodedWork]) -> Iterator[list[EncodedWork]]:
+    """Portions of works that have no more than _BYTES_AT_ONCE together, or are one: a script has a copy of each."""
+    for some in _portions(works):
+        lot: list[EncodedWork] = []
+        left = _BYTES_AT_ONCE
+        for work in some:
+            left -= len(work.document)
+            if lot and left < 0:
+                yield lot
+                lot, left = [], _BYTES_AT_ONCE - len(work.document)
+            lot.append(work)
+        yield lot
+
+
+def _loading(
+    pipe: Any,
+    script: scripts.PipedScript,
+    items: Iterable[ItemT],
+    portions: Callable[[Iterable[ItemT]], Iterator[list[ItemT]]] = _portions,
+) -> Iterator[list[ItemT]]:
+    """Portions of the items for this script, which is loaded before the first of them."""
+    for place, some in enumerate(portions(items)):
+        if place == 0:
+            script.load(pipe)
+        yield some
 
 
 def _holder(worker: bytes | None, digest: bytes | None) -> Holder | None:

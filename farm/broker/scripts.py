@@ -68,13 +68,24 @@ for i = 1, #KEYS, 4 do
   redis.call('EXPIRE', KEYS[i + 3], ARGV[2])
 end
 """
-# Wakes the workers that wait for these attempts. A command for each attempt would cost the scheduler several times as
-# much, here and below.
-WAKE = """
-for _, key in ipairs(KEYS) do
-  redis.call('LPUSH', key, '1')
-  redis.call('EXPIRE', key, ARGV[1])
+# Offers the works that are the arguments after the first, each with two keys, and wakes the workers that wait for them;
+# answers which of their messages were dropped before. Commands for each attempt would cost the scheduler several times
+# as much, here and below. A key of another type stops no other work; the answer is then the first error.
+OFFER = """
+local missed, failed = {}, nil
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) == 'table' and answer.err then failed = failed or answer end
+  return answer
 end
+for i = 2, #ARGV do
+  local offer, wake = KEYS[2 * i - 3], KEYS[2 * i - 2]
+  try('HSET', offer, 'work', ARGV[i])
+  missed[i - 1] = try('HEXISTS', offer, 'missed')
+  try('LPUSH', wake, '1')
+  try('EXPIRE', wake, ARGV[1])
+end
+return failed or missed
 """
 EXPECT = "for _, key in ipairs(KEYS) do redis.call('HSETNX', key, 'waits', 0) end"
 # The arguments are the channel, then the messages.

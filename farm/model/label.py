@@ -62,7 +62,12 @@ class AttemptLabel:
         return f"{self.step_name}.{self.number}"
 
     def __str__(self) -> str:
-        return f"{self.job_id}.{self.attempt_name}"
+        return label_text(self.job_id, self.kind, self.arch, self.number)
+
+
+def label_text(job_id: int, kind: str, arch: str | None, number: int) -> str:
+    """The text of a label; an empty `arch` is none. The scheduler writes ten labels for each build."""
+    return f"{job_id}.{kind}.{arch}.{number}" if arch else f"{job_id}.{kind}.{number}"
 
 
 def _kind(text: str) -> str:

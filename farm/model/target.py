@@ -101,8 +101,13 @@ class OwnLimits:
 
     def over(self, limits: Limits) -> Limits:
         """These limits, completed by the others."""
+        if self == _NO_LIMITS:  # nearly always
+            return limits
         given = self.given
         return replace(limits, **given) if given else limits
+
+
+_NO_LIMITS = OwnLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +149,8 @@ class Target:
         """The target with an address for each repository that the farm itself fills: `url_of` of that target's name. A
         repository without an address is empty, and is left out.
         """
+        if all(source.target is None for source in self.repositories):
+            return self
         sources = []
         for source in self.repositories:
             if source.target is None:
@@ -156,7 +163,7 @@ class Target:
         """The target's limits, replaced by those of the first table that matches the package; later tables do not
         count.
         """
-        own = next((one.limits for one in self.package_limits if one.is_for(package)), OwnLimits())
+        own = next((one.limits for one in self.package_limits if one.is_for(package)), _NO_LIMITS)
         return own.over(self.limits)
 
     def repositories_for(self, arch: Arch) -> tuple[RepositorySource, ...]:

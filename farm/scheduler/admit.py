@@ -5,12 +5,13 @@ reads only the head of one whose token is not the holder's. Settling checks the 
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hmac import compare_digest
 
 from farm import wire
 from farm.broker.leases import Leases
 from farm.model.tally import Tally
+from farm.model.worker import Holder
 from farm.scheduler.guard import Guard, is_outage
 from farm.store.store import Store
 
@@ -25,12 +26,14 @@ class Admission:
         self._leases = leases
         self._guard = guard
         self._late = Tally()
+        self._asked: dict[str, Holder | None] = {}
 
     def admit(self, heads: Sequence[wire.ReportHead]) -> Collection[wire.ReportHead]:
         """The heads of reports that are from the holders of live attempts.
 
         Raises redis.RedisError, and FarmNotRunning while the database is away.
         """
+        self._asked = {}
         try:
             known = self._holders({head.attempt for head in heads})
         except Exception as error:
@@ -45,11 +48,24 @@ class Admission:
                 _log.info("Dropped a report of %s: it is late, or not its holder's", head.attempt, extra=extra)
         return admitted
 
+    def leases(self, labels: Iterable[str]) -> dict[str, Holder]:
+        """The holders of these attempts in Redis, as they were when `admit` was called last. An attempt that it did not
+        ask Redis about, or that has none, is left out: SQL knows its holder.
+
+        Raises redis.RedisError.
+        """
+        wanted = list(labels)
+        if missing := [label for label in wanted if label not in self._asked]:
+            found = self._leases.holders(missing)
+            self._asked |= {label: found.get(label) for label in missing}
+        return {label: lease for label in wanted if (lease := self._asked[label]) is not None}
+
     def _holders(self, labels: Collection[str]) -> dict[str, str]:
         """By label, the digests of these attempts' holders. The holder in SQL counts, and else that of the lease."""
         with self._store.read_view() as view:
             known = view.holders(labels)
         leases = self._leases.holders(label for label, digest in known.items() if not digest)
+        self._asked = dict.fromkeys(known) | leases
         return known | {label: lease.digest for label, lease in leases.items()}
 
 

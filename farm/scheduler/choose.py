@@ -21,10 +21,10 @@ def choose(
     view: ReadView, queues: Mapping[str, QueueState], weights: Mapping[str, float], now: datetime
 ) -> tuple[Ready, ...]:
     """The steps to send now, in their order."""
+    open_queues = [name for name, queue in queues.items() if queue.room]
     turns: Turns = {
         name: ask_order(groups, weights, queues[name].room)
-        for name, groups in view.groups(most=_GROUPS_AT_ONCE).items()
-        if name in queues and queues[name].room
+        for name, groups in view.groups(most=_GROUPS_AT_ONCE, queues=open_queues).items()
     }
     found = _read(view, queues, turns, is_even=True)
     chosen = plan(found.ready, queues, weights, now)

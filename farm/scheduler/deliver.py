@@ -49,8 +49,9 @@ class Delivery:
             if count := self._late.due(label):
                 extra = {"action": "late-report", "attempt": label, "count": count}
                 _log.info("Dropped a late report of %s", label, extra=extra)
-        for event in committed.events:
-            _log.debug("%s", event, extra={"action": "event"})
+        if _log.isEnabledFor(logging.DEBUG):
+            for event in committed.events:
+                _log.debug("%s", event, extra={"action": "event"})
         self._unclosed += committed.closes
         works, offered, refused = self._make(committed.orders, workers)
         missed: frozenset[str] = frozenset()

@@ -17,6 +17,7 @@ from farm.broker.leases import Leases
 from farm.errors import FarmError
 from farm.model.remote import Remote
 from farm.model.tally import Tally
+from farm.scheduler.admit import Admission
 from farm.scheduler.guard import Guard
 from farm.scheduler.held import HeldHosts
 from farm.scheduler.keep_logs import LogKeeper
@@ -71,6 +72,7 @@ class Settler:
         store: Store,
         leases: Leases,
         *,
+        admission: Admission,
         snapshot: Snapshot,
         sender: Sender,
         hosts: HeldHosts,
@@ -78,7 +80,7 @@ class Settler:
         guard: Guard,
     ) -> None:
         self._store = store
-        self._leases = leases
+        self._admission = admission
         self._snapshot = snapshot
         self._sender = sender
         self._hosts = hosts
@@ -125,7 +127,7 @@ class Settler:
     def _settle_reports(self, reports: Sequence[wire.AnyReport], now: datetime) -> Sequence[Heard]:
         """Returns the reports that counted."""
         try:
-            leases = self._leases.holders(report.attempt for report in reports)
+            leases = self._admission.leases(report.attempt for report in reports)
             committed = self._store.settle(reports, now, self._snapshot.settle_policy(), leases)
             self._sender.deliver(committed, now)
         except (redis.RedisError, FarmError):

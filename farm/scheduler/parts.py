@@ -58,6 +58,7 @@ def open_parts(settings: Settings) -> Parts:
     store = Store.open(settings.database, create=True)
     leases = Leases(settings)
     guard = Guard()
+    admission = Admission(store, leases, guard)
     heads = open_heads(settings, store)
     maker = WorkMaker(settings, heads)
     delivery = Delivery(leases, maker)
@@ -80,7 +81,7 @@ def open_parts(settings: Settings) -> Parts:
         control=Control(settings),
         lock=SchedulerLock(settings),
         guard=guard,
-        admission=Admission(store, leases, guard),
+        admission=admission,
         heads=heads,
         delivery=delivery,
         dispatcher=dispatcher,
@@ -88,7 +89,14 @@ def open_parts(settings: Settings) -> Parts:
         snapshot=snapshot,
         sender=sender,
         settler=Settler(
-            store, leases, snapshot=snapshot, sender=sender, hosts=hosts, log_keeper=log_keeper, guard=guard
+            store,
+            leases,
+            admission=admission,
+            snapshot=snapshot,
+            sender=sender,
+            hosts=hosts,
+            log_keeper=log_keeper,
+            guard=guard,
         ),
         reconciler=Reconciler(claim_s=settings.claim_s, lease_s=settings.lease_s),
         log_keeper=log_keeper,

@@ -12,7 +12,7 @@ from typing import Any
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
-from farm.model.label import AttemptLabel
+from farm.model.label import AttemptLabel, label_text
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source
 from farm.state.graph import How, Need, Planned
@@ -91,7 +91,7 @@ class StepState:
 
     def label_of(self, number: int) -> str:
         """The label of the attempt with this number."""
-        return str(AttemptLabel(job_id=self.job_id, kind=self.kind, arch=self.arch, number=number))
+        return label_text(self.job_id, self.kind, self.arch, number)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ runs on a worker is in workers.steps.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
@@ -274,6 +275,7 @@ class Workflow:
         return replace(planned, needs=tuple(needs))
 
 
+@lru_cache(maxsize=64)
 def short(limits: Limits) -> Limits:
     """The limits of a step that builds nothing of a package."""
     return replace(limits, wall_s=min(limits.wall_s, SHORT_WALL_S))

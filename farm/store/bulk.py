@@ -10,13 +10,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from farm.store.transaction import driver_of
+
 Row = Mapping[str, Any]
 
 
 def update(connection: sa.Connection, table: sa.Table, names: tuple[str, ...], rows: Sequence[Row]) -> None:
     """Set these columns of the rows with these values of `id`."""
     text = _update_text(table, names, _mark(connection))
-    connection.exec_driver_sql(text, _values(connection, table, (*names, "id"), rows))
+    _execute(connection, text, _values(connection, table, (*names, "id"), rows))
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -24,18 +26,37 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> N
     if rows:
         names = tuple(rows[0])
         text = _insert_text(table, names, _mark(connection))
-        connection.exec_driver_sql(text, _values(connection, table, names, rows))
+        _execute(connection, text, _values(connection, table, names, rows))
+
+
+def _execute(connection: sa.Connection, text: str, values: list[tuple[Any, ...]]) -> None:
+    if connection.dialect.name == "sqlite":
+        driver_of(connection).executemany(text, values)
+    else:
+        connection.exec_driver_sql(text, values)
 
 
 def _values(
     connection: sa.Connection, table: sa.Table, names: tuple[str, ...], rows: Sequence[Row]
 ) -> list[tuple[Any, ...]]:
-    columns = [(name, _converter(table, name, connection.dialect)) for name in names]
-    return [tuple(convert(row[name]) if convert else row[name] for name, convert in columns) for row in rows]
+    converters = [_converter(table, name, connection.dialect) for name in names]
+    values = [[row[name] for name in names] for row in rows]
+    for place, convert in enumerate(converters):
+        if convert is not None:
+            for one in values:
+                one[place] = convert(one[place])
+    return [tuple(one) for one in values]
 
 
 def _mark(connection: sa.Connection) -> str:
     return "?" if connection.dialect.paramstyle == "qmark" else "%s"
+
+
+def delete(connection: sa.Connection, table: sa.Table, ids: Sequence[int]) -> None:
+    """Remove the rows with these values of `id`."""
+    if ids:
+        text = f"DELETE FROM {table.name} WHERE id = {_mark(connection)}"  # noqa: S608 - made of a table's name
+        _execute(connection, text, [(one,) for one in ids])
 
 
 @cache

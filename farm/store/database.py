@@ -7,8 +7,7 @@ than all other imports.
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +49,17 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
-    @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that reads, at one moment. Raises FarmNotRunning when the database does not answer."""
-        with transaction(self._engine, is_writing=False) as connection:
-            yield connection
+        return transaction(self._engine, is_writing=False)
 
-    @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> AbstractContextManager[sa.Connection]:
         """One transaction, committed at the end. On SQLite it is the only writer from its beginning, so that the rows
         that it read are unchanged when it writes. On PostgreSQL a transaction that changes builds locks their rows.
 
         Raises FarmNotRunning when the database does not answer.
         """
-        with transaction(self._engine, is_writing=True) as connection:
-            yield connection
+        return transaction(self._engine, is_writing=True)
 
 
 def prepare(url: str) -> None:

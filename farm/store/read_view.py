@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
-from farm.model.label import AttemptLabel
+from farm.model.label import AttemptLabel, label_text
 from farm.model.outcome import Status
 from farm.store import columns, schema
+from farm.store.query import Query
 
 _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c
@@ -72,17 +73,19 @@ _NEXT_OWNER = _NEXT.format(
 _NEXT_URGENCY = _NEXT.format(
     "id", "later.queue = :of_queue AND later.urgency > found.urgency ORDER BY later.urgency, later.owner"
 )
-_GROUPS = sa.text(
-    f"""
-    WITH RECURSIVE found(urgency, owner) AS (
-      SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND step.queue = :of_queue
-                     ORDER BY urgency, owner LIMIT 1) AS first
-      UNION ALL
-      SELECT step.urgency, step.owner FROM found
-      JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY})
-    )
-    SELECT urgency, owner FROM found LIMIT :most
-    """  # noqa: S608 - made of constants
+_GROUPS = Query(
+    sa.text(
+        f"""
+        WITH RECURSIVE found(urgency, owner) AS (
+          SELECT * FROM (SELECT urgency, owner FROM step WHERE step.status = 'ready' AND step.queue = :of_queue
+                         ORDER BY urgency, owner LIMIT 1) AS first
+          UNION ALL
+          SELECT step.urgency, step.owner FROM found
+          JOIN step ON step.id = COALESCE({_NEXT_OWNER}, {_NEXT_URGENCY})
+        )
+        SELECT urgency, owner FROM found LIMIT :most
+        """  # noqa: S608 - made of constants
+    ).columns(_STEP.urgency, _STEP.owner)
 )
 _READY_COLUMNS = (
     *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.owner),
@@ -99,7 +102,7 @@ _READY = f"""
     ) AS part_{{place}}
 """  # noqa: S608 - made of constants
 _OWNERS_AT_ONCE = 32  # SQLite takes 500 parts
-_LIVE = (
+_LIVE = Query(
     sa.select(
         *(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _STEP.queue, _STEP.owner, _ATTEMPT.status),
         *(_ATTEMPT.worker, _ATTEMPT.wall_s, _ATTEMPT.offered_at),
@@ -108,14 +111,15 @@ _LIVE = (
     .where(sa.text(schema.IS_LIVE))
 )
 #: The live attempts of these builds that have been offered. An attempt before its turn ends with the step before it.
-_HOLDERS = (
+_HOLDERS = Query(
     sa.select(_STEP.job_id, _STEP.kind, _STEP.arch, _ATTEMPT.number, _ATTEMPT.holder)
     .select_from(schema.attempt.join(schema.step, _ATTEMPT.step_id == _STEP.id))
     .where(
         sa.text(schema.IS_LIVE),
         _ATTEMPT.offered_at.is_not(None),
         _STEP.job_id.in_(sa.bindparam("job_ids", expanding=True)),
-    )
+    ),
+    of_list="job_ids",
 )
 
 
@@ -127,7 +131,7 @@ class ReadView:
 
     def live(self) -> tuple[Live, ...]:
         """Every attempt that is not finished, oldest first."""
-        return tuple(_live(row) for row in self._connection.execute(_LIVE).all())
+        return tuple(_live(row) for row in _LIVE.rows(self._connection))
 
     def holders(self, labels: Iterable[str]) -> dict[str, str]:
         """By label, the digests of the holders of these attempts, as far as they are live and offered; empty for an
@@ -135,19 +139,20 @@ class ReadView:
         wanted = {label: found for label in labels if (found := AttemptLabel.parse_or_none(label)) is not None}
         if not wanted:
             return {}
-        rows = self._connection.execute(_HOLDERS, {"job_ids": sorted({one.job_id for one in wanted.values()})}).all()
-        known = {str(AttemptLabel.of_row(*place)): holder or "" for *place, holder in rows}
+        rows = _HOLDERS.rows(self._connection, {"job_ids": sorted({one.job_id for one in wanted.values()})})
+        known = {label_text(*place): holder or "" for *place, holder in rows}
         return {label: known[label] for label in wanted if label in known}
 
-    def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
+    def groups(self, *, most: int, queues: Iterable[str] | None = None) -> dict[str, list[tuple[int, str]]]:
         """By queue, the (priority, owner) pairs that have ready work there, highest priority first; at most `most`
-        pairs for each queue."""
-        queues = self._connection.scalars(_QUEUES).all()
-        return {queue: self._pairs(queue, most) for queue in queues}
+        pairs for each queue. `queues` are the queues that are asked about, or None for all of them; a queue without
+        ready work is left out."""
+        names = self._connection.scalars(_QUEUES).all() if queues is None else queues
+        return {name: pairs for name in names if (pairs := self._pairs(name, most))}
 
     def _pairs(self, queue: str, most: int) -> list[tuple[int, str]]:
-        found = self._connection.execute(_GROUPS, {"of_queue": queue, "most": most})
-        return [(-urgency, owner) for urgency, owner in found.all()]
+        found = _GROUPS.rows(self._connection, {"of_queue": queue, "most": most})
+        return [(-urgency, owner) for urgency, owner in found]
 
     def ready(self, queue: str, priority: int, owner: str, *, most: int) -> list[Ready]:
         """Ready work of one pair, oldest first."""
@@ -160,16 +165,17 @@ class ReadView:
             some = owners[start : start + _OWNERS_AT_ONCE]
             wanted = {"of_queue": queue, "of_urgency": -priority, "most": most}
             wanted |= {f"owner_{place}": owner for place, owner in enumerate(some)}
-            for row in self._connection.execute(_ready_of(len(some)), wanted).all():
-                found[row.owner].append(_ready(row))
+            for row in _ready_of(len(some)).rows(self._connection, wanted):
+                one = _ready(row)
+                found[one.owner].append(one)
         return found
 
 
 @cache
-def _ready_of(owners: int) -> Any:
+def _ready_of(owners: int) -> Query:
     """One question for so many owners: each costs little more than its rows."""
     question = " UNION ALL ".join(_READY.format(place=place) for place in range(owners))
-    return sa.text(question).columns(*_READY_COLUMNS)
+    return Query(sa.text(question).columns(*_READY_COLUMNS))
 
 
 def _ready(row: Any) -> Ready:
@@ -194,7 +200,7 @@ def _ready(row: Any) -> Ready:
 def _live(row: Any) -> Live:
     job_id, kind, arch, number, queue, owner, status, worker, wall_s, offered_at = row
     return Live(
-        label=str(AttemptLabel.of_row(job_id, kind, arch, number)),
+        label=label_text(job_id, kind, arch, number),
         queue=queue,
         owner=owner,
         status=Status(status),

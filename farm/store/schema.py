@@ -34,7 +34,10 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 # SQLAlchemy's own way to the same text takes five times as long, and a build has some twenty times.
 def _sqlite_text(value: datetime | None) -> str | None:
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") if value is not None else None
+    if value is None:
+        return None
+    text = (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(" ", "microseconds")
+    return text.removesuffix("+00:00")
 
 
 def _of_sqlite_text(value: str | None) -> datetime | None:

@@ -13,12 +13,13 @@ from farm.state.changes import BuildState, Changes, LiveAttempt, StepState, Thin
 from farm.state.graph import How, Need, Planned
 from farm.steps.registry import find_step_type
 from farm.store import bulk, columns, schema
+from farm.store.query import Query
 from farm.wire import digest_of
 
 _BUILD = schema.build.c
 _STEP = schema.step.c
 _ATTEMPT = schema.attempt.c
-_LOAD = (
+_LOAD = Query(
     sa.select(
         *(
             _BUILD.id,
@@ -53,12 +54,16 @@ _LOAD = (
         )
     )
     .where(_BUILD.id.in_(sa.bindparam("ids", expanding=True)))
-    .order_by(_STEP.id)
+    .order_by(_STEP.id),
+    of_list="ids",
 )
 _EDGE = schema.step_need.c
-_NEEDS = sa.select(
-    *(_EDGE.job_id, _EDGE.kind, _EDGE.arch, _EDGE.needs_kind, _EDGE.needs_arch, _EDGE.how),
-).where(_EDGE.job_id.in_(sa.bindparam("ids", expanding=True)), _EDGE.needs_job_id == _EDGE.job_id)
+_NEEDS = Query(
+    sa.select(
+        *(_EDGE.job_id, _EDGE.kind, _EDGE.arch, _EDGE.needs_kind, _EDGE.needs_arch, _EDGE.how),
+    ).where(_EDGE.job_id.in_(sa.bindparam("ids", expanding=True)), _EDGE.needs_job_id == _EDGE.job_id),
+    of_list="ids",
+)
 # Locked in a statement of its own: a joined statement may read rows before it waits for a lock, and they become stale.
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
@@ -73,12 +78,12 @@ def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildStat
         return builds
     if connection.dialect.name != "sqlite":
         connection.execute(_LOCK, {"ids": list(ids)})
-    for row in connection.execute(_LOAD, {"ids": list(ids)}).all():  # one by one, they take twice as long
+    for row in _LOAD.rows(connection, {"ids": ids}):
         build = builds.get(row[0])
         if build is None:
             build = builds[row[0]] = _build_state(row)
         build.steps.append(_step_state(row))
-    for job_id, kind, arch, needs_kind, needs_arch, how in connection.execute(_NEEDS, {"ids": list(ids)}).all():
+    for job_id, kind, arch, needs_kind, needs_arch, how in _NEEDS.rows(connection, {"ids": ids}):
         found = builds.get(job_id)
         step = found.find(kind, _arch(arch)) if found is not None else None
         if step is not None:
@@ -165,7 +170,6 @@ def _live_attempt(row: Any) -> LiveAttempt | None:
 
 # --- writing ----------------------------------------------------------------------------------------------------
 
-_DROP = schema.attempt.delete().where(_ATTEMPT.id.in_(sa.bindparam("ids", expanding=True)))
 _JSON_FIELDS = frozenset({"trouble_hosts", "covers", "phases"})
 
 
@@ -177,8 +181,7 @@ def flush(connection: sa.Connection, changes: Changes) -> None:
             shapes[_table(thing), tuple(sorted(values))].append(_parameters(thing.id, values))
     for (table, names), parameters in shapes.items():
         bulk.update(connection, table, names, parameters)
-    if changes.dropped_attempts:
-        connection.execute(_DROP, {"ids": changes.dropped_attempts})
+    bulk.delete(connection, schema.attempt, changes.dropped_attempts)
     if changes.new_steps:
         insert_steps(connection, [(step, changes.builds[step.job_id]) for step in changes.new_steps])
     if changes.new_needs:
@@ -255,7 +258,7 @@ def _table(thing: Thing) -> sa.Table:
 def _parameters(row_id: int, values: dict[str, Any]) -> dict[str, Any]:
     parameters: dict[str, Any] = {"id": row_id}
     for name, value in values.items():
-        if isinstance(value, Status | Outcome):
+        if isinstance(value, (Status, Outcome)):
             value = value.value  # noqa: PLW2901 - a driver should be given plain text
         elif name in _JSON_FIELDS:
             value = columns.to_text(value) if value else None  # noqa: PLW2901

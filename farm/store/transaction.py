@@ -47,9 +47,14 @@ def transaction(engine: sa.Engine, *, is_writing: bool, is_migration: bool = Fal
         raise FarmNotRunning(f"{shown(engine)} does not answer: {error}; check which process has it locked") from error
 
 
+def driver_of(connection: sa.Connection) -> Any:
+    """The driver's connection, for statements that SQLAlchemy need not prepare. On SQLite alone: SQLAlchemy has to see
+    the errors of a server, so that it drops the connections that those end."""
+    return connection.connection.driver_connection
+
+
 def _on_driver(connection: sa.Connection, statement: str) -> None:
-    raw: Any = connection.connection.driver_connection
-    raw.execute(statement)
+    driver_of(connection).execute(statement)
 
 
 def _check_foreign_keys(connection: sa.Connection) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from farm.broker.control import Control
-from farm.broker.leases import Leases, Touch
+from farm.broker.leases import EncodedWork, Leases, Touch
 from farm.config import Settings
 from farm.errors import FarmNotRunning, LeaseLost
 from farm.wire import digest_of
@@ -124,6 +124,30 @@ def test_the_offer_tells_whether_a_message_came_before_it_and_was_dropped(leases
         assert leases.hand_on(works=works, closes=["x"], events=[{}]) == {missed}
         assert claim.result(timeout=5).attempt == waiting
     assert leases.hand_on(works=[replace(WORK, attempt=f"{label}never")]) == frozenset()
+
+
+def test_a_key_of_another_type_stops_no_other_offer(leases: Leases, label: str) -> None:
+    """As an account of the broker can make it; the scheduler is told."""
+    works = [replace(WORK, attempt=f"{label}{name}") for name in ("first", "wrong", "unwoken", "last")]
+    first, wrong, unwoken, last = (work.attempt for work in works)
+    leases._redis.set(f"farm:offer:{wrong}", b"no hash")
+    leases._redis.set(f"farm:wake:{unwoken}", b"no list")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE "):
+        leases.hand_on(works=works)
+    offered = {one: state.is_offered for one, state in leases.states([first, unwoken, last]).items()}
+    assert offered == {first: True, unwoken: True, last: True}
+
+
+def test_works_that_are_long_together_are_offered_whole_and_in_order(leases: Leases, label: str) -> None:
+    """More bytes than one script takes, among them one work that alone has more."""
+    sizes = (2**10, 2**19, 2**19, 2**21, 2**10)
+    works = [EncodedWork(attempt=f"{label}{place}", document=b"x" * size) for place, size in enumerate(sizes)]
+    marked = works[3].attempt
+    leases._redis.hset(f"farm:offer:{marked}", "missed", 1)
+    assert leases.hand_on(works=works) == {marked}
+    stored = [leases._redis.hstrlen(f"farm:offer:{work.attempt}", "work") for work in works]
+    assert stored == list(sizes)
+    leases.close_attempts(work.attempt for work in works)
 
 
 def test_closing_ends_a_lease_an_offer_and_a_wait(leases: Leases, label: str) -> None:

@@ -5,6 +5,7 @@ The tests count calls, SQL statements and processes at two sizes, since no clock
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from farm import wire
 from farm.broker import bounds
@@ -63,6 +64,11 @@ class Effort:
     processes: int = 0
 
 
+#: The functions of SQLite's driver that run a statement; the store calls them directly, and through SQLAlchemy.
+_STATEMENTS = {f"{kind}.{name}" for kind in ("Connection", "Cursor") for name in ("execute", "executemany")}
+_CALLERS = re.compile("/(farm/store|sqlalchemy)/")
+
+
 @dataclass(kw_only=True)
 class Counter:
     stages: dict[str, Effort] = field(default_factory=dict)
@@ -70,11 +76,13 @@ class Counter:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        calls = count()
+        calls, statements = count(), count()
 
-        def note(_frame: object, event: str, _arg: object) -> None:
+        def note(frame: FrameType, event: str, called: Any) -> None:
             if event in ("call", "c_call"):
                 next(calls)
+            if event == "c_call" and called.__qualname__ in _STATEMENTS and _CALLERS.search(frame.f_code.co_filename):
+                next(statements)
 
         self._now = self.stages[name] = Effort()
         threading.setprofile(note)
@@ -84,11 +92,8 @@ class Counter:
         finally:
             sys.setprofile(None)
             threading.setprofile(None)
-            self._now.calls, self._now = next(calls), None
-
-    def statement(self, *_: object) -> None:
-        if self._now is not None:
-            self._now.statements += 1
+            self._now.calls, self._now.statements = next(calls), next(statements)
+            self._now = None
 
     def audit(self, event: str, _: object) -> None:
         if self._now is not None and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"):
@@ -96,12 +101,10 @@ class Counter:
 
 
 @pytest.fixture
-def counter() -> Iterator[Counter]:
+def counter() -> Counter:
     counter = Counter()
     sys.addaudithook(counter.audit)  # Python has no way to remove it; it does nothing outside of a stage
-    sa.event.listen(sa.Engine, "before_cursor_execute", counter.statement)
-    yield counter
-    sa.event.remove(sa.Engine, "before_cursor_execute", counter.statement)
+    return counter
 
 
 def _work(kind: str, given: BuildInput | UploadInput) -> Work[Any]:

@@ -1,6 +1,7 @@
 """The store with many builds: finished builds do not slow down queries about running ones."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,10 +15,12 @@ import sqlalchemy as sa
 from farm.model.arch import Arch
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
+from farm.queues import PUBLISH, SOURCE
 from farm.state.policy import RetryPolicy
 from farm.store.read_view import Ready
 from farm.store.settling import SettlePolicy
 from farm.store.store import Store
+from farm.store.transaction import driver_of
 from tests.bench import crowd
 from tests.fake_workers import fail, picked, report_for, settle_reports, succeed, token_of
 from tests.scheduling import HELLO, added
@@ -67,22 +70,26 @@ def work_off(store: Store) -> None:
 
 @contextmanager
 def scans(store: Store) -> Iterator[list[str]]:
-    """Statements that read a whole table although they need not, as SQLite says how it goes about each."""
+    """Statements that read a whole table although they need not, as SQLite says how it goes about each. They are all
+    that SQLite runs, with their values: the store gives many to the driver, past SQLAlchemy."""
     found: list[str] = []
+    heard: dict[str, None] = {}
+    store.close()  # its next connection is traced
 
-    @sa.event.listens_for(store._engine, "before_cursor_execute")
-    def explain(_c: object, cursor: object, statement: str, parameters: object, _x: object, is_many: bool) -> None:
-        if statement.split(maxsplit=1)[0] not in ("SELECT", "WITH", "UPDATE", "DELETE", "INSERT"):
-            return
-        one = parameters[0] if is_many else parameters  # type: ignore[index]
-        raw = cursor.connection  # type: ignore[attr-defined]
-        plan = [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", one)]
-        found.extend(f"{line}: {statement}" for line in plan if SCANNED.match(line))
+    @sa.event.listens_for(store._engine, "connect")
+    def trace(raw: sqlite3.Connection, _record: object) -> None:
+        raw.set_trace_callback(heard.setdefault)
 
     try:
         yield found
     finally:
-        sa.event.remove(store._engine, "before_cursor_execute", explain)
+        sa.event.remove(store._engine, "connect", trace)
+        store.close()
+    with store.reading() as connection:
+        for statement in heard:
+            if statement.split(maxsplit=1)[0] in ("SELECT", "WITH", "UPDATE", "DELETE", "INSERT"):
+                plan = driver_of(connection).execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                found += [f"{line[3]}: {statement}" for line in plan if SCANNED.match(line[3])]
 
 
 @pytest.fixture
@@ -93,6 +100,20 @@ def crowded(tmp_path: Path) -> Iterator[Store]:
     store = Store.open(url)
     yield store
     store.close()
+
+
+def test_a_scan_is_found_also_when_the_driver_was_given_it(crowded: Store) -> None:
+    with scans(crowded) as found, crowded.reading() as connection:
+        driver_of(connection).execute("SELECT id FROM step WHERE trouble = ?", ["no such"]).fetchall()
+    assert len(found) == 1
+
+
+def test_only_the_queues_that_are_asked_about_are_read(crowded: Store) -> None:
+    with crowded.read_view() as look:
+        every = look.groups(most=3)
+        assert list(every) == [SOURCE]
+        assert look.groups(most=3, queues=[PUBLISH, SOURCE]) == every
+        assert look.groups(most=3, queues=[PUBLISH]) == {}
 
 
 def test_no_list_reads_builds_that_it_does_not_show(crowded: Store) -> None:

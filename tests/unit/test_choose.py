@@ -1,6 +1,6 @@
 """Reading few steps of each owner chooses the same steps as reading all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -22,10 +22,10 @@ class View(ReadView):
         self.all = sorted(ready, key=lambda one: one.step_id)
         self.read = 0
 
-    def groups(self, *, most: int) -> dict[str, list[tuple[int, str]]]:
+    def groups(self, *, most: int, queues: Iterable[str] | None = None) -> dict[str, list[tuple[int, str]]]:
         pairs = {(one.queue, -one.priority, one.owner) for one in self.all}
         found: dict[str, list[tuple[int, str]]] = {}
-        for queue, urgency, owner in sorted(pairs):
+        for queue, urgency, owner in sorted(pair for pair in pairs if queues is None or pair[0] in queues):
             found.setdefault(queue, []).append((-urgency, owner))
         return found
 
