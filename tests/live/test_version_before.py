@@ -26,7 +26,7 @@ from farm.model.outcome import Outcome
 from farm.store.store import Store
 from farm.up.embedded import running_farm
 from tests.databases import new_database
-from tests.fetching import Server, http_server
+from tests.fetching import Server, http_server, shared_roots
 from tests.packages import make_git, make_srpm
 from tests.redis_server import redis_server
 from tests.up import published
@@ -85,26 +85,48 @@ class Upgraded:
         return step.attempts
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "sqlite, empty Redis"])
-def upgraded(
+FARMS = ("sqlite", "postgresql", "sqlite, empty Redis")
+
+
+@pytest.fixture(scope="module")
+def all_upgraded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, demo_distribution: Path
-) -> Iterator[Upgraded]:
-    """Everything that was in flight is over."""
+) -> Iterator[dict[str, Upgraded]]:
+    """By name. All run at once, since they mostly wait, and everything that was in flight is over."""
     if os.geteuid() != 0:
         pytest.skip("build roots need root")
-    has_redis = "empty" not in request.param
-    data = tmp_path_factory.mktemp("v")
+    with ExitStack() as stack:
+        farms = {}
+        for name in FARMS:
+            url = ""
+            if name == "postgresql":
+                url = stack.enter_context(new_database(request.getfixturevalue("postgresql")))
+            data = tmp_path_factory.mktemp("v")
+            farms[name] = stack.enter_context(
+                upgraded_farm(data, url, demo_distribution, has_redis="empty" not in name)
+            )
+        for one in farms.values():
+            for build in ENDS:
+                one.farm.wait(one.before.builds[build], timeout_s=WITHIN_S)
+        yield farms
+
+
+@pytest.fixture(scope="module", params=FARMS)
+def upgraded(request: pytest.FixtureRequest, all_upgraded: dict[str, Upgraded]) -> Upgraded:
+    return all_upgraded[request.param]
+
+
+@contextmanager
+def upgraded_farm(data: Path, url: str, distribution: Path, *, has_redis: bool) -> Iterator[Upgraded]:
+    """A farm that runs on the state of the version before."""
     with ExitStack() as stack:
         server = stack.enter_context(http_server())
         before = VersionBefore(data=data, git_server=f"127.0.0.1:{server.port}", loaded_at=datetime.now(UTC))
         server.login, server.repositories = before.about["login"], data / "served"
         server.repositories.mkdir()
         make_git("uses-libgreet", server.repositories)
-        url = ""
-        if request.param == "postgresql":
-            url = stack.enter_context(new_database(request.getfixturevalue("postgresql")))
         broker = data / "broker/redis.sock" if has_redis else None
-        settings = put(before, url, broker, demo_distribution)
+        settings = put(before, url, broker, distribution)
         if broker is not None:
             client = redis.Redis(unix_socket_path=str(stack.enter_context(redis_server(broker))), protocol=2)
             before.put_redis(client)
@@ -117,8 +139,6 @@ def upgraded(
         farm = stack.enter_context(Farm.connect(settings))
         if broker is not None:
             client.lpush("control:build.x86_64", before.about["running_on"]["report"])
-        for name in ENDS:
-            farm.wait(before.builds[name], timeout_s=WITHIN_S)
         yield Upgraded(before=before, settings=settings, server=server, opened=opened, farm=farm, has_redis=has_redis)
 
 
@@ -126,6 +146,9 @@ def put(before: VersionBefore, url: str, broker: Path | None, distribution: Path
     before.put_files()
     (before.data / "demo").mkdir()
     (before.data / "demo/distribution").symlink_to(distribution)
+    # Caches of a host, which a farm makes again when it does not find them.
+    for cache in ("templates", "sandbox"):
+        (before.data / cache).symlink_to(shared_roots() / cache)
     if url:
         before.put_postgresql(url)
     else:
@@ -136,6 +159,7 @@ def put(before: VersionBefore, url: str, broker: Path | None, distribution: Path
         "FARM_UPLOAD_LOGS": "yes",
         "FARM_ALLOW_NETWORKS": "127.0.0.0/8",
         "FARM_LEASE_S": str(before.about["lease_s"]),
+        "FARM_RETRY_DELAY_S": "0.1",
         "FARM_DATABASE_URL": url,
         "FARM_BROKER_URL": f"redis+socket://{broker}" if broker else "",
     }
