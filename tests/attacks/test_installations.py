@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ import createrepo_c
 import pytest
 
 from farm.config import Settings
-from farm.errors import FarmError, RootTrouble
+from farm.errors import FarmError, LeaseLost, RootTrouble
 from farm.formats.rpm.format import RpmFormat
 from farm.formats.rpm.settings import settings_of
 from farm.model.arch import Arch
@@ -128,11 +129,12 @@ class Layers:
         log_bytes: int = 8 * 2**20,
         forge: Callable[[bytes], bytes] | None = None,
         wall_s: float = 200,
+        stop: threading.Event | None = None,
     ) -> Layered:
         """`forge` makes another binary package of what rpmbuild made."""
         name = f"evil{next(_numbers)}"
         repository = self._package(name, scriptlet, folder / name, forge)
-        with self.context(folder / name, log_bytes, wall_s) as context:
+        with self.context(folder / name, log_bytes, wall_s, stop) as context:
             roots = native_roots(self.settings)
             root: Root | None = None
             ended: FarmError | None = None
@@ -184,11 +186,13 @@ class Layers:
         return repository
 
     @contextmanager
-    def context(self, folder: Path, log_bytes: int, wall_s: float = 200) -> Iterator[StepContext]:
+    def context(
+        self, folder: Path, log_bytes: int, wall_s: float = 200, stop: threading.Event | None = None
+    ) -> Iterator[StepContext]:
         (folder / "work").mkdir()
         limits = self.target.limits
         with step_context(
-            self.settings, folder / "work", folder / "log", limits=limits, log_bytes=log_bytes, wall_s=wall_s
+            self.settings, folder / "work", folder / "log", limits=limits, log_bytes=log_bytes, wall_s=wall_s, stop=stop
         ) as context:
             yield context
 
@@ -432,17 +436,19 @@ def test_a_package_with_a_named_pipe_at_which_rpm_hangs_is_refused_in_words(laye
 
 def test_a_scriptlet_that_never_ends_delays_no_other_installation(layers: Layers, tmp_path: Path) -> None:
     layers.make("", tmp_path)  # so that the template is there
+    stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         (tmp_path / "a").mkdir()
-        stuck = pool.submit(layers.make, "%pre -p /bin/sh\nwhile :; do :; done", tmp_path / "a", wall_s=30)
-        until(lambda: list(layers.settings.templates.glob("*/*/*/layers/new-*/overlay-work")), "it to begin")
-        time.sleep(2)
-        (tmp_path / "b").mkdir()
-        assert _is_recorded(layers.make("", tmp_path / "b"))
-        assert not stuck.done()
-        made = stuck.result()
-    assert made.ended is not None
-    assert made.ended.outcome is Outcome.TIMED_OUT
+        stuck = pool.submit(layers.make, "%pre -p /bin/sh\nwhile :; do :; done", tmp_path / "a", stop=stop)
+        try:
+            until(lambda: list(layers.settings.templates.glob("*/*/*/layers/new-*/overlay-work")), "it to begin")
+            time.sleep(2)
+            (tmp_path / "b").mkdir()
+            assert _is_recorded(layers.make("", tmp_path / "b"))
+            assert not stuck.done()
+        finally:
+            stop.set()
+        assert isinstance(stuck.result().error, LeaseLost)
 
 
 def test_limits_that_a_build_set_itself_are_no_trouble_of_the_host(layers: Layers, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_package_that_hangs_when_it_is_installed_ends_the_build_and_is_no_trou
     template = cache.template()
     monkeypatch.setattr(filling, "_LIMITS", replace(filling._LIMITS, **limits))
     if package == "burns":
-        monkeypatch.setattr(filling, "_TIMEOUT_S", 20.0)
+        monkeypatch.setattr(filling, "_TIMEOUT_S", 10.0)
     with pytest.raises(Ended, match=f"installing its requirements {words}") as caught:
         cache.layer(template, package, poisons)
     assert caught.value.outcome is outcome
