@@ -1,4 +1,4 @@
-"""A minute of siege on each database, with wounds of every kind; `make siege` lays a longer one."""
+"""A short siege on each database, with wounds of every kind; `make siege` lays a longer one."""
 
 import os
 from pathlib import Path
@@ -49,6 +49,7 @@ def test_a_farm_under_siege_loses_nothing_doubles_nothing_and_leaves_nothing(
     report = lay(short_siege(seed, database, WOUNDS[database]), demo_distribution, print)
     print(shown(report))
     assert not report.broken, capsys.readouterr().out
+    assert report.owed == []
     assert report.outcomes["succeeded"] > 1
 
 

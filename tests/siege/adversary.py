@@ -50,7 +50,14 @@ class Adversary:
         self._timeline = field.world.timeline
         self._open: list[tuple[float, Wound]] = []
         self._first = list(self._shape.wounds_first)
+        self._promised: list[Wound] = []
         self._next_at = time.monotonic() + self._rng.uniform(*self._shape.act_every_s)
+
+    @property
+    def owed(self) -> list[str]:
+        """The wounds of the shape that were not inflicted yet, or were and are not healed."""
+        lasting = [one.kind for _, one in self._open if any(one is promised for promised in self._promised)]
+        return [*self._first, *lasting]
 
     def act(self) -> None:
         now = time.monotonic()
@@ -84,6 +91,8 @@ class Adversary:
             wound = BY_NAME[self._first[0]](self._field)
             if wound is not None:
                 self._first.pop(0)
+                if wound.lasts_s is not None and wound.lasts_s < _SIEGE_LONG_S:
+                    self._promised.append(wound)
             return wound
         chosen = self._rng.choices(list(TABLE), weights=list(TABLE.values()))[0]
         return chosen(self._field)

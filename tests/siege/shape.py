@@ -23,8 +23,9 @@ class Shape:
 
     `act_every_s` and `enqueue_every_s` are the shortest and the longest pause. `lost_within_s` is the limit for a
     dead worker's step to run elsewhere, `waits_at_most_s` that for a step that could run and does not. `wounds_first`
-    are inflicted before any that chance picks, so that a short siege has them all the same. `patience` multiplies
-    what is allowed to be late: a test suite's machine is busy with more than a siege.
+    are inflicted before any that chance picks, and the attack goes on until they are healed, so that a short siege has
+    them all the same. `patience` multiplies what is allowed to be late: a test suite's machine is busy with more than a
+    siege.
     """
 
     seed: int
@@ -53,16 +54,16 @@ def long_siege(seed: int, database: DatabaseKind, minutes: float) -> Shape:
 
 
 def short_siege(seed: int, database: DatabaseKind, wounds: tuple[str, ...]) -> Shape:
-    """About a minute: leases are short, so that what is lost is found out in time."""
+    """Less than a minute: leases are short, so that what is lost is found out in time."""
     return Shape(
         seed=seed,
         database=database,
-        attack_s=35.0,
+        attack_s=20.0,
         quiet_s=60.0,
         lease_s=6,
         claim_s=12,
-        act_every_s=(2.0, 4.0),
-        enqueue_every_s=(1.0, 3.0),
+        act_every_s=(1.0, 2.0),
+        enqueue_every_s=(0.6, 1.8),
         restart_after_s=(1.0, 3.0),
         wounds_first=wounds,
         longest_build_s=8,
