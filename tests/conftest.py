@@ -30,11 +30,32 @@ _HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD
 
 #: Longest first, so that none is begun last: each is one process's for as long as it takes.
 _FIRST = (
-    *("pulp", "pulp-repositories", "test_siege", "test_killed_up", "test_killed_workers", "test_cancel_states"),
-    *("test_pulp_access", "test_pulp_faults_disk"),
-    *("test_disk_watch", "test_cli", "test_layers", "test_imports", "test_prose", "test_mock_engine"),
-    "test_store_interleavings",
+    *("pulp", "pulp-repositories", "test_siege", "test_killed_up", "test_version_before", "test_killed_workers"),
+    *(
+        "test_fetch_bombs",
+        "test_cancel_states",
+        "test_pulp_access",
+        "test_pulp_faults_disk",
+        "test_up",
+        "test_disk_watch",
+    ),
+    *(
+        "test_shared_cache",
+        "test_installations",
+        "test_standby",
+        "test_foreign_arch",
+        "test_toy_format",
+        "test_toy_step",
+    ),
+    *("test_retry", "test_held_hosts", "test_bad_load", "test_fetch_sources", "test_fetch_git", "test_build_engine"),
+    *("test_cli", "test_layers", "test_imports", "test_prose", "test_mock_engine", "test_store_interleavings"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist would begin with the groups of most tests: a siege, which is two of them, would be the last."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 # Before pytest-xdist's own hook, which reads the markers: otherwise each test is a group of its own.

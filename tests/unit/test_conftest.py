@@ -6,6 +6,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import _FIRST
+
 _ROOT = Path(__file__).parents[2]
 _IN_CONFTEST = """
 import signal, subprocess, sys
@@ -29,6 +33,12 @@ def test_commands_can_be_interrupted_although_the_suite_was_started_with_sigint_
 
 def test_this_process_can_be_interrupted() -> None:
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_the_longest_groups_of_tests_are_begun_first(pytestconfig: pytest.Config) -> None:
+    assert not getattr(pytestconfig.option, "loadscopereorder", False), "pytest-xdist has an order of its own"
+    groups = {"pulp", "pulp-repositories", *(path.stem for path in (_ROOT / "tests").rglob("test_*.py"))}
+    assert set(_FIRST) <= groups
 
 
 def test_no_two_files_of_tests_have_one_name() -> None:
