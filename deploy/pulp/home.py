@@ -29,6 +29,8 @@ _PASSWORD_BYTES = 18
 _MIGRATE_WITHIN_S = 600.0
 _POSTGRESQL_WITHIN_S = 60.0
 _COPY_WITHIN_S = 120.0
+# A request needs no new process of PostgreSQL. Django replaces connections that were lost with the server.
+_CONNECTIONS = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 # Below the ports that the kernel gives to outgoing connections, one of which could take Pulp's port while it is down.
 _PORTS = (20000, 32000)
 
@@ -111,7 +113,7 @@ class Home:
         values: dict[str, object] = {
             "SECRET_KEY": (self.data / "secret-key").read_text(),
             "DB_ENCRYPTION_KEY": str(self.data / "database-key"),
-            "DATABASES": {"default": {**database, "HOST": str(self.cluster.socket)}},
+            "DATABASES": {"default": {**database, "HOST": str(self.cluster.socket), **_CONNECTIONS}},
             "CONTENT_ORIGIN": f"http://127.0.0.1:{self.ports()[1]}",
             "MEDIA_ROOT": str(self.data / "media"),
             "WORKING_DIRECTORY": str(self.data / "work"),
