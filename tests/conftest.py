@@ -17,16 +17,12 @@ from farm.config import Settings
 from farm.store.store import Store
 from tests import distribution
 from tests.databases import NoPostgresql, cluster, new_database, sqlite_template
-from tests.pulp_server import local_pulp
+from tests.pulp_server import QUICK_PASSWORDS, local_pulp
 
 # A shell starts `make test &` of a script with SIGINT ignored, and children inherit that: Python would then install no
 # handler, here and in each command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-#: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
-_HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD5", "PBKDF2")]
-
 
 #: Longest first, so that none is begun last: each is one process's for as long as it takes.
 _FIRST = (
@@ -112,7 +108,7 @@ def pulp() -> Iterator[LocalPulp]:
     """
     with ExitStack() as stack:
         try:
-            started = stack.enter_context(local_pulp(settings={"PASSWORD_HASHERS": _HASHERS}))
+            started = stack.enter_context(local_pulp(settings=QUICK_PASSWORDS))
         except PulpError as error:
             if os.environ.get("CI"):
                 pytest.fail(str(error))

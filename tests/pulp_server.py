@@ -13,6 +13,10 @@ from farm.config import Settings
 
 # Pulp gives up on a silent worker after this many seconds; its own default of 30 would make tests wait.
 _WORKER_TTL_S = 10
+#: Tests that speak to Pulp themselves send a password with every request, which costs a third of a second by default.
+QUICK_PASSWORDS: Mapping[str, object] = {
+    "PASSWORD_HASHERS": [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("MD5", "PBKDF2")]
+}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.pulp.errors import PulpError
 from farm.errors import RepositoryTrouble
-from tests.pulp_server import local_pulp
+from tests.pulp_server import QUICK_PASSWORDS, local_pulp
 from tests.pulp_watch import NAME, packages, place
 
 SIZE_BYTES = 24 * 2**20
@@ -45,6 +45,7 @@ def test_a_full_disk_of_pulp_gives_a_message_and_a_repeat_succeeds_when_there_is
         for name in ("media", "uploads", "work"):
             (disk / name).mkdir()
         settings = {
+            **QUICK_PASSWORDS,
             "MEDIA_ROOT": str(disk / "media"),
             "FILE_UPLOAD_TEMP_DIR": str(disk / "uploads"),
             "WORKING_DIRECTORY": str(disk / "work"),

@@ -15,7 +15,7 @@ from deploy.pulp.local import LocalPulp
 from deploy.pulp.processes import until
 from farm.repositories import RepositoryKind, RepositoryName
 from farm.repositories.pulp import PulpRepositories
-from tests.pulp_server import local_pulp, pulp_settings
+from tests.pulp_server import QUICK_PASSWORDS, local_pulp, pulp_settings
 
 _SCRIPT = Path(__file__).parent.parent.parent / "deploy/pulp/content-guard"
 
@@ -50,7 +50,7 @@ def test_only_the_proxy_reads_guarded_repositories_and_others_stay_open(pulp: Lo
 
 
 def test_in_a_domain_later_distributions_are_guarded_and_the_account_has_no_rights_elsewhere(tmp_path: Path) -> None:
-    with local_pulp(workers=1, settings={"DOMAIN_ENABLED": True}) as pulp:
+    with local_pulp(workers=1, settings={**QUICK_PASSWORDS, "DOMAIN_ENABLED": True}) as pulp:
         admin = Account(username=pulp.username, password=pulp.password)
         settings = {"location": str(pulp.home.data / "media")}
         storage = {"storage_class": "pulpcore.app.models.storage.FileSystem", "storage_settings": settings}
