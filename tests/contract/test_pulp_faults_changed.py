@@ -13,7 +13,7 @@ from farm.repositories.base import RepositoryPackage
 from tests.pulp_watch import NAME, Place, packages, place, publishers
 from tests.waiting import until
 
-THREADS, PROCESSES, EACH = 5, 4, 10
+THREADS, PROCESSES, EACH = 5, 4, 4
 
 
 @pytest.fixture

@@ -74,24 +74,33 @@ def test_a_repeat_needs_no_hand_after_a_publisher_was_killed(
 CHANGING = {moment: MOMENTS[moment] for moment in MOMENTS if "upload" not in moment}
 
 
+ALL = replace(NAME, project="all")
+PRODUCT = replace(NAME, project="product")
+
+
+@pytest.fixture(scope="module")
+def copied(farm: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, list[str]]:
+    """A version of the repository ALL, and its packages, of which PRODUCT has the first."""
+    given = packages(tmp_path_factory.mktemp("all"), "one", 3)
+    version, digests = farm.backend.add(ALL, given), [one.sha256 for one in given]
+    farm.backend.copy(ALL, version, PRODUCT, digests[:1])
+    return version, digests
+
+
 @pytest.mark.parametrize("moment", CHANGING)
 def test_a_repeat_completes_a_copy_and_a_removal_that_were_killed(
-    pulp: LocalPulp, farm: Place, tmp_path: Path, moment: str
+    farm: Place, copied: tuple[int, list[str]], moment: str
 ) -> None:
-    """Of packages of another repository into an empty one, and out of it again."""
-    product = replace(NAME, project=f"p{list(CHANGING).index(moment)}")
-    given = packages(tmp_path, "one", 3)
-    version = farm.backend.add(replace(NAME, project="all"), given)
-    wanted = [one.sha256 for one in given]
-    farm.backend.copy(replace(NAME, project="all"), version, product, wanted[:1])
+    """Each moment leaves the repository as it was."""
+    version, wanted = copied
+    assert farm.backend.copy(ALL, version, PRODUCT, wanted[:1]) == farm.backend.current(PRODUCT)
 
     def shown() -> list[str]:
-        return sorted(one.sha256 for one in farm.backend.index(product, farm.backend.current(product)))
+        return sorted(one.sha256 for one in farm.backend.index(PRODUCT, farm.backend.current(PRODUCT)))
 
-    copying = (replace(NAME, project="all"), version, product, wanted)
     for change, given_, before, after in (
-        ("copy", copying, wanted[:1], wanted),
-        ("remove", (product, wanted[1:]), wanted, wanted[:1]),
+        ("copy", (ALL, version, PRODUCT, wanted), wanted[:1], wanted),
+        ("remove", (PRODUCT, wanted[1:]), wanted, wanted[:1]),
     ):
         method, path, when = CHANGING[moment]
         dying: list[BaseProcess] = []
@@ -108,7 +117,7 @@ def test_a_repeat_completes_a_copy_and_a_removal_that_were_killed(
         assert shown() in (sorted(before), sorted(after))
         number = getattr(farm.backend, change)(*given_)
         assert shown() == sorted(after)
-        assert getattr(farm.backend, change)(*given_) == number == farm.backend.current(product)
+        assert getattr(farm.backend, change)(*given_) == number == farm.backend.current(PRODUCT)
 
 
 def test_a_first_use_that_was_killed_is_completed_by_a_repeat(pulp: LocalPulp, tmp_path: Path) -> None:
