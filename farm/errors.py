@@ -23,6 +23,8 @@ class FarmError(Exception):
     code: ClassVar[str] = "farm-error"
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+    #: The status of an HTTP answer that reports it. An error of a step reaches no client, and has that of its base.
+    http_status: ClassVar[int] = 500
 
     #: The stored log of the attempt that this error ended; set when the log is closed, not when the error is raised.
     artifacts: tuple[Artifact, ...] = ()
@@ -40,6 +42,7 @@ class BadRequest(FarmError):
 
     code = "bad-request"
     exit_code = 20
+    http_status = 400
 
 
 class UnknownTarget(BadRequest):
@@ -47,6 +50,7 @@ class UnknownTarget(BadRequest):
 
     code = "unknown-target"
     exit_code = 21
+    http_status = 404
 
 
 class UnknownArch(BadRequest):
@@ -54,6 +58,7 @@ class UnknownArch(BadRequest):
 
     code = "unknown-arch"
     exit_code = 22
+    http_status = 404
 
 
 class NotFound(BadRequest):
@@ -61,6 +66,7 @@ class NotFound(BadRequest):
 
     code = "not-found"
     exit_code = 23
+    http_status = 404
 
 
 class WrongState(BadRequest):
@@ -68,6 +74,7 @@ class WrongState(BadRequest):
 
     code = "wrong-state"
     exit_code = 24
+    http_status = 409
 
 
 class BadSource(BadRequest):
@@ -82,6 +89,7 @@ class BadTarget(FarmError):
 
     code = "bad-target"
     exit_code = 26
+    http_status = 409
 
 
 class BadSettings(FarmError):
@@ -96,6 +104,7 @@ class FarmNotRunning(FarmError):
 
     code = "farm-not-running"
     exit_code = 28
+    http_status = 503
 
 
 class FarmAlreadyRunning(FarmError):
@@ -117,6 +126,7 @@ class BrokerFull(FarmError):
 
     code = "broker-full"
     exit_code = 31
+    http_status = 503
 
 
 class NotPermitted(FarmError):
@@ -124,6 +134,23 @@ class NotPermitted(FarmError):
 
     code = "not-permitted"
     exit_code = 32
+    http_status = 403
+
+
+class NotLoggedIn(FarmError):
+    """The farm's server knows no valid token of the client."""
+
+    code = "not-logged-in"
+    exit_code = 33
+    http_status = 401
+
+
+class TooLarge(BadRequest):
+    """The request has more bytes than the farm's server takes."""
+
+    code = "too-large"
+    exit_code = 34
+    http_status = 413
 
 
 # --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
@@ -191,6 +218,7 @@ class StoreTrouble(Trouble):
 
     code = "artifact-store"
     exit_code = 45
+    http_status = 503
 
 
 class InputMissing(Trouble):
@@ -210,6 +238,7 @@ class RepositoryTrouble(Trouble):
 
     code = "repository"
     exit_code = 46
+    http_status = 503
 
 
 class WorkerLost(Trouble):

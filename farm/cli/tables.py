@@ -1,6 +1,7 @@
 """Values as Rich tables and lines. This module escapes text of builds. It does not query the farm."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,6 +14,7 @@ from farm.fitness import unfit_reason
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
+from farm.model.token import Token
 from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
 from farm.service.files import StoredFile
@@ -301,3 +303,20 @@ def _name(build: Build) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= _PACKAGE_CHARS else f"{name[: _PACKAGE_CHARS - 1]}…"
+
+
+def token_table(found: Sequence[Token], width: int) -> Text:
+    now = datetime.now(UTC)
+    rows = [
+        (
+            str(one.id),
+            clean(one.actor),
+            ", ".join(one.roles),
+            one.state(now),
+            f"{one.expires_at:%Y-%m-%d}",
+            f"{ago(one.last_used_at)} ago" if one.last_used_at else "never",
+            clean(one.name),
+        )
+        for one in found
+    ]
+    return plain(("token", "actor", "roles", "state", "expires", "used", "name"), rows, width)

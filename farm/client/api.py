@@ -5,17 +5,19 @@ client to what the docstrings promise.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from farm.client.handle import BatchHandle, BuildCalls, BuildHandle, BuildRef
+from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
+from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service.repository import Repository, Rollback
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 class FarmApi(BuildCalls, Protocol):
     """A connection to a farm for one actor. Use it as a context manager. Safe to use from several threads.
 
-    Every call raises FarmNotRunning when the farm does not answer. A call that changes something raises NotPermitted,
-    before it changes anything, when the actor lacks the role for it.
+    Every call raises FarmNotRunning when the farm does not answer, and NotPermitted, before it changes anything, when
+    the actor lacks the role for it.
     """
 
     @abstractmethod
@@ -43,6 +45,10 @@ class FarmApi(BuildCalls, Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @abstractmethod
+    def whoami(self) -> Actor:
+        """The actor of every call."""
 
     # --- enqueue ------------------------------------------------------------------------------------------------
 
@@ -192,3 +198,22 @@ class FarmApi(BuildCalls, Protocol):
 
         Raises StoreTrouble and RepositoryTrouble.
         """
+
+    # --- tokens -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def new_token(
+        self, *, name: str, roles: Collection[Role], bearer: str | None = None, expires: timedelta = EXPIRES_DEFAULT
+    ) -> NewToken:
+        """A token for the farm's server, with whose secret `bearer`, or the actor if None, acts in these roles.
+
+        The secret cannot be read again. Raises BadRequest.
+        """
+
+    @abstractmethod
+    def tokens(self) -> tuple[Token, ...]:
+        """All tokens by number, with the expired and the revoked ones."""
+
+    @abstractmethod
+    def revoke_token(self, token_id: int) -> Token:
+        """From now on the token gives no right. Raises NotFound, and WrongState for a token that is revoked already."""

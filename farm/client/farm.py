@@ -4,8 +4,8 @@ The command line is a thin layer on top of it; a script can do everything that t
 `farm.service` to one actor, and reads a user's words; `FarmApi` documents its methods.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
@@ -13,12 +13,13 @@ from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
 from farm.client.user import local_actor
 from farm.config import Settings
-from farm.model.actor import Actor
+from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
+from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service.connections import Connections
@@ -66,6 +67,16 @@ class Farm(FarmApi):
         """The actor of every call. Raises BadRequest if FARM_OWNER is not a name that an owner can have."""
         return self._given_actor or local_actor(self.settings)
 
+    def whoami(self) -> Actor:
+        return self.actor
+
+    @cached_property
+    def _questions(self) -> FarmService:
+        """The service, for an actor that may ask it. Raises NotPermitted. The process's own user may."""
+        if self._given_actor is not None:
+            self._service.admit(self._given_actor)
+        return self._service
+
     # --- enqueue ------------------------------------------------------------------------------------------------
 
     def request(self, **asked: Unpack[RequestArguments]) -> BuildRequest:
@@ -77,10 +88,10 @@ class Farm(FarmApi):
     # --- builds -------------------------------------------------------------------------------------------------
 
     def build(self, build: BuildRef) -> Build:
-        return self._service.build(id_of(build))
+        return self._questions.build(id_of(build))
 
     def batch(self, batch_id: int) -> Batch:
-        return self._service.batch(batch_id)
+        return self._questions.batch(batch_id)
 
     def builds(
         self,
@@ -90,10 +101,10 @@ class Farm(FarmApi):
         target: str | None = None,
         limit: int = 50,
     ) -> tuple[Build, ...]:
-        return self._service.builds(status=status, outcome=outcome, target=target, limit=limit)
+        return self._questions.builds(status=status, outcome=outcome, target=target, limit=limit)
 
     def watch(self, build: BuildRef, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
-        return self._service.watch(id_of(build), timeout_s=timeout_s)
+        return self._questions.watch(id_of(build), timeout_s=timeout_s)
 
     def log(
         self,
@@ -104,12 +115,12 @@ class Farm(FarmApi):
         *,
         follow: bool = False,
     ) -> Iterator[bytes]:
-        return self._service.log(
+        return self._questions.log(
             id_of(build), step=step_kind(step), arch=arch_named(arch), attempt=attempt, follow=follow
         )
 
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
-        return self._service.open_artifact(artifact)
+        return self._questions.open_artifact(artifact)
 
     def cancel(self, build: BuildRef) -> Build:
         return self._service.cancel(self.actor, id_of(build))
@@ -120,47 +131,47 @@ class Farm(FarmApi):
     # --- repositories and targets -------------------------------------------------------------------------------
 
     def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        return self._service.repository(target, arch)
+        return self._questions.repository(target, arch)
 
     def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
-        return self._service.repository_name(target, arch, kind=kind)
+        return self._questions.repository_name(target, arch, kind=kind)
 
     def repository_versions(
         self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
     ) -> tuple[RepositoryVersion, ...]:
-        return self._service.repository_versions(self.repository_name(target, arch, kind=kind))
+        return self._questions.repository_versions(self.repository_name(target, arch, kind=kind))
 
     def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
         return self._service.rollback(self.actor, target, to=to, arch=arch, kind=kind)
 
     def check_repositories(self) -> tuple[RepositoryCheck, ...]:
-        return self._service.check_repositories()
+        return self._questions.check_repositories()
 
     def target(self, name: str) -> Target:
-        return self._service.target(name)
+        return self._questions.target(name)
 
     def targets(self) -> dict[str, Target]:
-        return self._service.targets()
+        return self._questions.targets()
 
     # --- hosts and the farm -------------------------------------------------------------------------------------
 
     def ping(self) -> None:
-        self._service.ping()
+        self._questions.ping()
 
     def workers(self) -> tuple[WorkerFacts, ...]:
-        return self._service.workers()
+        return self._questions.workers()
 
     def host_holds(self) -> dict[str, HostHold]:
-        return self._service.host_holds()
+        return self._questions.host_holds()
 
     def serving(self) -> dict[str, tuple[int, str]]:
-        return self._service.serving()
+        return self._questions.serving()
 
     def running_on(self) -> dict[str, tuple[str, ...]]:
-        return self._service.running_on()
+        return self._questions.running_on()
 
     def queue_counts(self) -> dict[str, tuple[int, int]]:
-        return self._service.queue_counts()
+        return self._questions.queue_counts()
 
     def drain_host(self, host: str, *, hands_back: bool = False, reason: str = "", force: bool = False) -> HostHold:
         return self._service.drain_host(self.actor, host, hands_back=hands_back, reason=reason, force=force)
@@ -172,3 +183,16 @@ class Farm(FarmApi):
         self, *, since: datetime, dry_run: bool = False, say: Callable[[str], None] = lambda _: None
     ) -> "Collected":
         return self._service.collect_artifacts(self.actor, since=since, dry_run=dry_run, say=say)
+
+    # --- tokens -------------------------------------------------------------------------------------------------
+
+    def new_token(
+        self, *, name: str, roles: Collection[Role], bearer: str | None = None, expires: timedelta = EXPIRES_DEFAULT
+    ) -> NewToken:
+        return self._service.new_token(self.actor, name=name, roles=roles, bearer=bearer, expires=expires)
+
+    def tokens(self) -> tuple[Token, ...]:
+        return self._service.tokens(self.actor)
+
+    def revoke_token(self, token_id: int) -> Token:
+        return self._service.revoke_token(self.actor, token_id)

@@ -1,14 +1,41 @@
 """The person or machine that acts on a farm, and its roles there."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class Role(StrEnum):
-    """A builder enqueues builds, and cancels and retries its own; an admin does everything."""
+    """farm.service.permissions has the table of what each role may do."""
 
+    READER = "reader"
+    PACKAGER = "packager"
+    MAINTAINER = "maintainer"
+    OPERATOR = "operator"
     ADMIN = "admin"
-    BUILDER = "builder"
+
+
+#: The roles whose rights a role has besides its own.
+_INCLUDES: Mapping[Role, tuple[Role, ...]] = MappingProxyType(
+    {
+        Role.READER: (),
+        Role.PACKAGER: (Role.READER,),
+        Role.MAINTAINER: (Role.PACKAGER, Role.READER),
+        Role.OPERATOR: (Role.READER,),
+        Role.ADMIN: tuple(Role),
+    }
+)
+
+
+def with_included(roles: Iterable[Role]) -> frozenset[Role]:
+    """The roles, and those that they include.
+
+    >>> sorted(with_included([Role.PACKAGER]))
+    [<Role.PACKAGER: 'packager'>, <Role.READER: 'reader'>]
+    """
+    given = frozenset(roles)
+    return given.union(*(_INCLUDES[role] for role in given))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import Attempt, Batch, Build, Replacement, Step
 from farm.model.source import Source
 from farm.model.target import Target
+from farm.model.token import Token
 from farm.model.worker import HostHold, WorkerFacts, hold_of
 from farm.repositories import RepositoryCheck, RepositoryVersion
 from farm.service.files import StoredFile
@@ -171,6 +172,21 @@ def hold(value: HostHold) -> dict[str, Any]:
         "at": _time(value.at),
         "until": _time(value.until_at) if value.until_at else None,
         "hands_back": value.hands_back,
+    }
+
+
+def token(value: Token) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "actor": value.actor,
+        "roles": list(value.roles),
+        "created_at": _time(value.created_at),
+        "created_by": value.created_by,
+        "expires_at": _time(value.expires_at),
+        "last_used_at": _time(value.last_used_at),
+        "revoked_at": _time(value.revoked_at),
+        "revoked_by": value.revoked_by,
     }
 
 

@@ -1,7 +1,8 @@
 """Decides which actor may do what: one table of verbs and roles, and one check of it.
 
-Every verb of the service calls `check` before it does anything. Questions need no role: who reaches the service may
-read everything. The modes of files are farm/permissions.py's, the accounts of Redis farm/broker/roles.py's.
+Every verb of the service calls `check` before it does anything. All questions take the one verb READ, which a client
+checks once for its actor, and a server for each request. The modes of files are farm/permissions.py's, the accounts of
+Redis farm/broker/roles.py's.
 """
 
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from farm.errors import NotPermitted
-from farm.model.actor import Actor, Role
+from farm.model.actor import Actor, Role, with_included
 
 
 class Verb(StrEnum):
     """The value completes the sentence `NAME may not …`."""
 
+    READ = "read what the farm has"
     ENQUEUE = "enqueue builds"
     HURRY = "enqueue builds that go before those of others (a priority above 0)"
     CANCEL = "cancel builds"
@@ -23,6 +25,9 @@ class Verb(StrEnum):
     UNDRAIN = "undrain hosts"
     ROLL_BACK = "roll back repositories"
     COLLECT = "remove artifacts"
+    MAKE_TOKENS = "make tokens"
+    LIST_TOKENS = "list tokens"
+    REVOKE_TOKENS = "revoke tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +38,23 @@ class Rule:
     for_others: Role | None = None
 
 
-_OWN_BUILDS = Rule(role=Role.BUILDER, for_others=Role.ADMIN)
 _ADMINS = Rule(role=Role.ADMIN)
+_OPERATORS = Rule(role=Role.OPERATOR)
+_MAINTAINERS = Rule(role=Role.MAINTAINER)
+_OWN_BUILDS = Rule(role=Role.PACKAGER, for_others=Role.MAINTAINER)
 RULES: Mapping[Verb, Rule] = {
-    Verb.ENQUEUE: _OWN_BUILDS,
-    Verb.HURRY: _ADMINS,
+    Verb.READ: Rule(role=Role.READER),
+    Verb.ENQUEUE: Rule(role=Role.PACKAGER, for_others=Role.ADMIN),
+    Verb.HURRY: _MAINTAINERS,
     Verb.CANCEL: _OWN_BUILDS,
     Verb.RETRY: _OWN_BUILDS,
-    Verb.DRAIN: _ADMINS,
-    Verb.UNDRAIN: _ADMINS,
-    Verb.ROLL_BACK: _ADMINS,
-    Verb.COLLECT: _ADMINS,
+    Verb.DRAIN: _OPERATORS,
+    Verb.UNDRAIN: _OPERATORS,
+    Verb.ROLL_BACK: _MAINTAINERS,
+    Verb.COLLECT: _OPERATORS,
+    Verb.MAKE_TOKENS: _ADMINS,
+    Verb.LIST_TOKENS: _ADMINS,
+    Verb.REVOKE_TOKENS: _ADMINS,
 }
 
 
@@ -59,7 +70,7 @@ def check(actor: Actor, verb: Verb, *, owner: str | None = None) -> None:
     rule = RULES[verb]
     is_of_another = owner not in (None, actor.name)
     role = (rule.for_others or rule.role) if is_of_another else rule.role
-    if role in actor.roles or is_admin(actor):
+    if role in with_included(actor.roles):
         return
     whose = f" of owner {owner}" if is_of_another else ""
     has = ", ".join(sorted(actor.roles)) or "none"

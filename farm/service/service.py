@@ -5,17 +5,18 @@ request.py, and documents.py makes JSON of values.
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from farm.errors import BadRequest
-from farm.model.actor import Actor
+from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
+from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
@@ -48,6 +49,10 @@ class FarmService:
 
     def close(self) -> None:
         self._on.close()
+
+    def admit(self, actor: Actor) -> None:
+        """Check that the actor may ask questions. Raises NotPermitted."""
+        check(actor, Verb.READ)
 
     # --- verbs: builds ------------------------------------------------------------------------------------------
 
@@ -162,6 +167,43 @@ class FarmService:
             store=self._store, artifacts=self._on.artifacts, repositories=self._on.repositories, since=since, say=say
         )
         return collector.collect(dry_run=dry_run)
+
+    # --- verbs: tokens ------------------------------------------------------------------------------------------
+
+    def new_token(
+        self,
+        actor: Actor,
+        *,
+        name: str,
+        roles: Collection[Role],
+        bearer: str | None = None,
+        expires: timedelta = EXPIRES_DEFAULT,
+    ) -> NewToken:
+        """A token with whose secret `bearer`, or the actor if None, acts in these roles. Raises BadRequest."""
+        check(actor, Verb.MAKE_TOKENS)
+        from farm.service.tokens import make_token  # a command that only reads builds needs none of it
+
+        made = make_token(self._store, by=actor, name=name, roles=roles, actor=bearer, expires=expires)
+        _log.info("%s made token %d for %s", actor.name, made.token.id, made.token.actor, extra={"action": "token"})
+        return made
+
+    def tokens(self, actor: Actor) -> tuple[Token, ...]:
+        """All tokens by number, with the expired and the revoked ones."""
+        check(actor, Verb.LIST_TOKENS)
+        return self._store.tokens()
+
+    def revoke_token(self, actor: Actor, token_id: int) -> Token:
+        """From now on the token gives no right. Raises NotFound, and WrongState for a token that is revoked already."""
+        check(actor, Verb.REVOKE_TOKENS)
+        revoked = self._store.revoke_token(token_id, by=actor.name, now=datetime.now(UTC))
+        _log.info("%s revoked token %d", actor.name, token_id, extra={"action": "revoke"})
+        return revoked
+
+    def bearer(self, secret: str) -> Token:
+        """The valid token with this text. Raises NotLoggedIn."""
+        from farm.service.tokens import bearer
+
+        return bearer(self._store, secret)
 
     # --- questions: builds --------------------------------------------------------------------------------------
 

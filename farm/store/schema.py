@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0013"
+REVISION = "0014"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -320,4 +320,21 @@ owner_load = sa.Table(
     sa.Column("owner", sa.Text, primary_key=True),
     _column("load_s", sa.Float),
     _column("at", UtcTime),
+)
+
+#: Access tokens. `sha256` is the hash of the secret, which is kept nowhere; `roles` is JSON.
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("name", sa.Text),
+    _column("actor", sa.Text),
+    _column("roles", sa.Text),
+    _column("sha256", sa.Text),
+    _column("created_at", UtcTime),
+    _column("created_by", sa.Text),
+    _column("expires_at", UtcTime),
+    _column("last_used_at", UtcTime, null=True),
+    _column("revoked_at", UtcTime, null=True),
+    _column("revoked_by", sa.Text, null=True),
 )

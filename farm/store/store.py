@@ -10,9 +10,10 @@ from farm.store.hosts import HostStore
 from farm.store.logs import LogStore
 from farm.store.retention import RetentionStore
 from farm.store.scheduling import SchedulerStore
+from farm.store.tokens import TokenStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore):
+class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

@@ -6,7 +6,7 @@ Each implementation is one line in IMPLEMENTATIONS. A test plays the scheduler a
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from farm.errors import (
     BadSource,
     FarmNotRunning,
     NotFound,
+    NotLoggedIn,
     NotPermitted,
     UnknownArch,
     UnknownTarget,
@@ -35,7 +36,9 @@ from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.model.worker import HoldKind
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
-from farm.service.permissions import Verb
+from farm.service.connections import Connections
+from farm.service.permissions import Verb, check
+from farm.service.service import FarmService
 from farm.store.heads import Head
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.messages import worker_facts
@@ -49,9 +52,10 @@ URL = "https://example.org/hello.git"
 SOURCE = Source(kind=SourceKind.GIT, url=URL)
 REQUEST = BuildRequest(source=SOURCE, target="demo", arches=(Arch.X86_64,))
 ADMIN = Actor(name="root", roles=frozenset({Role.ADMIN}))
-ANN = Actor(name="ann", roles=frozenset({Role.BUILDER}))
-BOB = Actor(name="bob", roles=frozenset({Role.BUILDER}))
-VISITOR = Actor(name="eve", roles=frozenset())
+ANN = Actor(name="ann", roles=frozenset({Role.PACKAGER}))
+BOB = Actor(name="bob", roles=frozenset({Role.PACKAGER}))
+VISITOR = Actor(name="eve", roles=frozenset({Role.READER}))
+FIRST_TOKEN = 1
 OS = RepositoryName(target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
 
 
@@ -110,16 +114,27 @@ def _parameters(function: Callable[..., object]) -> list[tuple[str, object, bool
 
 # --- permissions ------------------------------------------------------------------------------------------------
 
-#: A call of each verb on another actor's build, host or repository, and the role that it takes.
-CALLS: dict[Verb, tuple[Callable[[FarmApi], object], Role]] = {
-    Verb.ENQUEUE: (lambda farm: farm.enqueue_many([REQUEST], owner="ann"), Role.ADMIN),
-    Verb.HURRY: (lambda farm: farm.enqueue_many([replace(REQUEST, priority=1)]), Role.ADMIN),
-    Verb.CANCEL: (lambda farm: farm.cancel(1), Role.ADMIN),
-    Verb.RETRY: (lambda farm: farm.retry(1, "fetch"), Role.ADMIN),
-    Verb.DRAIN: (lambda farm: farm.drain_host("one"), Role.ADMIN),
-    Verb.UNDRAIN: (lambda farm: farm.undrain_host("two"), Role.ADMIN),
-    Verb.ROLL_BACK: (lambda farm: farm.rollback("demo", to=0, arch="x86_64"), Role.ADMIN),
-    Verb.COLLECT: (lambda farm: farm.collect_artifacts(since=datetime.now(UTC)), Role.ADMIN),
+P, M, OP, A = Role.PACKAGER, Role.MAINTAINER, Role.OPERATOR, Role.ADMIN
+#: A call of each verb on another actor's build, host or repository, and the roles that may make it.
+CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
+    Verb.READ: (lambda farm: farm.builds(), set(Role)),
+    Verb.ENQUEUE: (lambda farm: farm.enqueue_many([REQUEST], owner="ann"), {A}),
+    Verb.HURRY: (lambda farm: farm.enqueue_many([replace(REQUEST, priority=1)]), {M, A}),
+    Verb.CANCEL: (lambda farm: farm.cancel(1), {M, A}),
+    Verb.RETRY: (lambda farm: farm.retry(2, "fetch"), {M, A}),
+    Verb.DRAIN: (lambda farm: farm.drain_host("one"), {OP, A}),
+    Verb.UNDRAIN: (lambda farm: farm.undrain_host("two"), {OP, A}),
+    Verb.ROLL_BACK: (lambda farm: farm.rollback("demo", to=0, arch="x86_64"), {M, A}),
+    Verb.COLLECT: (lambda farm: farm.collect_artifacts(since=datetime.now(UTC)), {OP, A}),
+    Verb.MAKE_TOKENS: (lambda farm: farm.new_token(name="mine", roles=[Role.ADMIN]), {A}),
+    Verb.LIST_TOKENS: (lambda farm: farm.tokens(), {A}),
+    Verb.REVOKE_TOKENS: (lambda farm: farm.revoke_token(FIRST_TOKEN), {A}),
+}
+#: The verbs on the actor's own builds, for which it needs less.
+OWN_CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
+    Verb.ENQUEUE: (one_build, {P, M, A}),
+    Verb.CANCEL: (lambda farm: farm.cancel(1), {P, M, A}),
+    Verb.RETRY: (lambda farm: farm.retry(2, "fetch"), {P, M, A}),
 }
 
 
@@ -128,26 +143,53 @@ def test_every_verb_is_tried() -> None:
 
 
 @pytest.mark.parametrize("verb", Verb)
-@pytest.mark.parametrize("actor", [BOB, VISITOR], ids=["a builder", "no role"])
-def test_a_verb_refuses_an_actor_without_its_role_and_changes_nothing(
-    site: Site, admin: FarmApi, verb: Verb, actor: Actor, tmp_path: Path
+def test_a_verb_takes_exactly_its_roles_and_a_refusal_changes_nothing(
+    site: Site, admin: FarmApi, verb: Verb, tmp_path: Path
 ) -> None:
-    one_build(site.as_(ANN))
+    one_build(admin, owner="ann")
+    admin.cancel(one_build(admin, owner="ann"))
     site.leases.announce(worker_facts("build@one"))
     admin.drain_host("two", force=True)
     site.publish(tmp_path, "one")
-    before = (admin.builds(), admin.host_holds(), admin.repository_versions("demo", "x86_64"))
-    call, role = CALLS[verb]
-    with pytest.raises(NotPermitted) as raised:
-        call(site.as_(actor))
-    if verb is Verb.HURRY and not actor.roles:  # it may not enqueue at all
-        verb, role = Verb.ENQUEUE, Role.BUILDER
-    for word in (actor.name, verb, f"the role {role} is missing", "ask an administrator"):
-        assert word in str(raised.value)
-    assert before == (admin.builds(), admin.host_holds(), admin.repository_versions("demo", "x86_64"))
+    assert admin.new_token(name="first", roles=[Role.READER]).token.id == FIRST_TOKEN
+
+    def state() -> object:
+        versions = admin.repository_versions("demo", "x86_64")
+        return admin.builds(), admin.host_holds(), versions, [one.revoked_at for one in admin.tokens()][:1]
+
+    before, (call, roles) = state(), CALLS[verb]
+    for role in sorted({None, *Role} - roles, key=str):
+        bob = Actor(name="bob", roles=frozenset({role} if role else ()))
+        with pytest.raises(NotPermitted) as raised:
+            call(site.as_(bob))
+        for word in ("bob may not", "is missing", "ask an administrator"):
+            assert word in str(raised.value)
+        assert before == state(), role
+    for role in sorted(roles, key=list(Role).index)[:1]:  # the others include it, and a call cannot be made twice
+        call(site.as_(Actor(name="bob", roles=frozenset({role}))))
 
 
-def test_an_actor_without_roles_may_not_enqueue_but_may_look(site: Site) -> None:
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("verb", Verb)
+def test_the_table_of_rights_is_the_one_that_the_calls_show(verb: Verb, role: Role) -> None:
+    actor = Actor(name="bob", roles=frozenset({role}))
+    for calls, owner in ((CALLS, "ann"), (OWN_CALLS, "bob")):
+        if verb in calls:
+            with nullcontext() if role in calls[verb][1] else pytest.raises(NotPermitted):
+                check(actor, verb, owner=owner)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_own_builds_are_a_packagers(site: Site, admin: FarmApi, role: Role) -> None:
+    bob = site.as_(Actor(name="bob", roles=frozenset({role})))
+    one_build(admin, owner="bob")
+    admin.cancel(one_build(admin, owner="bob"))
+    for call, roles in OWN_CALLS.values():
+        with nullcontext() if role in roles else pytest.raises(NotPermitted, match="the role packager is missing"):
+            call(bob)
+
+
+def test_a_reader_may_not_enqueue_but_may_look(site: Site) -> None:
     build_id = one_build(site.as_(ANN))
     eve = site.as_(VISITOR)
     calls: tuple[Callable[[], object], ...] = (
@@ -156,13 +198,14 @@ def test_an_actor_without_roles_may_not_enqueue_but_may_look(site: Site) -> None
         lambda: eve.request(git=URL, target="demo"),
     )
     for call in calls:
-        with pytest.raises(NotPermitted, match=r"eve may not enqueue builds: the role builder is missing \(.*: none\)"):
+        with pytest.raises(NotPermitted, match=r"eve may not enqueue builds: the role packager is missing .*: reader"):
             call()
     assert [build.id for build in eve.builds()] == [eve.build(build_id).id] == [build_id]
     assert eve.queue_counts() == {"source": (1, 0)}
+    assert eve.whoami() == VISITOR
 
 
-def test_a_builder_cancels_and_retries_its_own_builds(site: Site) -> None:
+def test_a_packager_cancels_and_retries_its_own_builds(site: Site) -> None:
     ann = site.as_(ANN)
     build_id = one_build(ann)
     assert ann.build(build_id).owner == "ann"
@@ -171,7 +214,7 @@ def test_a_builder_cancels_and_retries_its_own_builds(site: Site) -> None:
     assert [step.kind for step in ann.retry(build_id)] == ["fetch"]
 
 
-def test_a_builder_does_not_go_before_others(site: Site, admin: FarmApi) -> None:
+def test_a_packager_does_not_go_before_others(site: Site, admin: FarmApi) -> None:
     ann = site.as_(ANN)
     with pytest.raises(NotPermitted, match="a priority above 0"):
         one_build(ann, priority=1)
@@ -396,3 +439,43 @@ def test_without_a_broker_nothing_is_enqueued_and_builds_are_still_shown(
             with pytest.raises(FarmNotRunning, match=r"does not answer|is not running"):
                 call()
         assert farm.builds() == ()
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_made_listed_and_revoked(site: Site, admin: FarmApi) -> None:
+    made = admin.new_token(name="laptop", roles=[Role.PACKAGER], bearer="ann", expires=timedelta(days=1))
+    token = made.token
+    assert (token.actor, token.roles, token.created_by) == ("ann", (Role.PACKAGER,), "root")
+    assert token.expires_at - token.created_at == timedelta(days=1)
+    assert made.secret.startswith(f"farm_{token.id}_")
+    assert token in admin.tokens()
+    service = FarmService(Connections.open(site.driven.settings))
+    assert service.bearer(made.secret).actor == "ann"
+    assert next(one for one in admin.tokens() if one.id == token.id).last_used_at is not None
+    assert admin.revoke_token(token.id).revoked_by == "root"
+    with pytest.raises(NotLoggedIn, match="is revoked since"):
+        service.bearer(made.secret)
+    service.close()
+    with pytest.raises(WrongState, match="revoked already"):
+        admin.revoke_token(token.id)
+    with pytest.raises(NotFound, match="no token 99"):
+        admin.revoke_token(99)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"roles": []}, "at least one role"),
+        ({"expires": timedelta(days=367)}, "at most 366 days"),
+        ({"expires": timedelta(0)}, "at most 366 days"),
+        ({"name": "\x1b"}, "printable"),
+        ({"bearer": "a\x1b"}, "owner"),
+    ],
+)
+def test_a_token_that_cannot_be_is_refused(admin: FarmApi, asked: dict[str, object], says: str) -> None:
+    before = admin.tokens()
+    with pytest.raises(BadRequest, match=says):
+        admin.new_token(**{"name": "one", "roles": [Role.READER], **asked})  # type: ignore[arg-type]
+    assert admin.tokens() == before
