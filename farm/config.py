@@ -35,6 +35,10 @@ class Settings:
     commas between them; a target can allow more. `ssh_key` is the private key that git gets for ssh, `ssh_known_hosts`
     the file of host keys besides the system's own.
 
+    `server_port` is the port of the HTTP server that `farm up` starts on 127.0.0.1. `server_hosts` are the
+    comma-separated names, besides those of the loopback, by which clients reach a server. With `server_anonymous`, a
+    client without a token may read.
+
     `upload_logs` publishes the logs and records of every build in the back end too, those of failed builds included; if
     it is not set, it does so with Pulp.
 
@@ -77,6 +81,9 @@ class Settings:
     max_deaths: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
+    server_port: int = 8780
+    server_hosts: str = ""
+    server_anonymous: bool = False
     allow_networks: str = ""
     ssh_key: Path | None = None
     ssh_known_hosts: Path | None = None
@@ -161,6 +168,11 @@ class Settings:
     @property
     def unconfined_targets(self) -> frozenset[str]:
         return frozenset(name for one in self.unconfined.split(",") if (name := one.strip()))
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """`server_hosts`, one by one."""
+        return tuple(name for one in self.server_hosts.split(",") if (name := one.strip()))
 
     @property
     def uploads_logs(self) -> bool:

@@ -18,7 +18,7 @@ from tests.leftovers import inside
 from tests.waiting import until
 
 FARM = str(Path(sys.executable).parent / "farm")
-BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+BASE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1", "FARM_SERVER_PORT": "0"}
 _CGROUP = re.compile(r"farm-\d+-(\d+)-\d+-\d+")
 
 

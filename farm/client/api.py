@@ -89,8 +89,9 @@ class FarmApi(BuildCalls, Protocol):
         outcome: Outcome | None = None,
         target: str | None = None,
         limit: int = 50,
+        before: int | None = None,
     ) -> tuple[Build, ...]:
-        """Builds, newest first, with their steps but without attempts."""
+        """Builds, newest first, with their steps but without attempts; only those older than the build `before`."""
 
     def wait(
         self, build: BuildRef, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None

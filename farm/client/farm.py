@@ -100,8 +100,9 @@ class Farm(FarmApi):
         outcome: Outcome | None = None,
         target: str | None = None,
         limit: int = 50,
+        before: int | None = None,
     ) -> tuple[Build, ...]:
-        return self._questions.builds(status=status, outcome=outcome, target=target, limit=limit)
+        return self._questions.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
 
     def watch(self, build: BuildRef, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
         return self._questions.watch(id_of(build), timeout_s=timeout_s)

@@ -106,8 +106,55 @@ def read_log(
     if place.artifact is not None:
         yield from _stored(place.artifact, store, offset)
     elif offset == 0 and place.attempt.status is Status.FINISHED:
-        why = place.attempt.reason or place.step.reason or place.attempt.outcome
-        raise NotFound(f"attempt {place.attempt.label} left no log: {why}")
+        raise _no_log(place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPart:
+    """Some bytes of an attempt's log; `is_over` when the log has no byte after them and gets none."""
+
+    attempt: str
+    data: bytes
+    is_over: bool
+
+
+def read_part(
+    place: LogPlace,
+    store: ArtifactStore,
+    leases: "Callable[[], Leases]",
+    *,
+    refresh: Callable[[], Build],
+    offset: int,
+    limit: int,
+) -> LogPart:
+    """At most `limit` bytes from the byte at `offset` on, as they are there now: none is awaited. Raises NotFound when
+    the attempt left no log.
+    """
+    label = place.attempt.label
+    if place.attempt.status is not Status.FINISHED:
+        import redis
+
+        from farm.broker.connection import unanswered
+
+        try:
+            data = leases().read_log(label, offset)[:limit]
+        except redis.RedisError as error:
+            raise unanswered(error) from error
+        place = _again(refresh(), place)
+        if data or place.attempt.status is not Status.FINISHED:
+            return LogPart(attempt=label, data=data, is_over=False)
+    if place.artifact is None:
+        if offset == 0:
+            raise _no_log(place)
+        return LogPart(attempt=label, data=b"", is_over=True)
+    with store.open(place.artifact.sha256, offset) as file:
+        data = file.read(limit + 1)
+    return LogPart(attempt=label, data=data[:limit], is_over=len(data) <= limit)
+
+
+def _no_log(place: LogPlace) -> NotFound:
+    why = place.attempt.reason or place.step.reason or place.attempt.outcome
+    return NotFound(f"attempt {place.attempt.label} left no log: {why}")
 
 
 def _live(place: LogPlace, leases: "Leases", refresh: Callable[[], Build], *, follow: bool) -> Iterator[bytes]:

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import Required, TypedDict, Unpack, cast
+
+import msgspec
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
-from farm.errors import BadRequest, UnknownArch
+from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
 from farm.model.source import Source, SourceKind
-from farm.model.target import LIMIT_RANGES, Target
+from farm.model.target import LIMIT_RANGES, OwnLimits, Target
 from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
 from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
@@ -50,6 +52,72 @@ class RequestArguments(TypedDict, total=False):
     timeout_s: int | None
     limits: GivenLimits | None
     priority: int
+
+
+class BuildOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The same arguments as JSON, for a request that comes over a network. `defines` are pairs of name and value."""
+
+    target: str
+    git: str | None = None
+    srpm: str | None = None
+    ref: str | None = None
+    subdir: str | None = None
+    spec: str | None = None
+    arches: tuple[str, ...] = ()
+    with_: tuple[str, ...] = msgspec.field(default=(), name="with")
+    without: tuple[str, ...] = ()
+    defines: tuple[tuple[str, str], ...] = ()
+    timeout_s: int | None = None
+    limits: dict[str, int] | None = None
+    priority: int = 0
+
+    @property
+    def arguments(self) -> RequestArguments:
+        return cast("RequestArguments", {name: getattr(self, name) for name in self.__struct_fields__})
+
+
+def order_of(asked: RequestArguments) -> BuildOrder:
+    """The order of these arguments. Raises BadSource for a local path, which another machine cannot read, BadRequest
+    for options of another type, and TypeError for an argument that no request has.
+    """
+    _check_names(asked)
+    for name, kind in (("git", SourceKind.GIT), ("srpm", SourceKind.SRPM)):
+        if (given := asked.get(name)) is not None:
+            check_local(str(given), kind, None)
+    defines, limits = asked.get("defines", ()), asked.get("limits")
+    values = asked | {
+        "defines": tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
+        "limits": limits.given if isinstance(limits, OwnLimits) else limits,
+    }
+    try:
+        return msgspec.convert(
+            {"with" if name == "with_" else name: value for name, value in values.items() if value is not None},
+            BuildOrder,
+        )
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the request is not one: {error}; docs/python.md has the types") from error
+
+
+def order_again(request: BuildRequest) -> BuildOrder:
+    """The order that makes this request. Raises BadSource for a source package that was stored on this machine."""
+    source, options = request.source, request.options
+    if source.url is None:
+        raise BadSource(f"{source.shown!r} is stored on this machine alone; give a URL that the farm can reach")
+    given = {"wall_s": options.timeout_s} | options.limits.given
+    return BuildOrder(
+        target=request.target,
+        git=source.url if source.kind is SourceKind.GIT else None,
+        srpm=source.url if source.kind is SourceKind.SRPM else None,
+        ref=source.ref,
+        subdir=source.subdir,
+        spec=source.spec,
+        arches=tuple(request.arches),
+        with_=options.with_,
+        without=options.without,
+        defines=options.defines,
+        limits={name: value for name, value in given.items() if value is not None} or None,
+        priority=request.priority,
+    )
 
 
 def make_request(

@@ -21,7 +21,7 @@ from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
 from farm.service.connections import Connections
-from farm.service.log import find_log, read_log
+from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
 from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
 from farm.service.request import RequestArguments, check_owner, check_request, find_publishable, make_request
@@ -222,9 +222,10 @@ class FarmService:
         outcome: Outcome | None = None,
         target: str | None = None,
         limit: int = 50,
+        before: int | None = None,
     ) -> tuple[Build, ...]:
-        """Builds, newest first, with their steps but without attempts."""
-        return self._store.builds(status=status, outcome=outcome, target=target, limit=limit)
+        """Builds, newest first, with their steps but without attempts; only those older than the build `before`."""
+        return self._store.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
 
     def watch(self, build_id: int, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
         """Yield the build now and each time that it has changed, until it is finished; None at the timeout."""
@@ -242,9 +243,27 @@ class FarmService:
             place, self._on.artifacts, lambda: self._on.leases, refresh=lambda: self.build(build_id), follow=follow
         )
 
+    def log_part(
+        self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None, offset: int, limit: int
+    ) -> LogPart:
+        """The bytes of such a log that are there now, from `offset` on. Raises as `log` does."""
+        place = find_log(self.build(build_id), step=step, arch=arch, attempt=attempt)
+        return read_part(
+            place,
+            self._on.artifacts,
+            lambda: self._on.leases,
+            refresh=lambda: self.build(build_id),
+            offset=offset,
+            limit=limit,
+        )
+
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
         """The content; the caller closes it. Raises NotFound."""
-        return self._on.artifacts.open(artifact.sha256)
+        return self.open_content(artifact.sha256)
+
+    def open_content(self, sha256: str, offset: int = 0) -> BinaryIO:
+        """The same by digest, from the byte at `offset` on."""
+        return self._on.artifacts.open(sha256, offset)
 
     # --- questions: repositories and targets --------------------------------------------------------------------
 

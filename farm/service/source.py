@@ -90,7 +90,7 @@ def _is_local(text: str, kind: SourceKind) -> bool:
     if "://" in text:
         # A scheme has no case, and urlsplit passes over characters before it.
         return text.partition("://")[0].lower() not in _REMOTE_SCHEMES
-    return kind is SourceKind.SRPM or not _SCP_LIKE.fullmatch(text)
+    return kind is SourceKind.SRPM or "::" in text or not _SCP_LIKE.fullmatch(text)
 
 
 def check_source(source: Source, form: Format, uid: int | None) -> None:

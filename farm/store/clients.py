@@ -80,10 +80,13 @@ class ClientStore(Database):
         outcome: Outcome | None = None,
         target: str | None = None,
         limit: int = 50,
+        before: int | None = None,
     ) -> tuple[Build, ...]:
-        """The newest builds first, with their steps but without attempts."""
+        """The newest builds first, with their steps but without attempts; those before a build, if it is given."""
         column = schema.build.c
         query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(column.id < before)
         if outcome is not None and status not in (None, Status.FINISHED):
             return ()  # an unfinished build has no outcome
         if status is not None and outcome is None:

@@ -50,7 +50,8 @@ class Embedded:
         self.settings = settings
         self._serves_commands = serves_commands
         self.flower_url = ""
-        self._port_claim: socket.socket | None = None
+        self.server_url = ""
+        self._port_claims: list[socket.socket] = []
         self._build_slots = build_slots or os.cpu_count() or 1
         self._say = say
         self._warn = warn
@@ -72,7 +73,8 @@ class Embedded:
         self._spawn_worker("publish", [queues.PUBLISH], _PUBLISH_THREADS, "--pool=threads")
         self._spawn_flower()
         self._await_workers(set(_WORKERS))
-        if self._serves_commands:  # last, so that it delays no other process
+        if self._serves_commands:  # last, so that they delay no other process
+            self._start_server()
             argv = [python, "-m", "farm.cli.forkserver"]
             self._members.start("commands", argv, self._environment("commands"), is_vital=False)
         self._members.watch()
@@ -120,10 +122,24 @@ class Embedded:
         self._spawn(name, [*argv, *options])
 
     def _spawn_flower(self) -> None:
-        port, self._port_claim = _free_port(self.settings.flower_port)
+        port = self._take_port(self.settings.flower_port)
         self.flower_url = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "celery", "-A", "farm.flower", "flower", "--address=127.0.0.1", f"--port={port}"]
         self._spawn("flower", argv)
+
+    def _start_server(self) -> None:
+        """The HTTP server, unless FARM_SERVER_PORT is 0. The farm works without it."""
+        if not self.settings.server_port:
+            return
+        port = self._take_port(self.settings.server_port)
+        self.server_url = f"http://127.0.0.1:{port}"
+        argv = [sys.executable, "-m", "farm.server", "127.0.0.1", str(port)]
+        self._members.start("server", argv, self._environment("server"), is_vital=False)
+
+    def _take_port(self, wanted: int) -> int:
+        port, claim = _free_port(wanted)
+        self._port_claims.append(claim)
+        return port
 
     def _spawn(self, name: str, argv: list[str]) -> None:
         if name != "redis":
@@ -176,15 +192,15 @@ class Embedded:
             if not member.wait(None if drain else _STOP_WITHIN_S):
                 member.send(signal.SIGKILL)
                 member.wait(None)
-        for name in ("commands", "scheduler", "flower", "redis"):
+        for name in ("commands", "server", "scheduler", "flower", "redis"):
             for member in self._members.stop_restarting([name]):
                 member.send(signal.SIGTERM)
                 if not member.wait(_STOP_WITHIN_S):
                     member.send(signal.SIGKILL)
                     member.wait(None)
         self._members.close()
-        if self._port_claim is not None:
-            self._port_claim.close()
+        while self._port_claims:
+            self._port_claims.pop().close()
         self.settings.socket.unlink(missing_ok=True)
 
     @property
@@ -258,7 +274,7 @@ def find_redis_server() -> str:
 def _free_port(wanted: int) -> tuple[int, socket.socket]:
     """The wanted port on loopback, or any free one if it is in use, and a claim on it, which the caller must keep.
 
-    The claim is for other farms that start at the same time: from here until Flower listens takes a second.
+    The claim is for other farms that start at the same time: from here until a process listens takes a second.
     """
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -267,9 +283,9 @@ def _free_port(wanted: int) -> tuple[int, socket.socket]:
             try:
                 probe.bind(("127.0.0.1", port))
                 found = int(probe.getsockname()[1])
-                claim.bind(f"\0farm-flower-{found}")
+                claim.bind(f"\0farm-port-{found}")
             except OSError:
                 claim.close()
                 continue
             return found, claim
-    raise FarmError("no free port on 127.0.0.1 for Flower")
+    raise FarmError("no free port on 127.0.0.1")

@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "build": _WORKER,
     "publish": (*_WORKER, *_PUBLISHING, "repository_metadata_bytes"),
     "flower": _EVERY,
+    "server": (*_EVERY, "database_url", "targets", *_PUBLISHING, "server_hosts", "server_anonymous"),
     "commands": ("data",),  # a command brings its own
 }
 
@@ -60,5 +61,5 @@ def _is_for(name: str, key: str) -> bool:
     return (
         key in _SYSTEM
         or (key in _NETWORK and name not in ("redis", "flower", "commands"))
-        or (key.startswith(_LIBPQ) and name == "scheduler")
+        or (key.startswith(_LIBPQ) and name in ("scheduler", "server"))
     )

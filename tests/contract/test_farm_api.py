@@ -278,6 +278,8 @@ def test_builds_are_listed_newest_first_and_filtered(site: Site, admin: FarmApi)
     admin.cancel(ids[0])
     assert [build.id for build in admin.builds()] == ids[::-1]
     assert [build.id for build in admin.builds(limit=1)] == ids[2:]
+    assert [build.id for build in admin.builds(before=ids[2], limit=1)] == [ids[1]]
+    assert [build.id for build in admin.builds(before=ids[1], outcome=Outcome.CANCELLED)] == [ids[0]]
     assert [build.id for build in admin.builds(outcome=Outcome.CANCELLED)] == ids[:1]
     assert [build.id for build in admin.builds(status=Status.READY, target="demo")] == ids[:0:-1]
     assert admin.builds(target="another") == ()

@@ -15,8 +15,8 @@ from tests.driven_farm import DrivenFarm, driven_farm
 #: No command that only looks needs one of them.
 NEVER = {
     *("alembic", "celery", "createrepo_c", "flower", "httpx", "kombu", "plumbum", "psycopg", "pulp_glue", "pydantic"),
-    *("requests", "structlog", "sqlalchemy.dialects.postgresql"),
-    *("farm.gc", "farm.scheduler", "farm.up", "farm.repositories.pulp", "farm.store.migrate"),
+    *("requests", "structlog", "sqlalchemy.dialects.postgresql", "litestar", "uvicorn"),
+    *("farm.gc", "farm.scheduler", "farm.server", "farm.up", "farm.repositories.pulp", "farm.store.migrate"),
 }
 DATABASE, BROKER, TERMINAL, COMMANDS = {"sqlalchemy"}, {"redis"}, {"rich"}, {"typer"}
 _RUN = "from farm.cli.main import app; app({words!r}, prog_name='farm', standalone_mode=False)"

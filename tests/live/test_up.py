@@ -107,10 +107,20 @@ def test_a_farm_that_is_killed_takes_its_processes_along_and_goes_on_at_the_next
         assert farm.handle(build).wait(timeout_s=90).outcome is Outcome.SUCCEEDED
 
 
-def test_flower_shows_the_farms_tasks(data: Path, tmp_path: Path) -> None:
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False
+
+
+def test_the_server_answers_and_flower_shows_the_farms_tasks(data: Path, tmp_path: Path) -> None:
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "FARM_DATA": str(data)}
     with _up(data) as up:
         assert up.stdout
+        address = _read_until(up, "HTTP: ").rpartition("HTTP: ")[2].partition(";")[0]
+        _until(lambda: _answers(f"{address}/readyz"), "the HTTP server to answer")
         log = data / "log" / "flower.log"
         _until(lambda: "127.0.0.1" in log.read_text(), "Flower to listen")
         assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z INFO flower", log.read_text()), log.read_text()

@@ -10,8 +10,10 @@ import pytest
 
 from farm.client import farm as client
 from farm.formats.rpm import options as rpm_options
+from farm.model import actor
 from farm.service import limits as service_limits
 from farm.service import log as service_log
+from farm.service import tokens as service_tokens
 from tests.driven_farm import DrivenFarm, driven_farm
 
 DOCS = Path(__file__).parents[2] / "docs/python.md"
@@ -50,7 +52,9 @@ def _await_builds(driven: DrivenFarm, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [client, service_limits, service_log, rpm_options], ids=lambda module: module.__name__
+    "module",
+    [actor, client, rpm_options, service_limits, service_log, service_tokens],
+    ids=lambda module: module.__name__,
 )
 def test_examples_in_docstrings_are_true(module: object) -> None:
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)  # type: ignore[arg-type]

@@ -32,14 +32,14 @@ CALLER = {
 }
 #: A word of each secret, and who may have it.
 WHO = {
-    "of-the-broker": {"scheduler", "source", "build", "publish", "flower"},
-    "of-the-database": {"scheduler"},
-    "of-libpq": {"scheduler"},
+    "of-the-broker": {"scheduler", "source", "build", "publish", "flower", "server"},
+    "of-the-database": {"scheduler", "server"},
+    "of-libpq": {"scheduler", "server"},
     "of-the-forge": {"source"},
-    "in-the-url": {"scheduler", "publish"},
-    "of-pulp": {"scheduler", "publish"},
-    "of-the-client": {"scheduler", "publish"},
-    "of-the-proxy": {"scheduler", "source", "build", "publish"},
+    "in-the-url": {"scheduler", "publish", "server"},
+    "of-pulp": {"scheduler", "publish", "server"},
+    "of-the-client": {"scheduler", "publish", "server"},
+    "of-the-proxy": {"scheduler", "source", "build", "publish", "server"},
     "of-somebody": set(),
 }
 
@@ -63,6 +63,7 @@ def test_each_setting_reaches_a_process_or_is_for_commands_alone() -> None:
     assert {field.name for field in fields(Settings)} - given == {
         "owner",
         "flower_port",
+        "server_port",
         "keep_artifacts_days",
         "cache_bytes",
     }

@@ -1,0 +1,81 @@
+"""The ASGI application: its routes, its description, and the order in which a request passes through it."""
+
+from contextlib import suppress
+
+from litestar import Litestar, Response, get
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ASGIApp
+
+from farm.config import Settings
+from farm.errors import FarmError, FarmNotRunning
+from farm.model.version import VERSION
+from farm.server.builds import Builds
+from farm.server.entry import Authentication, CheckedHost
+from farm.server.farm_routes import Accounts, Hosts, Repositories
+from farm.server.parameters import Service
+from farm.server.problems import farm_error, http_error, unexpected
+from farm.service.bodies import PREFIX
+from farm.service.service import FarmService
+
+#: A batch of some ten thousand builds.
+BODY_MAX_BYTES = 8 * 2**20
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@get("/healthz", sync_to_thread=False, tags=["health"])
+def healthz() -> dict[str, str]:
+    """Answers while the process serves requests."""
+    return {"status": "ok", "version": VERSION}
+
+
+@get("/readyz", sync_to_thread=True, tags=["health"])
+def readyz(service: Service) -> Response[dict[str, bool]]:
+    """Answers 200 if the database and the broker answer, else 503."""
+    found = {"database": False, "broker": False}
+    with suppress(FarmNotRunning):
+        service.queue_counts()
+        found["database"] = True
+    with suppress(FarmNotRunning):
+        service.ping()
+        found["broker"] = True
+    return Response(found, status_code=200 if all(found.values()) else FarmNotRunning.http_status)
+
+
+def make_api(service: FarmService) -> Litestar:
+    """The routes, without the check of the Host header."""
+    allowed = service.settings.server_anonymous
+    return Litestar(
+        [healthz, readyz, Builds, Repositories, Hosts, Accounts],
+        dependencies={"service": Provide(lambda: service, sync_to_thread=False, use_cache=True)},
+        middleware=[DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed)],
+        exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
+        request_max_body_size=BODY_MAX_BYTES,
+        openapi_config=_description(),
+        logging_config=None,
+        debug=False,
+    )
+
+
+def make_app(service: FarmService) -> ASGIApp:
+    """The whole application. The caller closes the service."""
+    settings: Settings = service.settings
+    return CheckedHost(make_api(service), (*_LOOPBACK, *settings.server_names))
+
+
+def _description() -> OpenAPIConfig:
+    token = SecurityScheme(type="http", scheme="bearer", description="A token that `farm token new` printed.")
+    return OpenAPIConfig(
+        title="farm",
+        version=VERSION,
+        description="Builds packages of a distribution. docs/server.md says how to use it.",
+        path=f"{PREFIX}/openapi.json",  # Litestar answers for all paths below it
+        components=Components(security_schemes={"token": token}),
+        security=[{"token": []}],
+        render_plugins=[JsonRenderPlugin(path="/")],
+        use_handler_docstrings=True,
+    )

@@ -1,0 +1,122 @@
+"""Routes of builds: enqueue, list, look, cancel, retry, logs and artifacts."""
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+from litestar import Controller, Response, get, post
+from litestar.params import FromQuery, JSONBody, QueryParameter
+from litestar.response import Stream
+
+from farm.model.arch import Arch
+from farm.model.build import Batch, Build, BuildRequest
+from farm.model.outcome import Outcome, Status
+from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
+from farm.service.bodies import (
+    ATTEMPT_HEADER,
+    LOG_PART_MAX,
+    OVER_HEADER,
+    PAGE_MAX,
+    PREFIX,
+    BatchOrder,
+    BuildPage,
+    RetryOrder,
+    Steps,
+)
+from farm.service.request import BuildOrder, arch_named, step_kind
+
+_CHUNK_BYTES = 2**16
+
+
+class Builds(Controller):
+    """The routes below `/builds`, `/batches` and `/artifacts`."""
+
+    path = PREFIX
+    tags = ("builds",)
+
+    @get("/builds", sync_to_thread=True)
+    def list_builds(
+        self,
+        service: Service,
+        status: FromQuery[Status | None] = None,
+        outcome: FromQuery[Outcome | None] = None,
+        target: TargetName = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
+        before: MaybeId = None,
+    ) -> BuildPage:
+        """Builds, newest first, with steps and without attempts."""
+        found = service.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
+        return BuildPage(builds=found, next=found[-1].id if len(found) == limit else None)
+
+    @post("/builds", sync_to_thread=True)
+    def enqueue(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> Build:
+        """Enqueue one build."""
+        actor = request.user
+        batch = service.enqueue(actor, (service.request(actor, **one.arguments) for one in (data,)))
+        return service.build(batch.builds[0].id)
+
+    @post("/requests", sync_to_thread=True, status_code=200)
+    def check(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> BuildRequest:
+        """Check an order of a build, and enqueue nothing."""
+        return service.request(request.user, **data.arguments)
+
+    @post("/batches", sync_to_thread=True)
+    def enqueue_batch(self, service: Service, request: ActorRequest, data: JSONBody[BatchOrder]) -> Batch:
+        """Enqueue all or none of these builds."""
+        actor = request.user
+        requests = (service.request(actor, **order.arguments) for order in data.builds)
+        return service.enqueue(actor, requests, owner=data.owner)
+
+    @get("/batches/{batch_id:int}", sync_to_thread=True)
+    def batch(self, service: Service, batch_id: Id) -> Batch:
+        """A batch and its builds, without attempts."""
+        return service.batch(batch_id)
+
+    @get("/builds/{build_id:int}", sync_to_thread=True)
+    def build(self, service: Service, build_id: Id) -> Build:
+        """A build with its steps, their attempts and artifacts."""
+        return service.build(build_id)
+
+    @get("/builds/{build_id:int}/steps", sync_to_thread=True)
+    def steps(self, service: Service, build_id: Id) -> Steps:
+        """The steps of a build, with attempts and artifacts."""
+        return Steps(steps=service.build(build_id).steps)
+
+    @post("/builds/{build_id:int}/cancel", sync_to_thread=True, status_code=200)
+    def cancel(self, service: Service, request: ActorRequest, build_id: Id) -> Build:
+        """End a build in any state."""
+        return service.cancel(request.user, build_id)
+
+    @post("/builds/{build_id:int}/retry", sync_to_thread=True, status_code=200)
+    def retry(self, service: Service, request: ActorRequest, build_id: Id, data: JSONBody[RetryOrder]) -> Steps:
+        """Run steps again, with the recorded inputs. The answer has the steps that start."""
+        step, arch = step_kind(data.step), arch_named(data.arch)
+        return Steps(steps=service.retry(request.user, build_id, step=step, arch=arch))
+
+    @get("/builds/{build_id:int}/log", sync_to_thread=True, media_type="application/octet-stream")
+    def log(
+        self,
+        service: Service,
+        build_id: Id,
+        step: MaybeText = None,
+        arch: FromQuery[Arch | None] = None,
+        attempt: MaybeId = None,
+        offset: Offset = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=LOG_PART_MAX)] = LOG_PART_MAX,
+    ) -> Response[bytes]:
+        """The bytes of a log from `offset` on, as they are now. The header Farm-Log-Over says whether more may come."""
+        part = service.log_part(build_id, step=step_kind(step), arch=arch, attempt=attempt, offset=offset, limit=limit)
+        headers = {ATTEMPT_HEADER: part.attempt, OVER_HEADER: str(part.is_over).lower()}
+        return Response(part.data, media_type="application/octet-stream", headers=headers)
+
+    @get("/artifacts/{sha256:str}", sync_to_thread=True, media_type="application/octet-stream")
+    def artifact(self, service: Service, sha256: Sha256, offset: Offset = 0) -> Stream:
+        """The content of an artifact from `offset` on."""
+        headers = {"content-disposition": "attachment", "etag": f'"{sha256}"'}
+        file = service.open_content(sha256, offset)
+        return Stream(_chunks(file), media_type="application/octet-stream", headers=headers)
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while data := file.read(_CHUNK_BYTES):
+            yield data

@@ -1,0 +1,72 @@
+"""Runs the server in this process, on uvicorn."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from farm.config import Settings
+from farm.errors import BadSettings
+from farm.server.app import make_app
+from farm.service.connections import Connections
+from farm.service.service import FarmService
+
+#: Running requests have so long to end after SIGTERM.
+_GRACE_S = 10
+_BACKLOG = 128
+_log = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is any free one. Raises BadSettings."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, proto)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            made.listen(_BACKLOG)
+        except BaseException:
+            made.close()
+            raise
+        return made
+    except (OSError, OverflowError) as error:
+        raise BadSettings(f"{host}:{port} cannot be listened on: {error}; choose another address") from error
+
+
+def address_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings, listening: socket.socket, *, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; requests that run then are finished. Raises what `Connections.open` raises."""
+    service = FarmService(Connections.open(settings))
+    try:
+        server = make_server(service)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn has its own, and raises the signal again at its end
+            signal.signal(number, lambda *_: None)
+        say(address_of(listening))
+        _log.info("serving on %s", address_of(listening), extra={"action": "serve"})
+        asyncio.run(server.serve(sockets=[listening]))
+    finally:
+        service.close()
+
+
+def make_server(service: FarmService) -> uvicorn.Server:
+    """A server without an access log: its lines would have what requests ask for."""
+    config = uvicorn.Config(
+        make_app(service),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    return uvicorn.Server(config)

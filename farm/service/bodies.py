@@ -1,0 +1,110 @@
+"""The bodies of the HTTP API that are no values of the model. The server and the remote client share them.
+
+A body that a client sends may have no unknown key, so that a misspelt one is not ignored.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from farm.model.actor import Role
+from farm.model.build import Build, Step
+from farm.service.request import BuildOrder
+
+#: The prefix of all paths of the API but those of the two probes.
+PREFIX = "/api/v1"
+#: The largest number of builds on a page of a list.
+PAGE_MAX = 1000
+#: The most bytes of a log in one answer.
+LOG_PART_MAX = 4 * 2**20
+#: The headers of a part of a log: the attempt that wrote it, and whether any byte comes after it.
+ATTEMPT_HEADER, OVER_HEADER = "farm-attempt", "farm-log-over"
+
+
+class _Sent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body that a client sends."""
+
+
+class BatchOrder(_Sent, frozen=True, kw_only=True):
+    """The builds of a batch, and their owner if it is not the actor."""
+
+    builds: tuple[BuildOrder, ...]
+    owner: str | None = None
+
+
+class RetryOrder(_Sent, frozen=True, kw_only=True):
+    """The step to run again; without one, the steps that did not succeed."""
+
+    step: str | None = None
+    arch: str | None = None
+
+
+class RollbackOrder(_Sent, frozen=True, kw_only=True):
+    """The version to roll a repository back to. `kind` is os, debug or source."""
+
+    to: int
+    arch: str | None = None
+    kind: str = "os"
+
+
+class DrainOrder(_Sent, frozen=True, kw_only=True):
+    """With `hands_back` the running steps run on another host; `force` drains an unknown host too."""
+
+    hands_back: bool = False
+    reason: str = ""
+    force: bool = False
+
+
+class CollectOrder(_Sent, frozen=True, kw_only=True):
+    """Artifacts that are needed only by builds that ended before `since` are removed."""
+
+    since: Annotated[datetime, msgspec.Meta(tz=True)]
+    dry_run: bool = False
+
+
+class TokenOrder(_Sent, frozen=True, kw_only=True):
+    """`bearer` is the name as which the token's bearer acts; the actor's own if it is null."""
+
+    name: str
+    roles: tuple[Role, ...]
+    bearer: str | None = None
+    expires_s: int = 90 * 86400
+
+
+class BuildPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Builds, newest first. `before` of the next page is `next`, which is null on the last one."""
+
+    builds: tuple[Build, ...]
+    next: int | None
+
+
+class Steps(msgspec.Struct, frozen=True, kw_only=True):
+    steps: tuple[Step, ...]
+
+
+class QueueSlots(msgspec.Struct, frozen=True, kw_only=True):
+    """How many slots of a queue get work now, and why the others get none."""
+
+    slots: int
+    why: str
+
+
+class QueueCount(msgspec.Struct, frozen=True, kw_only=True):
+    """The number of ready steps, and of steps that workers hold."""
+
+    ready: int
+    busy: int
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as RFC 9457 has it. `code` is a word of docs/cli.md, and `detail` names the value and the next step.
+    `field` is the part of the request that is wrong, where it is known.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None = None
