@@ -35,6 +35,9 @@ class Settings:
     commas between them; a target can allow more. `ssh_key` is the private key that git gets for ssh, `ssh_known_hosts`
     the file of host keys besides the system's own.
 
+    `url` is the address of a farm's server, for commands that are to use it instead of the database, with the token of
+    `token_file`, or else of `farm login`.
+
     `server_port` is the port of the HTTP server that `farm up` starts on 127.0.0.1. `server_hosts` are the
     comma-separated names, besides those of the loopback, by which clients reach a server. With `server_anonymous`, a
     client without a token may read.
@@ -81,6 +84,8 @@ class Settings:
     max_deaths: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
+    url: str = ""
+    token_file: Path | None = None
     server_port: int = 8780
     server_hosts: str = ""
     server_anonymous: bool = False

@@ -1,15 +1,17 @@
 """`farm up`, `farm targets`, `farm config`: run a farm, and show its targets and settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from farm.cli.options import JsonOption
-from farm.cli.session import console, emit, say
+from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
 from farm.config import Settings, origins
 from farm.errors import BadTarget
+from farm.model.target import Target
 
 
 def up(
@@ -53,7 +55,8 @@ def targets(json: JsonOption = False) -> None:
     from farm.service import documents
     from farm.targets.load import survey_targets
 
-    found = survey_targets(Settings.from_env())
+    settings = Settings.from_env()
+    found: Mapping[str, Target | BadTarget] = survey_targets(settings) if not settings.url else _at_server()
     broken = [target for target in found.values() if isinstance(target, BadTarget)]
     if json:
         emit({"targets": [documents.target(name, target) for name, target in found.items()]})
@@ -65,6 +68,11 @@ def targets(json: JsonOption = False) -> None:
         say(f"error: {clean(str(error))}")
     if broken:
         raise typer.Exit(BadTarget.exit_code)
+
+
+def _at_server() -> Mapping[str, Target]:
+    with connected() as farm:
+        return farm.targets()
 
 
 def config(json: JsonOption = False) -> None:

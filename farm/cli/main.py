@@ -17,7 +17,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from farm.cli import admin, hosts, keys, local, repos, results, server, show, submit, tokens
+from farm.cli import admin, hosts, keys, local, login, repos, results, server, show, submit, tokens
 from farm.cli import gc as gc_command
 from farm.cli.session import emit, say, session
 from farm.cli.streams import discard, open_closed
@@ -150,6 +150,9 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "keys": keys.keys,
     "server": server.server,
     "token": tokens.token,
+    "login": login.login,
+    "logout": login.logout,
+    "whoami": login.whoami,
     "gc": gc_command.gc,
     "config": admin.config,
 }

@@ -174,7 +174,12 @@ def check(json: JsonOption = False) -> None:
     from farm.service import documents
     from farm.service.repository import check_repositories
 
-    found = check_repositories(Settings.from_env())
+    settings = Settings.from_env()
+    if settings.url:
+        with connected() as farm:
+            found = farm.check_repositories()
+    else:
+        found = check_repositories(settings)
     if json:
         emit({"checks": [documents.check(one) for one in found]})
     else:

@@ -64,13 +64,21 @@ def say(text: str) -> None:
 
 @contextmanager
 def connected() -> Iterator["FarmApi"]:
-    """The farm of this environment's settings."""
-    from farm.client import Farm
-
+    """The farm of this environment's settings: at its server if FARM_URL is set."""
     settings = Settings.from_env()
     if settings.log_level.upper() == "DEBUG":  # otherwise warnings go to standard error unchanged
         from farm import process_log
 
         process_log.set_up("DEBUG")
-    with Farm.connect(settings) as farm:
+    with _connect(settings) as farm:
         yield farm
+
+
+def _connect(settings: Settings) -> "FarmApi":
+    if settings.url:
+        from farm.client.remote import RemoteFarm
+
+        return RemoteFarm.connect(settings.url, token_file=settings.token_file)
+    from farm.client import Farm
+
+    return Farm.connect(settings)

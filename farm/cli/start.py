@@ -18,8 +18,9 @@ NUMBER_BYTES = 8  # each number of the protocol has this size, and is little end
 _ANSWER_WITHIN_S = 1.0
 KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
 #: The fork server starts no command for these: `up` and `server` are daemons, `try` and `shell` become another program
-#: that has the terminal, and a command may name a file descriptor or the terminal of its own process.
-_BY_ITSELF = {"up", "server", "try", "shell"}
+#: that has the terminal, `login` asks on the terminal, and a command may name a file descriptor or the terminal of its
+#: own process.
+_BY_ITSELF = {"up", "server", "try", "shell", "login"}
 _OWN_FILES = ("/proc/self", "/proc/thread-self", "/dev/fd", "/dev/tty")
 _RIGHTS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")

@@ -7,7 +7,8 @@ The command line is a thin layer on top of it; a script can do everything that t
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Unpack, overload
 
 from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
@@ -28,6 +29,7 @@ from farm.service.request import RequestArguments, arch_named, step_kind
 from farm.service.service import FarmService
 
 if TYPE_CHECKING:
+    from farm.client.remote import RemoteFarm
     from farm.gc.artifacts import Collected
 
 
@@ -50,13 +52,33 @@ class Farm(FarmApi):
         self._service = service
         self._given_actor = actor
 
+    @overload
     @classmethod
-    def connect(cls, settings: Settings | None = None, *, actor: Actor | None = None) -> "Farm":
-        """The farm of these settings, or of the environment (`FARM_*`) if None.
+    def connect(cls, settings: Settings | None = None, *, actor: Actor | None = None) -> "Farm": ...
 
-        Without an actor, the process's user acts, as an admin. A program that acts for other people names them.
-        Raises BadSettings, and FarmNotRunning when there is no farm yet or its database does not answer.
+    @overload
+    @classmethod
+    def connect(cls, settings: str, *, token_file: str | Path | None = None) -> "RemoteFarm": ...
+
+    @classmethod
+    def connect(
+        cls,
+        settings: Settings | str | None = None,
+        *,
+        actor: Actor | None = None,
+        token_file: str | Path | None = None,
+    ) -> "Farm | RemoteFarm":
+        """The farm of these settings, or of the environment (`FARM_*`) if None; or the farm whose server has this URL.
+
+        Without an actor, the process's user acts, as an admin. A program that acts for other people names them. At a
+        server, the actor of the token acts: that of `token_file`, or of `farm login`.
+        Raises BadSettings, and FarmNotRunning when there is no farm yet or its database does not answer; with a URL
+        BadRequest and NotLoggedIn.
         """
+        if isinstance(settings, str):
+            from farm.client.remote import RemoteFarm  # most processes reach one kind of farm
+
+            return RemoteFarm.connect(settings, token_file=token_file)
         return cls(FarmService(Connections.open(settings or Settings.from_env())), actor)
 
     def close(self) -> None:

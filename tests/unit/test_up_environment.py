@@ -64,6 +64,8 @@ def test_each_setting_reaches_a_process_or_is_for_commands_alone() -> None:
         "owner",
         "flower_port",
         "server_port",
+        "url",
+        "token_file",
         "keep_artifacts_days",
         "cache_bytes",
     }

@@ -1,0 +1,200 @@
+"""The requests of a remote client: a connection to the farm's server, its token, and errors made of its answers.
+
+On `http.client`, since the import of a larger client takes longer than a command.
+"""
+
+import http.client
+import io
+import json
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from farm import errors
+from farm.errors import BadRequest, FarmError, FarmNotRunning, NotLoggedIn, StoreTrouble
+from farm.model.text import clip, printable
+from farm.service.bodies import PREFIX
+
+T = TypeVar("T")
+_TIMEOUT_S = 60.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SHOWN_MAX = 200
+_FAILURES = (OSError, http.client.HTTPException)
+_TOKEN_MAX = 200
+Query = Mapping[str, str | int | None]
+
+
+def check_url(url: str) -> str:
+    """The same address, without a slash at its end. Raises BadRequest for one that no token may be sent to."""
+    shown = printable(clip(url, _SHOWN_MAX))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise BadRequest(f"{shown!r} is no address: {error}; give https://HOST") from error
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise BadRequest(
+            f"{shown!r} is no address of a server; give https://HOST, with its port and path if it has any"
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise BadRequest(f"{shown!r} would show the token to the network; give https://{parts.hostname}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise BadRequest(f"{shown!r} has characters that no address has; give https://HOST")
+    return url.rstrip("/")
+
+
+def check_token(text: str) -> str:
+    """The token in the text of a file. Raises NotLoggedIn for a text that can be none."""
+    token = text.strip()
+    if not token or len(token) > _TOKEN_MAX or not token.isascii() or not token.isprintable() or " " in token:
+        raise NotLoggedIn("that text is no token of a farm; `farm token new` prints one, on a line")
+    return token
+
+
+class HttpClient:
+    """Requests to one server with one token. Safe to use from several threads.
+
+    Every call raises FarmNotRunning when the server does not answer, and else the error that the server names.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = check_url(url)
+        self._parts = urlsplit(self.url)
+        self._headers = {"Authorization": f"Bearer {check_token(token)}", "Accept": "application/json"}
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    def get(self, kind: type[T], /, *path: str | int, **query: str | int | None) -> T:
+        """The JSON at this path, as a value of the kind."""
+        data, _ = self.read(*path, **query)
+        return self._decoded(data, kind)
+
+    def post(self, kind: type[T], /, *path: str | int, body: object = None) -> T:
+        """The JSON that answers this body. It is sent once: the server may have acted although it did not answer."""
+        headers = self._headers | {"Content-Type": "application/json"}
+        connection = self._connect()
+        try:
+            connection.request("POST", self._target(path, {}), msgspec.json.encode(body), headers)
+            response = connection.getresponse()
+            data = response.read()
+        except _FAILURES as error:
+            raise self._unanswered(error) from error
+        finally:
+            connection.close()
+        self._check(response, data)
+        return self._decoded(data, kind)
+
+    def read(self, *path: str | int, **query: str | int | None) -> tuple[bytes, Mapping[str, str]]:
+        """The content at this path, and the headers of the answer by their names in lower case."""
+        target = self._target(path, query)
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is not None:
+            try:
+                return self._read(connection, target)
+            except _FAILURES:  # the server closes a connection that is idle for some seconds
+                connection.close()
+        connection = self._connect()
+        try:
+            return self._read(connection, target)
+        except _FAILURES as error:
+            connection.close()
+            raise self._unanswered(error) from error
+
+    def open(self, *path: str | int) -> BinaryIO:
+        """The content at this path as a file, which the caller closes. Reading raises StoreTrouble."""
+        connection = self._connect()
+        try:
+            connection.request("GET", self._target(path, {}), headers=self._headers | {"Connection": "close"})
+            response = connection.getresponse()
+            if response.status >= http.client.MULTIPLE_CHOICES:
+                with response:
+                    self._check(response, response.read())
+        except _FAILURES as error:
+            connection.close()
+            raise self._unanswered(error) from error
+        return cast("BinaryIO", io.BufferedReader(_Content(response, self.url)))
+
+    def _read(self, connection: http.client.HTTPConnection, target: str) -> tuple[bytes, Mapping[str, str]]:
+        connection.request("GET", target, headers=self._headers)
+        response = connection.getresponse()
+        data = response.read()
+        if not response.will_close:
+            with self._lock:
+                self._idle.append(connection)
+        self._check(response, data)
+        return data, {name.lower(): value for name, value in response.getheaders()}
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host = self._parts.hostname or ""
+        if self._parts.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=_TIMEOUT_S, context=context)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=_TIMEOUT_S)
+
+    def _target(self, path: tuple[str | int, ...], query: Query) -> str:
+        asked = urlencode({name: value for name, value in query.items() if value is not None})
+        words = "/".join(quote(str(word), safe="") for word in path)
+        return f"{self._parts.path}{PREFIX}/{words}" + (f"?{asked}" if asked else "")
+
+    def _check(self, response: http.client.HTTPResponse, data: bytes) -> None:
+        """Raises the error that the answer is."""
+        if response.status < http.client.MULTIPLE_CHOICES:
+            return
+        if response.getheader("content-type", "").startswith("application/problem+json"):
+            raise _error_of(data)
+        if to := response.getheader("location"):
+            shown = printable(clip(to, _SHOWN_MAX))
+            raise FarmNotRunning(f"{self.url} sends its clients to {shown!r}; use that address if you trust it")
+        raise FarmNotRunning(f"{self.url} answered {response.status}, and not as a farm does; check the address")
+
+    def _decoded(self, data: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(data or b"null", type=kind)
+        except msgspec.DecodeError as error:
+            raise FarmNotRunning(f"{self.url} answered what this version cannot read: {error}") from error
+
+    def _unanswered(self, error: Exception) -> FarmNotRunning:
+        why = str(error) or type(error).__name__
+        return FarmNotRunning(f"the farm at {self.url} does not answer: {why}; check the address, and that it runs")
+
+
+class _Content(io.RawIOBase):
+    """The body of an answer."""
+
+    def __init__(self, response: http.client.HTTPResponse, url: str) -> None:
+        self._response = response
+        self._url = url
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._response.readinto(buffer)
+        except _FAILURES as error:
+            raise StoreTrouble(f"{self._url} broke off an artifact: {error}; try again") from error
+
+    def close(self) -> None:
+        self._response.close()
+        super().close()
+
+
+def _error_of(data: bytes) -> FarmError:
+    """The error of the same class as on the server, with its message."""
+    try:
+        problem = json.loads(data)
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, TypeError, LookupError):
+        return FarmError("the server's error cannot be read; its log has more")
+    known = {one.code: one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, FarmError)}
+    return known.get(code, FarmError)(detail)
