@@ -16,6 +16,8 @@ from farm.service.request import BuildOrder
 PREFIX = "/api/v1"
 #: The largest number of builds on a page of a list.
 PAGE_MAX = 1000
+#: The largest number of builds of a batch. One transaction writes them, some seconds for this number.
+BATCH_MAX = 10_000
 #: The most bytes of a log in one answer.
 LOG_PART_MAX = 4 * 2**20
 #: The headers of a part of a log: the attempt that wrote it, and whether any byte comes after it.
@@ -29,7 +31,7 @@ class _Sent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class BatchOrder(_Sent, frozen=True, kw_only=True):
     """The builds of a batch, and their owner if it is not the actor."""
 
-    builds: tuple[BuildOrder, ...]
+    builds: Annotated[tuple[BuildOrder, ...], msgspec.Meta(max_length=BATCH_MAX)]
     owner: str | None = None
 
 

@@ -130,10 +130,17 @@ def _git_url(text: str) -> str:
                 f"--git {without_credentials(text)!r} is no URL of {', '.join(_GIT_SCHEMES)}; use one of them"
             )
         return text
-    path = Path(text).expanduser()
+    path = _expanded(text)
     if not path.exists() and _SCP_LIKE.fullmatch(text) and "::" not in text:
         return text  # git's own short form: user@host:path
     return _local_git(path)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~name:path`, which names no user of this machine: git takes ~name for a host
+        return Path(text)
 
 
 def _local_git(path: Path) -> str:
