@@ -1,7 +1,7 @@
 """Routes of builds: enqueue, list, look, cancel, retry, logs and artifacts."""
 
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from litestar import Controller, Response, get, post
 from litestar.params import FromQuery, JSONBody, QueryParameter
@@ -23,8 +23,9 @@ from farm.service.bodies import (
     Steps,
 )
 from farm.service.request import BuildOrder, arch_named, step_kind
+from farm.service.service import FarmService
 
-_CHUNK_BYTES = 2**16
+_CHUNK_BYTES = 2**18
 
 
 class Builds(Controller):
@@ -112,11 +113,18 @@ class Builds(Controller):
     def artifact(self, service: Service, sha256: Sha256, offset: Offset = 0) -> Stream:
         """The content of an artifact from `offset` on."""
         headers = {"content-disposition": "attachment", "etag": f'"{sha256}"'}
-        file = service.open_content(sha256, offset)
-        return Stream(_chunks(file), media_type="application/octet-stream", headers=headers)
+        first = _part(service, sha256, offset)
+        return Stream(_chunks(service, sha256, offset, first), media_type="application/octet-stream", headers=headers)
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while data := file.read(_CHUNK_BYTES):
-            yield data
+def _part(service: FarmService, sha256: str, offset: int) -> bytes:
+    """The file is open for this read alone, so a client that stays away in a download holds none."""
+    with service.open_content(sha256, offset) as file:
+        return file.read(_CHUNK_BYTES)
+
+
+def _chunks(service: FarmService, sha256: str, offset: int, data: bytes) -> Iterator[bytes]:
+    while data:
+        yield data
+        offset += len(data)
+        data = _part(service, sha256, offset)
