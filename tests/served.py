@@ -1,6 +1,5 @@
 """The HTTP server in a thread of a test, on a port of the loopback."""
 
-import asyncio
 import hashlib
 import secrets
 import threading
@@ -13,7 +12,8 @@ from farm.client.remote import RemoteFarm
 from farm.config import Settings
 from farm.model.actor import Actor
 from farm.model.token import Token
-from farm.server.run import address_of, listen, make_server
+from farm.server.connection import ConnectionBounds
+from farm.server.run import address_of, listen, make_server, run
 from farm.service.connections import Connections
 from farm.service.service import FarmService
 from farm.store.store import Store
@@ -68,12 +68,12 @@ def connect_served(settings: Settings, actor: Actor) -> ServedFarm:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[str]:
+def served(settings: Settings, bounds: ConnectionBounds | None = None) -> Iterator[str]:
     """The address of a server of this farm, which runs until the end of the block."""
     service = FarmService(Connections.open(settings))
     listening = listen("127.0.0.1", 0)
-    server = make_server(service)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+    server = make_server(service, bounds or ConnectionBounds())
+    thread = threading.Thread(target=lambda: run(server, listening))
     thread.start()
     try:
         yield address_of(listening)

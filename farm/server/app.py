@@ -17,12 +17,13 @@ from farm.model.version import VERSION
 from farm.server.builds import Builds
 from farm.server.entry import Authentication, CheckedHost
 from farm.server.farm_routes import Accounts, Hosts, Repositories
-from farm.server.parameters import Service
+from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
+from farm.server.share import FairShare
 from farm.service.bodies import PREFIX
 from farm.service.service import FarmService
 
-#: A batch of some ten thousand builds.
+#: A batch of ten thousand builds.
 BODY_MAX_BYTES = 8 * 2**20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -52,8 +53,9 @@ def make_api(service: FarmService) -> Litestar:
     return Litestar(
         [healthz, readyz, Builds, Repositories, Hosts, Accounts],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False, use_cache=True)},
-        middleware=[DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed)],
+        middleware=[DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed), FairShare],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
+        request_class=CheckedRequest,
         request_max_body_size=BODY_MAX_BYTES,
         openapi_config=_description(),
         logging_config=None,

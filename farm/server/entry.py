@@ -9,7 +9,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from farm.errors import BadRequest, NotLoggedIn
+from farm.errors import BadRequest, NotLoggedIn, NotPermitted
 from farm.model.actor import Actor, Role
 from farm.model.text import clip, printable
 from farm.server.problems import PROBLEM_JSON, body_of, problem_of
@@ -82,6 +82,8 @@ class Authentication(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         given = connection.headers.getall("authorization", [])
         if not given and self.is_anonymous_allowed:
+            if connection.scope.get("method") == "POST":  # before its body is read
+                raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
             return AuthenticationResult(user=_ANONYMOUS, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
         if scheme.lower() != "bearer":

@@ -4,14 +4,37 @@ from typing import Annotated, Any
 
 from litestar import Request
 from litestar.di import NamedDependency
+from litestar.exceptions import InternalServerException
 from litestar.params import FromPath, FromQuery, PathParameter, QueryParameter
 
+from farm.errors import BadRequest
 from farm.model.actor import Actor
 from farm.service.service import FarmService
 
 #: The largest number that every database takes.
 _ID_MAX = 10**18 - 1
 _OFFSET_MAX = 2**53
+
+
+class CheckedRequest(Request[Any, Any, Any]):
+    """A request whose body, if it cannot be JSON, is its sender's error and not the farm's."""
+
+    async def body(self) -> bytes:
+        """Raises BadRequest if its sender leaves before the end."""
+        try:
+            return await super().body()
+        except InternalServerException as error:
+            raise BadRequest("the connection ended before the body; send all of it, within half a minute") from error
+
+    async def json(self) -> Any:
+        """Raises BadRequest for a body that is nested too deeply or is not UTF-8."""
+        try:
+            return await super().json()
+        except RecursionError as error:
+            raise BadRequest("the body is nested too deeply; docs/server.md has its keys") from error
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"the body is not UTF-8 at its byte {error.start}; send JSON") from error
+
 
 ActorRequest = Request[Actor, None, Any]
 Service = NamedDependency[FarmService]

@@ -5,18 +5,24 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from farm.config import Settings
 from farm.errors import BadSettings
 from farm.server.app import make_app
+from farm.server.connection import BoundedConnection, ConnectionBounds
+from farm.server.share import THREADS
 from farm.service.connections import Connections
 from farm.service.service import FarmService
 
 #: Running requests have so long to end after SIGTERM.
 _GRACE_S = 10
 _BACKLOG = 128
+_BOUNDS = ConnectionBounds()
 _log = logging.getLogger(__name__)
 
 
@@ -51,15 +57,27 @@ def serve(settings: Settings, listening: socket.socket, *, say: Callable[[str], 
             signal.signal(number, lambda *_: None)
         say(address_of(listening))
         _log.info("serving on %s", address_of(listening), extra={"action": "serve"})
-        asyncio.run(server.serve(sockets=[listening]))
+        run(server, listening)
     finally:
         service.close()
 
 
-def make_server(service: FarmService) -> uvicorn.Server:
+def run(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Run it until it is told to exit."""
+
+    async def run_with_threads() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "request"))
+        await server.serve(sockets=[listening])
+
+    asyncio.run(run_with_threads())
+
+
+def make_server(service: FarmService, bounds: ConnectionBounds = _BOUNDS) -> uvicorn.Server:
     """A server without an access log: its lines would have what requests ask for."""
+    connection: Any = partial(BoundedConnection, bounds=bounds)
     config = uvicorn.Config(
         make_app(service),
+        http=connection,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -1,0 +1,43 @@
+"""A bound on the requests of one actor that run at once, so that the threads of the server are left for others."""
+
+import asyncio
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+#: The threads of the server: those of authentication and of handlers.
+THREADS = 16
+#: Fewer than THREADS, and than the connections of the pool of the database.
+_OF_ONE_ACTOR = 4
+
+
+class FairShare:
+    """Lets this number of one actor's requests run; the others wait. Stands behind the authentication.
+
+    A request counts until its answer begins, so downloads do not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._shares: dict[str, asyncio.Semaphore] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        actor = scope.get("user")
+        if actor is None:  # a path that takes no token
+            await self._app(scope, receive, send)
+            return
+        share = self._shares.setdefault(actor.name, asyncio.Semaphore(_OF_ONE_ACTOR))
+        await share.acquire()
+        is_held = True
+
+        async def send_without_share(message: Message) -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                share.release()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_without_share)
+        finally:
+            if is_held:
+                share.release()
