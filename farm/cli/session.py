@@ -43,7 +43,13 @@ def console() -> "Console":
     """Standard output. Markup and emoji codes in printed text have no effect, since names are untrusted text."""
     from rich.console import Console
 
+    from farm.cli.text import clean_lines
+
     class PipeConsole(Console):
+        def print(self, *objects: Any, **more: Any) -> None:
+            """A server of another owner may have written the text, so no terminal obeys it."""
+            super().print(*(clean_lines(one) if isinstance(one, str) else one for one in objects), **more)
+
         def on_broken_pipe(self) -> None:
             """Rich would end the process with code 1; the command line ends it as other programs do."""
             raise BrokenPipeError
