@@ -72,6 +72,10 @@ def _copy(artifact: Artifact, contents: Contents, path: Path) -> None:
         with contents(artifact) as source, partial.open("wb") as copy:
             while data := source.read(_CHUNK_BYTES):
                 sha256.update(data)
+                if copy.tell() + len(data) > artifact.size_bytes:
+                    raise StoreTrouble(
+                        f"{artifact.name!r} has more than its {artifact.size_bytes} bytes; it is not kept"
+                    )
                 copy.write(data)
         if sha256.hexdigest() != artifact.sha256:
             raise StoreTrouble(f"{artifact.name!r} in the artifact store does not have the sha256 {artifact.sha256}")

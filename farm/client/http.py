@@ -25,6 +25,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SHOWN_MAX = 200
 _FAILURES = (OSError, http.client.HTTPException)
 _TOKEN_MAX = 200
+#: More than a page of a list, or a part of a log, has.
+_ANSWER_MAX = 256 * 2**20
 Query = Mapping[str, str | int | None]
 
 
@@ -61,7 +63,9 @@ class HttpClient:
     Every call raises FarmNotRunning when the server does not answer, and else the error that the server names.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, answer_max_bytes: int = _ANSWER_MAX) -> None:
+        """`answer_max_bytes` bounds what is read into memory; it is no bound for `open`."""
+        self._answer_max = answer_max_bytes
         self.url = check_url(url)
         self._parts = urlsplit(self.url)
         self._headers = {"Authorization": f"Bearer {check_token(token)}", "Accept": "application/json"}
@@ -85,7 +89,7 @@ class HttpClient:
         try:
             connection.request("POST", self._target(path, {}), msgspec.json.encode(body), headers)
             response = connection.getresponse()
-            data = response.read()
+            data = self._body(response)
         except _FAILURES as error:
             raise self._unanswered(error) from error
         finally:
@@ -118,7 +122,7 @@ class HttpClient:
             response = connection.getresponse()
             if response.status >= http.client.MULTIPLE_CHOICES:
                 with response:
-                    self._check(response, response.read())
+                    self._check(response, self._body(response))
         except _FAILURES as error:
             connection.close()
             raise self._unanswered(error) from error
@@ -127,18 +131,30 @@ class HttpClient:
     def _read(self, connection: http.client.HTTPConnection, target: str) -> tuple[bytes, Mapping[str, str]]:
         connection.request("GET", target, headers=self._headers)
         response = connection.getresponse()
-        data = response.read()
+        data = self._body(response)
         if not response.will_close:
             with self._lock:
                 self._idle.append(connection)
         self._check(response, data)
         return data, {name.lower(): value for name, value in response.getheaders()}
 
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        """Raises FarmNotRunning for one that does not end, or could fill the memory."""
+        if response.length is not None and response.length <= self._answer_max:
+            return response.read()
+        data = response.read(self._answer_max + 1) if response.length is None else b""
+        if response.length is not None or len(data) > self._answer_max:
+            response.close()
+            raise FarmNotRunning(f"{self.url} answered more than {self._answer_max} bytes, and not as a farm does")
+        return data
+
     def _connect(self) -> http.client.HTTPConnection:
         host = self._parts.hostname or ""
         if self._parts.scheme == "https":
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(host, self._parts.port, timeout=_TIMEOUT_S, context=context)
+        # The server of `farm up` is on 127.0.0.1. `localhost` can be ::1 too, where any user of the machine can listen.
+        host = "127.0.0.1" if host == "localhost" else host
         return http.client.HTTPConnection(host, self._parts.port, timeout=_TIMEOUT_S)
 
     def _target(self, path: tuple[str | int, ...], query: Query) -> str:
@@ -160,7 +176,7 @@ class HttpClient:
     def _decoded(self, data: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data or b"null", type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FarmNotRunning(f"{self.url} answered what this version cannot read: {error}") from error
 
     def _unanswered(self, error: Exception) -> FarmNotRunning:
@@ -194,7 +210,7 @@ def _error_of(data: bytes) -> FarmError:
     try:
         problem = json.loads(data)
         code, detail = str(problem["code"]), str(problem["detail"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return FarmError("the server's error cannot be read; its log has more")
     known = {one.code: one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, FarmError)}
     return known.get(code, FarmError)(detail)

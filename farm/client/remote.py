@@ -10,6 +10,7 @@ from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
 from farm.client.http import HttpClient
 from farm.client.login import read_token
+from farm.errors import FarmNotRunning
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
@@ -103,7 +104,7 @@ class RemoteFarm(FarmApi):
                 BuildPage, "builds", status=status, outcome=outcome, target=target, limit=size, before=before
             )
             found += page.builds
-            if page.next is None:
+            if page.next is None or not page.builds:
                 break
             before = page.next
         return tuple(found)
@@ -148,7 +149,11 @@ class RemoteFarm(FarmApi):
     def _log_part(self, build: int, step: str | None, arch: str | None, attempt: int | None, offset: int) -> LogPart:
         data, headers = self._http.read("builds", build, "log", step=step, arch=arch, attempt=attempt, offset=offset)
         is_over = headers.get(OVER_HEADER) != "false"
-        return LogPart(attempt=headers[ATTEMPT_HEADER], data=data, is_over=is_over)
+        try:
+            label = AttemptLabel.parse(headers[ATTEMPT_HEADER])
+        except (LookupError, ValueError) as error:
+            raise FarmNotRunning(f"{self._http.url} does not name the attempt of a log; check the address") from error
+        return LogPart(attempt=str(label), data=data, is_over=is_over)
 
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
         return self._http.open("artifacts", artifact.sha256)
