@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -173,3 +174,11 @@ def control(settings: Settings) -> Iterator[Control]:
     control = Control(settings)
     yield control
     control.close()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach; pytest's own folders are root's."""
+    with tempfile.TemporaryDirectory(prefix="farm-try-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

@@ -166,19 +166,18 @@ def test_no_link_in_the_folder_of_the_command_leads_to_other_files_of_the_person
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's folders need root")
 @pytest.mark.parametrize("is_link", [True, False])
 def test_a_closed_folder_in_place_of_the_command_s_is_refused_in_words(
-    folder: Path, tmp_path: Path, is_link: bool
+    folder: Path, open_folder: Path, is_link: bool
 ) -> None:
-    closed = tmp_path / "closed" if is_link else folder / ".git/farm-try"
+    tree = folder.rename(open_folder / "tree")
+    closed = open_folder / "closed" if is_link else tree / ".git/farm-try"
     closed.mkdir(mode=0o700)
     if is_link:
-        (folder / ".git/farm-try").symlink_to(closed / "x")
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    for path in (folder, *folder.rglob("*")):
+        (tree / ".git/farm-try").symlink_to(closed / "x")
+    for path in (tree, *tree.rglob("*")):
         if path != closed:
             os.lchown(path, 12345, 12345)
     with pytest.raises(BadSource, match="farm-try"):
-        _taken(folder, tmp_path)
+        _taken(tree, open_folder)
 
 
 def test_a_configuration_that_names_a_larger_work_tree_takes_no_files_of_the_person(

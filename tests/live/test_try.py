@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,14 +109,6 @@ def builds(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 # --- farm try --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users can reach; pytest's own folders are root's."""
-    with tempfile.TemporaryDirectory(prefix="farm-try-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def test_changes_that_are_not_committed_are_built(person: Person, open_folder: Path) -> None:
