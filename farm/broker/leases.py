@@ -78,7 +78,7 @@ class Leases(WorkerRegister):
         self._touch = scripts.Script(self._redis, scripts.TOUCH)
         self._close = scripts.PipedScript(self._redis, scripts.CLOSE)
         self._publish = scripts.PipedScript(self._redis, scripts.PUBLISH)
-        self._restore = self._redis.register_script(scripts.RESTORE)
+        self._restore = self._redis.register_script(scripts.of_scheduler(scripts.RESTORE))
         self._offer = scripts.PipedScript(self._redis, scripts.OFFER)
         self._expect = scripts.PipedScript(self._redis, scripts.EXPECT)
         self._holders = scripts.PipedScript(self._redis, scripts.HOLDERS)

@@ -16,7 +16,7 @@ import msgspec
 import redis
 
 from farm import queues, wire
-from farm.broker import bounds, keys
+from farm.broker import bounds, keys, scripts
 from farm.model.worker import WorkerFacts
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class WorkerRegister:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._prune = client.register_script(_PRUNE)
+        self._prune = client.register_script(scripts.of_scheduler(_PRUNE))
         self._strangers: set[tuple[str, str]] = set()
 
     # --- the scheduler's side -----------------------------------------------------------------------------------

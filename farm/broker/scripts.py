@@ -12,6 +12,8 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+from farm.broker import keys
+
 _PATIENCE_S = 5.0
 _LOOK_EVERY_S = 0.1
 
@@ -140,6 +142,15 @@ return found
 """
 
 
+def of_scheduler(text: str) -> str:
+    """The script with a first command that the broker allows to the scheduler's account alone.
+
+    Every account may run every script that is loaded, with keys of its own. One that goes through a list could keep the
+    broker busy for as long as a list can be, which is longer than a lease lasts.
+    """
+    return f"redis.call('EXISTS', '{keys.SCHEDULER}')\n{text}"
+
+
 class ScriptMissing(redis.ConnectionError):
     """No scheduler has loaded the farm's scripts yet. The condition passes, as an outage does."""
 
@@ -167,13 +178,13 @@ class Script:
 
 
 class PipedScript:
-    """A script of this module, for pipelines of the scheduler. redis-py asks the broker about the scripts of a pipeline
+    """A script of the scheduler, for its pipelines. redis-py asks the broker about the scripts of a pipeline
     in a round trip before it; this one loads them in the pipeline, which changes nothing for a script that is there.
     """
 
     def __init__(self, client: redis.Redis, text: str) -> None:
-        self._text = text
-        self._sha = client.register_script(text).sha
+        self._text = of_scheduler(text)
+        self._sha = client.register_script(self._text).sha
 
     def load(self, pipe: Any) -> None:
         """Load the script, with one answer, its digest. Comes before `run` in the same pipeline."""

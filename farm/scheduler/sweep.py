@@ -47,7 +47,7 @@ class Sweeper:
 
     def __init__(self, settings: Settings, leases: Leases, *, portion: int = 10_000) -> None:
         self._redis = redis.Redis.from_url(settings.redis, socket_timeout=30, socket_connect_timeout=5, protocol=2)
-        self._scan = self._redis.register_script(scripts.SCAN)
+        self._scan = self._redis.register_script(scripts.of_scheduler(scripts.SCAN))
         self._leases = leases
         self._portion = portion
         self._cursor = 0

@@ -18,11 +18,13 @@ from typer.testing import CliRunner
 from farm import queues
 from farm.broker import roles, scripts, transport
 from farm.broker.control import Control
+from farm.broker.leader import SchedulerLock
 from farm.broker.leases import Leases, Touch
 from farm.cli.main import app
 from farm.config import Settings
 from farm.errors import BadRequest, FarmNotRunning
 from farm.repositories.pulp.together import Together
+from farm.scheduler.sweep import Sweeper
 from tests.attacks.conftest import ADMIN, Broker, broker_with_accounts
 from tests.messages import report_of, worker_facts
 
@@ -140,6 +142,45 @@ def test_a_script_has_no_more_rights_than_the_worker_that_runs_it(broker: Broker
         name = admin.script_load("return redis.call('HGET', 'farm:lease:1.upload.1', 'work')")
         with pytest.raises(redis.ResponseError, match=r"executing the script|ACL failure"):
             client.evalsha(name, 1, "farm:wake:1.build.x86_64.1")
+
+
+@pytest.mark.parametrize("account", [BUILDER, queues.CLIENT])
+def test_no_other_account_goes_through_a_list_in_a_script_of_the_scheduler(
+    broker: Broker, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One such script, with as many keys as a command may have, kept the broker busy for most of a lease's time."""
+    own = ["farm:publishing:a"]
+    if account == BUILDER:
+        own = ["farm:offer:1.build.x86_64.1", "farm:wake:1.build.x86_64.1"]
+    with broker.client(ADMIN) as admin, broker.client(account) as client:
+        for text in _scripts_of_the_scheduler(broker, tmp_path, monkeypatch):
+            sha = admin.script_load(text)
+            for names in (own * 20, own[:1] * 41, own[-1:] * 41, []):
+                admin.config_resetstat()
+                with suppress(redis.ResponseError):
+                    client.evalsha(sha, len(names), *names, "/0.celeryev/x", *["9"] * 20)
+                stats = admin.info("commandstats").values()
+                assert sum(one["calls"] + one["rejected_calls"] for one in stats) < 8, f"it went on: {text}"
+
+
+def _scripts_of_the_scheduler(broker: Broker, folder: Path, patch: pytest.MonkeyPatch) -> set[str]:
+    """All scripts that its parts register, without those that other accounts run."""
+    texts: set[str] = set()
+    register = redis.Redis.register_script
+
+    def noted(client: redis.Redis, text: str) -> object:
+        texts.add(text)
+        return register(client, text)
+
+    patch.setattr(redis.Redis, "register_script", noted)
+    settings = Settings.from_env({"FARM_DATA": str(folder), "FARM_BROKER_URL": broker.url("scheduler")})
+    leases = Leases(settings)
+    parts = (leases, Control(settings), Sweeper(settings, leases), SchedulerLock(settings))
+    for part in parts:
+        part.close()
+    found = texts - set(scripts.SHARED)
+    assert len(found) > 8
+    return found
 
 
 def test_a_worker_waits_for_the_scheduler_to_load_the_scripts(broker: Broker, tmp_path: Path) -> None:
