@@ -25,6 +25,11 @@ def behind(queue: str) -> str:
     return f"{queue}\x06\x169"
 
 
+def lists_of(queue: str) -> tuple[str, ...]:
+    """kombu's lists of a Celery queue: one for each priority."""
+    return (queue, *(f"{queue}\x06\x16{priority}" for priority in (3, 6, 9)))
+
+
 def arch_of(queue: str) -> Arch | None:
     """The arch of a build queue; None for any other queue."""
     return next((arch for arch in Arch if build_queue(arch) == queue), None)

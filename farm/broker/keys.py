@@ -94,11 +94,20 @@ def publish_lock(repository: str) -> str:
 # --- sweeping -------------------------------------------------------------------------------------------------------
 
 OFFERS, LEASES = offer(""), lease("")
-#: The prefixes of keys with a time to live of an hour at most. A key of these without one is stale.
-PASSING = (
-    *(wake(""), live_log(""), closed(""), WORKER_FACTS),
-    *(publish_waiting(""), PUBLISH_ANSWERS, publish_took(""), publish_lock("")),
-)
+#: The prefixes of keys that end by themselves, and the longest time to live in seconds that the farm gives them. A key
+#: of these with a longer one, or with none, is stale.
+PASSING = {
+    wake(""): 60,
+    live_log(""): 600,
+    closed(""): 300,
+    WORKER_FACTS: 30,
+    publish_waiting(""): 60,
+    PUBLISH_ANSWERS: 60,
+    publish_took(""): 3600,
+    publish_lock(""): 60,
+}
+#: Keys of these kinds have at most so many bytes.
+LARGEST = {OFFERS: 17 * 2**20, LEASES: 17 * 2**20, wake(""): 2**16, WORKER_FACTS: 2**18}
 
 
 def is_ours(key: str) -> bool:

@@ -27,7 +27,7 @@ _SUBSCRIBE = "+psubscribe +punsubscribe +unsubscribe"
 _BUILD_QUEUES = f"{queues.BUILD}.*"
 _SCHEDULER_OWN = (
     f"~{queues.CONTROL} ~{queues.control_list('*')} ~{keys.PREFIX}* "
-    f"~{queues.SOURCE}* ~{queues.PUBLISH}* ~{_BUILD_QUEUES} ~{keys.replies('*')} "
+    f"~{queues.SOURCE}* ~{queues.PUBLISH}* ~{_BUILD_QUEUES} ~*{keys.COMMANDS}* "
     "+script|load +script|exists +evalsha +info +memory|usage +scan +type +ttl +object|idletime "
     "+exists +expire +pexpire +persist +del +unlink "
     "+get +mget +set +getrange +strlen +hset +hsetnx +hget +hmget +hdel +hexists +hlen +hstrlen +hincrby "
@@ -120,6 +120,8 @@ def _more(role: str) -> tuple[str, ...]:
     return _CHAIN if role.startswith("build.") else ()
 
 
+#: The form of the names under which Celery's clients ask: no worker may make up other lists, which no process deletes.
+_ASKING = "-".join("[0-9a-f]" * length for length in (8, 4, 4, 4, 12))
 #: The keys of an attempt that a worker's scripts read or write.
 _SCRIPTED = (keys.offer, keys.lease, keys.closed, keys.live_log, keys.wake)
 
@@ -147,8 +149,8 @@ def _worker(role: str) -> tuple[str, ...]:
         f"+sadd %W~{keys.workers(role)}",
         f"+set +exists +del ~{keys.worker(role, '*')}",
         f"+hget %R~{keys.off(role)}",
-        f"+lpush ~{keys.replies('*')}",
-        f"+llen +del +lpush +brpop {nodes}",
+        f"+lpush ~{keys.replies(_ASKING)}",
+        f"+llen +del +brpop {nodes}",
         # Not together with PUBLISH: an account that may publish there commands every worker.
         f"{_SUBSCRIBE} {_COMMAND_CHANNELS}",
         f"+publish &{keys.CELERY_EVENTS}",

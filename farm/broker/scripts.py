@@ -116,7 +116,8 @@ return redis.call('set', KEYS[1], ARGV[1], 'nx', 'ex', ARGV[2]) and 1 or 0
 """
 #: The scripts that are run by accounts which may not load them.
 SHARED = (CLAIM, TOUCH, SEND, UNLOCK, RENEW_LOCK, LOCK)
-# Names may be as long as Redis takes, so it examines few at a time, and deletes names that are too long at once.
+# Names may be as long as Redis takes, so it examines few at a time, and deletes names that are too long at once: those
+# of the farm, and of Celery's lists of one process.
 SCAN = """
 local cursor, names, left = ARGV[1], {}, tonumber(ARGV[2])
 repeat
@@ -124,7 +125,9 @@ repeat
   cursor = answer[1]
   for _, name in ipairs(answer[2]) do
     if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
-    elseif string.sub(name, 1, #ARGV[4]) == ARGV[4] then redis.call('UNLINK', name) end
+    elseif string.sub(name, 1, #ARGV[4]) == ARGV[4] or string.find(name, ARGV[5], -#ARGV[5] - 3, true) then
+      redis.call('UNLINK', name)
+    end
   end
   left = left - 10
 until cursor == '0' or left <= 0

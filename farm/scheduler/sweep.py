@@ -6,11 +6,13 @@ goes on from there, so that the cost of a pass does not grow with their number.
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from farm import queues
 from farm.broker import keys, scripts
@@ -21,10 +23,12 @@ _log = logging.getLogger(__name__)
 
 _SCAN_COUNT = 500
 _NAME_BYTES = 1024  # the longest name of a key: a label, or a worker's name with its prefix
-_KEPT_S = 3600
+_QUEUE_BYTES = 8 * 2**20  # of messages: the farm sends one for each free slot, of some KiB
 _REPLY = keys.replies("")
 _PIDBOX = keys.COMMANDS.encode()
+_ANSWERS = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}" + re.escape(_REPLY.encode()))
 _PRIORITY_MARK = b"\x06\x16"
+_QUEUES = frozenset(name for queue in queues.WORKER_ROLES for name in queues.lists_of(queue))
 _REPLY_IDLE_S = 3600  # a client waits only seconds for a worker's answer
 
 
@@ -36,10 +40,11 @@ class Swept:
     leases: int = 0
     passing: int = 0
     replies: int = 0
+    large: int = 0
 
     @property
     def total(self) -> int:
-        return self.offers + self.leases + self.passing + self.replies
+        return self.offers + self.leases + self.passing + self.replies + self.large
 
 
 class Sweeper:
@@ -67,8 +72,9 @@ class Sweeper:
         swept = Swept(
             offers=self._delete([key for key in over if key.startswith(keys.OFFERS)]),
             leases=self._close([key.removeprefix(keys.LEASES) for key in over if key.startswith(keys.LEASES)]),
-            passing=self._delete(self._without_end([key for key in over if key.startswith(keys.PASSING)])),
+            passing=self._delete(self._without_end([key for key in over if _kind(key, keys.PASSING)])),
             replies=self._drop_replies([key for key in found if not keys.is_ours(key)]),
+            large=self._delete(self._too_large([*found, *_QUEUES])),
         )
         if swept.total:
             _log.info("Deleted stale keys from Redis: %s", swept, extra={"action": "sweep"})
@@ -79,12 +85,13 @@ class Sweeper:
     def _next_keys(self) -> list[str]:
         """Each key once, of the kinds that are swept. A name that is not UTF-8 is not the farm's."""
         kinds = (keys.OFFERS, keys.LEASES, *keys.PASSING)
+        names: list[bytes]
         found: dict[str, None] = {}
         for _ in range(0, self._portion, _SCAN_COUNT):
-            answer: Any = self._scan(args=[self._cursor, _SCAN_COUNT, _NAME_BYTES, keys.PREFIX])
+            answer: Any = self._scan(args=[self._cursor, _SCAN_COUNT, _NAME_BYTES, keys.PREFIX, keys.COMMANDS])
             self._cursor, names = int(answer[0]), answer[1]
-            if strays := [name for name in names if _is_stray(name, kinds)]:
-                self._redis.unlink(*strays)
+            strays = {name for name in names if _is_stray(name, kinds)}
+            self._delete([*strays])
             texts = (name.decode(errors="replace") for name in names if name not in strays)
             found |= dict.fromkeys(text for text in texts if text.startswith(kinds) or text.endswith(_REPLY))
             if self._cursor == 0:
@@ -92,13 +99,23 @@ class Sweeper:
         return list(found)
 
     def _without_end(self, names: Sequence[str]) -> list[str]:
-        """The keys that do not expire within an hour. The farm keeps none of these kinds for longer."""
+        """The keys that are there for longer than the farm keeps any of their kinds."""
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.ttl(name)
-            return [
-                name for name, left_s in zip(names, pipe.execute(), strict=True) if left_s == -1 or left_s > _KEPT_S
-            ]
+            left = zip(names, pipe.execute(), strict=True)
+        return [name for name, left_s in left if left_s == -1 or left_s > keys.PASSING[_kind(name, keys.PASSING)]]
+
+    def _too_large(self, names: Sequence[str]) -> list[str]:
+        """The keys that have more than the farm writes into any of their kinds, and queues with far too many messages:
+        the scheduler sends the honest ones again."""
+        limits = {name: keys.LARGEST[kind] for name in names if (kind := _kind(name, keys.LARGEST))}
+        limits |= dict.fromkeys(set(names) & _QUEUES, _QUEUE_BYTES)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in limits:
+                pipe.memory_usage(name, samples=0)
+            sizes = pipe.execute()
+        return [name for (name, limit), size in zip(limits.items(), sizes, strict=True) if (size or 0) > limit]
 
     def _close(self, labels: Sequence[str]) -> int:
         """Close the leases, and do not only delete them, so that a worker that holds one is told."""
@@ -106,8 +123,20 @@ class Sweeper:
             self._leases.close_attempts(labels)
         return len(labels)
 
-    def _delete(self, names: Sequence[str]) -> int:
-        return self._redis.unlink(*names) if names else 0
+    def _delete(self, names: Sequence[str | bytes]) -> int:
+        """A key that this account may not delete, since its rights are of an older version, stops no other."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.unlink(name)
+            answers = pipe.execute(raise_on_error=False)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        for error in errors:
+            if not isinstance(error, NoPermissionError):
+                raise error
+        if errors:
+            words = "The broker denies the scheduler to delete %d stale keys; load what `farm keys acl` prints"
+            _log.warning(words, len(errors), extra={"action": "sweep"})
+        return sum(answer for answer in answers if isinstance(answer, int))
 
     # --- Celery's -----------------------------------------------------------------------------------------------
 
@@ -124,6 +153,11 @@ class Sweeper:
         return self._delete(old)
 
 
+def _kind(name: str, kinds: Iterable[str]) -> str:
+    """Which of these prefixes the key's name has; empty if it has none."""
+    return next((kind for kind in kinds if name.startswith(kind)), "")
+
+
 def _is_stray(name: bytes, kinds: tuple[str, ...]) -> bool:
     """Whether a worker's account can make the key, but the farm never does: a name of one of the farm's kinds that is
     not UTF-8, a queue that is none of kombu's priority queues, or a list of commands to one worker, which kombu
@@ -135,6 +169,6 @@ def _is_stray(name: bytes, kinds: tuple[str, ...]) -> bool:
             return True
         return False
     if name.endswith(_PIDBOX) or name[:-3].endswith(_PIDBOX):
-        return not name.endswith(_REPLY.encode())
+        return _ANSWERS.fullmatch(name) is None
     queue, mark = name[:-3], name[-3:-1]
     return queue.decode(errors="replace") in queues.ALL and mark != _PRIORITY_MARK

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
@@ -83,7 +84,7 @@ def test_keys_of_others_are_left_alone(sweeper: Sweeper, client: redis.Redis) ->
 
 
 def test_answers_that_were_not_read_for_an_hour_are_removed(sweeper: Sweeper, client: redis.Redis) -> None:
-    dead, alive = "aaaa.reply.celery.pidbox", "bbbb.reply.celery.pidbox"
+    dead, alive = (f"{uuid4()}.reply.celery.pidbox" for _ in range(2))
     # Restored with an age: nothing else tells Redis that a key was not used for two hours.
     client.lpush(dead, b"answer")
     content = client.dump(dead)
@@ -96,7 +97,7 @@ def test_answers_that_were_not_read_for_an_hour_are_removed(sweeper: Sweeper, cl
 
 def test_a_redis_that_does_not_tell_ages_keeps_its_answers(sweeper: Sweeper, client: redis.Redis) -> None:
     client.config_set("maxmemory-policy", "allkeys-lfu")
-    client.lpush("aaaa.reply.celery.pidbox", b"answer")
+    client.lpush(f"{uuid4()}.reply.celery.pidbox", b"answer")
     assert _sweep(sweeper).total == 0
 
 
