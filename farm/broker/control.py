@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from farm import queues, wire
-from farm.broker import bounds, scripts
+from farm.broker import bounds, keys, scripts
 from farm.broker.connection import connect, unanswered
 from farm.config import Settings
 from farm.errors import FarmNotRunning, Unforeseen, UnknownVersion
@@ -73,6 +73,11 @@ end
 return answer
 """
 
+# As above, the first write is DEL.
+_RECOVER = """
+redis.call('DEL', KEYS[1])
+while redis.call('LMOVE', KEYS[2], KEYS[3], 'LEFT', 'RIGHT') do end
+"""
 _TAKE_KEYS = (
     queues.CONTROL_BELL,
     *(name for role in queues.CONTROL_ROLES for name in (queues.control_list(role), queues.control_taken(role))),
@@ -99,6 +104,7 @@ class Control:
         self._redis = connect(settings, timeout_s=60)
         self._put = scripts.Script(self._redis, scripts.SEND)
         self._take = scripts.PipedScript(self._redis, _TAKE)
+        self._recover = self._redis.register_script(scripts.of_scheduler(_RECOVER))
         self._sent_to: set[str] = set()
         self._has_more = False
         self._complaints = Complaints()
@@ -140,8 +146,7 @@ class Control:
     def recover(self) -> None:
         """Put back the documents that an earlier receiver did not settle. Call it once, before the first `receive`."""
         for role in queues.CONTROL_ROLES:
-            while self._redis.lmove(queues.control_taken(role), queues.control_list(role), "LEFT", "RIGHT") is not None:
-                pass
+            self._recover(keys=[keys.NONE, queues.control_taken(role), queues.control_list(role)])
 
     def receive(self, *, timeout_s: float, admit: Admit = frozenset) -> Inbox:
         """The waiting documents, at most 200 of each role, and one after 2 MiB of them; blocks up to `timeout_s`.

@@ -11,7 +11,9 @@ from farm.broker import keys
 from farm.config import Settings
 
 HOLD_S = 10
+# The first write is DEL, which needs no memory: after it the script may go on at the memory limit.
 _RENEW = """
+redis.call('DEL', KEYS[3])
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 'others' end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
@@ -37,7 +39,7 @@ class SchedulerLock:
 
     def take(self) -> Lock:
         """Take or renew the lock, for ten seconds."""
-        answer: Any = self._renew(keys=[keys.SCHEDULER, keys.BORN], args=[self._token, HOLD_S])
+        answer: Any = self._renew(keys=[keys.SCHEDULER, keys.BORN, keys.NONE], args=[self._token, HOLD_S])
         return Lock(answer.decode())
 
     def release(self) -> None:

@@ -32,6 +32,7 @@ LIVE_LOG_BYTES = 8 * 2**20  # the part of a running attempt's log that can be fo
 _LIVE_LOG_KEPT_S = 600
 _CLOSED_KEPT_S = 300  # how long a duplicate message of a closed attempt is turned away at once
 _WAKE_KEPT_S = 60
+_NEARLY_FULL = 0.9
 _TURNED_AWAY_KEPT_S = 60  # a worker asks every second
 _WAITS = 2  # messages that may wait for an attempt before its turn: its own, and one that Celery repeats
 _ASK_AGAIN_S = 0.2
@@ -114,6 +115,11 @@ class Leases(WorkerRegister):
 
     def close(self) -> None:
         self._redis.close()
+
+    def is_nearly_full(self) -> bool:
+        """Whether the broker has a memory limit, and less than a tenth of it is free. For the scheduler's account."""
+        memory: Any = self._redis.info("memory")
+        return bool(memory["maxmemory"]) and memory["used_memory"] > _NEARLY_FULL * memory["maxmemory"]
 
     def uptime_s(self) -> int:
         """The seconds for which the broker has been running."""

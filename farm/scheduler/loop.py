@@ -60,6 +60,8 @@ class Scheduler:
                         _log.warning("Waiting for broker and database: %s", error, extra={"action": "outage"})
                     is_away = True
                     self._leader.suspend(error)
+                    if isinstance(error, redis.OutOfMemoryError):
+                        self._upkeep.make_room()
                     stop.wait(pause_s)
                     pause_s = min(pause_s * 2, _BACKOFF_S[1])
                 else:

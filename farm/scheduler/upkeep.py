@@ -6,10 +6,13 @@ The guard runs each job, so that the failure of one does not stop the others.
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from farm.errors import GIVEN, WorkerLost
+import redis
+
+from farm.errors import GIVEN, FarmNotRunning, WorkerLost
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.model.remote import Remote, RemoteKind
@@ -48,6 +51,7 @@ class Upkeep:
         """The jobs in the order in which they run."""
         parts = self._parts
         return (
+            Job(name="room", every_s=5, do=lambda _: self._look_for_room()),
             Job(name="scripts", every_s=1, do=lambda _: parts.leases.load_scripts()),
             Job(name="close-rest", every_s=1, do=lambda _: parts.delivery.close_rest()),
             Job(name="workers", every_s=1, do=lambda _: parts.snapshot.read_workers()),
@@ -92,7 +96,16 @@ class Upkeep:
     def _run(self, job: Job, now: datetime) -> None:
         self._parts.guard.run(job.name, lambda: job.do(now))
 
+    def make_room(self) -> None:
+        """Sweep now, since the broker has no memory left for others. The next sweep makes up for one that fails."""
+        with suppress(redis.RedisError, FarmNotRunning):
+            self._parts.guard.run("sweep", lambda: self._parts.sweeper.sweep(self._live_labels))
+
     # --- the longer jobs ----------------------------------------------------------------------------------------
+
+    def _look_for_room(self) -> None:
+        if self._parts.leases.is_nearly_full():
+            self.make_room()
 
     def _promote(self, now: datetime) -> None:
         """Make steps ready that waited for a time that has come."""
