@@ -154,7 +154,7 @@ class Sweeper:
 
 
 def _kind(name: str, kinds: Iterable[str]) -> str:
-    """Which of these prefixes the key's name has; empty if it has none."""
+    """The one of these prefixes that the key's name has; empty if it has none."""
     return next((kind for kind in kinds if name.startswith(kind)), "")
 
 
