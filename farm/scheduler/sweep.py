@@ -29,7 +29,7 @@ _PIDBOX = keys.COMMANDS.encode()
 _ANSWERS = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}" + re.escape(_REPLY.encode()))
 _PRIORITY_MARK = b"\x06\x16"
 _QUEUES = frozenset(name for queue in queues.WORKER_ROLES for name in queues.lists_of(queue))
-_REPLY_IDLE_S = 3600  # a client waits only seconds for a worker's answer
+_REPLY_IDLE_S = 300  # a client waits only seconds for a worker's answer
 
 
 @dataclass(frozen=True, kw_only=True)
