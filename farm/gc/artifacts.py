@@ -16,6 +16,8 @@ from farm.store.retention import RetentionStore
 #: Clocks of hosts differ, and a client stores a src.rpm before it asks for its build.
 _MARGIN = timedelta(days=1)
 _AT_ONCE = 500
+#: No file is older. Times near the ends of Python's calendar have no neighbours, and no other zone.
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _SAY_EVERY = 10_000
 
 Say = Callable[[str], None]
@@ -48,7 +50,8 @@ class ArtifactCollector:
         """
         oldest_work_at = self.store.oldest_work_at()
         now = now or datetime.now(UTC)
-        before = min(self.since, oldest_work_at or now, now) - _MARGIN
+        self.since = min(max(self.since, _EARLIEST), now)
+        before = min(self.since, oldest_work_at or now) - _MARGIN
         counts = [0, 0, 0, 0]
         waiting: list[StoredFile] = []
         for file in self.artifacts.listed():

@@ -382,6 +382,14 @@ def test_only_old_artifacts_that_no_build_names_are_collected(site: Site, admin:
     assert all(admin.read(file.artifact) for file in admin.artifacts(build_id))
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_artifacts_are_collected_since_any_time(site: Site, admin: FarmApi, text: str) -> None:
+    build_id = one_build(admin)
+    site.driven.finish(build_id)
+    found = admin.collect_artifacts(since=datetime.fromisoformat(text), dry_run=True)
+    assert (found.looked_at > 0, found.files) == (True, 0)
+
+
 # --- repositories and targets -----------------------------------------------------------------------------------
 
 
