@@ -1,4 +1,4 @@
-"""A Redis 7 with the accounts that `farm keys acl` makes, on loopback."""
+"""Servers on loopback: a Redis 7 with the accounts that `farm keys acl` makes, and web servers of others."""
 
 import shutil
 import socket
@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from farm.broker.scripts import ScriptLoader
 from farm.cli.main import app
+from tests.fetching import Server, http_server
 
 ADMIN = "admin"
 _WITHIN_S = 10.0
@@ -109,3 +110,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with broker_with_accounts(tmp_path_factory.mktemp("acl")) as broker:
         broker.load_scripts()
         yield broker
+
+
+@pytest.fixture
+def public() -> Iterator[Server]:
+    """A server that stands for the internet."""
+    with http_server() as server:
+        yield server
+
+
+@pytest.fixture
+def private() -> Iterator[Server]:
+    """Nothing may ever ask it for anything."""
+    with http_server("127.0.0.9") as server:
+        yield server
+    assert server.seen == []

@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -40,20 +39,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users' rights a
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(folder=tmp_path / "desk", allow="127.0.0.1/32")
-
-
-@pytest.fixture
-def public() -> Iterator[Server]:
-    with http_server() as server:
-        yield server
-
-
-@pytest.fixture
-def private() -> Iterator[Server]:
-    """Nothing may ever ask it for anything."""
-    with http_server("127.0.0.9") as server:
-        yield server
-    assert server.seen == []
 
 
 def _why(desk: Desk, url: str) -> str:

@@ -56,7 +56,6 @@ def _carry_out(kind: bytes, text: bytes, stop: threading.Event) -> int:
     from workers.local.tree import source_of
 
     threading.Thread(target=_load_steps, daemon=True).start()
-
     request = msgspec.json.decode(text, type=TrialRequest)
     with source_of(request, stop) as (source, who):
         from workers.local.trial import trial

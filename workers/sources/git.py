@@ -347,15 +347,8 @@ class Mirror:
         """Run `git fetch` with these options and refspecs. The caller holds the lock. Raises CommandFailed."""
         options = [arg for arg in args if arg.startswith("--")]
         refspecs = [arg for arg in args if not arg.startswith("--")]
-        common = (
-            "fetch",
-            "--progress",
-            "--no-auto-gc",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-        )
-        self.bring(*common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
+        common = ("--progress", "--no-auto-gc", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        self.bring("fetch", *common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
         # Apart, since it writes all packs of the mirror again, which are not the step's.
         with suppress(CommandFailed, Ended):
             self.run("gc", "--auto", "--quiet")
