@@ -29,6 +29,7 @@ class Settings:
     """`data` holds everything an embedded farm keeps. Empty URLs stand for the embedded defaults inside it.
 
     `keep_failed` keeps the work folders of attempts that did not succeed, for a person to look at.
+    `try_warm_s` is how long `farm try` leaves a process for the next one.
     `scratch` is the folder of build roots while they are used; it should be on the file system of `data`.
 
     `allow_networks` are networks that `fetch` may connect to although they are not public, such as `10.0.0.0/8`, with
@@ -74,6 +75,7 @@ class Settings:
     owner: str = ""
     log_level: str = "INFO"
     keep_failed: bool = False
+    try_warm_s: int = 600
     extensions: str = ""
     scratch: Path | None = None
     first_root_id: int = 1_900_000_000

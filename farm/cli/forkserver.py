@@ -1,4 +1,6 @@
-"""The fork server of `farm up`: a process that has imported what commands use, and forks for each command.
+"""A fork server: a process that has imported what commands use, and forks for each command. `farm up` has one for most
+commands. With the argument `try` it is the one that `farm try` leaves behind, which ends when it has had no command for
+a while.
 
 A command (start.py) connects to the socket, which only the farm's user can use, and sends a request: its state of the
 code, umask, encodings, arguments and environment. The forked process answers with its process id. It gets GO with the
@@ -21,16 +23,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from farm.cli.start import ACCEPTED, GO, NUMBER_BYTES, context_of, facts_of, peer_of, receive, socket_path
-from farm.cli.state import code_state
+from farm.cli import warm
+from farm.cli.start import ACCEPTED, GO, NUMBER_BYTES, context_of, facts_of, peer_of, receive
+from farm.cli.state import SOCKET, TRY, TRY_SOCKET, code_state, socket_path
 
 _F_SETSIG = 10  # fcntl.h; Python has no name for it
 _REQUEST_WITHIN_S = 5.0
 _BACKLOG = 64
+_LOOK_EVERY_S = 5.0
+_WARM_TRY = "workers.local.warm"  # a name, since the workers' part is not installed everywhere
 _FILES = 5  # standard input, output and error, the folder, and a pipe that the command closes when it ends
 _LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 #: Run once before the first command, so that the parsed commands and compiled statements are there in each fork.
@@ -54,15 +60,40 @@ class _Request:
 
 def main() -> None:
     """Serve until SIGTERM. Commands that run go on: they are processes of their own."""
-    state = code_state()
-    _import_commands()
-    if code_state() != state:  # an installation went on meanwhile
-        os.execv(sys.executable, [sys.executable, "-m", "farm.cli.forkserver"])  # noqa: S606
+    is_try = sys.argv[1:] == [TRY]
+    path = socket_path(TRY_SOCKET if is_try else SOCKET)
+    state = code_state(with_workers=is_try)
+    if is_try:
+        _import_try()
+    else:
+        _import_commands()
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page that it looks at
+    if code_state(with_workers=is_try) != state:  # an installation went on meanwhile
+        os.execv(sys.executable, [sys.executable, "-m", "farm.cli.forkserver", *sys.argv[1:]])  # noqa: S606
     try:
-        with _listening(socket_path()) as listener:
-            _serve(listener, state)
+        with _listening(path) as listener:
+            if is_try:
+                _serve_for(listener, state, path)
+            else:
+                _serve(listener, state)
     except OSError as error:
-        sys.exit(f"commands cannot be served at {socket_path()}: {error}")
+        sys.exit(f"commands cannot be served at {path}: {error}")
+
+
+def _import_try() -> None:
+    from farm.cli import main
+
+    import farm.repositories.directory  # isort: skip
+    import farm.service.request  # isort: skip
+    from farm.formats.registry import format_of, names
+    import farm.targets.load  # noqa: F401  # isort: skip
+
+    import_module(_WARM_TRY)
+    for name in names():
+        _ = format_of(name).index  # loads its library
+    with redirect_stdout(io.StringIO()), suppress(SystemExit):
+        main.command()(["try", "--help"], prog_name="farm")
 
 
 def _import_commands() -> None:
@@ -81,8 +112,6 @@ def _import_commands() -> None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), suppress(SystemExit, Exception):
             main.command()(words, prog_name="farm")
     session.console.cache_clear()
-    gc.collect()
-    gc.freeze()  # a collection in a fork would copy every page that it looks at
 
 
 @contextmanager
@@ -95,24 +124,58 @@ def _listening(path: str) -> Iterator[socket.socket]:
     finally:
         os.umask(before)
     listener.listen(_BACKLOG)
+    own = os.stat(path)  # noqa: PTH116
     try:
         yield listener
     finally:
-        Path(path).unlink(missing_ok=True)
+        if _is_same(path, own):
+            Path(path).unlink(missing_ok=True)
         listener.close()
 
 
-def _serve(listener: socket.socket, state: str) -> None:
+def _handle_signals() -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGCHLD, lambda *_: _reap())
+
+
+def _serve(listener: socket.socket, state: str) -> None:
+    _handle_signals()
     while True:
-        connection = _accept(listener)
-        if peer_of(connection)[1] == os.geteuid() and os.fork() == 0:
-            _become_command(listener, connection, state)
-        connection.close()
+        _take_one(listener, state)
+
+
+def _serve_for(listener: socket.socket, state: str, path: str) -> None:
+    """As _serve, until there was no command for FARM_TRY_WARM_S, or the socket is no longer this process's."""
+    from farm.config import Settings
+
+    idle_s = Settings.from_env().try_warm_s
+    own = os.stat(path)  # noqa: PTH116
+    _handle_signals()
+    last = time.monotonic()
+    listener.settimeout(min(_LOOK_EVERY_S, idle_s))
+    while time.monotonic() - last < idle_s and _is_same(path, own) and code_state(with_workers=True) == state:
+        with suppress(TimeoutError):
+            _take_one(listener, state)
+            last = time.monotonic()
+
+
+def _is_same(path: str, own: os.stat_result) -> bool:
+    """False once another server listens there, or FARM_DATA is gone."""
+    with suppress(OSError):
+        found = os.stat(path)  # noqa: PTH116
+        # A new file may get the number of one that was removed.
+        return (found.st_ino, found.st_ctime_ns) == (own.st_ino, own.st_ctime_ns)
+    return False
+
+
+def _take_one(listener: socket.socket, state: str) -> None:
+    connection = _accept(listener)
+    if peer_of(connection)[1] == os.geteuid() and os.fork() == 0:
+        _become_command(listener, connection, state)
+    connection.close()
 
 
 def _accept(listener: socket.socket) -> socket.socket:
@@ -133,6 +196,7 @@ def _reap() -> None:
 def _become_command(listener: socket.socket, connection: socket.socket, state: str) -> NoReturn:
     """In the fork: run the command or none, and end."""
     try:
+        warm.is_fork = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -24,6 +24,7 @@ from farm.cli.options import (
     parse_build,
 )
 from farm.cli.session import connected
+from farm.cli.warm import leave_server
 from farm.config import Settings
 from farm.errors import BadRequest, HostUnfit, NotFound, WrongState
 
@@ -94,21 +95,23 @@ def try_(
         timeout_s=timeout,
         limits=parse_limits(limit or ()),
     )
-    _become(
-        TrialRequest(
-            target=found,
-            arches=pick_arches(found, arch or _here(found.arches)),
-            options=options,
-            folder=str(folder.absolute()),
-            results=str(results.absolute()),
-            source=_stored(settings, package, found.format) if package else None,
-            subdir=subdir,
-            recipe=recipe,
-            is_kept=keep or settings.keep_failed,
-            has_shell=shell,
-            is_quiet=quiet,
-        )
+    request = TrialRequest(
+        target=found,
+        arches=pick_arches(found, arch or _here(found.arches)),
+        options=options,
+        folder=str(folder.absolute()),
+        results=str(results.absolute()),
+        source=_stored(settings, package, found.format) if package else None,
+        subdir=subdir,
+        recipe=recipe,
+        is_kept=keep or settings.keep_failed,
+        has_shell=shell,
+        is_quiet=quiet,
     )
+    try:
+        _become(request)
+    finally:
+        leave_server(settings)
 
 
 def shell(

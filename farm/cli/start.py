@@ -1,4 +1,5 @@
-"""The console script `farm`: hands a command to the fork server of a running `farm up`, or runs it in this process.
+"""The console script `farm`: hands a command to a fork server, or runs it in this process. `farm up` starts the server
+of most commands, and `farm try` leaves one for the next `farm try`.
 
 Most of a command's time goes into imports, so this module imports C modules alone until it knows that it must run the
 command itself. forkserver.py is the other side; its docstring describes the protocol.
@@ -10,17 +11,15 @@ import os
 import sys
 from types import FrameType
 
-from farm.cli.state import code_state
+from farm.cli.state import SOCKET, TRY, TRY_SOCKET, code_state, socket_path
 
-SOCKET = "commands.sock"
 ACCEPTED, GO = b"y", b"g"
 NUMBER_BYTES = 8  # each number of the protocol has this size, and is little endian
 _ANSWER_WITHIN_S = 1.0
 KILLED = 137  # the code that a shell shows for a program ended by SIGKILL
-#: The fork server starts no command for these: `up` and `server` are daemons, `try` and `shell` become another program
-#: that has the terminal, `login` asks on the terminal, and a command may name a file descriptor or the terminal of its
-#: own process.
-_BY_ITSELF = {"up", "server", "try", "shell", "login"}
+#: The fork server starts no command for these: `up` and `server` are daemons, `shell` has the terminal, `login` asks on
+#: it, and a command may name a file descriptor or the terminal of its own process.
+_BY_ITSELF = {"up", "server", "shell", "login", "--shell"}
 _OWN_FILES = ("/proc/self", "/proc/thread-self", "/dev/fd", "/dev/tty")
 _RIGHTS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -28,7 +27,8 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 def main() -> None:
     """The console script."""
-    connection = _connect() if _may_be_handed_over() else None
+    is_try = sys.argv[1:2] == [TRY]
+    connection = _connect(TRY_SOCKET if is_try else SOCKET) if _may_be_handed_over(is_try) else None
     child = _hand_over(connection) if connection is not None else None
     if connection is None or child is None:
         from farm.cli.main import main as run
@@ -38,24 +38,15 @@ def main() -> None:
         os._exit(_attend(connection))
 
 
-def _may_be_handed_over() -> bool:
+def _may_be_handed_over(is_try: bool) -> bool:
     # An extension may define a command's step types, and the fork server has imported none.
-    if {*sys.argv[1:2]} & _BY_ITSELF or "FARM_EXTENSIONS" in os.environ:  # noqa: TID251 - Settings take long to import
+    if {*(sys.argv if is_try else sys.argv[1:2])} & _BY_ITSELF or "FARM_EXTENSIONS" in os.environ:  # noqa: TID251 - Settings take long to import
         return False
     return not any(name in word for word in sys.argv for name in _OWN_FILES)
 
 
-def socket_path() -> str:
-    """The fork server's socket, in FARM_DATA or its default; as `Settings.data` has it."""
-    env = os.environ  # noqa: TID251 - Settings take long to import
-    if not (data := env.get("FARM_DATA")):
-        home = env.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - nor pathlib
-        data = "/var/lib/farm" if os.geteuid() == 0 else f"{home}/farm"
-    return os.path.join(os.path.expanduser(data), SOCKET)  # noqa: PTH111, PTH118
-
-
-def _connect() -> "_socket.socket | None":
-    """A connection to the fork server of this user, or None.
+def _connect(name: str) -> "_socket.socket | None":
+    """A connection to the fork server of this user with this socket, or None.
 
     Nothing is sent to a process of another user, or with other rights or namespaces: the root of a container that
     shares FARM_DATA could listen there, and would get passwords, and a folder outside of the container.
@@ -68,7 +59,7 @@ def _connect() -> "_socket.socket | None":
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.settimeout(_ANSWER_WITHIN_S)
-        connection.connect(socket_path())
+        connection.connect(socket_path(name))
         server, user = peer_of(connection)
         if user == os.geteuid() and context_of(server) == context_of(os.getpid()):
             return connection
@@ -137,7 +128,7 @@ def _request() -> list[bytes]:
     """The state of the code, the umask, the forms of the standard streams, the arguments, the environment."""
     os.umask(umask := os.umask(0o077))
     forms = [word for one in (sys.stdin, sys.stdout, sys.stderr) for word in (one.encoding, one.errors or "strict")]
-    head = [code_state(), str(umask), *forms, str(len(sys.argv)), *sys.argv]
+    head = [code_state(with_workers=sys.argv[1:2] == [TRY]), str(umask), *forms, str(len(sys.argv)), *sys.argv]
     env = [name + b"=" + value for name, value in os.environb.items()]
     return [*map(os.fsencode, head), *env]
 
@@ -164,8 +155,11 @@ def _pass_signals_to(child: int) -> None:
         os.kill(os.getpid(), _signal.SIGSTOP)
         pass_on(_signal.SIGCONT, frame)
 
-    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
-        _signal.signal(_signal.SIGINT, pass_on)
+    # `farm try` removes its build root when it gets any of these; another command ends with this process.
+    ends = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP) if sys.argv[1:2] == [TRY] else (_signal.SIGINT,)
+    for number in ends:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, pass_on)
     if _signal.getsignal(_signal.SIGTSTP) != _signal.SIG_IGN:
         _signal.signal(_signal.SIGTSTP, pause)
 

@@ -258,6 +258,7 @@ def test_a_host_without_user_namespaces_says_so(target: Target, tmp_path: Path) 
     assert "makes no user namespace" in (host_problem(settings) or "")
     with pytest.raises(HostUnfit, match="name the target in FARM_UNCONFINED"):
         confinement(settings, target)
+    assert confine._worked == set(), "nor does a process rely on the trial that another made before"
     allowing = replace(settings, unconfined="demo")
     assert confinement(allowing, target).first_id is None
 

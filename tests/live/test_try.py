@@ -56,7 +56,7 @@ class Person:
     folder: Path
 
     def env(self, **more: str) -> dict[str, str]:
-        data = {"FARM_DATA": str(self.settings.data), "FARM_ALLOW_NETWORKS": "127.0.0.0/8"}
+        data = {"FARM_DATA": str(self.settings.data), "FARM_ALLOW_NETWORKS": "127.0.0.0/8", "FARM_TRY_WARM_S": "0"}
         return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **data, **more}
 
     def types(self, *words: str | Path, given: str = "", **env: str) -> Said:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from farm.config import Settings
@@ -26,6 +27,9 @@ _SYSCALLS = Path(__file__).parent / "syscalls.py"
 _COMPILE_S = 60.0
 _TRY_S = 20.0
 _SAID_BYTES = 4096
+_RECALL = timedelta(hours=1)  # how long a later process relies on the trial of another one
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 #: An entry of FARM_UNCONFINED that stands for every target.
 _ALL = "*"
 _lock = threading.Lock()
@@ -43,7 +47,7 @@ def confinement(settings: Settings, target: Target) -> Confinement:
     helper = _helper(settings.data)
     filters = _filter(settings.data, target.user_namespaces)
     confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
-    if problem := _problem(settings.data, confined):
+    if problem := _problem(settings.data, confined, may_recall=True):
         _require_allowed(settings, target, problem)
         return Confinement(helper=helper, filter=filters, first_id=None)
     return confined
@@ -59,7 +63,7 @@ def reader_confinement(settings: Settings) -> Confinement:
     user namespaces to build, the program runs without one as well. Raises HostUnfit."""
     helper, filters = _helper(settings.data), _filter(settings.data, False)
     confined = Confinement(helper=helper, filter=filters, first_id=settings.first_root_id)
-    problem = _problem(settings.data, confined)
+    problem = _problem(settings.data, confined, may_recall=True)
     if problem is None:
         return confined
     if not settings.unconfined_targets:
@@ -136,11 +140,45 @@ def _kept(data: Path, name: str, make: Callable[[Path], None]) -> Path:
 _worked: set[tuple[Path, Path | None, int | None]] = set()
 
 
-def _problem(data: Path, confined: Confinement) -> str | None:
-    """None once a sandbox has come up in this process. A failure is tested again, since it may be temporary."""
+def _problem(data: Path, confined: Confinement, *, may_recall: bool = False) -> str | None:
+    """None once a sandbox has come up in this process. A failure is tested again, since it may be temporary.
+
+    With `may_recall`, a success of another process on this host counts for a while: the trial takes a twelfth of the
+    time that `farm try` needs to start. A host that changed meanwhile fails in the session itself, which is made in the
+    same way and is confined or does not start.
+    """
     key = (confined.helper, confined.filter, confined.first_id)
-    if key in _worked:
+    if key in _worked or (may_recall and _is_recalled(data, confined)):
         return None
+    problem = _trial_problem(data, confined)
+    if problem is None:
+        _worked.add(key)
+        _record(data, confined).write_text(_host_state(confined))
+    return problem
+
+
+def _record(data: Path, confined: Confinement) -> Path:
+    return data / "sandbox" / f"works-{confined.filter.name if confined.filter else 'unfiltered'}"
+
+
+def _host_state(confined: Confinement) -> str:
+    """The boot, the namespaces, the helper and the ids with which the trial was made."""
+    namespaces = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in _NAMESPACES]
+    made_at = str(confined.helper.stat().st_mtime_ns)
+    return "\n".join([_BOOT_ID.read_text().strip(), confined.helper.name, made_at, str(confined.first_id), *namespaces])
+
+
+def _is_recalled(data: Path, confined: Confinement) -> bool:
+    record = _record(data, confined)
+    try:
+        made_at = datetime.fromtimestamp(record.stat().st_mtime, UTC)
+        is_recent = timedelta() <= datetime.now(UTC) - made_at < _RECALL
+        return is_recent and record.read_text() == _host_state(confined)
+    except OSError:
+        return False
+
+
+def _trial_problem(data: Path, confined: Confinement) -> str | None:
     if os.geteuid() != 0:
         return "only root can map the ids of a user namespace"
     if confined.first_id is not None:  # a container may not have the last ids itself
@@ -163,7 +201,6 @@ def _problem(data: Path, confined: Confinement) -> str | None:
             return f"this host makes no user namespace of {ID_COUNT} ids for a root session: {error}"
         if (folder / "upper/made").stat().st_uid != confined.root_id:
             return "files that a root session makes do not belong to its own ids"
-    _worked.add(key)
     return None
 
 

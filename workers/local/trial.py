@@ -67,6 +67,9 @@ def trial(
     """
     results = Path(request.results)
     check_results(results, who)
+    if request.has_shell and not _has_terminal():
+        say("no shell will be opened: there is no terminal")
+        request = replace(request, has_shell=False)
     trying = replace(settings, keep_failed=request.is_kept or request.has_shell)
     one = _Trial(request=request, settings=trying, stop=stop)
     local = LocalBuild(
@@ -94,6 +97,10 @@ def trial(
     return OUTCOME_EXIT_CODES[outcome]
 
 
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _word(outcome: Outcome) -> str:
     return outcome.value.replace("_", " ")
 
@@ -104,9 +111,6 @@ def _after_failure(one: _Trial) -> None:
     if work is None or not one.request.has_shell:
         return
     kind = step_type(work.kind)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        say("no shell: there is no terminal")
-        return
     try:
         if not kind.can_reopen:
             say(f"no shell: the root of the {work.kind} step cannot be made again")

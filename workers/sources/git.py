@@ -30,7 +30,7 @@ from workers.sources import gateway, git_blame, git_config, refs
 from workers.sources.confined import confined
 from workers.sources.gateway import Gateway
 from workers.sources.giturl import GitUrl
-from workers.sources.growth import forget_left_over
+from workers.sources.growth import forget_left_over, is_untidy
 from workers.sources.readers import Readers
 
 _NOBODY = 65534
@@ -350,8 +350,9 @@ class Mirror:
         common = ("--progress", "--no-auto-gc", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         self.bring("fetch", *common, *options, *self._upload_pack, "--", self.url.asked, *refspecs)
         # Apart, since it writes all packs of the mirror again, which are not the step's.
-        with suppress(CommandFailed, Ended):
-            self.run("gc", "--auto", "--quiet")
+        if is_untidy(self.path):
+            with suppress(CommandFailed, Ended):
+                self.run("gc", "--auto", "--quiet")
 
     def _config(self) -> Path:
         path = self._root / f"config-{git_config.VERSION}"

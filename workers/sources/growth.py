@@ -16,6 +16,7 @@ from workers.isolation.disk import DiskWatch, disk_usage
 
 _FIND_TIMEOUT_S = 120
 _FIND_BYTES = 2**20
+_LOOSE, _PACKS = 6700, 50  # gc.auto and gc.autoPackLimit
 _LEFT_OVER = ("*.lock", "objects/pack/tmp_*", "objects/??/tmp_obj_*", "lfs/incomplete/*", "lfs/tmp/*")
 
 
@@ -49,6 +50,13 @@ def over_fetched(shown: str, limit_bytes: int) -> Ended:
     return over_disk(
         f"{shown}, with what was fetched before it, is larger than the step's disk limit of {limit_bytes} bytes"
     )
+
+
+def is_untidy(mirror: Path) -> bool:
+    """False where `git gc --auto` would do nothing, by git's own estimate. Git itself needs 20 ms to say so."""
+    loose = sum(1 for _ in (mirror / "objects/17").glob("*")) * 256
+    packs = sum(1 for _ in (mirror / "objects/pack").glob("*.pack"))
+    return loose > _LOOSE or packs > _PACKS
 
 
 def forget_left_over(mirror: Path) -> None:

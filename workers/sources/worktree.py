@@ -27,7 +27,8 @@ _TIMEOUT_S = 600.0
 _LOOK_TIMEOUT_S = 30.0  # for a look at the person's refs and configuration
 _SHARED_INDEX = "sharedindex.*"
 _LISTING_BYTES = 64 * 2**20
-_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+# Git need not wait for the disk: all that is here can be made again from the work tree.
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tfsyncMethod = writeout-only\n"
 _CONFIG_SHA256 = _CONFIG.replace("= 0", "= 1") + "[extensions]\n\tobjectformat = sha256\n"
 _PERSON = {
     f"GIT_{role}_{part}": value
