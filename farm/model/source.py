@@ -1,8 +1,13 @@
 """The place of a package's source, as the request names it."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit, urlunsplit
+
+_MASK = "***"
+_NAMES = r"token|secret|passw|pwd|credential|signature|(?<![a-z])(?:sig|auth|api_?key|key|jwt)(?![a-z])"
+_SECRET = re.compile(rf"((?:^|(?<=[&;]))[^=&;]*?(?:{_NAMES})[^=&;]*=)[^&;]+", re.IGNORECASE)
 
 
 class SourceKind(StrEnum):
@@ -47,15 +52,24 @@ def work_tree(url: str, commit: str, *, subdir: str | None, recipe: str | None, 
 
 
 def without_credentials(url: str) -> str:
-    """The URL with user and password replaced, and its query dropped if it had credentials in front.
+    """The URL with user and password replaced, and with those values of its query that are credentials by their names,
+    such as `access_token` or `X-Amz-Signature`.
 
     Works on what git accepts too: `user@host:path` keeps its user, which is not a secret there.
     """
     try:
         parts = urlsplit(url)
-        if not parts.scheme or "@" not in parts.netloc:
+        if not parts.scheme:
             return url
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, f"***@{host}", parts.path, parts.query, parts.fragment))
+        netloc = f"{_MASK}@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+        query = _SECRET.sub(rf"\1{_MASK}", parts.query)
+        if (netloc, query) == (parts.netloc, parts.query):
+            return url
+        return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
     except ValueError:
         return "(a URL that does not parse)"
+
+
+def has_mask(url: str) -> bool:
+    """Whether `without_credentials` may have replaced something in the URL that it returned."""
+    return f"://{_MASK}@" in url or f"={_MASK}" in url

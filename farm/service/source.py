@@ -17,7 +17,7 @@ from farm.errors import BadSource
 from farm.formats.base import Format
 from farm.git_folder import check_repository
 from farm.model.artifact import ArtifactKind
-from farm.model.source import Source, SourceKind, without_credentials
+from farm.model.source import Source, SourceKind, has_mask, without_credentials
 
 SRPM_MAX_BYTES = 4 * 2**30
 _GIT_SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -129,11 +129,21 @@ def _git_url(text: str) -> str:
             raise BadSource(
                 f"--git {without_credentials(text)!r} is no URL of {', '.join(_GIT_SCHEMES)}; use one of them"
             )
+        _check_query(text)
         return text
     path = _expanded(text)
     if not path.exists() and _SCP_LIKE.fullmatch(text) and "::" not in text:
         return text  # git's own short form: user@host:path
     return _local_git(path)
+
+
+def _check_query(url: str) -> None:
+    """Git has its URL on its command line and in its messages, with the query."""
+    shown = without_credentials(url)
+    if has_mask(shown.partition("?")[2]):
+        raise BadSource(
+            f"--git {shown!r} has credentials in its query; give https://USER:TOKEN@host/…, which is never shown"
+        )
 
 
 def _expanded(text: str) -> Path:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from farm import wire
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
+from farm.model.source import has_mask
 from farm.model.worker import Holder
 from farm.state import machine
 from farm.state.changes import BuildState, Changes, build_for
@@ -40,7 +41,6 @@ from farm.store.settling import SettlePolicy, Verdict
 from farm.store.waiting import QueueSeen
 
 _STEP = schema.step.c
-_MASKED = "://***@"  # farm.model.source.without_credentials writes this in place of credentials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,4 +280,4 @@ def _secrets(connection: sa.Connection, changes: Changes) -> dict[int, str]:
 
 
 def _has_secret(build: BuildState) -> bool:
-    return _MASKED in (build.source.url or "")
+    return has_mask(build.source.url or "")

@@ -178,6 +178,18 @@ def test_only_the_fetch_step_is_given_the_credentials(store: Store) -> None:
     assert "secret" not in repr((srpm, fetch.events, store.build(1)))
 
 
+def test_credentials_in_the_query_reach_the_fetch_step_alone_too(store: Store) -> None:
+    url = "https://example.org/a-1-1.src.rpm?X-Amz-Signature=secret&part=1"
+    request = BuildRequest(source=Source(kind=SourceKind.SRPM, url=url), target="demo", arches=(Arch.X86_64,))
+    store.add_batch([request], owner="ann")
+    fetch = send(store)
+    assert fetch.orders[0].source.url == url
+    srpm = settle(store, fetch)
+    build = store.build(1)
+    assert build.source.url == "https://example.org/a-1-1.src.rpm?X-Amz-Signature=***&part=1"
+    assert "secret" not in repr((srpm, fetch.events, build))
+
+
 def test_an_attempt_keeps_its_report(store: Store) -> None:
     add(store)
     log = artifact("fetch.log", ArtifactKind.LOG)

@@ -70,6 +70,7 @@ def test_every_form_of_address_that_git_has_is_taken_as_it_is(url: str) -> None:
         ("ftp://example.org/x", "no URL of https"),
         ("https://", "no URL of https"),
         ("ssh://-oProxyCommand=x/y", "no URL of https"),
+        ("https://example.org/x.git?private_token=abc", r"x\.git\?private_token=\*\*\*' has credentials in its query"),
         ("https://example.org/a\nb", "unprintable"),
         ("https://example.org/\x1b[31m", "unprintable"),
         ("no/such/folder", "does not exist"),

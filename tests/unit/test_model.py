@@ -5,7 +5,7 @@ import pytest
 from farm.model.arch import Arch
 from farm.model.nevra import Nevra
 from farm.model.outcome import Outcome, combine
-from farm.model.source import Source, SourceKind, without_credentials
+from farm.model.source import Source, SourceKind, has_mask, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,15 @@ def test_every_arch_has_a_foreign_spelling() -> None:
         ("https://me:secret@host/x.git", "https://***@host/x.git"),
         ("https://token@host:8443/x", "https://***@host:8443/x"),
         ("https://a:b@c@host/x", "https://***@host/x"),
+        ("https://host/x?ref=1&access_token=abc&x=2", "https://host/x?ref=1&access_token=***&x=2"),
+        ("https://a:b@host/x?PRIVATE-TOKEN=a%26b#f", "https://***@host/x?PRIVATE-TOKEN=***#f"),
+        (
+            "https://host/x?X-Amz-Credential=a&X-Amz-Signature=b",
+            "https://host/x?X-Amz-Credential=***&X-Amz-Signature=***",
+        ),
+        ("https://host/x?sig=a;key=b&apikey=c", "https://host/x?sig=***;key=***&apikey=***"),
+        ("https://host/get?file=keyboard-1.src.rpm&monkey=1", "https://host/get?file=keyboard-1.src.rpm&monkey=1"),
+        ("https://host/token=1/x", "https://host/token=1/x"),
         ("git@host:x.git", "git@host:x.git"),
         ("https://host/x", "https://host/x"),
         ("/srv/git/x", "/srv/git/x"),
@@ -55,6 +64,7 @@ def test_every_arch_has_a_foreign_spelling() -> None:
 )
 def test_credentials_in_a_url_are_never_shown(url: str, shown: str) -> None:
     assert without_credentials(url) == shown
+    assert has_mask(shown) == ("***" in shown)
 
 
 def test_a_package_has_a_name_before_its_spec_was_read() -> None:
