@@ -41,13 +41,16 @@ class Settings:
 
     `server_port` is the port of the HTTP server that `farm up` starts on 127.0.0.1. `server_hosts` are the
     comma-separated names, besides those of the loopback, by which clients reach a server. With `server_anonymous`, a
-    client without a token may read.
+    client without a token may read. `server_proxies` are the comma-separated addresses of proxies in front of a server,
+    which believes their `X-Forwarded-For` and `X-Forwarded-Proto`.
 
     `upload_logs` publishes the logs and records of every build in the back end too, those of failed builds included; if
     it is not set, it does so with Pulp.
 
     `keep_artifacts_days` is for how many days after a build's end `farm gc` keeps the build's artifacts, 0 for always;
     `cache_bytes` is the size to which it reduces the caches of a host.
+
+    `keep_audit_days` is for how many days `farm gc` keeps the records of the audit log, 0 for always.
 
     `disk_reserve_bytes` is the space that a running step is expected to take on the scratch disk of its host: a worker
     takes no step if less is left beside the running steps. 0 turns that off.
@@ -91,12 +94,14 @@ class Settings:
     server_port: int = 8780
     server_hosts: str = ""
     server_anonymous: bool = False
+    server_proxies: str = ""
     allow_networks: str = ""
     ssh_key: Path | None = None
     ssh_known_hosts: Path | None = None
     repositories: str = DIRECTORY
     upload_logs: bool | None = None
     keep_artifacts_days: int = 90
+    keep_audit_days: int = 0
     cache_bytes: int = 50 * 2**30
     disk_reserve_bytes: int = 2**30
     repository_metadata_bytes: int = 2 * 2**30
@@ -153,6 +158,11 @@ class Settings:
                 ipaddress.ip_network(network)
             except ValueError as error:
                 raise BadSettings(f"FARM_ALLOW_NETWORKS: {error}; write 10.0.0.0/8 or fd00::/8") from error
+        for address in self.proxies:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                raise BadSettings(f"FARM_SERVER_PROXIES: {error}; write 127.0.0.1 or 10.0.0.0/8") from error
         if self.repositories not in _BACKENDS:
             raise BadSettings(f"FARM_REPOSITORIES={self.repositories!r} is not one of {', '.join(_BACKENDS)}")
         if self.repositories == PULP:
@@ -180,6 +190,11 @@ class Settings:
     def server_names(self) -> tuple[str, ...]:
         """`server_hosts`, one by one."""
         return tuple(name for one in self.server_hosts.split(",") if (name := one.strip()))
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """`server_proxies`, one by one."""
+        return tuple(address for one in self.server_proxies.split(",") if (address := one.strip()))
 
     @property
     def uploads_logs(self) -> bool:

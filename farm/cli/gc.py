@@ -41,7 +41,7 @@ def gc(
 
     settings = Settings.from_env()
     days = settings.keep_artifacts_days if older_than is None else older_than
-    document: dict[str, Any] = {"dry_run": dry_run, "artifacts": None}
+    document: dict[str, Any] = {"dry_run": dry_run, "artifacts": None, "audit_records": 0}
     verb = "would be removed" if dry_run else "were removed"
     lines = []
     if not caches_only and days:
@@ -55,10 +55,13 @@ def gc(
             "removed": found.files,
             "removed_bytes": found.size_bytes,
         }
+        document["audit_records"] = found.audit_records
         lines.append(
             f"artifacts: {found.files} of {found.looked_at} {verb} ({size(found.size_bytes)}); "
             f"{found.old - found.files} older ones are still needed"
         )
+        if found.audit_records:
+            lines.append(f"audit log: {found.audit_records} records {verb}")
     elif not caches_only:
         lines.append("artifacts: all are kept, since FARM_KEEP_ARTIFACTS_DAYS is 0")
     pruned = caches.prune(

@@ -17,7 +17,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from farm.cli import admin, hosts, keys, local, login, repos, results, server, show, submit, tokens
+from farm.cli import admin, audit, hosts, keys, local, login, repos, results, server, show, submit, tokens
 from farm.cli import gc as gc_command
 from farm.cli.session import emit, say, session
 from farm.cli.streams import discard, open_closed
@@ -153,6 +153,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "login": login.login,
     "logout": login.logout,
     "whoami": login.whoami,
+    "audit": audit.audit,
     "gc": gc_command.gc,
     "config": admin.config,
 }

@@ -11,6 +11,7 @@ from farm import wire
 from farm.cli.text import STYLES, ago, clean, duration, since, size
 from farm.errors import BadTarget
 from farm.fitness import unfit_reason
+from farm.model.audit import DONE, AuditRecord
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
@@ -320,3 +321,19 @@ def token_table(found: Sequence[Token], width: int) -> Text:
         for one in found
     ]
     return plain(("token", "actor", "roles", "state", "expires", "used", "name"), rows, width)
+
+
+def audit_table(found: Sequence[AuditRecord], width: int) -> Text:
+    rows = [
+        (
+            f"{one.at:%Y-%m-%d %H:%M:%S}",
+            clean(one.actor),
+            clean(one.origin),
+            one.verb,
+            clean(one.subject),
+            Text(one.outcome, style="" if one.outcome == DONE else "red"),
+            clean(one.detail),
+        )
+        for one in found
+    ]
+    return plain(("time (UTC)", "actor", "from", "verb", "of", "ended", "detail"), rows, width)

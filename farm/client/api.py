@@ -14,6 +14,7 @@ from farm.client.handle import BatchHandle, BuildCalls, BuildHandle, BuildRef
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
+from farm.model.audit import AuditRecord
 from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
@@ -218,3 +219,19 @@ class FarmApi(BuildCalls, Protocol):
     @abstractmethod
     def revoke_token(self, token_id: int) -> Token:
         """From now on the token gives no right. Raises NotFound, and WrongState for a token that is revoked already."""
+
+    # --- the audit log ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def audit(
+        self,
+        *,
+        actor: str | None = None,
+        verb: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> tuple[AuditRecord, ...]:
+        """Records of who changed what, newest first; only those older than the record `before`. Raises BadRequest for
+        an unknown verb.
+        """

@@ -17,6 +17,7 @@ from farm.config import Settings
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
+from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
@@ -219,3 +220,14 @@ class Farm(FarmApi):
 
     def revoke_token(self, token_id: int) -> Token:
         return self._service.revoke_token(self.actor, token_id)
+
+    def audit(
+        self,
+        *,
+        actor: str | None = None,
+        verb: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> tuple[AuditRecord, ...]:
+        return self._service.audit(self.actor, by=actor, verb=verb, since=since, limit=limit, before=before)

@@ -14,6 +14,7 @@ from farm.errors import FarmNotRunning
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
+from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
@@ -25,6 +26,7 @@ from farm.service.bodies import (
     ATTEMPT_HEADER,
     OVER_HEADER,
     PAGE_MAX,
+    AuditPage,
     BatchOrder,
     BuildPage,
     CollectOrder,
@@ -243,3 +245,23 @@ class RemoteFarm(FarmApi):
 
     def revoke_token(self, token_id: int) -> Token:
         return self._http.post(Token, "tokens", token_id, "revoke")
+
+    def audit(
+        self,
+        *,
+        actor: str | None = None,
+        verb: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> tuple[AuditRecord, ...]:
+        found: list[AuditRecord] = []
+        after = since.isoformat() if since is not None else None
+        while len(found) < limit:
+            size = min(limit - len(found), PAGE_MAX)
+            page = self._http.get(AuditPage, "audit", actor=actor, verb=verb, since=after, limit=size, before=before)
+            found += page.records
+            if page.next is None or not page.records:
+                break
+            before = page.next
+        return tuple(found)

@@ -25,12 +25,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """`looked_at` files were examined, `old` of them are old enough, and `files` of those were removed, or would be."""
+    """`looked_at` files were examined, `old` of them are old enough, and `files` of those were removed, or would be.
+
+    `audit_records` are the records of the audit log that were removed, or would be.
+    """
 
     looked_at: int
     old: int
     files: int
     size_bytes: int
+    audit_records: int = 0
 
 
 @dataclass(kw_only=True)

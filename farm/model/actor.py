@@ -1,7 +1,7 @@
 """The person or machine that acts on a farm, and its roles there."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -43,9 +43,10 @@ class Actor:
     """`name` is the owner of the builds that the actor enqueues, and stands in the farm's records.
 
     `uid` is the actor's user on the machine of the farm, with whose rights workers read a repository of that machine;
-    None for an actor elsewhere, which may name no such repository.
+    None for an actor elsewhere, which may name no such repository. `origin` is the address of such an actor.
     """
 
     name: str
     roles: frozenset[Role]
     uid: int | None = None
+    origin: str = field(default="", compare=False)

@@ -90,10 +90,15 @@ class Authentication(AbstractAuthenticationMiddleware):
             raise NotLoggedIn(
                 "the request has no token; send `Authorization: Bearer TOKEN` (`farm token new` makes one)"
             )
-        actor = await asyncio.to_thread(self._actor, secret.strip())
+        actor = await asyncio.to_thread(self._actor, secret.strip(), _address(connection))
         return AuthenticationResult(user=actor, auth=None)
 
-    def _actor(self, secret: str) -> Actor:
-        actor = actor_of(self.service.bearer(secret))
+    def _actor(self, secret: str, address: str) -> Actor:
+        actor = actor_of(self.service.bearer(secret), address)
         self.service.admit(actor)
         return actor
+
+
+def _address(connection: ASGIConnection) -> str:  # type: ignore[type-arg]
+    """The client's address; that of a proxy, unless FARM_SERVER_PROXIES has it."""
+    return connection.client.host if connection.client else "unknown"

@@ -1,9 +1,10 @@
 """Routes of repositories, targets, hosts, queues and tokens."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Annotated
 
 from litestar import Controller, get, post
-from litestar.params import JSONBody
+from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from farm.gc.artifacts import Collected
 from farm.model.actor import Actor
@@ -11,8 +12,18 @@ from farm.model.target import Target
 from farm.model.token import NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
-from farm.server.parameters import ActorRequest, Id, MaybeText, Name, Service, Text
-from farm.service.bodies import PREFIX, CollectOrder, DrainOrder, QueueCount, QueueSlots, RollbackOrder, TokenOrder
+from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Name, Service, Text, aware
+from farm.service.bodies import (
+    PAGE_MAX,
+    PREFIX,
+    AuditPage,
+    CollectOrder,
+    DrainOrder,
+    QueueCount,
+    QueueSlots,
+    RollbackOrder,
+    TokenOrder,
+)
 from farm.service.repository import Repository, Rollback
 
 _EXPIRES_MAX_S = 10**9  # more than a token may have, and less than a timedelta can
@@ -117,7 +128,7 @@ class Hosts(Controller):
 
 
 class Accounts(Controller):
-    """The routes of tokens."""
+    """The routes of tokens and of the audit log."""
 
     path = PREFIX
     tags = ("accounts",)
@@ -126,6 +137,22 @@ class Accounts(Controller):
     def whoami(self, request: ActorRequest) -> Actor:
         """The actor of this token."""
         return request.user
+
+    @get("/audit", sync_to_thread=True)
+    def audit(
+        self,
+        service: Service,
+        request: ActorRequest,
+        actor: MaybeText = None,
+        verb: MaybeText = None,
+        since: FromQuery[datetime | None] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
+        before: MaybeId = None,
+    ) -> AuditPage:
+        """Records of the audit log, newest first."""
+        since = since and aware(since)
+        found = service.audit(request.user, by=actor, verb=verb, since=since, limit=limit, before=before)
+        return AuditPage(records=found, next=found[-1].id if len(found) == limit else None)
 
     @get("/tokens", sync_to_thread=True)
     def tokens(self, service: Service, request: ActorRequest) -> tuple[Token, ...]:

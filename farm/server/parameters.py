@@ -1,5 +1,6 @@
 """Types of the parts of a request that several routes have, with their bounds."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Request
@@ -34,6 +35,14 @@ class CheckedRequest(Request[Any, Any, Any]):
             raise BadRequest("the body is nested too deeply; docs/server.md has its keys") from error
         except UnicodeDecodeError as error:
             raise BadRequest(f"the body is not UTF-8 at its byte {error.start}; send JSON") from error
+
+
+def aware(at: datetime) -> datetime:
+    """The time in UTC; one without a zone is in UTC. Raises BadRequest for one that has no other zone."""
+    try:
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except OverflowError as error:
+        raise BadRequest(f"{at} is too near the end of the calendar; give another time") from error
 
 
 ActorRequest = Request[Actor, None, Any]

@@ -74,6 +74,7 @@ def run(server: uvicorn.Server, listening: socket.socket) -> None:
 
 def make_server(service: FarmService, bounds: ConnectionBounds = _BOUNDS) -> uvicorn.Server:
     """A server without an access log: its lines would have what requests ask for."""
+    proxies = service.settings.proxies
     connection: Any = partial(BoundedConnection, bounds=bounds)
     config = uvicorn.Config(
         make_app(service),
@@ -82,7 +83,8 @@ def make_server(service: FarmService, bounds: ConnectionBounds = _BOUNDS) -> uvi
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=_GRACE_S,

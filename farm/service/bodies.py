@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from farm.model.actor import Role
+from farm.model.audit import AuditRecord
 from farm.model.build import Build, Step
 from farm.service.request import BuildOrder
 
@@ -78,6 +79,13 @@ class BuildPage(msgspec.Struct, frozen=True, kw_only=True):
     """Builds, newest first. `before` of the next page is `next`, which is null on the last one."""
 
     builds: tuple[Build, ...]
+    next: int | None
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of the audit log, newest first. `before` of the next page is `next`, which is null on the last one."""
+
+    records: tuple[AuditRecord, ...]
     next: int | None
 
 

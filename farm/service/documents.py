@@ -9,6 +9,7 @@ from typing import Any
 
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
+from farm.model.audit import AuditRecord
 from farm.model.build import Attempt, Batch, Build, Replacement, Step
 from farm.model.source import Source
 from farm.model.target import Target
@@ -187,6 +188,19 @@ def token(value: Token) -> dict[str, Any]:
         "last_used_at": _time(value.last_used_at),
         "revoked_at": _time(value.revoked_at),
         "revoked_by": value.revoked_by,
+    }
+
+
+def audit(value: AuditRecord) -> dict[str, Any]:
+    return {
+        "id": value.id,
+        "at": _time(value.at),
+        "actor": value.actor,
+        "origin": value.origin,
+        "verb": value.verb,
+        "subject": value.subject,
+        "detail": value.detail,
+        "outcome": value.outcome,
     }
 
 

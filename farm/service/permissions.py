@@ -1,6 +1,7 @@
 """Decides which actor may do what: one table of verbs and roles, and one check of it.
 
-Every verb of the service calls `check` before it does anything. All questions take the one verb READ, which a client
+Every verb of the service that changes something goes through `farm.service.audit.act`, which calls `check` before it
+does anything. All questions take the one verb READ, which a client
 checks once for its actor, and a server for each request. The modes of files are farm/permissions.py's, the accounts of
 Redis farm/broker/roles.py's.
 """
@@ -28,6 +29,17 @@ class Verb(StrEnum):
     MAKE_TOKENS = "make tokens"
     LIST_TOKENS = "list tokens"
     REVOKE_TOKENS = "revoke tokens"
+    READ_AUDIT = "read the audit log"
+
+    @property
+    def word(self) -> str:
+        """Its name in the audit log: `make-tokens`."""
+        return self.name.lower().replace("_", "-")
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something: each such act is in the audit log."""
+        return self not in (Verb.READ, Verb.LIST_TOKENS, Verb.READ_AUDIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,7 @@ RULES: Mapping[Verb, Rule] = {
     Verb.MAKE_TOKENS: _ADMINS,
     Verb.LIST_TOKENS: _ADMINS,
     Verb.REVOKE_TOKENS: _ADMINS,
+    Verb.READ_AUDIT: _OPERATORS,
 }
 
 

@@ -6,6 +6,8 @@ request.py, and documents.py makes JSON of values.
 
 import logging
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
@@ -13,6 +15,7 @@ from farm.errors import BadRequest
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
+from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
@@ -20,6 +23,7 @@ from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
+from farm.service.audit import Act, Owner, act, check_verb
 from farm.service.connections import Connections
 from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
@@ -54,6 +58,12 @@ class FarmService:
         """Check that the actor may ask questions. Raises NotPermitted."""
         check(actor, Verb.READ)
 
+    def _act(
+        self, actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
+    ) -> AbstractContextManager[Act]:
+        """Check the permission, and record how the block ends. Raises NotPermitted."""
+        return act(self._store, actor, verb, subject, owner=owner, detail=detail)
+
     # --- verbs: builds ------------------------------------------------------------------------------------------
 
     def request(self, actor: Actor, **asked: Unpack[RequestArguments]) -> BuildRequest:
@@ -71,10 +81,16 @@ class FarmService:
         `requests` is read after the check that the broker takes more. Raises what `request` does, BadRequest for no
         request at all, and BrokerFull.
         """
+        name = check_owner(owner or actor.name)
+        with self._act(actor, Verb.ENQUEUE, f"builds of {name}", owner=name) as made:
+            batch = self._enqueue(actor, requests, owner=name)
+            made.subject, made.detail = f"batch {batch.id}", f"{len(batch.builds)} builds of {name}"
+        self._on.wake()
+        return batch
+
+    def _enqueue(self, actor: Actor, requests: Iterable[BuildRequest], *, owner: str) -> Batch:
         from farm.targets.record import record_target  # a command that only reads builds needs none of it
 
-        name = check_owner(owner or actor.name)
-        check(actor, Verb.ENQUEUE, owner=name)
         self._on.check_room()
         asked = tuple(requests)
         if not asked:
@@ -85,9 +101,7 @@ class FarmService:
         if any(request.priority > 0 for request in checked):
             check(actor, Verb.HURRY)
         recorded = {target.name: record_target(target, self._on.artifacts).sha256 for target in targets.values()}
-        batch = self._store.add_batch(checked, owner=name, targets=recorded)
-        self._on.wake()
-        return batch
+        return self._store.add_batch(checked, owner=owner, targets=recorded)
 
     def cancel(self, actor: Actor, build_id: int) -> Build:
         """End a build in any state; the scheduler kills its running steps within 2 s.
@@ -95,8 +109,8 @@ class FarmService:
         The build is over at once. The scheduler finds in SQL which steps to stop; without a scheduler, they are stopped
         when one starts. Raises NotFound, and WrongState when it is over.
         """
-        self._check_on_build(actor, Verb.CANCEL, build_id)
-        self._store.cancel(build_id, by=actor.name)
+        with self._act_on_build(actor, Verb.CANCEL, build_id):
+            self._store.cancel(build_id, by=actor.name)
         self._on.wake()
         return self.build(build_id)
 
@@ -107,14 +121,16 @@ class FarmService:
 
         Returns the steps that start. Raises NotFound, and WrongState while the build is going on there.
         """
-        self._check_on_build(actor, Verb.RETRY, build_id)
-        steps = self._store.retry(build_id, step=step, arch=arch, by=actor.name)
+        with self._act_on_build(actor, Verb.RETRY, build_id) as made:
+            steps = self._store.retry(build_id, step=step, arch=arch, by=actor.name)
+            made.detail = ", ".join(one.name for one in steps)
         self._on.wake()
         return steps
 
-    def _check_on_build(self, actor: Actor, verb: Verb, build_id: int) -> None:
+    def _act_on_build(self, actor: Actor, verb: Verb, build_id: int) -> AbstractContextManager[Act]:
         # An admin may act on every build, so its owner is not looked up.
-        check(actor, verb, owner=None if is_admin(actor) else self.build(build_id).owner)
+        owner = None if is_admin(actor) else lambda: self.build(build_id).owner
+        return self._act(actor, verb, f"build {build_id}", owner=owner)
 
     # --- verbs: the farm ----------------------------------------------------------------------------------------
 
@@ -125,17 +141,17 @@ class FarmService:
 
         Raises NotFound for an unknown host, unless `force`.
         """
-        check(actor, Verb.DRAIN)
-        known = {host} if force else {worker.host for worker in self.workers()}
-        hold = hosts.drain(self._store, host, known, by=actor.name, reason=reason, hands_back=hands_back)
+        with self._act(actor, Verb.DRAIN, f"host {host}", detail="hands back its steps" if hands_back else ""):
+            known = {host} if force else {worker.host for worker in self.workers()}
+            hold = hosts.drain(self._store, host, known, by=actor.name, reason=reason, hands_back=hands_back)
         self._on.wake()
         _log.info("%s", hold.shown, extra={"action": "drain", "host": host})
         return hold
 
     def undrain_host(self, actor: Actor, host: str) -> HostHold:
         """Give a drained or quarantined host work again. Returns its hold. Raises WrongState without one."""
-        check(actor, Verb.UNDRAIN)
-        was = hosts.undrain(self._store, host)
+        with self._act(actor, Verb.UNDRAIN, f"host {host}"):
+            was = hosts.undrain(self._store, host)
         self._on.wake()
         _log.info("%s gives host %s work again, which was %s", actor.name, host, was.kind, extra={"action": "undrain"})
         return was
@@ -147,10 +163,11 @@ class FarmService:
 
         Raises NotFound for a version that is not kept, UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
         """
-        check(actor, Verb.ROLL_BACK)
-        name = self.repository_name(target, arch, kind=kind)
-        done = roll_back(self._on.repositories, name, to)
-        self._store.publish_head(name.path, Head(version=done.after.number, url=done.after.url))
+        with self._act(actor, Verb.ROLL_BACK, f"repository {target}", detail=f"to version {to}") as made:
+            name = self.repository_name(target, arch, kind=kind)
+            made.subject = f"repository {name.path}"
+            done = roll_back(self._on.repositories, name, to)
+            self._store.publish_head(name.path, Head(version=done.after.number, url=done.after.url))
         _log.info("%s rolled %s back to version %d", actor.name, name.path, to, extra={"action": "rollback"})
         return done
 
@@ -158,15 +175,31 @@ class FarmService:
         self, actor: Actor, *, since: datetime, dry_run: bool = False, say: Callable[[str], None] = lambda _: None
     ) -> "Collected":
         """Remove artifacts that neither an unfinished build, nor one that ended after `since`, nor a kept version of a
-        repository names. Raises StoreTrouble, RepositoryTrouble.
+        repository names, and the records of the audit log that are older than FARM_KEEP_AUDIT_DAYS.
+
+        Raises StoreTrouble, RepositoryTrouble.
         """
-        check(actor, Verb.COLLECT)
         from farm.gc.artifacts import ArtifactCollector
 
-        collector = ArtifactCollector(
-            store=self._store, artifacts=self._on.artifacts, repositories=self._on.repositories, since=since, say=say
-        )
-        return collector.collect(dry_run=dry_run)
+        with self._act(actor, Verb.COLLECT, "artifacts", detail="dry run" if dry_run else "") as made:
+            found = ArtifactCollector(
+                store=self._store,
+                artifacts=self._on.artifacts,
+                repositories=self._on.repositories,
+                since=since,
+                say=say,
+            ).collect(dry_run=dry_run)
+            found = replace(found, audit_records=self._prune_audit(dry_run=dry_run))
+            made.subject = f"{found.files} artifacts"
+            if found.audit_records:
+                made.subject += f", {found.audit_records} records of the audit log"
+        return found
+
+    def _prune_audit(self, *, dry_run: bool) -> int:
+        if not self.settings.keep_audit_days:
+            return 0
+        before = datetime.now(UTC) - timedelta(days=self.settings.keep_audit_days)
+        return self._store.prune_audit(before=before, dry_run=dry_run)
 
     # --- verbs: tokens ------------------------------------------------------------------------------------------
 
@@ -180,10 +213,12 @@ class FarmService:
         expires: timedelta = EXPIRES_DEFAULT,
     ) -> NewToken:
         """A token with whose secret `bearer`, or the actor if None, acts in these roles. Raises BadRequest."""
-        check(actor, Verb.MAKE_TOKENS)
         from farm.service.tokens import make_token  # a command that only reads builds needs none of it
 
-        made = make_token(self._store, by=actor, name=name, roles=roles, actor=bearer, expires=expires)
+        with self._act(actor, Verb.MAKE_TOKENS, f"token of {bearer or actor.name}") as record:
+            made = make_token(self._store, by=actor, name=name, roles=roles, actor=bearer, expires=expires)
+            record.subject = f"token {made.token.id} of {made.token.actor}"
+            record.detail = f"{', '.join(made.token.roles)}, until {made.token.expires_at:%Y-%m-%d %H:%M}"
         _log.info("%s made token %d for %s", actor.name, made.token.id, made.token.actor, extra={"action": "token"})
         return made
 
@@ -194,10 +229,28 @@ class FarmService:
 
     def revoke_token(self, actor: Actor, token_id: int) -> Token:
         """From now on the token gives no right. Raises NotFound, and WrongState for a token that is revoked already."""
-        check(actor, Verb.REVOKE_TOKENS)
-        revoked = self._store.revoke_token(token_id, by=actor.name, now=datetime.now(UTC))
+        with self._act(actor, Verb.REVOKE_TOKENS, f"token {token_id}") as made:
+            revoked = self._store.revoke_token(token_id, by=actor.name, now=datetime.now(UTC))
+            made.subject = f"token {token_id} of {revoked.actor}"
         _log.info("%s revoked token %d", actor.name, token_id, extra={"action": "revoke"})
         return revoked
+
+    def audit(
+        self,
+        actor: Actor,
+        *,
+        by: str | None = None,
+        verb: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> tuple[AuditRecord, ...]:
+        """Records of the audit log, newest first, of the acts of `by`; only those older than the record `before`.
+
+        Raises BadRequest for an unknown verb.
+        """
+        check(actor, Verb.READ_AUDIT)
+        return self._store.audit(actor=by, verb=check_verb(verb), since=since, limit=limit, before=before)
 
     def bearer(self, secret: str) -> Token:
         """The valid token with this text. Raises NotLoggedIn."""

@@ -87,9 +87,9 @@ def bearer(store: TokenStore, text: str) -> Token:
     return token
 
 
-def actor_of(token: Token) -> Actor:
+def actor_of(token: Token, origin: str = "") -> Actor:
     """The bearer acts from elsewhere, so it has no user on the machine of the farm."""
-    return Actor(name=token.actor, roles=frozenset(token.roles))
+    return Actor(name=token.actor, roles=frozenset(token.roles), origin=origin)
 
 
 def _hash(secret: str) -> str:

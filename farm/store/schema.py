@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0014"
+REVISION = "0015"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -337,4 +337,23 @@ token = sa.Table(
     _column("last_used_at", UtcTime, null=True),
     _column("revoked_at", UtcTime, null=True),
     _column("revoked_by", sa.Text, null=True),
+)
+
+#: Acts that changed something, or were to change it (farm.model.audit). Migration 0015 has the database refuse to
+#: change a row.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("at", UtcTime),
+    _column("actor", sa.Text),
+    _column("origin", sa.Text),
+    _column("verb", sa.Text),
+    _column("subject", sa.Text),
+    _column("detail", sa.Text),
+    _column("outcome", sa.Text),
+    sa.Index(None, "at", "id"),
+    sa.Index(None, "actor", "id"),
+    sa.Index(None, "verb", "id"),
+    sa.Index(None, "actor", "verb", "id"),
 )

@@ -3,6 +3,7 @@
 Clients use ClientStore, only the scheduler uses SchedulerStore, both use the others. No part knows Celery or Redis.
 """
 
+from farm.store.audit import AuditStore
 from farm.store.clients import ClientStore
 from farm.store.database import open_database
 from farm.store.heads import HeadStore
@@ -13,7 +14,7 @@ from farm.store.scheduling import SchedulerStore
 from farm.store.tokens import TokenStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore):
+class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore, AuditStore):
     """One database. Safe to use from several threads."""
 
     @classmethod

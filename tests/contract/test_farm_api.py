@@ -31,6 +31,7 @@ from farm.errors import (
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
+from farm.model.audit import DONE
 from farm.model.build import BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
@@ -134,6 +135,7 @@ CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
     Verb.MAKE_TOKENS: (lambda farm: farm.new_token(name="mine", roles=[Role.ADMIN]), {A}),
     Verb.LIST_TOKENS: (lambda farm: farm.tokens(), {A}),
     Verb.REVOKE_TOKENS: (lambda farm: farm.revoke_token(FIRST_TOKEN), {A}),
+    Verb.READ_AUDIT: (lambda farm: farm.audit(), {OP, A}),
 }
 #: The verbs on the actor's own builds, for which it needs less.
 OWN_CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
@@ -161,7 +163,13 @@ def test_a_verb_takes_exactly_its_roles_and_a_refusal_changes_nothing(
         versions = admin.repository_versions("demo", "x86_64")
         return admin.builds(), admin.host_holds(), versions, [one.revoked_at for one in admin.tokens()][:1]
 
+    def records() -> list[tuple[str, str]]:
+        """The acts of bob, newest first: each call that changes something, and none other, has exactly one record."""
+        return [(one.verb, one.outcome) for one in admin.audit(actor="bob")]
+
     before, (call, roles) = state(), CALLS[verb]
+    named = Verb.ENQUEUE.word if verb is Verb.HURRY else verb.word  # a part of the same act
+    expected: list[tuple[str, str]] = []
     for role in sorted({None, *Role} - roles, key=str):
         bob = Actor(name="bob", roles=frozenset({role} if role else ()))
         with pytest.raises(NotPermitted) as raised:
@@ -169,8 +177,13 @@ def test_a_verb_takes_exactly_its_roles_and_a_refusal_changes_nothing(
         for word in ("bob may not", "is missing", "ask an administrator"):
             assert word in str(raised.value)
         assert before == state(), role
+        # A server does not let in an actor without any role, so it does not come to the verb.
+        is_let_in = role is not None or isinstance(admin, Farm)
+        expected += [(named, NotPermitted.code)] if verb.changes and is_let_in else []
+        assert records() == expected
     for role in sorted(roles, key=list(Role).index)[:1]:  # the others include it, and a call cannot be made twice
         call(site.as_(Actor(name="bob", roles=frozenset({role}))))
+        assert records() == ([(named, DONE)] if verb.changes else []) + expected
 
 
 @pytest.mark.parametrize("role", Role)

@@ -72,6 +72,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     [
         "status", "status 1", "status 2", "status b1", "status 99", "status b99", "list", "list --outcome failed",
         "list --limit 2", "list --status ready --target demo", "list --target none", "artifacts 1", "artifacts 99",
+        "audit --verb destroy", "audit --actor ann --limit 2",
         "repo demo", "repo demo --arch aarch64", "repo demo --arch arm", "repo dmeo", "repo versions demo",
         "repo versions demo --kind source", "repo rollback demo --to 9 --yes", "repo check", "workers", "targets",
         "retry 3", "retry 99", "cancel 1", "workers drain none", "workers undrain none", "token list",

@@ -80,6 +80,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/hosts/{host}/undrain"): Route(roles={OP, A}, path="/api/v1/hosts/two/undrain"),
     ("POST", "/api/v1/gc"): Route(roles={OP, A}, body={"since": "2026-01-01T00:00:00Z", "dry_run": True}),
     ("GET", "/api/v1/whoami"): READ,
+    ("GET", "/api/v1/audit"): Route(roles={OP, A}),
     ("GET", "/api/v1/tokens"): Route(roles={A}),
     ("POST", "/api/v1/tokens"): Route(roles={A}, body={"name": "x", "roles": ["reader"]}, status=201),
     ("POST", "/api/v1/tokens/{token_id}/revoke"): Route(roles={A}, path="/api/v1/tokens/{token}/revoke"),
@@ -210,6 +211,7 @@ def test_a_revoked_token_is_refused_at_once(site: Site) -> None:
         "name": "ann",
         "roles": ["reader"],
         "uid": None,
+        "origin": "127.0.0.1",
     }
     site.driven.farm.revoke_token(made.token.id)
     answer = site(None, "GET", "/api/v1/whoami", headers=headers)
@@ -331,6 +333,9 @@ def test_a_body_over_the_limit_is_refused_with_and_without_its_length(site: Site
         ("GET", "/api/v1/builds/1/log?attempt=7", 404, "not-found"),
         ("GET", "/api/v1/artifacts/..%2f..%2ffarm.db", 404, "not-found"),
         ("GET", "/api/v1/repositories/demo/versions?kind=doc", 400, "bad-request"),
+        ("GET", "/api/v1/audit?verb=destroy", 400, "bad-request"),
+        ("GET", "/api/v1/audit?since=soon", 400, "bad-request"),
+        ("GET", "/api/v1/audit?since=9999-12-31T23:59:59-12:00", 400, "bad-request"),
         ("DELETE", "/api/v1/builds/1", 405, "bad-request"),
     ],
 )
