@@ -153,6 +153,16 @@ class TooLarge(BadRequest):
     http_status = 413
 
 
+class TooManyRequests(FarmError):
+    """The farm's server takes no more requests of this client for now."""
+
+    code = "too-many-requests"
+    exit_code = 35
+    http_status = 429
+    #: The seconds after which another try may do.
+    retry_after_s: float = 1.0
+
+
 # --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
 
 

@@ -68,10 +68,10 @@ def connect_served(settings: Settings, actor: Actor) -> ServedFarm:
 
 
 @contextmanager
-def served(settings: Settings, bounds: ConnectionBounds | None = None) -> Iterator[str]:
+def served(settings: Settings, bounds: ConnectionBounds | None = None, *, port: int = 0) -> Iterator[str]:
     """The address of a server of this farm, which runs until the end of the block."""
     service = FarmService(Connections.open(settings))
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", port)
     server = make_server(service, bounds or ConnectionBounds())
     thread = threading.Thread(target=lambda: run(server, listening))
     thread.start()

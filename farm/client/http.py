@@ -8,7 +8,8 @@ import io
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -25,6 +26,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SHOWN_MAX = 200
 _FAILURES = (OSError, http.client.HTTPException)
 _TOKEN_MAX = 200
+_CHUNK_BYTES = 2**16
 #: More than a page of a list, or a part of a log, has.
 _ANSWER_MAX = 256 * 2**20
 Query = Mapping[str, str | int | None]
@@ -113,6 +115,23 @@ class HttpClient:
         except _FAILURES as error:
             connection.close()
             raise self._unanswered(error) from error
+
+    def stream(self, *path: str | int, **query: str | int | None) -> Iterator[bytes]:
+        """The content at this path as it comes. It ends when the server ends it, or the connection breaks."""
+        connection = self._connect()
+        try:
+            try:
+                connection.request("GET", self._target(path, query), headers=self._headers | {"Connection": "close"})
+                response = connection.getresponse()
+                if response.status >= http.client.MULTIPLE_CHOICES:
+                    self._check(response, self._body(response))
+            except _FAILURES as error:
+                raise self._unanswered(error) from error
+            with suppress(*_FAILURES):  # the caller finds out whether there is more
+                while data := response.read1(_CHUNK_BYTES):
+                    yield data
+        finally:
+            connection.close()
 
     def open(self, *path: str | int) -> BinaryIO:
         """The content at this path as a file, which the caller closes. Reading raises StoreTrouble."""

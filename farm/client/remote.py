@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Unpack
@@ -10,7 +11,7 @@ from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
 from farm.client.http import HttpClient
 from farm.client.login import read_token
-from farm.errors import FarmNotRunning
+from farm.errors import FarmNotRunning, TooManyRequests
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
@@ -46,7 +47,10 @@ from farm.service.watch import POLL_S
 if TYPE_CHECKING:
     from farm.gc.artifacts import Collected
 
-_LOG_POLL_S = 0.2
+#: The shortest time between two requests for a log that does not grow.
+_LOG_POLL_S = 0.5
+#: A follower waits so long for a server that was started again.
+_AWAY_S = 20.0
 
 
 class RemoteFarm(FarmApi):
@@ -144,9 +148,35 @@ class RemoteFarm(FarmApi):
                 yield part.data
             if part.is_over or not (part.data or follow):
                 return
-            if not part.data:
-                time.sleep(_LOG_POLL_S)
-            part = self._log_part(label.job_id, label.kind, label.arch, label.number, offset)
+            if follow:
+                for data in self._followed(label, offset):
+                    offset += len(data)
+                    yield data
+            part = self._log_again(label, offset) if follow else self._part_of(label, offset)
+
+    def _followed(self, label: AttemptLabel, offset: int) -> Iterator[bytes]:
+        """The bytes of a running attempt's log as they come, until the server ends its answer."""
+        began_at = time.monotonic()
+        with suppress(FarmNotRunning, TooManyRequests):  # `_log_again` finds out whether the server is there
+            yield from self._http.stream(
+                *("builds", label.job_id, "log"),
+                step=label.kind, arch=label.arch, attempt=label.number, offset=offset, follow="true",
+            )  # fmt: skip
+        time.sleep(max(0.0, _LOG_POLL_S - (time.monotonic() - began_at)))
+
+    def _log_again(self, label: AttemptLabel, offset: int) -> LogPart:
+        """As `_part_of`, also from a server that is just being started again."""
+        until = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                return self._part_of(label, offset)
+            except (FarmNotRunning, TooManyRequests):
+                if time.monotonic() > until:
+                    raise
+            time.sleep(_LOG_POLL_S)
+
+    def _part_of(self, label: AttemptLabel, offset: int) -> LogPart:
+        return self._log_part(label.job_id, label.kind, label.arch, label.number, offset)
 
     def _log_part(self, build: int, step: str | None, arch: str | None, attempt: int | None, offset: int) -> LogPart:
         data, headers = self._http.read("builds", build, "log", step=step, arch=arch, attempt=attempt, offset=offset)

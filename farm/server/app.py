@@ -17,6 +17,7 @@ from farm.model.version import VERSION
 from farm.server.builds import Builds
 from farm.server.entry import Authentication, CheckedHost
 from farm.server.farm_routes import Accounts, Hosts, Repositories
+from farm.server.live import LiveEvents, Streams
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
 from farm.server.share import FairShare
@@ -47,12 +48,16 @@ def readyz(service: Service) -> Response[dict[str, bool]]:
     return Response(found, status_code=200 if all(found.values()) else FarmNotRunning.http_status)
 
 
-def make_api(service: FarmService) -> Litestar:
+def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     """The routes, without the check of the Host header."""
+    streams = live or Streams(service)
     allowed = service.settings.server_anonymous
     return Litestar(
-        [healthz, readyz, Builds, Repositories, Hosts, Accounts],
-        dependencies={"service": Provide(lambda: service, sync_to_thread=False, use_cache=True)},
+        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts],
+        dependencies={
+            "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
+            "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),
+        },
         middleware=[DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed), FairShare],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
         request_class=CheckedRequest,
@@ -63,10 +68,10 @@ def make_api(service: FarmService) -> Litestar:
     )
 
 
-def make_app(service: FarmService) -> ASGIApp:
-    """The whole application. The caller closes the service."""
+def make_app(service: FarmService, live: Streams) -> ASGIApp:
+    """The whole application. The caller closes the service and the streams."""
     settings: Settings = service.settings
-    return CheckedHost(make_api(service), (*_LOOPBACK, *settings.server_names))
+    return CheckedHost(make_api(service, live), (*_LOOPBACK, *settings.server_names))
 
 
 def _description() -> OpenAPIConfig:

@@ -1,7 +1,8 @@
 """Routes of builds: enqueue, list, look, cancel, retry, logs and artifacts."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import Controller, Response, get, post
 from litestar.params import FromQuery, JSONBody, QueryParameter
@@ -10,6 +11,7 @@ from litestar.response import Stream
 from farm.model.arch import Arch
 from farm.model.build import Batch, Build, BuildRequest
 from farm.model.outcome import Outcome, Status
+from farm.server.live import LiveStreams
 from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
 from farm.service.bodies import (
     ATTEMPT_HEADER,
@@ -93,19 +95,33 @@ class Builds(Controller):
         step, arch = step_kind(data.step), arch_named(data.arch)
         return Steps(steps=service.retry(request.user, build_id, step=step, arch=arch))
 
-    @get("/builds/{build_id:int}/log", sync_to_thread=True, media_type="application/octet-stream")
-    def log(
+    @get("/builds/{build_id:int}/log", media_type="application/octet-stream")
+    async def log(
         self,
         service: Service,
+        live: LiveStreams,
+        request: ActorRequest,
         build_id: Id,
         step: MaybeText = None,
         arch: FromQuery[Arch | None] = None,
         attempt: MaybeId = None,
         offset: Offset = 0,
         limit: Annotated[int, QueryParameter(ge=1, le=LOG_PART_MAX)] = LOG_PART_MAX,
-    ) -> Response[bytes]:
-        """The bytes of a log from `offset` on, as they are now. The header Farm-Log-Over says whether more may come."""
-        part = service.log_part(build_id, step=step_kind(step), arch=arch, attempt=attempt, offset=offset, limit=limit)
+        follow: FromQuery[bool] = False,
+        tail: Annotated[int | None, QueryParameter(ge=0, le=LOG_PART_MAX)] = None,
+    ) -> Response[Any]:
+        """The bytes of a log from `offset` on, as they are now. The header Farm-Log-Over says whether more may come.
+
+        With `follow` the answer goes on while the log grows, from its last `tail` bytes on if they are given; the
+        header Farm-Log-Offset has the offset of its first byte. The answer may end early: ask again with the offset.
+        """
+        kind = step_kind(step)
+        if follow:
+            place = await live.place(build_id, step=kind, arch=arch, attempt=attempt)
+            return await live.log(request.user, place, offset=offset, tail=tail)
+        part = await asyncio.to_thread(
+            service.log_part, build_id, step=kind, arch=arch, attempt=attempt, offset=offset, limit=limit
+        )
         headers = {ATTEMPT_HEADER: part.attempt, OVER_HEADER: str(part.is_over).lower()}
         return Response(part.data, media_type="application/octet-stream", headers=headers)
 

@@ -21,7 +21,7 @@ class ConnectionBounds:
 
     receive_s: float = 30.0
     send_s: float = 60.0
-    connections_max: int = 500
+    connections_max: int = 1000
 
 
 class BoundedConnection(H11Protocol):

@@ -1,13 +1,14 @@
 """Errors as `application/problem+json`, with the codes of the command line."""
 
 import logging
+import math
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 
-from farm.errors import BadRequest, FarmError, NotFound, NotLoggedIn, TooLarge
+from farm.errors import BadRequest, FarmError, NotFound, NotLoggedIn, TooLarge, TooManyRequests
 from farm.model.text import clip, printable
 from farm.service.bodies import PREFIX, Problem
 
@@ -31,8 +32,10 @@ def problem_of(error: FarmError, *, field: str | None = None) -> Problem:
     )
 
 
-def headers_of(problem: Problem) -> dict[str, str]:
+def headers_of(problem: Problem, retry_after_s: float = 1.0) -> dict[str, str]:
     """The headers that a client needs beside the problem."""
+    if problem.status == TooManyRequests.http_status:
+        return {"retry-after": str(max(1, math.ceil(retry_after_s)))}
     return {"www-authenticate": "Bearer"} if problem.status == NotLoggedIn.http_status else {}
 
 
@@ -40,19 +43,20 @@ def body_of(problem: Problem) -> bytes:
     return msgspec.json.encode(problem)
 
 
-def _answer(problem: Problem) -> Response[bytes]:
+def _answer(problem: Problem, retry_after_s: float = 1.0) -> Response[bytes]:
     return Response(
         body_of(problem),
         status_code=problem.status,
         media_type=PROBLEM_JSON,
-        headers=headers_of(problem),
+        headers=headers_of(problem, retry_after_s),
     )
 
 
 def farm_error(_: Request[Any, Any, Any], error: FarmError) -> Response[bytes]:
     if error.http_status >= 500:
         _log.warning("%s", error, extra={"action": "problem", "code": error.code})
-    return _answer(problem_of(error))
+    retry_after_s = error.retry_after_s if isinstance(error, TooManyRequests) else 1.0
+    return _answer(problem_of(error), retry_after_s)
 
 
 def http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from farm.config import Settings
 from farm.errors import BadSettings
 from farm.server.app import make_app
 from farm.server.connection import BoundedConnection, ConnectionBounds
+from farm.server.live import Streams
 from farm.server.share import THREADS
 from farm.service.connections import Connections
 from farm.service.service import FarmService
@@ -22,6 +24,7 @@ from farm.service.service import FarmService
 #: Running requests have so long to end after SIGTERM.
 _GRACE_S = 10
 _BACKLOG = 128
+_OTHER_FILES = 512
 _BOUNDS = ConnectionBounds()
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ def address_of(listening: socket.socket) -> str:
 def serve(settings: Settings, listening: socket.socket, *, say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; requests that run then are finished. Raises what `Connections.open` raises."""
     service = FarmService(Connections.open(settings))
+    _allow_connections(_BOUNDS.connections_max)
     try:
         server = make_server(service)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn has its own, and raises the signal again at its end
@@ -60,6 +64,14 @@ def serve(settings: Settings, listening: socket.socket, *, say: Callable[[str], 
         run(server, listening)
     finally:
         service.close()
+
+
+def _allow_connections(count: int) -> None:
+    """Raise this process's limit of open files to what so many connections take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(count + _OTHER_FILES, hard) if hard != resource.RLIM_INFINITY else count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run(server: uvicorn.Server, listening: socket.socket) -> None:
@@ -72,12 +84,25 @@ def run(server: uvicorn.Server, listening: socket.socket) -> None:
     asyncio.run(run_with_threads())
 
 
+class _Server(uvicorn.Server):
+    """Ends the answers that stay open before it waits for requests to end: their clients ask again, here or at another
+    server."""
+
+    def __init__(self, config: uvicorn.Config, live: Streams) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._live.close()
+        await super().shutdown(sockets)
+
+
 def make_server(service: FarmService, bounds: ConnectionBounds = _BOUNDS) -> uvicorn.Server:
     """A server without an access log: its lines would have what requests ask for."""
-    proxies = service.settings.proxies
+    proxies, live = service.settings.proxies, Streams(service)
     connection: Any = partial(BoundedConnection, bounds=bounds)
     config = uvicorn.Config(
-        make_app(service),
+        make_app(service, live),
         http=connection,
         log_config=None,
         log_level="warning",
@@ -89,4 +114,4 @@ def make_server(service: FarmService, bounds: ConnectionBounds = _BOUNDS) -> uvi
         ws="none",
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return uvicorn.Server(config)
+    return _Server(config, live)

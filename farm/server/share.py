@@ -3,8 +3,9 @@
 import asyncio
 from collections import Counter
 
-from litestar.exceptions import TooManyRequestsException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from farm.errors import TooManyRequests
 
 #: The threads of the server: those of authentication and of handlers.
 THREADS = 16
@@ -17,7 +18,7 @@ _WAITING_MAX = 32
 class FairShare:
     """Lets this number of one actor's requests run; the others wait. Stands behind the authentication.
 
-    A request counts until its answer begins, so downloads do not. Raises TooManyRequestsException when too many wait.
+    A request counts until its answer begins, so downloads do not. Raises TooManyRequests when too many wait.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,7 +33,7 @@ class FairShare:
             return
         share = self._shares.setdefault(actor.name, asyncio.Semaphore(_OF_ONE_ACTOR))
         if self._waiting[actor.name] >= _WAITING_MAX:
-            raise TooManyRequestsException(f"{_WAITING_MAX} requests of {actor.name} wait already, send fewer at once")
+            raise TooManyRequests(f"{_WAITING_MAX} requests of {actor.name} wait already; send fewer at once")
         self._waiting[actor.name] += 1
         try:
             await share.acquire()

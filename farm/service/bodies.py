@@ -21,8 +21,9 @@ PAGE_MAX = 1000
 BATCH_MAX = 10_000
 #: The most bytes of a log in one answer.
 LOG_PART_MAX = 4 * 2**20
-#: The headers of a part of a log: the attempt that wrote it, and whether any byte comes after it.
-ATTEMPT_HEADER, OVER_HEADER = "farm-attempt", "farm-log-over"
+#: The headers of a part of a log: the attempt that wrote it, and whether any byte comes after it; and of a log that is
+#: followed, the offset of its first byte.
+ATTEMPT_HEADER, OVER_HEADER, OFFSET_HEADER = "farm-attempt", "farm-log-over", "farm-log-offset"
 
 
 class _Sent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -280,6 +280,10 @@ class FarmService:
         """Builds, newest first, with their steps but without attempts; only those older than the build `before`."""
         return self._store.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
 
+    def changed_since(self, since: datetime, *, limit: int) -> list[int]:
+        """The builds that run, or were enqueued or ended after that time, by number; no more than `limit`."""
+        return self._store.changed_since(since, limit=limit)
+
     def watch(self, build_id: int, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
         """Yield the build now and each time that it has changed, until it is finished; None at the timeout."""
         return watch(lambda: self.build(build_id), lambda: self._on.leases, build_id=build_id, timeout_s=timeout_s)

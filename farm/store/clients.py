@@ -98,6 +98,17 @@ class ClientStore(Database):
         with self.reading() as connection:
             return _values(connection, connection.execute(query).all())
 
+    def changed_since(self, since: datetime, *, limit: int) -> list[int]:
+        """The builds that run, or were enqueued or ended after that time, by number; no more than `limit`."""
+        column = schema.build.c
+        with self.reading() as connection:
+            ended = sa.select(column.id).where(column.finished_at > since).limit(limit)
+            running = sa.select(column.id).where(column.status == Status.RUNNING.value).limit(limit)
+            newest = sa.select(column.id, column.created_at).order_by(column.id.desc()).limit(limit)
+            found = {*connection.scalars(ended), *connection.scalars(running)}
+            found |= {row.id for row in connection.execute(newest) if row.created_at > since}
+        return sorted(found)[:limit]
+
     def queue_counts(self) -> dict[str, tuple[int, int]]:
         """By queue with work in it: how many steps are ready, and how many its workers have."""
         with self.reading() as connection:

@@ -106,6 +106,7 @@ build = sa.Table(
     sa.Index(None, "target", "status", "id"),
     sa.Index(None, "target", "outcome", "id"),
     sa.Index(None, "target", "nevra"),
+    sa.Index(None, "finished_at"),
 )
 
 #: The URL of a source that has credentials in it. Only dispatch reads it, when it makes the fetch step's work.

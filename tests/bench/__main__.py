@@ -24,7 +24,7 @@ from farm.model.outcome import Outcome
 from farm.targets.load import find_target
 from farm.up.embedded import running_farm
 from tests import reason_table, survey
-from tests.bench import bare, hostile, idle, latency, leases, load, pulp, room, startup, tiny, trial
+from tests.bench import bare, hostile, idle, latency, leases, live, load, pulp, room, startup, tiny, trial
 from tests.distribution import demo_distribution
 from tests.packages import make_git
 
@@ -54,6 +54,9 @@ GOALS: dict[str, tuple[float, float]] = {
     "pulp_over_cli": (4.0, 8.0),
     "hostile_documents_per_s": (2000, 10_000),
     "hostile_latency_ms.p95": (100, 50),
+    "log_latency_ms.p50": (200, 100),
+    "log_latency_ms.p95": (600, 300),
+    "live_logs": (200, 500),
     "reason_right.tuned": (0.95, 0.97),
     "reason_right.held_out": (0.9, 0.97),
 }
@@ -63,9 +66,10 @@ MORE_IS_BETTER = {
     "enqueue_per_s",
     "hostile_documents_per_s",
     "reason_right",
+    "live_logs",
 }
-PARTS = ("farm", "load", "leases", "pulp", "hostile", "start", "reasons", "try")
-FARM, LOAD, LEASES, PULP, HOSTILE, START, REASONS, TRY = PARTS
+PARTS = ("farm", "load", "leases", "pulp", "hostile", "start", "reasons", "try", "live")
+FARM, LOAD, LEASES, PULP, HOSTILE, START, REASONS, TRY, LIVE = PARTS
 
 console = Console()
 
@@ -98,6 +102,9 @@ def main(parts: Sequence[str]) -> None:
         if TRY in parts:
             with _said("`farm try` until the first command of the recipe against bare rpmbuild"):
                 figures |= trial.figures(_settings(data), data / "try")
+        if LIVE in parts:
+            with _said(f"{live.FOLLOWERS} followers of one log"):
+                figures |= live.figures(data / "live")
         if PULP in parts:
             figures |= pulp.figures(data / "pulp", _said)
     _print(figures)

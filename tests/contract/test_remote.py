@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from farm import Farm
 from farm.cli.main import app
+from farm.client.handle import BuildRef
 from farm.client.http import check_url
 from farm.client.login import read_token
+from farm.client.remote import RemoteFarm
 from farm.errors import BadRequest, BadSource, FarmNotRunning, NotLoggedIn
 from farm.model.actor import Role
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
@@ -99,7 +102,9 @@ def test_a_log_is_the_same(both: Both, words: str) -> None:
     assert (remote.stdout, remote.stderr, remote.exit_code) == (local.stdout, local.stderr, local.exit_code)
 
 
-def test_a_build_is_enqueued_followed_cancelled_and_retried_at_the_server(both: Both, tmp_path: Path) -> None:
+def test_a_build_is_enqueued_followed_cancelled_and_retried_at_the_server(
+    both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ("--with", "x", "--define", "dist .el9", "--timeout", "60", "--limit", "memory=8GiB", "--priority", "2")
     made = both.remote("build", *GIT, "--ref", "v1", "-t", "demo", "-a", "x86_64", *options, "--json")
     assert made.exit_code == 0, made.output
@@ -109,7 +114,14 @@ def test_a_build_is_enqueued_followed_cancelled_and_retried_at_the_server(both: 
     assert (build["options"]["timeout_s"], build["options"]["limits"]) == (60, {"memory_bytes": 2**33})
     assert both.remote("cancel", str(build["id"])).exit_code == 0
     assert "fetch again" in both.remote("retry", str(build["id"])).stdout
-    threading.Thread(target=both.driven.finish, args=(build["id"],)).start()
+    has_looked, watch = threading.Event(), RemoteFarm.watch
+
+    def note_and_watch(farm: RemoteFarm, build: BuildRef, **more: Any) -> Any:
+        has_looked.set()
+        return watch(farm, build, **more)
+
+    monkeypatch.setattr(RemoteFarm, "watch", note_and_watch)
+    threading.Thread(target=lambda: has_looked.wait(60) and both.driven.finish(build["id"])).start()
     followed = both.remote("log", str(build["id"]), "--follow")
     assert "compiling\ndone\n" in followed.stdout
     paths = both.remote("artifacts", str(build["id"]), "--download", str(tmp_path / "got"))

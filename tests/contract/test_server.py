@@ -46,6 +46,7 @@ class Route:
     body: object = None
     path: str = ""
     status: int = 200
+    stays_open: bool = False
 
 
 READ = Route()
@@ -60,6 +61,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/builds/{build_id}/cancel"): Route(roles={M, A}, path="/api/v1/builds/2/cancel"),
     ("POST", "/api/v1/builds/{build_id}/retry"): Route(roles={M, A}, path="/api/v1/builds/3/retry", body={}),
     ("GET", "/api/v1/builds/{build_id}/log"): Route(path="/api/v1/builds/1/log"),
+    ("GET", "/api/v1/events"): Route(stays_open=True),
     ("GET", "/api/v1/artifacts/{sha256}"): Route(path="/api/v1/artifacts/{sha256}"),
     ("GET", "/api/v1/targets"): READ,
     ("GET", "/api/v1/targets/{name}"): Route(path="/api/v1/targets/demo"),
@@ -101,9 +103,14 @@ class Site:
     def __call__(self, role: Role | None, method: str, path: str, body: object = None, **more: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.secrets[role]}"} if role else {}
         sent = {} if body is None else {"json": body}
-        return self.client.request(
+        stays_open = more.pop("stays_open", False)
+        request = self.client.build_request(
             method, f"{self.address}{path}", headers=headers | more.pop("headers", {}), **sent, **more
         )
+        answer = self.client.send(request, stream=stays_open)
+        if stays_open:
+            answer.close()
+        return answer
 
     def prepare(self) -> None:
         """A finished build, one that goes on, one that was cancelled, and a drained host."""
@@ -159,7 +166,7 @@ def test_a_route_takes_exactly_its_roles(site: Site, key: tuple[str, str]) -> No
         answer = site(role, method, path, route.body)
         assert (answer.status_code, answer.json()["code"]) == (403, "not-permitted"), role
     for role in sorted(route.roles, key=list(Role).index):
-        answer = site(role, method, path, route.body)
+        answer = site(role, method, path, route.body, stays_open=route.stays_open)
         # The same cancel, revoke or undrain again is refused for its state, and not for its actor.
         assert answer.status_code in (route.status, 409), (role, answer.text)
 
@@ -383,7 +390,7 @@ def test_no_generated_request_is_a_fault_of_the_farm(site: Site, api: Any, role:
     """POSITIVE requests are those that the description allows, NEGATIVE ones those that it does not."""
     schema = schemathesis.openapi.from_dict(api.openapi_schema.to_schema())
     schema.config.base_url = site.address
-    for found in schema.get_all_operations():
+    for found in schema.exclude(path="/api/v1/events").get_all_operations():  # an answer without an end
         _try(found.ok(), {"authorization": f"Bearer {site.secrets[role]}"}, mode)  # type: ignore[union-attr]
 
 

@@ -177,3 +177,16 @@ def test_the_end_of_a_log_is_shown_although_its_folder_is_gone_by_then(context: 
         context.log.path.unlink()
         assert f"{context.log.path} (deleted)" not in opened(), "NFS would keep its folder"
     until(lambda: recorder.shown == b"killed\n", "the end of the log")
+
+
+def test_a_line_is_shown_long_before_the_lease_is_renewed(context: StepContext) -> None:
+    class Slow(Recorder):
+        def wait(self, label: str, *, timeout_s: float) -> bool:
+            is_over.wait(60)
+            return False
+
+    is_over, recorder = threading.Event(), Slow()
+    with keeper(recorder) as one, one.watch(context):
+        context.log.write(b"a line\n")
+        until(lambda: recorder.shown == b"a line\n", "the line to be shown")
+        is_over.set()

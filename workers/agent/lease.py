@@ -16,8 +16,11 @@ from workers.core.context import StepContext
 
 _log = logging.getLogger(__name__)
 
-#: The interval at which the log is shown, and the longest delay of a renewal.
+#: The longest delay of a renewal.
 _LOOK_EVERY_S = 1.0
+#: The interval at which a log that grows is shown to people who follow it. To see that one does not grow costs no
+#: question to Redis.
+_SHOW_EVERY_S = 0.05
 _PAUSE_S = 0.5  # while the broker does not answer
 
 
@@ -41,6 +44,7 @@ class LeaseKeeper:
         self._log: BinaryIO | None = None
         self._whole_log = b""
         self._reading = threading.Lock()
+        self._showing = threading.Lock()
         self._shown_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"lease {attempt}", daemon=True)
 
@@ -50,9 +54,13 @@ class LeaseKeeper:
         NFS, an open file keeps its folder from being removed."""
         with suppress(OSError):
             self._log = context.log.path.open("rb", buffering=0)
+        is_written = threading.Event()
+        shower = threading.Thread(target=self._show_live, args=(is_written,), name="live log", daemon=True)
+        shower.start()
         try:
             yield
         finally:
+            is_written.set()
             with self._reading:
                 self._whole_log = self._read(0)
                 if self._log is not None:
@@ -75,7 +83,7 @@ class LeaseKeeper:
         if self.stop.is_set():
             # This attempt gets no report, so only the part of its log that was shown is kept.
             self._done.wait()
-            with suppress(redis.RedisError):
+            with suppress(redis.RedisError), self._showing:
                 self._show()
 
     def _keep(self) -> None:
@@ -89,7 +97,8 @@ class LeaseKeeper:
                     touch_at = time.monotonic() + self._touch()
                     if self.stop.is_set():
                         return
-                self._show()
+                with self._showing:
+                    self._show()
             except Exception as error:
                 # Any error, not Redis's alone: the attempt lives only as long as this thread.
                 if self._done.is_set():
@@ -111,8 +120,20 @@ class LeaseKeeper:
                 extra = {"action": "lease-missing", "attempt": self._attempt}
                 _log.warning("The lease of %s is missing; asking to go on", self._attempt, extra=extra)
                 self._leases.ask_back(self._attempt, self._token, self._worker)
-                self._shown_bytes = 0  # a broker that lost the lease has lost the log too
+                with self._showing:
+                    self._shown_bytes = 0  # a broker that lost the lease has lost the log too
                 return _LOOK_EVERY_S
+
+    def _show_live(self, is_written: threading.Event) -> None:
+        """Show the log soon after it has grown. `_keep` shows it too, and reports an error of Redis."""
+        pause_s = _SHOW_EVERY_S
+        while not (is_written.wait(pause_s) or self._done.is_set() or self.stop.is_set()):
+            try:
+                with self._showing:
+                    self._show()
+                pause_s = _SHOW_EVERY_S
+            except redis.RedisError:
+                pause_s = _LOOK_EVERY_S
 
     def _show(self) -> None:
         if self._shown_bytes >= LIVE_LOG_BYTES:

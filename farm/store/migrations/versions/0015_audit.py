@@ -1,4 +1,4 @@
-"""The audit log. The database itself refuses to change a row of it."""
+"""The audit log, of which the database itself refuses to change a row; and builds by the time of their end."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,5 +37,6 @@ def upgrade() -> None:
     )
     for columns in (["at", "id"], ["actor", "id"], ["verb", "id"], ["actor", "verb", "id"]):
         op.create_index(f"ix_audit_{'_'.join(columns)}", "audit", columns)
+    op.create_index("ix_build_finished_at", "build", ["finished_at"])
     for statement in (_SQLITE,) if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL:
         op.execute(statement)

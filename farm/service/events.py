@@ -1,0 +1,206 @@
+"""Events of builds for many listeners at once: one subscription at Redis, and what was missed out of SQL.
+
+Redis has an event for a moment only. A listener that comes back names the last event that it got, and is given the
+changes since then that SQL knows: steps that were sent, began or ended, and builds that were enqueued or ended. SQL
+does not know why a step waited, nor an attempt that was withdrawn.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import redis
+
+from farm.broker.live import LiveReader
+from farm.model.build import Attempt, Build, Step
+from farm.model.outcome import Outcome, Status
+from farm.service.service import FarmService
+
+_WAITING_MAX = 1000
+_AWAY_S = 0.5
+_REPLAY_MAX = 200
+_REPLAY_WITHIN = timedelta(hours=1)
+_log = logging.getLogger(__name__)
+
+
+class BuildEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a step of a build, or, with `step` null, of the build as a whole. `at` is when it changed.
+
+    `package` is null in the event of a build that a person cancelled. `reason` is untrusted text.
+    """
+
+    build: int
+    status: Status
+    at: datetime
+    package: str | None = None
+    step: str | None = None
+    arch: str | None = None
+    attempt: str | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """Events after `since` were lost; `why` says what to read instead."""
+
+    since: datetime
+    why: str
+
+
+class Listener:
+    """One reader of events; of one build, if `build_id` is given."""
+
+    def __init__(self, build_id: int | None) -> None:
+        self.build_id = build_id
+        self._waiting: asyncio.Queue[BuildEvent | Lost | None] = asyncio.Queue(_WAITING_MAX + 1)
+        self._has_lost = False
+
+    def give(self, event: BuildEvent) -> None:
+        """Events that a slow reader has not taken are dropped, and the reader is told so."""
+        if self.build_id not in (None, event.build) or self._has_lost:
+            return
+        if self._waiting.qsize() >= _WAITING_MAX:
+            self._has_lost = True
+            self._waiting.put_nowait(Lost(since=event.at, why=f"{_WAITING_MAX} events waited; read the builds again"))
+        else:
+            self._waiting.put_nowait(event)
+
+    def give_lost(self, lost: Lost) -> None:
+        if self._waiting.qsize() < _WAITING_MAX:
+            self._waiting.put_nowait(lost)
+
+    def end(self) -> None:
+        """Have `next` return None, after the events that wait."""
+        if self._waiting.qsize() <= _WAITING_MAX:
+            self._waiting.put_nowait(None)
+
+    async def next(self) -> BuildEvent | Lost | None:
+        found = await self._waiting.get()
+        if isinstance(found, Lost):
+            self._has_lost = False
+        return found
+
+
+class Events:
+    """The listeners of one event loop. `on_event` is called with the number of each build that changes."""
+
+    def __init__(self, service: FarmService, reader: Callable[[], LiveReader], on_event: Callable[[int], None]) -> None:
+        self._service = service
+        self._reader = reader
+        self._on_event = on_event
+        self._listeners: set[Listener] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._is_listening = asyncio.Event()
+
+    def start(self) -> None:
+        """Subscribe, if that has not happened yet."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        for listener in self._listeners:
+            listener.end()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def listen(
+        self, build_id: int | None, since: datetime | None
+    ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
+        """Events from now on, after those since then that SQL knows. None when the subscription has begun."""
+        self.start()
+        listener = Listener(build_id)
+        await asyncio.wait_for(self._is_listening.wait(), 2 * _AWAY_S) if self._task else None
+        self._listeners.add(listener)
+        try:
+            yield None
+            if since is not None:
+                for event in await asyncio.to_thread(missed, self._service, build_id, since):
+                    yield event
+            while (found := await listener.next()) is not None:
+                yield found
+        finally:
+            self._listeners.discard(listener)
+
+    async def _run(self) -> None:
+        away_since: datetime | None = None
+        while True:
+            try:
+                async with aclosing(self._reader().events()) as events:
+                    async for event in events:
+                        if away_since is not None:
+                            self._tell_lost(away_since)
+                            away_since = None
+                        self._is_listening.set()
+                        if event is not None and (found := _event_of(event)) is not None:
+                            self._on_event(found.build)
+                            for listener in self._listeners:
+                                listener.give(found)
+            except (redis.RedisError, OSError) as error:
+                away_since = away_since or datetime.now(UTC)
+                _log.debug("No events for now: %s", error, extra={"action": "events"})
+                await asyncio.sleep(_AWAY_S)
+
+    def _tell_lost(self, since: datetime) -> None:
+        for listener in self._listeners:
+            listener.give_lost(Lost(since=since, why="the broker was away; read the builds again"))
+
+
+def _event_of(event: dict[str, Any]) -> BuildEvent | None:
+    """Only the keys that every reader may see; None for an event of another form, which any client can publish."""
+    try:
+        return msgspec.convert({"at": datetime.now(UTC).isoformat()} | event, BuildEvent)
+    except msgspec.ValidationError:
+        return None
+
+
+def missed(service: FarmService, build_id: int | None, since: datetime) -> list[BuildEvent | Lost]:
+    """The changes after that time, in their order, as far as SQL knows them."""
+    if datetime.now(UTC) - since > _REPLAY_WITHIN:
+        return [Lost(since=since, why="events are kept for an hour; read the builds again")]
+    ids = [build_id] if build_id is not None else service.changed_since(since, limit=_REPLAY_MAX + 1)
+    if len(ids) > _REPLAY_MAX:
+        return [Lost(since=since, why=f"more than {_REPLAY_MAX} builds changed; read the builds again")]
+    found = [event for one in ids for event in _events_of(service.build(one)) if event.at > since]
+    return [*sorted(found, key=lambda event: event.at)]
+
+
+def _events_of(build: Build) -> Iterator[BuildEvent]:
+    yield BuildEvent(build=build.id, package=build.package, status=Status.READY, at=build.created_at)
+    for step in build.steps:
+        for attempt in step.attempts:
+            yield from _of_attempt(build, step, attempt)
+    if build.finished_at is not None:
+        yield BuildEvent(
+            build=build.id,
+            package=build.package,
+            status=build.status,
+            outcome=build.outcome,
+            reason=build.reason,
+            at=build.finished_at,
+        )
+
+
+def _of_attempt(build: Build, step: Step, attempt: Attempt) -> Iterator[BuildEvent]:
+    for status, at in (
+        (Status.DISPATCHED, attempt.dispatched_at),
+        (Status.RUNNING, attempt.started_at),
+        (Status.FINISHED, attempt.finished_at),
+    ):
+        if at is not None:
+            is_end = status is Status.FINISHED
+            yield BuildEvent(
+                build=build.id,
+                package=build.package,
+                step=step.kind,
+                arch=step.arch,
+                attempt=attempt.label,
+                status=status,
+                outcome=attempt.outcome if is_end else None,
+                reason=attempt.reason if is_end else None,
+                at=at,
+            )
