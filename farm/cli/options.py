@@ -147,6 +147,9 @@ RecipeOption = Annotated[
 SourcePackageOption = Annotated[
     str | None, typer.Option("--srpm", metavar="PATH|URL", help="A src.rpm instead of a folder.", show_default=False)
 ]
+PackageArgument = Annotated[
+    str | None, typer.Argument(metavar="[SRC.RPM]", help="A src.rpm: the same as --srpm.", show_default=False)
+]
 SrpmOption = Annotated[
     str | None, typer.Option(metavar="PATH|URL", help="A src.rpm instead of git.", show_default=False)
 ]

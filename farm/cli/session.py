@@ -80,11 +80,17 @@ def connected() -> Iterator["FarmApi"]:
         yield farm
 
 
+def _show_upload(name: str, done: int, of: int) -> None:
+    from farm.cli.progress import show_upload
+
+    show_upload(name, done, of)
+
+
 def _connect(settings: Settings) -> "FarmApi":
     if settings.url:
         from farm.client.remote import RemoteFarm
 
-        return RemoteFarm.connect(settings.url, token_file=settings.token_file)
+        return RemoteFarm.connect(settings.url, token_file=settings.token_file, progress=_show_upload)
     from farm.client import Farm
 
     return Farm.connect(settings)

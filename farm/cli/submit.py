@@ -11,6 +11,7 @@ from farm.cli.options import (
     GitOption,
     JsonOption,
     LimitOption,
+    PackageArgument,
     PriorityOption,
     RefOption,
     SpecOption,
@@ -27,6 +28,7 @@ from farm.cli.options import (
 from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
 from farm.cli.worktree import warnings
+from farm.errors import BadRequest
 from farm.model.build import Build
 from farm.model.outcome import Outcome
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 def build(
     target: TargetOption,
+    package: PackageArgument = None,
     git: GitOption = None,
     ref: RefOption = None,
     subdir: SubdirOption = None,
@@ -59,18 +62,21 @@ def build(
     \b
     Examples:
       farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
+      farm build hello-2.10-1.src.rpm -t demo
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests --limit memory=8GiB
     """  # fmt: skip
     from farm.formats.rpm.options import parse_define
     from farm.service.limits import parse_limits
 
+    if package is not None and (git is not None or srpm is not None):
+        raise BadRequest(f"give either {package!r}, --git or --srpm")
     limits = parse_limits(limit or ())
     defines = [parse_define(text) for text in define or ()]
     with connected() as farm:
         handle = farm.enqueue(
             target=target,
             git=git,
-            srpm=srpm,
+            srpm=srpm if package is None else package,
             ref=ref,
             subdir=subdir,
             spec=spec,

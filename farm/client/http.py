@@ -87,17 +87,25 @@ class HttpClient:
     def post(self, kind: type[T], /, *path: str | int, body: object = None) -> T:
         """The JSON that answers this body. It is sent once: the server may have acted although it did not answer."""
         headers = self._headers | {"Content-Type": "application/json"}
+        return self._sent(kind, "POST", self._target(path, {}), msgspec.json.encode(body), headers)
+
+    def _sent(self, kind: type[T], method: str, target: str, data: bytes, headers: Mapping[str, str]) -> T:
         connection = self._connect()
         try:
-            connection.request("POST", self._target(path, {}), msgspec.json.encode(body), headers)
+            connection.request(method, target, data, headers)
             response = connection.getresponse()
-            data = self._body(response)
+            answer = self._body(response)
         except _FAILURES as error:
             raise self._unanswered(error) from error
         finally:
             connection.close()
-        self._check(response, data)
-        return self._decoded(data, kind)
+        self._check(response, answer)
+        return self._decoded(answer, kind)
+
+    def patch(self, kind: type[T], /, *path: str | int, data: bytes, **query: str | int | None) -> T:
+        """The JSON that answers these bytes. They are sent once."""
+        headers = self._headers | {"Content-Type": "application/octet-stream"}
+        return self._sent(kind, "PATCH", self._target(path, query), data, headers)
 
     def read(self, *path: str | int, **query: str | int | None) -> tuple[bytes, Mapping[str, str]]:
         """The content at this path, and the headers of the answer by their names in lower case."""

@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
+import msgspec
+
 from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
 from farm.client.http import HttpClient
 from farm.client.login import read_token
+from farm.client.upload import Progress, upload
 from farm.errors import FarmNotRunning, TooManyRequests
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
@@ -41,7 +44,7 @@ from farm.service.bodies import (
 )
 from farm.service.log import LogPart
 from farm.service.repository import Repository, Rollback
-from farm.service.request import RequestArguments, order_again, order_of
+from farm.service.request import RequestArguments, check_file, order_again, order_and_file
 from farm.service.watch import POLL_S
 
 if TYPE_CHECKING:
@@ -56,20 +59,25 @@ _AWAY_S = 20.0
 class RemoteFarm(FarmApi):
     """A connection to a farm's server. Use as a context manager. Safe to use from several threads.
 
-    Sources are URLs: a path of this machine means nothing there. `FarmApi` documents the methods.
+    A git repository is a URL: a path of this machine means nothing there. A source package of this machine is
+    uploaded. `FarmApi` documents the methods.
     """
 
-    def __init__(self, http: HttpClient) -> None:
+    def __init__(self, http: HttpClient, progress: Progress = lambda *_: None) -> None:
         """Use `connect`."""
         self._http = http
+        self._progress = progress
 
     @classmethod
-    def connect(cls, url: str, *, token_file: str | Path | None = None) -> "RemoteFarm":
-        """The farm at this address, with the token of the file, or else of `farm login`.
+    def connect(
+        cls, url: str, *, token_file: str | Path | None = None, progress: Progress = lambda *_: None
+    ) -> "RemoteFarm":
+        """The farm at this address, with the token of the file, or else of `farm login`. `progress` is called while a
+        source package is uploaded, with its name, the bytes that the server has, and all.
 
         Raises BadRequest for an address that is none, NotLoggedIn without a token. It sends nothing yet.
         """
-        return cls(HttpClient(url, read_token(url, token_file)))
+        return cls(HttpClient(url, read_token(url, token_file)), progress)
 
     def close(self) -> None:
         self._http.close()
@@ -80,7 +88,12 @@ class RemoteFarm(FarmApi):
     # --- enqueue ------------------------------------------------------------------------------------------------
 
     def request(self, **asked: Unpack[RequestArguments]) -> BuildRequest:
-        return self._http.post(BuildRequest, "requests", body=order_of(asked))
+        order, file = order_and_file(asked)
+        if file is not None:
+            path = check_file(file, order, self.target(order.target))
+            uploaded = upload(self._http, path, target=order.target, progress=self._progress)
+            order = msgspec.structs.replace(order, upload=uploaded.sha256)
+        return self._http.post(BuildRequest, "requests", body=order)
 
     def enqueue_many(self, requests: Iterable[BuildRequest], *, owner: str | None = None) -> BatchHandle:
         orders = tuple(order_again(request) for request in requests)

@@ -21,6 +21,7 @@ from farm.server.live import LiveEvents, Streams
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
 from farm.server.share import FairShare
+from farm.server.uploads import UploadRoutes
 from farm.service.bodies import PREFIX
 from farm.service.service import FarmService
 
@@ -53,7 +54,7 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     streams = live or Streams(service)
     allowed = service.settings.server_anonymous
     return Litestar(
-        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts],
+        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),

@@ -54,19 +54,19 @@ class Builds(Controller):
     def enqueue(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> Build:
         """Enqueue one build."""
         actor = request.user
-        batch = service.enqueue(actor, (service.request(actor, **one.arguments) for one in (data,)))
+        batch = service.enqueue(actor, (service.request(actor, upload=one.upload, **one.arguments) for one in (data,)))
         return service.build(batch.builds[0].id)
 
     @post("/requests", sync_to_thread=True, status_code=200)
     def check(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> BuildRequest:
         """Check an order of a build, and enqueue nothing."""
-        return service.request(request.user, **data.arguments)
+        return service.request(request.user, upload=data.upload, **data.arguments)
 
     @post("/batches", sync_to_thread=True)
     def enqueue_batch(self, service: Service, request: ActorRequest, data: JSONBody[BatchOrder]) -> Batch:
         """Enqueue all or none of these builds."""
         actor = request.user
-        requests = (service.request(actor, **order.arguments) for order in data.builds)
+        requests = (service.request(actor, upload=one.upload, **one.arguments) for one in data.builds)
         return service.enqueue(actor, requests, owner=data.owner)
 
     @get("/batches/{batch_id:int}", sync_to_thread=True)

@@ -82,7 +82,7 @@ class Authentication(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         given = connection.headers.getall("authorization", [])
         if not given and self.is_anonymous_allowed:
-            if connection.scope.get("method") == "POST":  # before its body is read
+            if connection.scope.get("method") not in ("GET", "HEAD"):  # before its body is read
                 raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
             return AuthenticationResult(user=_ANONYMOUS, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")

@@ -76,6 +76,15 @@ class TokenOrder(_Sent, frozen=True, kw_only=True):
     expires_s: int = 90 * 86400
 
 
+class UploadOrder(_Sent, frozen=True, kw_only=True):
+    """A file that the client sends in parts afterwards, for builds for this target."""
+
+    filename: str
+    size_bytes: int
+    sha256: str
+    target: str
+
+
 class BuildPage(msgspec.Struct, frozen=True, kw_only=True):
     """Builds, newest first. `before` of the next page is `next`, which is null on the last one."""
 

@@ -9,7 +9,7 @@ import msgspec
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
-from farm.errors import BadRequest, BadSource, UnknownArch
+from farm.errors import BadRequest, UnknownArch
 from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
@@ -18,7 +18,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.target import LIMIT_RANGES, OwnLimits, Target
 from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
-from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
+from farm.service.source import check_local, check_source, check_srpm, git_source, is_local, store_srpm
 from farm.steps.registry import step_type
 from farm.targets.load import find_target, pick_arches
 
@@ -55,11 +55,15 @@ class RequestArguments(TypedDict, total=False):
 
 
 class BuildOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The same arguments as JSON, for a request that comes over a network. `defines` are pairs of name and value."""
+    """The same arguments as JSON, for a request that comes over a network. `defines` are pairs of name and value.
+
+    `upload` is the sha256 of a finished upload of the actor, in place of `git` or `srpm`.
+    """
 
     target: str
     git: str | None = None
     srpm: str | None = None
+    upload: str | None = None
     ref: str | None = None
     subdir: str | None = None
     spec: str | None = None
@@ -73,7 +77,9 @@ class BuildOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def arguments(self) -> RequestArguments:
-        return cast("RequestArguments", {name: getattr(self, name) for name in self.__struct_fields__})
+        return cast(
+            "RequestArguments", {name: getattr(self, name) for name in self.__struct_fields__ if name != "upload"}
+        )
 
 
 def order_of(asked: RequestArguments) -> BuildOrder:
@@ -98,16 +104,31 @@ def order_of(asked: RequestArguments) -> BuildOrder:
         raise BadRequest(f"the request is not one: {error}; docs/python.md has the types") from error
 
 
+def order_and_file(asked: RequestArguments) -> tuple[BuildOrder, str | Path | None]:
+    """The same without the source package of this machine that the arguments name, and its path; None without one."""
+    srpm = asked.get("srpm")
+    if srpm is None or not is_local(str(srpm), SourceKind.SRPM):
+        return order_of(asked), None
+    others: RequestArguments = {**asked, "srpm": None}
+    return order_of(others), srpm
+
+
+def check_file(given: str | Path, order: BuildOrder, target: Target) -> Path:
+    """The source package of this machine, if it can be that of this order. Raises BadSource, BadRequest."""
+    _check_has_source({"target": order.target, "git": order.git, "ref": order.ref, "subdir": order.subdir,
+                       "spec": order.spec}, is_uploaded=True)  # fmt: skip
+    return Path(check_srpm(given, format_of(target.format)))
+
+
 def order_again(request: BuildRequest) -> BuildOrder:
-    """The order that makes this request. Raises BadSource for a source package that was stored on this machine."""
+    """The order that makes this request. A stored source package must be one that the actor uploaded."""
     source, options = request.source, request.options
-    if source.url is None:
-        raise BadSource(f"{source.shown!r} is stored on this machine alone; give a URL that the farm can reach")
     given = {"wall_s": options.timeout_s} | options.limits.given
     return BuildOrder(
         target=request.target,
         git=source.url if source.kind is SourceKind.GIT else None,
         srpm=source.url if source.kind is SourceKind.SRPM else None,
+        upload=source.sha256 if source.url is None else None,
         ref=source.ref,
         subdir=source.subdir,
         spec=source.spec,
@@ -121,18 +142,23 @@ def order_again(request: BuildRequest) -> BuildOrder:
 
 
 def make_request(
-    settings: Settings, artifacts: Callable[[], ArtifactStore], *, uid: int | None, **asked: Unpack[RequestArguments]
+    settings: Settings,
+    artifacts: Callable[[], ArtifactStore],
+    *,
+    uid: int | None,
+    uploaded: Callable[[Format], Source] | None = None,
+    **asked: Unpack[RequestArguments],
 ) -> BuildRequest:
     """The request, with everything checked, for an actor with this user of the machine. A local src.rpm is stored last:
-    it is the first thing that is written.
+    it is the first thing that is written. `uploaded` gives the source for the target's format if it is an upload.
 
     Raises TypeError for an argument that no request has, and what `FarmService.request` raises.
     """
     _check_names(asked)
-    _check_has_source(asked)
+    _check_has_source(asked, is_uploaded=uploaded is not None)
     target = find_publishable(settings, asked["target"])
     form = format_of(target.format)
-    checked = _checked_source(asked, form, uid)
+    checked = uploaded(form) if uploaded is not None else _checked_source(asked, form, uid)
     priority, defines = asked.get("priority", 0), asked.get("defines", ())
     check_priority(priority)
     return BuildRequest(
@@ -169,19 +195,25 @@ def _check_names(asked: RequestArguments) -> None:
         raise TypeError(f"a request lacks its argument {missing[0]!r}")
 
 
-def _check_has_source(asked: RequestArguments) -> None:
-    if (asked.get("git") is None) == (asked.get("srpm") is None):
+def _check_has_source(asked: RequestArguments, *, is_uploaded: bool) -> None:
+    if (asked.get("git") is not None) + (asked.get("srpm") is not None) + is_uploaded != 1:
         raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
+    if is_uploaded:
+        _check_no_tree(asked)
+
+
+def _check_no_tree(asked: RequestArguments) -> None:
+    if asked.get("ref") or asked.get("subdir") or asked.get("spec"):
+        raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
 
 
 def _checked_source(asked: RequestArguments, form: Format, uid: int | None) -> Source | str | Path:
     """A git source, or the address or file of a source package."""
-    git, ref, subdir, spec = asked.get("git"), asked.get("ref"), asked.get("subdir"), asked.get("spec")
+    git = asked.get("git")
     if git is not None:
         check_local(git, SourceKind.GIT, uid)
-        return git_source(git, form, ref=ref, subdir=subdir, spec=spec)
-    if ref or subdir or spec:
-        raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
+        return git_source(git, form, ref=asked.get("ref"), subdir=asked.get("subdir"), spec=asked.get("spec"))
+    _check_no_tree(asked)
     srpm = asked.get("srpm") or ""
     check_local(srpm, SourceKind.SRPM, uid)
     return check_srpm(srpm, form)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from farm.errors import BadRequest
@@ -23,8 +24,8 @@ from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
-from farm.service.audit import Act, Owner, act, check_verb
-from farm.service.connections import Connections
+from farm.service.acting import UploadVerbs
+from farm.service.audit import Act, check_verb
 from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
 from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
@@ -39,41 +40,30 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class FarmService:
+class FarmService(UploadVerbs):
     """Safe to use from several threads, and for several actors at a time.
 
     A question raises FarmNotRunning if a system that it needs does not answer; a verb also NotPermitted, before it does
     anything.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        self.settings = connections.settings
-        self._on = connections
-        self._store = connections.store
-
-    def close(self) -> None:
-        self._on.close()
-
     def admit(self, actor: Actor) -> None:
         """Check that the actor may ask questions. Raises NotPermitted."""
         check(actor, Verb.READ)
 
-    def _act(
-        self, actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
-    ) -> AbstractContextManager[Act]:
-        """Check the permission, and record how the block ends. Raises NotPermitted."""
-        return act(self._store, actor, verb, subject, owner=owner, detail=detail)
-
     # --- verbs: builds ------------------------------------------------------------------------------------------
 
-    def request(self, actor: Actor, **asked: Unpack[RequestArguments]) -> BuildRequest:
+    def request(self, actor: Actor, *, upload: str | None = None, **asked: Unpack[RequestArguments]) -> BuildRequest:
         """A checked request. A local source package is copied into the artifact store after every other check.
+
+        `upload` is the sha256 of a finished upload of the actor, in place of the other sources.
 
         A local path is read with the rights of this process, so the actor must be a user of this machine to name one.
         Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
         """
         check(actor, Verb.ENQUEUE)
-        return make_request(self.settings, lambda: self._on.artifacts, uid=actor.uid, **asked)
+        uploaded = partial(self._uploads.source, actor.name, upload) if upload is not None else None
+        return make_request(self.settings, lambda: self._on.artifacts, uid=actor.uid, uploaded=uploaded, **asked)
 
     def enqueue(self, actor: Actor, requests: Iterable[BuildRequest], *, owner: str | None = None) -> Batch:
         """Enqueue all or none of these builds, as one batch of this owner; of the actor, if None.

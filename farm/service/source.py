@@ -16,7 +16,7 @@ from farm.artifacts.names import check_name
 from farm.errors import BadSource
 from farm.formats.base import Format
 from farm.git_folder import check_repository
-from farm.model.artifact import ArtifactKind
+from farm.model.artifact import Artifact, ArtifactKind
 from farm.model.source import Source, SourceKind, has_mask, without_credentials
 
 SRPM_MAX_BYTES = 4 * 2**30
@@ -78,15 +78,26 @@ def store_srpm(checked: str | Path, store: ArtifactStore) -> Source:
     return Source(kind=SourceKind.SRPM, sha256=artifact.sha256, filename=artifact.name)
 
 
+def keep_package(path: Path, name: str, store: ArtifactStore) -> Artifact:
+    """Move an uploaded source package into the artifact store. Raises StoreTrouble."""
+    return store.put(path, name=name, kind=ArtifactKind.SRPM, move=True)
+
+
+def stored_source(sha256: str, filename: str) -> Source:
+    """The source of a source package that the artifact store has."""
+    return Source(kind=SourceKind.SRPM, sha256=sha256, filename=filename)
+
+
 def check_local(given: str | Path, kind: SourceKind, uid: int | None) -> None:
     """Raises BadSource for a path of this machine, if the actor has no user here (`uid` is None). It looks at the words
     alone: the answer must not say which paths exist.
     """
-    if uid is None and _is_local(str(given), kind):
+    if uid is None and is_local(str(given), kind):
         raise BadSource("a path of the farm's machine is for its users alone; give a URL that the farm can reach")
 
 
-def _is_local(text: str, kind: SourceKind) -> bool:
+def is_local(text: str, kind: SourceKind) -> bool:
+    """Whether the text names a path of a machine, and no URL."""
     if "://" in text:
         # A scheme has no case, and urlsplit passes over characters before it.
         return text.partition("://")[0].lower() not in _REMOTE_SCHEMES

@@ -358,3 +358,35 @@ audit = sa.Table(
     sa.Index(None, "verb", "id"),
     sa.Index(None, "actor", "verb", "id"),
 )
+
+#: Source packages that clients send in parts (farm.service.uploads). The client said `sha256` and `size_bytes`.
+upload = sa.Table(
+    "upload",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    _column("actor", sa.Text),
+    _column("filename", sa.Text),
+    _column("size_bytes", sa.BigInteger),
+    _column("sha256", sa.Text),
+    _column("target", sa.Text),
+    _column("is_finished", sa.Boolean),
+    _column("expires_at", UtcTime),
+    sa.UniqueConstraint("actor", "sha256"),
+    sa.Index(None, "expires_at"),
+)
+
+#: The POST requests that clients gave a key, by actor and key. `fingerprint` is the hash of the key and the request;
+#: `status` and `answer` are those of the answer, null while the request runs. `answer` is null for one that has a
+#: secret.
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("actor", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    _column("fingerprint", sa.Text),
+    _column("at", UtcTime),
+    _column("status", sa.Integer, null=True),
+    _column("media_type", sa.Text, null=True),
+    _column("answer", sa.Text, null=True),
+    sa.Index(None, "at"),
+)

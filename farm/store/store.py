@@ -12,9 +12,12 @@ from farm.store.logs import LogStore
 from farm.store.retention import RetentionStore
 from farm.store.scheduling import SchedulerStore
 from farm.store.tokens import TokenStore
+from farm.store.uploads import UploadStore
 
 
-class Store(ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore, AuditStore):
+class Store(
+    ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore, AuditStore, UploadStore
+):
     """One database. Safe to use from several threads."""
 
     @classmethod

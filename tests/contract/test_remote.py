@@ -139,7 +139,7 @@ def test_a_list_longer_than_a_page_is_read_page_by_page(both: Both, monkeypatch:
 
 def test_a_path_of_this_machine_is_refused_before_it_is_sent(both: Both) -> None:
     with Farm.connect(both.address, token_file=both.home / "token") as farm:
-        for asked in ({"git": "."}, {"git": Path("/srv/a.git")}, {"git": "file:///a"}, {"srpm": "a.src.rpm"}):
+        for asked in ({"git": "."}, {"git": Path("/srv/a.git")}, {"git": "file:///a"}):
             with pytest.raises(BadSource, match="give a URL"):
                 farm.enqueue(target="demo", **asked)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="'prio' is not an argument"):

@@ -35,6 +35,7 @@ from tests.served import served
 
 ROOT = Path(__file__).parents[2]
 ORDER = {"git": "https://example.org/hello.git", "target": "demo", "arches": ["x86_64"]}
+UPLOAD = {"filename": "a-1-1.src.rpm", "size_bytes": 10, "sha256": "0" * 64, "target": "demo"}
 R, P, M, OP, A = Role
 
 
@@ -63,6 +64,11 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/api/v1/builds/{build_id}/log"): Route(path="/api/v1/builds/1/log"),
     ("GET", "/api/v1/events"): Route(stays_open=True),
     ("GET", "/api/v1/artifacts/{sha256}"): Route(path="/api/v1/artifacts/{sha256}"),
+    ("POST", "/api/v1/uploads"): Route(roles={P, M, A}, body=UPLOAD, status=201),
+    ("GET", "/api/v1/uploads/{upload_id}"): Route(roles={P, M, A}, path="/api/v1/uploads/{upload}"),
+    ("PATCH", "/api/v1/uploads/{upload_id}"): Route(roles={P, M, A}, path="/api/v1/uploads/{upload}?offset=0"),
+    ("POST", "/api/v1/uploads/{upload_id}/finish"): Route(roles={P, M, A}, path="/api/v1/uploads/{upload}/finish"),
+    ("DELETE", "/api/v1/uploads/{upload_id}"): Route(roles={P, M, A}, path="/api/v1/uploads/{upload}", status=204),
     ("GET", "/api/v1/targets"): READ,
     ("GET", "/api/v1/targets/{name}"): Route(path="/api/v1/targets/demo"),
     ("GET", "/api/v1/repositories/{target}"): Route(path="/api/v1/repositories/demo"),
@@ -112,6 +118,11 @@ class Site:
             answer.close()
         return answer
 
+    def upload(self) -> int:
+        """An upload of Bob's that has begun."""
+        service = self.driven.farm._service
+        return service._uploads.create("bob", **UPLOAD).id  # type: ignore[arg-type]
+
     def prepare(self) -> None:
         """A finished build, one that goes on, one that was cancelled, and a drained host."""
         farm = self.driven.farm
@@ -158,6 +169,7 @@ def test_a_route_takes_exactly_its_roles(site: Site, key: tuple[str, str]) -> No
     path = path.replace("{sha256}", site.sha256).replace("{token}", str(token))
     leases = site.driven.farm._service._on.leases  # type: ignore[attr-defined]
     leases.announce(worker_facts("build@one"))
+    first_path, path = path, path.replace("{upload}", "1")
     if "undrain" in path:
         site.driven.farm.drain_host("two", force=True)
     refused = site(None, method, path, route.body)
@@ -166,6 +178,7 @@ def test_a_route_takes_exactly_its_roles(site: Site, key: tuple[str, str]) -> No
         answer = site(role, method, path, route.body)
         assert (answer.status_code, answer.json()["code"]) == (403, "not-permitted"), role
     for role in sorted(route.roles, key=list(Role).index):
+        path = first_path.replace("{upload}", str(site.upload()))
         answer = site(role, method, path, route.body, stays_open=route.stays_open)
         # The same cancel, revoke or undrain again is refused for its state, and not for its actor.
         assert answer.status_code in (route.status, 409), (role, answer.text)

@@ -1,0 +1,71 @@
+"""The base of the service: its connections, and the one way in which a verb is checked and recorded."""
+
+from contextlib import AbstractContextManager
+
+from farm.formats.registry import format_of
+from farm.model.actor import Actor
+from farm.model.upload import Upload
+from farm.service.audit import Act, Owner, act
+from farm.service.connections import Connections
+from farm.service.permissions import Verb, check
+from farm.service.request import find_publishable
+from farm.service.uploads import Uploads
+
+
+class Acting:
+    """Safe to use from several threads, and for several actors at a time."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.settings = connections.settings
+        self._on = connections
+        self._store = connections.store
+
+    def close(self) -> None:
+        self._on.close()
+
+    def _act(
+        self, actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
+    ) -> AbstractContextManager[Act]:
+        """Check the permission, and record how the block ends. Raises NotPermitted."""
+        return act(self._store, actor, verb, subject, owner=owner, detail=detail)
+
+
+class UploadVerbs(Acting):
+    """The verbs of uploads. Each but the first changes the actor's own upload alone, and leaves no record."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(connections)
+        self._uploads = Uploads(self.settings, self._store, lambda: connections.artifacts)
+
+    def begin_upload(self, actor: Actor, *, filename: str, size_bytes: int, sha256: str, target: str) -> Upload:
+        """Begin to upload a source package, or go on with one.
+
+        Raises UnknownTarget, BadTarget, BadRequest, TooManyRequests.
+        """
+        with self._act(actor, Verb.ENQUEUE, f"upload of {filename}", detail=sha256):
+            find_publishable(self.settings, target)
+            return self._uploads.create(
+                actor.name, filename=filename, size_bytes=size_bytes, sha256=sha256, target=target
+            )
+
+    def look_upload(self, actor: Actor, upload_id: int) -> Upload:
+        """The upload as it is now. Raises NotFound."""
+        check(actor, Verb.ENQUEUE)
+        return self._uploads.look(actor.name, upload_id)
+
+    def append_upload(self, actor: Actor, upload_id: int, *, offset: int, data: bytes) -> Upload:
+        """Add bytes at the offset of the upload. Raises what `Uploads.append` raises."""
+        check(actor, Verb.ENQUEUE)
+        return self._uploads.append(actor.name, upload_id, offset=offset, data=data)
+
+    def delete_upload(self, actor: Actor, upload_id: int) -> None:
+        """Forget the upload. A finished one stays in the artifact store. Raises NotFound."""
+        check(actor, Verb.ENQUEUE)
+        self._uploads.delete(actor.name, upload_id)
+
+    def finish_upload(self, actor: Actor, upload_id: int) -> Upload:
+        """Check the whole upload, and keep it as an artifact. Raises what `Uploads.finish` raises."""
+        upload = self.look_upload(actor, upload_id)
+        if not upload.is_finished and upload.offset == upload.size_bytes:
+            self._uploads.check_head(upload, format_of(find_publishable(self.settings, upload.target).format))
+        return self._uploads.finish(actor.name, upload_id)
