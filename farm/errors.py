@@ -163,6 +163,22 @@ class TooManyRequests(FarmError):
     retry_after_s: float = 1.0
 
 
+class KeyReused(BadRequest):
+    """The key of the request was used for another request before."""
+
+    code = "key-reused"
+    exit_code = 36
+    http_status = 422
+
+
+class InProgress(FarmError):
+    """The same request still runs."""
+
+    code = "in-progress"
+    exit_code = 37
+    http_status = 409
+
+
 # --- farm trouble: raised by workers, retried by the scheduler -------------------------------------------------
 
 

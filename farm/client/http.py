@@ -6,8 +6,10 @@ On `http.client`, since the import of a larger client takes longer than a comman
 import http.client
 import io
 import json
+import secrets
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,9 +18,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from farm import errors
-from farm.errors import BadRequest, FarmError, FarmNotRunning, NotLoggedIn, StoreTrouble
+from farm.errors import BadRequest, FarmError, FarmNotRunning, InProgress, NotLoggedIn, StoreTrouble
 from farm.model.text import clip, printable
-from farm.service.bodies import PREFIX
+from farm.service.bodies import KEY_HEADER, PREFIX
 
 T = TypeVar("T")
 _TIMEOUT_S = 60.0
@@ -27,6 +29,9 @@ _SHOWN_MAX = 200
 _FAILURES = (OSError, http.client.HTTPException)
 _TOKEN_MAX = 200
 _CHUNK_BYTES = 2**16
+#: A POST whose answer was lost is sent again for so long.
+_PATIENCE_S = 30.0
+_PAUSE_S = 0.5
 #: More than a page of a list, or a part of a log, has.
 _ANSWER_MAX = 256 * 2**20
 Query = Mapping[str, str | int | None]
@@ -59,6 +64,15 @@ def check_token(text: str) -> str:
     return token
 
 
+class _Unanswered(Exception):
+    """A request without an answer. `was_sent` is whether the server may have acted."""
+
+    def __init__(self, why: Exception, *, was_sent: bool) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.was_sent = was_sent
+
+
 class HttpClient:
     """Requests to one server with one token. Safe to use from several threads.
 
@@ -85,27 +99,49 @@ class HttpClient:
         return self._decoded(data, kind)
 
     def post(self, kind: type[T], /, *path: str | int, body: object = None) -> T:
-        """The JSON that answers this body. It is sent once: the server may have acted although it did not answer."""
-        headers = self._headers | {"Content-Type": "application/json"}
-        return self._sent(kind, "POST", self._target(path, {}), msgspec.json.encode(body), headers)
-
-    def _sent(self, kind: type[T], method: str, target: str, data: bytes, headers: Mapping[str, str]) -> T:
-        connection = self._connect()
-        try:
-            connection.request(method, target, data, headers)
-            response = connection.getresponse()
-            answer = self._body(response)
-        except _FAILURES as error:
-            raise self._unanswered(error) from error
-        finally:
-            connection.close()
-        self._check(response, answer)
-        return self._decoded(answer, kind)
+        """The JSON that answers this body. It is sent again after a lost connection; its key lets the server carry it
+        out once.
+        """
+        headers = self._headers | {"Content-Type": "application/json", KEY_HEADER: secrets.token_hex(16)}
+        data, is_first, until = msgspec.json.encode(body), True, time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._decoded(self._exchange("POST", self._target(path, {}), data, headers), kind)
+            except _Unanswered as error:
+                # A caller may repeat a request that was never sent.
+                if time.monotonic() > until or (is_first and not error.was_sent):
+                    raise self._unanswered(error.why) from error
+            except InProgress:
+                if time.monotonic() > until:
+                    raise
+            is_first = False
+            time.sleep(_PAUSE_S)
 
     def patch(self, kind: type[T], /, *path: str | int, data: bytes, **query: str | int | None) -> T:
         """The JSON that answers these bytes. They are sent once."""
         headers = self._headers | {"Content-Type": "application/octet-stream"}
-        return self._sent(kind, "PATCH", self._target(path, query), data, headers)
+        try:
+            return self._decoded(self._exchange("PATCH", self._target(path, query), data, headers), kind)
+        except _Unanswered as error:
+            raise self._unanswered(error.why) from error
+
+    def _exchange(self, method: str, target: str, data: bytes, headers: Mapping[str, str]) -> bytes:
+        """The body of the answer to a request on a connection of its own. Raises _Unanswered, and the error that the
+        answer is."""
+        connection = self._connect()
+        was_sent = False
+        try:
+            connection.connect()
+            was_sent = True
+            connection.request(method, target, data, headers)
+            response = connection.getresponse()
+            answer = self._body(response)
+        except _FAILURES as error:
+            raise _Unanswered(error, was_sent=was_sent) from error
+        finally:
+            connection.close()
+        self._check(response, answer)
+        return answer
 
     def read(self, *path: str | int, **query: str | int | None) -> tuple[bytes, Mapping[str, str]]:
         """The content at this path, and the headers of the answer by their names in lower case."""

@@ -17,6 +17,7 @@ from farm.model.version import VERSION
 from farm.server.builds import Builds
 from farm.server.entry import Authentication, CheckedHost
 from farm.server.farm_routes import Accounts, Hosts, Repositories
+from farm.server.idempotency import Idempotency
 from farm.server.live import LiveEvents, Streams
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
@@ -53,13 +54,18 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     """The routes, without the check of the Host header."""
     streams = live or Streams(service)
     allowed = service.settings.server_anonymous
+    repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
         [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),
         },
-        middleware=[DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed), FairShare],
+        middleware=[
+            DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed),
+            FairShare,
+            repeatable,
+        ],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
         request_class=CheckedRequest,
         request_max_body_size=BODY_MAX_BYTES,

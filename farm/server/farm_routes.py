@@ -12,6 +12,7 @@ from farm.model.target import Target
 from farm.model.token import NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
+from farm.server.idempotency import UNKEPT_OPTION
 from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Name, Service, Text, aware
 from farm.service.bodies import (
     PAGE_MAX,
@@ -159,7 +160,7 @@ class Accounts(Controller):
         """All tokens, with the expired and the revoked ones, without their secrets."""
         return service.tokens(request.user)
 
-    @post("/tokens", sync_to_thread=True)
+    @post("/tokens", sync_to_thread=True, opt={UNKEPT_OPTION: True})
     def new_token(self, service: Service, request: ActorRequest, data: JSONBody[TokenOrder]) -> NewToken:
         """Make a token. Its secret is in this answer alone."""
         return service.new_token(

@@ -1,9 +1,11 @@
 """The base of the service: its connections, and the one way in which a verb is checked and recorded."""
 
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 
 from farm.formats.registry import format_of
 from farm.model.actor import Actor
+from farm.model.answer import KeptAnswer
 from farm.model.upload import Upload
 from farm.service.audit import Act, Owner, act
 from farm.service.connections import Connections
@@ -28,6 +30,22 @@ class Acting:
     ) -> AbstractContextManager[Act]:
         """Check the permission, and record how the block ends. Raises NotPermitted."""
         return act(self._store, actor, verb, subject, owner=owner, detail=detail)
+
+
+class RepeatedRequests(Acting):
+    """The keys that clients gave to requests. An actor's keys are its own."""
+
+    def begin_key(self, actor: str, key: str, *, fingerprint: str, kept: timedelta) -> KeptAnswer | None:
+        """Note that a request with this key begins: None; or return what is known of an earlier one."""
+        now = datetime.now(UTC)
+        return self._store.begin_key(actor, key, fingerprint=fingerprint, now=now, older_than=now - kept)
+
+    def keep_answer(self, actor: str, key: str, *, status: int, media_type: str, answer: bytes | None) -> None:
+        self._store.keep_answer(actor, key, status=status, media_type=media_type, answer=answer)
+
+    def drop_key(self, actor: str, key: str) -> None:
+        """Let a request be made again with the key."""
+        self._store.drop_key(actor, key)
 
 
 class UploadVerbs(Acting):

@@ -21,6 +21,8 @@ PAGE_MAX = 1000
 BATCH_MAX = 10_000
 #: The most bytes of a log in one answer.
 LOG_PART_MAX = 4 * 2**20
+#: The header with which a client may repeat a POST: it is carried out once for each key.
+KEY_HEADER = "idempotency-key"
 #: The headers of a part of a log: the attempt that wrote it, and whether any byte comes after it; and of a log that is
 #: followed, the offset of its first byte.
 ATTEMPT_HEADER, OVER_HEADER, OFFSET_HEADER = "farm-attempt", "farm-log-over", "farm-log-offset"

@@ -376,8 +376,8 @@ upload = sa.Table(
 )
 
 #: The POST requests that clients gave a key, by actor and key. `fingerprint` is the hash of the key and the request;
-#: `status` and `answer` are those of the answer, null while the request runs. `answer` is null for one that has a
-#: secret.
+#: `status` and `answer` are those of the answer, null while the request runs. `answer` is
+#: compressed, and null for one that has a secret.
 idempotency = sa.Table(
     "idempotency",
     metadata,
@@ -387,6 +387,6 @@ idempotency = sa.Table(
     _column("at", UtcTime),
     _column("status", sa.Integer, null=True),
     _column("media_type", sa.Text, null=True),
-    _column("answer", sa.Text, null=True),
+    _column("answer", sa.LargeBinary, null=True),
     sa.Index(None, "at"),
 )

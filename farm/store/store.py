@@ -8,6 +8,7 @@ from farm.store.clients import ClientStore
 from farm.store.database import open_database
 from farm.store.heads import HeadStore
 from farm.store.hosts import HostStore
+from farm.store.idempotency import IdempotencyStore
 from farm.store.logs import LogStore
 from farm.store.retention import RetentionStore
 from farm.store.scheduling import SchedulerStore
@@ -16,7 +17,16 @@ from farm.store.uploads import UploadStore
 
 
 class Store(
-    ClientStore, SchedulerStore, HeadStore, HostStore, LogStore, RetentionStore, TokenStore, AuditStore, UploadStore
+    ClientStore,
+    SchedulerStore,
+    HeadStore,
+    HostStore,
+    LogStore,
+    RetentionStore,
+    TokenStore,
+    AuditStore,
+    UploadStore,
+    IdempotencyStore,
 ):
     """One database. Safe to use from several threads."""
 

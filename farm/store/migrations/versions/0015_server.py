@@ -60,7 +60,7 @@ def upgrade() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("media_type", sa.Text(), nullable=True),
-        sa.Column("answer", sa.Text(), nullable=True),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("actor", "key", name="pk_idempotency"),
     )
     op.create_index("ix_idempotency_at", "idempotency", ["at"])
