@@ -93,6 +93,15 @@ class HttpClient:
             while self._idle:
                 self._idle.pop().close()
 
+    def here(self, url: str) -> str:
+        """An address of this server with the scheme and path by which this client reaches it: the server behind a proxy
+        may not know them. Another address unchanged.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or parts.netloc != self._parts.netloc:
+            return url
+        return f"{self.url}{parts.path}"
+
     def get(self, kind: type[T], /, *path: str | int, **query: str | int | None) -> T:
         """The JSON at this path, as a value of the kind."""
         data, _ = self.read(*path, **query)

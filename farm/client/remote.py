@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Unpack
@@ -212,7 +213,13 @@ class RemoteFarm(FarmApi):
     # --- repositories and targets -------------------------------------------------------------------------------
 
     def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        return self._http.get(Repository, "repositories", target, arch=arch)
+        found = self._http.get(Repository, "repositories", target, arch=arch)
+        return replace(
+            found,
+            baseurl=self._http.here(found.baseurl),
+            debug_url=self._http.here(found.debug_url),
+            source_url=self._http.here(found.source_url),
+        )
 
     def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
         return self._http.get(RepositoryName, "repositories", target, "name", arch=arch, kind=kind)
@@ -221,11 +228,15 @@ class RemoteFarm(FarmApi):
         self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
     ) -> tuple[RepositoryVersion, ...]:
         found = self._http.get(list[RepositoryVersion], "repositories", target, "versions", arch=arch, kind=kind)
-        return tuple(found)
+        return tuple(map(self._version, found))
+
+    def _version(self, found: RepositoryVersion) -> RepositoryVersion:
+        return replace(found, url=self._http.here(found.url))
 
     def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
         body = RollbackOrder(to=to, arch=arch, kind=kind)
-        return self._http.post(Rollback, "repositories", target, "rollback", body=body)
+        done = self._http.post(Rollback, "repositories", target, "rollback", body=body)
+        return replace(done, before=self._version(done.before), after=self._version(done.after))
 
     def check_repositories(self) -> tuple[RepositoryCheck, ...]:
         return tuple(self._http.get(list[RepositoryCheck], "repository-checks"))

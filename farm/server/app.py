@@ -21,6 +21,7 @@ from farm.server.idempotency import Idempotency
 from farm.server.live import LiveEvents, Streams
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
+from farm.server.repos import repository_file
 from farm.server.share import FairShare
 from farm.server.uploads import UploadRoutes
 from farm.service.bodies import PREFIX
@@ -56,7 +57,7 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     allowed = service.settings.server_anonymous
     repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
-        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes],
+        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes, repository_file],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),

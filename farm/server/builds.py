@@ -1,16 +1,16 @@
 """Routes of builds: enqueue, list, look, cancel, retry, logs and artifacts."""
 
 import asyncio
-from collections.abc import Iterator
+import os
 from typing import Annotated, Any
 
 from litestar import Controller, Response, get, post
 from litestar.params import FromQuery, JSONBody, QueryParameter
-from litestar.response import Stream
 
 from farm.model.arch import Arch
 from farm.model.build import Batch, Build, BuildRequest
 from farm.model.outcome import Outcome, Status
+from farm.server.files import Content, answer
 from farm.server.live import LiveStreams
 from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
 from farm.service.bodies import (
@@ -26,8 +26,6 @@ from farm.service.bodies import (
 )
 from farm.service.request import BuildOrder, arch_named, step_kind
 from farm.service.service import FarmService
-
-_CHUNK_BYTES = 2**18
 
 
 class Builds(Controller):
@@ -126,21 +124,20 @@ class Builds(Controller):
         return Response(part.data, media_type="application/octet-stream", headers=headers)
 
     @get("/artifacts/{sha256:str}", sync_to_thread=True, media_type="application/octet-stream")
-    def artifact(self, service: Service, sha256: Sha256, offset: Offset = 0) -> Stream:
-        """The content of an artifact from `offset` on."""
-        headers = {"content-disposition": "attachment", "etag": f'"{sha256}"'}
-        first = _part(service, sha256, offset)
-        return Stream(_chunks(service, sha256, offset, first), media_type="application/octet-stream", headers=headers)
+    def artifact(self, service: Service, request: ActorRequest, sha256: Sha256, offset: Offset = 0) -> Response[Any]:
+        """The content of an artifact from `offset` on, or a part of it with `Range`."""
+        with service.open_content(sha256) as file:
+            size = file.seek(0, os.SEEK_END)
+        content = Content(
+            size_bytes=size,
+            tag=sha256,
+            read=lambda at, most: _read(service, sha256, at, most),
+            sha256=sha256,
+            headers={"content-disposition": "attachment"},
+        )
+        return answer(request, content, offset=offset)
 
 
-def _part(service: FarmService, sha256: str, offset: int) -> bytes:
-    """The file is open for this read alone, so a client that stays away in a download holds none."""
+def _read(service: FarmService, sha256: str, offset: int, size: int) -> bytes:
     with service.open_content(sha256, offset) as file:
-        return file.read(_CHUNK_BYTES)
-
-
-def _chunks(service: FarmService, sha256: str, offset: int, data: bytes) -> Iterator[bytes]:
-    while data:
-        yield data
-        offset += len(data)
-        data = _part(service, sha256, offset)
+        return file.read(size)

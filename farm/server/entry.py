@@ -1,6 +1,7 @@
 """The entry of each request: the check of its Host header, and the actor that its token stands for."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from farm.errors import BadRequest, NotLoggedIn, NotPermitted
 from farm.model.actor import Actor, Role
 from farm.model.text import clip, printable
 from farm.server.problems import PROBLEM_JSON, body_of, problem_of
+from farm.server.repos import REPOS
 from farm.service.bodies import PREFIX
 from farm.service.service import FarmService
 from farm.service.tokens import actor_of
@@ -86,6 +88,8 @@ class Authentication(AbstractAuthenticationMiddleware):
                 raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
             return AuthenticationResult(user=_ANONYMOUS, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
+        if scheme.lower() == "basic" and connection.scope["path"].startswith(f"{REPOS}/"):
+            scheme, secret = "bearer", _password(secret)
         if scheme.lower() != "bearer":
             raise NotLoggedIn(
                 "the request has no token; send `Authorization: Bearer TOKEN` (`farm token new` makes one)"
@@ -102,3 +106,11 @@ class Authentication(AbstractAuthenticationMiddleware):
 def _address(connection: ASGIConnection) -> str:  # type: ignore[type-arg]
     """The client's address; that of a proxy, unless FARM_SERVER_PROXIES has it."""
     return connection.client.host if connection.client else "unknown"
+
+
+def _password(given: str) -> str:
+    """The password of Basic credentials; empty if they are none. A package manager has a token there."""
+    try:
+        return b64decode(given.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:  # UnicodeDecodeError too
+        return ""

@@ -14,6 +14,7 @@ from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.server.idempotency import UNKEPT_OPTION
 from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Name, Service, Text, aware
+from farm.server.repos import Addresses
 from farm.service.bodies import (
     PAGE_MAX,
     PREFIX,
@@ -47,9 +48,9 @@ class Repositories(Controller):
         return service.target(name)
 
     @get("/repositories/{target:str}", sync_to_thread=True)
-    def repository(self, service: Service, target: Name, arch: MaybeText = None) -> Repository:
+    def repository(self, service: Service, request: ActorRequest, target: Name, arch: MaybeText = None) -> Repository:
         """The repository of a target's packages."""
-        return service.repository(target, arch)
+        return Addresses(service, request).repository(service.repository(target, arch))
 
     @get("/repositories/{target:str}/name", sync_to_thread=True)
     def name(self, service: Service, target: Name, arch: MaybeText = None, kind: Text = "os") -> RepositoryName:
@@ -58,17 +59,19 @@ class Repositories(Controller):
 
     @get("/repositories/{target:str}/versions", sync_to_thread=True)
     def versions(
-        self, service: Service, target: Name, arch: MaybeText = None, kind: Text = "os"
+        self, service: Service, request: ActorRequest, target: Name, arch: MaybeText = None, kind: Text = "os"
     ) -> tuple[RepositoryVersion, ...]:
         """The versions that are kept, newest first."""
-        return service.repository_versions(service.repository_name(target, arch, kind=kind))
+        found = service.repository_versions(service.repository_name(target, arch, kind=kind))
+        return tuple(map(Addresses(service, request).version, found))
 
     @post("/repositories/{target:str}/rollback", sync_to_thread=True, status_code=200)
     def rollback(
         self, service: Service, request: ActorRequest, target: Name, data: JSONBody[RollbackOrder]
     ) -> Rollback:
         """Make a new version with the content of an older one."""
-        return service.rollback(request.user, target, to=data.to, arch=data.arch, kind=data.kind)
+        done = service.rollback(request.user, target, to=data.to, arch=data.arch, kind=data.kind)
+        return Addresses(service, request).rollback(done)
 
     @get("/repository-checks", sync_to_thread=True)
     def checks(self, service: Service) -> tuple[RepositoryCheck, ...]:

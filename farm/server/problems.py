@@ -52,11 +52,14 @@ def _answer(problem: Problem, retry_after_s: float = 1.0) -> Response[bytes]:
     )
 
 
-def farm_error(_: Request[Any, Any, Any], error: FarmError) -> Response[bytes]:
+def farm_error(request: Request[Any, Any, Any], error: FarmError) -> Response[bytes]:
     if error.http_status >= 500:
         _log.warning("%s", error, extra={"action": "problem", "code": error.code})
     retry_after_s = error.retry_after_s if isinstance(error, TooManyRequests) else 1.0
-    return _answer(problem_of(error), retry_after_s)
+    found = _answer(problem_of(error), retry_after_s)
+    if isinstance(error, NotLoggedIn) and request.scope["path"].startswith("/repos/"):
+        found.headers["www-authenticate"] = 'Basic realm="farm", charset="UTF-8"'
+    return found
 
 
 def http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

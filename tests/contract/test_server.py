@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/repositories/{target}/rollback"): Route(
         roles={M, A}, path="/api/v1/repositories/demo/rollback", body={"to": 0}
     ),
+    ("GET", "/repos/{path}"): Route(path="/repos/demo/x86_64/os/current/repodata/repomd.xml"),
+    ("HEAD", "/repos/{path}"): Route(path="/repos/demo/x86_64/os/current/repodata/repomd.xml"),
     ("GET", "/api/v1/repository-checks"): READ,
     ("GET", "/api/v1/ping"): Route(status=204),
     ("GET", "/api/v1/workers"): READ,
@@ -131,6 +134,7 @@ class Site:
         self.driven.finish(1)
         farm.cancel(3)
         farm.drain_host("two", force=True)
+        farm.repository("demo", "x86_64")
         self.sha256 = farm.artifacts(1)[0].artifact.sha256
 
 
@@ -155,11 +159,11 @@ def test_every_route_is_tried(api: Any) -> None:
         (method.upper(), path)
         for path, item in api.openapi_schema.to_schema()["paths"].items()
         for method in item
-        if method in ("get", "post", "put", "patch", "delete")
+        if method in ("get", "post", "put", "patch", "delete", "head")
     }
     assert described == set(ROUTES) | OPEN
     mounted = {route.path for route in api.routes if not route.path.startswith("/api/v1/openapi.json")}
-    assert {path.replace(":int", "").replace(":str", "") for path in mounted} == {path for _, path in described}
+    assert {re.sub(":[a-z]+}", "}", path) for path in mounted} == {path for _, path in described}
 
 
 @pytest.mark.parametrize("key", ROUTES, ids=" ".join)
@@ -173,7 +177,8 @@ def test_a_route_takes_exactly_its_roles(site: Site, key: tuple[str, str]) -> No
     if "undrain" in path:
         site.driven.farm.drain_host("two", force=True)
     refused = site(None, method, path, route.body)
-    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    scheme = refused.headers["www-authenticate"].split()[0]
+    assert (refused.status_code, scheme) == (401, "Basic" if path.startswith("/repos/") else "Bearer")
     for role in set(Role) - route.roles:
         answer = site(role, method, path, route.body)
         assert (answer.status_code, answer.json()["code"]) == (403, "not-permitted"), role
