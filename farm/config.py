@@ -32,6 +32,9 @@ class Settings:
     `try_warm_s` is how long `farm try` leaves a process for the next one.
     `scratch` is the folder of build roots while they are used; it should be on the file system of `data`.
 
+    `rate_requests` is how many requests a second an account may send to the servers, and `rate_enqueues` how many
+    builds it may enqueue there in a minute; 0 sets no limit.
+
     `allow_networks` are networks that `fetch` may connect to although they are not public, such as `10.0.0.0/8`, with
     commas between them; a target can allow more. `ssh_key` is the private key that git gets for ssh, `ssh_known_hosts`
     the file of host keys besides the system's own.
@@ -95,6 +98,8 @@ class Settings:
     server_hosts: str = ""
     server_anonymous: bool = False
     server_proxies: str = ""
+    rate_requests: int = 100
+    rate_enqueues: int = 10_000
     allow_networks: str = ""
     ssh_key: Path | None = None
     ssh_known_hosts: Path | None = None

@@ -91,6 +91,14 @@ def publish_lock(repository: str) -> str:
     return f"{PREFIX}publishing:{repository}"
 
 
+# --- the server -----------------------------------------------------------------------------------------------------
+
+
+def rate(kind: str, who: str, window: int | str) -> str:
+    """How often a client of the server did something within a window of time."""
+    return f"{PREFIX}rate:{kind}:{who}:{window}"
+
+
 # --- sweeping -------------------------------------------------------------------------------------------------------
 
 OFFERS, LEASES = offer(""), lease("")
@@ -105,6 +113,7 @@ PASSING = {
     PUBLISH_ANSWERS: 60,
     publish_took(""): 3600,
     publish_lock(""): 60,
+    f"{PREFIX}rate:": 120,
 }
 #: Keys of these kinds have at most so many bytes.
 LARGEST = {OFFERS: 17 * 2**20, LEASES: 17 * 2**20, wake(""): 2**16, WORKER_FACTS: 2**18}

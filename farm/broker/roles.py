@@ -48,6 +48,7 @@ _CLIENT = (
     f"+getrange %R~{_WORKERS_FACTS}",
     f"+subscribe +unsubscribe &{keys.EVENTS}",
     f"+publish &{keys.EVENTS}",
+    f"+set +incrby ~{keys.rate('*', '*', '*')}",
     _PUBLISHING,
 )
 

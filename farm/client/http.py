@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from farm import errors
-from farm.errors import BadRequest, FarmError, FarmNotRunning, InProgress, NotLoggedIn, StoreTrouble
+from farm.errors import BadRequest, FarmError, FarmNotRunning, InProgress, NotLoggedIn, StoreTrouble, TooManyRequests
 from farm.model.text import clip, printable
 from farm.service.bodies import KEY_HEADER, PREFIX
 
@@ -123,6 +123,8 @@ class HttpClient:
             except InProgress:
                 if time.monotonic() > until:
                     raise
+            except TooManyRequests as error:
+                _wait_for_turn(error, until)
             is_first = False
             time.sleep(_PAUSE_S)
 
@@ -154,7 +156,14 @@ class HttpClient:
 
     def read(self, *path: str | int, **query: str | int | None) -> tuple[bytes, Mapping[str, str]]:
         """The content at this path, and the headers of the answer by their names in lower case."""
-        target = self._target(path, query)
+        target, until = self._target(path, query), time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._read_once(target)
+            except TooManyRequests as error:
+                _wait_for_turn(error, until)
+
+    def _read_once(self, target: str) -> tuple[bytes, Mapping[str, str]]:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is not None:
@@ -239,7 +248,11 @@ class HttpClient:
         if response.status < http.client.MULTIPLE_CHOICES:
             return
         if response.getheader("content-type", "").startswith("application/problem+json"):
-            raise _error_of(data)
+            error = _error_of(data)
+            after = response.getheader("retry-after", "")
+            if isinstance(error, TooManyRequests) and after.isascii() and after.isdigit():
+                error.retry_after_s = float(after[:6])
+            raise error
         if to := response.getheader("location"):
             shown = printable(clip(to, _SHOWN_MAX))
             raise FarmNotRunning(f"{self.url} sends its clients to {shown!r}; use that address if you trust it")
@@ -254,6 +267,13 @@ class HttpClient:
     def _unanswered(self, error: Exception) -> FarmNotRunning:
         why = str(error) or type(error).__name__
         return FarmNotRunning(f"the farm at {self.url} does not answer: {why}; check the address, and that it runs")
+
+
+def _wait_for_turn(error: TooManyRequests, until: float) -> None:
+    """Wait as long as the server says. Raises the error if that is longer than the client waits."""
+    if time.monotonic() + error.retry_after_s > until:
+        raise error
+    time.sleep(error.retry_after_s)
 
 
 class _Content(io.RawIOBase):

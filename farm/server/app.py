@@ -18,6 +18,7 @@ from farm.server.builds import Builds
 from farm.server.entry import Authentication, CheckedHost
 from farm.server.farm_routes import Accounts, Hosts, Repositories
 from farm.server.idempotency import Idempotency
+from farm.server.limits import RateLimits
 from farm.server.live import LiveEvents, Streams
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
@@ -55,18 +56,17 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     """The routes, without the check of the Host header."""
     streams = live or Streams(service)
     allowed = service.settings.server_anonymous
+    limits = RateLimits(service)
+    entry = DefineMiddleware(Authentication, service=service, limits=limits, is_anonymous_allowed=allowed)
     repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
         [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes, repository_file],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
+            "limits": Provide(lambda: limits, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),
         },
-        middleware=[
-            DefineMiddleware(Authentication, service=service, is_anonymous_allowed=allowed),
-            FairShare,
-            repeatable,
-        ],
+        middleware=[entry, FairShare, repeatable],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
         request_class=CheckedRequest,
         request_max_body_size=BODY_MAX_BYTES,

@@ -12,7 +12,7 @@ from farm.model.build import Batch, Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.server.files import Content, answer
 from farm.server.live import LiveStreams
-from farm.server.parameters import ActorRequest, Id, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
+from farm.server.parameters import ActorRequest, Id, Limits, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
 from farm.service.bodies import (
     ATTEMPT_HEADER,
     LOG_PART_MAX,
@@ -49,9 +49,10 @@ class Builds(Controller):
         return BuildPage(builds=found, next=found[-1].id if len(found) == limit else None)
 
     @post("/builds", sync_to_thread=True)
-    def enqueue(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> Build:
+    def enqueue(self, service: Service, limits: Limits, request: ActorRequest, data: JSONBody[BuildOrder]) -> Build:
         """Enqueue one build."""
         actor = request.user
+        limits.enqueue(actor.name, 1)
         batch = service.enqueue(actor, (service.request(actor, upload=one.upload, **one.arguments) for one in (data,)))
         return service.build(batch.builds[0].id)
 
@@ -61,9 +62,12 @@ class Builds(Controller):
         return service.request(request.user, upload=data.upload, **data.arguments)
 
     @post("/batches", sync_to_thread=True)
-    def enqueue_batch(self, service: Service, request: ActorRequest, data: JSONBody[BatchOrder]) -> Batch:
+    def enqueue_batch(
+        self, service: Service, limits: Limits, request: ActorRequest, data: JSONBody[BatchOrder]
+    ) -> Batch:
         """Enqueue all or none of these builds."""
         actor = request.user
+        limits.enqueue(actor.name, len(data.builds))
         requests = (service.request(actor, upload=one.upload, **one.arguments) for one in data.builds)
         return service.enqueue(actor, requests, owner=data.owner)
 

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from farm.errors import BadRequest, NotLoggedIn, NotPermitted
 from farm.model.actor import Actor, Role
 from farm.model.text import clip, printable
+from farm.server.limits import RateLimits
 from farm.server.problems import PROBLEM_JSON, body_of, problem_of
 from farm.server.repos import REPOS
 from farm.service.bodies import PREFIX
@@ -74,31 +75,46 @@ class Authentication(AbstractAuthenticationMiddleware):
     """Finds the actor of a request: `request.user`. Raises NotLoggedIn, and NotPermitted for one that may not read."""
 
     service: FarmService
+    limits: RateLimits
     is_anonymous_allowed: bool
 
-    def __init__(self, app: ASGIApp, *, service: FarmService, is_anonymous_allowed: bool) -> None:
+    def __init__(self, app: ASGIApp, *, service: FarmService, limits: RateLimits, is_anonymous_allowed: bool) -> None:
         super().__init__(app, exclude=[f"^{path}$" for path in OPEN_PATHS])
         self.service = service
+        self.limits = limits
         self.is_anonymous_allowed = is_anonymous_allowed
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         given = connection.headers.getall("authorization", [])
+        address = _address(connection)
+        # A package manager asks for thousands of small files at once.
+        is_of_repository = connection.scope["path"].startswith(f"{REPOS}/")
         if not given and self.is_anonymous_allowed:
             if connection.scope.get("method") not in ("GET", "HEAD"):  # before its body is read
                 raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
+            if not is_of_repository:
+                await asyncio.to_thread(self.limits.request, f"anonymous at {address}")
             return AuthenticationResult(user=_ANONYMOUS, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
-        if scheme.lower() == "basic" and connection.scope["path"].startswith(f"{REPOS}/"):
+        if scheme.lower() == "basic" and is_of_repository:
             scheme, secret = "bearer", _password(secret)
         if scheme.lower() != "bearer":
             raise NotLoggedIn(
                 "the request has no token; send `Authorization: Bearer TOKEN` (`farm token new` makes one)"
             )
-        actor = await asyncio.to_thread(self._actor, secret.strip(), _address(connection))
+        try:
+            actor = await asyncio.to_thread(self._actor, secret.strip(), address, is_limited=not is_of_repository)
+        except NotLoggedIn:
+            await self.limits.failed_login(address)
+            raise
         return AuthenticationResult(user=actor, auth=None)
 
-    def _actor(self, secret: str, address: str) -> Actor:
+    def _actor(self, secret: str, address: str, *, is_limited: bool) -> Actor:
+        self.limits.login(address, secret)
         actor = actor_of(self.service.bearer(secret), address)
+        self.limits.note_login(secret)
+        if is_limited:
+            self.limits.request(actor.name)
         self.service.admit(actor)
         return actor
 

@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, PathParameter, QueryParameter
 
 from farm.errors import BadRequest
 from farm.model.actor import Actor
+from farm.server.limits import RateLimits
 from farm.service.service import FarmService
 
 #: The largest number that every database takes.
@@ -47,6 +48,7 @@ def aware(at: datetime) -> datetime:
 
 ActorRequest = Request[Actor, None, Any]
 Service = NamedDependency[FarmService]
+Limits = NamedDependency[RateLimits]
 Text = FromQuery[str]
 MaybeText = FromQuery[str | None]
 Name = FromPath[str]

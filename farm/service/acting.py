@@ -32,8 +32,8 @@ class Acting:
         return act(self._store, actor, verb, subject, owner=owner, detail=detail)
 
 
-class RepeatedRequests(Acting):
-    """The keys that clients gave to requests. An actor's keys are its own."""
+class Requests(Acting):
+    """The requests of clients of a server: the keys that they gave, which are each actor's own, and their counts."""
 
     def begin_key(self, actor: str, key: str, *, fingerprint: str, kept: timedelta) -> KeptAnswer | None:
         """Note that a request with this key begins: None; or return what is known of an earlier one."""
@@ -47,6 +47,10 @@ class RepeatedRequests(Acting):
         """Let a request be made again with the key."""
         self._store.drop_key(actor, key)
 
+    def count_rate(self, kind: str, who: str, amount: int, *, window_s: int) -> tuple[int, float]:
+        """Add to a client's count of this window of time: the count before, and the seconds until the window ends."""
+        return self._on.rates.count(kind, who, amount, window_s=window_s)
+
 
 class UploadVerbs(Acting):
     """The verbs of uploads. Each but the first changes the actor's own upload alone, and leaves no record."""
@@ -58,7 +62,7 @@ class UploadVerbs(Acting):
     def begin_upload(self, actor: Actor, *, filename: str, size_bytes: int, sha256: str, target: str) -> Upload:
         """Begin to upload a source package, or go on with one.
 
-        Raises UnknownTarget, BadTarget, BadRequest, TooManyRequests.
+        Raises UnknownTarget, BadTarget, BadRequest, WrongState.
         """
         with self._act(actor, Verb.ENQUEUE, f"upload of {filename}", detail=sha256):
             find_publishable(self.settings, target)

@@ -19,6 +19,7 @@ from farm.store.store import Store
 if TYPE_CHECKING:
     from farm.broker.control import Control
     from farm.broker.leases import Leases
+    from farm.broker.rates import Rates
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Connections:
 
     def close(self) -> None:
         self.store.close()
-        for name in ("leases", "control"):
+        for name in ("leases", "control", "rates"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -57,6 +58,12 @@ class Connections:
         from farm.broker.control import Control
 
         return Control(self.settings)
+
+    @cached_property
+    def rates(self) -> "Rates":
+        from farm.broker.rates import Rates
+
+        return Rates(self.settings)
 
     @cached_property
     def repositories(self) -> RepositoryBackend:

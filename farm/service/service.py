@@ -24,7 +24,7 @@ from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
-from farm.service.acting import RepeatedRequests, UploadVerbs
+from farm.service.acting import Requests, UploadVerbs
 from farm.service.audit import Act, check_verb
 from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class FarmService(UploadVerbs, RepeatedRequests):
+class FarmService(UploadVerbs, Requests):
     """Safe to use from several threads, and for several actors at a time.
 
     A question raises FarmNotRunning if a system that it needs does not answer; a verb also NotPermitted, before it does

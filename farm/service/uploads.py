@@ -42,7 +42,7 @@ class Uploads:
     def create(self, actor: str, *, filename: str, size_bytes: int, sha256: str, target: str) -> Upload:
         """Begin an upload, or go on with the actor's own of the same content. The caller has checked the target.
 
-        Raises BadRequest, and TooManyRequests when the actor has too many that are not finished.
+        Raises BadRequest, and WrongState when the actor has too many that are not finished.
         """
         if not 0 < size_bytes <= SRPM_MAX_BYTES:
             raise BadRequest(f"size_bytes is {size_bytes}; a source package has 1 to {SRPM_MAX_BYTES} bytes")

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from farm.errors import NotFound, TooManyRequests
+from farm.errors import NotFound, WrongState
 from farm.model.upload import Upload
 from farm.store import schema
 from farm.store.database import Database
@@ -20,7 +20,7 @@ class UploadStore(Database):
         """Write it under the next free number, or return the actor's upload of the same content. Expired ones are
         deleted.
 
-        Raises TooManyRequests when the actor would have more unfinished ones, or more bytes in them.
+        Raises WrongState when the actor would have more unfinished ones, or more bytes in them.
         """
         with self.writing() as connection:
             connection.execute(schema.upload.delete().where(_COLUMN.expires_at <= now))
@@ -32,7 +32,7 @@ class UploadStore(Database):
             sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_COLUMN.size_bytes), 0))
             count, size = connection.execute(sums.where(_COLUMN.actor == upload.actor, ~_COLUMN.is_finished)).one()
             if count >= count_max or size + upload.size_bytes > bytes_max:
-                raise TooManyRequests(
+                raise WrongState(
                     f"{upload.actor} has {count} unfinished uploads of {size} bytes, and at most {count_max} of "
                     f"{bytes_max} bytes are allowed; finish or delete some, or wait a day"
                 )

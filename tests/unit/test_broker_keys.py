@@ -74,7 +74,7 @@ def test_every_rule_about_a_key_is_about_one_that_the_code_names() -> None:
     kinds = {name.split(":")[1] for name in ours} - {"*"}
     assert kinds == {
         *("offer", "lease", "closed", "wake", "log", "workers", "worker", "off", "held", "none"),
-        *("publish", "published", "publish-took", "publishing"),
+        *("publish", "published", "publish-took", "publishing", "rate"),
     }
     control = {pattern for pattern in patterns if pattern.startswith(f"{queues.CONTROL}:")} - {queues.control_list("*")}
     named = {of(role) for of in (queues.control_list, queues.control_taken) for role in queues.CONTROL_ROLES}
