@@ -20,6 +20,7 @@ from farm.server.farm_routes import Accounts, Hosts, Repositories
 from farm.server.idempotency import Idempotency
 from farm.server.limits import RateLimits
 from farm.server.live import LiveEvents, Streams
+from farm.server.metrics import Metrics, TimedRequests, metrics
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
 from farm.server.repos import repository_file
@@ -56,17 +57,18 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     """The routes, without the check of the Host header."""
     streams = live or Streams(service)
     allowed = service.settings.server_anonymous
-    limits = RateLimits(service)
+    limits, figures = RateLimits(service), Metrics(service)
     entry = DefineMiddleware(Authentication, service=service, limits=limits, is_anonymous_allowed=allowed)
     repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
-        [healthz, readyz, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes, repository_file],
+        [healthz, readyz, metrics, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes, repository_file],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "limits": Provide(lambda: limits, sync_to_thread=False, use_cache=True),
+            "figures": Provide(lambda: figures, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),
         },
-        middleware=[entry, FairShare, repeatable],
+        middleware=[DefineMiddleware(TimedRequests, metrics=figures), entry, FairShare, repeatable],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
         request_class=CheckedRequest,
         request_max_body_size=BODY_MAX_BYTES,

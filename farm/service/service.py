@@ -18,6 +18,7 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
+from farm.model.figures import EndedWork, QueueFigures
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
 from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
@@ -358,6 +359,14 @@ class FarmService(UploadVerbs, Requests):
     def running_on(self) -> dict[str, tuple[str, ...]]:
         """The labels of running attempts, keyed by worker, and again keyed by host."""
         return hosts.running_on(self._store)
+
+    def queue_figures(self) -> tuple[QueueFigures, ...]:
+        """The queues with their depth, slots and oldest wait, from the database alone."""
+        return self._store.queue_figures()
+
+    def ended_work(self, after: datetime, until: datetime) -> EndedWork:
+        """The work of builds that ended after the one time, and at the other or before."""
+        return self._store.ended_work(after, until)
 
     def queue_counts(self) -> dict[str, tuple[int, int]]:
         """The number of ready steps, and of steps held by workers, for each queue that has any."""

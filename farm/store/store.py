@@ -6,6 +6,7 @@ Clients use ClientStore, only the scheduler uses SchedulerStore, both use the ot
 from farm.store.audit import AuditStore
 from farm.store.clients import ClientStore
 from farm.store.database import open_database
+from farm.store.figures import FigureStore
 from farm.store.heads import HeadStore
 from farm.store.hosts import HostStore
 from farm.store.idempotency import IdempotencyStore
@@ -27,6 +28,7 @@ class Store(
     AuditStore,
     UploadStore,
     IdempotencyStore,
+    FigureStore,
 ):
     """One database. Safe to use from several threads."""
 

@@ -92,6 +92,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/api/v1/gc"): Route(roles={OP, A}, body={"since": "2026-01-01T00:00:00Z", "dry_run": True}),
     ("GET", "/api/v1/whoami"): READ,
     ("GET", "/api/v1/audit"): Route(roles={OP, A}),
+    ("GET", "/metrics"): READ,
     ("GET", "/api/v1/tokens"): Route(roles={A}),
     ("POST", "/api/v1/tokens"): Route(roles={A}, body={"name": "x", "roles": ["reader"]}, status=201),
     ("POST", "/api/v1/tokens/{token_id}/revoke"): Route(roles={A}, path="/api/v1/tokens/{token}/revoke"),
