@@ -95,6 +95,7 @@ class Events:
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_listening = asyncio.Event()
+        self._is_closed = False
 
     def start(self) -> None:
         """Subscribe, if that has not happened yet."""
@@ -102,16 +103,19 @@ class Events:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
+        self._is_closed = True
         for listener in self._listeners:
             listener.end()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait((self._task,), timeout=2 * _AWAY_S)
 
     async def listen(
         self, build_id: int | None, since: datetime | None
     ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
         """Events from now on, after those since then that SQL knows. None when the subscription has begun."""
+        if self._is_closed:
+            return
         self.start()
         listener = Listener(build_id)
         await asyncio.wait_for(self._is_listening.wait(), 2 * _AWAY_S) if self._task else None
@@ -128,10 +132,12 @@ class Events:
 
     async def _run(self) -> None:
         away_since: datetime | None = None
-        while True:
+        while not self._is_closed:
             try:
                 async with aclosing(self._reader().events()) as events:
                     async for event in events:
+                        if self._is_closed:  # the call to Redis can swallow a cancellation
+                            return
                         if away_since is not None:
                             self._tell_lost(away_since)
                             away_since = None

@@ -28,6 +28,7 @@ _PER_FOLLOWER_S = 0.0005
 _LINGER_S = 3.0
 _LOOK_EVERY_S = 2.0
 _AWAY_S = 0.5
+_CLOSE_S = 2.0
 #: A stream without a byte ends before a proxy would cut it off.
 _SILENCE_S = 45.0
 _LONGEST_S = 3600.0
@@ -94,6 +95,7 @@ class LiveLogs:
         self._reader = reader
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._is_closed = False
 
     def touch(self, build_id: int) -> None:
         """Have the feeds of this build look whether their attempts are over."""
@@ -102,19 +104,22 @@ class LiveLogs:
                 feed.is_touched = True
 
     async def close(self) -> None:
-        """End all streams."""
+        """End all streams, those of requests that still come among them."""
+        self._is_closed = True
         for feed in self._feeds.values():
             feed.is_closed = True
             feed.tell()
         for task in tuple(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            task.cancel()  # a question to Redis can swallow this; the task then ends by itself, since its feed is closed
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=_CLOSE_S)
 
     async def feed(self, label: str, *, is_over: bool) -> Feed:
         """The feed of an attempt, with all that its live log has now. The caller calls `leave`."""
-        if is_over:  # each follower reads the kept log by itself
+        if is_over or self._is_closed:
             feed = Feed(label)
-            feed.is_over = True
+            feed.is_over = is_over  # each follower reads the kept log by itself
+            feed.is_closed = self._is_closed
             return feed
         found = self._feeds.get(label)
         if found is None or found.is_closed:
@@ -138,6 +143,7 @@ class LiveLogs:
     def _drop(self, feed: Feed) -> None:
         if feed.followers <= 0 and self._feeds.get(feed.label) is feed:
             del self._feeds[feed.label]
+            feed.is_closed = True
             self._tasks.pop(feed.label).cancel()
 
     async def stream(self, feed: Feed, offset: int) -> AsyncGenerator[bytes, None]:
@@ -182,7 +188,7 @@ class LiveLogs:
     async def _run(self, feed: Feed) -> None:
         """Read the log while it is followed."""
         looked_at = 0.0
-        while not feed.is_over:
+        while not (feed.is_over or feed.is_closed):
             began_at = time.monotonic()
             try:
                 has_more = await self._read(feed)
