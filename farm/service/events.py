@@ -130,13 +130,16 @@ class Events:
         finally:
             self._listeners.discard(listener)
 
+    def _is_over(self) -> bool:
+        return self._is_closed
+
     async def _run(self) -> None:
         away_since: datetime | None = None
-        while not self._is_closed:
+        while not self._is_over():
             try:
                 async with aclosing(self._reader().events()) as events:
                     async for event in events:
-                        if self._is_closed:  # the call to Redis can swallow a cancellation
+                        if self._is_over():  # the call to Redis can swallow a cancellation
                             return
                         if away_since is not None:
                             self._tell_lost(away_since)

@@ -110,7 +110,8 @@ class LiveLogs:
             feed.is_closed = True
             feed.tell()
         for task in tuple(self._tasks.values()):
-            task.cancel()  # a question to Redis can swallow this; the task then ends by itself, since its feed is closed
+            # A question to Redis can swallow this; the task then ends by itself, since its feed is closed.
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=_CLOSE_S)
 
