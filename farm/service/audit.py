@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import TYPE_CHECKING
 
 from farm.errors import BadRequest, FarmError, FarmNotRunning
 from farm.model.actor import Actor
 from farm.model.audit import DONE, AuditRecord
 from farm.model.text import printable
 from farm.service.permissions import Verb, check
-from farm.store.audit import AuditStore
+
+if TYPE_CHECKING:
+    from farm.store.audit import AuditStore
 
 _UNEXPECTED = "unexpected"
 _AGO = re.compile(r"([1-9][0-9]{0,5})(min|h|d)")
@@ -40,7 +43,7 @@ class Act:
 
 @contextmanager
 def act(
-    store: AuditStore, actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
+    store: "AuditStore", actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
 ) -> Iterator[Act]:
     """Check that the actor may do this, before the block, and record how it ended, after it.
 

@@ -52,13 +52,14 @@ def _imported(driven: DrivenFarm, code: str) -> set[str]:
         ("import farm", NEVER | DATABASE | BROKER | TERMINAL | COMMANDS | {"farm.client", "farm.service"}),
         ("import farm.cli.main", NEVER | DATABASE | BROKER | TERMINAL | {"farm.client", "farm.service"}),
         ("import farm; farm.Farm.connect().builds()", NEVER | BROKER | TERMINAL | COMMANDS),
+        ("import farm.client.remote, farm.cli.audit, farm.service.audit", NEVER | DATABASE | BROKER | TERMINAL),
         (_RUN.format(words=["config", "--json"]), NEVER | DATABASE | BROKER | TERMINAL),
         (_RUN.format(words=["list", "--json"]), NEVER | BROKER | TERMINAL),
         (_RUN.format(words=["list"]), NEVER | BROKER),
         (_RUN.format(words=["status", "1", "--json"]), NEVER | BROKER | TERMINAL),
         (_RUN.format(words=["status"]), NEVER),
     ],
-    ids=["farm", "main", "builds", "config --json", "list --json", "list", "status 1 --json", "status"],
+    ids=["farm", "main", "builds", "remote", "config --json", "list --json", "list", "status 1 --json", "status"],
 )
 def test_a_command_imports_only_what_it_needs(driven: DrivenFarm, code: str, unwanted: set[str]) -> None:
     assert _imported(driven, code) & unwanted == set()
