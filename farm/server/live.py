@@ -56,8 +56,9 @@ class Streams:
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
     async def events(self, actor: Actor, build_id: int | None, since: datetime | None) -> Response[Any]:
-        """Raises TooManyRequests."""
+        """Raises TooManyRequests, and FarmNotRunning when there are no events now."""
         self._check_room(actor)
+        await self._live.events.check()
         found = self._counted(actor, _written(self._live.listen(build_id, since)))
         return Stream(found, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 

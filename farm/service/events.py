@@ -16,6 +16,7 @@ import msgspec
 import redis
 
 from farm.broker.live import LiveReader
+from farm.errors import FarmNotRunning
 from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Outcome, Status
 from farm.service.service import FarmService
@@ -102,6 +103,16 @@ class Events:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
+    async def check(self) -> None:
+        """Raises FarmNotRunning when the broker gives no events now, or this server ends."""
+        if self._is_closed:
+            raise FarmNotRunning("this server ends; ask again")
+        self.start()
+        try:
+            await asyncio.wait_for(self._is_listening.wait(), 2 * _AWAY_S)
+        except TimeoutError as error:
+            raise FarmNotRunning("the farm's broker does not answer, so there are no events; try again") from error
+
     async def close(self) -> None:
         self._is_closed = True
         for listener in self._listeners:
@@ -116,9 +127,7 @@ class Events:
         """Events from now on, after those since then that SQL knows. None when the subscription has begun."""
         if self._is_closed:
             return
-        self.start()
         listener = Listener(build_id)
-        await asyncio.wait_for(self._is_listening.wait(), 2 * _AWAY_S) if self._task else None
         self._listeners.add(listener)
         try:
             yield None
@@ -151,6 +160,7 @@ class Events:
                                 listener.give(found)
             except (redis.RedisError, OSError) as error:
                 away_since = away_since or datetime.now(UTC)
+                self._is_listening.clear()
                 _log.debug("No events for now: %s", error, extra={"action": "events"})
                 await asyncio.sleep(_AWAY_S)
 

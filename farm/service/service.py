@@ -75,7 +75,7 @@ class FarmService(UploadVerbs, Requests):
         name = check_owner(owner or actor.name)
         with self._act(actor, Verb.ENQUEUE, f"builds of {name}", owner=name) as made:
             batch = self._enqueue(actor, requests, owner=name)
-            made.subject, made.detail = f"batch {batch.id}", f"{len(batch.builds)} builds of {name}"
+            made.subject, made.detail = f"batch {batch.id}", _count_of(batch, name)
         self._on.wake()
         return batch
 
@@ -371,3 +371,9 @@ class FarmService(UploadVerbs, Requests):
     def queue_counts(self) -> dict[str, tuple[int, int]]:
         """The number of ready steps, and of steps held by workers, for each queue that has any."""
         return self._store.queue_counts()
+
+
+def _count_of(batch: Batch, owner: str) -> str:
+    count = len(batch.builds)
+    words = f"{count} builds of {owner}" if count != 1 else f"1 build of {owner}"
+    return words + (", before those of others" if any(one.priority > 0 for one in batch.builds) else "")

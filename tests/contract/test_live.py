@@ -293,6 +293,13 @@ def test_a_client_is_told_what_cannot_be_had_any_more(site: Site) -> None:
     assert Heard(site, {"last-event-id": "nonsense"}).blocks[0]["event"] == "ready"
 
 
+def test_without_a_broker_there_are_no_events(tmp_path: Path) -> None:
+    with driven_farm(tmp_path, with_redis=False) as driven, served(driven.settings) as address:
+        headers = {"authorization": f"Bearer {token_for(driven.store, EVE)}"}
+        answer = httpx.get(f"{address}/api/v1/events", headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (503, "farm-not-running")
+
+
 def test_an_event_of_another_form_reaches_no_client(site: Site) -> None:
     heard = Heard(site, build=777)
     for forged in ({"build": 777}, {"build": 777, "status": "lost"}, {"build": 777, "status": "ready", "reason": [1]}):
