@@ -30,7 +30,11 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "build": _WORKER,
     "publish": (*_WORKER, *_PUBLISHING, "repository_metadata_bytes"),
     "flower": _EVERY,
-    "server": (*_EVERY, "database_url", "targets", *_PUBLISHING, "server_hosts", "server_anonymous"),
+    "server": (
+        *(*_EVERY, "database_url", "targets", "keep_audit_days"),
+        *("server_hosts", "server_anonymous", "server_proxies", "rate_requests", "rate_enqueues"),
+        *_PUBLISHING,
+    ),
     "commands": ("data",),  # a command brings its own
 }
 

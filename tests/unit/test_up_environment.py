@@ -69,3 +69,9 @@ def test_each_setting_reaches_a_process_or_is_for_commands_alone() -> None:
         "keep_artifacts_days",
         "cache_bytes",
     }
+
+
+def test_the_server_gets_its_settings() -> None:
+    """The port alone is an argument."""
+    own = {one.name for one in fields(Settings) if one.name.startswith(("server_", "rate_"))} - {"server_port"}
+    assert own <= set(SETTINGS["server"])
