@@ -239,7 +239,7 @@ def test_a_session_has_no_network_no_capability_and_no_host_path() -> None:
     assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "ALL"
     binds = [words[at + 1] for at, word in enumerate(words) if str(word).endswith("bind")]
-    assert binds == [Path("/r"), "/proc/sys", "/mnt/shm", Path("/h/enter")]
+    assert binds == [Path("/r"), "/proc/sys", "/mnt/pts", "/mnt/shm", Path("/h/enter")]
     shown = [words[at + 1] for at, word in enumerate(words) if word == "--ro-bind-try"]
     assert {str(path).rpartition("/")[0] for path in shown} <= {"/sys/devices/system", "/sys/kernel/mm"}
 

@@ -40,6 +40,7 @@ class Ending(StrEnum):
     MOST_OF_DISK = "stopped because it used most of the disk's free space"
     MOST_OF_FILES = "stopped because it made most of the files that the disk had space for"
     DISK_FULL = "stopped because the disk is nearly full"
+    OVER_SOCKETS = "over its limit of memory for sockets"
     FLOODED = "flooded the log"
 
 
@@ -313,7 +314,8 @@ def _drive(
                     end(process.pid, pump, grace_s=0.0 if tree else STOP_GRACE_S)
                     break
                 if ending is not Ending.EXITED:
-                    end(process.pid, pump, grace_s=GRACE_S)
+                    # The kernel's memory would go on filling, and that of other processes with it.
+                    end(process.pid, pump, grace_s=0.0 if ending is Ending.OVER_SOCKETS else GRACE_S)
                     break
         finally:
             # The group leader has not been reaped, so its PID cannot have been reused.

@@ -209,6 +209,10 @@ class Cgroup:
             swap = self._folders["memory"] / "memory.memsw.limit_in_bytes"
             if swap.exists():
                 swap.write_text(memory)
+            with suppress(
+                FileNotFoundError
+            ):  # version 1 counts the buffers of TCP and UDP apart, and only with a limit
+                (self._folders["memory"] / "memory.kmem.tcp.limit_in_bytes").write_text(memory)
             if "cpu" in self._folders:
                 (self._folders["cpu"] / "cpu.shares").write_text(_V1_SHARES)
             return

@@ -6,6 +6,7 @@
  *       --cgroup FILE      join the group that this cgroup.procs file belongs to
  *       --fsize BYTES      the largest file that may be written
  *       --shm BYTES        show a new tmpfs of that size, writable for all, as STAGE/shm
+ *       --ptys N           show new pseudo-terminals, at most N at a time, as STAGE/pts
  *       --nproc N          the number of processes, where there is no cgroup to count them
  *       --as BYTES         the address space of each process, likewise
  *       --map BASE COUNT   a user namespace of its own, in which uid 0 is the host's uid BASE
@@ -144,7 +145,7 @@ static void run_command(char **command) {
 
 /* --- the host's side -------------------------------------------------------------------------------------------- */
 
-static void stage(char **binds, int count, int overlays, int has_shm) {
+static void stage(char **binds, int count, int overlays, int has_shm, int has_ptys) {
     int sources[MOST];
     char name[64], source[64];
     /* The paths are opened before the stage covers a directory that one of them may be in. */
@@ -175,6 +176,8 @@ static void stage(char **binds, int count, int overlays, int has_shm) {
     }
     if (has_shm && mkdir(STAGE "/shm", 0755))
         fail(STAGE "/shm");
+    if (has_ptys && mkdir(STAGE "/pts", 0755))
+        fail(STAGE "/pts");
 }
 
 struct ids {
@@ -263,8 +266,16 @@ static void mount_shm(const char *bytes) {
         fail("a tmpfs on " STAGE "/shm");
 }
 
+/* A host has 3,072 for all of its containers together. */
+static void mount_ptys(const char *most) {
+    char options[64];
+    snprintf(options, sizeof options, "newinstance,ptmxmode=0666,mode=620,max=%llu", number(most));
+    if (mount("devpts", STAGE "/pts", "devpts", MS_NOSUID | MS_NOEXEC, options))
+        fail("a devpts on " STAGE "/pts");
+}
+
 static void outside(char **words) {
-    char *binds[MOST], *overlays[MOST], *filter = NULL, *shm = NULL;
+    char *binds[MOST], *overlays[MOST], *filter = NULL, *shm = NULL, *ptys = NULL;
     int bind_count = 0, overlay_count = 0;
     struct ids ids = {0};
     limit(RLIMIT_CORE, "0");
@@ -277,6 +288,8 @@ static void outside(char **words) {
             limit(RLIMIT_FSIZE, words[1]);
         else if (!strcmp(*words, "--shm"))
             shm = words[1];
+        else if (!strcmp(*words, "--ptys"))
+            ptys = words[1];
         else if (!strcmp(*words, "--nproc"))
             limit(RLIMIT_NPROC, words[1]);
         else if (!strcmp(*words, "--as"))
@@ -317,8 +330,8 @@ static void outside(char **words) {
     }
     if (unshare(CLONE_NEWNS))
         fail("a mount namespace");
-    if (bind_count || overlay_count || shm)
-        stage(binds, bind_count, overlay_count, shm != NULL);
+    if (bind_count || overlay_count || shm || ptys)
+        stage(binds, bind_count, overlay_count, shm != NULL, ptys != NULL);
     if (ids.count)
         enter_user_namespace(&ids);
     /* Keys belong to sessions and to users: the inside must not find any of the worker's. */
@@ -328,6 +341,8 @@ static void outside(char **words) {
         mount_overlay(overlays[i], i);
     if (shm)
         mount_shm(shm);
+    if (ptys)
+        mount_ptys(ptys);
     run_command(words + 1);
 }
 

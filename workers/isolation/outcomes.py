@@ -12,6 +12,7 @@ from farm.model.target import Limits
 from workers.core.run import FLOOD_FACTOR, Completed, Ending
 from workers.isolation.cgroups import Cgroup
 from workers.isolation.disk import DiskWatch
+from workers.isolation.sockets import socket_bytes
 
 # The message of a shell about a program that the file size limit killed, and the message of programs that survived.
 _TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
@@ -50,15 +51,10 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
         case Ending.STALLED:
             words = f"wrote nothing and used no CPU for {limits.silence_s} s{_also_refused(limits, met)}"
             return Outcome.STALLED, _over(words, "silence")
-        case Ending.OVER_DISK:
-            return Outcome.OVER_LIMIT, _over(f"used more disk than its limit of {_size(limits.disk_bytes)}", "disk")
-        case Ending.OVER_FILES:
-            return Outcome.OVER_LIMIT, _over(f"made more files than its limit of {limits.files}", "files")
+        case Ending.OVER_DISK | Ending.OVER_FILES | Ending.OVER_SOCKETS | Ending.FLOODED:
+            return Outcome.OVER_LIMIT, _watched(completed.ending, limits)
         case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
             return Outcome.OVER_LIMIT, _most(completed.ending)
-        case Ending.FLOODED:
-            most = f"{FLOOD_FACTOR} times its limit of {_size(limits.log_bytes)}"
-            return Outcome.OVER_LIMIT, _over(f"flooded the log: wrote more than {most}", "log")
         case Ending.DISK_FULL:
             raise DiskFull("the disk of this host is nearly full while the build is within its limit; free some space")
         case Ending.EXITED:
@@ -83,6 +79,26 @@ def over_limit(completed: Completed, limits: Limits, met: LimitsMet) -> str | No
     if _TOO_LARGE.search(completed.tail):
         return _over(f"wrote a file larger than its disk limit of {_size(limits.disk_bytes)}", "disk")
     return None
+
+
+def _watched(ending: Ending, limits: Limits) -> str:
+    """The reason for an end at a limit that the farm itself watches."""
+    match ending:
+        case Ending.OVER_DISK:
+            return _over(f"used more disk than its limit of {_size(limits.disk_bytes)}", "disk")
+        case Ending.OVER_FILES:
+            return _over(f"made more files than its limit of {limits.files}", "files")
+        case Ending.OVER_SOCKETS:
+            return _over(over_sockets(limits), "memory")
+        case _:
+            most = f"{FLOOD_FACTOR} times its limit of {_size(limits.log_bytes)}"
+            return _over(f"flooded the log: wrote more than {most}", "log")
+
+
+def over_sockets(limits: Limits) -> str:
+    return (
+        f"took more than {_size(socket_bytes(limits))} of the kernel's memory for sockets, a part of its memory limit"
+    )
 
 
 def _most(ending: Ending) -> str:

@@ -25,6 +25,9 @@ _BLOCK_BYTES = 512
 _STAGE = "/mnt"
 _FILTER_FD = "9"
 _SHM = f"{_STAGE}/shm"
+_PTS = f"{_STAGE}/pts"
+#: Pseudo-terminals of one command at a time. The kernel has some 3,000 for all sandboxes of a host together.
+_PTYS = 128
 _HELPER_INSIDE = "/run/farm/enter"
 #: The helper makes this file, and the build user cannot remove it. If it is missing, the sandbox did not come up, and
 #: the build has not failed.
@@ -141,6 +144,8 @@ def enter(
     stage = _Stage()
     options = [word for path in joins for word in ("--cgroup", str(path))]
     options += ["--fsize", str(max(1, limits.disk_bytes // _BLOCK_BYTES) * _BLOCK_BYTES)]
+    if _PTS in command:
+        options += ["--ptys", str(_PTYS)]
     if not joins:
         options += ["--nproc", str(limits.processes), "--as", str(limits.memory_bytes)]
     if has_shm:
@@ -200,7 +205,7 @@ def recipe(
     """
     helper = Bind(path=confinement.helper, inside=_HELPER_INSIDE)
     return [
-        *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
+        *("bwrap", *root.words, "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", *_dev("/dev")),
         *("--bind", _SHM, "/dev/shm", *_sys()),  # noqa: S108 - the session's own
         *(word for bind in (*binds, helper) for word in bind.words),
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
@@ -219,11 +224,11 @@ def host_tool(
     words: list[Word] = ["bwrap", *_host_programs()]
     for name in _HOST_ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", *_dev("/dev")]
     words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/var", "--dir", "/var/tmp"]  # noqa: S108
     words += ["--bind", root, "/mnt/root"]
     # Scriptlets look for /dev/null and /proc/self.
-    words += ["--proc", "/mnt/root/proc", "--ro-bind", "/proc/sys", "/mnt/root/proc/sys", "--dev", "/mnt/root/dev"]
+    words += ["--proc", "/mnt/root/proc", "--ro-bind", "/proc/sys", "/mnt/root/proc/sys", *_dev("/mnt/root/dev")]
     words += [word for bind in binds for word in bind.words]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "farm"]
     words += [] if has_network else ["--unshare-net"]
@@ -236,7 +241,7 @@ def reader(command: Sequence[str], confinement: Confinement, *, binds: Sequence[
     """Run a program of the host that reads hostile files: read-only, without network or capabilities. It sees the
     host's programs and the binds alone."""
     words: list[Word] = ["bwrap", *_host_programs(), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+    words += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", *_dev("/dev"), "--tmpfs", "/tmp"]  # noqa: S108
     words += [word for bind in binds for word in bind.words]
     words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
     words += ["--die-with-parent", "--chdir", "/", "--cap-drop", "ALL", *_filter(confinement)]
@@ -252,6 +257,12 @@ def _host_programs() -> list[Word]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     return words
+
+
+def _dev(place: str) -> list[str]:
+    """A /dev with the few devices of a sandbox. bubblewrap sets no limit on its pseudo-terminals, so the helper's are
+    mounted over them."""
+    return ["--dev", place, "--dev-bind", _PTS, f"{place}/pts"]
 
 
 def _sys() -> list[str]:

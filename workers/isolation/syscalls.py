@@ -21,9 +21,9 @@ _WORD = 0xFFFFFFFF  # the kernel reads only the lower half of an argument of typ
 
 #: Programs work without these: they get "not implemented", as from an older kernel.
 _ABSENT = (
-    "add_key", "bpf", "fanotify_init", "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp", "keyctl",
-    "kexec_file_load", "kexec_load", "memfd_secret", "open_by_handle_at", "perf_event_open", "quotactl", "request_key",
-    "userfaultfd", "vmsplice",
+    "add_key", "bpf", "fanotify_init", "io_setup", "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp",
+    "keyctl", "kexec_file_load", "kexec_load", "memfd_secret", "open_by_handle_at", "perf_event_open", "quotactl",
+    "request_key", "userfaultfd", "vmsplice",
 )  # fmt: skip
 # A filter cannot follow the pointers of these calls, and so cannot see the family or namespace that a program wants.
 _OPAQUE = ("clone3", "socketcall")

@@ -18,6 +18,7 @@ from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met
 from workers.isolation.sandbox import Bind, Confinement, Overlay
+from workers.isolation.sockets import SocketWatch
 
 #: The limits of a tool that fills a root.
 FILL_LIMITS = Limits(memory_bytes=8 * 2**30, processes=4096, disk_bytes=64 * 2**30, silence_s=600)
@@ -69,10 +70,11 @@ def run_tool(
     with ExitStack() as stack:
         group = stack.enter_context(Cgroup(where, limits)) if where.kind is not CgroupKind.NONE else None
         watch = stack.enter_context(DiskWatch(scratch.parent, limit_bytes=limits.disk_bytes, limit_files=limits.files))
+        sockets = SocketWatch(group, limits)
 
         def verdict() -> Ending | None:
             look()
-            return watch.verdict()
+            return watch.verdict() or sockets.verdict()
 
         done = run(
             _argv(tool, confinement, scratch, group.joins if group else (), limits),

@@ -27,6 +27,7 @@ from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, judge, limits_met
 from workers.isolation.sandbox import RESERVED_FOLDERS, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, scratch_name
+from workers.isolation.sockets import SocketWatch
 from workers.roots.root import Root
 
 PREFIX = "room"
@@ -142,6 +143,7 @@ class RootSession:
             watch = stack.enter_context(
                 DiskWatch(self.scratch, limit_bytes=limits.disk_bytes, limit_files=limits.files)
             )
+            sockets = SocketWatch(group, limits)
             completed = how(
                 self._argv(argv, (*self._own_binds(mark), *binds), group, work, has_network=has_network),
                 cwd=Path("/"),
@@ -153,7 +155,7 @@ class RootSession:
                 stop=self._context.stop,
                 silence_s=limits.silence_s,
                 tree=group,
-                watch=watch.verdict,
+                watch=lambda: watch.verdict() or sockets.verdict(),
                 shown=argv if shown is None else shown,
             )
             met = limits_met(completed, group, watch)

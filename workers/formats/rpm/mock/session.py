@@ -28,6 +28,7 @@ from workers.isolation.disk import DiskWatch
 from workers.isolation.outcomes import LimitsMet, limits_met, over_limit
 from workers.isolation.outcomes import judge as judge_ending
 from workers.isolation.scratch import remove_tree, scratch_name
+from workers.isolation.sockets import SocketWatch
 from workers.roots.session import PREFIX
 
 GIVEN = "given.src.rpm"
@@ -164,9 +165,10 @@ class MockSession:
         shutil.copystat(path, into)
 
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:
-        joins = group.joins if group else ()
+        joins, limits = group.joins if group else (), self._context.limits
+        sockets = SocketWatch(group, limits)
         return run(
-            sandbox.enter(argv, host_confinement(self._context.settings), joins=joins, limits=self._context.limits),
+            sandbox.enter(argv, host_confinement(self._context.settings), joins=joins, limits=limits),
             cwd=Path("/"),
             env={"HOME": "/nonexistent"},
             timeout_s=None,
@@ -174,9 +176,9 @@ class MockSession:
             log=self._context.log,
             ok_codes=None,
             stop=self._context.stop,
-            silence_s=self._context.limits.silence_s,
+            silence_s=limits.silence_s,
             tree=group,
-            watch=watch.verdict,
+            watch=lambda: watch.verdict() or sockets.verdict(),
             shown=["mock", *command],
         )
 
