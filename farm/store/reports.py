@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from farm import wire
 from farm.artifacts.names import check_name
 from farm.model.artifact import Artifact
+from farm.model.build import Phase
 from farm.state.changes import BuildState, StepState
 from farm.steps.names import bad_identity
 from farm.steps.registry import step_type
@@ -16,6 +17,8 @@ from farm.steps.registry import step_type
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_INT = 2**63 - 1
 _NAME_CHARS = 255
+_PHASES = 1000
+_PHASE_S = 2**31
 
 
 def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -> str | None:
@@ -32,6 +35,8 @@ def report_problem(build: BuildState, step: StepState, report: wire.AnyReport) -
         return None
     if result.peak_memory_bytes is not None and not 0 <= result.peak_memory_bytes <= _MAX_INT:
         return f"peak memory {result.peak_memory_bytes}"
+    if len(result.phases) > _PHASES or not all(map(_is_phase, result.phases)):
+        return f"{len(result.phases)} phases, of which each has a name and a time, and at most {_PHASES} are taken"
     if result.outcome not in step_type(step.kind).outcomes:
         return f"the outcome {result.outcome.value}, which no worker gives a {step.kind} step"
     if result.outcome.is_success and result.output is None:
@@ -48,6 +53,10 @@ def _artifacts(report: wire.AnyReport) -> Iterator[Artifact]:
     yield from report.result.artifacts
     if report.result.output is not None:
         yield from step_type(report.kind).artifacts(report.result.output)
+
+
+def _is_phase(phase: Phase) -> bool:
+    return 0 < len(phase.name) <= _NAME_CHARS and phase.name.isprintable() and 0 <= phase.seconds <= _PHASE_S
 
 
 def _is_name(name: str) -> bool:

@@ -4,7 +4,8 @@
  *   hoard accepts   makes connections that no process accepts, without end
  *   hoard tcp       fills the buffers of connections, says "HOARD tcp BYTES" and waits
  *   hoard udp       likewise
- *   hoard ptys      says "HOARD ptys N ERROR": how many pseudo-terminals it could open
+ *   hoard ptys      says "HOARD pty ANSWER" of both ends of a pseudo-terminal, and "HOARD ptys N ERROR": how many it could
+ *                   open
  *   hoard aio       says "HOARD aio ERROR" of a new context for asynchronous input and output
  */
 #define _GNU_SOURCE
@@ -14,6 +15,7 @@
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -108,6 +110,20 @@ static long take_udp(void) {
     return sent;
 }
 
+/* What comes out of the other end. */
+static const char *answer_of_pty(void) {
+    static char text[8];
+    int ours = posix_openpt(O_RDWR | O_NOCTTY);
+    if (ours < 0 || grantpt(ours) || unlockpt(ours))
+        return strerrorname_np(errno);
+    int theirs = open(ptsname(ours), O_RDWR | O_NOCTTY);
+    if (theirs < 0 || write(theirs, "ok", 2) != 2 || read(ours, text, 2) != 2)
+        return strerrorname_np(errno);
+    close(theirs);
+    close(ours);
+    return text;
+}
+
 static int count_ptys(void) {
     int count = 0;
     while (open("/dev/ptmx", O_RDWR | O_NOCTTY) >= 0)
@@ -127,6 +143,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "accepts"))
         take_accepts(), pause();
     else if (!strcmp(what, "ptys")) {
+        printf("HOARD pty %s\n", answer_of_pty());
         int found = count_ptys();
         printf("HOARD ptys %d %s\n", found, strerrorname_np(errno));
     } else if (!strcmp(what, "aio")) {

@@ -15,7 +15,7 @@ from farm.errors import BadSource, LeaseLost, RepositoryTrouble, WorkerLost
 from farm.formats.rpm.format import RpmFormat
 from farm.model.arch import Arch
 from farm.model.artifact import ArtifactKind
-from farm.model.build import BuildOptions
+from farm.model.build import BuildOptions, Phase
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Limits
 from farm.model.work import Work
@@ -166,6 +166,28 @@ def test_a_worker_reports_no_outcome_that_is_the_schedulers_to_give(store: Store
     (step,) = [one for one in store.build(build_id).steps if one.kind == "upload"]
     assert (step.outcome, step.attempts[0].outcome) == (None, Outcome.ERRORED)
     assert f"the outcome {outcome}, which no worker" in (step.attempts[0].reason or "")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        (Phase(name="x" * 4000, seconds=1.0),) * 4,
+        (Phase(name="build", seconds=1.0),) * 2000,
+        (Phase(name="a\x1b[2J", seconds=1.0),),
+        (Phase(name="build", seconds=-1e300),),
+    ],
+    ids=["long names", "many", "escapes", "below zero"],
+)
+def test_phases_that_no_step_has_are_not_recorded(store: Store, phases: tuple[Phase, ...]) -> None:
+    """Each attempt keeps its phases for good, and every document of its build has them: 16 MiB each, once."""
+    build_id = to_upload(store)
+    label = f"{build_id}.upload.x86_64.1"
+    lie = replace(succeed("upload"), phases=phases)
+    settle_reports(store, [report_for(label, token_of(label), "upload", lie)], now(), POLICY)
+    (step,) = [one for one in store.build(build_id).steps if one.kind == "upload"]
+    assert step.attempts[0].outcome is Outcome.ERRORED
+    assert step.attempts[0].phases == ()
+    assert "phases" in (step.attempts[0].reason or "")
 
 
 def test_a_wrong_size_in_a_report_does_not_become_the_size_in_other_builds(store: Store) -> None:
