@@ -2,6 +2,8 @@
  *
  *   hoard netlink   fills the queues of sockets, without end
  *   hoard accepts   makes connections that no process accepts, without end
+ *   hoard locks     locks parts of files, without end
+ *   hoard ofd       likewise, for open files and not for a process
  *   hoard tcp       fills the buffers of connections, says "HOARD tcp BYTES" and waits
  *   hoard udp       likewise
  *   hoard ptys      says "HOARD pty ANSWER" of both ends of a pseudo-terminal, and "HOARD ptys N ERROR": how many it could
@@ -26,6 +28,7 @@
 #define DATAGRAMS 64
 #define BACKLOG 4000
 #define TRIES 3
+#define FILES 4000
 
 static char data[1 << 20];
 
@@ -41,6 +44,21 @@ static void take_netlink(void) {
         for (int i = 0; i < 4000; i++)
             sendto(s, &unknown, sizeof unknown, MSG_DONTWAIT, (void *)&kernel, sizeof kernel);
     }
+}
+
+static void take_locks(int command) {
+    int files[FILES];
+    for (int i = 0; i < FILES; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "/tmp/locked%d", i);
+        files[i] = open(name, O_RDWR | O_CREAT, 0644);
+    }
+    /* In many files: for each lock the kernel looks at all others of its file. */
+    for (off_t at = 1L << 40; at > 0; at -= 2)
+        for (int i = 0; i < FILES; i++) {
+            struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+            fcntl(files[i], command, &lock);
+        }
 }
 
 static struct sockaddr_in loopback(int host) {
@@ -142,6 +160,8 @@ int main(int count, char **words) {
         take_netlink(), pause();
     else if (!strcmp(what, "accepts"))
         take_accepts(), pause();
+    else if (!strcmp(what, "locks") || !strcmp(what, "ofd"))
+        take_locks(!strcmp(what, "ofd") ? F_OFD_SETLK : F_SETLK);
     else if (!strcmp(what, "ptys")) {
         printf("HOARD pty %s\n", answer_of_pty());
         int found = count_ptys();

@@ -17,7 +17,7 @@ from tests.attacks.test_installations import Layers
 from tests.attacks.test_isolation import compiled, run_in_room, settings, target
 from tests.waiting import until
 from workers.isolation.cgroups import CgroupKind, place
-from workers.isolation.sockets import socket_bytes
+from workers.isolation.sockets import kernel_bytes
 from workers.roots import host_tools
 from workers.roots.session import Ran
 
@@ -51,13 +51,17 @@ def said(log: str) -> list[str]:
     return re.findall(r"^HOARD (.+)$", log, re.MULTILINE)
 
 
-@pytest.mark.parametrize("what", ["netlink", "accepts"])
-def test_a_recipe_that_fills_the_kernels_memory_with_sockets_is_ended(
-    settings: Settings, small: Target, hoard: Path, tmp_path: Path, what: str
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [("netlink", "sockets"), ("accepts", "sockets"), ("locks", "locks of files"), ("ofd", "locks of files")],
+    ids=["netlink", "accepts", "locks", "ofd"],
+)
+def test_a_recipe_that_fills_the_kernels_memory_is_ended(
+    settings: Settings, small: Target, hoard: Path, tmp_path: Path, what: str, kind: str
 ) -> None:
     done, log = ran(settings, small, hoard, tmp_path / "a", what)
     assert done.outcome is Outcome.OVER_LIMIT, log
-    assert "took more than 64 MiB of the kernel's memory for sockets" in (done.reason or "")
+    assert f"took more than 64 MiB of the kernel's memory for {kind}" in (done.reason or "")
     assert "--limit memory=" in (done.reason or "")
 
 
@@ -71,8 +75,8 @@ def test_a_scriptlet_that_fills_the_kernels_memory_with_sockets_is_ended(
 
 
 def test_the_sockets_of_an_honest_step_are_far_below_the_limit() -> None:
-    assert socket_bytes(host_tools.FILL_LIMITS) >= 2**30
-    assert socket_bytes(replace(host_tools.FILL_LIMITS, memory_bytes=2**20)) >= 2**26
+    assert kernel_bytes(host_tools.FILL_LIMITS) >= 2**30
+    assert kernel_bytes(replace(host_tools.FILL_LIMITS, memory_bytes=2**20)) >= 2**26
 
 
 def buffers_bytes() -> int:

@@ -41,7 +41,11 @@ class Ending(StrEnum):
     MOST_OF_FILES = "stopped because it made most of the files that the disk had space for"
     DISK_FULL = "stopped because the disk is nearly full"
     OVER_SOCKETS = "over its limit of memory for sockets"
+    OVER_LOCKS = "over its limit of memory for locks of files"
     FLOODED = "flooded the log"
+
+
+_AT_ONCE = (Ending.OVER_SOCKETS, Ending.OVER_LOCKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +319,7 @@ def _drive(
                     break
                 if ending is not Ending.EXITED:
                     # The kernel's memory would go on filling, and that of other processes with it.
-                    end(process.pid, pump, grace_s=0.0 if ending is Ending.OVER_SOCKETS else GRACE_S)
+                    end(process.pid, pump, grace_s=0.0 if ending in _AT_ONCE else GRACE_S)
                     break
         finally:
             # The group leader has not been reaped, so its PID cannot have been reused.

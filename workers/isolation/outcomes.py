@@ -12,7 +12,7 @@ from farm.model.target import Limits
 from workers.core.run import FLOOD_FACTOR, Completed, Ending
 from workers.isolation.cgroups import Cgroup
 from workers.isolation.disk import DiskWatch
-from workers.isolation.sockets import socket_bytes
+from workers.isolation.sockets import kernel_bytes
 
 # The message of a shell about a program that the file size limit killed, and the message of programs that survived.
 _TOO_LARGE = re.compile(rb"File size limit exceeded|: File too large")
@@ -51,7 +51,7 @@ def judge(completed: Completed, limits: Limits, met: LimitsMet) -> tuple[Outcome
         case Ending.STALLED:
             words = f"wrote nothing and used no CPU for {limits.silence_s} s{_also_refused(limits, met)}"
             return Outcome.STALLED, _over(words, "silence")
-        case Ending.OVER_DISK | Ending.OVER_FILES | Ending.OVER_SOCKETS | Ending.FLOODED:
+        case Ending.OVER_DISK | Ending.OVER_FILES | Ending.OVER_SOCKETS | Ending.OVER_LOCKS | Ending.FLOODED:
             return Outcome.OVER_LIMIT, _watched(completed.ending, limits)
         case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:
             return Outcome.OVER_LIMIT, _most(completed.ending)
@@ -88,16 +88,17 @@ def _watched(ending: Ending, limits: Limits) -> str:
             return _over(f"used more disk than its limit of {_size(limits.disk_bytes)}", "disk")
         case Ending.OVER_FILES:
             return _over(f"made more files than its limit of {limits.files}", "files")
-        case Ending.OVER_SOCKETS:
-            return _over(over_sockets(limits), "memory")
+        case Ending.OVER_SOCKETS | Ending.OVER_LOCKS:
+            return _over(over_kernel_memory(ending, limits), "memory")
         case _:
             most = f"{FLOOD_FACTOR} times its limit of {_size(limits.log_bytes)}"
             return _over(f"flooded the log: wrote more than {most}", "log")
 
 
-def over_sockets(limits: Limits) -> str:
+def over_kernel_memory(ending: Ending, limits: Limits) -> str:
+    taken = "sockets" if ending is Ending.OVER_SOCKETS else "locks of files"
     return (
-        f"took more than {_size(socket_bytes(limits))} of the kernel's memory for sockets, a part of its memory limit"
+        f"took more than {_size(kernel_bytes(limits))} of the kernel's memory for {taken}, a part of its memory limit"
     )
 
 

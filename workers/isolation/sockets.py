@@ -22,8 +22,8 @@ _LEAST_BYTES = 64 * 2**20
 _RMEM = 4  # the column of /proc/net/netlink with the bytes that wait
 
 
-def socket_bytes(limits: Limits) -> int:
-    """The most memory that sockets may take beside the memory limit."""
+def kernel_bytes(limits: Limits) -> int:
+    """The most of the kernel's memory that sockets may take beside the memory limit, and locks of files likewise."""
     return max(limits.memory_bytes // _PART, _LEAST_BYTES)
 
 
@@ -33,7 +33,7 @@ class SocketWatch:
     def __init__(self, group: Cgroup | None, limits: Limits) -> None:
         """Without a group nothing is watched."""
         self._group = group
-        self._limit_bytes = socket_bytes(limits)
+        self._limit_bytes = kernel_bytes(limits)
         self._look_at = 0.0
         self._own = _namespace("self")
 

@@ -16,6 +16,7 @@ from workers.core.run import Completed, Ending, run
 from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.disk import DiskWatch
+from workers.isolation.file_locks import LockWatch
 from workers.isolation.outcomes import LimitsMet, limits_met
 from workers.isolation.sandbox import Bind, Confinement, Overlay
 from workers.isolation.sockets import SocketWatch
@@ -70,11 +71,11 @@ def run_tool(
     with ExitStack() as stack:
         group = stack.enter_context(Cgroup(where, limits)) if where.kind is not CgroupKind.NONE else None
         watch = stack.enter_context(DiskWatch(scratch.parent, limit_bytes=limits.disk_bytes, limit_files=limits.files))
-        sockets = SocketWatch(group, limits)
+        sockets, locks = SocketWatch(group, limits), LockWatch(group, limits)
 
         def verdict() -> Ending | None:
             look()
-            return watch.verdict() or sockets.verdict()
+            return watch.verdict() or sockets.verdict() or locks.verdict()
 
         done = run(
             _argv(tool, confinement, scratch, group.joins if group else (), limits),

@@ -24,6 +24,7 @@ from workers.core.untrusted import is_removal, replaced_folder
 from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.disk import DiskWatch
+from workers.isolation.file_locks import LockWatch
 from workers.isolation.outcomes import LimitsMet, judge, limits_met
 from workers.isolation.sandbox import RESERVED_FOLDERS, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, scratch_name
@@ -143,7 +144,7 @@ class RootSession:
             watch = stack.enter_context(
                 DiskWatch(self.scratch, limit_bytes=limits.disk_bytes, limit_files=limits.files)
             )
-            sockets = SocketWatch(group, limits)
+            sockets, locks = SocketWatch(group, limits), LockWatch(group, limits)
             completed = how(
                 self._argv(argv, (*self._own_binds(mark), *binds), group, work, has_network=has_network),
                 cwd=Path("/"),
@@ -155,7 +156,7 @@ class RootSession:
                 stop=self._context.stop,
                 silence_s=limits.silence_s,
                 tree=group,
-                watch=lambda: watch.verdict() or sockets.verdict(),
+                watch=lambda: watch.verdict() or sockets.verdict() or locks.verdict(),
                 shown=argv if shown is None else shown,
             )
             met = limits_met(completed, group, watch)

@@ -32,7 +32,7 @@ from workers.formats.rpm.dnf import DnfRepository
 from workers.formats.rpm.dnf_network import DnfNetwork, dnf_network
 from workers.formats.rpm.package_cache import PackageCache
 from workers.formats.rpm.plan import BadPlan, Plan, PlanPipe, plan_pipe
-from workers.isolation.outcomes import LimitsMet, over_sockets
+from workers.isolation.outcomes import LimitsMet, over_kernel_memory
 from workers.isolation.sandbox import BUILD_UID, Bind, Confinement, Overlay
 from workers.isolation.scratch import remove_tree, scratch_name
 from workers.roots.host_tools import FILL_LIMITS, FILL_TIMEOUT_S, Tool, ToolRun, own, run_tool
@@ -307,8 +307,8 @@ def _limit_met(done: Completed, met: LimitsMet, *, has_begun: bool) -> tuple[Out
             return Outcome.OVER_LIMIT, f"used more disk than the {_LIMITS.disk_bytes // 2**30} GiB of a root"
         case Ending.FLOODED:
             return Outcome.OVER_LIMIT, "flooded the log"
-        case Ending.OVER_SOCKETS:
-            return Outcome.OVER_LIMIT, over_sockets(_LIMITS)
+        case Ending.OVER_SOCKETS | Ending.OVER_LOCKS:
+            return Outcome.OVER_LIMIT, over_kernel_memory(done.ending, _LIMITS)
         case Ending.MOST_OF_DISK | Ending.MOST_OF_FILES if has_begun:
             return Outcome.OVER_LIMIT, "used most of the disk that its host had left; build it where the disk is larger"
         case Ending.DISK_FULL | Ending.MOST_OF_DISK | Ending.MOST_OF_FILES:

@@ -25,6 +25,7 @@ from workers.isolation import cgroups, sandbox
 from workers.isolation.cgroups import Cgroup, CgroupKind
 from workers.isolation.confine import host_confinement
 from workers.isolation.disk import DiskWatch
+from workers.isolation.file_locks import LockWatch
 from workers.isolation.outcomes import LimitsMet, limits_met, over_limit
 from workers.isolation.outcomes import judge as judge_ending
 from workers.isolation.scratch import remove_tree, scratch_name
@@ -166,7 +167,7 @@ class MockSession:
 
     def _start(self, argv: list[str], command: tuple[str, ...], group: Cgroup | None, watch: DiskWatch) -> Completed:
         joins, limits = group.joins if group else (), self._context.limits
-        sockets = SocketWatch(group, limits)
+        sockets, locks = SocketWatch(group, limits), LockWatch(group, limits)
         return run(
             sandbox.enter(argv, host_confinement(self._context.settings), joins=joins, limits=limits),
             cwd=Path("/"),
@@ -178,7 +179,7 @@ class MockSession:
             stop=self._context.stop,
             silence_s=limits.silence_s,
             tree=group,
-            watch=lambda: watch.verdict() or sockets.verdict(),
+            watch=lambda: watch.verdict() or sockets.verdict() or locks.verdict(),
             shown=["mock", *command],
         )
 
