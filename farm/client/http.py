@@ -28,6 +28,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SHOWN_MAX = 200
 _FAILURES = (OSError, http.client.HTTPException)
 _TOKEN_MAX = 200
+#: A proxy's answers for a server that it does not reach, or that went away.
+_PROXY_STATUSES = (502, 503, 504)
 _CHUNK_BYTES = 2**16
 #: A POST whose answer was lost is sent again for so long.
 _PATIENCE_S = 30.0
@@ -151,6 +153,8 @@ class HttpClient:
             raise _Unanswered(error, was_sent=was_sent) from error
         finally:
             connection.close()
+        if response.status in _PROXY_STATUSES and not _is_problem(response):
+            raise _Unanswered(OSError(f"a proxy answered {response.status}"), was_sent=True)
         self._check(response, answer)
         return answer
 
@@ -247,7 +251,7 @@ class HttpClient:
         """Raises the error that the answer is."""
         if response.status < http.client.MULTIPLE_CHOICES:
             return
-        if response.getheader("content-type", "").startswith("application/problem+json"):
+        if _is_problem(response):
             error = _error_of(data)
             after = response.getheader("retry-after", "")
             if isinstance(error, TooManyRequests) and after.isascii() and after.isdigit():
@@ -274,6 +278,10 @@ def _wait_for_turn(error: TooManyRequests, until: float) -> None:
     if time.monotonic() + error.retry_after_s > until:
         raise error
     time.sleep(error.retry_after_s)
+
+
+def _is_problem(response: http.client.HTTPResponse) -> bool:
+    return response.getheader("content-type", "").startswith("application/problem+json")
 
 
 class _Content(io.RawIOBase):

@@ -133,8 +133,9 @@ def test_after_a_fault_of_the_farm_the_key_may_be_used_again(site: Site, monkeyp
 
 
 @contextmanager
-def lossy(address: str, lost: int) -> Iterator[str]:
-    """A proxy that passes requests on, and closes the connection instead of the first answers to a POST."""
+def lossy(address: str, lost: int, instead: int | None = None) -> Iterator[str]:
+    """A proxy that passes requests on, and in place of the first answers to a POST closes the connection, or answers
+    with the status `instead`."""
     left = [lost]
 
     class Handler(BaseHTTPRequestHandler):
@@ -147,6 +148,8 @@ def lossy(address: str, lost: int) -> Iterator[str]:
             far.close()
             if self.command == "POST" and left[0]:
                 left[0] -= 1
+                if instead is not None:
+                    self.send_error(instead)
                 self.close_connection = True
                 return
             self.send_response(answer.status)
@@ -174,10 +177,13 @@ def lossy(address: str, lost: int) -> Iterator[str]:
         thread.join()
 
 
-def test_a_client_repeats_what_was_lost_and_nothing_happens_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("instead", [None, 502, 504])
+def test_a_client_repeats_what_was_lost_and_nothing_happens_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch, instead: int | None
+) -> None:
     monkeypatch.setattr("farm.client.http._PAUSE_S", 0.01)
     before = site.builds
-    with lossy(site.address, 3) as address, RemoteFarm(HttpClient(address, site.tokens["ann"])) as farm:
+    with lossy(site.address, 3, instead) as address, RemoteFarm(HttpClient(address, site.tokens["ann"])) as farm:
         build = farm.enqueue(git=str(ORDER["git"]), target="demo", arches=["x86_64"])
         assert site.builds == before + 1
         assert farm.cancel(build.id).outcome == "cancelled"
