@@ -24,6 +24,8 @@ from farm.service.service import FarmService
 _WAITING_MAX = 1000
 _AWAY_S = 0.5
 _REPLAY_MAX = 200
+#: Clients that come back all at once leave threads for requests.
+_REPLAYS_AT_ONCE = 2
 _REPLAY_WITHIN = timedelta(hours=1)
 _log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class Events:
         self._task: asyncio.Task[None] | None = None
         self._is_listening = asyncio.Event()
         self._is_closed = False
+        self._replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
 
     def start(self) -> None:
         """Subscribe, if that has not happened yet."""
@@ -132,10 +135,12 @@ class Events:
         try:
             yield None
             if since is not None:
-                for event in await asyncio.to_thread(missed, self._service, build_id, since):
+                async with self._replays:
+                    found = await asyncio.to_thread(missed, self._service, build_id, since)
+                for event in found:
                     yield event
-            while (found := await listener.next()) is not None:
-                yield found
+            while (heard := await listener.next()) is not None:
+                yield heard
         finally:
             self._listeners.discard(listener)
 
@@ -158,10 +163,12 @@ class Events:
                             self._on_event(found.build)
                             for listener in self._listeners:
                                 listener.give(found)
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:
+                # Any error: all listeners depend on this task.
                 away_since = away_since or datetime.now(UTC)
                 self._is_listening.clear()
-                _log.debug("No events for now: %s", error, extra={"action": "events"})
+                level = logging.DEBUG if isinstance(error, redis.RedisError | OSError) else logging.ERROR
+                _log.log(level, "No events for now: %s", error, exc_info=error, extra={"action": "events"})
                 await asyncio.sleep(_AWAY_S)
 
     def _tell_lost(self, since: datetime) -> None:

@@ -196,8 +196,11 @@ class LiveLogs:
                 if feed.is_touched or (not has_more and began_at - looked_at > _LOOK_EVERY_S):
                     looked_at, feed.is_touched = began_at, False
                     await self._look(feed)
-            except (redis.RedisError, FarmError, OSError) as error:
-                _log.debug("The log of %s cannot be read now: %s", feed.label, error, extra={"action": "live-log"})
+            except Exception as error:
+                # Any error: all followers of the log depend on this task.
+                level = logging.DEBUG if isinstance(error, redis.RedisError | FarmError | OSError) else logging.ERROR
+                extra = {"action": "live-log"}
+                _log.log(level, "The log of %s cannot be read: %s", feed.label, error, exc_info=error, extra=extra)
                 feed.ready.set()
                 await asyncio.sleep(_AWAY_S)
                 continue

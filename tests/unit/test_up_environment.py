@@ -68,6 +68,7 @@ def test_each_setting_reaches_a_process_or_is_for_commands_alone() -> None:
         "token_file",
         "keep_artifacts_days",
         "cache_bytes",
+        "try_warm_s",
     }
 
 
