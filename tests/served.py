@@ -33,6 +33,7 @@ def token_for(store: Store, actor: Actor) -> str:
         created_at=now,
         created_by="a test",
         expires_at=now + timedelta(hours=1),
+        project=actor.project,
     )
     kept = store.add_token(token, sha256=hashlib.sha256(secret.encode()).hexdigest())
     return f"farm_{kept.id}_{secret}"

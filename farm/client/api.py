@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from farm.client.handle import BatchHandle, BuildCalls, BuildHandle, BuildRef
+from farm.client.projects import ProjectCalls
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from farm.gc.artifacts import Collected
 
 
-class FarmApi(BuildCalls, Protocol):
+class FarmApi(BuildCalls, ProjectCalls, Protocol):
     """A connection to a farm for one actor. Use it as a context manager. Safe to use from several threads.
 
     Every call raises FarmNotRunning when the farm does not answer, and NotPermitted, before it changes anything, when
@@ -205,11 +206,18 @@ class FarmApi(BuildCalls, Protocol):
 
     @abstractmethod
     def new_token(
-        self, *, name: str, roles: Collection[Role], bearer: str | None = None, expires: timedelta = EXPIRES_DEFAULT
+        self,
+        *,
+        name: str,
+        roles: Collection[Role],
+        bearer: str | None = None,
+        expires: timedelta = EXPIRES_DEFAULT,
+        project: str | None = None,
     ) -> NewToken:
-        """A token for the farm's server, with whose secret `bearer`, or the actor if None, acts in these roles.
+        """A token for the farm's server, with whose secret `bearer`, or the actor if None, acts in these roles; with a
+        `project` in that project alone.
 
-        The secret cannot be read again. Raises BadRequest.
+        The secret cannot be read again. Raises BadRequest, and NotFound for an unknown project.
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack, overload
 
 from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
+from farm.client.projects import LocalProjects
 from farm.client.user import local_actor
 from farm.config import Settings
 from farm.model.actor import Actor, Role
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from farm.gc.artifacts import Collected
 
 
-class Farm(FarmApi):
+class Farm(LocalProjects, FarmApi):
     """A connection to a farm. Use as a context manager. Safe to use from several threads.
 
     >>> from farm import Farm
@@ -211,9 +212,17 @@ class Farm(FarmApi):
     # --- tokens -------------------------------------------------------------------------------------------------
 
     def new_token(
-        self, *, name: str, roles: Collection[Role], bearer: str | None = None, expires: timedelta = EXPIRES_DEFAULT
+        self,
+        *,
+        name: str,
+        roles: Collection[Role],
+        bearer: str | None = None,
+        expires: timedelta = EXPIRES_DEFAULT,
+        project: str | None = None,
     ) -> NewToken:
-        return self._service.new_token(self.actor, name=name, roles=roles, bearer=bearer, expires=expires)
+        return self._service.new_token(
+            self.actor, name=name, roles=roles, bearer=bearer, expires=expires, project=project
+        )
 
     def tokens(self) -> tuple[Token, ...]:
         return self._service.tokens(self.actor)

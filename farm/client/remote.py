@@ -14,6 +14,7 @@ from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
 from farm.client.http import HttpClient
 from farm.client.login import read_token
+from farm.client.remote_projects import RemoteProjects
 from farm.client.upload import Progress, upload
 from farm.errors import FarmNotRunning, TooManyRequests
 from farm.model.actor import Actor, Role
@@ -44,8 +45,9 @@ from farm.service.bodies import (
     TokenOrder,
 )
 from farm.service.log import LogPart
+from farm.service.orders import check_file, order_again, order_and_file
 from farm.service.repository import Repository, Rollback
-from farm.service.request import RequestArguments, check_file, order_again, order_and_file
+from farm.service.request import RequestArguments
 from farm.service.watch import POLL_S
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ _LOG_POLL_S = 0.5
 _AWAY_S = 20.0
 
 
-class RemoteFarm(FarmApi):
+class RemoteFarm(RemoteProjects, FarmApi):
     """A connection to a farm's server. Use as a context manager. Safe to use from several threads.
 
     A git repository is a URL: a path of this machine means nothing there. A source package of this machine is
@@ -288,10 +290,16 @@ class RemoteFarm(FarmApi):
     # --- tokens -------------------------------------------------------------------------------------------------
 
     def new_token(
-        self, *, name: str, roles: Collection[Role], bearer: str | None = None, expires: timedelta = EXPIRES_DEFAULT
+        self,
+        *,
+        name: str,
+        roles: Collection[Role],
+        bearer: str | None = None,
+        expires: timedelta = EXPIRES_DEFAULT,
+        project: str | None = None,
     ) -> NewToken:
         seconds = int(expires.total_seconds())
-        body = TokenOrder(name=name, roles=tuple(roles), bearer=bearer, expires_s=seconds)
+        body = TokenOrder(name=name, roles=tuple(roles), bearer=bearer, expires_s=seconds, project=project)
         return self._http.post(NewToken, "tokens", body=body)
 
     def tokens(self) -> tuple[Token, ...]:

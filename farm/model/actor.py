@@ -42,6 +42,8 @@ def with_included(roles: Iterable[Role]) -> frozenset[Role]:
 class Actor:
     """`name` is the owner of the builds that the actor enqueues, and stands in the farm's records.
 
+    With a `project` the roles hold in that project alone.
+
     `uid` is the actor's user on the machine of the farm, with whose rights workers read a repository of that machine;
     None for an actor elsewhere, which may name no such repository. `origin` is the address of such an actor.
     """
@@ -50,3 +52,4 @@ class Actor:
     roles: frozenset[Role]
     uid: int | None = None
     origin: str = field(default="", compare=False)
+    project: str | None = None

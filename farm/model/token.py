@@ -11,7 +11,8 @@ EXPIRES_MAX = timedelta(days=366)
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """`actor` is the name as which its bearer acts; `created_by` is the actor who made it.
+    """`actor` is the name as which its bearer acts; `created_by` is the actor who made it. With a `project`, its roles
+    hold in that project alone.
 
     `last_used_at` is exact to a minute. A token is valid until it expires or is revoked.
     """
@@ -26,6 +27,7 @@ class Token:
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
     revoked_by: str | None = None
+    project: str | None = None
 
     def state(self, now: datetime) -> str:
         """`valid`, `expired` or `revoked`."""

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 from farm.config import PULP, Settings
 from farm.formats.index import IndexedPackage
+from farm.model.project import DEFAULT_PROJECT
 from farm.repositories.base import (
-    DEFAULT_PROJECT,
     RepositoryBackend,
     RepositoryCheck,
     RepositoryFile,

@@ -10,11 +10,10 @@ from typing import Protocol
 
 from farm.formats.index import IndexedPackage
 from farm.model.arch import Arch
+from farm.model.project import DEFAULT_PROJECT, place_of
 from farm.model.target import Target
 
 KEEP_VERSIONS = 20
-#: The project of builds that name none. Its repositories have the shortest addresses.
-DEFAULT_PROJECT = "main"
 
 
 class RepositoryKind(StrEnum):
@@ -46,7 +45,7 @@ class RepositoryName:
         >>> RepositoryName(project="perl", target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64).path
         '~perl/demo/x86_64/os'
         """
-        target = self.target if self.project == DEFAULT_PROJECT else f"~{self.project}/{self.target}"
+        target = place_of(self.project, self.target)
         match self.kind:
             case RepositoryKind.BINARY:
                 return f"{target}/{self.arch}/os"

@@ -10,6 +10,7 @@ from farm.config import DIRECTORY, PULP
 from farm.errors import BadRequest, BadSource, NotFound
 from farm.formats.base import Format
 from farm.formats.registry import format_of
+from farm.model.project import PROJECT_NAME
 from farm.model.target import METADATA_MAX_BYTES
 from farm.repositories.base import RepositoryFile, RepositoryKind, RepositoryName, RepositoryPackage
 
@@ -18,7 +19,6 @@ _PULP_FORMATS = ("rpm",)
 #: The metadata of all packages that one build adds to a repository. The build host checks the target's limit, and may
 #: lie.
 ADD_METADATA_BYTES = METADATA_MAX_BYTES
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TARGET_MAX = 200
 _WITH_ARCH = (RepositoryKind.BINARY, RepositoryKind.DEBUG)
@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def check_name(name: RepositoryName) -> None:
     """Raises BadRequest for a project or target that cannot be part of a path or a URL, and for an arch that is missing
     or too many: each repository has one name."""
-    if not _PROJECT.fullmatch(name.project):
+    if not PROJECT_NAME.fullmatch(name.project):
         raise BadRequest(f"{name.project[:80]!a} is no project's name, which has up to 64 of a-z, 0-9 and -")
     if not _TARGET.fullmatch(name.target) or len(name.target) > _TARGET_MAX:
         raise BadRequest(f"{name.target[:80]!a} cannot be part of a repository's path; rename the target")

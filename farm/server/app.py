@@ -23,6 +23,7 @@ from farm.server.live import LiveEvents, Streams
 from farm.server.metrics import Metrics, TimedRequests, metrics
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
+from farm.server.projects import Projects
 from farm.server.repos import repository_file
 from farm.server.share import FairShare
 from farm.server.uploads import UploadRoutes
@@ -61,7 +62,10 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     entry = DefineMiddleware(Authentication, service=service, limits=limits, is_anonymous_allowed=allowed)
     repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
-        [healthz, readyz, metrics, Builds, LiveEvents, Repositories, Hosts, Accounts, UploadRoutes, repository_file],
+        [
+            *(healthz, readyz, metrics, repository_file),
+            *(Builds, LiveEvents, Repositories, Hosts, Accounts, Projects, UploadRoutes),
+        ],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "limits": Provide(lambda: limits, sync_to_thread=False, use_cache=True),

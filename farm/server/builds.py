@@ -24,7 +24,8 @@ from farm.service.bodies import (
     RetryOrder,
     Steps,
 )
-from farm.service.request import BuildOrder, arch_named, step_kind
+from farm.service.orders import BuildOrder
+from farm.service.request import arch_named, step_kind
 from farm.service.service import FarmService
 
 

@@ -172,6 +172,7 @@ class Accounts(Controller):
             roles=data.roles,
             bearer=data.bearer,
             expires=timedelta(seconds=max(0, min(data.expires_s, _EXPIRES_MAX_S))),
+            project=data.project,
         )
 
     @post("/tokens/{token_id:int}/revoke", sync_to_thread=True, status_code=200)

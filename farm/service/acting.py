@@ -1,5 +1,6 @@
 """The base of the service: its connections, and the one way in which a verb is checked and recorded."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,8 @@ from farm.model.answer import KeptAnswer
 from farm.model.upload import Upload
 from farm.service.audit import Act, Owner, act
 from farm.service.connections import Connections
-from farm.service.permissions import Verb, check
+from farm.service.permissions import Place, Verb, check
+from farm.service.projects import Projects
 from farm.service.request import find_publishable
 from farm.service.uploads import Uploads
 
@@ -21,15 +23,27 @@ class Acting:
         self.settings = connections.settings
         self._on = connections
         self._store = connections.store
+        self.projects = Projects(connections.settings, connections.store)
 
     def close(self) -> None:
         self._on.close()
 
+    def admit(self, actor: Actor) -> None:
+        """Check that the actor may ask questions. Raises NotPermitted."""
+        check(actor, Verb.READ)
+
     def _act(
-        self, actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
+        self,
+        actor: Actor,
+        verb: Verb,
+        subject: str,
+        *,
+        owner: Owner = None,
+        place: Callable[[], Place] = Place,
+        detail: str = "",
     ) -> AbstractContextManager[Act]:
         """Check the permission, and record how the block ends. Raises NotPermitted."""
-        return act(self._store, actor, verb, subject, owner=owner, detail=detail)
+        return act(self._store, actor, verb, subject, owner=owner, place=place, detail=detail)
 
 
 class Requests(Acting):

@@ -19,7 +19,7 @@ from farm.errors import BadRequest, FarmError, FarmNotRunning
 from farm.model.actor import Actor
 from farm.model.audit import DONE, AuditRecord
 from farm.model.text import printable
-from farm.service.permissions import Verb, check
+from farm.service.permissions import Place, Verb, check
 
 if TYPE_CHECKING:
     from farm.store.audit import AuditStore
@@ -43,16 +43,25 @@ class Act:
 
 @contextmanager
 def act(
-    store: "AuditStore", actor: Actor, verb: Verb, subject: str, *, owner: Owner = None, detail: str = ""
+    store: "AuditStore",
+    actor: Actor,
+    verb: Verb,
+    subject: str,
+    *,
+    owner: Owner = None,
+    place: Callable[[], Place] = Place,
+    detail: str = "",
 ) -> Iterator[Act]:
-    """Check that the actor may do this, before the block, and record how it ended, after it.
+    """Check that the actor may do this, before the block, and record how it ended, after it. `place` is the project
+    that the verb is about, the default one if it is left out.
 
-    Raises NotPermitted, what `owner` raises, and FarmNotRunning if the record of an act that was carried out cannot be
-    written.
+    Raises NotPermitted, what `owner` and `place` raise, and FarmNotRunning if the record of an act that was carried out
+    cannot be written.
     """
     made, outcome = Act(subject, detail), _UNEXPECTED
     try:
-        check(actor, verb, owner=owner() if callable(owner) else owner)
+        where = place()
+        check(actor, verb, owner=owner() if callable(owner) else owner, place=where)
         yield made
         outcome = DONE
     except FarmError as error:

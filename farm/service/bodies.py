@@ -11,7 +11,7 @@ import msgspec
 from farm.model.actor import Role
 from farm.model.audit import AuditRecord
 from farm.model.build import Build, Step
-from farm.service.request import BuildOrder
+from farm.service.orders import BuildOrder, PackageOrder
 
 #: The prefix of all paths of the API but those of the two probes.
 PREFIX = "/api/v1"
@@ -70,12 +70,49 @@ class CollectOrder(_Sent, frozen=True, kw_only=True):
 
 
 class TokenOrder(_Sent, frozen=True, kw_only=True):
-    """`bearer` is the name as which the token's bearer acts; the actor's own if it is null."""
+    """`bearer` is the name as which the token's bearer acts; the actor's own if it is null. With a `project`, the roles
+    hold in that project alone."""
 
     name: str
     roles: tuple[Role, ...]
     bearer: str | None = None
     expires_s: int = 90 * 86400
+    project: str | None = None
+
+
+class NewProjectOrder(_Sent, frozen=True, kw_only=True):
+    """`builds_on` are other projects, in order; `root_packages` come from the project's own repository."""
+
+    name: str
+    targets: tuple[str, ...]
+    title: str = ""
+    builds_on: tuple[str, ...] = ()
+    root_packages: tuple[str, ...] = ()
+    is_private: bool = False
+
+
+class ProjectOrder(_Sent, frozen=True, kw_only=True, omit_defaults=True):
+    """New values for the settings of a project; null leaves one as it is."""
+
+    title: str | None = None
+    targets: tuple[str, ...] | None = None
+    builds_on: tuple[str, ...] | None = None
+    root_packages: tuple[str, ...] | None = None
+    is_private: bool | None = None
+
+
+class GrantOrder(_Sent, frozen=True, kw_only=True):
+    """The role of an actor in a project: packager or maintainer; null takes it away."""
+
+    actor: str
+    role: Role | None
+
+
+class NewPackageOrder(PackageOrder, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A package of a project. With `replaces` it takes the place of the package of that name."""
+
+    name: str
+    replaces: bool = False
 
 
 class UploadOrder(_Sent, frozen=True, kw_only=True):

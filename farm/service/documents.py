@@ -188,6 +188,7 @@ def token(value: Token) -> dict[str, Any]:
         "last_used_at": _time(value.last_used_at),
         "revoked_at": _time(value.revoked_at),
         "revoked_by": value.revoked_by,
+        "project": value.project,
     }
 
 

@@ -1,24 +1,23 @@
 """Turns a person's options into a `BuildRequest`, and checks all of them before anything is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Required, TypedDict, Unpack, cast
-
-import msgspec
+from typing import Required, TypedDict, Unpack
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
-from farm.errors import BadRequest, UnknownArch
+from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
-from farm.model.source import Source, SourceKind
-from farm.model.target import LIMIT_RANGES, OwnLimits, Target
+from farm.model.project import ProjectPackage
+from farm.model.source import Source, SourceKind, without_credentials
+from farm.model.target import LIMIT_RANGES, Target
 from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
-from farm.service.source import check_local, check_source, check_srpm, git_source, is_local, store_srpm
+from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
 from farm.steps.registry import step_type
 from farm.targets.load import find_target, pick_arches
 
@@ -29,17 +28,15 @@ _, TIMEOUT_MAX_S = LIMIT_RANGES["wall_s"]
 _OWNER_MAX = 64
 
 
-class RequestArguments(TypedDict, total=False):
-    """The arguments of a request for one build, as `Farm.request` and `Farm.enqueue` take them by name.
+class PackageArguments(TypedDict, total=False):
+    """The arguments that a package of a project keeps: its source and its options.
 
-    Give `target`, and either `git` (URL or local repository) or `srpm` (URL or file). `ref` is a branch, tag or
-    commit; without it the remote's HEAD is built. `subdir` and `spec` are relative to the tree. Without `arches` the
-    build is for all that the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of the
-    build step. `limits`, such as `{"memory_bytes": 8 * 2**30}`, replace those of target and package. A higher
-    `priority` goes first; 0 is usual.
+    Give either `git` (URL or local repository) or `srpm` (URL or file). `ref` is a branch, tag or commit; without it
+    the remote's HEAD is built. `subdir` and `spec` are relative to the tree. Without `arches` a build is for all that
+    the target has. `defines` are RPM macros. `timeout_s` replaces the target's limit of the build step. `limits`, such
+    as `{"memory_bytes": 8 * 2**30}`, replace those of target and package.
     """
 
-    target: Required[str]
     git: str | Path | None
     srpm: str | Path | None
     ref: str | None
@@ -51,94 +48,16 @@ class RequestArguments(TypedDict, total=False):
     defines: Sequence[tuple[str, str]] | Mapping[str, str]
     timeout_s: int | None
     limits: GivenLimits | None
+
+
+class RequestArguments(PackageArguments, total=False):
+    """The arguments of a request for one build, as `Farm.request` and `Farm.enqueue` take them by name.
+
+    Give `target` and a source. A higher `priority` goes first; 0 is usual.
+    """
+
+    target: Required[str]
     priority: int
-
-
-class BuildOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The same arguments as JSON, for a request that comes over a network. `defines` are pairs of name and value.
-
-    `upload` is the sha256 of a finished upload of the actor, in place of `git` or `srpm`.
-    """
-
-    target: str
-    git: str | None = None
-    srpm: str | None = None
-    upload: str | None = None
-    ref: str | None = None
-    subdir: str | None = None
-    spec: str | None = None
-    arches: tuple[str, ...] = ()
-    with_: tuple[str, ...] = msgspec.field(default=(), name="with")
-    without: tuple[str, ...] = ()
-    defines: tuple[tuple[str, str], ...] = ()
-    timeout_s: int | None = None
-    limits: dict[str, int] | None = None
-    priority: int = 0
-
-    @property
-    def arguments(self) -> RequestArguments:
-        return cast(
-            "RequestArguments", {name: getattr(self, name) for name in self.__struct_fields__ if name != "upload"}
-        )
-
-
-def order_of(asked: RequestArguments) -> BuildOrder:
-    """The order of these arguments. Raises BadSource for a local path, which another machine cannot read, BadRequest
-    for options of another type, and TypeError for an argument that no request has.
-    """
-    _check_names(asked)
-    for name, kind in (("git", SourceKind.GIT), ("srpm", SourceKind.SRPM)):
-        if (given := asked.get(name)) is not None:
-            check_local(str(given), kind, None)
-    defines, limits = asked.get("defines", ()), asked.get("limits")
-    values = asked | {
-        "defines": tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
-        "limits": limits.given if isinstance(limits, OwnLimits) else limits,
-    }
-    try:
-        return msgspec.convert(
-            {"with" if name == "with_" else name: value for name, value in values.items() if value is not None},
-            BuildOrder,
-        )
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"the request is not one: {error}; docs/python.md has the types") from error
-
-
-def order_and_file(asked: RequestArguments) -> tuple[BuildOrder, str | Path | None]:
-    """The same without the source package of this machine that the arguments name, and its path; None without one."""
-    srpm = asked.get("srpm")
-    if srpm is None or not is_local(str(srpm), SourceKind.SRPM):
-        return order_of(asked), None
-    others: RequestArguments = {**asked, "srpm": None}
-    return order_of(others), srpm
-
-
-def check_file(given: str | Path, order: BuildOrder, target: Target) -> Path:
-    """The source package of this machine, if it can be that of this order. Raises BadSource, BadRequest."""
-    _check_has_source({"target": order.target, "git": order.git, "ref": order.ref, "subdir": order.subdir,
-                       "spec": order.spec}, is_uploaded=True)  # fmt: skip
-    return Path(check_srpm(given, format_of(target.format)))
-
-
-def order_again(request: BuildRequest) -> BuildOrder:
-    """The order that makes this request. A stored source package must be one that the actor uploaded."""
-    source, options = request.source, request.options
-    given = {"wall_s": options.timeout_s} | options.limits.given
-    return BuildOrder(
-        target=request.target,
-        git=source.url if source.kind is SourceKind.GIT else None,
-        srpm=source.url if source.kind is SourceKind.SRPM else None,
-        upload=source.sha256 if source.url is None else None,
-        ref=source.ref,
-        subdir=source.subdir,
-        spec=source.spec,
-        arches=tuple(request.arches),
-        with_=options.with_,
-        without=options.without,
-        defines=options.defines,
-        limits={name: value for name, value in given.items() if value is not None} or None,
-        priority=request.priority,
-    )
 
 
 def make_request(
@@ -154,25 +73,18 @@ def make_request(
 
     Raises TypeError for an argument that no request has, and what `FarmService.request` raises.
     """
-    _check_names(asked)
-    _check_has_source(asked, is_uploaded=uploaded is not None)
+    check_names(asked)
+    check_has_source(asked, is_uploaded=uploaded is not None)
     target = find_publishable(settings, asked["target"])
     form = format_of(target.format)
     checked = uploaded(form) if uploaded is not None else _checked_source(asked, form, uid)
-    priority, defines = asked.get("priority", 0), asked.get("defines", ())
+    priority = asked.get("priority", 0)
     check_priority(priority)
     return BuildRequest(
         target=asked["target"],
         format=target.format,
         arches=pick_arches(target, asked.get("arches", ())),
-        options=make_options(
-            form,
-            with_=asked.get("with_", ()),
-            without=asked.get("without", ()),
-            defines=tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
-            timeout_s=asked.get("timeout_s"),
-            limits=asked.get("limits"),
-        ),
+        options=_options_of(form, asked),
         priority=priority,
         source=checked if isinstance(checked, Source) else store_srpm(checked, artifacts()),
     )
@@ -185,29 +97,81 @@ def find_publishable(settings: Settings, name: str) -> Target:
     return target
 
 
-def _check_names(asked: RequestArguments) -> None:
-    """Python checks the names of a function's parameters, and not those of a TypedDict."""
-    if unknown := sorted(asked.keys() - RequestArguments.__annotations__.keys()):
-        raise TypeError(
-            f"{unknown[0]!r} is not an argument of a request; use {', '.join(RequestArguments.__annotations__)}"
+def make_package(
+    targets: Sequence[Target], *, uid: int | None, **asked: Unpack[PackageArguments]
+) -> tuple[Source, tuple[Arch, ...], BuildOptions]:
+    """The source, arches and options of a package, checked for an actor with this user of the machine and for these
+    targets. Nothing is stored. Raises BadRequest, BadSource, UnknownArch.
+    """
+    check_package_names(asked)
+    check_has_source(asked)
+    form = format_of(targets[0].format if targets else Target.format)
+    checked = _checked_source(asked, form, uid)
+    if isinstance(checked, Source):
+        source = replace(checked, reader_uid=None)
+    else:
+        source = Source(kind=SourceKind.SRPM, url=str(checked))
+    if source.url and without_credentials(source.url) != source.url:
+        raise BadSource(
+            f"{source.shown!r} has credentials, which a package does not keep; "
+            "leave them out, or give the whole URL to `farm build --git`"
         )
+    arches = tuple(dict.fromkeys(arch for name in asked.get("arches", ()) if (arch := arch_named(name)) is not None))
+    known = {arch for target in targets for arch in target.arches} or set(Arch)
+    if wrong := [arch for arch in arches if arch not in known]:
+        raise UnknownArch(f"no target of the project is built for {wrong[0]}; they have {', '.join(sorted(known))}")
+    return source, arches, _options_of(form, asked)
+
+
+def arguments_of(package: ProjectPackage) -> PackageArguments:
+    """The arguments that a package keeps."""
+    source, options = package.source, package.options
+    return {
+        "git": source.url if source.kind is SourceKind.GIT else None,
+        "srpm": source.url if source.kind is SourceKind.SRPM else None,
+        "ref": source.ref,
+        "subdir": source.subdir,
+        "spec": source.spec,
+        "arches": package.arches,
+        "with_": options.with_,
+        "without": options.without,
+        "defines": options.defines,
+        "timeout_s": options.timeout_s,
+        "limits": options.limits,
+    }
+
+
+def check_names(asked: RequestArguments) -> None:
+    """Raises TypeError. Python checks the names of a function's parameters, and not those of a TypedDict."""
+    _check_known(asked.keys(), RequestArguments.__annotations__, "a request")
     if missing := sorted(RequestArguments.__required_keys__ - asked.keys()):
         raise TypeError(f"a request lacks its argument {missing[0]!r}")
 
 
-def _check_has_source(asked: RequestArguments, *, is_uploaded: bool) -> None:
+def check_package_names(asked: PackageArguments) -> None:
+    """Raises TypeError."""
+    _check_known(asked.keys(), PackageArguments.__annotations__, "a package")
+
+
+def _check_known(names: Iterable[str], known: Mapping[str, object], whose: str) -> None:
+    if unknown := sorted(set(names) - known.keys()):
+        raise TypeError(f"{unknown[0]!r} is not an argument of {whose}; use {', '.join(known)}")
+
+
+def check_has_source(asked: PackageArguments, *, is_uploaded: bool = False) -> None:
+    """Raises BadRequest for no source, for more than one, and for a source package with a place in a tree."""
     if (asked.get("git") is not None) + (asked.get("srpm") is not None) + is_uploaded != 1:
         raise BadRequest("give either a git repository or a src.rpm: --git URL or --srpm PATH|URL")
     if is_uploaded:
         _check_no_tree(asked)
 
 
-def _check_no_tree(asked: RequestArguments) -> None:
+def _check_no_tree(asked: PackageArguments) -> None:
     if asked.get("ref") or asked.get("subdir") or asked.get("spec"):
         raise BadRequest("a src.rpm has no ref, subdir or spec: leave --ref, --subdir and --spec out")
 
 
-def _checked_source(asked: RequestArguments, form: Format, uid: int | None) -> Source | str | Path:
+def _checked_source(asked: PackageArguments, form: Format, uid: int | None) -> Source | str | Path:
     """A git source, or the address or file of a source package."""
     git = asked.get("git")
     if git is not None:
@@ -217,6 +181,18 @@ def _checked_source(asked: RequestArguments, form: Format, uid: int | None) -> S
     srpm = asked.get("srpm") or ""
     check_local(srpm, SourceKind.SRPM, uid)
     return check_srpm(srpm, form)
+
+
+def _options_of(form: Format, asked: PackageArguments) -> BuildOptions:
+    defines = asked.get("defines", ())
+    return make_options(
+        form,
+        with_=asked.get("with_", ()),
+        without=asked.get("without", ()),
+        defines=tuple(defines.items()) if isinstance(defines, Mapping) else tuple(defines),
+        timeout_s=asked.get("timeout_s"),
+        limits=asked.get("limits"),
+    )
 
 
 def make_options(

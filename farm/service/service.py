@@ -5,7 +5,7 @@ request.py, and documents.py makes JSON of values.
 """
 
 import logging
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,20 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from farm.errors import BadRequest
-from farm.model.actor import Actor, Role
+from farm.model.actor import Actor
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
-from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.figures import EndedWork, QueueFigures
 from farm.model.outcome import Outcome, Status
 from farm.model.target import Target
-from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service import hosts
+from farm.service.accounts import AccountVerbs
 from farm.service.acting import Requests, UploadVerbs
-from farm.service.audit import Act, check_verb
+from farm.service.audit import Act
 from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
 from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
@@ -41,16 +40,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class FarmService(UploadVerbs, Requests):
+class FarmService(UploadVerbs, AccountVerbs, Requests):
     """Safe to use from several threads, and for several actors at a time.
 
     A question raises FarmNotRunning if a system that it needs does not answer; a verb also NotPermitted, before it does
     anything.
     """
-
-    def admit(self, actor: Actor) -> None:
-        """Check that the actor may ask questions. Raises NotPermitted."""
-        check(actor, Verb.READ)
 
     # --- verbs: builds ------------------------------------------------------------------------------------------
 
@@ -191,63 +186,6 @@ class FarmService(UploadVerbs, Requests):
             return 0
         before = datetime.now(UTC) - timedelta(days=self.settings.keep_audit_days)
         return self._store.prune_audit(before=before, dry_run=dry_run)
-
-    # --- verbs: tokens ------------------------------------------------------------------------------------------
-
-    def new_token(
-        self,
-        actor: Actor,
-        *,
-        name: str,
-        roles: Collection[Role],
-        bearer: str | None = None,
-        expires: timedelta = EXPIRES_DEFAULT,
-    ) -> NewToken:
-        """A token with whose secret `bearer`, or the actor if None, acts in these roles. Raises BadRequest."""
-        from farm.service.tokens import make_token  # a command that only reads builds needs none of it
-
-        with self._act(actor, Verb.MAKE_TOKENS, f"token of {bearer or actor.name}") as record:
-            made = make_token(self._store, by=actor, name=name, roles=roles, actor=bearer, expires=expires)
-            record.subject = f"token {made.token.id} of {made.token.actor}"
-            record.detail = f"{', '.join(made.token.roles)}, until {made.token.expires_at:%Y-%m-%d %H:%M}"
-        _log.info("%s made token %d for %s", actor.name, made.token.id, made.token.actor, extra={"action": "token"})
-        return made
-
-    def tokens(self, actor: Actor) -> tuple[Token, ...]:
-        """All tokens by number, with the expired and the revoked ones."""
-        check(actor, Verb.LIST_TOKENS)
-        return self._store.tokens()
-
-    def revoke_token(self, actor: Actor, token_id: int) -> Token:
-        """From now on the token gives no right. Raises NotFound, and WrongState for a token that is revoked already."""
-        with self._act(actor, Verb.REVOKE_TOKENS, f"token {token_id}") as made:
-            revoked = self._store.revoke_token(token_id, by=actor.name, now=datetime.now(UTC))
-            made.subject = f"token {token_id} of {revoked.actor}"
-        _log.info("%s revoked token %d", actor.name, token_id, extra={"action": "revoke"})
-        return revoked
-
-    def audit(
-        self,
-        actor: Actor,
-        *,
-        by: str | None = None,
-        verb: str | None = None,
-        since: datetime | None = None,
-        limit: int = 50,
-        before: int | None = None,
-    ) -> tuple[AuditRecord, ...]:
-        """Records of the audit log, newest first, of the acts of `by`; only those older than the record `before`.
-
-        Raises BadRequest for an unknown verb.
-        """
-        check(actor, Verb.READ_AUDIT)
-        return self._store.audit(actor=by, verb=check_verb(verb), since=since, limit=limit, before=before)
-
-    def bearer(self, secret: str) -> Token:
-        """The valid token with this text. Raises NotLoggedIn."""
-        from farm.service.tokens import bearer
-
-        return bearer(self._store, secret)
 
     # --- questions: builds --------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from farm.errors import BadRequest, NotLoggedIn
 from farm.model.actor import Actor, Role
+from farm.model.project import MEMBER_ROLES
 from farm.model.token import EXPIRES_MAX, NewToken, Token
 from farm.service.request import check_owner
 from farm.store.tokens import TokenStore
@@ -22,6 +23,8 @@ _NAME_MAX = 100
 #: The number has at most as many digits as a number in every database.
 _TOKEN = re.compile(r"farm_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(h|d)")
+#: The roles that a token for one project can have.
+_PROJECT_ROLES = (Role.READER, *MEMBER_ROLES)
 _NO_HASH = "0" * 64
 
 
@@ -38,14 +41,27 @@ def parse_expiry(text: str) -> timedelta:
 
 
 def make_token(
-    store: TokenStore, *, by: Actor, name: str, roles: Collection[Role], actor: str | None, expires: timedelta
+    store: TokenStore,
+    *,
+    by: Actor,
+    name: str,
+    roles: Collection[Role],
+    actor: str | None,
+    expires: timedelta,
+    project: str | None = None,
 ) -> NewToken:
-    """A new token of these roles, valid for this time from now; its bearer acts as `actor`, or as its maker.
+    """A new token of these roles, valid for this time from now; its bearer acts as `actor`, or as its maker. With a
+    `project`, which exists, the roles hold there alone.
 
     Raises BadRequest, naming the value.
     """
     if not roles:
         raise BadRequest(f"a token has at least one role; the roles are {', '.join(Role)}")
+    if project is not None and (wrong := [role for role in roles if role not in _PROJECT_ROLES]):
+        raise BadRequest(
+            f"the role {wrong[0]} is one of the whole farm, and this token is for the project {project}; "
+            f"use {', '.join(_PROJECT_ROLES)}, or leave --project out"
+        )
     if not timedelta(0) < expires <= EXPIRES_MAX:
         raise BadRequest(f"a token cannot be valid for {expires}; use at most {EXPIRES_MAX.days} days")
     if not name or len(name) > _NAME_MAX or not name.isprintable():
@@ -59,6 +75,7 @@ def make_token(
         created_at=now,
         created_by=by.name,
         expires_at=now + expires,
+        project=project,
     )
     kept = store.add_token(token, sha256=_hash(secret))
     return NewToken(token=kept, secret=f"farm_{kept.id}_{secret}")
@@ -89,7 +106,7 @@ def bearer(store: TokenStore, text: str) -> Token:
 
 def actor_of(token: Token, origin: str = "") -> Actor:
     """The bearer acts from elsewhere, so it has no user on the machine of the farm."""
-    return Actor(name=token.actor, roles=frozenset(token.roles), origin=origin)
+    return Actor(name=token.actor, roles=frozenset(token.roles), project=token.project, origin=origin)
 
 
 def _hash(secret: str) -> str:

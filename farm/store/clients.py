@@ -45,7 +45,7 @@ class ClientStore(Database):
     def add_batch(
         self, requests: Sequence[BuildRequest], *, owner: str, targets: Mapping[str, str] = MappingProxyType({})
     ) -> Batch:
-        """Write a batch whose builds have a ready `fetch` and a waiting `srpm` step. Wake the scheduler afterwards.
+        """Write a batch, with the first steps of its builds. Wake the scheduler afterwards.
 
         Each request names its arches. Credentials in a source's URL are kept apart from the build. `targets` has the
         digest of each target's record by the target's name; builds for a target without one take its file as it is

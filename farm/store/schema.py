@@ -12,8 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from farm.model.project import DEFAULT_PROJECT
+
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0015"
+REVISION = "0016"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -83,6 +85,7 @@ build = sa.Table(
     metadata,
     sa.Column("id", _Id, sa.ForeignKey("job.id"), primary_key=True, autoincrement=False),
     _column("batch_id", _Id, sa.ForeignKey("batch.id")),
+    sa.Column("project", sa.Text, nullable=False, server_default=DEFAULT_PROJECT),
     _column("package", sa.Text),
     _column("nevra", sa.Text, null=True),
     _column("source_commit", sa.Text, null=True),
@@ -107,6 +110,10 @@ build = sa.Table(
     sa.Index(None, "target", "outcome", "id"),
     sa.Index(None, "target", "nevra"),
     sa.Index(None, "finished_at"),
+    sa.Index(None, "project", "id"),
+    sa.Index(None, "project", "status", "id"),
+    sa.Index(None, "project", "outcome", "id"),
+    sa.Index(None, "package", "id"),
 )
 
 #: The URL of a source that has credentials in it. Only dispatch reads it, when it makes the fetch step's work.
@@ -270,7 +277,7 @@ repository = sa.Table(
     _column("updated_at", UtcTime),
 )
 
-#: The owner of each package name in a target: the first to publish it. `kind` is `source` or `binary`.
+#: The owner of each package name in a place (farm.model.place): the first to publish it. `kind` is `source` or `binary`.
 package_owner = sa.Table(
     "package_owner",
     metadata,
@@ -282,7 +289,7 @@ package_owner = sa.Table(
     _column("claimed_at", UtcTime),
 )
 
-#: New names that an upload publishes at the moment, with the owner of its build (farm.store.in_flight).
+#: New names that an upload publishes at the moment, by place, with the owner of its build (farm.store.in_flight).
 name_in_flight = sa.Table(
     "name_in_flight",
     metadata,
@@ -294,7 +301,7 @@ name_in_flight = sa.Table(
     sa.Index(None, "step_id"),
 )
 
-#: Each package that an upload brought to a repository: that of an arch, or for an empty `arch` that of the sources.
+#: Each package that an upload brought to a repository of a place: of an arch, or for an empty `arch` of the sources.
 #: `identity` is its name, version and arch. `replaced_by` is the build whose package of the same identity and another
 #: content replaced it, perhaps its own build. A package that is published again has a new row.
 published_package = sa.Table(
@@ -323,7 +330,7 @@ owner_load = sa.Table(
     _column("at", UtcTime),
 )
 
-#: Access tokens. `sha256` is the hash of the secret, which is kept nowhere; `roles` is JSON.
+#: Access tokens. `sha256` is the hash of the secret, which is kept nowhere; `roles` is JSON, and holds in `project` alone.
 token = sa.Table(
     "token",
     metadata,
@@ -338,6 +345,7 @@ token = sa.Table(
     _column("last_used_at", UtcTime, null=True),
     _column("revoked_at", UtcTime, null=True),
     _column("revoked_by", sa.Text, null=True),
+    _column("project", sa.Text, null=True),
 )
 
 #: Acts that changed something, or were to change it (farm.model.audit). Migration 0015 has the database refuse to

@@ -11,6 +11,7 @@ from farm.store.heads import HeadStore
 from farm.store.hosts import HostStore
 from farm.store.idempotency import IdempotencyStore
 from farm.store.logs import LogStore
+from farm.store.projects import ProjectStore
 from farm.store.retention import RetentionStore
 from farm.store.scheduling import SchedulerStore
 from farm.store.tokens import TokenStore
@@ -23,6 +24,7 @@ class Store(
     HeadStore,
     HostStore,
     LogStore,
+    ProjectStore,
     RetentionStore,
     TokenStore,
     AuditStore,

@@ -72,6 +72,7 @@ def _token(row: Any) -> Token:
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
         revoked_by=row.revoked_by,
+        project=row.project,
     )
 
 
@@ -83,4 +84,5 @@ def _row(token: Token) -> dict[str, Any]:
         "created_at": token.created_at,
         "created_by": clean(token.created_by),
         "expires_at": token.expires_at,
+        "project": token.project,
     }

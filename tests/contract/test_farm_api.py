@@ -38,7 +38,7 @@ from farm.model.source import Source, SourceKind
 from farm.model.worker import HoldKind
 from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.service.connections import Connections
-from farm.service.permissions import Verb, check
+from farm.service.permissions import Place, Verb, check
 from farm.service.service import FarmService
 from farm.store.heads import Head
 from tests.driven_farm import DrivenFarm, driven_farm
@@ -136,6 +136,18 @@ CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
     Verb.LIST_TOKENS: (lambda farm: farm.tokens(), {A}),
     Verb.REVOKE_TOKENS: (lambda farm: farm.revoke_token(FIRST_TOKEN), {A}),
     Verb.READ_AUDIT: (lambda farm: farm.audit(), {OP, A}),
+    Verb.MAKE_PROJECTS: (lambda farm: farm.new_project("new", targets=["demo"]), {A}),
+    # On a project of which the actor is no member; test_projects.py has the rights of members.
+    Verb.SEE: (lambda farm: farm.project("hidden"), {A}),
+    Verb.REMOVE_PROJECTS: (lambda farm: farm.remove_project("open"), {A}),
+    Verb.SET_PROJECT: (lambda farm: farm.set_project("open", title="taken"), {A}),
+    Verb.GRANT: (lambda farm: farm.grant("open", "bob", Role.MAINTAINER), {A}),
+    Verb.CHANGE_PACKAGES: (lambda farm: farm.add_package("open", "hello", git=URL), {A}),
+}
+#: The project of each verb whose call is about one.
+IN_PROJECT = {
+    Verb.SEE: Place(project="hidden", is_private=True),
+    **dict.fromkeys((Verb.SET_PROJECT, Verb.GRANT, Verb.CHANGE_PACKAGES), Place(project="open")),
 }
 #: The verbs on the actor's own builds, for which it needs less.
 OWN_CALLS: dict[Verb, tuple[Callable[[FarmApi], object], set[Role]]] = {
@@ -158,10 +170,13 @@ def test_a_verb_takes_exactly_its_roles_and_a_refusal_changes_nothing(
     site.leases.announce(worker_facts("build@one"))
     admin.drain_host("two", force=True)
     site.publish(tmp_path, "one")
+    for name, is_private in (("open", False), ("hidden", True)):
+        admin.new_project(name, targets=["demo"], is_private=is_private)
 
     def state() -> object:
         versions = admin.repository_versions("demo", "x86_64")
-        return admin.builds(), admin.host_holds(), versions, [one.revoked_at for one in admin.tokens()][:1]
+        projects = admin.projects(), admin.packages("open")
+        return admin.builds(), admin.host_holds(), versions, projects, [one.revoked_at for one in admin.tokens()][:1]
 
     def records() -> list[tuple[str, str]]:
         """The acts of bob, newest first: each call that changes something, and none other, has exactly one record."""
@@ -172,9 +187,10 @@ def test_a_verb_takes_exactly_its_roles_and_a_refusal_changes_nothing(
     expected: list[tuple[str, str]] = []
     for role in sorted({None, *Role} - roles, key=str):
         bob = Actor(name="bob", roles=frozenset({role} if role else ()))
-        with pytest.raises(NotPermitted) as raised:
+        hides = verb is Verb.SEE and role is not None
+        with pytest.raises(NotFound if hides else NotPermitted) as raised:
             call(site.as_(bob))
-        for word in ("bob may not", "is missing", "ask an administrator"):
+        for word in ("there is no project 'hidden'",) if hides else ("bob may not", "is missing", "ask a"):
             assert word in str(raised.value)
         assert before == state(), role
         # A server does not let in an actor without any role, so it does not come to the verb.
@@ -193,7 +209,7 @@ def test_the_table_of_rights_is_the_one_that_the_calls_show(verb: Verb, role: Ro
     for calls, owner in ((CALLS, "ann"), (OWN_CALLS, "bob")):
         if verb in calls:
             with nullcontext() if role in calls[verb][1] else pytest.raises(NotPermitted):
-                check(actor, verb, owner=owner)
+                check(actor, verb, owner=owner, place=IN_PROJECT.get(verb, Place()))
 
 
 @pytest.mark.parametrize("role", Role)

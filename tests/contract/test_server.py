@@ -96,6 +96,28 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/api/v1/tokens"): Route(roles={A}),
     ("POST", "/api/v1/tokens"): Route(roles={A}, body={"name": "x", "roles": ["reader"]}, status=201),
     ("POST", "/api/v1/tokens/{token_id}/revoke"): Route(roles={A}, path="/api/v1/tokens/{token}/revoke"),
+    ("GET", "/api/v1/projects"): READ,
+    ("POST", "/api/v1/projects"): Route(roles={A}, body={"name": "p", "targets": ["demo"]}, status=201),
+    ("GET", "/api/v1/projects/{project}"): Route(path="/api/v1/projects/perl"),
+    ("POST", "/api/v1/projects/{project}/settings"): Route(
+        roles={A}, path="/api/v1/projects/perl/settings", body={"title": "Perl"}
+    ),
+    ("POST", "/api/v1/projects/{project}/members"): Route(
+        roles={A}, path="/api/v1/projects/perl/members", body={"actor": "cid", "role": "packager"}
+    ),
+    ("POST", "/api/v1/projects/{project}/remove"): Route(roles={A}, path="/api/v1/projects/old/remove"),
+    ("POST", "/api/v1/projects/{project}/restore"): Route(roles={A}, path="/api/v1/projects/old/restore"),
+    ("GET", "/api/v1/projects/{project}/packages"): Route(path="/api/v1/projects/perl/packages"),
+    ("POST", "/api/v1/projects/{project}/packages"): Route(
+        roles={A},
+        path="/api/v1/projects/perl/packages",
+        body={"name": "b", "git": ORDER["git"], "replaces": True},
+        status=201,
+    ),
+    ("GET", "/api/v1/projects/{project}/packages/{package}"): Route(path="/api/v1/projects/perl/packages/hello"),
+    ("POST", "/api/v1/projects/{project}/packages/{package}/remove"): Route(
+        roles={A}, path="/api/v1/projects/perl/packages/spare/remove"
+    ),
 }
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 
@@ -128,7 +150,7 @@ class Site:
         return service._uploads.create("bob", **UPLOAD).id  # type: ignore[arg-type]
 
     def prepare(self) -> None:
-        """A finished build, one that goes on, one that was cancelled, and a drained host."""
+        """A finished build, one that goes on, one that was cancelled, a drained host, and projects."""
         farm = self.driven.farm
         for _ in range(3):
             farm.enqueue(git="https://example.org/hello.git", target="demo", arches=["x86_64"])
@@ -137,6 +159,9 @@ class Site:
         farm.drain_host("two", force=True)
         farm.repository("demo", "x86_64")
         self.sha256 = farm.artifacts(1)[0].artifact.sha256
+        for name in ("perl", "old"):
+            farm.new_project(name, targets=["demo"])
+        farm.add_package("perl", "hello", git="https://example.org/hello.git")
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +197,8 @@ def test_a_route_takes_exactly_its_roles(site: Site, key: tuple[str, str]) -> No
     method, path, route = key[0], ROUTES[key].path or key[1], ROUTES[key]
     token = site.driven.farm.new_token(name="spare", roles=[R]).token.id
     path = path.replace("{sha256}", site.sha256).replace("{token}", str(token))
+    if "spare/remove" in path:
+        site.driven.farm.add_package("perl", "spare", git="https://example.org/spare.git", replaces=True)
     leases = site.driven.farm._service._on.leases  # type: ignore[attr-defined]
     leases.announce(worker_facts("build@one"))
     first_path, path = path, path.replace("{upload}", "1")
@@ -238,6 +265,7 @@ def test_a_revoked_token_is_refused_at_once(site: Site) -> None:
         "roles": ["reader"],
         "uid": None,
         "origin": "127.0.0.1",
+        "project": None,
     }
     site.driven.farm.revoke_token(made.token.id)
     answer = site(None, "GET", "/api/v1/whoami", headers=headers)

@@ -137,6 +137,8 @@ def test_the_outputs_of_an_older_database_keep_the_identities_of_packages(empty_
     with store.reading() as connection:
         text = connection.execute(sa.select(schema.step.c.output)).scalar_one()
         assert connection.execute(sa.select(schema.build.c.format)).scalar_one() == "rpm"
+        assert connection.execute(sa.select(schema.build.c.project)).scalar_one() == "main"
+    assert [(one.name, one.targets, one.members) for one in store.projects()] == [("main", (), ())]
     store.close()
     assert SRPM.decode(text) == old
 

@@ -25,7 +25,8 @@ from pulp_glue.common.context import PluginRequirement, PulpRepositoryContext
 from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
-from farm.repositories.base import DEFAULT_PROJECT, RepositoryKind, RepositoryName, RepositoryVersion
+from farm.model.project import DEFAULT_PROJECT
+from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
 from farm.repositories.pulp.content import check_epochs, packages_in, path_of, unit_key
 from farm.repositories.pulp.distributions import CURRENT, Distributions
 from farm.repositories.pulp.plugins import FILE, REFUSED, RPM
