@@ -77,6 +77,7 @@ def whoami(json: JsonOption = False) -> None:
     with connected() as farm:
         actor = farm.whoami()
     if json:
-        emit({"actor": {"name": actor.name, "roles": sorted(actor.roles)}})
+        emit({"actor": {"name": actor.name, "roles": sorted(actor.roles), "project": actor.project}})
     else:
-        console().print(f"{clean(actor.name)} ({', '.join(sorted(actor.roles))})")
+        where = f" in {actor.project}" if actor.project else ""
+        console().print(f"{clean(actor.name)} ({', '.join(sorted(actor.roles))}{where})")

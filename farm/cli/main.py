@@ -17,7 +17,22 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from farm.cli import admin, audit, hosts, keys, local, login, repos, results, server, show, submit, tokens
+from farm.cli import (
+    admin,
+    audit,
+    hosts,
+    keys,
+    local,
+    login,
+    packages,
+    projects,
+    repos,
+    results,
+    server,
+    show,
+    submit,
+    tokens,
+)
 from farm.cli import gc as gc_command
 from farm.cli.session import emit, say, session
 from farm.cli.streams import discard, open_closed
@@ -146,6 +161,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "artifacts": results.artifacts,
     "repo": repos.repo,
     "targets": admin.targets,
+    "project": projects.project,
+    "package": packages.package,
     "workers": hosts.workers,
     "keys": keys.keys,
     "server": server.server,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,10 @@ from farm.cli.session import connected, session
 from farm.config import Settings
 from farm.errors import BadRequest
 from farm.model.arch import Arch
+
+if TYPE_CHECKING:
+    from farm.model.project import ProjectPackage
+    from farm.service.request import PackageArguments
 
 _THING = re.compile(r"(?P<kind>build:|batch:|b|)(?P<number>[0-9]{1,18})")
 
@@ -40,6 +44,12 @@ def _builds(incomplete: str) -> Iterator[tuple[str, str]]:
         for build in farm.builds(limit=30):
             if str(build.id).startswith(incomplete):
                 yield str(build.id), f"{build.package} {build.target} {build.outcome or build.status}"
+
+
+def complete_project(incomplete: str) -> list[str]:
+    with suppress(Exception), connected() as farm:
+        return [one.name for one in farm.projects() if one.name.startswith(incomplete)]
+    return []
 
 
 def complete_arch(incomplete: str) -> list[str]:
@@ -102,6 +112,12 @@ TargetOption = Annotated[
 ]  # fmt: skip
 TargetArgument = Annotated[
     str, typer.Argument(metavar="TARGET", help="A target's name.", autocompletion=complete_target, show_default=False)
+]
+
+
+ProjectArgument = Annotated[
+    str,
+    typer.Argument(metavar="PROJECT", help="A project's name.", autocompletion=complete_project, show_default=False),
 ]
 
 
@@ -185,3 +201,32 @@ WaitOption = Annotated[
     bool,
     typer.Option("--wait", "-w", help="Show the steps until the build has finished; the exit code says how it ended."),
 ]
+
+
+def package_arguments(
+    *, git: str | None, package: str | None, ref: str | None, subdir: str | None, recipe: str | None
+) -> "PackageArguments":
+    """The arguments that name a source: a git repository, or a source package."""
+    return {"git": git, "srpm": package, "ref": ref, "subdir": subdir, "spec": recipe}
+
+
+def package_words(package: "ProjectPackage") -> list[str]:
+    """The options of `farm package add` that make this package."""
+    from farm.service.limits import limit_words
+    from farm.service.request import arguments_of
+
+    source, options = arguments_of(package), package.options
+    words = [
+        word
+        for name in ("git", "srpm", "ref", "subdir", "spec")
+        if source[name]
+        for word in (f"--{name}", str(source[name]))
+    ]
+    words += [word for arch in package.arches for word in ("--arch", arch)]
+    words += [word for name in options.with_ for word in ("--with", name)]
+    words += [word for name in options.without for word in ("--without", name)]
+    words += [word for name, value in options.defines for word in ("--define", f"{name} {value}")]
+    words += ["--timeout", str(options.timeout_s)] if options.timeout_s is not None else []
+    return words + [
+        word for name, value in options.limits.given.items() for word in ("--limit", limit_words(name, value))
+    ]

@@ -60,6 +60,18 @@ def console() -> "Console":
     )
 
 
+def answer(document: dict[str, Any], undo: str, words: str, *, is_json: bool) -> None:
+    """Print the answer of a command that changed something, with the command that undoes it."""
+    from farm.cli.text import clean
+
+    if is_json:
+        emit(document | {"undo": undo})
+        return
+    console().print(words, soft_wrap=True)
+    if undo:
+        console().print(f"  undo  {clean(undo)}", soft_wrap=True)
+
+
 def say(text: str) -> None:
     """Print a remark to standard error, beside the answer."""
     try:

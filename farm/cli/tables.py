@@ -14,6 +14,7 @@ from farm.fitness import unfit_reason
 from farm.model.audit import DONE, AuditRecord
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
+from farm.model.project import Project, ProjectPackage
 from farm.model.target import Target
 from farm.model.token import Token
 from farm.model.worker import HostHold, WorkerFacts, hold_of
@@ -306,13 +307,61 @@ def _short(name: str) -> str:
     return name if len(name) <= _PACKAGE_CHARS else f"{name[: _PACKAGE_CHARS - 1]}…"
 
 
+def project_table(found: Sequence[Project], width: int) -> Text:
+    columns: dict[str, Sequence[str | Text]] = {
+        "project": [one.name for one in found],
+        "targets": [clean(" ".join(one.targets)) or "all" for one in found],
+        "builds on": [" ".join(one.builds_on) for one in found],
+        "members": [str(len(one.members)) for one in found],
+        "": ["private" if one.is_private else "" for one in found],
+        "title": [clean(one.title) for one in found],
+    }
+    return _chosen(columns, extra=("members",), width=width)
+
+
+def project_details(project: Project, packages: Sequence[ProjectPackage]) -> Table:
+    """The settings and members of a project, and the names of its packages."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "title": clean(project.title),
+        "targets": clean(", ".join(project.targets)) or "all",
+        "builds on": ", ".join(project.builds_on),
+        "root packages": clean(", ".join(project.root_packages)),
+        "private": "yes: only members and administrators see it" if project.is_private else "",
+        "members": ", ".join(f"{clean(one.actor)} ({one.role})" for one in project.members),
+        "packages": ", ".join(one.name for one in packages),
+        "made": f"{ago(project.created_at)} ago by {clean(project.created_by)}",
+        "removed": f"{ago(project.removed_at)} ago by {clean(project.removed_by)}" if project.removed_at else "",
+    }
+    for name, words in rows.items():
+        if words:
+            table.add_row(f"  {name}", words)
+    return table
+
+
+def package_table(found: Sequence[ProjectPackage], width: int) -> Text:
+    rows = [
+        (
+            one.name,
+            " ".join(one.arches) or "all",
+            f"{ago(one.added_at)} ago",
+            clean(one.added_by),
+            clean(one.source.shown),
+        )
+        for one in found
+    ]
+    return plain(("package", "arches", "added", "by", "source"), rows, width)
+
+
 def token_table(found: Sequence[Token], width: int) -> Text:
     now = datetime.now(UTC)
     rows = [
         (
             str(one.id),
             clean(one.actor),
-            ", ".join(one.roles),
+            ", ".join(one.roles) + (f" in {one.project}" if one.project else ""),
             one.state(now),
             f"{one.expires_at:%Y-%m-%d}",
             f"{ago(one.last_used_at)} ago" if one.last_used_at else "never",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from farm.cli.options import JsonOption
+from farm.cli.options import JsonOption, complete_project
 from farm.cli.session import connected, console, emit, say
 from farm.cli.text import ago, clean
 from farm.model.actor import Role
@@ -37,6 +37,15 @@ def new(
         typer.Option(metavar="NAME", help="The name as which its bearer acts; default: you.", show_default=False),
     ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="Its purpose, shown by `farm token list`.")] = "token",
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="The roles hold in this project alone.",
+            autocompletion=complete_project,
+            show_default=False,
+        ),
+    ] = None,
     expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is valid: 12h, 90d; 366d at most.")] = "90d",
     json: JsonOption = False,
 ) -> None:
@@ -48,11 +57,12 @@ def new(
     Examples:
       farm token new --role packager --actor ann --name laptop
       farm token new --role reader --expires 12h > token
+      farm token new --role packager --actor ci --project mylib
     """
     from farm.service.tokens import parse_expiry
 
     with connected() as farm:
-        made = farm.new_token(name=name, roles=role, bearer=actor, expires=parse_expiry(expires))
+        made = farm.new_token(name=name, roles=role, bearer=actor, expires=parse_expiry(expires), project=project)
     if json:
         from farm.service import documents
 
@@ -60,8 +70,9 @@ def new(
         return
     one = made.token
     console().print(made.secret, soft_wrap=True)
+    where = f" in {one.project}" if one.project else ""
     say(
-        f"token {one.id} of {clean(one.actor)} ({', '.join(one.roles)}) is valid until "
+        f"token {one.id} of {clean(one.actor)} ({', '.join(one.roles)}{where}) is valid until "
         f"{one.expires_at:%Y-%m-%d %H:%M} UTC; keep it now, it is not shown again"
     )
 

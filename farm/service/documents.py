@@ -10,7 +10,8 @@ from typing import Any
 from farm.errors import BadTarget
 from farm.model.artifact import Artifact
 from farm.model.audit import AuditRecord
-from farm.model.build import Attempt, Batch, Build, Replacement, Step
+from farm.model.build import Attempt, Batch, Build, BuildOptions, Replacement, Step
+from farm.model.project import Project, ProjectPackage
 from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.token import Token
@@ -32,13 +33,7 @@ def build(value: Build) -> dict[str, Any]:
         "target": value.target,
         "target_sha256": value.target_sha256,
         "arches": list(value.arches),
-        "options": {
-            "with": list(value.options.with_),
-            "without": list(value.options.without),
-            "defines": [{"name": name, "value": text} for name, text in value.options.defines],
-            "timeout_s": value.options.timeout_s,
-            "limits": value.options.limits.given,
-        },
+        "options": _options(value.options),
         "priority": value.priority,
         "owner": value.owner,
         "status": value.status,
@@ -50,6 +45,16 @@ def build(value: Build) -> dict[str, Any]:
         "warnings": list(value.warnings),
         "replaces": [_replacement(one) | {"build": one.of} for one in value.replaces],
         "replaced": [_replacement(one) | {"build": one.by} for one in value.replaced],
+    }
+
+
+def _options(value: BuildOptions) -> dict[str, Any]:
+    return {
+        "with": list(value.with_),
+        "without": list(value.without),
+        "defines": [{"name": name, "value": text} for name, text in value.defines],
+        "timeout_s": value.timeout_s,
+        "limits": value.limits.given,
     }
 
 
@@ -173,6 +178,34 @@ def hold(value: HostHold) -> dict[str, Any]:
         "at": _time(value.at),
         "until": _time(value.until_at) if value.until_at else None,
         "hands_back": value.hands_back,
+    }
+
+
+def project(value: Project) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "title": value.title,
+        "targets": list(value.targets),
+        "builds_on": list(value.builds_on),
+        "root_packages": list(value.root_packages),
+        "private": value.is_private,
+        "members": [{"actor": one.actor, "role": one.role} for one in value.members],
+        "created_at": _time(value.created_at),
+        "created_by": value.created_by,
+        "removed_at": _time(value.removed_at),
+        "removed_by": value.removed_by,
+    }
+
+
+def package(value: ProjectPackage) -> dict[str, Any]:
+    return {
+        "project": value.project,
+        "name": value.name,
+        "source": _source(value.source),
+        "arches": list(value.arches),
+        "options": _options(value.options),
+        "added_at": _time(value.added_at),
+        "added_by": value.added_by,
     }
 
 

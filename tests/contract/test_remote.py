@@ -67,6 +67,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
             name, [RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)]
         )
         driven.farm.drain_host("two", force=True, reason="new disks")
+        driven.farm.new_project("perl", targets=["demo"], title="Perl", builds_on=["main"])
+        driven.farm.add_package("perl", "hello", git="https://example.org/hello.git", ref="v1", with_=["x"])
         driven.farm._service._on.leases.announce(worker_facts("build@one"))
         yield Both(driven, address, home)
 
@@ -84,6 +86,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         "build --git https://example.org/a.git -t dmeo", "build --git https://example.org/a.git -t demo --ref=-x",
         "build -t demo", "build --git https://example.org/a.git -t demo --priority 5000",
         "build --git https://example.org/a.git -t demo --with a/b",
+        "project list", "project show perl", "project show nope", "project set perl --title Perl",
+        "project new perl -t demo", "project grant perl ann admin", "project revoke perl eve", "project restore perl",
+        "package list perl", "package show perl hello", "package show perl none", "package add perl hello --git https://u:p@example.org/a",
+        "package add perl hello --git https://example.org/a.git",
     ],
 )  # fmt: skip
 def test_a_document_is_the_same_byte_for_byte(both: Both, words: str) -> None:
