@@ -17,12 +17,13 @@ import msgspec
 
 from farm.errors import UnknownVersion
 from farm.model.artifact import Artifact
+from farm.model.project import PROJECT_NAME
 from farm.model.remote import RemoteKind
 from farm.model.target import TARGET_NAME
 from farm.model.work import AnyWork, OutputT, StepResult, Work
 from farm.steps.registry import step_type
 
-VERSION = 5
+VERSION = 6
 _READ_BACK = 1
 _VERSION_FIRST = b'{"v":%d,' % VERSION
 REMOTE_MAX_CHARS = 255
@@ -122,6 +123,8 @@ def decode_work(data: bytes | str) -> AnyWork:
     work: AnyWork = msgspec.json.decode(data, type=_work_type(_head(data).kind))
     if not TARGET_NAME.fullmatch(work.target.name):
         raise ValueError(f"{work.target.name[:64]!a} is no name of a target")
+    if not PROJECT_NAME.fullmatch(work.project):
+        raise ValueError(f"{work.project[:64]!a} is no name of a project")
     return work
 
 
@@ -142,14 +145,8 @@ def decode_report_head(data: bytes | str) -> ReportHead:
 def decode_report(data: bytes | str) -> AnyReport:
     """Raises UnknownVersion, and ValueError for a document that is not a report."""
     head = decode_report_head(data)
-    report: AnyReport = msgspec.json.decode(data if head.v == VERSION else _renewed(data), type=_report_type(head.kind))
+    report: AnyReport = msgspec.json.decode(data, type=_report_type(head.kind))
     return report
-
-
-def _renewed(data: bytes | str) -> bytes:
-    """A report of version 4 had the identity of packages under another key. No text in it has the key with its quotes
-    unescaped."""
-    return (data.encode() if isinstance(data, str) else data).replace(b'"nevra":', b'"identity":')
 
 
 def encode_notice(notice: Notice) -> bytes:

@@ -86,7 +86,7 @@ def _summarise_success(farm: FarmApi, build: Build) -> None:
         out.print(f"  {'excluded':<12} {arch}: {clean(reason)}")
     try:
         built = next((step.arch for step in build.steps if step.arch and step.outcome is Outcome.SUCCEEDED), None)
-        repository = farm.repository(build.target, built)
+        repository = farm.repository(build.target, built, project=build.project)
     except FarmError as error:
         say(f"warning: the repository is not shown: {clean(str(error))}")
         return

@@ -27,6 +27,7 @@ from farm.cli.session import connected
 from farm.cli.warm import leave_server
 from farm.config import Settings
 from farm.errors import BadRequest, HostUnfit, NotFound, WrongState
+from farm.model.place import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +165,9 @@ def shell(
         chosen = pick_arches(found, [arch] if arch else _here(found.arches))[0]
         _become(ShellRequest(target=found, arch=chosen, command=words, has_network=network))
     with connected() as farm:
-        request = _recorded(settings, farm.build(parse_build(build)), step, arch)
+        found_build = farm.build(parse_build(build))
+        builds_on = () if found_build.project == DEFAULT_PROJECT else farm.project(found_build.project).builds_on
+        request = replace(_recorded(settings, found_build, step, arch), builds_on=builds_on)
     _become(replace(request, command=words, has_network=network))
 
 
@@ -185,6 +188,7 @@ def _recorded(settings: Settings, build: "Build", kind: str | None, arch: str | 
         target=target,
         arch=chosen.arch or arch_named(arch) or _here(build.arches)[0],
         options=build.options,
+        project=build.project,
         package=build.package,
         kind=chosen.kind,
         attempt=attempt.label,

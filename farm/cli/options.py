@@ -110,6 +110,26 @@ TargetOption = Annotated[
         autocompletion=complete_target, show_default=False,
     ),
 ]  # fmt: skip
+MaybeTargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", metavar="T", autocompletion=complete_target, show_default=False,
+        help="The target to build for; `farm targets` lists them. Not needed in a project with one target.",
+    ),
+]  # fmt: skip
+ProjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--project", "-p", metavar="P", help="The project; default: main.", autocompletion=complete_project,
+        show_default=False,
+    ),
+]  # fmt: skip
+NamedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--package", metavar="NAME", help="A package of the project, instead of a source.", show_default=False
+    ),
+]
 TargetArgument = Annotated[
     str, typer.Argument(metavar="TARGET", help="A target's name.", autocompletion=complete_target, show_default=False)
 ]

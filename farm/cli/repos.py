@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from farm.cli.options import ArchOption, JsonOption, TargetArgument
+from farm.cli.options import ArchOption, JsonOption, ProjectOption, TargetArgument
 from farm.cli.session import connected, console, emit, say
 from farm.cli.text import clean
 from farm.config import Settings
 from farm.errors import BadRequest, RepositoryTrouble
+from farm.model.place import DEFAULT_PROJECT, place_of
 
 if TYPE_CHECKING:
-    from farm.client import FarmApi, Rollback
-    from farm.repositories import RepositoryVersion
+    from farm.client import Rollback
+    from farm.repositories import RepositoryName, RepositoryVersion
 
 _SHOW = "show"
 KindOption = Annotated[
@@ -64,7 +65,9 @@ def about() -> None:
 
 
 @repo.command(_SHOW)
-def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = False) -> None:
+def show(
+    target: TargetArgument, arch: ArchOption = None, project: ProjectOption = None, json: JsonOption = False
+) -> None:
     """Show how to install a target's packages.
 
     Prints the address, a .repo file that is ready to use, and the dnf command.
@@ -78,13 +81,13 @@ def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = Fal
     from farm.service import documents
 
     with connected() as farm:
-        found = farm.repository(target, arch)
+        found = farm.repository(target, arch, project=project or DEFAULT_PROJECT)
         others = [one for one in farm.target(target).arches if one is not found.arch]
     if json:
         emit({"repository": documents.repository(found)})
         return
     out = console()
-    out.print(f"{target} {found.arch}, version {found.version}", style="bold")
+    out.print(f"{place_of(found.project, target)} {found.arch}, version {found.version}", style="bold")
     out.print(f"  {found.baseurl}\n", soft_wrap=True)
     out.print(f"# /etc/yum.repos.d/{found.id}.repo", style="dim")
     out.print(found.repo_file, soft_wrap=True)
@@ -96,7 +99,11 @@ def show(target: TargetArgument, arch: ArchOption = None, json: JsonOption = Fal
 
 @repo.command()
 def versions(
-    target: TargetArgument, arch: ArchOption = None, kind: KindOption = "os", json: JsonOption = False
+    target: TargetArgument,
+    arch: ArchOption = None,
+    kind: KindOption = "os",
+    project: ProjectOption = None,
+    json: JsonOption = False,
 ) -> None:
     """List the versions of a repository that are kept.
 
@@ -110,8 +117,9 @@ def versions(
     from farm.service import documents
 
     with connected() as farm:
-        path = farm.repository_name(target, arch, kind=kind).path
-        found = farm.repository_versions(target, arch, kind=kind)
+        name = project or DEFAULT_PROJECT
+        path = farm.repository_name(target, arch, kind=kind, project=name).path
+        found = farm.repository_versions(target, arch, kind=kind, project=name)
     if json:
         emit({"repository": path, "versions": [documents.version(one) for one in found]})
     elif found:
@@ -128,6 +136,7 @@ def rollback(
     to: Annotated[int, typer.Option("--to", metavar="N", help="The version to roll back to.", show_default=False)],
     arch: ArchOption = None,
     kind: KindOption = "os",
+    project: ProjectOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -142,11 +151,15 @@ def rollback(
       farm repo rollback demo --to 3 --kind debug --arch aarch64 --yes
     """
     with connected() as farm:
-        if not yes and not _confirm(farm, target, to, arch, kind, is_json=json):
+        of = project or DEFAULT_PROJECT
+        name = farm.repository_name(target, arch, kind=kind, project=of)
+        if not yes and not _confirm(
+            name, farm.repository_versions(target, arch, kind=kind, project=of), to, is_json=json
+        ):
             say("nothing was changed")
             return
-        done = farm.rollback(target, to=to, arch=arch, kind=kind)
-    undo = _undo(done, target, kind)
+        done = farm.rollback(target, to=to, arch=arch, kind=kind, project=of)
+    undo = _undo(done, name, kind)
     if json:
         from farm.service import documents
 
@@ -193,12 +206,10 @@ def check(json: JsonOption = False) -> None:
         raise typer.Exit(RepositoryTrouble.exit_code)
 
 
-def _confirm(farm: "FarmApi", target: str, to: int, arch: str | None, kind: str, *, is_json: bool) -> bool:
+def _confirm(name: "RepositoryName", found: "tuple[RepositoryVersion, ...]", to: int, *, is_json: bool) -> bool:
     """Show the changes, and ask for confirmation. Raises NotFound, and BadRequest without a terminal to ask on."""
     from farm.service.repository import current_of, pick_version
 
-    name = farm.repository_name(target, arch, kind=kind)
-    found = farm.repository_versions(target, arch, kind=kind)
     wanted, now = pick_version(name, found, to), current_of(found)
     if is_json or not sys.stdin.isatty():
         raise BadRequest(f"rolling {name.path} back to version {to} changes what clients get; add --yes")
@@ -207,10 +218,11 @@ def _confirm(farm: "FarmApi", target: str, to: int, arch: str | None, kind: str,
     return typer.confirm("Roll back?", err=True)
 
 
-def _undo(done: "Rollback", target: str, kind: str) -> str:
+def _undo(done: "Rollback", name: "RepositoryName", kind: str) -> str:
     """The command that undoes the rollback."""
     arch = f" --arch {done.arch}" if done.arch else ""
-    return f"farm repo rollback {target}{arch} --kind {kind} --to {done.before.number} --yes"
+    where = f" --project {name.project}" if name.project != DEFAULT_PROJECT else ""
+    return f"farm repo rollback {name.target}{where}{arch} --kind {kind} --to {done.before.number} --yes"
 
 
 def _packages(version: "RepositoryVersion") -> str:

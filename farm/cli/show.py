@@ -11,6 +11,7 @@ from farm.cli.options import (
     JsonOption,
     StepOption,
     ThingArgument,
+    complete_project,
     complete_target,
     parse_build,
     parse_thing,
@@ -63,6 +64,20 @@ def list_(
             show_default=False,
         ),
     ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            "--project",
+            "-p",
+            metavar="P",
+            help="Only this project's.",
+            autocompletion=complete_project,
+            show_default=False,
+        ),
+    ] = None,
+    package: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only builds of this source package.", show_default=False)
+    ] = None,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, max=100_000, metavar="N", help="The number of builds, at most.")
     ] = 50,
@@ -74,15 +89,21 @@ def list_(
     Examples:
       farm list --outcome failed --target demo
       farm list --status running --json
+      farm list --project mylib --package hello
     """  # fmt: skip
     with connected() as farm:
-        builds = farm.builds(status=status, outcome=outcome, target=target, limit=limit)
+        builds = farm.builds(
+            status=status, outcome=outcome, target=target, project=project, package=package, limit=limit
+        )
     if json:
         from farm.service import documents
 
         emit({"builds": [documents.build(build) for build in builds]})
     elif not builds:
-        console().print("no builds" + (" like that" if status or outcome or target else "; `farm build -h` starts one"))
+        console().print(
+            "no builds"
+            + (" like that" if status or outcome or target or project or package else "; `farm build -h` starts one")
+        )
     else:
         from farm.cli.tables import build_list
 

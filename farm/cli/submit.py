@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 from farm.cli.options import (
     ArchesOption,
     ArchOption,
@@ -11,14 +13,16 @@ from farm.cli.options import (
     GitOption,
     JsonOption,
     LimitOption,
+    MaybeTargetOption,
+    NamedOption,
     PackageArgument,
     PriorityOption,
+    ProjectOption,
     RefOption,
     SpecOption,
     SrpmOption,
     StepOption,
     SubdirOption,
-    TargetOption,
     TimeoutOption,
     WaitOption,
     WithOption,
@@ -31,13 +35,14 @@ from farm.cli.worktree import warnings
 from farm.errors import BadRequest
 from farm.model.build import Build
 from farm.model.outcome import Outcome
+from farm.model.place import DEFAULT_PROJECT
 
 if TYPE_CHECKING:
     from farm.client import FarmApi
 
 
 def build(
-    target: TargetOption,
+    target: MaybeTargetOption = None,
     package: PackageArgument = None,
     git: GitOption = None,
     ref: RefOption = None,
@@ -51,6 +56,8 @@ def build(
     timeout: TimeoutOption = None,
     limit: LimitOption = None,
     priority: PriorityOption = 0,
+    project: ProjectOption = None,
+    named: NamedOption = None,
     wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -64,17 +71,22 @@ def build(
       farm build --git https://example.org/hello.git --ref v2.10 -t demo -a x86_64 --wait
       farm build hello-2.10-1.src.rpm -t demo
       farm build --srpm ./hello-2.10-1.src.rpm -t almalinux-9 -a x86_64 --without tests --limit memory=8GiB
+      farm build --project mylib --package hello
     """  # fmt: skip
     from farm.formats.rpm.options import parse_define
     from farm.service.limits import parse_limits
 
     if package is not None and (git is not None or srpm is not None):
         raise BadRequest(f"give either {package!r}, --git or --srpm")
+    if target is None and project is None:
+        raise typer.BadParameter("give a target, or --project with one", param_hint="'--target' / '-t'")
     limits = parse_limits(limit or ())
     defines = [parse_define(text) for text in define or ()]
     with connected() as farm:
         handle = farm.enqueue(
             target=target,
+            project=project,
+            package=named,
             git=git,
             srpm=srpm if package is None else package,
             ref=ref,
@@ -167,7 +179,8 @@ def _wait(farm: "FarmApi", build_id: int, *, is_json: bool, warnings: Sequence[s
 
 def _say_next(build: Build) -> None:
     out = console()
-    out.print(f"build {build.id}: {clean(build.package)} for {clean(build.target)} ({', '.join(build.arches)})")
+    where = f" in project {build.project}" if build.project != DEFAULT_PROJECT else ""
+    out.print(f"build {build.id}: {clean(build.package)} for {clean(build.target)} ({', '.join(build.arches)}){where}")
     out.print(f"  watch   farm status {build.id}")
     out.print(f"  log     farm log {build.id} --follow")
     out.print(f"  stop    farm cancel {build.id}")

@@ -14,6 +14,7 @@ from farm.fitness import unfit_reason
 from farm.model.audit import DONE, AuditRecord
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
+from farm.model.place import place_of
 from farm.model.project import Project, ProjectPackage
 from farm.model.target import Target
 from farm.model.token import Token
@@ -96,7 +97,7 @@ def build_heading(build: Build) -> Text:
         "  ",
         (clean(_name(build)), "bold"),
         ("  for ", "dim"),
-        clean(build.target),
+        clean(place_of(build.project, build.target)),
         "  ",
         state(build.status, build.outcome),
         (f"  {took}", "dim"),
@@ -164,7 +165,7 @@ def build_list(builds: Sequence[Build], width: int) -> Text:
     columns: dict[str, Sequence[str | Text]] = {
         "build": [str(build.id) for build in builds],
         "package": [_short(clean(_name(build))) for build in builds],
-        "target": [clean(build.target) for build in builds],
+        "target": [clean(place_of(build.project, build.target)) for build in builds],
         "state": [state(build.status, build.outcome) for build in builds],
         "age": [ago(build.created_at) for build in builds],
         "took": [duration(seconds(build.created_at, build.finished_at)) for build in builds],

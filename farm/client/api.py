@@ -18,6 +18,7 @@ from farm.model.artifact import Artifact
 from farm.model.audit import AuditRecord
 from farm.model.build import Build, BuildRequest
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
@@ -90,10 +91,15 @@ class FarmApi(BuildCalls, ProjectCalls, Protocol):
         status: Status | None = None,
         outcome: Outcome | None = None,
         target: str | None = None,
+        project: str | None = None,
+        package: str | None = None,
         limit: int = 50,
         before: int | None = None,
     ) -> tuple[Build, ...]:
-        """Builds, newest first, with their steps but without attempts; only those older than the build `before`."""
+        """Builds, newest first, with their steps but without attempts; only those older than the build `before`.
+
+        Raises NotFound for an unknown project.
+        """
 
     def wait(
         self, build: BuildRef, *, timeout_s: float | None = None, on_event: Callable[[Event], object] | None = None
@@ -112,34 +118,44 @@ class FarmApi(BuildCalls, ProjectCalls, Protocol):
     # --- repositories and targets -------------------------------------------------------------------------------
 
     @abstractmethod
-    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        """The repository of the target's packages; `arch` None is this machine's, if the target has it.
+    def repository(self, target: str, arch: str | Arch | None = None, *, project: str = DEFAULT_PROJECT) -> Repository:
+        """The repository of a project's packages for the target; `arch` None is this machine's, if the target has it.
 
-        Raises UnknownTarget, UnknownArch.
+        Raises UnknownTarget, UnknownArch, and NotFound for an unknown project.
         """
 
     @abstractmethod
-    def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
-        """The name of one of a target's repositories; `kind` is os, debug or source.
+    def repository_name(
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
+    ) -> RepositoryName:
+        """The name of one of a project's repositories for the target; `kind` is os, debug or source.
 
-        Raises UnknownTarget, UnknownArch, BadRequest.
+        Raises UnknownTarget, UnknownArch, BadRequest, and NotFound for an unknown project.
         """
 
     @abstractmethod
     def repository_versions(
-        self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
     ) -> tuple[RepositoryVersion, ...]:
         """The versions of a repository that are kept, newest first; `kind` is os, debug or source.
 
-        Raises UnknownTarget, UnknownArch, BadRequest, and RepositoryTrouble when the back end does not answer.
+        Raises as `repository_name`, and RepositoryTrouble when the back end does not answer.
         """
 
     @abstractmethod
-    def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
+    def rollback(
+        self,
+        target: str,
+        *,
+        to: int,
+        arch: str | Arch | None = None,
+        kind: str = "os",
+        project: str = DEFAULT_PROJECT,
+    ) -> Rollback:
         """Make a new version with the content of version `to`, which clients and later builds get.
 
-        To undo it, roll back to `before.number` of the answer. Raises NotFound for a version that is not kept,
-        UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
+        To undo it, roll back to `before.number` of the answer. Raises NotFound for a version that is not kept, and for
+        an unknown project; UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
         """
 
     @abstractmethod

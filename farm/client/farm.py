@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack, overload
 
 from farm.client.api import FarmApi
 from farm.client.handle import BatchHandle, BuildRef, id_of
-from farm.client.projects import LocalProjects
+from farm.client.local_projects import LocalProjects
 from farm.client.user import local_actor
 from farm.config import Settings
 from farm.model.actor import Actor, Role
@@ -21,11 +21,13 @@ from farm.model.artifact import Artifact
 from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
 from farm.service.connections import Connections
+from farm.service.permissions import OWN_PROCESS
 from farm.service.repository import Repository, Rollback
 from farm.service.request import RequestArguments, arch_named, step_kind
 from farm.service.service import FarmService
@@ -101,6 +103,11 @@ class Farm(LocalProjects, FarmApi):
             self._service.admit(self._given_actor)
         return self._service
 
+    @property
+    def _viewer(self) -> Actor:
+        """As whom questions are asked. The process's own user sees everything, whatever FARM_OWNER is."""
+        return self._given_actor or OWN_PROCESS
+
     # --- enqueue ------------------------------------------------------------------------------------------------
 
     def request(self, **asked: Unpack[RequestArguments]) -> BuildRequest:
@@ -112,10 +119,10 @@ class Farm(LocalProjects, FarmApi):
     # --- builds -------------------------------------------------------------------------------------------------
 
     def build(self, build: BuildRef) -> Build:
-        return self._questions.build(id_of(build))
+        return self._questions.build(id_of(build), self._viewer)
 
     def batch(self, batch_id: int) -> Batch:
-        return self._questions.batch(batch_id)
+        return self._questions.batch(batch_id, self._viewer)
 
     def builds(
         self,
@@ -123,13 +130,24 @@ class Farm(LocalProjects, FarmApi):
         status: Status | None = None,
         outcome: Outcome | None = None,
         target: str | None = None,
+        project: str | None = None,
+        package: str | None = None,
         limit: int = 50,
         before: int | None = None,
     ) -> tuple[Build, ...]:
-        return self._questions.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
+        return self._questions.builds(
+            self._viewer,
+            status=status,
+            outcome=outcome,
+            target=target,
+            project=project,
+            package=package,
+            limit=limit,
+            before=before,
+        )
 
     def watch(self, build: BuildRef, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
-        return self._questions.watch(id_of(build), timeout_s=timeout_s)
+        return self._questions.watch(id_of(build), timeout_s=timeout_s, viewer=self._viewer)
 
     def log(
         self,
@@ -141,7 +159,12 @@ class Farm(LocalProjects, FarmApi):
         follow: bool = False,
     ) -> Iterator[bytes]:
         return self._questions.log(
-            id_of(build), step=step_kind(step), arch=arch_named(arch), attempt=attempt, follow=follow
+            id_of(build),
+            step=step_kind(step),
+            arch=arch_named(arch),
+            attempt=attempt,
+            follow=follow,
+            viewer=self._viewer,
         )
 
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
@@ -155,19 +178,29 @@ class Farm(LocalProjects, FarmApi):
 
     # --- repositories and targets -------------------------------------------------------------------------------
 
-    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        return self._questions.repository(target, arch)
+    def repository(self, target: str, arch: str | Arch | None = None, *, project: str = DEFAULT_PROJECT) -> Repository:
+        return self._questions.repository(target, arch, project=project, viewer=self._viewer)
 
-    def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
-        return self._questions.repository_name(target, arch, kind=kind)
+    def repository_name(
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
+    ) -> RepositoryName:
+        return self._questions.repository_name(target, arch, kind=kind, project=project, viewer=self._viewer)
 
     def repository_versions(
-        self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
     ) -> tuple[RepositoryVersion, ...]:
-        return self._questions.repository_versions(self.repository_name(target, arch, kind=kind))
+        return self._questions.repository_versions(self.repository_name(target, arch, kind=kind, project=project))
 
-    def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
-        return self._service.rollback(self.actor, target, to=to, arch=arch, kind=kind)
+    def rollback(
+        self,
+        target: str,
+        *,
+        to: int,
+        arch: str | Arch | None = None,
+        kind: str = "os",
+        project: str = DEFAULT_PROJECT,
+    ) -> Rollback:
+        return self._service.rollback(self.actor, target, to=to, arch=arch, kind=kind, project=project)
 
     def check_repositories(self) -> tuple[RepositoryCheck, ...]:
         return self._questions.check_repositories()

@@ -24,6 +24,7 @@ from farm.model.audit import AuditRecord
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.model.token import EXPIRES_DEFAULT, NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
@@ -47,7 +48,7 @@ from farm.service.bodies import (
 from farm.service.log import LogPart
 from farm.service.orders import check_file, order_again, order_and_file
 from farm.service.repository import Repository, Rollback
-from farm.service.request import RequestArguments
+from farm.service.request import RequestArguments, target_in
 from farm.service.watch import POLL_S
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ class RemoteFarm(RemoteProjects, FarmApi):
     def request(self, **asked: Unpack[RequestArguments]) -> BuildRequest:
         order, file = order_and_file(asked)
         if file is not None:
-            path = check_file(file, order, self.target(order.target))
-            uploaded = upload(self._http, path, target=order.target, progress=self._progress)
+            target = order.target or target_in(self.project(order.project or DEFAULT_PROJECT), None)
+            path = check_file(file, order, self.target(target or ""))
+            uploaded = upload(self._http, path, target=target or "", progress=self._progress)
             order = msgspec.structs.replace(order, upload=uploaded.sha256)
         return self._http.post(BuildRequest, "requests", body=order)
 
@@ -116,15 +118,16 @@ class RemoteFarm(RemoteProjects, FarmApi):
         status: Status | None = None,
         outcome: Outcome | None = None,
         target: str | None = None,
+        project: str | None = None,
+        package: str | None = None,
         limit: int = 50,
         before: int | None = None,
     ) -> tuple[Build, ...]:
+        chosen = {"status": status, "outcome": outcome, "target": target, "project": project, "package": package}
         found: list[Build] = []
         while len(found) < limit:
             size = min(limit - len(found), PAGE_MAX)
-            page = self._http.get(
-                BuildPage, "builds", status=status, outcome=outcome, target=target, limit=size, before=before
-            )
+            page = self._http.get(BuildPage, "builds", **chosen, limit=size, before=before)
             found += page.builds
             if page.next is None or not page.builds:
                 break
@@ -214,8 +217,8 @@ class RemoteFarm(RemoteProjects, FarmApi):
 
     # --- repositories and targets -------------------------------------------------------------------------------
 
-    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        found = self._http.get(Repository, "repositories", target, arch=arch)
+    def repository(self, target: str, arch: str | Arch | None = None, *, project: str = DEFAULT_PROJECT) -> Repository:
+        found = self._http.get(Repository, "repositories", target, arch=arch, project=project)
         return replace(
             found,
             baseurl=self._http.here(found.baseurl),
@@ -223,20 +226,31 @@ class RemoteFarm(RemoteProjects, FarmApi):
             source_url=self._http.here(found.source_url),
         )
 
-    def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
-        return self._http.get(RepositoryName, "repositories", target, "name", arch=arch, kind=kind)
+    def repository_name(
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
+    ) -> RepositoryName:
+        return self._http.get(RepositoryName, "repositories", target, "name", arch=arch, kind=kind, project=project)
 
     def repository_versions(
-        self, target: str, arch: str | Arch | None = None, *, kind: str = "os"
+        self, target: str, arch: str | Arch | None = None, *, kind: str = "os", project: str = DEFAULT_PROJECT
     ) -> tuple[RepositoryVersion, ...]:
-        found = self._http.get(list[RepositoryVersion], "repositories", target, "versions", arch=arch, kind=kind)
+        asked = {"arch": arch, "kind": kind, "project": project}
+        found = self._http.get(list[RepositoryVersion], "repositories", target, "versions", **asked)
         return tuple(map(self._version, found))
 
     def _version(self, found: RepositoryVersion) -> RepositoryVersion:
         return replace(found, url=self._http.here(found.url))
 
-    def rollback(self, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os") -> Rollback:
-        body = RollbackOrder(to=to, arch=arch, kind=kind)
+    def rollback(
+        self,
+        target: str,
+        *,
+        to: int,
+        arch: str | Arch | None = None,
+        kind: str = "os",
+        project: str = DEFAULT_PROJECT,
+    ) -> Rollback:
+        body = RollbackOrder(to=to, arch=arch, kind=kind, project=project)
         done = self._http.post(Rollback, "repositories", target, "rollback", body=body)
         return replace(done, before=self._version(done.before), after=self._version(done.after))
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.source import Source
 from farm.model.target import Limits, OwnLimits
 
@@ -32,7 +33,7 @@ class BuildOptions:
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """A request for one build. No arches means all arches of the target. `format` is the target's. A higher `priority`
-    goes first."""
+    goes first. `package` is the name of a package of the project, if it was asked for by that name."""
 
     source: Source
     target: str
@@ -40,6 +41,8 @@ class BuildRequest:
     options: BuildOptions = BuildOptions()
     priority: int = 0
     format: str = "rpm"
+    project: str = DEFAULT_PROJECT
+    package: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,9 @@ class Replacement:
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One package for one target. `package` is a guess until the srpm step has run; `nevra` is None until then.
+    """One package for one target in one project. `package` is a guess until the srpm step has run; `nevra` is None
+    until then.
+
     `target_sha256` is the artifact with the target as it was when the build was asked for; None for a build of a farm
     that did not record it. `warnings` are remarks that change no outcome; a list of builds leaves them out.
     `replaces` are the packages of other builds that packages of this one replaced in the
@@ -135,6 +140,7 @@ class Build:
     warnings: tuple[str, ...] = ()
     replaces: tuple[Replacement, ...] = ()
     replaced: tuple[Replacement, ...] = ()
+    project: str = DEFAULT_PROJECT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.source import Source
 from farm.model.target import Target
 from farm.model.work import PinnedRepository
@@ -48,12 +49,15 @@ class ShellRequest:
     """Run a command in the root of a recorded attempt; a shell on the terminal without a command.
 
     `artifacts` are those of all steps of the build. `repositories` are those that the step used, where this is known
-    from another place than its records. Without `kind`, the command runs in a new root of the target.
+    from another place than its records; else those of the project, and of the projects that it builds on, at the
+    versions of the records. Without `kind`, the command runs in a new root of the target.
     """
 
     target: Target
     arch: Arch
     options: BuildOptions = field(default_factory=BuildOptions)
+    project: str = DEFAULT_PROJECT
+    builds_on: tuple[str, ...] = ()
     package: str = ""
     kind: str | None = None
     attempt: str = ""

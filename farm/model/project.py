@@ -3,30 +3,19 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from farm.model.actor import Role
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions
 from farm.model.source import Source
 
-#: The project of builds that name none. Its repositories have the shortest addresses.
-DEFAULT_PROJECT = "main"
 #: A project's name is a part of paths and of URLs.
 PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 #: The name of a package in a project.
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 #: The roles that a member can have.
 MEMBER_ROLES = (Role.PACKAGER, Role.MAINTAINER)
-
-
-def place_of(project: str, target: str) -> str:
-    """The target's name; in a project other than the default one with the project before it. No target's name begins
-    with `~`, so places of two projects are never the same.
-
-    >>> place_of("main", "demo"), place_of("perl", "demo")
-    ('demo', '~perl/demo')
-    """
-    return target if project == DEFAULT_PROJECT else f"~{project}/{target}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +46,21 @@ class Project:
     created_by: str
     removed_at: datetime | None = None
     removed_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectChange:
+    """New values for settings of a project; None for a setting that stays as it is."""
+
+    title: str | None = None
+    targets: tuple[str, ...] | None = None
+    builds_on: tuple[str, ...] | None = None
+    root_packages: tuple[str, ...] | None = None
+    is_private: bool | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ class RepositorySource:
 
     Exactly one of `baseurl`, `metalink`, `mirrorlist`, `target`; the last is the farm's own repository for a target,
     and `Target.pinned` makes a `baseurl` of it. `gpgkey` is a URL or path; without it packages are not checked, which
-    targets must ask for with `gpgcheck = false`.
+    targets must ask for with `gpgcheck = false`. With `includes` only packages of these names are taken from it.
     """
 
     name: str
@@ -38,6 +38,7 @@ class RepositorySource:
     priority: int = 99
     arches: tuple[Arch, ...] = ()
     module_hotfixes: bool = False
+    includes: tuple[str, ...] = ()
 
     def url_for(self, arch: Arch) -> str:
         """The address that is set of `baseurl`, `metalink` and `mirrorlist`, with `{arch}` filled in."""

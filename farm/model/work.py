@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions, Phase
 from farm.model.outcome import Outcome
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Limits, Target
 
 
@@ -16,6 +18,15 @@ class PinnedRepository:
     name: str
     url: str
     version: int
+
+
+def repository_id(project: str, target: str, arch: Arch) -> str:
+    """The name of a pinned repository in a root of this target. No two projects have the same.
+
+    >>> repository_id("main", "demo", Arch.X86_64), repository_id("perl", "demo", Arch.X86_64)
+    ('farm-demo-x86_64', 'farm.perl-x86_64')
+    """
+    return f"farm-{target}-{arch}" if project == DEFAULT_PROJECT else f"farm.{project}-{arch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +43,11 @@ OutputT = TypeVar("OutputT", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Work(Generic[InputT]):
-    """Everything that the worker of an attempt is told. `target_sha256` is the artifact from which `target` comes, if
-    it was recorded: the target before addresses were filled in for the farm's own repositories."""
+    """Everything that the worker of an attempt is told. `project` is that of the repositories that get the packages.
+
+    `target_sha256` is the artifact from which `target` comes, if it was recorded: the target before addresses were
+    filled in for the farm's own repositories.
+    """
 
     attempt: str
     kind: str
@@ -44,6 +58,7 @@ class Work(Generic[InputT]):
     limits: Limits
     input: InputT
     target_sha256: str | None = None
+    project: str = DEFAULT_PROJECT
 
 
 @dataclass(frozen=True, kw_only=True)

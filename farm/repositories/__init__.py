@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from farm.config import PULP, Settings
 from farm.formats.index import IndexedPackage
-from farm.model.project import DEFAULT_PROJECT
+from farm.model.place import DEFAULT_PROJECT
 from farm.repositories.base import (
     RepositoryBackend,
     RepositoryCheck,

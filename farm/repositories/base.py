@@ -10,7 +10,7 @@ from typing import Protocol
 
 from farm.formats.index import IndexedPackage
 from farm.model.arch import Arch
-from farm.model.project import DEFAULT_PROJECT, place_of
+from farm.model.place import DEFAULT_PROJECT, place_of
 from farm.model.target import Target
 
 KEEP_VERSIONS = 20

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from farm.errors import NotFound
+from farm.model.place import DEFAULT_PROJECT
 
 #: A repository's folder, and its part that clients read; or a file of the logs.
 _PUBLIC = re.compile(
@@ -27,19 +28,33 @@ class PublishedFile:
     sha256: str | None
 
 
+def missing(name: str) -> NotFound:
+    """The error for a file that no repository has, or that its asker may not see."""
+    return NotFound(f"no repository has a file {name[:300]!r}; `farm repo TARGET` shows the addresses")
+
+
+def project_of(name: str) -> str:
+    """The project whose repository the file is in.
+
+    >>> project_of("~perl/demo/source/current/repodata/repomd.xml"), project_of("demo/source/current/")
+    ('perl', 'main')
+    """
+    first = name.partition("/")[0]
+    return first[1:] if first.startswith("~") else DEFAULT_PROJECT
+
+
 def find_published(root: Path, name: str) -> PublishedFile:
     """The file of this name, relative to the folder of all repositories. Raises NotFound."""
-    missing = NotFound(f"no repository has a file {name[:300]!r}; `farm repo TARGET` shows the addresses")
     parts = name.split("/")
     if not _PUBLIC.fullmatch(name) or "\0" in name or any(part in ("", "..") or part[0] == "." for part in parts):
-        raise missing
+        raise missing(name)
     try:
         path = (root / name).resolve(strict=True)
         found = path.stat()
     except (OSError, ValueError) as error:  # not there, a circle of links, a name that is too long
-        raise missing from error
+        raise missing(name) from error
     if not path.is_relative_to(root.resolve()) or not path.is_file():
-        raise missing
+        raise missing(name)
     package = _PACKAGE.search(name)
     return PublishedFile(
         path=path,

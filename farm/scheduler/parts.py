@@ -60,7 +60,7 @@ def open_parts(settings: Settings) -> Parts:
     guard = Guard()
     admission = Admission(store, leases, guard)
     heads = open_heads(settings, store)
-    maker = WorkMaker(settings, heads)
+    maker = WorkMaker(settings, heads, store.surroundings)
     delivery = Delivery(leases, maker)
     dispatcher = Dispatcher(settings)
     hosts = HeldHosts(store, leases)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -10,8 +10,9 @@ from farm.artifacts import open_store
 from farm.config import Settings
 from farm.errors import BadTarget, NotFound, StoreTrouble, UnknownTarget
 from farm.model.arch import Arch
-from farm.model.target import Target
-from farm.model.work import AnyWork, PinnedRepository, Work
+from farm.model.place import DEFAULT_PROJECT
+from farm.model.target import RepositorySource, Target
+from farm.model.work import AnyWork, PinnedRepository, Work, repository_id
 from farm.model.worker import WorkerFacts
 from farm.queues import SOURCE
 from farm.repositories.base import RepositoryKind, RepositoryName
@@ -19,6 +20,7 @@ from farm.scheduler.heads import Heads
 from farm.steps.base import Order
 from farm.steps.registry import build_workflow, step_type
 from farm.store.heads import Head
+from farm.store.projects import Surroundings
 from farm.store.read_view import Ready
 from farm.store.scheduling import Pick
 from farm.targets import record
@@ -30,15 +32,21 @@ _KEPT_S = 1.0  # how soon a changed target file is seen
 _RECORDED_AT_MOST = 64  # recorded targets in memory
 _MISSED_S = 60.0  # a file that is missing for longer was removed on purpose
 _UNKNOWN_WALL_S = 24 * 3600
+_ROOTS_PRIORITY = 10  # before all repositories of the target
 
 
 class WorkMaker:
     """Makes work. Keeps a target for a second, so that two hundred builds read its file once; and for longer if the
-    file can no longer be read: a file half saved, or a typing mistake, ends no build that was asked for."""
+    file can no longer be read: a file half saved, or a typing mistake, ends no build that was asked for.
 
-    def __init__(self, settings: Settings, heads: Heads) -> None:
+    `surroundings` reads those of a project from SQL, for each build: a change counts from then on. Builds of the
+    default project, which has none, cost no query.
+    """
+
+    def __init__(self, settings: Settings, heads: Heads, surroundings: Callable[[str], Surroundings]) -> None:
         self._settings = settings
         self._heads = heads
+        self._surroundings = surroundings
         self._artifacts = open_store(settings)
         self._targets: dict[str, _Kept] = {}
         self._recorded: dict[str, Target] = {}
@@ -115,23 +123,44 @@ class WorkMaker:
         target = self.target_of(order.target, order.target_sha256)
         message = order.message
         kind = step_type(message.kind)
-        given = kind.make(order, _World(heads=self._heads, target=target, workers=workers))
+        is_default = order.project == DEFAULT_PROJECT
+        seen = Surroundings() if is_default else self._surroundings(order.project)
+        given = kind.make(order, _World(heads=self._heads, target=target, workers=workers, seen=seen))
         limits = kind.limits(target, message.package, order.options)
         return Work(
             attempt=message.attempt,
             kind=message.kind,
             build_id=order.build_id,
             package=message.package,
-            target=self._pinned(order, target, given.arch) if kind.runs_in_root else target,
+            project=order.project,
+            target=self._pinned(order, target, given.arch, seen) if kind.runs_in_root else target,
             options=order.options,
             limits=replace(limits, wall_s=order.wall_s),
             input=given,
             target_sha256=order.target_sha256,
         )
 
-    def _pinned(self, order: Order, target: Target, arch: Arch) -> Target:
-        """The target, with the farm's own repositories for its roots pinned to their present versions."""
-        return target.pinned(lambda name: _head(self._heads, order, _binary(name, arch, target.format)).url or None)
+    def _pinned(self, order: Order, target: Target, arch: Arch, seen: Surroundings) -> Target:
+        """The target, with the farm's own repositories for its roots pinned to their present versions. The packages
+        that the project names for the roots themselves come from its own repository."""
+        form = target.format
+        pinned = target.pinned(lambda name: self._head(order, _binary(DEFAULT_PROJECT, name, arch, form)).url or None)
+        if not seen.root_packages:
+            return pinned
+        head = self._head(order, _binary(order.project, order.target, arch, form))
+        if not head.version:  # the empty repository
+            return pinned
+        own = RepositorySource(
+            name=f"{repository_id(order.project, order.target, arch)}-roots",
+            baseurl=head.url,
+            gpgcheck=False,
+            priority=_ROOTS_PRIORITY,
+            includes=seen.root_packages,
+        )
+        return replace(pinned, repositories=(own, *pinned.repositories))
+
+    def _head(self, order: Order, name: RepositoryName) -> Head:
+        return _head(self._heads, order, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +170,7 @@ class _World:
     heads: Heads
     target: Target
     workers: Sequence[WorkerFacts]
+    seen: Surroundings
 
     def source_arch(self, order: Order) -> Arch:
         """Any arch of the target does: one that a source worker runs without emulation is quickest."""
@@ -148,18 +178,22 @@ class _World:
         return next((arch for arch in native if arch in self.target.arches), order.arches[0])
 
     def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
-        """The farm's own packages for this target, pinned to the present version, so that the record of a root says it.
+        """The packages of the order's project and of those that it builds on, in this order, for this target, pinned to
+        the present versions, so that the record of a root says them.
 
         A second attempt may have been made because the version that the first attempt had was deleted.
         """
-        head = _head(self.heads, order, _binary(order.target, arch, self.target.format))
-        if not head.version:  # the empty repository
-            return ()
-        return (PinnedRepository(name=f"farm-{order.target}-{arch}", url=head.url, version=head.version),)
+        found = []
+        for project in (order.project, *self.seen.builds_on):
+            head = _head(self.heads, order, _binary(project, order.target, arch, self.target.format))
+            if head.version:  # the empty repository is left out
+                name = repository_id(project, order.target, arch)
+                found.append(PinnedRepository(name=name, url=head.url, version=head.version))
+        return tuple(found)
 
 
-def _binary(target: str, arch: Arch, form: str) -> RepositoryName:
-    return RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=form)
+def _binary(project: str, target: str, arch: Arch, form: str) -> RepositoryName:
+    return RepositoryName(project=project, target=target, kind=RepositoryKind.BINARY, arch=arch, format=form)
 
 
 def _head(heads: Heads, order: Order, name: RepositoryName) -> Head:

@@ -12,7 +12,18 @@ from farm.model.build import Batch, Build, BuildRequest
 from farm.model.outcome import Outcome, Status
 from farm.server.files import Content, answer
 from farm.server.live import LiveStreams
-from farm.server.parameters import ActorRequest, Id, Limits, MaybeId, MaybeText, Offset, Service, Sha256, TargetName
+from farm.server.parameters import (
+    ActorRequest,
+    Id,
+    Limits,
+    MaybeId,
+    MaybePackage,
+    MaybeText,
+    Offset,
+    Service,
+    Sha256,
+    TargetName,
+)
 from farm.service.bodies import (
     ATTEMPT_HEADER,
     LOG_PART_MAX,
@@ -39,14 +50,26 @@ class Builds(Controller):
     def list_builds(
         self,
         service: Service,
+        request: ActorRequest,
         status: FromQuery[Status | None] = None,
         outcome: FromQuery[Outcome | None] = None,
         target: TargetName = None,
+        project: MaybeText = None,
+        package: MaybePackage = None,
         limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = 50,
         before: MaybeId = None,
     ) -> BuildPage:
         """Builds, newest first, with steps and without attempts."""
-        found = service.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
+        found = service.builds(
+            request.user,
+            status=status,
+            outcome=outcome,
+            target=target,
+            project=project,
+            package=package,
+            limit=limit,
+            before=before,
+        )
         return BuildPage(builds=found, next=found[-1].id if len(found) == limit else None)
 
     @post("/builds", sync_to_thread=True)
@@ -55,7 +78,7 @@ class Builds(Controller):
         actor = request.user
         limits.enqueue(actor.name, 1)
         batch = service.enqueue(actor, (service.request(actor, upload=one.upload, **one.arguments) for one in (data,)))
-        return service.build(batch.builds[0].id)
+        return service.build(batch.builds[0].id, actor)
 
     @post("/requests", sync_to_thread=True, status_code=200)
     def check(self, service: Service, request: ActorRequest, data: JSONBody[BuildOrder]) -> BuildRequest:
@@ -73,19 +96,19 @@ class Builds(Controller):
         return service.enqueue(actor, requests, owner=data.owner)
 
     @get("/batches/{batch_id:int}", sync_to_thread=True)
-    def batch(self, service: Service, batch_id: Id) -> Batch:
+    def batch(self, service: Service, request: ActorRequest, batch_id: Id) -> Batch:
         """A batch and its builds, without attempts."""
-        return service.batch(batch_id)
+        return service.batch(batch_id, request.user)
 
     @get("/builds/{build_id:int}", sync_to_thread=True)
-    def build(self, service: Service, build_id: Id) -> Build:
+    def build(self, service: Service, request: ActorRequest, build_id: Id) -> Build:
         """A build with its steps, their attempts and artifacts."""
-        return service.build(build_id)
+        return service.build(build_id, request.user)
 
     @get("/builds/{build_id:int}/steps", sync_to_thread=True)
-    def steps(self, service: Service, build_id: Id) -> Steps:
+    def steps(self, service: Service, request: ActorRequest, build_id: Id) -> Steps:
         """The steps of a build, with attempts and artifacts."""
-        return Steps(steps=service.build(build_id).steps)
+        return Steps(steps=service.build(build_id, request.user).steps)
 
     @post("/builds/{build_id:int}/cancel", sync_to_thread=True, status_code=200)
     def cancel(self, service: Service, request: ActorRequest, build_id: Id) -> Build:
@@ -120,10 +143,17 @@ class Builds(Controller):
         """
         kind = step_kind(step)
         if follow:
-            place = await live.place(build_id, step=kind, arch=arch, attempt=attempt)
+            place = await live.place(build_id, step=kind, arch=arch, attempt=attempt, viewer=request.user)
             return await live.log(request.user, place, offset=offset, tail=tail)
         part = await asyncio.to_thread(
-            service.log_part, build_id, step=kind, arch=arch, attempt=attempt, offset=offset, limit=limit
+            service.log_part,
+            build_id,
+            step=kind,
+            arch=arch,
+            attempt=attempt,
+            offset=offset,
+            limit=limit,
+            viewer=request.user,
         )
         headers = {ATTEMPT_HEADER: part.attempt, OVER_HEADER: str(part.is_over).lower()}
         return Response(part.data, media_type="application/octet-stream", headers=headers)

@@ -8,6 +8,7 @@ from litestar.params import FromQuery, JSONBody, QueryParameter
 
 from farm.gc.artifacts import Collected
 from farm.model.actor import Actor
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.model.token import NewToken, Token
 from farm.model.worker import HostHold, WorkerFacts
@@ -48,29 +49,51 @@ class Repositories(Controller):
         return service.target(name)
 
     @get("/repositories/{target:str}", sync_to_thread=True)
-    def repository(self, service: Service, request: ActorRequest, target: Name, arch: MaybeText = None) -> Repository:
-        """The repository of a target's packages."""
-        return Addresses(service, request).repository(service.repository(target, arch))
+    def repository(
+        self,
+        service: Service,
+        request: ActorRequest,
+        target: Name,
+        arch: MaybeText = None,
+        project: Text = DEFAULT_PROJECT,
+    ) -> Repository:
+        """The repository of a project's packages for a target."""
+        found = service.repository(target, arch, project=project, viewer=request.user)
+        return Addresses(service, request).repository(found)
 
     @get("/repositories/{target:str}/name", sync_to_thread=True)
-    def name(self, service: Service, target: Name, arch: MaybeText = None, kind: Text = "os") -> RepositoryName:
+    def name(
+        self,
+        service: Service,
+        request: ActorRequest,
+        target: Name,
+        arch: MaybeText = None,
+        kind: Text = "os",
+        project: Text = DEFAULT_PROJECT,
+    ) -> RepositoryName:
         """The name of a repository; `kind` is os, debug or source."""
-        return service.repository_name(target, arch, kind=kind)
+        return service.repository_name(target, arch, kind=kind, project=project, viewer=request.user)
 
     @get("/repositories/{target:str}/versions", sync_to_thread=True)
     def versions(
-        self, service: Service, request: ActorRequest, target: Name, arch: MaybeText = None, kind: Text = "os"
+        self,
+        service: Service,
+        request: ActorRequest,
+        target: Name,
+        arch: MaybeText = None,
+        kind: Text = "os",
+        project: Text = DEFAULT_PROJECT,
     ) -> tuple[RepositoryVersion, ...]:
         """The versions that are kept, newest first."""
-        found = service.repository_versions(service.repository_name(target, arch, kind=kind))
-        return tuple(map(Addresses(service, request).version, found))
+        name = service.repository_name(target, arch, kind=kind, project=project, viewer=request.user)
+        return tuple(map(Addresses(service, request).version, service.repository_versions(name)))
 
     @post("/repositories/{target:str}/rollback", sync_to_thread=True, status_code=200)
     def rollback(
         self, service: Service, request: ActorRequest, target: Name, data: JSONBody[RollbackOrder]
     ) -> Rollback:
         """Make a new version with the content of an older one."""
-        done = service.rollback(request.user, target, to=data.to, arch=data.arch, kind=data.kind)
+        done = service.rollback(request.user, target, to=data.to, arch=data.arch, kind=data.kind, project=data.project)
         return Addresses(service, request).rollback(done)
 
     @get("/repository-checks", sync_to_thread=True)

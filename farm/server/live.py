@@ -59,7 +59,7 @@ class Streams:
         """Raises TooManyRequests, and FarmNotRunning when there are no events now."""
         self._check_room(actor)
         await self._live.events.check()
-        found = self._counted(actor, _written(self._live.listen(build_id, since)))
+        found = self._counted(actor, _written(self._live.listen(build_id, since, actor)))
         return Stream(found, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     def _check_room(self, actor: Actor) -> None:

@@ -3,10 +3,9 @@
 from litestar import Controller, get, post
 from litestar.params import JSONBody
 
-from farm.model.project import Project, ProjectEdit, ProjectPackage
+from farm.model.project import Project, ProjectChange, ProjectEdit, ProjectPackage
 from farm.server.parameters import ActorRequest, Name, Service
 from farm.service.bodies import PREFIX, GrantOrder, NewPackageOrder, NewProjectOrder, ProjectOrder
-from farm.service.projects import ProjectChange
 
 
 class Projects(Controller):

@@ -8,8 +8,9 @@ from litestar.params import PathParameter
 
 from farm.config import DIRECTORY
 from farm.errors import NotFound
+from farm.model.place import DEFAULT_PROJECT
 from farm.repositories import RepositoryVersion
-from farm.repositories.published import PublishedFile, find_published, public_url
+from farm.repositories.published import PublishedFile, find_published, missing, project_of, public_url
 from farm.server.files import Content, answer
 from farm.server.parameters import ActorRequest, Service
 from farm.service.repository import Repository, Rollback
@@ -35,8 +36,13 @@ def repository_file(service: Service, request: ActorRequest, path: Annotated[str
     """
     if service.settings.repositories != DIRECTORY:
         raise NotFound("this farm's repositories are not served here; `farm repo TARGET` shows their addresses")
-    found = find_published(service.settings.repositories_dir, str(path).removeprefix("/"))
-    whom = "public" if service.settings.server_anonymous else "private"
+    name = str(path).removeprefix("/")
+    project = project_of(name)
+    if project != DEFAULT_PROJECT and not service.projects.places.sees(request.user, project):
+        raise missing(name)
+    found = find_published(service.settings.repositories_dir, name)
+    is_open = project == DEFAULT_PROJECT or service.projects.places.sees(None, project)
+    whom = "public" if service.settings.server_anonymous and is_open else "private"
     kept = _FOREVER if found.sha256 is not None else _ASK_FIRST
     content = Content(
         size_bytes=found.size_bytes,

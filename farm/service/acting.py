@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from farm.formats.registry import format_of
 from farm.model.actor import Actor
@@ -78,7 +79,8 @@ class UploadVerbs(Acting):
 
         Raises UnknownTarget, BadTarget, BadRequest, WrongState.
         """
-        with self._act(actor, Verb.ENQUEUE, f"upload of {filename}", detail=sha256):
+        place = partial(self.projects.places.for_builds, actor)
+        with self._act(actor, Verb.ENQUEUE, f"upload of {filename}", place=place, detail=sha256):
             find_publishable(self.settings, target)
             return self._uploads.create(
                 actor.name, filename=filename, size_bytes=size_bytes, sha256=sha256, target=target
@@ -86,17 +88,17 @@ class UploadVerbs(Acting):
 
     def look_upload(self, actor: Actor, upload_id: int) -> Upload:
         """The upload as it is now. Raises NotFound."""
-        check(actor, Verb.ENQUEUE)
+        check(actor, Verb.ENQUEUE, place=self.projects.places.for_builds(actor))
         return self._uploads.look(actor.name, upload_id)
 
     def append_upload(self, actor: Actor, upload_id: int, *, offset: int, data: bytes) -> Upload:
         """Add bytes at the offset of the upload. Raises what `Uploads.append` raises."""
-        check(actor, Verb.ENQUEUE)
+        check(actor, Verb.ENQUEUE, place=self.projects.places.for_builds(actor))
         return self._uploads.append(actor.name, upload_id, offset=offset, data=data)
 
     def delete_upload(self, actor: Actor, upload_id: int) -> None:
         """Forget the upload. A finished one stays in the artifact store. Raises NotFound."""
-        check(actor, Verb.ENQUEUE)
+        check(actor, Verb.ENQUEUE, place=self.projects.places.for_builds(actor))
         self._uploads.delete(actor.name, upload_id)
 
     def finish_upload(self, actor: Actor, upload_id: int) -> Upload:

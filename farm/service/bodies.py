@@ -11,6 +11,7 @@ import msgspec
 from farm.model.actor import Role
 from farm.model.audit import AuditRecord
 from farm.model.build import Build, Step
+from farm.model.place import DEFAULT_PROJECT
 from farm.service.orders import BuildOrder, PackageOrder
 
 #: The prefix of all paths of the API but those of the two probes.
@@ -52,6 +53,7 @@ class RollbackOrder(_Sent, frozen=True, kw_only=True):
     to: int
     arch: str | None = None
     kind: str = "os"
+    project: str = DEFAULT_PROJECT
 
 
 class DrainOrder(_Sent, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ def build(value: Build) -> dict[str, Any]:
     return {
         "id": value.id,
         "batch": value.batch_id,
+        "project": value.project,
         "package": value.package,
         "nevra": value.nevra,
         "commit": value.commit,
@@ -97,6 +98,7 @@ def file(value: StoredFile) -> dict[str, Any]:
 
 def repository(value: Repository) -> dict[str, Any]:
     return {
+        "project": value.project,
         "target": value.target,
         "arch": value.arch,
         "version": value.version,

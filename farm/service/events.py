@@ -8,37 +8,45 @@ does not know why a step waited, nor an attempt that was withdrawn.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import redis
 
 from farm.broker.live import LiveReader
-from farm.errors import FarmNotRunning
+from farm.errors import FarmError, FarmNotRunning, NotFound
+from farm.model.actor import Actor
 from farm.model.build import Attempt, Build, Step
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.service.service import FarmService
 
 _WAITING_MAX = 1000
+#: A project that becomes private, or a member that leaves, is noticed after so long.
+_SEEN_KEPT_S = 2.0
+_KEPT_MAX = 10_000
 _AWAY_S = 0.5
 _REPLAY_MAX = 200
 #: Clients that come back all at once leave threads for requests.
 _REPLAYS_AT_ONCE = 2
 _REPLAY_WITHIN = timedelta(hours=1)
 _log = logging.getLogger(__name__)
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 
 class BuildEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A change of a step of a build, or, with `step` null, of the build as a whole. `at` is when it changed.
 
-    `package` is null in the event of a build that a person cancelled. `reason` is untrusted text.
+    `package` and `project` are null in the event of a build that a person cancelled. `reason` is untrusted text.
     """
 
     build: int
     status: Status
     at: datetime
+    project: str | None = None
     package: str | None = None
     step: str | None = None
     arch: str | None = None
@@ -100,6 +108,8 @@ class Events:
         self._is_listening = asyncio.Event()
         self._is_closed = False
         self._replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
+        self._projects: dict[int, str] = {}  # by build; it never changes
+        self._seen: dict[tuple[Actor, str], tuple[float, bool]] = {}
 
     def start(self) -> None:
         """Subscribe, if that has not happened yet."""
@@ -125,9 +135,10 @@ class Events:
             await asyncio.wait((self._task,), timeout=2 * _AWAY_S)
 
     async def listen(
-        self, build_id: int | None, since: datetime | None
+        self, build_id: int | None, since: datetime | None, viewer: Actor
     ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
-        """Events from now on, after those since then that SQL knows. None when the subscription has begun."""
+        """Events that the viewer may see from now on, after those since then that SQL knows. None when the subscription
+        has begun."""
         if self._is_closed:
             return
         listener = Listener(build_id)
@@ -136,16 +147,38 @@ class Events:
             yield None
             if since is not None:
                 async with self._replays:
-                    found = await asyncio.to_thread(missed, self._service, build_id, since)
-                for event in found:
+                    past = await asyncio.to_thread(missed, self._service, build_id, since, viewer)
+                for event in past:
                     yield event
-            while (heard := await listener.next()) is not None:
-                yield heard
+            while (found := await listener.next()) is not None:
+                if isinstance(found, Lost) or await self._sees(viewer, found):
+                    yield found
         finally:
             self._listeners.discard(listener)
 
     def _is_over(self) -> bool:
         return self._is_closed
+
+    async def _sees(self, viewer: Actor, event: BuildEvent) -> bool:
+        """Whether the viewer sees the project of its build. The build's own row says which that is, since any client of
+        the broker may have published the event."""
+        project = self._projects.get(event.build)
+        if project is None:
+            try:
+                project = await asyncio.to_thread(self._service.project_of, event.build)
+            except NotFound:
+                return True  # no build of the farm
+            except FarmError:
+                return False
+            _keep(self._projects, event.build, project)
+        if project == DEFAULT_PROJECT:
+            return True
+        now = asyncio.get_running_loop().time()
+        read_at, sees = self._seen.get((viewer, project), (now - _SEEN_KEPT_S, False))
+        if now - read_at >= _SEEN_KEPT_S:
+            sees = await asyncio.to_thread(self._service.projects.places.sees, viewer, project)
+            _keep(self._seen, (viewer, project), (now, sees))
+        return sees
 
     async def _run(self) -> None:
         away_since: datetime | None = None
@@ -176,6 +209,12 @@ class Events:
             listener.give_lost(Lost(since=since, why="the broker was away; read the builds again"))
 
 
+def _keep(kept: dict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+    if len(kept) >= _KEPT_MAX:
+        kept.clear()
+    kept[key] = value
+
+
 def _event_of(event: dict[str, Any]) -> BuildEvent | None:
     """Only the keys that every reader may see; None for an event of another form, which any client can publish."""
     try:
@@ -184,25 +223,31 @@ def _event_of(event: dict[str, Any]) -> BuildEvent | None:
         return None
 
 
-def missed(service: FarmService, build_id: int | None, since: datetime) -> list[BuildEvent | Lost]:
-    """The changes after that time, in their order, as far as SQL knows them."""
+def missed(service: FarmService, build_id: int | None, since: datetime, viewer: Actor) -> list[BuildEvent | Lost]:
+    """The changes after that time, in their order, as far as SQL knows them and the viewer may see them."""
     if datetime.now(UTC) - since > _REPLAY_WITHIN:
         return [Lost(since=since, why="events are kept for an hour; read the builds again")]
     ids = [build_id] if build_id is not None else service.changed_since(since, limit=_REPLAY_MAX + 1)
     if len(ids) > _REPLAY_MAX:
         return [Lost(since=since, why=f"more than {_REPLAY_MAX} builds changed; read the builds again")]
-    found = [event for one in ids for event in _events_of(service.build(one)) if event.at > since]
+    found: list[BuildEvent] = []
+    for one in ids:
+        with suppress(NotFound):
+            found += [event for event in _events_of(service.build(one, viewer)) if event.at > since]
     return [*sorted(found, key=lambda event: event.at)]
 
 
 def _events_of(build: Build) -> Iterator[BuildEvent]:
-    yield BuildEvent(build=build.id, package=build.package, status=Status.READY, at=build.created_at)
+    yield BuildEvent(
+        build=build.id, project=build.project, package=build.package, status=Status.READY, at=build.created_at
+    )
     for step in build.steps:
         for attempt in step.attempts:
             yield from _of_attempt(build, step, attempt)
     if build.finished_at is not None:
         yield BuildEvent(
             build=build.id,
+            project=build.project,
             package=build.package,
             status=build.status,
             outcome=build.outcome,
@@ -221,6 +266,7 @@ def _of_attempt(build: Build, step: Step, attempt: Attempt) -> Iterator[BuildEve
             is_end = status is Status.FINISHED
             yield BuildEvent(
                 build=build.id,
+                project=build.project,
                 package=build.package,
                 step=step.kind,
                 arch=step.arch,

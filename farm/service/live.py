@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 
 from farm.broker.live import LiveReader
+from farm.model.actor import Actor
 from farm.model.arch import Arch
 from farm.model.outcome import Status
 from farm.service.events import BuildEvent, Events, Lost
@@ -34,9 +35,11 @@ class Live:
         if self._reader is not None:
             await self._reader.close()
 
-    async def place(self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None) -> LogPlace:
+    async def place(
+        self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None, viewer: Actor
+    ) -> LogPlace:
         """Raises NotFound, and WrongState when the step has not begun."""
-        build = await asyncio.to_thread(self._service.build, build_id)
+        build = await asyncio.to_thread(self._service.build, build_id, viewer)
         return find_log(build, step=step, arch=arch, attempt=attempt)
 
     async def start(self, place: LogPlace, *, offset: int, tail: int | None) -> int:
@@ -59,6 +62,9 @@ class Live:
         self.events.start()
         return await self.logs.feed(place.attempt.label, is_over=place.attempt.status is Status.FINISHED)
 
-    def listen(self, build_id: int | None, since: datetime | None) -> AsyncGenerator[BuildEvent | Lost | None, None]:
-        """Events from now on, after those since then that SQL knows. None when the subscription has begun."""
-        return self.events.listen(build_id, since)
+    def listen(
+        self, build_id: int | None, since: datetime | None, viewer: Actor
+    ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
+        """Events that the viewer may see from now on, after those since then that SQL knows. None when the subscription
+        has begun."""
+        return self.events.listen(build_id, since, viewer)

@@ -17,6 +17,7 @@ from farm.errors import FarmError, NotFound
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Status
 from farm.service.log import LogPart
+from farm.service.permissions import OWN_PROCESS
 from farm.service.service import FarmService
 
 _KEPT_BYTES = 2**20
@@ -182,6 +183,7 @@ class LiveLogs:
                 attempt=one.number,
                 offset=offset,
                 limit=limit,
+                viewer=OWN_PROCESS,
             )
         except NotFound:
             return None
@@ -220,7 +222,7 @@ class LiveLogs:
     async def _look(self, feed: Feed) -> None:
         """When the attempt is over, add the end of the log from where it is kept."""
         label = AttemptLabel.parse(feed.label)
-        build = await asyncio.to_thread(self._service.build, label.job_id)
+        build = await asyncio.to_thread(self._service.build, label.job_id, OWN_PROCESS)
         state = next((a.status for step in build.steps for a in step.attempts if a.label == feed.label), None)
         if state not in (Status.FINISHED, None):
             return

@@ -9,9 +9,17 @@ import msgspec
 from farm.errors import BadRequest
 from farm.formats.registry import format_of
 from farm.model.build import BuildRequest
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.source import SourceKind
 from farm.model.target import OwnLimits, Target
-from farm.service.request import PackageArguments, RequestArguments, check_has_source, check_names, check_package_names
+from farm.service.request import (
+    PackageArguments,
+    RequestArguments,
+    check_has_source,
+    check_names,
+    check_package_names,
+    two_sources,
+)
 from farm.service.source import check_local, check_srpm, is_local
 
 OrderT = TypeVar("OrderT", bound="PackageOrder")
@@ -38,10 +46,12 @@ class PackageOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class BuildOrder(PackageOrder, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The arguments of a request for one build as JSON. `upload` is the sha256 of a finished upload of the actor, in
-    place of `git` or `srpm`."""
+    """The arguments of a request for one build as JSON. A `package` is one of the project's, by its name; `upload` is
+    the sha256 of a finished upload of the actor, in place of `git` or `srpm`."""
 
-    target: str
+    target: str | None = None
+    project: str | None = None
+    package: str | None = None
     upload: str | None = None
     priority: int = 0
 
@@ -87,6 +97,8 @@ def order_and_file(asked: RequestArguments) -> tuple[BuildOrder, str | Path | No
     srpm = asked.get("srpm")
     if srpm is None or not is_local(str(srpm), SourceKind.SRPM):
         return order_of(asked), None
+    if asked.get("package"):
+        raise two_sources()
     others: RequestArguments = {**asked, "srpm": None}
     return order_of(others), srpm
 
@@ -103,8 +115,10 @@ def order_again(request: BuildRequest) -> BuildOrder:
     given = {"wall_s": options.timeout_s} | options.limits.given
     return BuildOrder(
         target=request.target,
-        git=source.url if source.kind is SourceKind.GIT else None,
-        srpm=source.url if source.kind is SourceKind.SRPM else None,
+        project=request.project if request.project != DEFAULT_PROJECT else None,
+        package=request.package,
+        git=source.url if source.kind is SourceKind.GIT and request.package is None else None,
+        srpm=source.url if source.kind is SourceKind.SRPM and request.package is None else None,
         upload=source.sha256 if source.url is None else None,
         ref=source.ref,
         subdir=source.subdir,

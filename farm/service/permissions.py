@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from farm.errors import NotPermitted
 from farm.model.actor import Actor, Role, with_included
-from farm.model.project import DEFAULT_PROJECT
+from farm.model.place import DEFAULT_PROJECT
 
 
 class Verb(StrEnum):
@@ -96,6 +96,8 @@ class Place:
 
 
 _DEFAULT = Place()
+#: As whom the farm's own processes look: no build is hidden from them.
+OWN_PROCESS = Actor(name="", roles=frozenset({Role.ADMIN}))
 
 
 def is_admin(actor: Actor) -> bool:
@@ -143,6 +145,8 @@ def check(actor: Actor, verb: Verb, *, owner: str | None = None, place: Place = 
     ask = "ask an administrator of the farm for that role, or to do it for you"
     if is_here and role in (Role.PACKAGER, Role.MAINTAINER):
         ask = f"ask a maintainer of the project for `farm project grant {place.project} {actor.name} {role}`"
+    if actor.project is not None and (RULES[verb].is_on_farm or actor.project != place.project):
+        ask = f"the token is for the project {actor.project} alone; use another one"
     raise NotPermitted(
         f"{actor.name} may not {verb}{whose}{where}: the role {role} is missing (roles of {actor.name}"
         f"{' there' if is_here else ''}: {has}); {ask}"

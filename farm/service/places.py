@@ -7,7 +7,8 @@ import difflib
 
 from farm.errors import NotFound, WrongState
 from farm.model.actor import Actor
-from farm.model.project import DEFAULT_PROJECT, PROJECT_NAME
+from farm.model.place import DEFAULT_PROJECT
+from farm.model.project import PROJECT_NAME
 from farm.service.permissions import Place, Verb, is_admin, may
 from farm.store.projects import ProjectStore
 
@@ -39,6 +40,16 @@ class Places:
         if found.is_removed and not with_removed:
             raise WrongState(f"the project {project} was removed; `farm project restore {project}` brings it back")
         return place
+
+    def for_builds(self, actor: Actor) -> Place:
+        """A place where the actor may enqueue builds, if there is one; else the default project. The projects of the
+        builds are checked when they are known."""
+        if may(actor, Verb.ENQUEUE):
+            return Place()
+        if actor.project is not None:
+            return Place(project=actor.project)
+        found = self._store.memberships(actor.name)
+        return Place(project=found[0][0], member=found[0][1]) if found else Place()
 
     def sees(self, actor: Actor | None, project: str) -> bool:
         """Whether the actor may see builds of this project, which exists."""

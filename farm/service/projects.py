@@ -1,27 +1,36 @@
 """The verbs and questions of projects, their members and their packages. A verb checks the actor's permission first."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack, cast
 
 from farm.config import Settings
 from farm.errors import BadRequest, NotFound, WrongState
 from farm.model.actor import Actor, Role
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.project import (
-    DEFAULT_PROJECT,
     MEMBER_ROLES,
     PACKAGE_NAME,
     PROJECT_NAME,
     Project,
+    ProjectChange,
     ProjectEdit,
     ProjectPackage,
 )
 from farm.service.audit import act
 from farm.service.permissions import Place, Verb
 from farm.service.places import Places
-from farm.service.request import PackageArguments, check_owner, make_package
+from farm.service.request import (
+    PackageArguments,
+    RequestArguments,
+    check_names,
+    check_owner,
+    make_package,
+    target_in,
+    with_package,
+)
 from farm.store.store import Store
 from farm.targets.load import find_target
 
@@ -29,21 +38,6 @@ from farm.targets.load import find_target
 BUILDS_ON_MAX = 20
 _TITLE_MAX = 200
 _NAMES_MAX = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectChange:
-    """New values for settings of a project; None for a setting that stays as it is."""
-
-    title: str | None = None
-    targets: tuple[str, ...] | None = None
-    builds_on: tuple[str, ...] | None = None
-    root_packages: tuple[str, ...] | None = None
-    is_private: bool | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
 
 
 class Projects:
@@ -75,6 +69,28 @@ class Projects:
         """Raises NotFound."""
         self.places.of(viewer, project, with_removed=True)
         return self._store.package(project, _package_name(name))
+
+    def completed(self, asked: RequestArguments) -> RequestArguments:
+        """The arguments of a request, with the target of its project if that has one alone, and those of its package.
+
+        The caller has checked that the actor sees the project. Raises BadRequest, NotFound, UnknownTarget, UnknownArch;
+        TypeError for an argument that no request has.
+        """
+        check_names(asked)
+        name, package = asked.get("project") or DEFAULT_PROJECT, asked.get("package")
+        if name == DEFAULT_PROJECT and package is None:
+            return asked
+        target = target_in(self._store.project(name), asked.get("target"))
+        completed = cast("RequestArguments", {**asked, "target": target})
+        if package is None or target is None:
+            return completed
+        found = self._store.package(name, _package_name(package))
+        return with_package(found, find_target(self._settings, target), completed)
+
+    def check_target(self, project: str, target: str) -> None:
+        """Raises BadRequest for a target that the project does not build for."""
+        if project != DEFAULT_PROJECT:
+            target_in(self._store.project(project), target)
 
     # --- verbs --------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ import platform
 import shlex
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from farm.config import Settings
 from farm.errors import BadRequest, NotFound
 from farm.formats.base import Clients, Section
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.repositories import (
     RepositoryBackend,
@@ -57,7 +59,7 @@ class Rollback:
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """The packages built for one target and arch. The URLs always lead to the newest version.
+    """The packages of a project built for one target and arch. The URLs always lead to the newest version.
 
     `version` is the number of the binary repository's newest version; 0 is the empty repository.
     """
@@ -69,13 +71,14 @@ class Repository:
     source_url: str
     version: int
     format: str = Target.format
+    project: str = DEFAULT_PROJECT
 
     def __str__(self) -> str:
         return self.baseurl
 
     @property
     def id(self) -> str:
-        return f"farm-{self.target}"
+        return f"farm-{self.target}" if self.project == DEFAULT_PROJECT else f"farm-{self.project}-{self.target}"
 
     @property
     def _clients(self) -> Clients:
@@ -100,14 +103,15 @@ class Repository:
         return self.install_command(package)
 
 
-def describe(settings: Settings, target: str, arch: str | Arch | None) -> Repository:
+def describe(settings: Settings, target: str, arch: str | Arch | None, project: str) -> Repository:
     """Raises UnknownTarget, UnknownArch; RepositoryTrouble when the back end does not answer."""
     backend = open_repositories(settings)
     found = find_target(settings, target)
     arch = _arch_of(found, arch)
-    binary = RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=found.format)
-    debug = RepositoryName(target=target, kind=RepositoryKind.DEBUG, arch=arch, format=found.format)
-    source = RepositoryName(target=target, kind=RepositoryKind.SOURCE, format=found.format)
+    own = partial(RepositoryName, project=project, target=target, format=found.format)
+    binary = own(kind=RepositoryKind.BINARY, arch=arch)
+    debug = own(kind=RepositoryKind.DEBUG, arch=arch)
+    source = own(kind=RepositoryKind.SOURCE)
     return Repository(
         target=target,
         arch=arch,
@@ -116,6 +120,7 @@ def describe(settings: Settings, target: str, arch: str | Arch | None) -> Reposi
         source_url=backend.url(source),
         version=backend.current(binary),
         format=found.format,
+        project=project,
     )
 
 
@@ -126,8 +131,8 @@ def _arch_of(found: Target, arch: str | Arch | None) -> Arch:
     return pick_arches(found, [arch])[0]
 
 
-def named(settings: Settings, target: str, arch: str | Arch | None, kind: str) -> RepositoryName:
-    """One of a target's repositories; that of sources is the same for every arch.
+def named(settings: Settings, target: str, arch: str | Arch | None, *, kind: str, project: str) -> RepositoryName:
+    """One of a project's repositories for a target; that of sources is the same for every arch.
 
     Raises UnknownTarget, UnknownArch, BadRequest for an unknown kind.
     """
@@ -139,6 +144,7 @@ def named(settings: Settings, target: str, arch: str | Arch | None, kind: str) -
         raise BadRequest(f"{kind!r} is not a kind of repository; the kinds are {', '.join(PackageKind)}") from error
     is_for_all = package_kind is PackageKind.SOURCE
     return RepositoryName(
+        project=project,
         target=target,
         kind=package_kind.of_back_end,
         arch=None if is_for_all else found_arch,

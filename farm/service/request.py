@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Required, TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 from farm.artifacts.base import ArtifactStore
 from farm.config import Settings
@@ -12,9 +12,10 @@ from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
 from farm.model.build import BuildOptions, BuildRequest
-from farm.model.project import ProjectPackage
+from farm.model.place import DEFAULT_PROJECT
+from farm.model.project import PACKAGE_NAME, Project, ProjectPackage
 from farm.model.source import Source, SourceKind, without_credentials
-from farm.model.target import LIMIT_RANGES, Target
+from farm.model.target import LIMIT_RANGES, OwnLimits, Target
 from farm.repositories.checks import check_format
 from farm.service.limits import GivenLimits, check_limits
 from farm.service.source import check_local, check_source, check_srpm, git_source, store_srpm
@@ -53,10 +54,14 @@ class PackageArguments(TypedDict, total=False):
 class RequestArguments(PackageArguments, total=False):
     """The arguments of a request for one build, as `Farm.request` and `Farm.enqueue` take them by name.
 
-    Give `target` and a source. A higher `priority` goes first; 0 is usual.
+    Give `target` and a source. With a `project` the build belongs to it; the target may be left out if the project has
+    one. A `package` of the project has a source and options, of which the given ones take the place. A higher
+    `priority` goes first; 0 is usual.
     """
 
-    target: Required[str]
+    target: str | None
+    project: str | None
+    package: str | None
     priority: int
 
 
@@ -74,14 +79,19 @@ def make_request(
     Raises TypeError for an argument that no request has, and what `FarmService.request` raises.
     """
     check_names(asked)
+    name = asked.get("target")
+    if name is None:
+        raise BadRequest("a build needs a target: --target T; `farm targets` lists them")
     check_has_source(asked, is_uploaded=uploaded is not None)
-    target = find_publishable(settings, asked["target"])
+    target = find_publishable(settings, name)
     form = format_of(target.format)
     checked = uploaded(form) if uploaded is not None else _checked_source(asked, form, uid)
     priority = asked.get("priority", 0)
     check_priority(priority)
     return BuildRequest(
-        target=asked["target"],
+        target=name,
+        project=asked.get("project") or DEFAULT_PROJECT,
+        package=asked.get("package"),
         format=target.format,
         arches=pick_arches(target, asked.get("arches", ())),
         options=_options_of(form, asked),
@@ -141,11 +151,59 @@ def arguments_of(package: ProjectPackage) -> PackageArguments:
     }
 
 
+def target_in(project: Project, target: str | None) -> str | None:
+    """The target of a build in the project: the given one, or its only one. None without any in the default project.
+
+    Raises BadRequest.
+    """
+    if project.name == DEFAULT_PROJECT or target in project.targets:
+        return target
+    if target is None and len(project.targets) == 1:
+        return project.targets[0]
+    targets = ", ".join(project.targets)
+    if target is None:
+        raise BadRequest(f"the project {project.name} builds for {targets}; choose one with --target")
+    raise BadRequest(
+        f"the project {project.name} does not build for {target[:80]!a}, but for {targets}; "
+        f"`farm project set {project.name} --target …` changes that"
+    )
+
+
+def with_package(package: ProjectPackage, target: Target, asked: RequestArguments) -> RequestArguments:
+    """The arguments of a package for this target, with those that were given in their place.
+
+    Raises BadRequest for another source, and UnknownArch for a package of arches that the target does not have.
+    """
+    if asked.get("git") or asked.get("srpm"):
+        raise two_sources()
+    usual = arguments_of(package)
+    usual["arches"] = [arch for arch in package.arches if arch in target.arches]
+    if package.arches and not usual["arches"]:
+        raise UnknownArch(
+            f"package {package.name} is for {', '.join(package.arches)}, and target {target.name} has "
+            f"{', '.join(target.arches)}; give --arch, or another --target"
+        )
+    given = {name: value for name, value in asked.items() if value}
+    if given.get("timeout_s") or (asked.get("limits") and "wall_s" in _limits_given(asked)):
+        usual["timeout_s"] = None
+    return cast("RequestArguments", {**usual, **given})
+
+
+def two_sources() -> BadRequest:
+    """The error for a package of a project with another source."""
+    return BadRequest("--package names a source of its own: leave --git and --srpm out, or --package")
+
+
+def _limits_given(asked: PackageArguments) -> Mapping[str, int]:
+    limits = asked.get("limits") or {}
+    return limits.given if isinstance(limits, OwnLimits) else dict(limits)
+
+
 def check_names(asked: RequestArguments) -> None:
     """Raises TypeError. Python checks the names of a function's parameters, and not those of a TypedDict."""
     _check_known(asked.keys(), RequestArguments.__annotations__, "a request")
-    if missing := sorted(RequestArguments.__required_keys__ - asked.keys()):
-        raise TypeError(f"a request lacks its argument {missing[0]!r}")
+    if "target" not in asked and not asked.get("project"):
+        raise TypeError("a request lacks its argument 'target'")
 
 
 def check_package_names(asked: PackageArguments) -> None:
@@ -252,6 +310,8 @@ def check_request(target: Target, request: BuildRequest, *, uid: int | None) -> 
         limits=given.limits,
     )
     check_priority(request.priority)
+    if request.package is not None and not PACKAGE_NAME.fullmatch(request.package):
+        raise BadRequest(f"{request.package[:80]!a} is no package's name")
     check_source(request.source, form, uid)
     return replace(request, arches=arches, options=options, format=target.format)
 

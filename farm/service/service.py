@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from farm.errors import BadRequest
@@ -18,7 +18,7 @@ from farm.model.arch import Arch
 from farm.model.artifact import Artifact
 from farm.model.build import Batch, Build, BuildRequest, Step
 from farm.model.figures import EndedWork, QueueFigures
-from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
 from farm.model.worker import HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryName, RepositoryVersion
@@ -29,8 +29,16 @@ from farm.service.audit import Act
 from farm.service.log import LogPart, find_log, read_log, read_part
 from farm.service.permissions import Verb, check, is_admin
 from farm.service.repository import Repository, Rollback, check_repositories, describe, named, roll_back
-from farm.service.request import RequestArguments, check_owner, check_request, find_publishable, make_request
+from farm.service.request import (
+    RequestArguments,
+    check_names,
+    check_owner,
+    check_request,
+    find_publishable,
+    make_request,
+)
 from farm.service.watch import watch
+from farm.store.clients import BuildFilter, no_batch, no_build
 from farm.store.heads import Head
 from farm.targets.load import find_target, load_targets
 
@@ -57,7 +65,9 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         A local path is read with the rights of this process, so the actor must be a user of this machine to name one.
         Raises UnknownTarget, BadTarget, UnknownArch, BadSource, BadRequest; StoreTrouble when it cannot be copied.
         """
-        check(actor, Verb.ENQUEUE)
+        check_names(asked)
+        check(actor, Verb.ENQUEUE, place=self.projects.places.of(actor, asked.get("project") or DEFAULT_PROJECT))
+        asked = self.projects.completed(asked)
         uploaded = partial(self._uploads.source, actor.name, upload) if upload is not None else None
         return make_request(self.settings, lambda: self._on.artifacts, uid=actor.uid, uploaded=uploaded, **asked)
 
@@ -68,7 +78,8 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         request at all, and BrokerFull.
         """
         name = check_owner(owner or actor.name)
-        with self._act(actor, Verb.ENQUEUE, f"builds of {name}", owner=name) as made:
+        place = partial(self.projects.places.for_builds, actor)
+        with self._act(actor, Verb.ENQUEUE, f"builds of {name}", owner=name, place=place) as made:
             batch = self._enqueue(actor, requests, owner=name)
             made.subject, made.detail = f"batch {batch.id}", _count_of(batch, name)
         self._on.wake()
@@ -81,6 +92,10 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         asked = tuple(requests)
         if not asked:
             raise BadRequest("a batch has at least one build; give a request")
+        for project in {request.project for request in asked}:
+            check(actor, Verb.ENQUEUE, owner=owner, place=self.projects.places.of(actor, project))
+        for project, target in {(request.project, request.target) for request in asked}:
+            self.projects.check_target(project, target)
         # Each target's file is read once, or else the check of a thousand requests takes longer than the write.
         targets = {name: find_publishable(self.settings, name) for name in {request.target for request in asked}}
         checked = [check_request(targets[request.target], request, uid=actor.uid) for request in asked]
@@ -98,7 +113,7 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         with self._act_on_build(actor, Verb.CANCEL, build_id):
             self._store.cancel(build_id, by=actor.name)
         self._on.wake()
-        return self.build(build_id)
+        return self.build(build_id, actor)
 
     def retry(
         self, actor: Actor, build_id: int, *, step: str | None = None, arch: Arch | None = None
@@ -115,8 +130,16 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
 
     def _act_on_build(self, actor: Actor, verb: Verb, build_id: int) -> AbstractContextManager[Act]:
         # An admin may act on every build, so its owner is not looked up.
-        owner = None if is_admin(actor) else lambda: self.build(build_id).owner
-        return self._act(actor, verb, f"build {build_id}", owner=owner)
+        if is_admin(actor):
+            return self._act(actor, verb, f"build {build_id}")
+        build = cache(partial(self.build, build_id, actor))
+        return self._act(
+            actor,
+            verb,
+            f"build {build_id}",
+            owner=lambda: build().owner,
+            place=lambda: self.projects.places.of(actor, build().project, with_removed=True),
+        )
 
     # --- verbs: the farm ----------------------------------------------------------------------------------------
 
@@ -143,14 +166,24 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         return was
 
     def rollback(
-        self, actor: Actor, target: str, *, to: int, arch: str | Arch | None = None, kind: str = "os"
+        self,
+        actor: Actor,
+        target: str,
+        *,
+        to: int,
+        arch: str | Arch | None = None,
+        kind: str = "os",
+        project: str = DEFAULT_PROJECT,
     ) -> Rollback:
         """Make a new version with the content of version `to`, which clients and later builds get.
 
-        Raises NotFound for a version that is not kept, UnknownTarget, UnknownArch, BadRequest, RepositoryTrouble.
+        Raises NotFound for a version that is not kept, and for an unknown project; UnknownTarget, UnknownArch,
+        BadRequest, RepositoryTrouble.
         """
-        with self._act(actor, Verb.ROLL_BACK, f"repository {target}", detail=f"to version {to}") as made:
-            name = self.repository_name(target, arch, kind=kind)
+        place = partial(self.projects.places.of, actor, project)
+        detail = f"to version {to}"
+        with self._act(actor, Verb.ROLL_BACK, f"repository {target}", place=place, detail=detail) as made:
+            name = self.repository_name(target, arch, kind=kind, project=project, viewer=actor)
             made.subject = f"repository {name.path}"
             done = roll_back(self._on.repositories, name, to)
             self._store.publish_head(name.path, Head(version=done.after.number, url=done.after.url))
@@ -188,60 +221,86 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
         return self._store.prune_audit(before=before, dry_run=dry_run)
 
     # --- questions: builds --------------------------------------------------------------------------------------
+    # A viewer sees the builds of private projects whose member it is. Without a viewer no private build exists.
 
-    def build(self, build_id: int) -> Build:
+    def build(self, build_id: int, viewer: Actor | None = None) -> Build:
         """The present state, with steps, attempts and their artifacts. Raises NotFound."""
-        return self._store.build(build_id)
+        found = self._store.build(build_id)
+        if not self.projects.places.sees(viewer, found.project):
+            raise no_build(build_id)
+        return found
 
-    def batch(self, batch_id: int) -> Batch:
+    def project_of(self, build_id: int) -> str:
+        """The project of a build, also of one that an actor may not see. Raises NotFound."""
+        return self._store.project_of(build_id)
+
+    def batch(self, batch_id: int, viewer: Actor | None = None) -> Batch:
         """Raises NotFound."""
-        return self._store.batch(batch_id)
+        found = self._store.batch(batch_id)
+        seen = {name for name in {one.project for one in found.builds} if self.projects.places.sees(viewer, name)}
+        if found.builds and not seen:
+            raise no_batch(batch_id)
+        return replace(found, builds=tuple(one for one in found.builds if one.project in seen))
 
     def builds(
-        self,
-        *,
-        status: Status | None = None,
-        outcome: Outcome | None = None,
-        target: str | None = None,
-        limit: int = 50,
-        before: int | None = None,
+        self, viewer: Actor | None = None, *, limit: int = 50, **chosen: Unpack[BuildFilter]
     ) -> tuple[Build, ...]:
-        """Builds, newest first, with their steps but without attempts; only those older than the build `before`."""
-        return self._store.builds(status=status, outcome=outcome, target=target, limit=limit, before=before)
+        """Builds, newest first, with their steps but without attempts; only those older than the build `before`.
+
+        Raises NotFound for a project that does not exist, or that the viewer may not see.
+        """
+        project = chosen.get("project")
+        if project is not None:
+            self.projects.places.of(viewer, project, with_removed=True)
+        hidden = self.projects.places.hidden_from(viewer) if project is None else ()
+        return self._store.builds(limit=limit, hidden=hidden, **chosen)
 
     def changed_since(self, since: datetime, *, limit: int) -> list[int]:
         """The builds that run, or were enqueued or ended after that time, by number; no more than `limit`."""
         return self._store.changed_since(since, limit=limit)
 
-    def watch(self, build_id: int, *, timeout_s: float | None = None) -> Generator[Build | None, None, None]:
+    def watch(
+        self, build_id: int, *, timeout_s: float | None = None, viewer: Actor | None = None
+    ) -> Generator[Build | None, None, None]:
         """Yield the build now and each time that it has changed, until it is finished; None at the timeout."""
-        return watch(lambda: self.build(build_id), lambda: self._on.leases, build_id=build_id, timeout_s=timeout_s)
+        return watch(
+            lambda: self.build(build_id, viewer), lambda: self._on.leases, build_id=build_id, timeout_s=timeout_s
+        )
 
     def log(
-        self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None, follow: bool = False
+        self,
+        build_id: int,
+        *,
+        step: str | None,
+        arch: Arch | None,
+        attempt: int | None,
+        follow: bool = False,
+        viewer: Actor | None = None,
     ) -> Iterator[bytes]:
         """An attempt's log as bytes; the most useful one if step, arch or attempt are None.
 
         Raises NotFound, and WrongState when the step has not begun.
         """
-        place = find_log(self.build(build_id), step=step, arch=arch, attempt=attempt)
-        return read_log(
-            place, self._on.artifacts, lambda: self._on.leases, refresh=lambda: self.build(build_id), follow=follow
-        )
+        place = find_log(self.build(build_id, viewer), step=step, arch=arch, attempt=attempt)
+        refresh = partial(self.build, build_id, viewer)
+        return read_log(place, self._on.artifacts, lambda: self._on.leases, refresh=refresh, follow=follow)
 
     def log_part(
-        self, build_id: int, *, step: str | None, arch: Arch | None, attempt: int | None, offset: int, limit: int
+        self,
+        build_id: int,
+        *,
+        step: str | None,
+        arch: Arch | None,
+        attempt: int | None,
+        offset: int,
+        limit: int,
+        viewer: Actor | None = None,
     ) -> LogPart:
         """The bytes of such a log that are there now, from `offset` on. Raises as `log` does."""
-        place = find_log(self.build(build_id), step=step, arch=arch, attempt=attempt)
-        return read_part(
-            place,
-            self._on.artifacts,
-            lambda: self._on.leases,
-            refresh=lambda: self.build(build_id),
-            offset=offset,
-            limit=limit,
-        )
+        place = find_log(self.build(build_id, viewer), step=step, arch=arch, attempt=attempt)
+        refresh = partial(self.build, build_id, viewer)
+        leases = partial(getattr, self._on, "leases")
+        return read_part(place, self._on.artifacts, leases, refresh=refresh, offset=offset, limit=limit)
 
     def open_artifact(self, artifact: Artifact) -> BinaryIO:
         """The content; the caller closes it. Raises NotFound."""
@@ -253,13 +312,30 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
 
     # --- questions: repositories and targets --------------------------------------------------------------------
 
-    def repository(self, target: str, arch: str | Arch | None = None) -> Repository:
-        """`arch` None is this machine's, if the target has it. Raises UnknownTarget, UnknownArch."""
-        return describe(self.settings, target, arch)
+    def repository(
+        self,
+        target: str,
+        arch: str | Arch | None = None,
+        *,
+        project: str = DEFAULT_PROJECT,
+        viewer: Actor | None = None,
+    ) -> Repository:
+        """`arch` None is this machine's, if the target has it. Raises UnknownTarget, UnknownArch, NotFound."""
+        self.projects.places.of(viewer, project, with_removed=True)
+        return describe(self.settings, target, arch, project)
 
-    def repository_name(self, target: str, arch: str | Arch | None = None, *, kind: str = "os") -> RepositoryName:
-        """Raises UnknownTarget, UnknownArch, BadRequest."""
-        return named(self.settings, target, arch, kind)
+    def repository_name(
+        self,
+        target: str,
+        arch: str | Arch | None = None,
+        *,
+        kind: str = "os",
+        project: str = DEFAULT_PROJECT,
+        viewer: Actor | None = None,
+    ) -> RepositoryName:
+        """Raises UnknownTarget, UnknownArch, BadRequest, and NotFound for an unknown project."""
+        self.projects.places.of(viewer, project, with_removed=True)
+        return named(self.settings, target, arch, kind=kind, project=project)
 
     def repository_versions(self, name: RepositoryName) -> tuple[RepositoryVersion, ...]:
         """The versions that are kept, newest first. Raises RepositoryTrouble."""

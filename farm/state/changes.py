@@ -14,6 +14,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel, label_text
 from farm.model.outcome import Outcome, Status
+from farm.model.place import DEFAULT_PROJECT, place_of
 from farm.model.source import Source
 from farm.state.graph import How, Need, Planned
 
@@ -115,7 +116,19 @@ class BuildState:
     reason: str | None = None
     finished_at: datetime | None = None
     target_sha256: str | None = None
+    project: str = DEFAULT_PROJECT
     steps: list[StepState] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """The place of its packages: their names and versions are apart from those of other targets and projects."""
+        return place_of(self.project, self.target)
+
+    @property
+    def name_owner(self) -> str:
+        """The owner of its packages' names: its own in the default project, where all owners share roots; in another
+        project its place, since the members publish together."""
+        return self.owner if self.project == DEFAULT_PROJECT else self.place
 
     def find(self, kind: str, arch: Arch | None = None) -> StepState | None:
         for step in self.steps:
@@ -178,17 +191,17 @@ def build_for(builds: Mapping[int, BuildState], label: str) -> BuildState | None
     return builds.get(attempt.job_id) if attempt is not None else None
 
 
-#: Target, kind and name.
+#: Place (farm.model.place), kind and name.
 PackageName = tuple[str, str, str]
 Thing = BuildState | StepState | LiveAttempt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedPackage:
-    """A package that a build brings to a repository of its target: to that of `arch`, or for None to that of the
+    """A package that a build brings to a repository of its place: to that of `arch`, or for None to that of the
     sources. Two packages of one `slot` replace each other."""
 
-    target: str
+    place: str
     arch: Arch | None
     identity: str
     sha256: str
@@ -196,7 +209,7 @@ class PublishedPackage:
 
     @property
     def slot(self) -> tuple[str, str, str]:
-        return self.target, self.arch or "", self.identity
+        return self.place, self.arch or "", self.identity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,6 +276,7 @@ def _event(build: BuildState, step: StepState | None, at: str) -> dict[str, Any]
     whole = step or build
     return {
         "build": build.id,
+        "project": build.project,
         "package": build.package,
         "step": step.kind if step else None,
         "arch": step.arch if step else None,

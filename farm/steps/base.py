@@ -17,6 +17,7 @@ from farm.model.artifact import Artifact
 from farm.model.build import BuildOptions
 from farm.model.label import AttemptLabel
 from farm.model.outcome import Outcome
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.source import Source
 from farm.model.target import Limits, Target
 from farm.model.work import LogFile, PinnedRepository
@@ -84,6 +85,7 @@ class Order:
     logs: tuple[LogFile, ...] = ()
     replaces: tuple[tuple[str, int], ...] = ()
     target_sha256: str | None = None
+    project: str = DEFAULT_PROJECT
 
     def need(self, kind: str) -> Made:
         """The output of the needed step of this kind. Raises NotFound if it was never recorded."""
@@ -108,7 +110,8 @@ class World(Protocol):
         ...
 
     def own_repositories(self, order: Order, arch: Arch) -> tuple[PinnedRepository, ...]:
-        """The farm's own packages for the target and arch, pinned to a version. An empty repository is left out."""
+        """The farm's own packages for the target and arch that the order's project names, pinned to a version: the
+        project's own first, then those of the projects that it builds on. An empty repository is left out."""
         ...
 
 

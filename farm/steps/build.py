@@ -77,7 +77,7 @@ class Build(StepType[BuildInput, BuildResult]):
         return next((bad for rpm in output.rpms if (bad := _bad_arch(form, step, rpm)) is not None), None)
 
     def names(self, build: BuildState, output: BuildResult) -> Iterable[PackageName]:
-        return [(build.target, NameKind.BINARY.value, name) for name in package_names(build.format, output.rpms)]
+        return [(build.place, NameKind.BINARY.value, name) for name in package_names(build.format, output.rpms)]
 
     def brings(self, build: BuildState, step: StepState, output: BuildResult) -> Iterable[PublishedPackage]:
         form = format_of(build.format)
@@ -87,7 +87,7 @@ class Build(StepType[BuildInput, BuildResult]):
             for arch in arches:
                 if identity is not None and identity.arch in (form.independent, form.spell(arch)):
                     yield PublishedPackage(
-                        target=build.target,
+                        place=build.place,
                         arch=arch,
                         identity=identity.text,
                         sha256=rpm.sha256,

@@ -38,6 +38,7 @@ def make_order(
         following=_message(build, following) if following is not None and following.live is not None else None,
         build_id=build.id,
         batch_id=build.batch_id,
+        project=build.project,
         target=build.target,
         target_sha256=build.target_sha256,
         options=build.options,

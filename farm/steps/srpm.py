@@ -65,7 +65,7 @@ class Srpm(StepType[SrpmInput, SrpmResult]):
         return bad_identity(build.format, output.identity)
 
     def names(self, build: BuildState, output: SrpmResult) -> Iterable[PackageName]:
-        return [(build.target, NameKind.SOURCE.value, name) for name in parsed_names(build.format, [output.identity])]
+        return [(build.place, NameKind.SOURCE.value, name) for name in parsed_names(build.format, [output.identity])]
 
     def settle(self, settling: Settling, output: SrpmResult) -> None:
         build, form = settling.build, format_of(settling.build.format)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from farm.model.arch import Arch
 from farm.model.artifact import Artifact
@@ -80,7 +81,7 @@ class Upload(StepType[UploadInput, UploadResult]):
         return next((bad for path, version, _ in output.versions if (bad := _bad(allowed, path, version))), None)
 
     def claims(self, build: BuildState, step: StepState) -> Iterable[PackageName]:
-        yield build.target, NameKind.SOURCE.value, build.package
+        yield build.place, NameKind.SOURCE.value, build.package
         made = build.find(BUILD.name, step.arch)
         if made is not None and made.output is not None:
             built: BuildResult = BUILD.decode(made.output)
@@ -92,7 +93,7 @@ class Upload(StepType[UploadInput, UploadResult]):
             return
         packed: SrpmResult = SRPM.decode(source.output)
         yield PublishedPackage(
-            target=build.target, arch=None, identity=packed.identity, sha256=packed.srpm.sha256, build_id=build.id
+            place=build.place, arch=None, identity=packed.identity, sha256=packed.srpm.sha256, build_id=build.id
         )
         built: BuildResult = BUILD.decode(made.output)
         yield from BUILD.brings(build, step, built)
@@ -103,11 +104,12 @@ class Upload(StepType[UploadInput, UploadResult]):
 
 
 def _destinations(build: BuildState, step: StepState) -> frozenset[str]:
-    """The paths of the repositories that an upload may change: those of its own target and arches."""
+    """The paths of the repositories that an upload may change: those of its own project, target and arches."""
     arches = step.covers or ((step.arch,) if step.arch else ())
-    named = [RepositoryName(target=build.target, kind=RepositoryKind.SOURCE)]
+    own = partial(RepositoryName, project=build.project, target=build.target)
+    named = [own(kind=RepositoryKind.SOURCE)]
     for kind in (RepositoryKind.BINARY, RepositoryKind.DEBUG):
-        named += [RepositoryName(target=build.target, kind=kind, arch=arch) for arch in arches]
+        named += [own(kind=kind, arch=arch) for arch in arches]
     return frozenset(name.path for name in named)
 
 

@@ -2,12 +2,12 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -22,7 +22,7 @@ from farm.state.changes import BuildState, Changes
 from farm.state.retrying import choose
 from farm.state.text import clean
 from farm.steps.registry import build_workflow, find_step_type
-from farm.store import columns, schema, state_rows, value_rows, waiting
+from farm.store import columns, project_schema, schema, state_rows, value_rows, waiting
 from farm.store.database import Database
 from farm.store.in_flight import release
 from farm.store.owners import cancelled_claims, claim
@@ -37,6 +37,18 @@ _SHOWN_STEPS = sa.select(
     *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.urgency, _STEP.status, _STEP.outcome),
     *(_STEP.reason, _STEP.is_skipped, _STEP.not_before_at, _STEP.trouble),
 ).order_by(_STEP.id)
+
+
+class BuildFilter(TypedDict, total=False):
+    """The builds of a list: with this status, outcome, target, project and package, and older than the build
+    `before`; None for each that does not matter."""
+
+    status: Status | None
+    outcome: Outcome | None
+    target: str | None
+    project: str | None
+    package: str | None
+    before: int | None
 
 
 class ClientStore(Database):
@@ -65,38 +77,34 @@ class ClientStore(Database):
         with self.reading() as connection:
             return _batch(connection, batch_id)
 
+    def project_of(self, build_id: int) -> str:
+        """Raises NotFound."""
+        with self.reading() as connection:
+            query = sa.select(schema.build.c.project).where(schema.build.c.id == build_id)
+            found: str | None = connection.scalar(query)
+        if found is None:
+            raise no_build(build_id)
+        return found
+
     def build(self, build_id: int) -> Build:
         """A build with its steps, their attempts and the artifacts that those stored. Raises NotFound."""
         with self.reading() as connection:
             row = connection.execute(sa.select(schema.build).where(schema.build.c.id == build_id)).one_or_none()
             if row is None:
-                raise _no_build(build_id)
+                raise no_build(build_id)
             return _values(connection, [row], is_whole=True)[0]
 
     def builds(
-        self,
-        *,
-        status: Status | None = None,
-        outcome: Outcome | None = None,
-        target: str | None = None,
-        limit: int = 50,
-        before: int | None = None,
+        self, *, limit: int = 50, hidden: Collection[str] = (), **chosen: Unpack[BuildFilter]
     ) -> tuple[Build, ...]:
-        """The newest builds first, with their steps but without attempts; those before a build, if it is given."""
-        column = schema.build.c
-        query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(column.id < before)
-        if outcome is not None and status not in (None, Status.FINISHED):
+        """The newest builds first, with their steps but without attempts; those before a build, if it is given. Builds
+        of `hidden` projects are left out."""
+        if chosen.get("outcome") is not None and chosen.get("status") not in (None, Status.FINISHED):
             return ()  # an unfinished build has no outcome
-        if status is not None and outcome is None:
-            query = query.where(column.status == status.value)
-        if outcome is not None:
-            query = query.where(column.outcome == outcome.value)
-        if target is not None:
-            query = query.where(column.target == target)
         with self.reading() as connection:
-            return _values(connection, connection.execute(query).all())
+            if hidden:
+                return _values(connection, _of_seen(connection, chosen, hidden, limit))
+            return _values(connection, connection.execute(_chosen(chosen, limit)).all())
 
     def changed_since(self, since: datetime, *, limit: int) -> list[int]:
         """The builds that run, or were enqueued or ended after that time, by number; no more than `limit`."""
@@ -204,7 +212,8 @@ def _add_first_steps(connection: sa.Connection, builds: Sequence[tuple[int, Buil
 
 def _build_row(request: BuildRequest, source: Source, targets: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "package": clean(source.guessed_name),
+        "project": request.project,
+        "package": clean(request.package or source.guessed_name),
         "source": columns.to_text(source),
         "target": request.target,
         "format": request.format,
@@ -226,18 +235,49 @@ def _without_secret(source: Source) -> Source:
 def _one(connection: sa.Connection, build_id: int) -> BuildState:
     build = state_rows.load(connection, [build_id]).get(build_id)
     if build is None:
-        raise _no_build(build_id)
+        raise no_build(build_id)
     return build
 
 
-def _no_build(build_id: int) -> NotFound:
+def no_build(build_id: int) -> NotFound:
+    """The error for a build that does not exist, or that its asker may not see."""
     return NotFound(f"there is no build {build_id}; `farm list` shows the builds")
+
+
+def no_batch(batch_id: int) -> NotFound:
+    """The same for a batch."""
+    return NotFound(f"there is no batch {batch_id}; `farm list` shows the builds")
+
+
+def _chosen(chosen: BuildFilter, limit: int, project: str | None = None) -> sa.Select[Any]:
+    """The newest builds that were chosen, of this project if one is given."""
+    column = schema.build.c
+    query = sa.select(schema.build).order_by(column.id.desc()).limit(limit)
+    status, outcome, before = chosen.get("status"), chosen.get("outcome"), chosen.get("before")
+    if before is not None:
+        query = query.where(column.id < before)
+    if status is not None and outcome is None:
+        query = query.where(column.status == status.value)
+    wanted = {
+        "outcome": outcome.value if outcome is not None else None,
+        "target": chosen.get("target"),
+        "project": project or chosen.get("project"),
+        "package": chosen.get("package"),
+    }
+    return query.where(*(column[name] == value for name, value in wanted.items() if value is not None))
+
+
+def _of_seen(connection: sa.Connection, chosen: BuildFilter, hidden: Collection[str], limit: int) -> list[Any]:
+    """The same without hidden projects: a question for each of the others, so that many hidden builds cost nothing."""
+    names = [one for one in connection.scalars(sa.select(project_schema.project.c.name)) if one not in hidden]
+    found = [row for name in names for row in connection.execute(_chosen(chosen, limit, name))]
+    return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
 
 
 def _batch(connection: sa.Connection, batch_id: int) -> Batch:
     row = connection.execute(sa.select(schema.batch).where(schema.batch.c.id == batch_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no batch {batch_id}; `farm list` shows the builds")
+        raise no_batch(batch_id)
     query = sa.select(schema.build).where(schema.build.c.batch_id == batch_id).order_by(schema.build.c.id)
     found = connection.execute(query).all()
     return Batch(id=row.id, owner=row.owner, created_at=row.created_at, builds=_values(connection, found))

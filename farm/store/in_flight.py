@@ -81,7 +81,7 @@ def keep_apart(connection: sa.Connection, changes: Changes) -> None:
             _forget(connection, [step])
             machine.put_off(changes, step, message=clean(clash), until=changes.now + wait)
         elif new:
-            taken |= dict.fromkeys(new, build.owner)
+            taken |= dict.fromkeys(new, build.name_owner)
             connection.execute(_ADD, [_row(build, step, name) for name in new])
 
 
@@ -138,14 +138,14 @@ def _forget(connection: sa.Connection, steps: list[StepState]) -> None:
 
 def _row(build: BuildState, step: StepState, name: PackageName) -> dict[str, str | int | None]:
     target, kind, text = name
-    return {"target": target, "kind": kind, "name": text, "step_id": step.id, "owner": build.owner}
+    return {"target": target, "kind": kind, "name": text, "step_id": step.id, "owner": build.name_owner}
 
 
 def _clash(
     connection: sa.Connection, build: BuildState, names: list[PackageName], taken: dict[PackageName, str]
 ) -> str | None:
     """The reason why an upload of these names waits; None if it need not wait."""
-    found = next(((name, taken[name]) for name in names if taken.get(name, build.owner) != build.owner), None)
+    found = next(((name, taken[name]) for name in names if taken.get(name, build.name_owner) != build.name_owner), None)
     found = found or next(_of_others(connection, build, names), None)
     if found is None:
         return None
@@ -160,11 +160,11 @@ def _of_others(
         mine = [name for _, own_kind, name in names if own_kind == kind]
         for some in portions(mine):
             question = sa.select(_COLUMN.name, _COLUMN.owner).where(
-                _COLUMN.target == build.target,
+                _COLUMN.target == build.place,
                 _COLUMN.kind == kind,
                 _COLUMN.name.in_(some),
-                _COLUMN.owner != build.owner,
+                _COLUMN.owner != build.name_owner,
                 _MAY_PUBLISH,
             )
             for name, owner in connection.execute(question.limit(1)):
-                yield (build.target, kind, name), owner
+                yield (build.place, kind, name), owner

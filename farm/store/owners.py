@@ -1,4 +1,6 @@
-"""The owners of package names, by target: the first to publish a name owns it, and no build of another replaces it.
+"""The owners of package names, by place: the first to publish a name owns it, and no build of another replaces it.
+
+In the default project an owner is a person; another project owns all names in its places itself.
 
 Owns the table `package_owner`, and the message of a refusal. A step type says which names its results bring.
 """
@@ -71,7 +73,7 @@ def upload_refusal(owners: Mapping[PackageName, str], build: BuildState, step: S
 
 
 def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all: Iterable[PackageName]) -> str | None:
-    taken = [(name, owners[name]) for name in names_of_all if owners.get(name, build.owner) != build.owner]
+    taken = [(name, owners[name]) for name in names_of_all if owners.get(name, build.name_owner) != build.name_owner]
     if not taken:
         return None
     kind = "source package" if taken[0][0][1] == NameKind.SOURCE else "packages"
@@ -85,7 +87,7 @@ def _refusal(owners: Mapping[PackageName, str], build: BuildState, names_of_all:
 
 def claims_of(build: BuildState, step: StepState) -> list[Claim]:
     """The names that the build's owner gets if they have no owner: the step has succeeded, or may have."""
-    return [(name, build.owner, build.id) for name in registry.claims_of(build, step)]
+    return [(name, build.name_owner, build.id) for name in registry.claims_of(build, step)]
 
 
 def cancelled_claims(build: BuildState) -> list[Claim]:

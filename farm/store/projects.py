@@ -32,6 +32,14 @@ class Membership:
     role: Role | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """The settings of a project that decide what is in the roots of its builds."""
+
+    builds_on: tuple[str, ...] = ()
+    root_packages: tuple[str, ...] = ()
+
+
 class ProjectStore(Database):
     """The part of the store for projects. Changes of projects take turns, so that each sees the ones before."""
 
@@ -98,6 +106,17 @@ class ProjectStore(Database):
         role = Role(found.role) if found.role is not None else None
         return Membership(is_private=found.is_private, is_removed=found.removed_at is not None, role=role)
 
+    def memberships(self, actor: str) -> list[tuple[str, Role]]:
+        """The projects of which the actor is a member, and the role in each; by name, without removed ones."""
+        query = (
+            sa.select(_MEMBER.project, _MEMBER.role)
+            .select_from(project_schema.project.join(project_schema.project_member, _joined(actor)))
+            .where(_PROJECT.removed_at.is_(None))
+            .order_by(_MEMBER.project)
+        )
+        with self.reading() as connection:
+            return [(row.project, Role(row.role)) for row in connection.execute(query)]
+
     def hidden_from(self, actor: str) -> frozenset[str]:
         """The private projects of which the actor is no member, removed ones among them."""
         query = (
@@ -107,6 +126,26 @@ class ProjectStore(Database):
         )
         with self.reading() as connection:
             return frozenset(connection.scalars(query))
+
+    def surroundings(self, project: str) -> Surroundings:
+        """The settings for the roots of a project's builds; also of a removed one. Other removed projects are left out.
+
+        Raises NotFound.
+        """
+        with self.reading() as connection:
+            query = sa.select(_PROJECT.builds_on, _PROJECT.root_packages).where(_PROJECT.name == project)
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no project {project} any more; enqueue the build in another one")
+            wanted = columns.decode_names(row.builds_on)
+            there: frozenset[str] = frozenset()
+            if wanted:
+                is_there = sa.and_(_PROJECT.name.in_(wanted), _PROJECT.removed_at.is_(None))
+                there = frozenset(connection.scalars(sa.select(_PROJECT.name).where(is_there)))
+        return Surroundings(
+            builds_on=tuple(one for one in wanted if one in there),
+            root_packages=columns.decode_names(row.root_packages),
+        )
 
     # --- packages -----------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from farm.steps.registry import publishes, step_type
 from farm.store import schema
 from farm.store.questions import portions, ready_steps, reported
 
-#: Target, arch (empty for sources) and identity.
+#: Place, arch (empty for sources) and identity.
 Slot = tuple[str, str, str]
 Occupants = Mapping[Slot, Occupant]
 
@@ -176,7 +176,7 @@ def _brought(build: BuildState, step: StepState | None, kind: str, result: AnyRe
 def _occupants(connection: sa.Connection, packages: Iterable[PublishedPackage]) -> dict[Slot, Occupant]:
     wanted: dict[str, set[str]] = defaultdict(set)
     for package in packages:
-        wanted[package.target].add(package.identity)
+        wanted[package.place].add(package.identity)
     found: dict[Slot, Occupant] = {}
     for target, identities in wanted.items():
         for some in portions(sorted(identities)):

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from farm.model.project import DEFAULT_PROJECT
+from farm.model.place import DEFAULT_PROJECT
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
 REVISION = "0016"
@@ -277,7 +277,7 @@ repository = sa.Table(
     _column("updated_at", UtcTime),
 )
 
-#: The owner of each package name in a place (farm.model.place): the first to publish it. `kind` is `source` or `binary`.
+#: The owner of each package name in a place (farm.model.place): the first to publish it. `kind`: `source`, `binary`.
 package_owner = sa.Table(
     "package_owner",
     metadata,
@@ -330,7 +330,7 @@ owner_load = sa.Table(
     _column("at", UtcTime),
 )
 
-#: Access tokens. `sha256` is the hash of the secret, which is kept nowhere; `roles` is JSON, and holds in `project` alone.
+#: Access tokens. `sha256` is the hash of the secret, which is kept nowhere; `roles` is JSON, and for `project` alone.
 token = sa.Table(
     "token",
     metadata,

@@ -33,7 +33,7 @@ _LOAD = Query(
             _BUILD.arches,
         ),
         *(_BUILD.options, _BUILD.priority, _BUILD.owner, _BUILD.status, _BUILD.outcome, _BUILD.reason),
-        *(_BUILD.finished_at, _BUILD.target_sha256),
+        *(_BUILD.finished_at, _BUILD.target_sha256, _BUILD.project),
         *(_STEP.id, _STEP.job_id, _STEP.kind, _STEP.arch, _STEP.queue, _STEP.status, _STEP.outcome, _STEP.reason),
         *(_STEP.is_skipped, _STEP.not_before_at, _STEP.attempts, _STEP.troubles, _STEP.trouble, _STEP.trouble_hosts),
         *(_STEP.deaths, _STEP.hand_backs, _STEP.covers, _STEP.output),
@@ -68,7 +68,7 @@ _NEEDS = Query(
 _LOCK = (
     sa.select(_BUILD.id).where(_BUILD.id.in_(sa.bindparam("ids", expanding=True))).order_by(_BUILD.id).with_for_update()
 )
-_BUILD_END, _STEP_END = 17, 35
+_BUILD_END, _STEP_END = 18, 36
 
 
 def load(connection: sa.Connection, ids: Collection[int]) -> dict[int, BuildState]:
@@ -98,7 +98,7 @@ def _arch(text: str) -> Arch | None:
 def _build_state(row: Any) -> BuildState:
     (id_, batch_id, package, nevra, commit, source, target, form) = row[:8]
     (arches, options, priority, owner) = row[8:12]
-    status, outcome, reason, done, target_sha256 = row[12:_BUILD_END]
+    status, outcome, reason, done, target_sha256, project = row[12:_BUILD_END]
     return BuildState(
         id=id_,
         batch_id=batch_id,
@@ -117,6 +117,7 @@ def _build_state(row: Any) -> BuildState:
         reason=reason,
         finished_at=done,
         target_sha256=target_sha256,
+        project=project,
     )
 
 

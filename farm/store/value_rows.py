@@ -45,6 +45,7 @@ def build_value(
         warnings=warnings,
         replaces=replaces,
         replaced=replaced,
+        project=row.project,
     )
 
 
@@ -91,6 +92,7 @@ def warnings_of(connection: sa.Connection, row: Any) -> tuple[str, ...]:
     query = (
         sa.select(column.id, column.source_commit)
         .where(column.target == row.target, column.nevra == row.nevra, column.id < row.id)
+        .where(column.project == row.project)
         .where(column.source_commit != row.source_commit, column.outcome == Outcome.SUCCEEDED.value)
         .order_by(column.id.desc())
         .limit(1)

@@ -259,6 +259,7 @@ def _repository(key: str, one: _Repository, file: _File, fill: Mapping[str, str]
         priority=one.priority,
         arches=one.arches,
         module_hotfixes=one.module_hotfixes,
+        includes=(),  # for the farm's own repositories alone
         **addresses,
     )
 

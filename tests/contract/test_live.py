@@ -326,3 +326,34 @@ def test_a_reader_that_takes_nothing_is_told_that_events_are_lost() -> None:
     assert isinstance(lost, Lost)
     assert "1000 events waited" in lost.why
     assert (getattr(found[1001], "build", None), found[1002]) == (5000, None)
+
+
+def test_events_and_logs_of_a_private_project_are_its_members_alone(site: Site) -> None:
+    farm, store = site.driven.farm, site.driven.store
+    farm.new_project("hidden", targets=["demo"], is_private=True)
+    farm.grant("hidden", "ann", Role.PACKAGER)
+    ann = {"authorization": f"Bearer {token_for(store, Actor(name='ann', roles=frozenset({Role.READER})))}"}
+    build = farm.enqueue(git=URL, project="hidden", arches=["x86_64"])
+    site.driven.to_build(build.id)
+    label = f"{build.id}.build.x86_64.1"
+    site.driven.start(label)
+    site.write(label, b"secret words\n")
+    for follow in (False, True):
+        query = {"step": "build", "arch": "x86_64", "follow": follow}
+        assert site.client.get(f"/builds/{build.id}/log", params=query).status_code == 404
+    log = site.client.get(f"/builds/{build.id}/log", params={"step": "build", "arch": "x86_64"}, headers=ann)
+    assert log.content == b"secret words\n"
+    seen: dict[str, list[str]] = {}
+    for name, headers in (("eve", site.headers), ("ann", ann)):
+        with site.client.stream("GET", "/events", headers=headers) as answer:
+            lines = answer.iter_lines()
+            while next(lines) != "event: ready":
+                pass
+            site.leases.publish({"build": build.id, "step": "build", "status": Status.FINISHED, "project": "main"})
+            open_ = farm.enqueue(git=URL, target="demo", arches=["x86_64"]).id
+            site.leases.publish({"build": open_, "step": None, "status": Status.FINISHED})
+            seen[name] = []
+            while not seen[name] or f'"build":{open_},' not in seen[name][-1]:
+                seen[name] += [line for line in (next(lines),) if line.startswith('data: {"')]
+    assert [f'"build":{build.id},' in line for line in seen["eve"]] == [False]
+    assert [f'"build":{build.id},' in line for line in seen["ann"]] == [True, False]

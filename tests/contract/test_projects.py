@@ -8,16 +8,23 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
+import httpx
 import pytest
+import sqlalchemy as sa
 
 from farm.client import FarmApi
 from farm.errors import BadRequest, BadSource, FarmError, NotFound, NotPermitted, UnknownArch, UnknownTarget, WrongState
 from farm.model.actor import Actor, Role
 from farm.model.arch import Arch
-from farm.model.project import Project
+from farm.model.outcome import Outcome, Status
+from farm.model.project import Project, ProjectChange
+from farm.repositories import RepositoryKind, RepositoryName, RepositoryPackage, open_repositories
 from farm.service.permissions import RULES, Place, Verb, check, may
 from tests.contract.test_farm_api import IMPLEMENTATIONS
 from tests.driven_farm import DrivenFarm, driven_farm
+from tests.packages import make_srpm
+from tests.rpms import make_rpm, sha256
+from tests.served import served, token_for
 
 R, P, M, OP, A = Role
 URL = "https://example.org/hello.git"
@@ -101,6 +108,13 @@ def test_a_refusal_names_project_role_and_the_command_that_helps() -> None:
         "bob may not enqueue builds in the project perl: the role packager is missing (roles of bob there: reader); "
         "ask a maintainer of the project for `farm project grant perl bob packager`"
     )
+
+
+def test_a_refusal_of_a_token_for_another_project_says_so() -> None:
+    bot = Actor(name="bot", roles=frozenset({M}), project="perl")
+    for verb, place in ((Verb.ENQUEUE, Place(project="other")), (Verb.ENQUEUE, Place()), (Verb.DRAIN, Place())):
+        with pytest.raises(NotPermitted, match="the token is for the project perl alone; use another one"):
+            check(bot, verb, place=place)
 
 
 # --- members ----------------------------------------------------------------------------------------------------
@@ -341,7 +355,6 @@ def test_changes_at_once_make_no_circle(tmp_path: Path, database_url: str) -> No
         projects, refused, both = driven.farm._service.projects, [], Barrier(2)
 
         def change(name: str, other: str) -> None:
-            from farm.service.projects import ProjectChange
 
             both.wait(10)
             try:
@@ -355,3 +368,210 @@ def test_changes_at_once_make_no_circle(tmp_path: Path, database_url: str) -> No
         for thread in threads:
             thread.join(30)
         assert len(refused) == 1
+
+
+# --- builds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def perl(site: Site) -> FarmApi:
+    """An administrator, with a project that has a member, a package and a build."""
+    farm = site.admin
+    farm.new_project("perl", targets=["demo"], builds_on=["main"])
+    farm.grant("perl", "ann", P)
+    farm.grant("perl", "max", M)
+    farm.add_package("perl", "hello", git=URL, ref="v1", arches=["x86_64"], with_=["x"], limits={"memory_bytes": 2**30})
+    return farm
+
+
+def test_a_package_is_built_with_its_options_or_those_that_are_given(site: Site, perl: FarmApi) -> None:
+    ann = site.named("ann", R)
+    usual = ann.enqueue(project="perl", package="hello").last
+    assert (usual.project, usual.package, usual.target, usual.arches) == ("perl", "hello", "demo", (Arch.X86_64,))
+    assert (usual.source.ref, usual.options.with_, usual.options.limits.given) == (
+        "v1",
+        ("x",),
+        {"memory_bytes": 2**30},
+    )
+    assert usual.owner == "ann"
+    other = ann.enqueue(
+        project="perl", package="hello", ref="v2", arches=["aarch64"], with_=["y"], limits={"memory_bytes": 2**31}
+    ).last
+    assert (other.source.url, other.source.ref, other.arches) == (URL, "v2", (Arch.AARCH64,))
+    assert (other.options.with_, other.options.limits.given) == (("y",), {"memory_bytes": 2**31})
+    plain = ann.enqueue(project="perl", git=URL, arches=["x86_64"]).last
+    assert (plain.project, plain.source.ref) == ("perl", None)
+    many = ann.enqueue_many([ann.request(project="perl", package="hello"), ann.request(project="perl", git=URL)])
+    assert [build.project for build in (one.refresh() for one in many.builds)] == ["perl", "perl"]
+    perl.add_package("main", "hello", git=URL)
+    assert perl.enqueue(target="demo", package="hello").last.project == "main"
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "says"),
+    [
+        ({"project": "pearl", "git": URL}, NotFound, "there is no project 'pearl'; did you mean perl"),
+        ({"project": "perl", "package": "helo"}, NotFound, "the project perl has no package 'helo'"),
+        ({"project": "perl", "package": "hello", "git": URL}, BadRequest, "leave --git and --srpm out"),
+        ({"project": "perl"}, BadRequest, "either a git repository or a src.rpm"),
+        (
+            {"project": "perl", "git": URL, "target": "almalinux-9"},
+            BadRequest,
+            "does not build for 'almalinux-9', but for demo",
+        ),
+        ({"project": "wide", "git": URL}, BadRequest, "builds for almalinux-9, demo; choose one with --target"),
+        ({"project": "main", "git": URL}, BadRequest, "a build needs a target: --target T"),
+        ({"project": "gone", "git": URL}, WrongState, "the project gone was removed"),
+        ({"project": "../x", "git": URL}, NotFound, "there is no project"),
+        ({"project": "a\0", "git": URL}, NotFound, "there is no project"),
+    ],
+)
+def test_a_build_that_a_project_cannot_have_is_refused(
+    site: Site, perl: FarmApi, asked: dict[str, object], error: type, says: str
+) -> None:
+    perl.new_project("wide", targets=["almalinux-9", "demo"])
+    perl.new_project("gone", targets=["demo"])
+    perl.remove_project("gone")
+    with pytest.raises(FarmError, match=says) as raised:
+        perl.enqueue(**asked)  # type: ignore[arg-type]
+    assert isinstance(raised.value, error)
+    assert perl.builds() == ()
+
+
+def test_builds_of_a_project_take_a_role_there(site: Site, perl: FarmApi) -> None:
+    ann, max_, bob = site.named("ann", R), site.named("max", R), site.named("bob", P, M, OP)
+    bot, stray = site.named("bot", P, project="perl"), site.named("bot", P, project="main")
+    mine = ann.enqueue(project="perl", package="hello").id
+    bot.enqueue(project="perl", package="hello")
+    with pytest.raises(NotPermitted, match="bob may not enqueue builds in the project perl"):
+        bob.enqueue(project="perl", package="hello")
+    for farm in (ann, bot):
+        with pytest.raises(NotPermitted, match="may not enqueue builds"):
+            farm.enqueue(target="demo", git=URL)
+    assert stray.enqueue(target="demo", git=URL).last.project == "main"
+    request = perl.request(project="perl", package="hello")
+    with pytest.raises(NotPermitted, match="in the project perl"):
+        bob.enqueue_many([request])
+    for farm in (ann, max_, bot):
+        with pytest.raises(NotPermitted, match=r"go before those of others \(a priority above 0\)"):
+            farm.enqueue(project="perl", package="hello", priority=1)
+    for call in (lambda farm: farm.cancel(mine), lambda farm: farm.retry(mine)):
+        for farm in (bob, bot):
+            with pytest.raises(NotPermitted, match="of owner ann in the project perl"):
+                call(farm)
+    max_.cancel(mine)
+    ann.retry(mine)
+    perl.revoke("perl", "ann")
+    with pytest.raises(NotPermitted):
+        ann.cancel(mine)
+    for call in (lambda farm: farm.rollback("demo", to=0, arch="x86_64", project="perl"),):
+        for farm in (bob, bot):
+            with pytest.raises(NotPermitted, match="may not roll back repositories in the project perl"):
+                call(farm)
+        with pytest.raises(NotPermitted):
+            max_.rollback("demo", to=0, arch="x86_64")
+        call(max_)
+
+
+def test_builds_of_a_private_project_exist_for_its_members_alone(site: Site, perl: FarmApi) -> None:
+    perl.set_project("perl", is_private=True)
+    perl.grant("perl", "bot", P)
+    ann, bob, bot = site.named("ann", R), site.named("bob", R, P, M, OP), site.named("bot", P, project="main")
+    hidden = ann.enqueue_many([ann.request(project="perl", package="hello")])
+    number, batch = hidden.builds[0].id, hidden.id
+    open_ = perl.enqueue(target="demo", git=URL, arches=["x86_64"]).id
+    assert [one.id for one in ann.builds()] == [open_, number]
+    assert [one.id for one in ann.builds(limit=1)] == [open_]
+    assert ann.build(number).project == ann.batch(batch).builds[0].project == "perl"
+    assert ann.repository("demo", "x86_64", project="perl").project == "perl"
+    for farm in (bob, bot):
+        assert [one.id for one in farm.builds()] == [open_]
+        assert farm.builds(status=None, before=open_) == ()
+        for call, says in (
+            (lambda farm: farm.build(number), f"there is no build {number};"),
+            (lambda farm: farm.batch(batch), f"there is no batch {batch};"),
+            (lambda farm: list(farm.log(number, "fetch")), f"there is no build {number};"),
+            (lambda farm: next(farm.watch(number)), f"there is no build {number};"),
+            (lambda farm: farm.cancel(number), f"there is no build {number};"),
+            (lambda farm: farm.retry(number), f"there is no build {number};"),
+            (lambda farm: farm.builds(project="perl"), "there is no project 'perl'"),
+            (lambda farm: farm.repository("demo", project="perl"), "there is no project 'perl'"),
+            (lambda farm: farm.repository_name("demo", project="perl"), "there is no project 'perl'"),
+            (lambda farm: farm.repository_versions("demo", project="perl"), "there is no project 'perl'"),
+            (lambda farm: farm.enqueue(project="perl", package="hello"), "there is no project 'perl'"),
+        ):
+            with pytest.raises(NotFound, match=says):
+                call(farm)
+    perl.cancel(number)
+
+
+def test_a_list_is_of_one_project_or_package(site: Site, perl: FarmApi) -> None:
+    ours = [perl.enqueue(project="perl", package="hello").id for _ in range(2)]
+    theirs = perl.enqueue(target="demo", git="https://example.org/other.git", arches=["x86_64"]).id
+    perl.cancel(ours[0])
+    assert [one.id for one in perl.builds(project="perl")] == ours[::-1]
+    assert [one.id for one in perl.builds(project="main")] == [theirs]
+    assert [one.id for one in perl.builds(package="hello")] == ours[::-1]
+    assert [one.id for one in perl.builds(package="other", project="perl")] == []
+    assert [one.id for one in perl.builds(project="perl", status=Status.READY)] == ours[1:]
+    assert [one.id for one in perl.builds(package="hello", outcome=Outcome.CANCELLED, target="demo")] == ours[:1]
+    assert [one.id for one in perl.builds(project="perl", before=ours[1])] == ours[:1]
+    with pytest.raises(NotFound, match="did you mean perl"):
+        perl.builds(project="pearl")
+
+
+def test_an_upload_may_change_the_repositories_of_its_own_project_alone(site: Site, perl: FarmApi) -> None:
+    """The fake workers' upload names the default project's."""
+    driven = site.driven
+    number = perl.enqueue(project="perl", package="hello").id
+    driven.to_build(number)
+    driven.succeed(f"{number}.build.x86_64.1")
+    driven.succeed(f"{number}.upload.x86_64.1")
+    upload = perl.build(number).steps[-1]
+    assert upload.outcome is None
+    assert "to which this upload does not publish" in (upload.attempts[-1].reason or "")
+
+
+def test_repository_files_of_a_private_project_are_served_to_its_members_alone(tmp_path: Path) -> None:
+    with driven_farm(tmp_path) as driven, served(driven.settings) as address:
+        farm = driven.farm
+        farm.new_project("hidden", targets=["demo"], is_private=True)
+        farm.grant("hidden", "ann", P)
+        name = RepositoryName(project="hidden", target="demo", kind=RepositoryKind.BINARY, arch=Arch.X86_64)
+        path = make_rpm(tmp_path, "one")
+        given = RepositoryPackage(path=path, sha256=sha256(path), filename=path.name)
+        open_repositories(driven.settings).add(name, [given])
+        url = f"{address}/repos/{name.path}/current/repodata/repomd.xml"
+
+        def asked(actor: str) -> int:
+            token = token_for(driven.store, Actor(name=actor, roles=frozenset({R, P, M, OP})))
+            return httpx.get(url, headers={"authorization": f"Bearer {token}"}).status_code
+
+        assert (asked("eve"), asked("ann")) == (404, 200)
+        farm.set_project("hidden", is_private=False)
+        assert asked("eve") == 200
+
+
+def test_members_upload_source_packages_for_their_project(site: Site, perl: FarmApi, tmp_path: Path) -> None:
+    """They have no role on the farm that lets them build."""
+    path = make_srpm("hello-noarch", tmp_path)
+    ann = site.as_(Actor(name="ann", roles=frozenset({R}), uid=0))
+    assert ann.enqueue(project="perl", srpm=path, arches=["x86_64"]).last.project == "perl"
+    with pytest.raises(BadRequest, match="leave --git and --srpm out"):
+        ann.enqueue(project="perl", package="hello", srpm=path)
+    with pytest.raises(NotPermitted):
+        site.as_(Actor(name="eve", roles=frozenset({R}), uid=0)).enqueue(target="demo", srpm=path)
+
+
+@pytest.mark.parametrize("chosen", [{"project": "main"}, {"project": "main", "status": "finished"}, {"package": "a"}])
+def test_a_list_of_one_project_or_package_seeks(tmp_path: Path, database_url: str, chosen: dict[str, str]) -> None:
+    """No scan of all builds, and no sort: the databases say how they answer."""
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL scans a small table whatever its indexes")
+    with driven_farm(tmp_path, with_redis=False, database_url=database_url) as driven:
+        where = " AND ".join(f"{name} = '{value}'" for name, value in chosen.items())
+        question = f"EXPLAIN QUERY PLAN SELECT * FROM build WHERE {where} ORDER BY id DESC LIMIT 50"
+        with driven.store.reading() as connection:
+            said = [row.detail for row in connection.execute(sa.text(question))]
+        assert len(said) == 1, said
+        assert "USING INDEX" in said[0]

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import unquote
 from urllib.request import urlopen
 
 import pytest
@@ -134,6 +135,28 @@ def test_roots_start_with_packages_built_here_if_the_target_says_so(
     assert result.outcome is Outcome.SUCCEEDED, result.reason
     (record,) = [file.artifact for file in farm.artifacts(result.id) if file.artifact.name == "root.json"][-1:]
     assert b"libgreet-devel" in farm.read(record)
+
+
+def test_a_project_publishes_and_builds_in_pulp_by_itself(farm: Farm, tmp_path: Path) -> None:
+    """Its packages have the names of the default project's, and another content."""
+    assert _build(farm, "libgreet", tmp_path).outcome is Outcome.SUCCEEDED
+    before = farm.repository("demo", ARCH)
+    farm.new_project("perl", targets=["demo"])
+    farm.new_project("apps", targets=["demo"], builds_on=["perl", "main"])
+    asked = {"srpm": make_srpm("libgreet", tmp_path), "arches": [ARCH]}
+    own = farm.enqueue(**asked, project="perl", defines=[("dist", ".perl")]).wait(timeout_s=WITHIN_S)
+    assert own.outcome is Outcome.SUCCEEDED, own.reason
+    repository = farm.repository("demo", ARCH, project="perl")
+    assert "/~perl/demo/" in unquote(repository.baseurl)
+    assert (repository.version, farm.repository("demo", ARCH)) == (1, before)
+    asked["srpm"] = make_srpm("uses-libgreet", tmp_path)
+    second = farm.enqueue(**asked, project="apps").wait(timeout_s=WITHIN_S)
+    assert second.outcome is Outcome.SUCCEEDED, second.reason
+    (record,) = [file.artifact for file in farm.artifacts(second.id) if file.artifact.name == "root.json"][-1:]
+    assert b"libgreet-devel-0:1.0-1.perl" in farm.read(record).replace(b"devel-1.0", b"devel-0:1.0")
+    provenance = next(file.artifact for file in farm.artifacts(second.id) if file.artifact.name == "provenance.json")
+    names = [one["name"] for one in json.loads(farm.read(provenance))["repositories"]]
+    assert names == [f"farm.perl-{ARCH}", f"farm-demo-{ARCH}"]
 
 
 def test_upload_again_makes_no_version_and_no_publication(farm: Farm, pulp: LocalPulp, tmp_path: Path) -> None:

@@ -308,6 +308,13 @@ def test_logs_that_waited_are_published(upgraded: Upgraded) -> None:
     assert {path.name for path in folder.iterdir()} == {"fetch.1", "srpm.1", "build.x86_64.1"}
 
 
+def test_all_builds_belong_to_the_default_project(upgraded: Upgraded) -> None:
+    builds = upgraded.farm.builds(limit=1000)
+    assert {build.project for build in builds} == {"main"}
+    assert upgraded.farm.builds(project="main", limit=1000) == builds
+    assert [one.name for one in upgraded.farm.projects()] == ["main"]
+
+
 def test_builds_that_were_over_are_as_they_were(upgraded: Upgraded) -> None:
     now = documents(upgraded.before, upgraded.settings)
     over = [str(number) for name, number in upgraded.before.builds.items() if name not in ENDS]

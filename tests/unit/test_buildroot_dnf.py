@@ -1,6 +1,7 @@
 """dnf's configuration for a target."""
 
 import configparser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def test_each_repository_is_there_for_its_arches_with_its_url_filled_in() -> Non
 def test_the_farms_own_repositories_win() -> None:
     (own,) = pinned_repositories([("farm", "file:///r/1")])
     assert int(dict(own.options)["priority"]) < 99
+
+
+def test_each_repository_of_the_farm_goes_before_the_later_ones() -> None:
+    found = pinned_repositories([(f"farm.{name}-x86_64", "file:///r/1") for name in ("perl", "base", "main")])
+    assert [dict(one.options)["priority"] for one in found] == ["10", "11", "12"]
+
+
+def test_of_a_repository_with_names_only_packages_of_these_names_are_taken() -> None:
+    source = RepositorySource(
+        name="own", baseurl="file:///r/1", gpgcheck=False, includes=("gcc", "a,b", "*", "gcc-c++")
+    )
+    (found,) = target_repositories(replace(TARGET, repositories=(source,)), Arch.X86_64)
+    assert dict(found.options)["includepkgs"] == "gcc,gcc-c++"
 
 
 @pytest.mark.parametrize(("name", "url"), [("a b", "file:///"), ("main", "file:///"), ("x", "file:///\ngpgcheck=0")])

@@ -91,6 +91,7 @@ FAILED = {"outcome": "failed", "reason": REASON}
 BUILD = {
     "id": 1,
     "batch": 1,
+    "project": "main",
     "package": "hello",
     "nevra": "hello-1-1.src",
     "commit": "c0ffee",
@@ -197,7 +198,7 @@ def test_artifacts(driven: DrivenFarm, tmp_path: Path) -> None:
 
 def test_a_repository(driven: DrivenFarm) -> None:
     found = document(driven, "repo", "demo", "--arch", "x86_64")["repository"]
-    keys = ["target", "arch", "version", "baseurl", "debug_url", "source_url", "repo_file"]
+    keys = ["project", "target", "arch", "version", "baseurl", "debug_url", "source_url", "repo_file"]
     assert (list(found), found["target"], found["arch"], found["version"]) == (keys, "demo", "x86_64", 0)
 
 

@@ -304,6 +304,7 @@ def test_provenance_names_inputs_and_outputs(context: StepContext) -> None:
         "attempt": "12.build.x86_64.2",
         "build": 12,
         "package": "hello",
+        "project": "main",
         "target": "demo",
         "target_sha256": "c" * 64,
         "arch": "x86_64",

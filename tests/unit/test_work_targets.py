@@ -18,6 +18,7 @@ from farm.queues import build_queue
 from farm.scheduler import work
 from farm.scheduler.heads import Heads
 from farm.scheduler.work import WorkMaker
+from farm.store.projects import Surroundings
 from farm.store.read_view import Ready
 from farm.targets.record import digest_of, record_target
 from tests.artifacts import path_of
@@ -47,7 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def maker(file: Path) -> WorkMaker:
-    return WorkMaker(Settings(data=file.parent, targets=file.parent), cast("Heads", None))
+    return WorkMaker(Settings(data=file.parent, targets=file.parent), cast("Heads", None), lambda _: Surroundings())
 
 
 @pytest.mark.parametrize("break_", [lambda path: path.write_text("distribution = "), lambda path: path.unlink()])

@@ -20,7 +20,7 @@ from farm.errors import HostUnfit
 from farm.model.local import ShellRequest
 from farm.model.outcome import Outcome
 from farm.model.target import Limits
-from farm.model.work import PinnedRepository
+from farm.model.work import PinnedRepository, repository_id
 from workers.core.attached import run_attached
 from workers.core.context import Ended, StepContext
 from workers.core.log import StepLog
@@ -31,7 +31,7 @@ from workers.local.world import HostWorld
 from workers.roots.session import KEPT_BUILD
 from workers.sources.egress import EgressPolicy
 from workers.sources.gateway import Gateway
-from workers.steps.records import read_root, read_version
+from workers.steps.records import read_root, read_versions
 from workers.steps.registry import find_again
 from workers.steps.runner import find_kept, scratch_folder
 
@@ -116,10 +116,14 @@ def _opened(asked: ShellRequest, context: StepContext) -> Iterator[Reopened]:
 
 
 def _recorded(asked: ShellRequest, context: StepContext) -> tuple[PinnedRepository, ...]:
-    """The farm's own repository, at the version that the record names."""
-    version = read_version(asked, context)
-    own = HostWorld(context.settings, asked.target).own_at(asked.arch, version) if version is not None else None
-    return (own,) if own is not None else ()
+    """The farm's own repositories that the project names, at the versions that the record names."""
+    versions, world = read_versions(asked, context), HostWorld(context.settings, asked.target)
+    found = []
+    for project in (asked.project, *asked.builds_on):
+        version = versions.get(repository_id(project, asked.target.name, asked.arch))
+        own = world.own_at(project, asked.arch, version) if version is not None else None
+        found += [own] if own is not None else []
+    return tuple(found)
 
 
 class _Network:

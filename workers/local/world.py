@@ -5,8 +5,9 @@ from functools import cached_property
 
 from farm.config import Settings
 from farm.model.arch import Arch
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.target import Target
-from farm.model.work import PinnedRepository
+from farm.model.work import PinnedRepository, repository_id
 from farm.repositories import open_repositories
 from farm.repositories.base import RepositoryBackend, RepositoryKind, RepositoryName
 from farm.steps.base import Order
@@ -48,20 +49,24 @@ class HostWorld:
 
         return target.pinned(url_of)
 
-    def own_at(self, arch: Arch, version: int) -> PinnedRepository | None:
-        """The repository of the builds for the target and this arch at a version, or at the newest one if that version
-        is not kept. None if it has no packages. The address comes from the back end alone."""
-        kept = (one.number for one in self._repositories.versions(self._name(self.target.name, arch)))
-        return self.own(self.target.name, arch, version=version if version in kept else None)
+    def own_at(self, project: str, arch: Arch, version: int) -> PinnedRepository | None:
+        """The repository of a project's builds for the target and this arch at a version, or at the newest one if that
+        version is not kept. None if it has no packages. The address comes from the back end alone."""
+        name = self._name(project, self.target.name, arch)
+        kept = (one.number for one in self._repositories.versions(name))
+        return self._pinned(name, version if version in kept else None)
 
-    def _name(self, target: str, arch: Arch) -> RepositoryName:
-        return RepositoryName(target=target, kind=RepositoryKind.BINARY, arch=arch, format=self.target.format)
+    def own(self, target: str, arch: Arch) -> PinnedRepository | None:
+        """The repository of the default project's builds for this target and arch; None if it has no packages."""
+        return self._pinned(self._name(DEFAULT_PROJECT, target, arch), None)
 
-    def own(self, target: str, arch: Arch, *, version: int | None = None) -> PinnedRepository | None:
-        """The repository of the builds for this target and arch; None if it has no packages."""
-        name = self._name(target, arch)
+    def _pinned(self, name: RepositoryName, version: int | None) -> PinnedRepository | None:
         version = version or self._repositories.current(name)
-        if not version:
+        if not version or name.arch is None:
             return None
         url = self._repositories.url(name, version)
-        return PinnedRepository(name=f"farm-{target}-{arch}", url=url, version=version)
+        return PinnedRepository(name=repository_id(name.project, name.target, name.arch), url=url, version=version)
+
+    def _name(self, project: str, target: str, arch: Arch) -> RepositoryName:
+        kind, form = RepositoryKind.BINARY, self.target.format
+        return RepositoryName(project=project, target=target, kind=kind, arch=arch, format=form)

@@ -43,7 +43,7 @@ def publish_logs(work: Work[Any], logs: Sequence[LogFile], backend: RepositoryBa
     one name, the later one counts."""
     if not logs:
         return ""
-    name = RepositoryName(target=work.target.name, kind=RepositoryKind.LOGS)
+    name = RepositoryName(project=work.project, target=work.target.name, kind=RepositoryKind.LOGS)
     check_stop(context, name)
     with ExitStack() as stack:
         brought = (_log_file(work, log, context, stack) for log in logs)

@@ -59,6 +59,7 @@ def store_provenance(
         "attempt": work.attempt,
         "build": work.build_id,
         "package": work.package,
+        "project": work.project,
         "target": work.target.name,
         "target_sha256": work.target_sha256,
         "arch": given.arch,
@@ -87,14 +88,14 @@ def read_root(asked: ShellRequest, context: StepContext) -> tuple[RootPackage, .
     return tuple(RootPackage(identity=one.nevra, digest=one.digest) for one in root)
 
 
-def read_version(asked: ShellRequest, context: StepContext) -> int | None:
-    """The version of the farm's own repository that the attempt says it used; None without such a record. The record
-    has an address too, which counts for nothing: its host may have written any.
+def read_versions(asked: ShellRequest, context: StepContext) -> dict[str, int]:
+    """The versions of the farm's own repositories that the attempt says it used, by their names; empty without such a
+    record. The record has addresses too, which count for nothing: its host may have written any.
 
     Raises NotFound, BadRequest.
     """
     made = _read_record(_record(asked, _PROVENANCE), _Provenance, context)
-    return next((one.version for one in made.repositories), None) if made is not None else None
+    return {one.name: one.version for one in made.repositories} if made is not None else {}
 
 
 def _record(asked: ShellRequest, name: str) -> Artifact | None:
@@ -112,6 +113,7 @@ class _Package(msgspec.Struct, frozen=True):
 
 
 class _Pinned(msgspec.Struct, frozen=True):
+    name: str
     version: int
 
 

@@ -5,6 +5,7 @@ Owns which file goes to which repository; how it gets there is the repository ba
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from farm.errors import BadSource
@@ -12,6 +13,7 @@ from farm.formats.base import Format, Identity
 from farm.formats.registry import format_of as farm_format_of
 from farm.model.artifact import Artifact
 from farm.model.outcome import Outcome
+from farm.model.place import DEFAULT_PROJECT
 from farm.model.work import StepResult, Work
 from farm.repositories import (
     RepositoryBackend,
@@ -37,7 +39,8 @@ def run(work: Work[UploadInput], context: StepContext) -> StepResult[UploadResul
     backend = open_repositories(context.settings)
     try:
         form = farm_format_of(work.target.format)
-        check_room(backend, destinations(work.target.name, work.input, form), context.settings)
+        plan = destinations(work.target.name, work.input, form, project=work.project)
+        check_room(backend, plan, context.settings)
         return publish(work, backend, context)
     except BadSource as error:
         raise Ended(Outcome.FAILED, f"refused by the repository: {error}") from error
@@ -51,7 +54,7 @@ def publish(work: Work[UploadInput], backend: RepositoryBackend, context: StepCo
     artifact that is not a package of this build.
     """
     form = farm_format_of(work.target.format)
-    plan = destinations(work.target.name, work.input, form)
+    plan = destinations(work.target.name, work.input, form, project=work.project)
     with ExitStack() as files:
         # Not copied to be checked: back ends look at digests, so a file that is not what it should be is found there.
         with context.phase("download"):
@@ -115,16 +118,17 @@ def _published(
     return StepResult(outcome=Outcome.SUCCEEDED, phases=context.phases, output=UploadResult(versions=tuple(versions)))
 
 
-def destinations(target: str, given: UploadInput, form: Format) -> Destinations:
+def destinations(target: str, given: UploadInput, form: Format, *, project: str = DEFAULT_PROJECT) -> Destinations:
     """What goes where, with the file name it gets there: source first, then debug, then binary repositories.
 
     A package for all arches goes to the repositories of all the given ones.
     """
+    own = partial(RepositoryName, project=project, target=target, format=form.name)
     source = _identity(given.srpm, form)
     if not source.is_source:
         raise BadSource(f"{source.text!a} is for {source.arch}, and is no source package")
     plan: Destinations = {
-        RepositoryName(target=target, kind=RepositoryKind.SOURCE, format=form.name): [(given.srpm, source.filename)],
+        own(kind=RepositoryKind.SOURCE): [(given.srpm, source.filename)],
     }
     packages = [(artifact, _package(artifact, given, form)) for artifact in given.rpms]
     for kind in (RepositoryKind.DEBUG, RepositoryKind.BINARY):
@@ -136,7 +140,7 @@ def destinations(target: str, given: UploadInput, form: Format) -> Destinations:
                 and identity.arch in (form.independent, form.spell(arch))
             ]
             if content:
-                plan[RepositoryName(target=target, kind=kind, arch=arch, format=form.name)] = content
+                plan[own(kind=kind, arch=arch)] = content
     return plan
 
 

@@ -25,7 +25,7 @@ from pulp_glue.common.context import PluginRequirement, PulpRepositoryContext
 from pulp_glue.common.exceptions import PulpHTTPError
 
 from farm.errors import NotFound, RepositoryTrouble
-from farm.model.project import DEFAULT_PROJECT
+from farm.model.place import DEFAULT_PROJECT
 from farm.repositories.base import RepositoryKind, RepositoryName, RepositoryVersion
 from farm.repositories.pulp.content import check_epochs, packages_in, path_of, unit_key
 from farm.repositories.pulp.distributions import CURRENT, Distributions

@@ -23,6 +23,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~^-]*")
 #: A NEVRA that dnf takes for nothing else, such as an option, a group, a file or a URL.
 _EXACT = re.compile(rf"{_PLAIN.pattern}-(?:[0-9]{{1,10}}:)?[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~^]+\.(?!rpm$)[a-z0-9_]+")
 _EXACT_CHARS = 1000
+_FIRST_PRIORITY = 10
 _WORDS_CHARS = 2**20  # half of the length that Linux allows for a command line
 
 
@@ -63,7 +64,7 @@ def pinned_repositories(
     repositories: Sequence[tuple[str, str]], *, without: Sequence[str] = ()
 ) -> tuple[DnfRepository, ...]:
     """The farm's own repositories, from pairs of name and URL. They have priority over the target's, so that builds use
-    packages that the farm built.
+    packages that the farm built, and each over the later ones.
 
     The packages of the template, named in `without`, are excluded: otherwise each person who may publish a package
     could replace the shell in all build roots.
@@ -74,11 +75,12 @@ def pinned_repositories(
         DnfRepository(
             name=_word(name),
             options=(
-                *(("baseurl", _line(url)), ("gpgcheck", "0"), ("priority", "10"), ("metadata_expire", "-1")),
+                *(("baseurl", _line(url)), ("gpgcheck", "0"), ("priority", str(_FIRST_PRIORITY + place))),
+                ("metadata_expire", "-1"),
                 *excluded,
             ),
         )
-        for name, url in repositories
+        for place, (name, url) in enumerate(repositories)
     )
 
 
@@ -177,6 +179,8 @@ def _repository(source: RepositorySource, arch: Arch) -> DnfRepository:
         if value
     ]
     options += [("gpgcheck", str(int(source.gpgcheck))), ("priority", str(source.priority))]
+    if source.includes:
+        options.append(("includepkgs", ",".join(name for name in source.includes if _PLAIN.fullmatch(name))))
     if source.module_hotfixes:
         options.append(("module_hotfixes", "1"))
     if urlsplit(dict(options).get("baseurl", "")).scheme == "file":
