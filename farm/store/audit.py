@@ -1,6 +1,6 @@
 """The audit log in SQL. Rows are added and never changed; only `prune_audit` deletes some."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,9 @@ from farm.store.database import Database
 
 _COLUMN = schema.audit.c
 _TEXT_MAX = 300
+_SKEW = timedelta(minutes=1)
+#: No record is older. The first times of the calendar have no times before them.
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class AuditStore(Database):
@@ -40,8 +43,9 @@ class AuditStore(Database):
         if before is not None:
             query = query.where(_COLUMN.id < before)
         if since is not None:
-            # The first number is looked up by the index of times, so that a page ends there.
-            first = sa.select(sa.func.min(_COLUMN.id)).where(_COLUMN.at >= since).scalar_subquery()
+            # The index of times gives the number at which a page ends. Clocks of processes differ by less than _SKEW.
+            is_near = _COLUMN.at >= max(since, _EARLIEST) - _SKEW
+            first = sa.select(_COLUMN.id).where(is_near).order_by(_COLUMN.at, _COLUMN.id).limit(1).scalar_subquery()
             query = query.where(_COLUMN.id >= first, _COLUMN.at >= since)
         with self.reading() as connection:
             return tuple(_record(row) for row in connection.execute(query))

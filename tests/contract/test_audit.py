@@ -68,6 +68,7 @@ def test_records_are_filtered_and_paged(driven: DrivenFarm) -> None:
     assert [one.id for one in found] == sorted((one.id for one in found), reverse=True)
     assert {one.subject for one in driven.farm.audit(verb="drain")} == {f"host h{number}" for number in range(7)}
     assert driven.farm.audit(actor="bob") == ()
+    assert driven.farm.audit(since=datetime.min.replace(tzinfo=UTC), limit=100) == found
     assert driven.farm.audit(since=found[3].at, limit=100) == found[:4]
     assert driven.farm.audit(since=datetime.now(UTC) + timedelta(hours=1)) == ()
     admin = Actor(name="ann", roles=frozenset({Role.ADMIN}))
@@ -130,3 +131,17 @@ def test_the_table_and_the_document(tmp_path: Path) -> None:
         (record,) = json.loads(typed.ok("audit", "--json"))["audit"]
         assert (record["actor"], record["subject"], record["outcome"]) == ("ann", "token 1 of bob", "done")
         assert record["detail"].startswith("reader, until ")
+
+
+def test_a_page_costs_the_same_after_a_million_acts(tmp_path: Path) -> None:
+    """SQLite says by which index it finds the first of the asked times."""
+    with driven_farm(tmp_path, with_redis=False) as driven:
+        asked: list[str] = []
+        engine = driven.store._engine
+        sa.event.listen(engine, "before_cursor_execute", lambda _c, _k, text, *_: asked.append(text))
+        driven.store.audit(since=datetime.now(UTC))
+        with engine.connect() as connection:
+            (text,) = [one for one in asked if one.startswith("SELECT")]
+            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", ("x",) * text.count("?")).all())
+    assert "SEARCH audit USING COVERING INDEX ix_audit_at_id (at>?)" in plan
+    assert "SCAN audit'" not in plan
