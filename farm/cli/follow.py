@@ -15,8 +15,9 @@ from farm.errors import OUTCOME_EXIT_CODES, FarmError
 from farm.formats.base import Format, Identity
 from farm.formats.registry import format_of
 from farm.model.artifact import Artifact, ArtifactKind
-from farm.model.build import Attempt, Build, Step
+from farm.model.build import Build
 from farm.model.outcome import Outcome, Status
+from farm.service.summary import culprit
 
 _INTERRUPTED = 130
 _LIVE_PER_SECOND = 4
@@ -62,7 +63,7 @@ def summary(farm: FarmApi, build: Build) -> None:
         _summarise_success(farm, build)
         return
     out.print()
-    step, attempt = _culprit(build)
+    step, attempt = culprit(build)
     if step and attempt:
         arch = f" --arch {step.arch}" if step.arch else ""
         if attempt.excerpt:
@@ -133,14 +134,6 @@ def _identity(text: str | None, form: Format) -> Identity | None:
 def _name(identity: str, form: str) -> str:
     found = _identity(identity, format_of(form))
     return clean(found.name) if found is not None else ""
-
-
-def _culprit(build: Build) -> tuple[Step, Attempt] | tuple[None, None]:
-    """The step that decided the build's outcome, and its last attempt."""
-    for step in build.steps:
-        if step.outcome is build.outcome and step.attempts and step.counts:
-            return step, step.attempts[-1]
-    return None, None
 
 
 def _print_event(event: Event) -> None:

@@ -7,8 +7,8 @@ import typer
 
 from farm.cli.options import JsonOption
 from farm.cli.session import connected, console, emit, say
-from farm.cli.text import size
 from farm.config import Settings
+from farm.model.amounts import size
 
 
 def gc(

@@ -3,7 +3,8 @@
 import sys
 from functools import cache
 
-from farm.cli.text import clean, size
+from farm.cli.text import clean
+from farm.model.amounts import size
 
 
 def show_upload(name: str, done: int, of: int) -> None:

@@ -17,8 +17,9 @@ from farm.cli.options import (
     parse_thing,
 )
 from farm.cli.session import connected, console, emit, say
-from farm.cli.text import ago, clean
+from farm.cli.text import clean
 from farm.errors import BadTarget, FarmNotRunning, UnknownTarget
+from farm.model.amounts import ago
 from farm.model.outcome import Outcome, Status
 
 if TYPE_CHECKING:

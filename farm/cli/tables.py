@@ -7,10 +7,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from farm import wire
-from farm.cli.text import STYLES, ago, clean, duration, since, size
+from farm.cli.text import STYLES, clean
 from farm.errors import BadTarget
-from farm.fitness import unfit_reason
+from farm.model.amounts import ago, duration, since, size
 from farm.model.audit import DONE, AuditRecord
 from farm.model.build import Build, Step
 from farm.model.outcome import Outcome, Status
@@ -18,10 +17,12 @@ from farm.model.place import place_of
 from farm.model.project import Project, ProjectPackage
 from farm.model.target import Target
 from farm.model.token import Token
-from farm.model.worker import HostHold, WorkerFacts, hold_of
+from farm.model.worker import HoldKind, HostHold, WorkerFacts
 from farm.repositories import RepositoryCheck, RepositoryVersion
 from farm.service.files import StoredFile
+from farm.service.hosts import idle_reason
 from farm.service.limits import differing_limits, limit_text, limit_words
+from farm.service.summary import ran_s, waiting
 from farm.service.watch import seconds
 
 #: The width of a terminal from which on tables show their less important columns.
@@ -82,7 +83,7 @@ def step_table(build: Build) -> Table:
             f"  {step.kind}",
             step.arch or "",
             state(step.status, step.outcome),
-            duration(_ran_s(step)),
+            duration(ran_s(step)),
             _about(step),
         )
     return table
@@ -95,7 +96,7 @@ def build_heading(build: Build) -> Text:
         ("build ", "dim"),
         (str(build.id), "bold"),
         "  ",
-        (clean(_name(build)), "bold"),
+        (clean(build.name), "bold"),
         ("  for ", "dim"),
         clean(place_of(build.project, build.target)),
         "  ",
@@ -164,7 +165,7 @@ def _other_limits(build: Build, target: Target) -> str:
 def build_list(builds: Sequence[Build], width: int) -> Text:
     columns: dict[str, Sequence[str | Text]] = {
         "build": [str(build.id) for build in builds],
-        "package": [_short(clean(_name(build))) for build in builds],
+        "package": [_short(clean(build.name)) for build in builds],
         "target": [clean(place_of(build.project, build.target)) for build in builds],
         "state": [state(build.status, build.outcome) for build in builds],
         "age": [ago(build.created_at) for build in builds],
@@ -173,20 +174,6 @@ def build_list(builds: Sequence[Build], width: int) -> Text:
         "about": [clean(build.reason) or waiting(build) for build in builds],
     }
     return _chosen(columns, extra=("took", "owner"), width=width)
-
-
-def waiting(build: Build) -> str:
-    """The running or waiting steps, in few words; empty for a finished build."""
-    if build.status is Status.FINISHED:
-        return ""
-    running = [step.name for step in build.steps if step.status is Status.RUNNING]
-    why = [
-        f"{step.name}: {clean(step.waits_for)}"
-        for step in build.steps
-        if step.waits_for and not step.waits_for.startswith("waits for ")
-    ]
-    words = ([f"{', '.join(running)} running"] if running else []) + why
-    return "; ".join(words) or "waits for the scheduler"
 
 
 def queue_table(serving: Mapping[str, tuple[int, str]], counts: Mapping[str, tuple[int, int]], width: int) -> Text:
@@ -220,14 +207,8 @@ def worker_table(
 
 
 def _why_idle(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> Text:
-    """The reason why a worker gets no work, in few words."""
-    if unfit := next((why for queue in worker.queues if (why := unfit_reason(worker, queue))), None):
-        return Text(clean(unfit), style="red")
-    if worker.speaks != wire.VERSION:
-        return Text(f"speaks version {worker.speaks}, not {wire.VERSION}: restart it with this version", style="red")
-    holding = (hold_of(worker.host, queue, holds) for queue in worker.queues)
-    found = next((one for one in holding if one), None)
-    return Text(found.kind, style="yellow") if found else Text("")
+    why = idle_reason(worker, holds)
+    return Text(clean(why), style="yellow" if why in list(HoldKind) else "red")
 
 
 def target_table(targets: Mapping[str, Target | BadTarget], width: int) -> Text:
@@ -290,18 +271,6 @@ def _about(step: Step) -> Text:
         words = f"{words} (attempt {len(step.attempts)})".strip()
     is_bad = step.outcome is not None and not step.outcome.is_success and step.counts
     return Text(words, style="" if is_bad else "dim")
-
-
-def _ran_s(step: Step) -> float | None:
-    last = step.attempts[-1] if step.attempts else None
-    if last is None or last.started_at is None:
-        return None
-    return since(last.started_at, last.finished_at)
-
-
-def _name(build: Build) -> str:
-    """The name of the package; also its version, once that is known."""
-    return build.nevra.removesuffix(".src") if build.nevra else build.package
 
 
 def _short(name: str) -> str:

@@ -6,8 +6,9 @@ import typer
 
 from farm.cli.options import JsonOption, complete_project
 from farm.cli.session import connected, console, emit, say
-from farm.cli.text import ago, clean
+from farm.cli.text import clean
 from farm.model.actor import Role
+from farm.model.amounts import ago
 
 token = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

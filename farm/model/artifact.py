@@ -11,6 +11,11 @@ class ArtifactKind(StrEnum):
     LOG = "log"
     RECORD = "record"
 
+    @property
+    def is_package(self) -> bool:
+        """Whether it can be installed."""
+        return self is ArtifactKind.RPM
+
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:

@@ -142,6 +142,11 @@ class Build:
     replaced: tuple[Replacement, ...] = ()
     project: str = DEFAULT_PROJECT
 
+    @property
+    def name(self) -> str:
+        """The name of the package; also its version, once that is known."""
+        return self.nevra.removesuffix(".src") if self.nevra else self.package
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:

@@ -7,7 +7,7 @@ from farm import wire
 from farm.errors import NotFound, WrongState
 from farm.fitness import Withholding, unfit_reason
 from farm.model.outcome import Status
-from farm.model.worker import HoldKind, HostHold, WorkerFacts, host_of
+from farm.model.worker import HoldKind, HostHold, WorkerFacts, hold_of, host_of
 from farm.store.store import Store
 
 
@@ -38,6 +38,15 @@ def serving(workers: Sequence[WorkerFacts], holds: Mapping[str, HostHold]) -> di
             kept = unfit_reason(worker, queue) or withholding.reason(worker, queue)
             found[queue] = (slots, why or kept) if kept else (slots + worker.slots, why)
     return found
+
+
+def idle_reason(worker: WorkerFacts, holds: Mapping[str, HostHold]) -> str | None:
+    """The reason why a worker gets no work, in few words: for a hold, its kind. None if it gets work."""
+    if unfit := next((why for queue in worker.queues if (why := unfit_reason(worker, queue))), None):
+        return unfit
+    if worker.speaks != wire.VERSION:
+        return f"speaks version {worker.speaks}, not {wire.VERSION}: restart it with this version"
+    return next((hold.kind for queue in worker.queues if (hold := hold_of(worker.host, queue, holds))), None)
 
 
 def drain(store: Store, host: str, known: Collection[str], *, by: str, reason: str, hands_back: bool) -> HostHold:

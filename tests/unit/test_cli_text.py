@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.cli.options import parse_build, parse_thing
-from farm.cli.text import STYLES, ago, clean, clean_lines, duration, since, size
+from farm.cli.text import STYLES, clean, clean_lines
 from farm.errors import BadRequest
+from farm.model.amounts import ago, duration, since, size
 from farm.model.outcome import Outcome, Status
 from farm.service.log import Times
 
