@@ -117,6 +117,13 @@ class ClientStore(Database):
             found |= {row.id for row in connection.execute(newest) if row.created_at > since}
         return sorted(found)[:limit]
 
+    def builds_numbered(self, build_ids: Sequence[int]) -> tuple[Build, ...]:
+        """These builds in this order, with their steps but without attempts; unknown numbers are left out."""
+        with self.reading() as connection:
+            rows = connection.execute(sa.select(schema.build).where(schema.build.c.id.in_(build_ids))).all()
+            found = {build.id: build for build in _values(connection, rows)}
+        return tuple(found[one] for one in build_ids if one in found)
+
     def queue_counts(self) -> dict[str, tuple[int, int]]:
         """By queue with work in it: how many steps are ready, and how many its workers have."""
         with self.reading() as connection:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from farm.model.place import DEFAULT_PROJECT
 
 #: The newest migration. A test compares it with the migrations, and the migrations with this metadata.
-REVISION = "0016"
+REVISION = "0017"
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -114,6 +114,7 @@ build = sa.Table(
     sa.Index(None, "project", "status", "id"),
     sa.Index(None, "project", "outcome", "id"),
     sa.Index(None, "package", "id"),
+    sa.Index(None, "owner", "id"),
 )
 
 #: The URL of a source that has credentials in it. Only dispatch reads it, when it makes the fetch step's work.

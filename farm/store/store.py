@@ -8,6 +8,7 @@ from farm.store.clients import ClientStore
 from farm.store.database import open_database
 from farm.store.figures import FigureStore
 from farm.store.heads import HeadStore
+from farm.store.history import HistoryStore
 from farm.store.hosts import HostStore
 from farm.store.idempotency import IdempotencyStore
 from farm.store.logs import LogStore
@@ -22,6 +23,7 @@ class Store(
     ClientStore,
     SchedulerStore,
     HeadStore,
+    HistoryStore,
     HostStore,
     LogStore,
     ProjectStore,
