@@ -8,7 +8,7 @@ from farm.model.outcome import Outcome, Status
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildFilter:
+class BuildQuery:
     """The builds that match all values that are not None."""
 
     status: Status | None = None
@@ -17,6 +17,7 @@ class BuildFilter:
     package: str | None = None
     owner: str | None = None
     batch: int | None = None
+    project: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,3 +80,9 @@ class AccountVerbs(Acting):
         from farm.service.tokens import bearer
 
         return bearer(self._store, secret)
+
+    def session(self, token_id: int, fingerprint: str) -> Token:
+        """The valid token of a session that began with `bearer`, by its number and fingerprint. Raises NotLoggedIn."""
+        from farm.service.tokens import bearer_of_session
+
+        return bearer_of_session(self._store, token_id, fingerprint)

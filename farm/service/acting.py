@@ -11,6 +11,7 @@ from farm.model.answer import KeptAnswer
 from farm.model.upload import Upload
 from farm.service.audit import Act, Owner, act
 from farm.service.connections import Connections
+from farm.service.insight import Insight
 from farm.service.permissions import Place, Verb, check
 from farm.service.projects import Projects
 from farm.service.request import find_publishable
@@ -25,6 +26,7 @@ class Acting:
         self._on = connections
         self._store = connections.store
         self.projects = Projects(connections.settings, connections.store)
+        self.insight = Insight(connections, self.projects.places)
 
     def close(self) -> None:
         self._on.close()

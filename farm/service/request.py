@@ -11,7 +11,7 @@ from farm.errors import BadRequest, BadSource, UnknownArch
 from farm.formats.base import Format
 from farm.formats.registry import format_of
 from farm.model.arch import Arch
-from farm.model.build import BuildOptions, BuildRequest
+from farm.model.build import Build, BuildOptions, BuildRequest
 from farm.model.place import DEFAULT_PROJECT
 from farm.model.project import PACKAGE_NAME, Project, ProjectPackage
 from farm.model.source import Source, SourceKind, without_credentials
@@ -63,6 +63,26 @@ class RequestArguments(PackageArguments, total=False):
     project: str | None
     package: str | None
     priority: int
+
+
+def request_of(build: Build, *, uid: int | None) -> BuildRequest:
+    """The request of a build, for an actor with this user of the machine."""
+    return BuildRequest(
+        source=replace(build.source, reader_uid=uid),
+        target=build.target,
+        arches=build.arches,
+        options=build.options,
+        project=build.project,
+    )
+
+
+def source_arguments(
+    target: str, url: str, *, is_package: bool, ref: str | None = None, subdir: str | None = None
+) -> RequestArguments:
+    """The arguments for a source package, or for a git repository, at this URL."""
+    if is_package:
+        return {"target": target, "srpm": url}
+    return {"target": target, "git": url, "ref": ref, "subdir": subdir}
 
 
 def make_request(

@@ -36,6 +36,7 @@ from farm.service.request import (
     check_request,
     find_publishable,
     make_request,
+    request_of,
 )
 from farm.service.watch import watch
 from farm.store.clients import BuildFilter, no_batch, no_build
@@ -103,6 +104,10 @@ class FarmService(UploadVerbs, AccountVerbs, Requests):
             check(actor, Verb.HURRY)
         recorded = {target.name: record_target(target, self._on.artifacts).sha256 for target in targets.values()}
         return self._store.add_batch(checked, owner=owner, targets=recorded)
+
+    def request_again(self, actor: Actor, build_id: int) -> BuildRequest:
+        """The request of an earlier build, without the credentials that its URL may have had. Raises NotFound."""
+        return request_of(self.build(build_id, actor), uid=actor.uid)
 
     def cancel(self, actor: Actor, build_id: int) -> Build:
         """End a build in any state; the scheduler kills its running steps within 2 s.

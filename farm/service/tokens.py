@@ -93,7 +93,26 @@ def bearer(store: TokenStore, text: str) -> Token:
     is_right = hmac.compare_digest(found[1] if found else _NO_HASH, _hash(parsed[2]))
     if found is None or not is_right:
         raise NotLoggedIn("this farm does not know that token; ask an administrator of the farm for one")
-    token, now = found[0], datetime.now(UTC)
+    return _valid(store, found[0])
+
+
+def fingerprint(text: str) -> str:
+    """A text for a session, from which neither the secret nor its hash in the database can be found."""
+    parsed = _TOKEN.fullmatch(text)
+    return _hash(_hash(parsed[2])) if parsed else ""
+
+
+def bearer_of_session(store: TokenStore, token_id: int, proof: str) -> Token:
+    """The valid token with this number and fingerprint, as `bearer` gives it. Raises NotLoggedIn."""
+    found = store.token_and_hash(token_id)
+    if found is None or not hmac.compare_digest(_hash(found[1]), proof):
+        raise NotLoggedIn("the token of this session is not one of this farm; log in again")
+    return _valid(store, found[0])
+
+
+def _valid(store: TokenStore, token: Token) -> Token:
+    """The same token, whose use is noted. Raises NotLoggedIn if it is revoked or expired."""
+    now = datetime.now(UTC)
     if (state := token.state(now)) != "valid":
         at = token.revoked_at or token.expires_at
         raise NotLoggedIn(

@@ -3,14 +3,14 @@
 Each reads a bounded number of rows, however many builds there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from farm.model.arch import Arch
-from farm.model.history import BuildFilter, Found, StepRun
+from farm.model.history import BuildQuery, Found, StepRun
 from farm.model.outcome import Outcome, Status
 from farm.store import schema
 from farm.store.database import Database
@@ -32,11 +32,15 @@ class _Scan:
 class HistoryStore(Database):
     """The part of the store for the past."""
 
-    def find_builds(self, wanted: BuildFilter, *, limit: int, before: int | None = None) -> Found:
+    def find_builds(
+        self, wanted: BuildQuery, *, limit: int, before: int | None = None, hidden: Collection[str] = ()
+    ) -> Found:
         """The newest builds that match, and the `before` of the next page. A page may be short, even empty, although
-        there is a next one."""
+        there is a next one. Builds of `hidden` projects are left out."""
         scan = _scan_of(wanted)
-        query = sa.select(_BUILD.id, _BUILD.status, _BUILD.outcome, _BUILD.target, _BUILD.owner, _BUILD.package)
+        query = sa.select(
+            _BUILD.id, _BUILD.status, _BUILD.outcome, _BUILD.target, _BUILD.owner, _BUILD.package, _BUILD.project
+        )
         if scan is not None:
             query = query.where(scan.column == scan.value)
         if before is not None:
@@ -45,6 +49,8 @@ class HistoryStore(Database):
         outer = sa.select(inner.c.id).order_by(inner.c.id.desc()).limit(limit)
         for column, value in _conditions(wanted, inner.c):
             outer = outer.where(column == value)
+        if hidden:
+            outer = outer.where(inner.c.project.not_in(hidden))
         with self.reading() as connection:
             found = tuple(connection.scalars(outer))
             if len(found) == limit:
@@ -91,7 +97,7 @@ class HistoryStore(Database):
         )
 
 
-def _scan_of(wanted: BuildFilter) -> _Scan | None:
+def _scan_of(wanted: BuildQuery) -> _Scan | None:
     for column, value in (
         (_BUILD.batch_id, wanted.batch),
         (_BUILD.package, wanted.package),
@@ -102,12 +108,13 @@ def _scan_of(wanted: BuildFilter) -> _Scan | None:
     return None
 
 
-def _conditions(wanted: BuildFilter, columns: Any) -> list[tuple[Any, str]]:
+def _conditions(wanted: BuildQuery, columns: Any) -> list[tuple[Any, str]]:
     given = {
         "status": wanted.status,
         "outcome": wanted.outcome,
         "target": wanted.target,
         "owner": wanted.owner,
         "package": wanted.package,
+        "project": wanted.project,
     }
     return [(columns[name], str(value)) for name, value in given.items() if value is not None]

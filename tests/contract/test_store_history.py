@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from farm.model.build import BuildRequest
-from farm.model.history import BuildFilter
+from farm.model.history import BuildQuery
 from farm.model.outcome import Outcome, Status
 from farm.model.source import Source, SourceKind
 from farm.store import history, schema
@@ -33,7 +33,7 @@ def store(database_url: str) -> Iterator[Store]:
     store.close()
 
 
-def _all(store: Store, wanted: BuildFilter, limit: int = 7) -> list[int]:
+def _all(store: Store, wanted: BuildQuery, limit: int = 7) -> list[int]:
     found: list[int] = []
     before: int | None = None
     while True:
@@ -49,19 +49,19 @@ def _all(store: Store, wanted: BuildFilter, limit: int = 7) -> list[int]:
 @pytest.mark.parametrize(
     "wanted",
     [
-        BuildFilter(package="perl"),
-        BuildFilter(owner="bob"),
-        BuildFilter(batch=1),
-        BuildFilter(batch=2, package="curl"),
-        BuildFilter(owner="ann", outcome=Outcome.FAILED),
-        BuildFilter(owner="ann", package="bash", status=Status.READY, target="demo"),
-        BuildFilter(owner="ann", target="nope"),
-        BuildFilter(package="no-such"),
+        BuildQuery(package="perl"),
+        BuildQuery(owner="bob"),
+        BuildQuery(batch=1),
+        BuildQuery(batch=2, package="curl"),
+        BuildQuery(owner="ann", outcome=Outcome.FAILED),
+        BuildQuery(owner="ann", package="bash", status=Status.READY, target="demo"),
+        BuildQuery(owner="ann", target="nope"),
+        BuildQuery(package="no-such"),
     ],
     ids=range(8),
 )
 def test_every_build_that_matches_is_found_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch, wanted: BuildFilter, scanned: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, wanted: BuildQuery, scanned: int
 ) -> None:
     monkeypatch.setattr(history, "_SCANNED", scanned)
     matches = [
@@ -79,12 +79,12 @@ def test_every_build_that_matches_is_found_once(
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        (BuildFilter(package="perl", outcome=Outcome.FAILED, owner="ann"), "ix_build_package_id"),
-        (BuildFilter(owner="ann", outcome=Outcome.FAILED, target="demo"), "ix_build_owner_id"),
-        (BuildFilter(batch=1, outcome=Outcome.FAILED), "ix_build_batch_id"),
+        (BuildQuery(package="perl", outcome=Outcome.FAILED, owner="ann"), "ix_build_package_id"),
+        (BuildQuery(owner="ann", outcome=Outcome.FAILED, target="demo"), "ix_build_owner_id"),
+        (BuildQuery(batch=1, outcome=Outcome.FAILED), "ix_build_batch_id"),
     ],
 )
-def test_a_question_seeks_in_an_index(store: Store, wanted: BuildFilter, index: str) -> None:
+def test_a_question_seeks_in_an_index(store: Store, wanted: BuildQuery, index: str) -> None:
     with store.reading() as connection:
         if connection.dialect.name != "sqlite":
             pytest.skip("PostgreSQL chooses by the number of rows")
