@@ -42,6 +42,8 @@ class Settings:
     `url` is the address of a farm's server, for commands that are to use it instead of the database, with the token of
     `token_file`, or else of `farm login`.
 
+    `flower_url` is the address under which people reach Flower; the pages link each running step to it.
+
     `server_port` is the port of the HTTP server that `farm up` starts on 127.0.0.1. `server_hosts` are the
     comma-separated names, besides those of the loopback, by which clients reach a server. With `server_anonymous`, a
     client without a token may read. `server_proxies` are the comma-separated addresses of proxies in front of a server,
@@ -92,6 +94,7 @@ class Settings:
     max_deaths: int = 3
     retry_delay_s: float = 5.0
     flower_port: int = 5555
+    flower_url: str = ""
     url: str = ""
     token_file: Path | None = None
     server_port: int = 8780
@@ -168,6 +171,10 @@ class Settings:
                 ipaddress.ip_network(address)
             except ValueError as error:
                 raise BadSettings(f"FARM_SERVER_PROXIES: {error}; write 127.0.0.1 or 10.0.0.0/8") from error
+        if self.flower_url and urlsplit(self.flower_url).scheme not in ("http", "https"):
+            raise BadSettings(
+                f"FARM_FLOWER_URL={self.flower_url!r} is not an http or https URL; correct it or unset it"
+            )
         if self.repositories not in _BACKENDS:
             raise BadSettings(f"FARM_REPOSITORIES={self.repositories!r} is not one of {', '.join(_BACKENDS)}")
         if self.repositories == PULP:

@@ -188,6 +188,9 @@ Go on by hand:
     farm log BUILD                               # the log; of the failed step, if one failed
     farm build --git URL --target demo --arch {_arch()} --wait
     farm repo demo                               # a .repo file for dnf
+
+The pages show what was built: while `farm up` runs, open http://127.0.0.1:{settings.server_port} in a browser,
+and log in with the token that `farm token new --role maintainer` prints.
 """,
         markup=False,
         soft_wrap=True,

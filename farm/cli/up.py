@@ -49,7 +49,7 @@ def _welcome(console: Console, farm: Embedded) -> None:
     say = partial(console.print, soft_wrap=True)
     say(f"\nThe farm is up. Data: {data}   Logs: {data / 'log'}   Flower: {farm.flower_url}")
     if farm.server_url:
-        say(f"HTTP: {farm.server_url}; `farm token new --role ROLE` makes a token for it")
+        say(f"Pages and HTTP: {farm.server_url}; log in with a token, which `farm token new --role ROLE` makes")
     if data != default:
         say(f"In another terminal: export FARM_DATA={data}")
     say("Then: farm targets, farm build --git URL --target NAME --arch ARCH --wait, farm status. Ctrl-C drains.\n")

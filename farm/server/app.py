@@ -9,7 +9,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from farm.config import Settings
 from farm.errors import FarmError, FarmNotRunning
@@ -21,6 +21,7 @@ from farm.server.idempotency import Idempotency
 from farm.server.limits import RateLimits
 from farm.server.live import LiveEvents, Streams
 from farm.server.metrics import Metrics, TimedRequests, metrics
+from farm.server.pages.shell import PageHeaders, make_pages
 from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
 from farm.server.projects import Projects
@@ -83,9 +84,31 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
 
 
 def make_app(service: FarmService, live: Streams) -> ASGIApp:
-    """The whole application. The caller closes the service and the streams."""
+    """The whole application: the API, and the pages on all other paths. The caller closes the service
+    and the streams.
+
+    Raises BadSettings for a key of sessions that cannot be used.
+    """
     settings: Settings = service.settings
-    return CheckedHost(make_api(service, live), (*_LOOPBACK, *settings.server_names))
+    return CheckedHost(Split(make_api(service, live), make_pages(service)), (*_LOOPBACK, *settings.server_names))
+
+
+class Split:
+    """Sends a request whose path begins like one of the API to it, with neither session nor cookie, and all others to
+    the pages."""
+
+    def __init__(self, api: Litestar, pages: Litestar) -> None:
+        self._api = api
+        self._pages = PageHeaders(pages)
+        self._of_api = frozenset(_first(route.path) for route in api.routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._api if _first(scope["path"]) in self._of_api else self._pages
+        await app(scope, receive, send)
+
+
+def _first(path: str) -> str:
+    return path.split("/", 2)[1] if "/" in path else path
 
 
 def _description() -> OpenAPIConfig:

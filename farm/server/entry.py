@@ -22,7 +22,7 @@ from farm.service.tokens import actor_of
 
 #: Read by everyone: they have nothing of the farm's content.
 OPEN_PATHS = ("/healthz", "/readyz", f"{PREFIX}/openapi.json")
-_ANONYMOUS = Actor(name="anonymous", roles=frozenset({Role.READER}))
+ANONYMOUS = Actor(name="anonymous", roles=frozenset({Role.READER}))
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SHOWN_MAX = 100
 
@@ -86,7 +86,7 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: ASGIConnection) -> AuthenticationResult:  # type: ignore[type-arg]
         given = connection.headers.getall("authorization", [])
-        address = _address(connection)
+        address = client_address(connection)
         # A package manager asks for thousands of small files at once.
         is_of_repository = connection.scope["path"].startswith(f"{REPOS}/")
         if not given and self.is_anonymous_allowed:
@@ -94,7 +94,7 @@ class Authentication(AbstractAuthenticationMiddleware):
                 raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
             if not is_of_repository:
                 await asyncio.to_thread(self.limits.request, f"anonymous at {address}")
-            return AuthenticationResult(user=_ANONYMOUS, auth=None)
+            return AuthenticationResult(user=ANONYMOUS, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
         if scheme.lower() == "basic" and is_of_repository:
             scheme, secret = "bearer", _password(secret)
@@ -119,7 +119,7 @@ class Authentication(AbstractAuthenticationMiddleware):
         return actor
 
 
-def _address(connection: ASGIConnection) -> str:  # type: ignore[type-arg]
+def client_address(connection: ASGIConnection) -> str:  # type: ignore[type-arg]
     """The client's address; that of a proxy, unless FARM_SERVER_PROXIES has it."""
     return connection.client.host if connection.client else "unknown"
 

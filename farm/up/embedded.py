@@ -134,7 +134,10 @@ class Embedded:
         port = self._take_port(self.settings.server_port)
         self.server_url = f"http://127.0.0.1:{port}"
         argv = [sys.executable, "-m", "farm.server", "127.0.0.1", str(port)]
-        self._members.start("server", argv, self._environment("server"), is_vital=False)
+        environment = self._environment("server")
+        if not self.settings.server_hosts:  # else people may be elsewhere, and this Flower is for this machine
+            environment.setdefault("FARM_FLOWER_URL", self.flower_url)
+        self._members.start("server", argv, environment, is_vital=False)
 
     def _take_port(self, wanted: int) -> int:
         port, claim = _free_port(wanted)

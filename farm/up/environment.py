@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "server": (
         *(*_EVERY, "database_url", "targets", "keep_audit_days"),
         *("server_hosts", "server_anonymous", "server_proxies", "rate_requests", "rate_enqueues"),
+        "flower_url",
         *_PUBLISHING,
     ),
     "commands": ("data",),  # a command brings its own
