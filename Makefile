@@ -22,7 +22,7 @@ demo: $(VENV)/.ready ## from nothing to packages built, and one installed; PULP=
 	@$(SUDO) $(BIN)/python -m deploy.demo.tour $(WITH_PULP)
 
 test: $(VENV)/.ready-dev ## the whole test suite, installing what it needs
-	@deploy/bootstrap base postgresql emulators siege
+	@deploy/bootstrap base postgresql emulators siege browser
 	@# Tests call tools of wheels, such as createrepo_c, by name.
 	@$(SUDO) env PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --numprocesses 3 --dist loadgroup $(ARGS)
 
