@@ -32,7 +32,8 @@ class _Warm:
 
     def types(self, *words: str | Path, **env: str) -> "subprocess.CompletedProcess[str]":
         argv = [FARM, "try", *map(str, words)]
-        return subprocess.run(argv, env=self.env(**env), capture_output=True, text=True, timeout=WITHIN_S, check=False)
+        where = {"cwd": self.data, "env": self.env(**env)}  # results go into the current folder
+        return subprocess.run(argv, **where, capture_output=True, text=True, timeout=WITHIN_S, check=False)
 
     def is_served(self, *words: str | Path, **env: str) -> bool:
         """True if the process of the command loads no module of the steps, which it would name with this variable."""
