@@ -113,8 +113,7 @@ build = sa.Table(
     sa.Index(None, "project", "id"),
     sa.Index(None, "project", "status", "id"),
     sa.Index(None, "project", "outcome", "id"),
-    sa.Index(None, "package", "id"),
-    sa.Index(None, "owner", "id"),
+    *(sa.Index(None, name, "id") for name in ("package", "owner")),
 )
 
 #: The URL of a source that has credentials in it. Only dispatch reads it, when it makes the fetch step's work.
