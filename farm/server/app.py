@@ -26,7 +26,7 @@ from farm.server.parameters import CheckedRequest, Service
 from farm.server.problems import farm_error, http_error, unexpected
 from farm.server.projects import Projects
 from farm.server.repos import repository_file
-from farm.server.share import FairShare
+from farm.server.share import BoundedRefusals, FairShare
 from farm.server.uploads import UploadRoutes
 from farm.service.bodies import PREFIX
 from farm.service.service import FarmService
@@ -61,6 +61,7 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
     allowed = service.settings.server_anonymous
     limits, figures = RateLimits(service), Metrics(service)
     entry = DefineMiddleware(Authentication, service=service, limits=limits, is_anonymous_allowed=allowed)
+    bounded = DefineMiddleware(BoundedRefusals, limits=limits)
     repeatable = DefineMiddleware(Idempotency, service=service, body_max_bytes=BODY_MAX_BYTES)
     return Litestar(
         [
@@ -73,7 +74,7 @@ def make_api(service: FarmService, live: Streams | None = None) -> Litestar:
             "figures": Provide(lambda: figures, sync_to_thread=False, use_cache=True),
             "live": Provide(lambda: streams, sync_to_thread=False, use_cache=True),
         },
-        middleware=[DefineMiddleware(TimedRequests, metrics=figures), entry, FairShare, repeatable],
+        middleware=[DefineMiddleware(TimedRequests, metrics=figures), entry, bounded, FairShare, repeatable],
         exception_handlers={FarmError: farm_error, HTTPException: http_error, Exception: unexpected},
         request_class=CheckedRequest,
         request_max_body_size=BODY_MAX_BYTES,

@@ -144,7 +144,7 @@ class Builds(Controller):
         kind = step_kind(step)
         if follow:
             place = await live.place(build_id, step=kind, arch=arch, attempt=attempt, viewer=request.user)
-            return await live.log(request.user, place, offset=offset, tail=tail)
+            return await live.log(request, place, offset=offset, tail=tail)
         part = await asyncio.to_thread(
             service.log_part,
             build_id,

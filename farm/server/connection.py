@@ -16,7 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class ConnectionBounds:
     """A request arrives whole within `receive_s`. A client that takes no byte of an answer for `send_s` is cut off.
 
-    Above `connections_max`, the connection that has waited longest for its client's request is closed.
+    Above `connections_max`, the connection is closed that has waited longest for its client: for the rest of a request,
+    or for the client to take what was sent.
     """
 
     receive_s: float = 30.0
@@ -57,9 +58,11 @@ class BoundedConnection(H11Protocol):
         super().resume_writing()
 
     @property
-    def waits_until(self) -> float | None:
-        """The time of the loop at which the connection is closed; None unless it waits for the rest of a request."""
-        return self._receiving.when() if self._receiving else None
+    def waits_since(self) -> float | None:
+        """The time of the loop since when the connection waits for its client; None unless it does."""
+        if self._sending is not None:
+            return self._sending.when() - self._bounds.send_s
+        return self._receiving.when() - self._bounds.receive_s if self._receiving else None
 
     def _watch(self) -> None:
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
@@ -69,9 +72,9 @@ class BoundedConnection(H11Protocol):
 
     def _close_longest_waiting(self) -> None:
         waiting = [
-            (one.waits_until, id(one), one)
+            (one.waits_since, id(one), one)
             for one in self.connections
-            if isinstance(one, BoundedConnection) and one.waits_until is not None and not one.transport.is_closing()
+            if isinstance(one, BoundedConnection) and one.waits_since is not None and not one.transport.is_closing()
         ]
         if waiting:
             min(waiting)[2].transport.abort()

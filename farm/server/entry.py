@@ -11,18 +11,19 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from farm.errors import BadRequest, NotLoggedIn, NotPermitted
-from farm.model.actor import Actor, Role
+from farm.model.actor import Actor
 from farm.model.text import clip, printable
+from farm.model.token import Token
 from farm.server.limits import RateLimits
 from farm.server.problems import PROBLEM_JSON, body_of, problem_of
 from farm.server.repos import REPOS
+from farm.server.share import account_of, anonymous
 from farm.service.bodies import PREFIX
 from farm.service.service import FarmService
 from farm.service.tokens import actor_of
 
 #: Read by everyone: they have nothing of the farm's content.
 OPEN_PATHS = ("/healthz", "/readyz", f"{PREFIX}/openapi.json")
-ANONYMOUS = Actor(name="anonymous", roles=frozenset({Role.READER}))
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _SHOWN_MAX = 100
 
@@ -72,7 +73,10 @@ async def _refuse(scope: Scope, send: Send) -> None:
 
 
 class Authentication(AbstractAuthenticationMiddleware):
-    """Finds the actor of a request: `request.user`. Raises NotLoggedIn, and NotPermitted for one that may not read."""
+    """Finds the actor of a request, `request.user`, and its token, `request.auth`.
+
+    Raises NotLoggedIn, and NotPermitted for one that may not read.
+    """
 
     service: FarmService
     limits: RateLimits
@@ -92,9 +96,10 @@ class Authentication(AbstractAuthenticationMiddleware):
         if not given and self.is_anonymous_allowed:
             if connection.scope.get("method") not in ("GET", "HEAD"):  # before its body is read
                 raise NotPermitted("a client without a token may read alone; send `Authorization: Bearer TOKEN`")
+            reader = anonymous(address)
             if not is_of_repository:
-                await asyncio.to_thread(self.limits.request, f"anonymous at {address}")
-            return AuthenticationResult(user=ANONYMOUS, auth=None)
+                await asyncio.to_thread(self.limits.request, account_of(reader))
+            return AuthenticationResult(user=reader, auth=None)
         scheme, _, secret = (given[0] if len(given) == 1 else "").partition(" ")
         if scheme.lower() == "basic" and is_of_repository:
             scheme, secret = "bearer", _password(secret)
@@ -103,20 +108,23 @@ class Authentication(AbstractAuthenticationMiddleware):
                 "the request has no token; send `Authorization: Bearer TOKEN` (`farm token new` makes one)"
             )
         try:
-            actor = await asyncio.to_thread(self._actor, secret.strip(), address, is_limited=not is_of_repository)
+            actor, token = await asyncio.to_thread(
+                self._actor, secret.strip(), address, is_limited=not is_of_repository
+            )
         except NotLoggedIn:
             await self.limits.failed_login(address)
             raise
-        return AuthenticationResult(user=actor, auth=None)
+        return AuthenticationResult(user=actor, auth=token)
 
-    def _actor(self, secret: str, address: str, *, is_limited: bool) -> Actor:
+    def _actor(self, secret: str, address: str, *, is_limited: bool) -> tuple[Actor, Token]:
         self.limits.login(address, secret)
-        actor = actor_of(self.service.bearer(secret), address)
+        token = self.service.bearer(secret)
+        actor = actor_of(token, address)
         self.limits.note_login(secret)
         if is_limited:
             self.limits.request(actor.name)
         self.service.admit(actor)
-        return actor
+        return actor, token
 
 
 def client_address(connection: ASGIConnection) -> str:  # type: ignore[type-arg]

@@ -5,6 +5,7 @@ offset says where a client goes on.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -19,7 +20,9 @@ from litestar.response import Stream
 
 from farm.errors import TooManyRequests
 from farm.model.actor import Actor
+from farm.model.token import Token
 from farm.server.parameters import ActorRequest, MaybeId
+from farm.server.share import account_of
 from farm.service.bodies import ATTEMPT_HEADER, OFFSET_HEADER, PREFIX
 from farm.service.events import BuildEvent, Lost
 from farm.service.live import Live
@@ -29,6 +32,7 @@ from farm.service.service import FarmService
 #: Open answers of one actor, and of all. A server has connections for more, which are left for requests.
 OF_ONE_ACTOR, OF_ALL = 100, 600
 _BEAT_S = 15.0
+_CHECK_EVERY_S = 10.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,48 +41,63 @@ class Streams:
 
     def __init__(self, service: FarmService) -> None:
         self._live = Live(service)
+        self._service = service
         self._open: Counter[str] = Counter()
+        self._checks: dict[int, tuple[float, asyncio.Task[bool]]] = {}
         self.place = self._live.place
 
     async def close(self) -> None:
         await self._live.close()
 
-    async def log(self, actor: Actor, place: LogPlace, *, offset: int, tail: int | None) -> Response[Any]:
+    async def log(self, request: ActorRequest, place: LogPlace, *, offset: int, tail: int | None) -> Response[Any]:
         """Raises TooManyRequests."""
-        self._check_room(actor)
+        self._check_room(request.user)
         start = await self._live.start(place, offset=offset, tail=tail)
         headers = {
             ATTEMPT_HEADER: place.attempt.label,
             OFFSET_HEADER: str(start),
             "x-accel-buffering": "no",  # nginx would keep small parts back
         }
-        chunks = self._counted(actor, self._live.log(place, start))
+        chunks = self._counted(request, self._live.log(place, start))
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
-    async def events(self, actor: Actor, build_id: int | None, since: datetime | None) -> Response[Any]:
+    async def events(self, request: ActorRequest, build_id: int | None, since: datetime | None) -> Response[Any]:
         """Raises TooManyRequests, and FarmNotRunning when there are no events now."""
-        self._check_room(actor)
+        self._check_room(request.user)
         await self._live.events.check()
-        found = self._counted(actor, _written(self._live.listen(build_id, since, actor)))
+        found = self._counted(request, _written(self._live.listen(build_id, since, request.user)))
         return Stream(found, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     def _check_room(self, actor: Actor) -> None:
-        if self._open[actor.name] >= OF_ONE_ACTOR:
-            raise TooManyRequests(f"{actor.name} follows {OF_ONE_ACTOR} logs or events already; close some of them")
+        if self._open[who := account_of(actor)] >= OF_ONE_ACTOR:
+            raise TooManyRequests(f"{who} follows {OF_ONE_ACTOR} logs or events already; close some of them")
         if self._open.total() >= OF_ALL:
             raise TooManyRequests(f"this server has {OF_ALL} followers already; try again later, or ask without follow")
 
-    async def _counted(self, actor: Actor, chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async def _counted(self, request: ActorRequest, chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         # Counted when its first byte is asked for: an answer that is never taken is not closed either.
-        self._open[actor.name] += 1
+        who = account_of(request.user)
+        self._open[who] += 1
         try:
             async with aclosing(chunks):
                 async for data in chunks:
+                    if request.auth is not None and not await self._is_valid(request.auth):
+                        return
                     yield data
         finally:
-            self._open[actor.name] -= 1
-            if self._open[actor.name] <= 0:
-                del self._open[actor.name]
+            self._open[who] -= 1
+            if self._open[who] <= 0:
+                del self._open[who]
+
+    async def _is_valid(self, token: Token) -> bool:
+        """Whether the token was valid within the last seconds. One thread asks for all streams of a token."""
+        now = time.monotonic()
+        at, task = self._checks.get(token.id, (-_CHECK_EVERY_S, None))
+        if task is None or (task.done() and now - at >= _CHECK_EVERY_S):
+            self._checks = {number: one for number, one in self._checks.items() if now - one[0] < 2 * _CHECK_EVERY_S}
+            task = asyncio.ensure_future(asyncio.to_thread(self._service.is_valid, token))
+            self._checks[token.id] = (now, task)
+        return await asyncio.shield(task)
 
 
 LiveStreams = NamedDependency[Streams]
@@ -104,7 +123,7 @@ class LiveEvents(Controller):
         A client that sends the id of the last event that it got, as Last-Event-ID or as `after`, is given the later
         changes out of the database first: all but reasons for waiting, and withdrawn attempts.
         """
-        return await live.events(request.user, build, _time_of(last_event_id or after))
+        return await live.events(request, build, _time_of(last_event_id or after))
 
 
 def _time_of(event_id: str | None) -> datetime | None:

@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, PathParameter, QueryParameter
 
 from farm.errors import BadRequest
 from farm.model.actor import Actor
+from farm.model.token import Token
 from farm.server.limits import RateLimits
 from farm.service.service import FarmService
 
@@ -46,7 +47,8 @@ def aware(at: datetime) -> datetime:
         raise BadRequest(f"{at} is too near the end of the calendar; give another time") from error
 
 
-ActorRequest = Request[Actor, None, Any]
+#: Its `auth` is the token; None for a client without one.
+ActorRequest = Request[Actor, Token | None, Any]
 Service = NamedDependency[FarmService]
 Limits = NamedDependency[RateLimits]
 Text = FromQuery[str]

@@ -45,5 +45,5 @@ class UploadRoutes(Controller):
 
     @delete("/{upload_id:int}", sync_to_thread=True)
     def delete(self, service: Service, request: ActorRequest, upload_id: Id) -> None:
-        """Forget an upload."""
+        """Forget an upload that is not finished."""
         service.delete_upload(request.user, upload_id)

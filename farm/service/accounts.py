@@ -81,6 +81,12 @@ class AccountVerbs(Acting):
 
         return bearer(self._store, secret)
 
+    def is_valid(self, token: Token) -> bool:
+        """Whether the token, which was valid, still is, as far as the database answers."""
+        from farm.service.tokens import is_still_valid
+
+        return is_still_valid(self._store, token)
+
     def session(self, token_id: int, fingerprint: str) -> Token:
         """The valid token of a session that began with `bearer`, by its number and fingerprint. Raises NotLoggedIn."""
         from farm.service.tokens import bearer_of_session

@@ -99,7 +99,7 @@ class UploadVerbs(Acting):
         return self._uploads.append(actor.name, upload_id, offset=offset, data=data)
 
     def delete_upload(self, actor: Actor, upload_id: int) -> None:
-        """Forget the upload. A finished one stays in the artifact store. Raises NotFound."""
+        """Forget the upload. Raises what `Uploads.delete` raises."""
         check(actor, Verb.ENQUEUE, place=self.projects.places.for_builds(actor))
         self._uploads.delete(actor.name, upload_id)
 

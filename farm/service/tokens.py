@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from farm.errors import BadRequest, NotLoggedIn
+from farm.errors import BadRequest, FarmNotRunning, NotLoggedIn
 from farm.model.actor import Actor, Role
 from farm.model.project import MEMBER_ROLES
 from farm.model.token import EXPIRES_MAX, NewToken, Token
@@ -121,6 +121,15 @@ def _valid(store: TokenStore, token: Token) -> Token:
         )
     store.note_use(token, now)
     return token
+
+
+def is_still_valid(store: TokenStore, token: Token) -> bool:
+    """Whether the token is neither revoked nor expired; true while the database does not answer."""
+    try:
+        found = store.token_and_hash(token.id)
+    except FarmNotRunning:
+        return True
+    return found is not None and found[0].state(datetime.now(UTC)) == "valid"
 
 
 def actor_of(token: Token, origin: str = "") -> Actor:

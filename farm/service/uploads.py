@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,15 +18,19 @@ from pathlib import Path
 from farm.artifacts.base import ArtifactStore
 from farm.artifacts.names import check_name
 from farm.config import Settings
-from farm.errors import BadRequest, BadSource, StoreTrouble, WrongState, disk_errors
+from farm.errors import BadRequest, BadSource, NotFound, StoreTrouble, WrongState, disk_errors
 from farm.formats.base import Format
 from farm.model.source import Source
 from farm.model.upload import Upload
 from farm.service.source import SRPM_MAX_BYTES, keep_package, stored_source
-from farm.store.uploads import UploadStore
+from farm.store.uploads import Quota, UploadStore
 
 COUNT_MAX = 10
-BYTES_MAX = 2 * SRPM_MAX_BYTES
+#: An actor has so many that are not finished, and finishes so many within a day.
+UNFINISHED = Quota(COUNT_MAX, 2 * SRPM_MAX_BYTES)
+FINISHED = Quota(10_000, 16 * SRPM_MAX_BYTES)
+#: A disk with a smaller share of free space takes no more parts.
+_FREE_SHARE = 0.05
 KEPT = timedelta(days=1)
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -62,8 +66,11 @@ class Uploads:
             target=target,
             expires_at=now + KEPT,
         )
+        self._remove(self._store.expire_uploads(now))
         self._sweep()
-        return self._with_offset(self._store.add_upload(asked, now=now, count_max=COUNT_MAX, bytes_max=BYTES_MAX))
+        made, replaced = self._store.add_upload(asked, unfinished=UNFINISHED, finished=FINISHED)
+        self._remove(replaced)
+        return self._with_offset(made)
 
     def look(self, actor: str, upload_id: int) -> Upload:
         """The upload as it is now. Raises NotFound."""
@@ -86,6 +93,7 @@ class Uploads:
                 raise BadRequest(
                     f"upload {upload_id} would have more than the {upload.size_bytes} bytes of its beginning"
                 )
+            self._check_room(len(data))
             try:
                 _write_all(descriptor, data, has)
             except OSError:
@@ -125,10 +133,12 @@ class Uploads:
             raise BadSource(f"upload {upload.id} ({upload.filename!r}) {problem}")
 
     def delete(self, actor: str, upload_id: int) -> None:
-        """Forget the upload. A finished one stays in the artifact store. Raises NotFound."""
+        """Forget the upload. Raises NotFound, and WrongState for a finished one, which counts until it expires."""
         upload = self._store.upload(actor, upload_id, now=datetime.now(UTC))
+        if upload.is_finished:
+            raise WrongState(f"upload {upload_id} is finished, and ends by itself at {upload.expires_at:%H:%M} UTC")
         self._store.delete_upload(upload.id)
-        self._path(upload).unlink(missing_ok=True)
+        self._remove([upload])
 
     def source(self, actor: str, sha256: str, form: Format) -> Source:
         """The source of a finished upload of this actor. Raises NotFound, BadSource for another format."""
@@ -140,7 +150,19 @@ class Uploads:
         return stored_source(upload.sha256, upload.filename)
 
     def _path(self, upload: Upload) -> Path:
-        return self._folder / str(upload.id)
+        """A database may give the number of a deleted upload again, so the name also has what tells both apart."""
+        words = f"{upload.actor}\0{upload.sha256}\0{upload.expires_at.isoformat()}"
+        return self._folder / f"{upload.id}-{hashlib.sha256(words.encode()).hexdigest()[:32]}"
+
+    def _remove(self, gone: Iterable[Upload]) -> None:
+        for upload in gone:
+            self._path(upload).unlink(missing_ok=True)
+
+    def _check_room(self, size: int) -> None:
+        """Raises StoreTrouble when the disk would be nearly full: workers and the database need it too."""
+        disk = os.statvfs(self._folder)
+        if disk.f_bavail * disk.f_frsize - size < _FREE_SHARE * disk.f_blocks * disk.f_frsize:
+            raise StoreTrouble("the disk of the uploads is nearly full; have `farm gc` make room, and go on")
 
     def _with_offset(self, upload: Upload) -> Upload:
         if upload.is_finished:
@@ -159,14 +181,25 @@ class Uploads:
             descriptor = os.open(self._path(upload), flags, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._check_there(upload)
                 yield descriptor
             except BlockingIOError as error:
                 raise WrongState(f"another request sends a part of upload {upload.id}; send one at a time") from error
             finally:
                 os.close(descriptor)
 
+    def _check_there(self, upload: Upload) -> None:
+        """Raises NotFound or WrongState, and deletes the file, if the upload ended before its file was locked."""
+        try:
+            found = self._store.upload(upload.actor, upload.id, now=datetime.now(UTC))
+            if found.is_finished or found.expires_at != upload.expires_at:
+                raise WrongState(f"upload {upload.id} ended; ask for it again")
+        except (NotFound, WrongState):
+            self._remove([upload])
+            raise
+
     def _sweep(self) -> None:
-        """Delete files of uploads that have expired."""
+        """Delete files that a server left when it was killed."""
         oldest = time.clock_gettime(time.CLOCK_REALTIME) - 2 * KEPT.total_seconds()
         with suppress(FileNotFoundError):
             for path in self._folder.iterdir():

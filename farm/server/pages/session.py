@@ -14,9 +14,10 @@ from litestar.types import ASGIApp, Message, Scope
 from farm.errors import NotLoggedIn
 from farm.model.actor import Actor
 from farm.model.token import Token
-from farm.server.entry import ANONYMOUS, client_address
+from farm.server.entry import client_address
 from farm.server.limits import RateLimits
 from farm.server.pages.key import key_for
+from farm.server.share import account_of, anonymous
 from farm.service.service import FarmService
 from farm.service.tokens import actor_of, fingerprint
 
@@ -95,8 +96,9 @@ class PageAuthentication(AbstractAuthenticationMiddleware):
             actor, token = await asyncio.to_thread(self._bearer, number, proof, address)
             return AuthenticationResult(user=actor, auth=token)
         if self.is_anonymous_allowed:
-            await asyncio.to_thread(self.limits.request, f"anonymous at {address}")
-            return AuthenticationResult(user=ANONYMOUS, auth=None)
+            reader = anonymous(address)
+            await asyncio.to_thread(self.limits.request, account_of(reader))
+            return AuthenticationResult(user=reader, auth=None)
         raise NotLoggedIn("log in with a token of this farm; `farm token new --role ROLE` makes one")
 
     def _bearer(self, number: int, proof: str, address: str) -> tuple[Actor, Token]:

@@ -25,7 +25,7 @@ from farm.server.pages.render import ENGINE, STATIC, STATIC_VERSION, page
 from farm.server.pages.repositories import RepositoryPages
 from farm.server.parameters import CheckedRequest, Name
 from farm.server.problems import farm_error, http_error, problem_of, unexpected
-from farm.server.share import FairShare
+from farm.server.share import BoundedRefusals, FairShare
 from farm.service.bodies import Problem
 from farm.service.service import FarmService
 
@@ -82,13 +82,14 @@ def make_pages(service: FarmService) -> Litestar:
     key = server_key(service.settings)
     allowed, limits = service.settings.server_anonymous, RateLimits(service)
     entry = DefineMiddleware(session.PageAuthentication, service=service, limits=limits, is_anonymous_allowed=allowed)
+    bounded = DefineMiddleware(BoundedRefusals, limits=limits)
     return Litestar(
         [static, AccountPages, OverviewPages, ListPages, BuildPages, LogPages, HostPages, RepositoryPages],
         dependencies={
             "service": Provide(lambda: service, sync_to_thread=False, use_cache=True),
             "limits": Provide(lambda: limits, sync_to_thread=False, use_cache=True),
         },
-        middleware=[session.session_config(key).middleware, entry, FairShare],
+        middleware=[session.session_config(key).middleware, entry, bounded, FairShare],
         csrf_config=CSRFConfig(
             secret=key_for(key, "forms").hex(), cookie_name="farm-form", cookie_httponly=True, cookie_samesite="lax"
         ),
