@@ -65,7 +65,8 @@ class Streams:
         """Raises TooManyRequests, and FarmNotRunning when there are no events now."""
         self._check_room(request.user)
         await self._live.events.check()
-        found = self._counted(request, _written(self._live.listen(build_id, since, request.user)))
+        viewer = request.user
+        found = self._counted(request, _written(self._live.listen(build_id, since, viewer, who=account_of(viewer))))
         return Stream(found, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     def _check_room(self, actor: Actor) -> None:

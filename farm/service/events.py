@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 import redis
@@ -110,6 +111,7 @@ class Events:
         self._replays = asyncio.Semaphore(_REPLAYS_AT_ONCE)
         self._projects: dict[int, str] = {}  # by build; it never changes
         self._seen: dict[tuple[Actor, str], tuple[float, bool]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def start(self) -> None:
         """Subscribe, if that has not happened yet."""
@@ -135,10 +137,11 @@ class Events:
             await asyncio.wait((self._task,), timeout=2 * _AWAY_S)
 
     async def listen(
-        self, build_id: int | None, since: datetime | None, viewer: Actor
+        self, build_id: int | None, since: datetime | None, viewer: Actor, *, who: str
     ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
         """Events that the viewer may see from now on, after those since then that SQL knows. None when the subscription
-        has begun."""
+        has begun. One listener of an account, `who`, is given earlier events at a time.
+        """
         if self._is_closed:
             return
         listener = Listener(build_id)
@@ -146,15 +149,27 @@ class Events:
         try:
             yield None
             if since is not None:
-                async with self._replays:
-                    past = await asyncio.to_thread(missed, self._service, build_id, since, viewer)
-                for event in past:
+                for event in await self._missed(build_id, since, viewer, who):
                     yield event
             while (found := await listener.next()) is not None:
                 if isinstance(found, Lost) or await self._sees(viewer, found):
                     yield found
         finally:
             self._listeners.discard(listener)
+
+    async def _missed(self, build_id: int | None, since: datetime, viewer: Actor, who: str) -> list[BuildEvent | Lost]:
+        """Reading hundreds of builds takes a thread for a while, also after its listener has left."""
+
+        async def read(turn: asyncio.Lock) -> list[BuildEvent | Lost]:
+            try:
+                async with self._replays:
+                    return await asyncio.to_thread(missed, self._service, build_id, since, viewer)
+            finally:
+                turn.release()
+
+        turn = self._turns.setdefault(who, asyncio.Lock())
+        await turn.acquire()
+        return await asyncio.shield(asyncio.create_task(read(turn)))
 
     def _is_over(self) -> bool:
         return self._is_closed

@@ -63,8 +63,8 @@ class Live:
         return await self.logs.feed(place.attempt.label, is_over=place.attempt.status is Status.FINISHED)
 
     def listen(
-        self, build_id: int | None, since: datetime | None, viewer: Actor
+        self, build_id: int | None, since: datetime | None, viewer: Actor, *, who: str
     ) -> AsyncGenerator[BuildEvent | Lost | None, None]:
         """Events that the viewer may see from now on, after those since then that SQL knows. None when the subscription
         has begun."""
-        return self.events.listen(build_id, since, viewer)
+        return self.events.listen(build_id, since, viewer, who=who)

@@ -22,7 +22,7 @@ from farm.model.actor import Actor, Role
 from farm.model.artifact import ArtifactKind
 from farm.server import limits, live, share
 from farm.server.connection import ConnectionBounds
-from farm.service import uploads
+from farm.service import events, uploads
 from farm.store.uploads import Quota
 from tests.driven_farm import DrivenFarm, driven_farm
 from tests.packages import make_srpm
@@ -208,6 +208,34 @@ def test_held_back_answers_to_wrong_tokens_are_few(site: Site, monkeypatch: pyte
     found = asyncio.run(attack())
     assert len(found) >= 1000
     assert all(isinstance(one, TooManyRequests) for one in found)
+
+
+def test_listeners_who_ask_for_earlier_events_leave_threads_for_others(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come and leave at once; the reading of what they asked for goes on."""
+    at_once, most, is_over = 0, 0, threading.Event()
+
+    def read_long(*_: Any) -> list[Any]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        is_over.wait(20)
+        at_once -= 1
+        return []
+
+    monkeypatch.setattr(events, "missed", read_long)
+    head = f"GET /api/v1/events?after=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {site.tokens['eve']}"
+    try:
+        for _ in range(share.THREADS + 4):
+            with closing(_connect(site, f"{head}\r\n\r\n")) as made:
+                assert made.recv(12) == b"HTTP/1.1 200"
+                time.sleep(0.05)
+        started_at = time.monotonic()
+        assert site("ann", "GET", "whoami").status_code == 200
+        assert (most, time.monotonic() - started_at < 15) == (1, True)
+    finally:
+        is_over.set()
 
 
 # --- shares of clients without a token, and refusals ------------------------------------------------------------
