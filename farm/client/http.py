@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -147,8 +147,8 @@ class HttpClient:
             connection.connect()
             was_sent = True
             connection.request(method, target, data, headers)
-            response = connection.getresponse()
-            answer = self._body(response)
+            with connection.getresponse() as response:  # it keeps the socket when the connection is closed
+                answer = self._body(response)
         except _FAILURES as error:
             raise _Unanswered(error, was_sent=was_sent) from error
         finally:
@@ -184,11 +184,10 @@ class HttpClient:
 
     def stream(self, *path: str | int, **query: str | int | None) -> Iterator[bytes]:
         """The content at this path as it comes. It ends when the server ends it, or the connection breaks."""
-        connection = self._connect()
-        try:
+        with closing(self._connect()) as connection, ExitStack() as stack:
             try:
                 connection.request("GET", self._target(path, query), headers=self._headers | {"Connection": "close"})
-                response = connection.getresponse()
+                response = stack.enter_context(connection.getresponse())
                 if response.status >= http.client.MULTIPLE_CHOICES:
                     self._check(response, self._body(response))
             except _FAILURES as error:
@@ -196,8 +195,6 @@ class HttpClient:
             with suppress(*_FAILURES):  # the caller finds out whether there is more
                 while data := response.read1(_CHUNK_BYTES):
                     yield data
-        finally:
-            connection.close()
 
     def open(self, *path: str | int) -> BinaryIO:
         """The content at this path as a file, which the caller closes. Reading raises StoreTrouble."""
@@ -215,8 +212,8 @@ class HttpClient:
 
     def _read(self, connection: http.client.HTTPConnection, target: str) -> tuple[bytes, Mapping[str, str]]:
         connection.request("GET", target, headers=self._headers)
-        response = connection.getresponse()
-        data = self._body(response)
+        with connection.getresponse() as response:
+            data = self._body(response)
         if not response.will_close:
             with self._lock:
                 self._idle.append(connection)
