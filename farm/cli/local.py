@@ -111,8 +111,9 @@ def try_(
     )
     try:
         _become(request)
-    finally:
+    except SystemExit:  # the program ran
         leave_server(settings)
+        raise
 
 
 def shell(

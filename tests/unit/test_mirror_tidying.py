@@ -1,6 +1,9 @@
 """When a mirror is packed: exactly where `git gc --auto` itself would begin."""
 
+import hashlib
 import subprocess
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -29,14 +32,23 @@ def _begins(mirror: Path) -> bool:
 def test_loose_objects(mirror: Path) -> None:
     folder = mirror / "objects/17"
     folder.mkdir()
-    blobs = 0
-    while len(list(folder.iterdir())) < 26:
-        _git_blob(mirror, str(blobs := blobs + 1))
+    texts = _texts_of_17()
+    for text in islice(texts, 26):
+        _git_blob(mirror, text)
+    assert len(list(folder.iterdir())) == 26
     assert (is_untidy(mirror), _begins(mirror)) == (False, False)
-    while len(list(folder.iterdir())) < 28:
-        _git_blob(mirror, str(blobs := blobs + 1))
+    for text in islice(texts, 2):
+        _git_blob(mirror, text)
     assert is_untidy(mirror)
     assert _begins(mirror)
+
+
+def _texts_of_17() -> Iterator[str]:
+    """Texts whose ids as blobs begin with 17."""
+    for number in count():
+        text = str(number)
+        if hashlib.sha1(f"blob {len(text)}\0{text}".encode()).hexdigest().startswith("17"):
+            yield text
 
 
 def test_packs(mirror: Path) -> None:
