@@ -99,7 +99,7 @@ def test_the_earlier_of_timeout_and_deadline_ends_it(log: StepLog, tmp_path: Pat
 
 def test_a_process_that_ignores_term_is_killed_after_the_grace_with_its_children(log: StepLog, tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 60 & echo $! > pid; while :; do sleep 1; done"
-    done = run(shell(script), cwd=tmp_path, timeout_s=0.2, log=log, ok_codes=None)
+    done = run(shell(script), cwd=tmp_path, timeout_s=2.0, log=log, ok_codes=None)
     assert (done.ending, done.signal) == (Ending.TIMED_OUT, signal.SIGKILL)
     assert is_gone(int((tmp_path / "pid").read_text()))
 
