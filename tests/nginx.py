@@ -20,7 +20,11 @@ def nginx_program(into: Path) -> Path:
     if found := shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
         return Path(found)
     try:
-        _run(["apt-get", "--quiet=2", "download", "nginx"], into)
+        try:
+            _run(["apt-get", "--quiet=2", "download", "nginx"], into)
+        except subprocess.SubprocessError:  # without the lists of packages
+            _run(["apt-get", "--quiet=2", "update"], into)
+            _run(["apt-get", "--quiet=2", "download", "nginx"], into)
         _run(["dpkg", "-x", str(next(into.glob("nginx_*.deb"))), "x"], into)
     except (OSError, StopIteration, subprocess.SubprocessError) as error:
         if os.environ.get("CI"):
